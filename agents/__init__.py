@@ -1,0 +1,9 @@
+"""Our agents: name -> "module:Class", imported when asked for."""
+
+AGENTS = {
+    "q_learning": "rlsuite.agents.q_learning:QLearning",
+    "dqn": "rlsuite.agents.dqn:DQN",
+    "c51": "rlsuite.agents.distributional:C51",
+    "qrdqn": "rlsuite.agents.distributional:QRDQN",
+    "iqn": "rlsuite.agents.distributional:IQN",
+}

@@ -1,0 +1,224 @@
+"""Distributional value agents: C51, QR-DQN and IQN. With double, dueling, noisy, n-step and prioritized replay, C51 is Rainbow.
+
+Z(s, a) is a distribution of returns; actions maximise its mean. y = R_n + γ^n Z⁻(s_{t+n}, a*) moves every support point.
+
+C51 (Bellemare et al. 2017, algorithm 1): Z on fixed atoms z_i in [v_min, v_max]; the target is projected onto them:
+    L_t = - Σ_i m_i log p_i(s_t, a_t),   m = Φ(y)                priority: KL(m || p), as Rainbow (Hessel et al. 2018)
+QR-DQN (Dabney et al. 2018a, algorithm 1): N quantiles θ_i at τ_i = (2i + 1) / 2N, quantile Huber loss with κ = 1:
+    L_t = Σ_i mean_j |τ_i - 1{u_ij < 0}| Huber(u_ij),  u_ij = y_j - θ_i
+IQN (Dabney et al. 2018b): the same loss at sampled τ ~ U(0, 1) on both sides.
+
+Where we differ: all three average their loss over the batch; QR-DQN and IQN (which define no priority) use |mean y - mean Z|;
+Adam's ε is the papers' value for a mean loss (0.01 / 32).
+
+Shapes: B batch, A actions, N atoms or quantiles, M target samples.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from rlsuite.agent import Loss, Mode, Net
+from rlsuite.config import NetConfig
+from rlsuite.nets.q_net import ImplicitQNet, QNet
+from rlsuite.returns import NStep, clip_reward, n_step
+from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions
+from rlsuite.value_based import ValueConfig, epsilon_greedy, set_noise, take
+
+
+class C51Config(ValueConfig):
+    atoms: int = Field(51, ge=2)
+    v_min: float = -10.0
+    v_max: float = 10.0
+
+    @model_validator(mode="after")
+    def _range(self) -> "C51Config":
+        if self.v_min >= self.v_max:
+            raise ValueError(f"v_min {self.v_min} must be below v_max {self.v_max}")
+        return self
+
+
+class QRDQNConfig(ValueConfig):
+    quantiles: int = Field(200, ge=2)
+    kappa: float = Field(1.0, gt=0)
+
+
+class IQNConfig(ValueConfig):
+    samples: int = Field(64, ge=1)  # τ of the online net in the loss
+    target_samples: int = Field(64, ge=1)
+    policy_samples: int = Field(32, ge=1)
+    cosines: int = Field(64, ge=1)
+    kappa: float = Field(1.0, gt=0)
+
+
+class C51:
+    Config = C51Config
+
+    def __init__(self, config: C51Config, net: NetConfig, spec: EnvSpec):
+        self.config, self.net_config, self.spec = config, net, spec
+        self.slice = config.slice
+
+    def make_net(self) -> QNet:
+        return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma)
+
+    def initial_state(self, batch: int) -> State:
+        return ()
+
+    def atoms(self, device: torch.device) -> Tensor:
+        """[N] f32."""
+        return torch.linspace(self.config.v_min, self.config.v_max, self.config.atoms, device=device)
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        set_noise(net, step.first.shape[1], mode)
+        logits, state = net(step, state)  # [1,B,A,N]
+        q = logits[0].softmax(-1) @ self.atoms(logits.device)  # [B,A]
+        return epsilon_greedy(q, self.config, mode), state, {}
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        start, end, returns, explore, rows = unpack(trajectory, self.config, rng)
+        atoms = self.atoms(returns.reward.device)  # [N]
+        with torch.no_grad():
+            set_noise(target, rows, explore)
+            p_t = target(end, trajectory.state)[0][0].softmax(-1)  # [B,A,N]
+            selector = p_t
+            if self.config.double:
+                set_noise(net, rows, explore)
+                selector = net(end, trajectory.state)[0][0].softmax(-1)  # [B,A,N]
+            best = (selector @ atoms).argmax(-1)  # [B]
+            moved = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * atoms  # [B,N]
+            m = project(take(p_t, best), moved, atoms)  # [B,N]
+        set_noise(net, rows, explore)
+        logits = take(net(start, trajectory.state)[0][0], start.action[0])  # [B,N]
+        log_p = logits.log_softmax(-1)
+        loss = -(m * log_p).sum(-1)  # [B]
+        entropy = -torch.special.xlogy(m, m).sum(-1)  # [B]
+        kl = (loss.detach() - entropy).clamp(min=0).unsqueeze(0)  # [1,B]
+        return Loss(loss, kl, {"losses/q_values": (log_p.detach().exp() @ atoms).mean(), "losses/kl": kl.mean()})
+
+    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
+        return absolute_priority(td, valid)
+
+
+class QRDQN:
+    Config = QRDQNConfig
+
+    def __init__(self, config: QRDQNConfig, net: NetConfig, spec: EnvSpec):
+        self.config, self.net_config, self.spec = config, net, spec
+        self.slice = config.slice
+
+    def make_net(self) -> QNet:
+        return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma)
+
+    def initial_state(self, batch: int) -> State:
+        return ()
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        set_noise(net, step.first.shape[1], mode)
+        quantiles, state = net(step, state)  # [1,B,A,N]
+        return epsilon_greedy(quantiles[0].mean(-1), self.config, mode), state, {}
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        start, end, returns, explore, rows = unpack(trajectory, self.config, rng)
+        with torch.no_grad():
+            set_noise(target, rows, explore)
+            theta_t = target(end, trajectory.state)[0][0]  # [B,A,N]
+            selector = theta_t
+            if self.config.double:
+                set_noise(net, rows, explore)
+                selector = net(end, trajectory.state)[0][0]  # [B,A,N]
+            best = selector.mean(-1).argmax(-1)  # [B]
+            y = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * take(theta_t, best)  # [B,N]
+        set_noise(net, rows, explore)
+        theta = take(net(start, trajectory.state)[0][0], start.action[0])  # [B,N]
+        n = self.config.quantiles
+        tau = (torch.arange(n, device=theta.device) + 0.5) / n  # [N]
+        loss = quantile_huber(theta, y, tau.expand_as(theta), self.config.kappa)  # [B]
+        return Loss(loss, *mean_error(theta, y))
+
+    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
+        return absolute_priority(td, valid)
+
+
+class IQN:
+    Config = IQNConfig
+
+    def __init__(self, config: IQNConfig, net: NetConfig, spec: EnvSpec):
+        self.config, self.net_config, self.spec = config, net, spec
+        self.slice = config.slice
+
+    def make_net(self) -> ImplicitQNet:
+        return ImplicitQNet(self.net_config, self.spec, self.config.cosines, self.config.dueling, self.config.sigma)
+
+    def initial_state(self, batch: int) -> State:
+        return ()
+
+    def act(self, net: Any, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """`net`: an ImplicitQNet, possibly compiled."""
+        set_noise(net, step.first.shape[1], mode)
+        features, state = net(step, state)  # [1,B,D]
+        tau = uniform(features[0], self.config.policy_samples, mode.rng)  # [B,N]
+        return epsilon_greedy(net.quantiles(features[0], tau).mean(-1), self.config, mode), state, {}
+
+    def loss(self, net: Any, target: Any, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        start, end, returns, explore, rows = unpack(trajectory, self.config, rng)
+        with torch.no_grad():
+            set_noise(target, rows, explore)
+            features_t = target(end, trajectory.state)[0][0]  # [B,D]
+            chooser, features = target, features_t
+            if self.config.double:
+                set_noise(net, rows, explore)
+                chooser, features = net, net(end, trajectory.state)[0][0]
+            q = chooser.quantiles(features, uniform(features, self.config.policy_samples, rng)).mean(-1)  # [B,A]
+            z_t = target.quantiles(features_t, uniform(features_t, self.config.target_samples, rng))  # [B,A,M]
+            best = q.argmax(-1)  # [B]
+            y = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * take(z_t, best)  # [B,M]
+        set_noise(net, rows, explore)
+        features_tm1 = net(start, trajectory.state)[0][0]  # [B,D]
+        tau = uniform(features_tm1, self.config.samples, rng)  # [B,N]
+        theta = take(net.quantiles(features_tm1, tau), start.action[0])  # [B,N]
+        return Loss(quantile_huber(theta, y, tau, self.config.kappa), *mean_error(theta, y))
+
+    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
+        return absolute_priority(td, valid)
+
+
+def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) -> tuple[Step, Step, NStep, Mode, int]:
+    """First step and bootstrap step [1,B,...], n-step returns [B], how to draw noise, B."""
+    start, end = trajectory.start(), trajectory.bootstrap()
+    steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, config.reward_clip))
+    returns = n_step(transitions(steps, config.discount))
+    return start, end, returns, Mode(explore=True, agent_steps=0, rng=rng), start.first.shape[1]
+
+
+def project(p: Tensor, at: Tensor, atoms: Tensor) -> Tensor:
+    """Φ of C51: mass p [B,N] at positions `at` [B,N] -> mass on the evenly spaced `atoms` [N], shared by the two neighbours."""
+    step = atoms[1] - atoms[0]
+    distance = (at.clamp(atoms[0], atoms[-1]).unsqueeze(-2) - atoms.unsqueeze(-1)).abs() / step  # [B,N atoms,N sources]
+    return ((1 - distance).clamp(min=0) * p.unsqueeze(-2)).sum(-1)
+
+
+def quantile_huber(theta: Tensor, y: Tensor, tau: Tensor, kappa: float) -> Tensor:
+    """theta, tau [B,N], y [B,M] -> [B]: summed over quantiles, averaged over target samples."""
+    u = y.unsqueeze(1) - theta.unsqueeze(2)  # [B,N,M]
+    huber = F.huber_loss(theta.unsqueeze(2).expand_as(u), y.unsqueeze(1).expand_as(u), reduction="none", delta=kappa)
+    weight = (tau.unsqueeze(2) - (u.detach() < 0).float()).abs()  # [B,N,M]
+    return (weight * huber / kappa).mean(2).sum(1)
+
+
+def mean_error(theta: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """theta [B,N], y [B,M] -> error of the means [1,B], metrics."""
+    q = theta.detach().mean(-1)  # [B]
+    td = (y.mean(-1) - q).unsqueeze(0)  # [1,B]
+    return td, {"losses/q_values": q.mean(), "losses/td_error": td.abs().mean()}
+
+
+def absolute_priority(td: Tensor, valid: Tensor) -> Tensor:
+    return (td.abs() * valid).sum(0) + 1e-6
+
+
+def uniform(like: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """τ ~ U(0,1), [B,count] f32, on the device of `like` [B,...]."""
+    return torch.rand(like.shape[0], count, generator=rng, device=like.device)

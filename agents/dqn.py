@@ -1,0 +1,73 @@
+"""DQN (Mnih et al. 2015) with the switches of its family: double, dueling, noisy nets, n-step, prioritized replay.
+
+    y_t = Σ_{k<n} γ^k r_{t+k+1}  +  γ^n Q⁻(s_{t+n}, a*)        cut where the episode ends
+    a*  = argmax_a Q⁻(s_{t+n}, a), or with `double` argmax_a Q(s_{t+n}, a)      (van Hasselt et al. 2016)
+    L_t = Huber(Q(s_t, a_t) - y_t)                              the gradient of the TD error is clipped to ±1
+
+`dueling`: Q = V + A - mean A, each stream with its own hidden layer (Wang et al. 2016). `noisy`: factorised Gaussian noise in
+the head's layers (Fortunato et al. 2018), drawn anew at every step and for every lane. `n_steps` (Sutton 1988; Hessel et al.
+2018). Prioritized replay (Schaul et al. 2016) is the store's (`replay.prioritized`); its priority is |y - Q|.
+
+Where we differ from the papers: the shipped configs use Adam (1e-4 or 6.25e-5) where Nature has centered RMSProp, as Dopamine's
+measurements favour it; ε ends at 0.01; Huber loss is averaged over the batch, not summed; no gradient rescaling by 1/sqrt2 in the
+dueling net; noise is per row of a batch, not per batch; a time limit bootstraps, only a terminal does not.
+
+Shapes: T time (= n + 1), B batch, A actions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlsuite.agent import Loss, Mode, Net
+from rlsuite.config import NetConfig
+from rlsuite.nets.q_net import QNet
+from rlsuite.returns import clip_reward, n_step
+from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions
+from rlsuite.value_based import ValueConfig, epsilon_greedy, set_noise, take
+
+
+class DQN:
+    """Acts ε-greedily (or by noise) on Q(s, ·); learns from n-step transitions of any behaviour."""
+
+    Config = ValueConfig
+
+    def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
+        self.config, self.net_config, self.spec = config, net, spec
+        self.slice = config.slice
+
+    def make_net(self) -> QNet:
+        return QNet(self.net_config, self.spec, outputs=1, dueling=self.config.dueling, noisy_sigma=self.config.sigma)
+
+    def initial_state(self, batch: int) -> State:
+        return ()
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        set_noise(net, step.first.shape[1], mode)
+        q, state = net(step, state)  # [1,B,A,1]
+        return epsilon_greedy(q[0, ..., 0], self.config, mode), state, {}
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        start, end = trajectory.start(), trajectory.bootstrap()  # [1,B,...]
+        steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, self.config.reward_clip))
+        returns = n_step(transitions(steps, self.config.discount))  # [B]
+        explore = Mode(explore=True, agent_steps=0, rng=rng)
+        rows = start.first.shape[1]
+
+        with torch.no_grad():
+            set_noise(target, rows, explore)
+            q_t = target(end, trajectory.state)[0][0, ..., 0]  # [B,A]
+            selector = q_t
+            if self.config.double:
+                set_noise(net, rows, explore)
+                selector = net(end, trajectory.state)[0][0, ..., 0]  # [B,A]
+            y = returns.reward + returns.discount * take(q_t, selector.argmax(-1))  # [B]
+
+        set_noise(net, rows, explore)
+        q_tm1 = take(net(start, trajectory.state)[0][0, ..., 0], start.action[0])  # [B]
+        loss = F.huber_loss(q_tm1, y, reduction="none")  # [B]
+        td = (y - q_tm1).detach().unsqueeze(0)  # [1,B]
+        return Loss(loss, td, {"losses/q_values": q_tm1.detach().mean(), "losses/td_error": td.abs().mean()})
+
+    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
+        return (td.abs() * valid).sum(0) + 1e-6

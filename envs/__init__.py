@@ -1,0 +1,45 @@
+"""Our environments: id -> module, and the families that Gymnasium's and ALE's ids belong to."""
+
+import re
+
+ENVS = {"rlsuite/Recall-v0": "rlsuite.envs.memory"}
+
+_ATARI = re.compile(r"^(?:ALE/)?([A-Z][A-Za-z0-9]*?)(?:-ram)?(NoFrameskip|Deterministic)?-v([045])$")
+
+
+def atari_game(env_id: str) -> str | None:
+    """`ALE/MsPacman-v5`, `MsPacmanNoFrameskip-v4` -> `ms_pacman`; None for anything that is no packaged ROM."""
+    match = _ATARI.match(env_id)
+    if match is None or "-ram" in env_id:
+        return None
+    if env_id.startswith("ALE/") != (match[3] == "5"):  # v5 lives under ALE/, v0 and v4 do not
+        return None
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", match[1]).lower()
+    from ale_py import roms
+
+    return snake if snake in roms.get_all_rom_ids() else None
+
+
+def family(env_id: str) -> str | None:
+    """The module that builds `env_id`, or None."""
+    if atari_game(env_id) is not None:
+        return "rlsuite.envs.atari"
+    import gymnasium
+
+    return "rlsuite.envs.classic" if env_id in gymnasium.registry else None
+
+
+def known_ids() -> list[str]:
+    """What `rlsuite list envs` prints, third parties apart."""
+    import gymnasium
+    from ale_py import roms
+
+    atari = ["ALE/" + "".join(word.capitalize() for word in rom.split("_")) + "-v5" for rom in roms.get_all_rom_ids()]
+    kinds = (
+        "gymnasium.envs.classic_control",
+        "gymnasium.envs.toy_text",
+        "gymnasium.envs.box2d",
+        "gymnasium.envs.mujoco",
+    )
+    ours = [spec.id for spec in gymnasium.registry.values() if str(spec.entry_point).startswith(kinds)]
+    return sorted([env_id for env_id in atari if atari_game(env_id)] + ours)

@@ -1,0 +1,130 @@
+"""Atari on ale-py's C++ vector env. Shapes: L lanes, S stacked planes.
+
+Two protocols. `classic` (Mnih et al. 2015): up to 30 no-ops at the start of a game, every action carried out. `sticky` (Machado
+et al. 2018): with probability 0.25 the emulator repeats the previous action; no no-ops. Both: 4 frames a step, the maximum of the
+last two, grey planes, a game ends at game over or after 108,000 frames (a time limit, not a terminal), rewards raw.
+
+The C++ env delivers single planes; they are stacked here as [L,H,W,S] and handed out as the view [L,S,H,W], which is
+channels_last in memory, the layout that convolutions want. The stack is zero before an episode's first plane.
+"""
+
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rlsuite.config import EnvSection
+from rlsuite.envs import atari_game
+
+STICKY_PROBABILITY = 0.25
+
+
+class Config(EnvSection):
+    lanes: int = Field(16, ge=1, le=4096)
+    protocol: Literal["classic", "sticky"] = "classic"
+    full_action_set: bool = False  # all 18 actions instead of the game's own
+    life_loss: bool = False  # a lost life is terminal for the learner; the game goes on
+    fire_reset: bool = False  # press FIRE after a reset where the game has such a button
+    height: int = Field(84, ge=16, le=210)
+    width: int = Field(84, ge=16, le=160)
+    stack: int = Field(4, ge=1, le=16)
+    frame_skip: int = Field(4, ge=1, le=60)
+    noop_max: int = Field(30, ge=0, le=1000)  # protocol classic only
+    max_frames: int = Field(108_000, ge=1)  # emulator frames in an episode
+
+
+class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
+    """AtariVectorEnv with the frame stack outside and, in `info["terminal"]`, the life-loss signal."""
+
+    def __init__(self, config: Config, lanes: int, threads: int, full_colour: bool = False):
+        game = atari_game(config.id)
+        if game is None:
+            raise ValueError(f"{config.id} is no packaged Atari game")
+        sticky = config.protocol == "sticky"
+        self.planes = AtariVectorEnv(
+            game,
+            lanes,
+            num_threads=min(threads, lanes),
+            max_num_frames_per_episode=config.max_frames,
+            repeat_action_probability=STICKY_PROBABILITY if sticky else 0.0,
+            full_action_space=config.full_action_set,
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+            img_height=210 if full_colour else config.height,
+            img_width=160 if full_colour else config.width,
+            grayscale=not full_colour,
+            stack_num=1,
+            frameskip=config.frame_skip,
+            maxpool=True,
+            noop_max=0 if sticky else config.noop_max,
+            episodic_life=False,
+            reward_clipping=False,
+            use_fire_reset=config.fire_reset,
+        )
+        self.config, self.num_envs = config, lanes
+        shape = (config.stack, config.height, config.width)
+        self.single_observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, lanes)
+        self.single_action_space = self.planes.single_action_space
+        self.action_space = self.planes.action_space
+        self.metadata = {
+            "autoreset_mode": AutoresetMode.NEXT_STEP,
+            "frame_stack": config.stack,
+            "frames_per_step": config.frame_skip,
+        }
+        self._stack = np.zeros((lanes, config.height, config.width, config.stack), np.uint8)  # [L,H,W,S]
+        self._ended = np.zeros(lanes, bool)  # the next step of these lanes is a reset
+        self._lives = np.zeros(lanes, np.int32)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        if options:
+            raise ValueError("partial resets are not supported: lanes reset themselves on the step after an end")
+        planes, info = self.planes.reset(seed=seed if not isinstance(seed, list) else np.array(seed))
+        self._stack = np.zeros_like(self._stack)
+        self._stack[..., -1] = planes[:, 0]
+        self._ended[:] = False
+        self._lives = info["lives"].copy()
+        return self._stack.transpose(0, 3, 1, 2), dict(info)
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        planes, reward, terminated, truncated, info = self.planes.step(actions)
+        stack = np.empty_like(self._stack)
+        # One copy shifted by a byte moves every plane but the newest, which the next line writes.
+        stack.reshape(-1)[:-1] = self._stack.reshape(-1)[1:]
+        stack[..., -1] = planes[:, 0]
+        stack[self._ended, ..., :-1] = 0  # a first observation has no history
+        lost = (info["lives"] < self._lives) & ~self._ended & (self._lives > 0)
+        self._stack, self._lives = stack, info["lives"].copy()
+        self._ended = terminated | truncated
+        info = dict(info)
+        if self.config.life_loss:
+            info["terminal"] = terminated | lost
+        return stack.transpose(0, 3, 1, 2), reward.astype(np.float32), terminated, truncated, info
+
+
+class ColourTwin:
+    """The same games in colour and full size, for videos: the same seed and the same actions give the same games."""
+
+    def __init__(self, config: Config, lanes: int):
+        self._env = StackedAtari(config, lanes, threads=1, full_colour=True).planes
+
+    def reset(self, seed: int) -> NDArray[np.uint8]:
+        """-> [L,210,160,3]."""
+        frames: NDArray[np.uint8] = self._env.reset(seed=seed)[0][:, 0]
+        return frames
+
+    def step(self, actions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        frames: NDArray[np.uint8] = self._env.step(actions)[0][:, 0]
+        return frames
+
+
+def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> StackedAtari:
+    """`threads` of the C++ pool. `render` changes nothing here: videos come from a `ColourTwin`."""
+    return StackedAtari(config, lanes, threads)

@@ -1,0 +1,99 @@
+"""Any registered Gymnasium environment, as a vector of lanes that can be saved and restored where its state is known.
+
+Gymnasium has no standard way to save an environment. The state of the classic-control and toy-text ones lies in a few plain
+attributes, named below; for any other environment a resumed run starts new episodes.
+"""
+
+import copy
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rlsuite.config import EnvSection
+from rlsuite.errors import UsageError
+
+# Where these attributes exist they are an environment's whole state, beside its random generator and its time limit.
+_STATE = ("state", "s", "steps_beyond_terminated", "last_u", "lastaction")
+
+
+class Config(EnvSection):
+    kwargs: dict[str, Any] = Field(default_factory=dict)  # passed on to the environment
+
+
+class Lanes(VectorWrapper[Any, Any, Any, Any, Any]):
+    """A SyncVectorEnv with float32 rewards and a state."""
+
+    def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(actions)
+        return observation, np.asarray(reward, np.float32), terminated, truncated, info
+
+    def get_state(self) -> dict[str, Any] | None:
+        """None where the environment's state is not known."""
+        lanes = [self._lane_state(env) for env in self._sync.envs]
+        if any(lane is None for lane in lanes):
+            return None
+        return {"lanes": lanes, "autoreset": np.array(self._sync._autoreset_envs)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """After a reset, so that the wrappers know that they were reset."""
+        self._sync._autoreset_envs = state["autoreset"].copy()
+        for env, lane in zip(self._sync.envs, state["lanes"], strict=True):
+            for name, value in lane["attributes"].items():
+                # An environment may keep its state as a tuple, which a file knows as a list only.
+                was = getattr(env.unwrapped, name)
+                setattr(env.unwrapped, name, tuple(value) if isinstance(was, tuple) else copy.deepcopy(value))
+            env.unwrapped.np_random.bit_generator.state = lane["rng"]
+            if lane["elapsed"] is not None:
+                _time_limit(env)._elapsed_steps = lane["elapsed"]
+
+    @property
+    def _sync(self) -> SyncVectorEnv:
+        assert isinstance(self.env, SyncVectorEnv)
+        return self.env
+
+    @staticmethod
+    def _lane_state(env: gymnasium.Env[Any, Any]) -> dict[str, Any] | None:
+        attributes = {name: getattr(env.unwrapped, name) for name in _STATE if hasattr(env.unwrapped, name)}
+        if not attributes or not type(env.unwrapped).__module__.startswith("gymnasium."):
+            return None
+        plain = {name: _plain(value) for name, value in attributes.items()}
+        limit = _time_limit(env)
+        return {
+            "attributes": plain,
+            "rng": env.unwrapped.np_random.bit_generator.state,
+            "elapsed": None if limit is None else limit._elapsed_steps,
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
+
+
+def _time_limit(env: Any) -> Any:
+    while not isinstance(env, gymnasium.wrappers.TimeLimit):
+        if not isinstance(env, gymnasium.Wrapper):
+            return None
+        env = env.env
+    return env
+
+
+def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> VectorEnv[Any, Any, Any]:
+    """One process, one thread. UsageError if the environment cannot be built (a missing extra, a wrong keyword)."""
+    kwargs = {**config.kwargs, **({"render_mode": "rgb_array"} if render else {})}
+    try:
+        env = gymnasium.make_vec(
+            config.id,
+            lanes,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
+            **kwargs,
+        )
+    except (gymnasium.error.Error, TypeError, ImportError) as error:
+        raise UsageError(f"env.id={config.id} cannot be built: {error}") from error
+    return Lanes(env)

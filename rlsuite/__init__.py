@@ -1,0 +1,26 @@
+"""rlsuite: reinforcement-learning agents for Atari and board games, the same on a laptop and on a cluster.
+
+import rlsuite
+result = rlsuite.train("classic/dqn", {"seed": 1})
+agent = rlsuite.load(result.run)
+env = rlsuite.make_env("CartPole-v1", lanes=4)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from rlsuite.registry import register_agent, register_env
+
+__version__ = "0.1.0"
+__all__ = ["evaluate", "load", "make_env", "register_agent", "register_env", "train"]
+
+if TYPE_CHECKING:
+    from rlsuite.api import evaluate, load, make_env, train
+
+
+def __getattr__(name: str) -> Any:
+    """torch takes a second to import, so it waits until it is needed (PEP 562)."""
+    if name in __all__:
+        from rlsuite import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'rlsuite' has no attribute {name!r}")

@@ -1,0 +1,61 @@
+"""What an agent is: a few pure functions over a net. Shapes: T time, B batch."""
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rlsuite.step import State, Step, Trajectory
+
+Net = nn.Module  # (step [T,B,...], state) -> (output, state)
+
+
+class Mode(NamedTuple):
+    """How to act: explore as training does, or play as well as the agent can."""
+
+    explore: bool
+    agent_steps: int  # the global clock, for schedules
+    rng: torch.Generator  # on the net's device
+
+
+class Loss(NamedTuple):
+    loss: Tensor  # [B] f32, before importance weights
+    td: Tensor | None  # [T,B] f32, what priorities are made of; None: the agent has none
+    metrics: dict[str, Tensor]  # scalars, detached
+
+
+class SliceSpec(NamedTuple):
+    """What a store must cut for an agent."""
+
+    length: int  # T
+    sparse: bool  # observations only at step 0 and at the bootstrap step
+
+
+class Agent(Protocol):
+    """One file an algorithm; no I/O, no devices. Everything that changes is passed in."""
+
+    @property
+    def slice(self) -> SliceSpec: ...
+
+    def make_net(self) -> Net: ...
+
+    def initial_state(self, batch: int) -> State: ...
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """`step` has leaves [1,B,...]; returns actions [B] i64, the new state, and extras [B,...] to be stored."""
+        ...
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss: ...
+
+    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
+        """td, valid [T,B] -> [B] f32 > 0. Collectors and the learner share it."""
+        ...
+
+
+class AgentModule(Protocol):
+    """What an agent's file offers to the registry."""
+
+    Config: Any  # a pydantic model
+
+    @staticmethod
+    def build(config: Any, net: Any, spec: Any) -> Agent: ...

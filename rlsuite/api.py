@@ -1,0 +1,56 @@
+"""The Python face: the same as the command line, in code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlsuite import evaluation, registry, run_folder
+from rlsuite.config import EnvSection
+from rlsuite.errors import UsageError
+from rlsuite.resolve import resolve
+from rlsuite.runtime.local import Result, run_local
+from rlsuite.scores import Summary
+
+
+def train(
+    config: str | Path | None = None,
+    overrides: Mapping[str, Any] | list[str] = (),  # type: ignore[assignment]
+    *,
+    run_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+) -> Result:
+    """Trains a shipped config or a YAML file with overrides (dotted key -> value), or goes on with the run `resume`."""
+    if resume is not None:
+        folder = Path(resume)
+        if run_dir is not None and Path(run_dir) != folder:
+            raise UsageError("--run-dir and --resume name different folders: a resumed run stays where it is")
+        resolved = run_folder.config_of(folder, overrides)
+        if config is not None and resolve(config).name != resolved.name:
+            raise UsageError(f"{folder} is a run of {resolved.name}, not of {config}")
+        return run_local(resolved, folder, resume=True)
+    if config is None:
+        raise UsageError("name a config, such as atari/pong, or a run to --resume")
+    resolved = resolve(config, overrides)
+    return run_local(resolved, None if run_dir is None else Path(run_dir))
+
+
+def load(run_or_checkpoint: str | Path, seed: int = 0) -> evaluation.Player:
+    """A saved agent: `.initial_state(batch)` and `.act(observation, state) -> action, state` on NumPy arrays."""
+    return evaluation.Player(evaluation.Saved(Path(run_or_checkpoint)), seed)
+
+
+def evaluate(
+    run_or_checkpoint: str | Path, episodes: int | None = None, seed: int | None = None, video: str | Path | None = None
+) -> Summary:
+    """Raw full-game scores of a saved agent; `video`: a folder for an MP4."""
+    return evaluation.evaluate(Path(run_or_checkpoint), episodes, seed, None if video is None else Path(video))[0]
+
+
+def make_env(env_id: str, lanes: int = 1, threads: int = 1, **settings: Any) -> Any:
+    """The vector environment that agents train in (Gymnasium's VectorEnv, NEXT_STEP autoreset); `settings` as in `env.*`."""
+    module = registry.env_module(env_id)
+    section: EnvSection = module.Config(id=env_id, lanes=lanes, **settings)
+    return module.make(section, lanes, threads=threads, render=False)
+
+
+register_agent, register_env = registry.register_agent, registry.register_env

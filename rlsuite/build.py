@@ -1,0 +1,96 @@
+"""From a config to the parts that a runtime wires together."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rlsuite import registry
+from rlsuite.agent import Agent
+from rlsuite.collect import Collector
+from rlsuite.config import Config
+from rlsuite.errors import UsageError
+from rlsuite.learner import Learner
+from rlsuite.replay import Replay, build_replay
+from rlsuite.step import EnvSpec, describe
+
+# Every role has a random stream of its own, so that moving one to another process changes no other.
+_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART = range(5)
+
+
+@dataclass
+class Parts:
+    env: Any
+    agent: Agent
+    learner: Learner
+    collector: Collector
+    replay: Replay
+
+
+def stream_seed(seed: int, role: int, count: int = 0) -> int:
+    """A 31-bit seed for one role of a run; `count` tells apart its restarts."""
+    return (seed * 1_000_003 + role * 7919 + count * 104_729) % 2**31
+
+
+def evaluation_seed(seed: int) -> int:
+    return stream_seed(seed, _EVALUATION)
+
+
+def restart_seed(seed: int, agent_steps: int) -> int:
+    """For environments that cannot be restored and begin new episodes."""
+    return stream_seed(seed, _RESTART, agent_steps)
+
+
+def device_of(config: Config) -> torch.device:
+    wanted = config.run.device
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("run.device = 'cuda', but torch sees no CUDA device here: use auto or cpu")
+    return torch.device(wanted)
+
+
+def threads_of(config: Config) -> int:
+    """Cores that this process may keep busy. Emulator and torch take turns in the local runtime, so both may use all."""
+    return config.run.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_env(config: Config, lanes: int | None = None, render: bool = False) -> Any:
+    module = registry.env_module(config.env.id)
+    return module.make(config.env, lanes or config.env.lanes, threads=threads_of(config), render=render)
+
+
+def make_agent(config: Config, spec: EnvSpec) -> Agent:
+    """UsageError where agent, net and environment do not fit each other."""
+    if spec.num_actions == 0:
+        raise UsageError(f"agent.name={config.agent.name} needs discrete actions; {config.env.id} has continuous ones")
+    agent: Agent = registry.agent_class(config.agent.name)(config.agent, config.net, spec)
+    return agent
+
+
+def build(config: Config) -> Parts:
+    """The five roles of a local run. Everything that can be refused is refused here, before the first step."""
+    torch.set_num_threads(threads_of(config))
+    device = device_of(config)
+    env = make_env(config)
+    spec = describe(env)
+    agent = make_agent(config, spec)
+    lanes, chunk = config.env.lanes, config.run.collect_agent_steps
+    replay = build_replay(config.replay, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY))
+    learner = Learner(
+        agent,
+        config.learner,
+        seed=stream_seed(config.seed, _LEARNER),
+        device=device,
+        anneal_over=config.run.agent_steps,
+    )
+    collector = Collector(
+        env,
+        agent,
+        learner.net,  # one process: the collector reads the learner's weights themselves
+        seed=stream_seed(config.seed, _COLLECTOR),
+        device=device,
+        bf16=config.learner.precision == "bf16",
+    )
+    return Parts(env, agent, learner, collector, replay)

@@ -1,0 +1,126 @@
+"""The schema of a run. Strict: unknown keys, wrong types and impossible values or combinations are refused before anything starts.
+
+Units stand in the names: agent_steps (one action each, by default four emulator frames), learner_steps, minutes.
+`rlsuite.resolve` turns a YAML file and overrides into a `Config`.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class AgentSection(Section):
+    """Each agent's own config derives from this."""
+
+    name: str
+
+
+class EnvSection(Section):
+    """Each environment family's own config derives from this."""
+
+    id: str
+    lanes: int = Field(8, ge=1, le=4096)  # copies stepped together
+
+
+class NetConfig(Section):
+    torso: str = "nature"
+    hidden: int = Field(512, ge=1)  # units of each hidden dense layer
+
+
+class ReplayConfig(Section):
+    capacity_agent_steps: int = Field(1_000_000, ge=1)
+    min_agent_steps: int = Field(50_000, ge=1)  # stored before the first learner step
+    samples_per_insert: float = Field(8.0, gt=0)  # DQN's batch of 32 every 4 steps is 8
+    prioritized: bool = False
+    priority_exponent: float = Field(0.6, ge=0, le=1)
+    importance_exponent_start: float = Field(0.4, ge=0, le=1)
+    importance_exponent_end: float = Field(1.0, ge=0, le=1)
+    importance_anneal_agent_steps: int = Field(10_000_000, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ReplayConfig":
+        if self.min_agent_steps > self.capacity_agent_steps:
+            raise ValueError(
+                f"min_agent_steps {self.min_agent_steps} is larger than capacity_agent_steps {self.capacity_agent_steps}: "
+                "learning could never start"
+            )
+        return self
+
+
+class LearnerConfig(Section):
+    batch_size: int = Field(32, ge=1)
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"  # rmsprop: centered, decay 0.95
+    learning_rate: float = Field(6.25e-5, gt=0)
+    learning_rate_end: float | None = Field(None, ge=0)  # null: constant; else linear over run.agent_steps
+    optimizer_epsilon: float = Field(1.5e-4, gt=0)
+    max_grad_norm: float | None = Field(10.0, gt=0)  # null: no clipping
+    target_period_learner_steps: int = Field(2_000, ge=1)
+    target_ema: float | None = Field(None, gt=0, le=1)  # the target moves by this fraction every period
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False  # torch.compile of the nets
+    cuda_graphs: bool = False  # the whole update as one graph; CUDA only
+    prefetch_batches: int = Field(0, ge=0, le=8)  # sampled ahead, so priorities are that many steps older
+
+
+class RunConfig(Section):
+    agent_steps: int = Field(10_000_000, ge=1)  # stop there, exactly
+    minutes: float | None = Field(None, gt=0)  # or after so much wall time, resumes counted in
+    collect_agent_steps: int = Field(1, ge=1)  # per lane, between two visits to the learner
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)  # null: all cores
+    checkpoint_minutes: float = Field(10.0, gt=0)
+    keep_checkpoints: int = Field(2, ge=1)  # the newest, besides the best
+    log_seconds: float = Field(5.0, gt=0)  # between two rows of losses and rates
+
+
+class EvalConfig(Section):
+    episodes: int = Field(30, ge=1)  # at the end of a run
+    every_agent_steps: int | None = Field(None, ge=1)  # null: only at the end
+    every_episodes: int = Field(10, ge=1)  # in an evaluation on the way
+    stop_at_return: float | None = None  # end the run once an evaluation on the way has reached this mean
+
+    @model_validator(mode="after")
+    def _stops(self) -> "EvalConfig":
+        if self.stop_at_return is not None and self.every_agent_steps is None:
+            raise ValueError("stop_at_return needs every_agent_steps: without evaluations on the way nothing can stop it")
+        return self
+
+
+class RuntimeConfig(Section):
+    kind: Literal["local"] = "local"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value  # `runtime: local`
+
+
+class Config(Section):
+    """A run as resolved: `agent` and `env` hold the sections of the agent and the environment family named in them."""
+
+    name: str
+    seed: int = Field(1, ge=0, lt=2**31)
+    agent: AgentSection
+    env: EnvSection
+    net: NetConfig = NetConfig()
+    replay: ReplayConfig = ReplayConfig()
+    learner: LearnerConfig = LearnerConfig()
+    run: RunConfig = RunConfig()
+    eval: EvalConfig = EvalConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Config":
+        if self.learner.batch_size > self.replay.capacity_agent_steps:
+            raise ValueError(
+                f"learner.batch_size {self.learner.batch_size} is larger than replay.capacity_agent_steps "
+                f"{self.replay.capacity_agent_steps}"
+            )
+        if self.learner.cuda_graphs and self.run.device == "cpu":
+            raise ValueError("learner.cuda_graphs needs run.device cuda")
+        return self

@@ -1,0 +1,35 @@
+"""Errors that a user can act on. The command line prints them as one line and exits with their code."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RlsuiteError(Exception):
+    """Something failed while running (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(RlsuiteError):
+    """What was asked for cannot be done as written: a config, a name, a path (exit code 2)."""
+
+    exit_code = 2
+
+
+class CheckpointError(RlsuiteError):
+    """A checkpoint could not be written or cannot be trusted (exit code 1)."""
+
+
+def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
+    """The options closest to `name`, best first; case is ignored."""
+    by_lower = {option.lower(): option for option in options}
+    return [by_lower[hit] for hit in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.4)]
+
+
+def unknown(what: str, name: str, options: Iterable[str]) -> UsageError:
+    """`unknown agent 'dqm'; did you mean dqn? (known: ...)`."""
+    known = sorted(options)
+    close = nearest(name, known)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    listed = ", ".join(known) if len(known) <= 40 else f"{len(known)} names"
+    return UsageError(f"unknown {what} {name!r}{hint} (known: {listed})")

@@ -1,0 +1,227 @@
+"""The learner: one for all agents. Shapes: B batch, T steps of a slice."""
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlsuite.agent import Agent, Loss
+from rlsuite.config import LearnerConfig
+from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.replay import Sample
+from rlsuite.step import Trajectory, to_tensors, tree_map
+
+
+class Update(NamedTuple):
+    metrics: dict[str, Tensor]  # scalars on the learner's device
+    priority: NDArray[np.float64] | None  # [B], None where the agent has none or nobody asked
+
+
+class Staged(NamedTuple):
+    """A batch on the learner's device, or on its way there."""
+
+    trajectory: Trajectory  # leaves [T,B,...]
+    weights: Tensor  # [B] f32
+    keys: NDArray[np.int64]  # [B]
+    ready: torch.cuda.Event | None  # None: it is there
+
+
+class Weights(NamedTuple):
+    version: int  # learner steps taken
+    tensors: dict[str, Tensor]
+
+
+class Learner:
+    """Optimizer, target network, gradient clipping, mixed precision. `step` is one update."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: LearnerConfig,
+        *,
+        seed: int,
+        device: torch.device | None = None,
+        anneal_over: int = 1,
+    ):
+        """`anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`."""
+        self.agent, self.config, self.anneal_over = agent, config, anneal_over
+        self.device = device or torch.device("cpu")
+        self.rng = torch.Generator(self.device).manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # initial weights
+            net = agent.make_net()
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.net: nn.Module = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.target: nn.Module = copy.deepcopy(self.net).requires_grad_(False)
+        if config.compile:
+            self.net.compile()
+            self.target.compile()
+        self.parameters = [p for p in self.net.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(config, self.parameters)
+        self.steps = 0
+        self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.graph: _Graph | None = None
+        if config.cuda_graphs and self.device.type != "cuda":
+            raise UsageError("learner.cuda_graphs needs a CUDA device")
+
+    def stage(self, sample: Sample) -> Staged:
+        """Sends a batch to the device. On CUDA it goes through pinned memory on a stream of its own, beside the update."""
+        if self.copies is None:
+            return Staged(to_tensors(sample.trajectory, self.device), torch.from_numpy(sample.weights), sample.keys, None)
+        with torch.cuda.stream(self.copies):
+            tree = (sample.trajectory, sample.weights)
+            trajectory, weights = tree_map(
+                lambda leaf: torch.from_numpy(leaf).pin_memory().to(self.device, non_blocking=True), tree
+            )
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            ready.record(self.copies)
+        return Staged(trajectory, weights, sample.keys, ready)
+
+    def step(self, staged: Staged, agent_steps: int = 0, want_priority: bool = True) -> Update:
+        """One update from a batch; `agent_steps` is the global clock, for the learning rate."""
+        self._set_learning_rate(agent_steps)
+        trajectory, weights = staged.trajectory, staged.weights
+        if staged.ready is not None:
+            torch.cuda.current_stream().wait_event(staged.ready)
+            tree_map(lambda leaf: leaf.record_stream(torch.cuda.current_stream()), (trajectory, weights))
+        if self.config.cuda_graphs:
+            self.graph = self.graph or _Graph(self)
+            loss, norm = self.graph(trajectory, weights)
+        else:
+            loss, norm = self.update(trajectory, weights)
+        self.steps += 1
+        if self.steps % self.config.target_period_learner_steps == 0:
+            self._move_target()
+        priority = None
+        if want_priority and loss.td is not None:
+            valid = ~trajectory.steps.last[: loss.td.shape[0]]
+            priority = self.agent.priority(loss.td, valid).double().cpu().numpy()
+            if not np.isfinite(priority).all():
+                raise RlsuiteError(_not_finite("td error", self.steps))
+        return Update({"losses/loss": loss.loss.detach().mean(), "losses/grad_norm": norm, **loss.metrics}, priority)
+
+    def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
+        """Loss, gradient, optimizer: everything that runs on the device. Returns the loss and the gradient norm."""
+        bf16 = self.config.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            loss = self.agent.loss(self.net, self.target, trajectory, self.rng)
+        self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
+        (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
+        limit = self.config.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(self.parameters, float("inf") if limit is None else limit)
+        self.optimizer.step()
+        return loss, norm.detach()
+
+    def check(self, metrics: dict[str, float]) -> None:
+        """RlsuiteError that names the first metric that is not finite."""
+        for name, value in metrics.items():
+            if not np.isfinite(value):
+                raise RlsuiteError(_not_finite(name, self.steps))
+
+    def weights(self) -> Weights:
+        return Weights(self.steps, {name: tensor.detach() for name, tensor in self.net.state_dict().items()})
+
+    def learning_rate(self, agent_steps: int) -> float:
+        start, end = self.config.learning_rate, self.config.learning_rate_end
+        return start if end is None else start + (end - start) * min(1.0, agent_steps / self.anneal_over)
+
+    def _set_learning_rate(self, agent_steps: int) -> None:
+        if self.config.learning_rate_end is not None:
+            for group in self.optimizer.param_groups:
+                rate = self.learning_rate(agent_steps)
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        pairs = zip(self.target.parameters(), self.net.parameters(), strict=True)
+        for old, new in pairs:
+            if self.config.target_ema is None:
+                old.copy_(new)
+            else:
+                old.lerp_(new, self.config.target_ema)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Without the net itself: its weights stand in a file of their own."""
+        return {
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self.rng.get_state(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self.optimizer.state.items():  # a file knows no memory layout
+            for name, moment in moments.items():
+                if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
+        self.rng.set_state(state["rng"])
+        self.steps = state["steps"]
+
+
+class _Graph:
+    """One captured update, replayed on static buffers. The first calls warm up, as capture demands."""
+
+    WARM_UP = 3
+
+    def __init__(self, learner: Learner):
+        self.learner, self.calls = learner, 0
+        self.graph = torch.cuda.CUDAGraph()
+        self.graph.register_generator_state(learner.rng)
+        self.inputs: tuple[Trajectory, Tensor] | None = None
+        self.outputs: tuple[Loss, Tensor] | None = None
+
+    def __call__(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
+        self.calls += 1
+        if self.calls <= self.WARM_UP:
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                out = self.learner.update(trajectory, weights)
+            torch.cuda.current_stream().wait_stream(stream)
+            return out
+        if self.outputs is None or self.inputs is None:
+            self.inputs = (trajectory, weights)
+            with torch.cuda.graph(self.graph):
+                self.outputs = self.learner.update(trajectory, weights)
+        else:
+            _copy_into(self.inputs, (trajectory, weights))
+        self.graph.replay()
+        return self.outputs
+
+
+def _copy_into(old: Any, new: Any) -> None:
+    if isinstance(old, Tensor):
+        old.copy_(new, non_blocking=True)
+    elif isinstance(old, dict):
+        for name in old:
+            _copy_into(old[name], new[name])
+    else:
+        for a, b in zip(old, new, strict=True):
+            _copy_into(a, b)
+
+
+def make_optimizer(config: LearnerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    rate, epsilon = config.learning_rate, config.optimizer_epsilon
+    if config.optimizer == "adam":
+        graphs = config.cuda_graphs
+        return torch.optim.Adam(
+            parameters, lr=torch.tensor(rate) if graphs else rate, eps=epsilon, fused=not graphs, capturable=graphs
+        )
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=rate, alpha=0.95, eps=epsilon, centered=True)
+    return torch.optim.SGD(parameters, lr=rate)
+
+
+def _not_finite(name: str, steps: int) -> str:
+    return (
+        f"{name} is not finite at learner step {steps}: training stopped, the last checkpoint is untouched; "
+        "try a smaller learner.learning_rate or learner.max_grad_norm, or precision fp32"
+    )

@@ -1,0 +1,44 @@
+"""torso -> memory core -> head, for agents that act on values. Shapes: A actions, N outputs an action."""
+
+from torch import Tensor, nn
+
+from rlsuite.config import NetConfig
+from rlsuite.nets.heads import CosineEmbedding, QHead
+from rlsuite.nets.memory import FeedForward
+from rlsuite.nets.torso import make_torso
+from rlsuite.step import EnvSpec, State, Step
+
+
+class QNet(nn.Module):
+    """(step [T,B,...], state) -> ([T,B,A,N] f32, state)."""
+
+    def __init__(self, net: NetConfig, spec: EnvSpec, outputs: int, dueling: bool, noisy_sigma: float | None):
+        super().__init__()
+        self.torso = make_torso(net.torso, net.hidden, spec)
+        self.core = FeedForward()
+        self.head = QHead(self.torso.features, net.hidden, spec.num_actions, outputs, dueling, noisy_sigma)
+
+    def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        features, state = self.core(self.torso(step.observation), step.first, state)  # [T,B,D]
+        return self.head(features), state
+
+
+class ImplicitQNet(nn.Module):
+    """(step [T,B,...], state) -> (features [T,B,D], state); `quantiles` reads any quantile off the features."""
+
+    def __init__(self, net: NetConfig, spec: EnvSpec, cosines: int, dueling: bool, noisy_sigma: float | None):
+        super().__init__()
+        self.torso = make_torso(net.torso, net.hidden, spec)
+        self.core = FeedForward()
+        self.embedding = CosineEmbedding(self.torso.features, cosines)
+        self.head = QHead(self.torso.features, net.hidden, spec.num_actions, 1, dueling, noisy_sigma)
+
+    def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        features, state = self.core(self.torso(step.observation), step.first, state)
+        return features, state
+
+    def quantiles(self, features: Tensor, tau: Tensor) -> Tensor:
+        """features [B,D], tau [B,N] in (0,1) -> [B,A,N] f32 (IQN, eq. 4: the product of ψ(x) and φ(τ))."""
+        mixed = features.unsqueeze(0) * self.embedding(tau.transpose(0, 1))  # [N,B,D]
+        values: Tensor = self.head(mixed)  # [N,B,A,1]
+        return values.squeeze(-1).permute(1, 2, 0)

@@ -1,0 +1,80 @@
+"""Torsos: observations -> features [T,B,D]. Shapes: T time, B batch, D features."""
+
+import torch
+from torch import Tensor, nn
+
+from rlsuite.errors import UsageError, unknown
+from rlsuite.nets.backbones import BACKBONES, Backbone
+from rlsuite.nets.backbones.base import final_size
+from rlsuite.step import EnvSpec
+
+
+class Torso(nn.Module):
+    """`features` is D."""
+
+    features: int
+
+
+class PixelTorso(Torso):
+    """observation [T,B,C,H,W] uint8 -> the flattened last feature map of a backbone."""
+
+    def __init__(self, backbone: Backbone, shape: tuple[int, ...]):
+        super().__init__()
+        self.backbone = backbone
+        self.features = final_size(backbone, shape)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        t, b = observation.shape[:2]
+        x = observation.flatten(0, 1)  # [T*B,C,H,W]
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        x = x.to(dtype).div_(255)
+        return self.backbone(x)[-1].flatten(1).unflatten(0, (t, b))  # type: ignore[no-any-return]
+
+
+class MlpTorso(Torso):
+    """observation [T,B,*shape] float -> one hidden layer; a head adds the second."""
+
+    def __init__(self, shape: tuple[int, ...], hidden: int):
+        super().__init__()
+        size = int(torch.Size(shape).numel())
+        self.net = nn.Sequential(nn.Linear(size, hidden), nn.ReLU())
+        self.features = hidden
+
+    def forward(self, observation: Tensor) -> Tensor:
+        x = observation.flatten(2) if observation.dim() > 2 else observation.unsqueeze(-1)
+        return self.net(x.float())  # type: ignore[no-any-return]
+
+
+class OneHotTorso(Torso):
+    """observation [T,B] of `states` discrete states -> one-hot."""
+
+    def __init__(self, states: int):
+        super().__init__()
+        self.features = states
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return nn.functional.one_hot(observation.long(), self.features).float()
+
+
+TORSOS = sorted([*BACKBONES, "mlp", "onehot"])
+
+
+def make_torso(name: str, hidden: int, spec: EnvSpec) -> Torso:
+    """UsageError if the torso is unknown or does not fit the observations."""
+    shape = spec.observation_shape
+    if name not in TORSOS:
+        raise unknown("net.torso", name, TORSOS)
+    if name in BACKBONES:
+        if len(shape) != 3:
+            fit = "onehot" if spec.num_states else "mlp"
+            raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations are {shape}: use {fit}")
+        try:
+            return PixelTorso(BACKBONES[name](shape[0]), shape)
+        except ValueError as error:
+            raise UsageError(f"net.torso={name}: {error}") from error
+    if name == "onehot":
+        if spec.num_states is None:
+            raise UsageError(f"net.torso=onehot needs discrete states, but observations are {shape}")
+        return OneHotTorso(spec.num_states)
+    return MlpTorso(shape, hidden)

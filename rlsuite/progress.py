@@ -1,0 +1,94 @@
+"""What a person sees while a run trains: a live line on a terminal, a plain line a minute elsewhere. Always on stderr."""
+
+import sys
+import time
+from typing import NamedTuple, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+
+class Status(NamedTuple):
+    agent_steps: int
+    of_agent_steps: int
+    env_frames: int
+    learner_steps: int
+    replay_steps: int
+    replay_capacity: int
+    mean_return: float  # raw, last 100 episodes; nan before the first
+    seconds: float  # wall, all sessions
+    minutes_limit: float | None
+
+
+class Progress:
+    """Rates are those of the last half minute, so they and the time left follow what the run does now."""
+
+    def __init__(self, out: TextIO = sys.stderr, plain_seconds: float = 60.0):
+        self._out, self._plain_seconds = out, plain_seconds
+        self._live: Live | None = None
+        if out.isatty():
+            self._live = Live(console=Console(file=out), refresh_per_second=4, transient=True)
+            self._live.start()
+        self._last_line = -float("inf")
+        self._past: list[tuple[float, int, int]] = []  # (time, agent steps, learner steps)
+        self._next = 0.0
+
+    def update(self, status: Status) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + 0.5
+        self._past = [past for past in self._past if now - past[0] < 30.0] or self._past[-1:]
+        self._past.append((now, status.agent_steps, status.learner_steps))
+        if self._live is not None:
+            self._live.update(_table(self._facts(status)))
+        elif now - self._last_line >= self._plain_seconds:
+            if self._last_line > 0 or len(self._past) > 1:
+                self._line(status)
+            self._last_line = now
+
+    def _line(self, status: Status) -> None:
+        print("  ".join(f"{name} {value}" for name, value in self._facts(status).items()), file=self._out, flush=True)
+
+    def close(self, status: Status | None = None) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if status is not None:
+            self._line(status)
+
+    def _facts(self, s: Status) -> dict[str, str]:
+        then, agent, learner = self._past[0] if self._past else (0.0, s.agent_steps, s.learner_steps)
+        span = max((self._past[-1][0] - then) if self._past else 0.0, 1e-9)
+        rate, learner_rate = (s.agent_steps - agent) / span, (s.learner_steps - learner) / span
+        left = (s.of_agent_steps - s.agent_steps) / rate if rate > 0 else float("nan")
+        if s.minutes_limit is not None:
+            left = min(left, s.minutes_limit * 60 - s.seconds) if left == left else s.minutes_limit * 60 - s.seconds
+        return {
+            "steps": f"{s.agent_steps:,}/{s.of_agent_steps:,}",
+            "frames": f"{s.env_frames:,}",
+            "steps/s": f"{rate:,.0f}",
+            "learner/s": f"{learner_rate:,.1f}",
+            "replay": f"{s.replay_steps / s.replay_capacity:.0%}",
+            "return(100)": "-" if s.mean_return != s.mean_return else f"{s.mean_return:,.2f}",
+            "elapsed": duration(s.seconds),
+            "left": duration(left),
+        }
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, `2:03`, or `-` if unknown."""
+    if seconds != seconds or seconds == float("inf"):
+        return "-"
+    minutes, second = divmod(int(max(seconds, 0)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def _table(facts: dict[str, str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in facts:
+        table.add_column(name, justify="right", style="bold")
+    table.add_row(*facts.values())
+    return table

@@ -1,0 +1,66 @@
+"""Agents and environments by name: ours from one explicit dict each, a third party's from entry points or `register_*`."""
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from rlsuite.errors import UsageError, unknown
+
+_agents: dict[str, Any] = {}  # registered at run time: name -> class, or "module:Class"
+_envs: dict[str, Any] = {}  # env id -> module (or object) with Config and make, or its import path
+
+
+def register_agent(name: str, agent: Any) -> None:
+    """`agent`: a class with `Config` and `__init__(config, net, spec)`, or its import path "package.module:Class"."""
+    _agents[name] = agent
+
+
+def register_env(env_id: str, module: Any) -> None:
+    """`module`: anything with `Config` and `make(config, lanes, seed, threads, render)`, or its import path."""
+    _envs[env_id] = module
+
+
+def agent_names() -> list[str]:
+    from rlsuite.agents import AGENTS
+
+    return sorted({*AGENTS, *_agents, *(point.name for point in entry_points(group="rlsuite.agents"))})
+
+
+def agent_class(name: str) -> Any:
+    """UsageError with the nearest names if there is none."""
+    from rlsuite.agents import AGENTS
+
+    table = {**{point.name: point.value for point in entry_points(group="rlsuite.agents")}, **AGENTS, **_agents}
+    if name not in table:
+        raise unknown("agent", name, agent_names())
+    return _load(table[name])
+
+
+def env_module(env_id: str) -> Any:
+    """The family that an environment id belongs to; UsageError with the nearest ids if none does."""
+    from rlsuite.envs import ENVS, family, known_ids
+
+    table = {**{point.name: point.value for point in entry_points(group="rlsuite.envs")}, **ENVS, **_envs}
+    if env_id in table:
+        return _load(table[env_id])
+    found = family(env_id)
+    if found is None:
+        raise unknown("env.id", env_id, {*known_ids(), *table})
+    return _load(found)
+
+
+def env_ids() -> list[str]:
+    from rlsuite.envs import ENVS, known_ids
+
+    return sorted({*known_ids(), *ENVS, *_envs, *(point.name for point in entry_points(group="rlsuite.envs"))})
+
+
+def _load(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    try:
+        loaded = importlib.import_module(module)
+        return getattr(loaded, attribute) if attribute else loaded
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{target} is registered but cannot be imported: {error}") from error

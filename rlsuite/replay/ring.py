@@ -1,0 +1,169 @@
+"""Storage: a ring of steps for each lane. Frames are stored once, as single planes, and stacked on read.
+
+Shapes: L lanes, N slots a lane, K steps of a chunk, B samples, T steps of a slice, S planes of a stack, P pixels of a plane.
+A step's absolute time (0, 1, 2, ... in its lane) says its slot (time % N) and its generation (time // N) at once.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from rlsuite.agent import SliceSpec
+from rlsuite.step import Chunk, EnvSpec, Step, Trajectory
+
+_FIRST, _LAST, _TERMINAL = 1, 2, 4
+Arrays = dict[str, NDArray[Any]]
+
+
+class Ring:
+    """Arrays [L,N,...]; all lanes advance together."""
+
+    def __init__(self, spec: EnvSpec, lanes: int, slots: int, cut: SliceSpec):
+        self.spec, self.lanes, self.slots, self.cut = spec, lanes, slots, cut
+        shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
+        # np.zeros leaves pages unmapped until they are written, so memory grows with the fill.
+        self.observation = np.zeros((lanes, slots, *shape), spec.observation_dtype)
+        self.reward = np.zeros((lanes, slots), np.float32)
+        self.flags = np.zeros((lanes, slots), np.uint8)
+        self.action = np.zeros((lanes, slots), np.int32)
+        self.head = 0  # absolute time of the next step
+
+    @property
+    def filled(self) -> int:
+        """Slots a lane that hold a step."""
+        return min(self.head, self.slots)
+
+    @property
+    def oldest(self) -> int:
+        """Absolute time of the oldest step whose frame stack is whole."""
+        return 0 if self.head <= self.slots else self.head - self.slots + self.spec.stack - 1
+
+    @staticmethod
+    def bytes_per_step(spec: EnvSpec) -> int:
+        shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
+        return int(np.prod(shape, dtype=np.int64)) * np.dtype(spec.observation_dtype).itemsize + 4 + 1 + 4
+
+    def write(self, chunk: Chunk) -> None:
+        """Appends [K,L,...]."""
+        steps = chunk.steps
+        k = steps.reward.shape[0]
+        flags = steps.first * np.uint8(_FIRST) | steps.last * np.uint8(_LAST) | steps.terminal * np.uint8(_TERMINAL)
+        for i in range(k):
+            slot = (self.head + i) % self.slots
+            self.observation[:, slot] = steps.observation[i]
+            self.reward[:, slot] = steps.reward[i]
+            self.flags[:, slot] = flags[i]
+            self.action[:, slot] = steps.action[i]
+        self.head += k
+
+    def end_streams(self) -> None:
+        """The environments start anew: the newest step of each lane becomes a final observation, as at a time limit."""
+        if self.head:
+            self.flags[:, (self.head - 1) % self.slots] |= _LAST
+
+    def last(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """times [K] -> [K,L]: are these steps the last of their episodes?"""
+        return (self.flags[:, times % self.slots] & _LAST).astype(bool).T
+
+    def read(self, lane: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
+        """Slices that start at `time` [B] of `lane` [B]: leaves [T,B,...], observations [2,B,...] where the slice is sparse."""
+        length = self.cut.length
+        times = time + np.arange(length)[:, None]  # [T,B]
+        slots = times % self.slots
+        flags = self.flags[lane, slots]  # [T,B]
+        last = (flags & _LAST).astype(bool)
+        if self.cut.sparse:
+            ends = last[1:]  # [T-1,B]
+            bootstrap = np.where(ends.any(0), ends.argmax(0) + 1, length - 1)  # [B]
+            at = np.stack([time, time + bootstrap])  # [2,B]
+        else:
+            at = times
+        return Trajectory(
+            Step(
+                observation=self._observations(lane, at),
+                reward=self.reward[lane, slots],
+                first=(flags & _FIRST).astype(bool),
+                last=last,
+                terminal=(flags & _TERMINAL).astype(bool),
+                action=self.action[lane, slots].astype(np.int64),
+                extras={},
+            ),
+            state=(),
+        )
+
+    def _observations(self, lane: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[Any]:
+        """times [T,B] -> [T,B,*observation_shape]; stacks are [T,B,H,W,S] in memory, seen as [T,B,S,H,W]."""
+        slots = times % self.slots
+        stack = self.spec.stack
+        if stack == 1:
+            return self.observation[lane, slots]
+        height, width = self.spec.observation_shape[1:]
+        planes = self.observation.reshape(self.lanes, self.slots, height * width)
+        out = np.empty((slots.size, height * width, stack), self.observation.dtype)
+        lanes = np.broadcast_to(lane, slots.shape).reshape(-1)
+        if stack == 4 and out.dtype == np.uint8:
+            _stack_four(planes, self.flags, lanes, slots.reshape(-1), out.view(np.uint32)[..., 0])
+        else:
+            _stack_any(planes, self.flags, lanes, slots.reshape(-1), out)
+        return np.moveaxis(out.reshape(*slots.shape, height, width, stack), -1, 2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Only what is filled."""
+        n = self.filled
+        arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
+        return {**arrays, "head": self.head, "slots": self.slots}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """ValueError if the arrays are of another shape: a store can only be restored as it was."""
+        if state["slots"] != self.slots or state["observation"].shape[::2] != self.observation.shape[::2]:
+            raise ValueError(
+                f"the saved replay has {state['slots']} slots a lane and planes {state['observation'].shape}, "
+                f"this one {self.slots} and {self.observation.shape}"
+            )
+        n = state["reward"].shape[1]
+        for name in ("observation", "reward", "flags", "action"):
+            getattr(self, name)[:, :n] = state[name]
+        self.head = state["head"]
+
+
+@numba.njit(cache=True, nogil=True)
+def _history(flags: Any, lane: int, slot: int, stack: int) -> int:
+    """How many older planes of the same episode belong to the stack at `slot`."""
+    depth = 0
+    while depth < stack - 1 and not flags[lane, slot - depth] & _FIRST:  # negative indices wrap around as the ring does
+        depth += 1
+    return depth
+
+
+@numba.njit(cache=True, nogil=True)
+def _stack_four(planes: Any, flags: Any, lanes: Any, slots: Any, out: Any) -> None:
+    """Four u8 planes [P] become one u32 a pixel, the newest in the highest byte: on little-endian machines [P,4] u8."""
+    blank = np.zeros(planes.shape[2], planes.dtype)
+    for i in range(lanes.shape[0]):
+        lane, slot = lanes[i], slots[i]
+        depth = _history(flags, lane, slot, 4)
+        a = planes[lane, slot - 3] if depth > 2 else blank
+        b = planes[lane, slot - 2] if depth > 1 else blank
+        c = planes[lane, slot - 1] if depth > 0 else blank
+        d = planes[lane, slot]
+        row = out[i]
+        for p in range(row.shape[0]):
+            row[p] = (
+                np.uint32(a[p])
+                | (np.uint32(b[p]) << np.uint32(8))
+                | (np.uint32(c[p]) << np.uint32(16))
+                | (np.uint32(d[p]) << np.uint32(24))
+            )
+
+
+@numba.njit(cache=True, nogil=True)
+def _stack_any(planes: Any, flags: Any, lanes: Any, slots: Any, out: Any) -> None:
+    stack = out.shape[2]
+    for i in range(lanes.shape[0]):
+        lane, slot = lanes[i], slots[i]
+        depth = _history(flags, lane, slot, stack)
+        for age in range(stack):
+            for p in range(out.shape[1]):
+                out[i, p, stack - 1 - age] = planes[lane, slot - age, p] if age <= depth else 0

@@ -1,0 +1,71 @@
+"""A run is a folder: config as resolved, versions, metrics, checkpoints."""
+
+import json
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rlsuite import resolve
+from rlsuite.config import Config
+from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.step import EnvSpec
+
+PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "numba")
+
+
+def create(config: Config, run_dir: Path | None) -> Path:
+    """Makes the folder, with `config.yaml` and `run.json` in it. UsageError if it holds a run already."""
+    if run_dir is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        run_dir = Path("runs") / f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
+    if (run_dir / "config.yaml").exists():
+        raise UsageError(f"{run_dir} holds a run already: go on with --resume {run_dir}, or choose another --run-dir")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "run.json").write_text(json.dumps({"versions": versions(), "git_commit": git_commit()}, indent=1))
+        (run_dir / "config.yaml").write_text(resolve.dump(config))
+    except OSError as error:
+        raise RlsuiteError(f"cannot write the run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
+    return run_dir
+
+
+def config_of(run_dir: Path, overrides: Any = ()) -> Config:
+    """The config of a run, with overrides. UsageError if the folder is no run."""
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        what = "does not exist" if not run_dir.exists() else "is not a run folder: no config.yaml in it"
+        raise UsageError(f"{run_dir} {what}")
+    return resolve.resolve(path, overrides)
+
+
+def metadata(config: Config, spec: EnvSpec) -> dict[str, Any]:
+    """What a checkpoint tells of itself, enough to act with it alone."""
+    as_yaml = {
+        **config.model_dump(mode="json"),
+        "agent": config.agent.model_dump(mode="json"),
+        "env": config.env.model_dump(mode="json"),
+    }
+    return {
+        "config": as_yaml,
+        "spec": {**spec._asdict(), "observation_shape": list(spec.observation_shape)},
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    from rlsuite import __version__
+
+    return {"rlsuite": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str | None:
+    """Of the source tree that this package runs from; None if it was installed from a wheel."""
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,327 @@
+"""The local runtime: one process, deterministic for a seed on one thread.
+
+Collector and learner take turns. Every tick steps all lanes; after `collect_agent_steps` ticks the chunk goes to the store, then
+the learner runs as long as the limiter allows.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlsuite import checkpoint, run_folder
+from rlsuite.build import Parts, build, evaluation_seed, restart_seed
+from rlsuite.collect import chunk_of
+from rlsuite.config import Config
+from rlsuite.errors import CheckpointError
+from rlsuite.evaluation import play, write_summary
+from rlsuite.learner import Staged
+from rlsuite.metrics import Clock, MetricLog, RollingMean
+from rlsuite.progress import Progress, Status
+from rlsuite.replay.replay import predicted_bytes
+from rlsuite.scores import Summary
+from rlsuite.step import Step, describe
+
+
+@dataclass
+class Result:
+    run: Path
+    agent_steps: int
+    learner_steps: int
+    wall_seconds: float
+    evaluation: Summary | None  # None if the run was interrupted
+    interrupted: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "run": str(self.run),
+            "agent_steps": self.agent_steps,
+            "learner_steps": self.learner_steps,
+            "wall_seconds": round(self.wall_seconds, 2),
+            "eval": None if self.evaluation is None else self.evaluation.as_dict(),
+        }
+        return {**facts, "interrupted": True} if self.interrupted else facts
+
+
+@dataclass
+class _Loop:
+    """What a run is beside its roles."""
+
+    config: Config
+    run_dir: Path
+    parts: Parts
+    log: MetricLog
+    pending: list[Step] = field(default_factory=list)  # records [L,...] of a chunk that is not full yet
+    collected: int = 0  # records of all lanes; may be up to L - 1 ahead of the steps that count
+    returns: RollingMean = field(default_factory=RollingMean)
+    queue: deque[Staged] = field(default_factory=deque)  # prefetched batches
+    wall_before: float = 0.0  # seconds of earlier sessions
+    started: float = field(default_factory=time.monotonic)
+    best: float = -float("inf")
+    best_path: Path | None = None
+    logged: tuple[int, float, int] = (0, 0.0, 0)  # agent steps, seconds, learner steps at the last row of losses
+
+    @property
+    def agent_steps(self) -> int:
+        return min(self.collected, self.config.run.agent_steps)
+
+    @property
+    def seconds(self) -> float:
+        return self.wall_before + time.monotonic() - self.started
+
+    def clock(self) -> Clock:
+        per_step = self.parts.collector.env.metadata.get("frames_per_step", 1)
+        return Clock(self.agent_steps, self.agent_steps * per_step, self.parts.learner.steps, round(self.seconds, 3))
+
+
+def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
+    """Trains until `run.agent_steps` (exactly) or `run.minutes`, then evaluates. Ctrl-C writes a checkpoint and returns.
+
+    `run_dir`: None makes a new folder under runs/; with `resume` the folder of the run to go on with.
+    """
+    parts = build(config)
+    saved = None
+    if resume:
+        assert run_dir is not None
+        saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
+    else:
+        run_dir = run_folder.create(config, run_dir)
+    log = MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)
+    loop = _Loop(config, run_dir, parts, log)
+    if saved:
+        _restore(loop, saved)
+    progress = Progress()
+    _announce(loop)
+    with _signals() as stopped:
+        try:
+            reason = _train(loop, progress, stopped)
+        finally:
+            progress.close(_status(loop))
+            log.flush()
+        path = _save(loop, full=True)
+        summary = None
+        if reason != "interrupted":
+            summary = _evaluate(loop, config.eval.episodes, stopped)
+            if summary is not None:
+                write_summary(path, summary, evaluation_seed(config.seed))
+    log.close()
+    parts.env.close()
+    return Result(run_dir, loop.agent_steps, parts.learner.steps, loop.seconds, summary, interrupted=summary is None)
+
+
+def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> str:
+    """-> why it ended: steps, minutes, return or interrupted."""
+    config, run = loop.config, loop.config.run
+    collector = loop.parts.collector
+    next_log = next_checkpoint = time.monotonic()
+    next_checkpoint += run.checkpoint_minutes * 60
+    every = config.eval.every_agent_steps
+    while True:
+        if len(loop.pending) == run.collect_agent_steps and loop.collected <= run.agent_steps:
+            metrics = _learn(loop)
+            now = time.monotonic()
+            if metrics and now >= next_log:
+                _log_losses(loop, metrics)
+                next_log = now + run.log_seconds
+        if stopped:
+            return "interrupted"
+        if loop.collected >= run.agent_steps:
+            return "steps"
+        if run.minutes is not None and loop.seconds >= run.minutes * 60:
+            return "minutes"
+        if time.monotonic() >= next_checkpoint:
+            _save(loop, full=True)
+            next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
+        if every and loop.collected and loop.collected // every > (loop.collected - collector.lanes) // every:
+            summary = _evaluate(loop, config.eval.every_episodes, stopped)
+            if summary is not None and config.eval.stop_at_return is not None and summary.mean >= config.eval.stop_at_return:
+                return "return"
+        record, episodes = collector.tick(loop.collected)
+        loop.pending.append(collector.compact(record))
+        loop.collected += collector.lanes
+        for episode in episodes:
+            loop.returns.add(episode.episodic_return)
+            values = {
+                "charts/episodic_return": episode.episodic_return,
+                "charts/episodic_length": float(episode.length),
+            }
+            loop.log.scalars(loop.clock(), values)
+        progress.update(_status(loop))
+
+
+def _learn(loop: _Loop) -> dict[str, torch.Tensor] | None:
+    """The chunk goes to the store; then as many updates as the limiter allows. Metrics of the last one."""
+    replay, learner, config = loop.parts.replay, loop.parts.learner, loop.config
+    replay.add(chunk_of(loop.pending))
+    loop.pending = []
+    metrics = None
+    batch, ahead = config.learner.batch_size, config.learner.prefetch_batches
+    while replay.can_sample(batch):
+        loop.queue.append(learner.stage(replay.sample(batch)))
+        if len(loop.queue) <= ahead:
+            continue
+        staged = loop.queue.popleft()
+        update = learner.step(staged, loop.agent_steps, want_priority=config.replay.prioritized)
+        if update.priority is not None:
+            replay.update(staged.keys, update.priority)
+        metrics = update.metrics
+    return metrics
+
+
+def _log_losses(loop: _Loop, metrics: dict[str, torch.Tensor]) -> None:
+    learner, replay = loop.parts.learner, loop.parts.replay
+    values = {name: float(value) for name, value in metrics.items()}
+    learner.check(values)
+    values["charts/SPS"] = (loop.agent_steps - loop.logged[0]) / max(loop.seconds - loop.logged[1], 1e-9)
+    values["charts/learner_SPS"] = (learner.steps - loop.logged[2]) / max(loop.seconds - loop.logged[1], 1e-9)
+    values["charts/learning_rate"] = learner.learning_rate(loop.agent_steps)
+    values["charts/replay_steps"] = float(len(replay))
+    values["charts/stale_priorities"] = float(replay.stale)
+    if len(loop.returns):
+        values["charts/mean_return_100"] = loop.returns.mean
+    loop.logged = (loop.agent_steps, loop.seconds, learner.steps)
+    loop.log.scalars(loop.clock(), values)
+
+
+def _evaluate(loop: _Loop, episodes: int, stopped: list[int]) -> Summary | None:
+    """Plays with the weights of now; keeps them if they are the best so far. None if a signal came meanwhile."""
+    config, learner = loop.config, loop.parts.learner
+    summary = play(
+        config,
+        loop.parts.agent,
+        learner.net,
+        episodes,
+        evaluation_seed(config.seed),
+        learner.device,
+        stop=lambda: bool(stopped),
+    )
+    if summary is None:
+        return None
+    values = {"eval/episodic_return": summary.mean, "eval/median": summary.median, "eval/iqm": summary.iqm}
+    if summary.human_normalised is not None:
+        values["eval/human_normalised"] = summary.human_normalised
+    loop.log.scalars(loop.clock(), values)
+    if summary.mean > loop.best and loop.agent_steps < config.run.agent_steps:
+        loop.best = summary.mean
+        loop.best_path = _save(loop, full=False)
+        write_summary(loop.best_path, summary, evaluation_seed(config.seed))
+    return summary
+
+
+def _save(loop: _Loop, full: bool) -> Path:
+    """`full`: with the replay memory, to resume from. Otherwise for evaluation only: the best weights so far."""
+    parts, keep = loop.parts, loop.config.run.keep_checkpoints
+    state = {
+        "learner": parts.learner.state_dict(),
+        "collector": parts.collector.state_dict(),
+        "replay": parts.replay.state_dict(),
+        "loop": {
+            "collected": loop.collected,
+            "pending": [record._asdict() for record in loop.pending],
+            "returns": loop.returns.state_dict(),
+            "seconds": loop.seconds,
+            "best": loop.best,
+            "best_path": loop.best_path.name if loop.best_path else None,
+        },
+    }
+    facts = run_folder.metadata(loop.config, describe(parts.env))
+    path = checkpoint.save(loop.run_dir, loop.agent_steps, parts.learner.weights().tensors, state, facts, with_arrays=full)
+    best = {loop.best_path} if loop.best_path else set()
+    if full:
+        # Gigabytes of replay in the newest only: the others are there to be evaluated.
+        for older in checkpoint.list_complete(loop.run_dir):
+            if older != path:
+                checkpoint.drop_arrays(older)
+        checkpoint.prune(loop.run_dir, keep, best)
+    loop.log.flush()
+    return path
+
+
+def _restore(loop: _Loop, saved: checkpoint.Checkpoint) -> None:
+    parts, state = loop.parts, saved.state
+    checkpoint.load_weights_into(parts.learner.net, saved.weights, str(saved.path))
+    try:
+        parts.learner.load_state_dict(state["learner"])
+        parts.replay.load_state_dict(state["replay"])
+        inner = state["loop"]
+        loop.collected = inner["collected"]
+        loop.pending = [Step(**record) for record in inner["pending"]]
+        loop.returns.load_state_dict(inner["returns"])
+        loop.wall_before, loop.best = inner["seconds"], inner["best"]
+        loop.best_path = loop.run_dir / "checkpoints" / inner["best_path"] if inner["best_path"] else None
+        goes_on = parts.collector.load_state_dict(state["collector"], reseed=restart_seed(loop.config.seed, loop.collected))
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{saved.path} does not fit this config: {reason}; change only run.* and eval.*") from error
+    if not goes_on:
+        _cut(loop)
+    loop.logged = (loop.agent_steps, loop.seconds, parts.learner.steps)
+
+
+def _cut(loop: _Loop) -> None:
+    """The environments begin new episodes: the newest record of every lane becomes the last of its own."""
+    if loop.pending:
+        newest = loop.pending[-1]
+        loop.pending[-1] = newest._replace(last=newest.last | True)
+    else:
+        loop.parts.replay.end_streams()
+
+
+def _status(loop: _Loop) -> Status:
+    clock, run, replay = loop.clock(), loop.config.run, loop.parts.replay
+    capacity = replay.ring.slots * replay.ring.lanes
+    return Status(
+        clock.agent_steps,
+        run.agent_steps,
+        clock.env_frames,
+        clock.learner_steps,
+        len(replay),
+        capacity,
+        loop.returns.mean,
+        loop.seconds,
+        run.minutes,
+    )
+
+
+def _announce(loop: _Loop) -> None:
+    config, spec = loop.config, describe(loop.parts.env)
+    parameters = sum(p.numel() for p in loop.parts.learner.net.parameters())
+    replay = predicted_bytes(spec, config.replay)
+    print(
+        f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.lanes} lanes, "
+        f"{loop.parts.learner.device.type}, {torch.get_num_threads()} threads, {parameters:,} parameters, "
+        f"replay {config.replay.capacity_agent_steps:,} steps = {replay / 1e9:.2f} GB when full\n"
+        f"run folder {loop.run_dir}" + (f", resumed at step {loop.agent_steps:,}" if loop.collected else ""),
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM fill the list; a second one stops at once."""
+    got: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if got:
+            raise KeyboardInterrupt
+        got.append(number)
+        print("stopping: writing a checkpoint (once more to stop at once)", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield got  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield got
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,125 @@
+"""The one record that everything exchanges, and the two containers that travel.
+
+Shapes: T time, B batch, K steps and L lanes of a chunk, S planes of a frame stack.
+
+A lane of an environment is a flat stream of `Step`s: what the agent saw and did at time t. Vector environments run with
+Gymnasium's NEXT_STEP autoreset, so the final observation of an episode is an ordinary record with `last`, its action is
+ignored, and the next record is `first`. A reward arrives WITH the observation it led to.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Tree = Any  # a Tensor, an array, or a (named) tuple, dict of them
+State = Any  # what a recurrent net carries from step to step, leaves [B,...]; () for a feed-forward one
+
+
+class Step(NamedTuple):
+    """Leaves are NumPy arrays or tensors with the same leading axes: [L], [K,L], or [T,B]."""
+
+    observation: Any  # [..., *shape]: all S planes for acting and learning, the newest plane alone inside a Chunk
+    reward: Any  # f32, from the action at t-1; raw, never clipped
+    first: Any  # bool: first record of an episode
+    last: Any  # bool: final observation of one
+    terminal: Any  # bool: the value of this state is 0 (game over, or a life lost if the env signals it), not a time limit
+    action: Any  # i64, chosen at this observation; ignored where last
+    extras: dict[str, Any]  # what the agent wants back
+
+
+class Chunk(NamedTuple):
+    """A contiguous piece of streams on its way from a collector to a store: leaves [K,L,...], frames as single planes."""
+
+    steps: Step
+
+
+class Trajectory(NamedTuple):
+    """A slice that a store cut on sampling: leaves [T,B,...], with the recurrent state at its first step, [B,...].
+
+    A sparse slice holds observations only at step 0 and at the bootstrap step, [2,B,...]: n-step methods need no others.
+    """
+
+    steps: Step
+    state: State
+
+    def start(self) -> Step:
+        """Step 0, leaves [1,B,...]."""
+        start: Step = tree_map(lambda leaf: leaf[:1], self.steps)
+        return start
+
+    def bootstrap(self) -> Step:
+        """The step that an n-step target bootstraps from, leaves [1,B,...]: the first `last` after step 0, else step T-1."""
+        index = bootstrap_index(self.steps.last)  # [B]
+        rows = torch.arange(index.shape[0], device=index.device)
+        observation = self.steps.observation
+        at = self.steps._replace(observation=observation[-1]) if observation.shape[0] == 2 else self.steps
+        picked: Step = tree_map(lambda leaf: leaf[index, rows].unsqueeze(0), at._replace(observation=()))
+        seen = at.observation if observation.shape[0] == 2 else observation[index, rows]  # [B,...]
+        return picked._replace(observation=seen.unsqueeze(0))
+
+
+class Transitions(NamedTuple):
+    """What lies between the T steps of a slice: leaves [T-1,B]."""
+
+    action: Tensor  # i64
+    reward: Tensor  # f32
+    discount: Tensor  # f32: γ, or 0 into a terminal step
+    valid: Tensor  # bool: False for the pair (final observation, first of the next episode)
+
+
+class EnvSpec(NamedTuple):
+    """What a net, a store and an agent need to know of an environment."""
+
+    observation_shape: tuple[int, ...]  # as the agent sees it: (S,H,W) for stacked planes, () for a discrete state
+    observation_dtype: str
+    num_actions: int
+    num_states: int | None  # of a discrete observation
+    stack: int  # planes stacked on the first axis; 1: nothing is stacked
+    frames_per_step: int  # emulator frames that one agent step takes
+
+
+def describe(env: Any) -> EnvSpec:
+    """The spec of a Gymnasium VectorEnv. `metadata` may name `frame_stack` and `frames_per_step` (both 1 otherwise)."""
+    space, actions = env.single_observation_space, env.single_action_space
+    return EnvSpec(
+        observation_shape=tuple(space.shape),
+        observation_dtype=np.dtype(space.dtype).name,
+        num_actions=int(actions.n) if hasattr(actions, "n") else 0,
+        num_states=int(space.n) if hasattr(space, "n") else None,
+        stack=int(env.metadata.get("frame_stack", 1)),
+        frames_per_step=int(env.metadata.get("frames_per_step", 1)),
+    )
+
+
+def transitions(steps: Step, discount: float) -> Transitions:
+    """The one place where a slice of T steps becomes T-1 transitions."""
+    return Transitions(
+        action=steps.action[:-1],
+        reward=steps.reward[1:],
+        discount=discount * (~steps.terminal[1:]).to(steps.reward.dtype),
+        valid=~steps.last[:-1],
+    )
+
+
+def bootstrap_index(last: Tensor) -> Tensor:
+    """last [T,B] bool -> [B] i64: the first t >= 1 where the episode ends, else T-1."""
+    alive = (~last[1:-1]).to(torch.int64).cumprod(0)  # [T-2,B]
+    return 1 + alive.sum(0) if last.shape[0] > 2 else torch.full_like(last[0], last.shape[0] - 1, dtype=torch.int64)
+
+
+def tree_map(fn: Callable[[Any], Any], tree: Tree) -> Tree:
+    """Applies `fn` to every leaf of nested (named) tuples and dicts, keeping their types."""
+    if isinstance(tree, dict):
+        return {key: tree_map(fn, value) for key, value in tree.items()}
+    if isinstance(tree, tuple):
+        mapped = [tree_map(fn, value) for value in tree]
+        return type(tree)(*mapped) if hasattr(tree, "_fields") else tuple(mapped)
+    return fn(tree)
+
+
+def to_tensors(tree: Tree, device: torch.device) -> Tree:
+    """NumPy leaves -> tensors on `device`; on the CPU they share memory."""
+    return tree_map(lambda leaf: torch.from_numpy(leaf).to(device, non_blocking=True), tree)

@@ -1,0 +1,65 @@
+"""What every agent that acts on action values shares: its switches and its exploration. Shapes: B batch, A actions."""
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from rlsuite.agent import Mode, SliceSpec
+from rlsuite.config import AgentSection
+from rlsuite.nets.heads import clear_noise, resample_noise
+from rlsuite.schedules import linear
+
+
+class ValueConfig(AgentSection):
+    """Switches that DQN and its distributional relatives share."""
+
+    discount: float = Field(0.99, ge=0, le=1)  # per agent step
+    n_steps: int = Field(1, ge=1, le=1000)
+    double: bool = False
+    dueling: bool = False
+    noisy: bool = False
+    noisy_sigma: float = Field(0.5, gt=0)
+    reward_clip: float | None = Field(1.0, gt=0)  # null: raw rewards
+    epsilon_start: float = Field(1.0, ge=0, le=1)
+    epsilon_end: float = Field(0.01, ge=0, le=1)
+    epsilon_decay_agent_steps: int = Field(1_000_000, ge=0)
+    epsilon_eval: float = Field(0.001, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _explores_at_all(self) -> "ValueConfig":
+        if not self.noisy and self.epsilon_start == 0 and self.epsilon_end == 0:
+            raise ValueError("epsilon_start and epsilon_end are both 0 and noisy is false: nothing would explore")
+        return self
+
+    @property
+    def sigma(self) -> float | None:
+        return self.noisy_sigma if self.noisy else None
+
+    @property
+    def slice(self) -> SliceSpec:
+        """n transitions need n + 1 steps, but only the observations at both ends."""
+        return SliceSpec(length=self.n_steps + 1, sparse=True)
+
+
+def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:
+    """Fresh noise for each of `batch` lanes while exploring, mean weights otherwise; nothing for a net without noise."""
+    if mode.explore:
+        resample_noise(net, batch, mode.rng)
+    else:
+        clear_noise(net)
+
+
+def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode) -> Tensor:
+    """q [B,A] -> actions [B] i64."""
+    epsilon = config.epsilon_eval
+    if mode.explore:
+        epsilon = linear(config.epsilon_start, config.epsilon_end, config.epsilon_decay_agent_steps, at=mode.agent_steps)
+    greedy = q.argmax(-1)  # [B]
+    explore = torch.rand(greedy.shape, generator=mode.rng, device=q.device) < epsilon  # [B]
+    uniform = torch.randint(q.shape[-1], greedy.shape, generator=mode.rng, device=q.device)  # [B]
+    return torch.where(explore, uniform, greedy)
+
+
+def take(values: Tensor, action: Tensor) -> Tensor:
+    """values [B,A,...], action [B] -> [B,...]: the row of the action taken."""
+    return values[torch.arange(action.shape[0], device=action.device), action]
