@@ -3,6 +3,7 @@
 Shapes: n logged values of a run, G points of a grid, R runs of a group.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,7 +214,7 @@ def _draw(groups: dict[str, list[_Run]], metric: str, window: int) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
-    figure = Figure(figsize=(12.0, 5.4), layout="constrained")
+    figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
     by_steps, by_minutes = figure.subplots(1, 2, sharey=True)
     is_return = metric.endswith("episodic_return")
@@ -228,7 +229,9 @@ def _draw(groups: dict[str, list[_Run]], metric: str, window: int) -> "Figure":
 
     by_steps.set_xlabel("agent steps")
     by_steps.xaxis.set_major_formatter(EngFormatter(sep=""))
-    by_steps.set_ylabel(f"return an episode, mean of the last {window}" if is_return else f"{metric}, mean of the last {window}")
+    what = "return an episode" if is_return else metric
+    unit = "evaluations" if metric == EVALUATION else "episodes" if is_return else "values"
+    by_steps.set_ylabel(f"{what}, mean of the last {window} {unit}")
     by_minutes.set_xlabel("wall-clock time (minutes)")
     for axes in (by_steps, by_minutes):
         axes.set_xlim(left=0.0)
@@ -238,14 +241,16 @@ def _draw(groups: dict[str, list[_Run]], metric: str, window: int) -> "Figure":
     title = next(iter(env_ids)) if len(env_ids) == 1 else None
     figure.suptitle(title or metric, fontsize=13)
     handles, labels = by_steps.get_legend_handles_labels()
-    columns = 4 if max(map(len, labels)) <= 30 else 2
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), frameon=False)
+    columns = max(1, min(4, len(labels), 125 // (max(map(len, labels)) + 8)))  # about 125 letters fit across
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    figure.set_size_inches(12.0, 5.0 + 0.22 * math.ceil(len(labels) / columns))
     return figure
 
 
 def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations: bool, x_of: Callable[[_Curve], Floats]) -> None:
     """A group's mean and the range of its seeds where all have data; beyond, and behind, each seed as a faint line."""
     for number, (label, runs) in enumerate(groups.items()):
+        label = _legible(label)
         colour = _COLOURS[number % len(_COLOURS)]
         dash = _DASHES[number // len(_COLOURS) % len(_DASHES)]
         xs = [x_of(run.curve) for run in runs]
@@ -254,7 +259,7 @@ def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations
         grid = np.linspace(first, last, _GRID) if first <= last else np.empty(0)  # [G]
         lines = np.stack([_at(grid, x, y) for x, y in zip(xs, smoothed, strict=True)])  # [R,G]
         if len(runs) > 1:
-            label = f"{label} (mean of {len(runs)} seeds, band: range)"
+            label = f"{label} (mean of {len(runs)} seeds)"
             axes.fill_between(grid, lines.min(axis=0), lines.max(axis=0), color=colour, alpha=0.18, linewidth=0)
             for x, y in zip(xs, smoothed, strict=True):
                 own = np.linspace(x.min(), x.max(), _GRID)
@@ -267,8 +272,16 @@ def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations
                 x_of(run.evaluations), run.evaluations.values, "o", color=colour, markersize=5.5,
                 markeredgecolor="white", markeredgewidth=0.8, alpha=0.9, zorder=3,
             )  # fmt: skip
+    if any(len(runs) > 1 for runs in groups.values()):
+        axes.fill_between([], [], color=_GREY, alpha=0.25, linewidth=0, label="range over seeds")
     if evaluations and any(len(run.evaluations.values) for runs in groups.values() for run in runs):
         axes.plot([], [], "o", color=_GREY, markersize=5.5, label="evaluation")
+
+
+def _legible(label: str) -> str:
+    """As matplotlib shows it unchanged: dollars would be mathematics, a leading underscore would hide the entry."""
+    label = label if len(label) <= 100 else f"{label[:60]}...{label[-37:]}"
+    return (f" {label}" if label.startswith("_") else label).replace("$", r"\$")
 
 
 def _at(grid: Floats, x: Floats, y: Floats) -> Floats:
@@ -276,7 +289,8 @@ def _at(grid: Floats, x: Floats, y: Floats) -> Floats:
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     kept = np.append(np.diff(x) > 0, True)
-    return np.interp(grid, x[kept], y[kept])
+    interpolated: Floats = np.interp(grid, x[kept], y[kept])
+    return interpolated
 
 
 def _human_level(panels: list["Axes"], human: float) -> None:

@@ -132,7 +132,7 @@ def _parse(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            row["agent_steps"] + 0
+            Clock(*(row[field] + 0 for field in Clock._fields))
         except (ValueError, TypeError, KeyError):
             if number < len(lines):
                 raise RlsuiteError(f"{path} is damaged: line {number} is not a row of metrics; remove it") from None

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class _Loop:
     started: float = field(default_factory=time.monotonic)
     best: float = -float("inf")
     best_path: Path | None = None
+    full_at: int = -1  # agent steps at the last checkpoint to resume from
     logged: tuple[int, float, int] = (0, 0.0, 0)  # agent steps, seconds, learner steps at the last row of losses
 
     @property
@@ -94,31 +95,31 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
         saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
     else:
         run_dir = run_folder.create(config, run_dir)
-    log = MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)
-    loop = _Loop(config, run_dir, parts, log)
-    if saved:
-        _restore(loop, saved)
+    with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as log, closing(parts.env):
+        loop = _Loop(config, run_dir, parts, log)
+        if saved:
+            _restore(loop, saved)
+        _announce(loop)
+        with _signals() as stopped:
+            return _to_the_end(loop, stopped)
+
+
+def _to_the_end(loop: _Loop, stopped: list[int]) -> Result:
+    config, learner = loop.config, loop.parts.learner
     progress = Progress()
-    _announce(loop)
-    with _signals() as stopped:
-        try:
-            reason = _train(loop, progress, stopped)
-        finally:
-            progress.close(_status(loop))
-            log.flush()
-        path = _save(loop, full=True)
-        summary = None
-        if reason != "interrupted":
-            summary = _evaluate(loop, config.eval.episodes, stopped)
-            if summary is not None:
-                write_summary(path, summary, evaluation_seed(config.seed))
-    log.close()
-    parts.env.close()
-    return Result(run_dir, loop.agent_steps, parts.learner.steps, loop.seconds, summary, interrupted=summary is None)
+    try:
+        interrupted = _train(loop, progress, stopped)
+    finally:
+        progress.close(_status(loop))
+    path = _save(loop, full=True)
+    summary = None if interrupted else _evaluate(loop, config.eval.episodes, stopped)
+    if summary is not None:
+        write_summary(path, summary, evaluation_seed(config.seed))
+    return Result(loop.run_dir, loop.agent_steps, learner.steps, loop.seconds, summary, interrupted=summary is None)
 
 
-def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> str:
-    """-> why it ended: steps, minutes, return or interrupted."""
+def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> bool:
+    """Until the steps, the minutes or the return asked for are reached; True if a signal came before."""
     config, run = loop.config, loop.config.run
     collector = loop.parts.collector
     next_log = next_checkpoint = time.monotonic()
@@ -132,18 +133,18 @@ def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> str:
                 _log_losses(loop, metrics)
                 next_log = now + run.log_seconds
         if stopped:
-            return "interrupted"
+            return True
         if loop.collected >= run.agent_steps:
-            return "steps"
+            return False
         if run.minutes is not None and loop.seconds >= run.minutes * 60:
-            return "minutes"
+            return False
         if time.monotonic() >= next_checkpoint:
             _save(loop, full=True)
             next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
         if every and loop.collected and loop.collected // every > (loop.collected - collector.lanes) // every:
             summary = _evaluate(loop, config.eval.every_episodes, stopped)
             if summary is not None and config.eval.stop_at_return is not None and summary.mean >= config.eval.stop_at_return:
-                return "return"
+                return False
         record, episodes = collector.tick(loop.collected)
         loop.pending.append(collector.compact(record))
         loop.collected += collector.lanes
@@ -219,6 +220,8 @@ def _evaluate(loop: _Loop, episodes: int, stopped: list[int]) -> Summary | None:
 def _save(loop: _Loop, full: bool) -> Path:
     """`full`: with the replay memory, to resume from. Otherwise for evaluation only: the best weights so far."""
     parts, keep = loop.parts, loop.config.run.keep_checkpoints
+    if not full and loop.full_at == loop.agent_steps:
+        return loop.run_dir / "checkpoints" / f"step_{loop.agent_steps:012d}"  # it holds these weights already, and more
     state = {
         "learner": parts.learner.state_dict(),
         "collector": parts.collector.state_dict(),
@@ -237,10 +240,14 @@ def _save(loop: _Loop, full: bool) -> Path:
     best = {loop.best_path} if loop.best_path else set()
     if full:
         # Gigabytes of replay in the newest only: the others are there to be evaluated.
-        for older in checkpoint.list_complete(loop.run_dir):
-            if older != path:
-                checkpoint.drop_arrays(older)
-        checkpoint.prune(loop.run_dir, keep, best)
+        loop.full_at = loop.agent_steps
+        try:
+            for older in checkpoint.list_complete(loop.run_dir):
+                if older != path:
+                    checkpoint.drop_arrays(older)
+            checkpoint.prune(loop.run_dir, keep, best)
+        except CheckpointError as error:  # an old one is damaged: the new one is written, so training goes on
+            print(f"rlsuite: {error}", file=sys.stderr, flush=True)
     loop.log.flush()
     return path
 

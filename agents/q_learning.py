@@ -1,0 +1,70 @@
+"""Tabular Q-learning (Watkins & Dayan 1992), with experience replay (Lin 1992).
+
+    Q(s_t, a_t) <- Q(s_t, a_t) + α (r_{t+1} + γ max_a Q(s_{t+1}, a) - Q(s_t, a_t))        max = 0 behind a terminal
+
+The table is the net, and the update is one step of gradient descent on (y - Q)² / 2: with `learner.optimizer: sgd` the learner's mean
+over a batch of B transitions gives α = learning_rate / B for each of them. The target network of the learner must be the table
+itself: `learner.target_period_learner_steps: 1`.
+
+Where we differ: transitions are drawn from a replay store instead of being used once, in order. That changes how often a pair (s, a) is
+updated, not what its updates converge to; α is constant, so on a stochastic task Q ends in a neighbourhood of Q*.
+
+Shapes: T time (= 2), B batch, A actions, S states.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from rlsuite.agent import Loss, Mode, Net, SliceSpec
+from rlsuite.config import NetConfig
+from rlsuite.errors import UsageError
+from rlsuite.returns import n_step
+from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions
+from rlsuite.value_based import ValueConfig, epsilon_greedy, take
+
+
+class Table(nn.Module):
+    """(step [T,B], state) -> (Q [T,B,A] f32, state)."""
+
+    def __init__(self, states: int, actions: int):
+        super().__init__()
+        self.q = nn.Embedding(states, actions)
+        nn.init.zeros_(self.q.weight)
+
+    def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        return self.q(step.observation.long()), state
+
+
+class QLearning:
+    Config = ValueConfig
+
+    def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
+        if spec.num_states is None:
+            raise UsageError(f"agent.name=q_learning needs discrete states, but observations are {spec.observation_shape}: use dqn")
+        if config.n_steps != 1 or config.double or config.dueling or config.noisy:
+            raise UsageError("agent.name=q_learning takes no n_steps, double, dueling or noisy: a table has no use for them")
+        self.config, self.spec = config, spec
+        self.num_states = spec.num_states
+        self.slice = SliceSpec(length=2, sparse=True)
+
+    def make_net(self) -> Table:
+        return Table(self.num_states, self.spec.num_actions)
+
+    def initial_state(self, batch: int) -> State:
+        return ()
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        q, state = net(step, state)  # [1,B,A]
+        return epsilon_greedy(q[0], self.config, mode), state, {}
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        start, end = trajectory.start(), trajectory.bootstrap()
+        returns = n_step(transitions(trajectory.steps, self.config.discount))  # [B]
+        with torch.no_grad():
+            y = returns.reward + returns.discount * target(end, ())[0][0].amax(-1)  # [B]
+        q = take(net(start, ())[0][0], start.action[0])  # [B]
+        td = (y - q).detach().unsqueeze(0)  # [1,B]
+        return Loss(0.5 * (y - q) ** 2, td, {"losses/q_values": q.detach().mean(), "losses/td_error": td.abs().mean()})
+
+    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
+        return (td.abs() * valid).sum(0) + 1e-6

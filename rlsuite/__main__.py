@@ -1,0 +1,5 @@
+"""`python -m rlsuite`."""
+
+from rlsuite.cli import main
+
+main()

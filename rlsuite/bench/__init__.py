@@ -1,0 +1,114 @@
+"""`rlsuite bench`: our speed beside a reference's, measured in turns in one process.
+
+Both sides of a line use the same number of torch threads. For honest figures nothing else may run on the machine.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rlsuite.bench.acting import bench_collect, bench_env, bench_inference
+from rlsuite.bench.learner import bench_learner
+from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, say
+from rlsuite.bench.replay import bench_replay
+from rlsuite.bench.train import bench_train
+from rlsuite.build import device_of
+from rlsuite.errors import UsageError, unknown
+
+BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
+    "env": bench_env,
+    "inference": bench_inference,
+    "collect": bench_collect,
+    "replay": bench_replay,
+    "learner": bench_learner,
+    "train": bench_train,
+}
+__all__ = ["BENCHMARKS", "BenchSettings", "format_report", "run"]
+
+
+def run(names: Sequence[str], settings: BenchSettings) -> dict[str, Any]:
+    """Measures what is named, `all` being everything -> {machine, settings, results}, ready for JSON. Progress goes to stderr.
+
+    Each result has name, what, ours, reference, unit, ratio (ours / reference), target and met; null where it has none.
+    UsageError for an unknown name, no name, or a device that is not there.
+    """
+    for name in names:
+        if name not in BENCHMARKS and name != "all":
+            raise unknown("benchmark", name, [*BENCHMARKS, "all"])
+    if not names:
+        raise UsageError(f"name a benchmark: {', '.join([*BENCHMARKS, 'all'])}")
+    settings = settings.as_run()
+    assert settings.threads is not None
+    facts = machine(device_of(config(settings, PLAIN)), settings.threads)
+    say(_headline(facts))
+    if warning := _warning(facts):
+        say(warning)
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    rows = []
+    try:
+        for name, benchmark in BENCHMARKS.items():
+            if name in names or "all" in names:
+                rows += benchmark(settings)
+    finally:
+        torch.set_num_threads(before)
+    return {"machine": facts, "settings": asdict(settings), "results": [row.as_dict() for row in rows]}
+
+
+def format_report(report: dict[str, Any], width: int = 132) -> str:
+    """A table of what `run` returned, `width` characters wide."""
+    settings = report["settings"]
+    table = Table(show_lines=True)
+    for title in ("benchmark", "what was compared"):
+        table.add_column(title)
+    for title in ("ours", "reference", "ratio"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("target", no_wrap=True)
+    for result in report["results"]:
+        met = {True: ": met", False: ": missed", None: ""}[result["met"]]
+        cells = (
+            result["name"],
+            f"{result['what']} [{result['unit']}]",
+            _number(result["ours"]),
+            _number(result["reference"]),
+            "-" if result["ratio"] is None else f"{result['ratio']:.2f}",
+            "-" if result["target"] is None else result["target"] + met,
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None)
+    console.print(Text(_headline(report["machine"])))
+    if warning := _warning(report["machine"]):
+        console.print(Text(warning))
+    console.print(Text(f"medians of {settings['repeats']} turns of {settings['seconds']:g} s, ours and the reference alternately"))
+    if settings["quick"]:
+        console.print(Text("a quick smoke test: these figures mean nothing"))
+    console.print(table)
+    return out.getvalue()
+
+
+def _headline(facts: dict[str, Any]) -> str:
+    gpu = f", {facts['gpu']}" if facts["gpu"] else ""
+    load = "unknown" if facts["load"] is None else f"{facts['load']:.2f}"
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores{gpu}, torch {facts['torch']}, torch threads {facts['threads']} on both sides, "
+        f"1-minute load {load}"
+    )
+
+
+def _warning(facts: dict[str, Any]) -> str | None:
+    if facts["load"] is None or facts["load"] <= 0.5 * facts["cores"]:
+        return None
+    return f"warning: load {facts['load']:.2f} on {facts['cores']} cores: something else was running, do not trust these figures"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,151 @@
+"""env, inference, collect: what playing costs, in parts and together. L lanes."""
+
+import importlib
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlsuite.agent import Agent, Mode, Net
+from rlsuite.bench.measure import (
+    DUELING,
+    NOT_INSTALLED,
+    PONG,
+    BenchSettings,
+    Row,
+    Target,
+    Work,
+    alternate,
+    config,
+    lacking,
+    named,
+    repeated,
+)
+from rlsuite.build import device_of, make_agent, make_env
+from rlsuite.collect import Collector
+from rlsuite.config import Config
+from rlsuite.step import Step, to_tensors
+
+REFERENCE_LANES = 8
+
+
+def bench_env(settings: BenchSettings) -> list[Row]:
+    """Random actions in Pong, nothing else."""
+    setup = config(settings, DUELING)
+    contenders = {"ours": _random_play(make_env(setup), settings.lanes)}
+    reference, label = _reference_env()
+    if reference is not None:
+        contenders["reference"] = _random_play(reference, REFERENCE_LANES)
+    rates = alternate("env", contenders, settings)
+    what = f"Pong, random actions, 84x84 grey, 4 planes stacked: our {settings.lanes} lanes on ALE's C++ vector env against {label}"
+    return [Row("env", what, "steps/s", rates["ours"], rates.get("reference"))]
+
+
+def bench_inference(settings: BenchSettings) -> list[Row]:
+    """`agent.act` alone."""
+    setup = config(settings, DUELING)
+    contenders = {"ours": _act(setup, fast=True), "reference": _act(setup, fast=False)}
+    rates = alternate("inference", contenders, settings)
+    what = (
+        f"act of dueling double DQN, Nature torso, {settings.lanes} lanes a call: bf16 channels_last against fp32 contiguous NCHW"
+    )
+    return [Row("inference", what, "obs/s", rates["ours"], rates["reference"])]
+
+
+def bench_collect(settings: BenchSettings) -> list[Row]:
+    """The collector against what its two parts allow when they take turns."""
+    setup = config(settings, DUELING)
+    device = device_of(setup)
+    agent = make_agent(setup, PONG)
+    net = _net(agent, device, fast=True)
+    # At step 0 every action is random, though the net runs: the games are those of the env alone.
+    collector = Collector(make_env(setup), agent, net, seed=1, device=device, bf16=True)
+    contenders = {
+        "env": _random_play(make_env(setup), settings.lanes),
+        "inference": _act(setup, fast=True),
+        "collect": repeated(lambda: collector.collect(1, agent_steps=0), settings.lanes),
+    }
+    rates = alternate("collect", contenders, settings)
+    bound = 1 / (1 / rates["env"] + 1 / rates["inference"])
+    what = (
+        f"Collector, Pong, {settings.lanes} lanes, dueling double DQN in bf16, against 1/(1/env + 1/inference) "
+        f"= 1/(1/{rates['env']:,.0f} + 1/{rates['inference']:,.0f}) measured in turns with it"
+    )
+    return [Row("collect", what, "steps/s", rates["collect"], bound, Target("ratio", ">=", 0.85))]
+
+
+def _random_play(vector_env: Any, lanes: int) -> Work:
+    """Steps a vector env, ours, Gymnasium's or Stable-Baselines3's, with actions drawn beforehand."""
+    actions = itertools.cycle(np.random.default_rng(0).integers(PONG.num_actions, size=(4096, lanes)))
+    vector_env.reset()
+    return repeated(lambda: vector_env.step(next(actions)), lanes)
+
+
+def _reference_env() -> tuple[Any | None, str]:
+    """A vector env of REFERENCE_LANES in Python, and what to call it. Both need OpenCV to resize."""
+    if lacking(["cv2"]):
+        return None, f"Stable-Baselines3's vector env ({NOT_INSTALLED})"
+    if not lacking(["stable_baselines3"]):
+        return sb3_env(REFERENCE_LANES), (
+            f"{named('stable_baselines3')}'s make_atari_env + VecFrameStack (AtariWrapper, DummyVecEnv of {REFERENCE_LANES})"
+        )
+    import ale_py
+    import gymnasium
+    from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+
+    gymnasium.register_envs(ale_py)
+
+    def one() -> Any:
+        game = gymnasium.make("ALE/Pong-v5", frameskip=1, repeat_action_probability=0.0)
+        return FrameStackObservation(AtariPreprocessing(game), 4)
+
+    label = f"{named('gymnasium')}'s SyncVectorEnv of {REFERENCE_LANES} AtariPreprocessing + FrameStackObservation"
+    return gymnasium.vector.SyncVectorEnv([one] * REFERENCE_LANES), label
+
+
+def sb3_env(lanes: int) -> Any:
+    """Stable-Baselines3's own Atari stack, as its users and its zoo build it."""
+    import ale_py
+    import gymnasium
+
+    gymnasium.register_envs(ale_py)
+    make: Callable[..., Any] = importlib.import_module("stable_baselines3.common.env_util").make_atari_env
+    stack: Callable[..., Any] = importlib.import_module("stable_baselines3.common.vec_env").VecFrameStack
+    return stack(make("PongNoFrameskip-v4", n_envs=lanes, seed=1), n_stack=4)
+
+
+def _net(agent: Agent, device: torch.device, fast: bool) -> Net:
+    layout = torch.channels_last if fast else torch.contiguous_format
+    net: Net = agent.make_net().to(device, memory_format=layout)  # type: ignore[call-overload]
+    return net.requires_grad_(False)
+
+
+def _act(setup: Config, fast: bool) -> Work:
+    """`fast`: bf16 on observations as the env lays them out, [1,L,4,84,84] in channels_last; else fp32 on contiguous ones."""
+    device, lanes = device_of(setup), setup.env.lanes
+    agent = make_agent(setup, PONG)
+    net = _net(agent, device, fast)
+    pixels = np.random.default_rng(0).integers(256, size=(1, lanes, 84, 84, 4), dtype=np.uint8)
+    observation = np.moveaxis(pixels, -1, 2)
+    no = np.zeros((1, lanes), bool)
+    step: Step = to_tensors(
+        Step(
+            observation=observation if fast else np.ascontiguousarray(observation),
+            reward=np.zeros((1, lanes), np.float32),
+            first=no,
+            last=no,
+            terminal=no,
+            action=np.zeros((1, lanes), np.int64),
+            extras={},
+        ),
+        device,
+    )
+    mode = Mode(explore=True, agent_steps=0, rng=torch.Generator(device).manual_seed(1))
+
+    def once() -> None:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            agent.act(net, step, (), mode)[0].cpu()
+
+    return repeated(once, lanes)

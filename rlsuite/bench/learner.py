@@ -1,0 +1,95 @@
+"""learner: updates from random batches that are on the device already. B batch."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from rlsuite.bench.measure import DUELING, PLAIN, PONG, BenchSettings, Row, Target, Work, alternate, config, repeated, say
+from rlsuite.build import device_of, make_agent
+from rlsuite.learner import Learner
+from rlsuite.replay import Sample
+from rlsuite.step import Step, Trajectory
+
+KINDS = {
+    "plain": ("plain DQN, n = 1", PLAIN),
+    "dueling": ("dueling double DQN, n = 3", DUELING),
+}
+DIFFERENT_BATCHES = 4  # in turns, so that none stays in the caches
+
+
+def bench_learner(settings: BenchSettings) -> list[Row]:
+    rows = []
+    for kind, (label, agent) in KINDS.items():
+        contenders = {
+            "ours": updates(settings, agent, settings.batch, nchw=False, precision="bf16", channels_last=True),
+            "reference": updates(settings, agent, settings.batch, nchw=True, precision="fp32", channels_last=False),
+        }
+        rates = alternate(f"learner/{kind}", contenders, settings)
+        what = (
+            f"Learner.step, {label}, Nature torso, batch {settings.batch}: bf16 + channels_last as replay delivers it, "
+            "against fp32 NCHW (contiguous batches and weights, made so beforehand)"
+        )
+        rows.append(Row(f"learner/{kind}", what, "samples/s", rates["ours"], rates["reference"], Target("ratio", ">=", 2.2)))
+    if device_of(config(settings, PLAIN)).type == "cuda":
+        rows += _gpu(settings)
+    return rows
+
+
+def _gpu(settings: BenchSettings) -> list[Row]:
+    batch = settings.cuda_batch
+    modes: dict[str, dict[str, Any]] = {
+        "eager": {},
+        "compiled": {"compile": True},
+        "graphs": {"compile": True, "cuda_graphs": True},
+    }
+    labels = {"eager": "eager", "compiled": "compiled, against eager", "graphs": "compiled + CUDA graphs, against eager"}
+    contenders, failed = {}, {}
+    for mode, switches in modes.items():
+        try:
+            work = updates(settings, DUELING, batch, nchw=False, precision="bf16", channels_last=True, **switches)
+            work(5)
+            contenders[mode] = _in_batches(work, batch)
+        except RuntimeError as error:  # torch.compile wants a C compiler and Triton, which not every machine has
+            failed[mode] = " ".join(str(error).split())[:200]
+            say(f"learner/{mode}: {failed[mode]}")
+    rates = alternate("learner on the GPU", contenders, settings)
+    rows = []
+    for mode, label in labels.items():
+        what = f"Learner.step, dueling double DQN, n = 3, Nature torso, batch {batch}, bf16 + channels_last, {label}"
+        what += f" (failed: {failed[mode]})" if mode in failed else ""
+        target = Target("ours", ">=", 200) if mode == "graphs" else None
+        reference = rates.get("eager") if mode != "eager" else None
+        rows.append(Row(f"learner/{mode}", what, "batches/s", rates.get(mode), reference, target))
+    return rows
+
+
+def _in_batches(work: Work, batch: int) -> Work:
+    return lambda rounds: work(rounds) // batch
+
+
+def updates(settings: BenchSettings, agent: dict[str, Any], batch: int, *, nchw: bool, **switches: Any) -> Work:
+    """Updates of a learner of its own, without priorities; `switches` are those of its config section."""
+    setup = config(settings, agent, learner={"batch_size": batch, **switches})
+    made = make_agent(setup, PONG)
+    trained = Learner(made, setup.learner, seed=1, device=device_of(setup))
+    samples = [random_sample(batch, made.slice.length, nchw, seed) for seed in range(DIFFERENT_BATCHES)]
+    staged = itertools.cycle([trained.stage(sample) for sample in samples])
+    return repeated(lambda: trained.step(next(staged), want_priority=False), batch)
+
+
+def random_sample(batch: int, length: int, nchw: bool, seed: int) -> Sample:
+    """What a store would give: observations [2,B,4,84,84], in memory [2,B,84,84,4], or contiguous with `nchw`."""
+    rng = np.random.default_rng(seed)
+    observation = np.moveaxis(rng.integers(256, size=(2, batch, 84, 84, 4), dtype=np.uint8), -1, 2)
+    no = np.zeros((length, batch), bool)
+    steps = Step(
+        observation=np.ascontiguousarray(observation) if nchw else observation,
+        reward=rng.standard_normal((length, batch)).astype(np.float32),
+        first=no,
+        last=no,
+        terminal=no,
+        action=rng.integers(PONG.num_actions, size=(length, batch)),
+        extras={},
+    )
+    return Sample(Trajectory(steps, ()), np.arange(batch), np.ones(batch, np.float32))

@@ -1,0 +1,225 @@
+"""How every benchmark measures: contenders in turns (A B A B) in one process, medians over the turns."""
+
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from rlsuite.config import Config
+from rlsuite.errors import UsageError
+from rlsuite.resolve import check
+from rlsuite.step import EnvSpec
+
+PONG = EnvSpec(observation_shape=(4, 84, 84), observation_dtype="uint8", num_actions=6, num_states=None, stack=4, frames_per_step=4)
+DUELING: dict[str, Any] = {"name": "dqn", "double": True, "dueling": True, "n_steps": 3}
+PLAIN: dict[str, Any] = {"name": "dqn"}
+NOT_INSTALLED = "not installed: pip install rlsuite[bench]"
+
+Work = Callable[[int], int]  # does so many rounds -> units of work done
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """UsageError where a number makes no sense."""
+
+    repeats: int = 5  # turns of each contender
+    seconds: float = 2.0  # of each turn
+    lanes: int = 32  # env, inference, collect
+    batch: int = 256  # learner
+    cuda_batch: int = 512  # learner, on a GPU, eager against compiled against CUDA graphs
+    replay_batch: int = 512
+    replay_size: int = 1_000_000  # slots of the prioritized selectors
+    replay_steps: int = 65_536  # stored Atari steps that whole batches are sampled from
+    train_start: int = 1_000  # agent steps before learning begins, which is before the measurement
+    threads: int | None = None  # None: all cores
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    quick: bool = False  # a smoke test: its figures mean nothing
+
+    def __post_init__(self) -> None:
+        counts = ("repeats", "lanes", "batch", "cuda_batch", "replay_batch", "replay_size", "replay_steps", "train_start")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise UsageError(f"bench: {name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.seconds < math.inf:
+            raise UsageError(f"bench: seconds must be greater than 0, got {self.seconds}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"bench: threads must be at least 1, got {self.threads}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"bench: device must be auto, cpu or cuda, got {self.device!r}")
+
+    def as_run(self) -> "BenchSettings":
+        """What is measured with: `quick` shrinks whatever is larger, `threads` becomes a number."""
+        settings = replace(self, threads=self.threads or cores())
+        if not self.quick:
+            return settings
+        small = {
+            "repeats": 1,
+            "seconds": 0.05,
+            "lanes": 4,
+            "batch": 16,
+            "cuda_batch": 32,
+            "replay_batch": 64,
+            "replay_size": 20_000,
+            "replay_steps": 2_048,
+            "train_start": 200,
+        }
+        return replace(settings, **{name: min(value, getattr(self, name)) for name, value in small.items()})
+
+
+class Target(NamedTuple):
+    of: Literal["ratio", "ours"]
+    sign: Literal[">=", "<="]
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.of} {self.sign} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report. `ours` and `reference` in `unit`; None where there is nothing to measure."""
+
+    name: str
+    what: str  # exactly what was compared
+    unit: str
+    ours: float | None
+    reference: float | None = None
+    target: Target | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        return None if self.ours is None or self.reference is None else self.ours / self.reference
+
+    @property
+    def met(self) -> bool | None:
+        """None: there is no target, or nothing to hold against it."""
+        if self.target is None:
+            return None
+        value = self.ratio if self.target.of == "ratio" else self.ours
+        if value is None:
+            return None
+        return value >= self.target.value if self.target.sign == ">=" else value <= self.target.value
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "what": self.what,
+            "ours": self.ours,
+            "reference": self.reference,
+            "unit": self.unit,
+            "ratio": self.ratio,
+            "target": None if self.target is None else str(self.target),
+            "met": self.met,
+        }
+
+
+def alternate(name: str, contenders: Mapping[str, Work], settings: BenchSettings) -> dict[str, float]:
+    """Median units/s of each contender. All warm up first, then they take turns, so that drift of the machine hits all alike."""
+    say(f"{name}: warming up {', '.join(contenders)}")
+    rounds = {key: _warm_up(work, settings.seconds) for key, work in contenders.items()}
+    rates: dict[str, list[float]] = {key: [] for key in contenders}
+    for turn in range(settings.repeats):
+        for key, work in contenders.items():
+            units, seconds = _timed(work, rounds[key])
+            rates[key].append(units / seconds)
+        say(f"{name}: turn {turn + 1}/{settings.repeats}: " + ", ".join(f"{key} {rate[-1]:,.4g}/s" for key, rate in rates.items()))
+    return {key: statistics.median(rate) for key, rate in rates.items()}
+
+
+def _warm_up(work: Work, seconds: float) -> int:
+    """-> rounds that take about `seconds`. The first rounds compile (numba, torch, CUDA graphs after three) and do not count."""
+    work(5)
+    rounds = 1
+    while True:
+        _, took = _timed(work, rounds)
+        if took >= seconds / 4:
+            return max(1, round(rounds * seconds / took))
+        rounds *= 2
+
+
+def _timed(work: Work, rounds: int) -> tuple[int, float]:
+    _wait_for_gpu()
+    start = time.perf_counter()
+    units = work(rounds)
+    _wait_for_gpu()
+    return units, time.perf_counter() - start
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+
+
+def repeated(once: Callable[[], object], units: int) -> Work:
+    """Work of which every round does `units`."""
+
+    def work(rounds: int) -> int:
+        for _ in range(rounds):
+            once()
+        return rounds * units
+
+    return work
+
+
+def config(settings: BenchSettings, agent: Mapping[str, Any], **sections: Mapping[str, Any]) -> Config:
+    """A config of the default Atari speed settings (Nature torso, 512 units, bf16, channels_last), with `sections` over it."""
+    data: dict[str, Any] = {
+        "name": "bench",
+        "agent": dict(agent),
+        "env": {"id": "ALE/Pong-v5", "lanes": settings.lanes},
+        "net": {"torso": "nature", "hidden": 512},
+        "learner": {"precision": "bf16", "channels_last": True},
+        "run": {"device": settings.device, "threads": settings.threads},
+    }
+    for section, values in sections.items():
+        data[section] = {**data.get(section, {}), **values}
+    return check(data)
+
+
+def lacking(packages: Iterable[str]) -> bool:
+    """Whether one of these importable `packages` is missing."""
+    return any(find_spec(package) is None for package in packages)
+
+
+def named(package: str) -> str:
+    """`cpprb 11.0.0`."""
+    return f"{package} {version(package)}"
+
+
+def say(text: str) -> None:
+    print(f"bench {text}", file=sys.stderr, flush=True)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(device: torch.device, threads: int) -> dict[str, Any]:
+    return {
+        "cpu": _cpu_model(),
+        "cores": cores(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "torch": torch.__version__,
+        "threads": threads,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # the last minute's, before we began
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

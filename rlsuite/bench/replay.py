@@ -1,0 +1,182 @@
+"""replay: the prioritized selector, whole batches of stacked frames, and memory. N slots, K steps and L lanes of a chunk."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlsuite.agent import SliceSpec
+from rlsuite.bench.measure import NOT_INSTALLED, PONG, BenchSettings, Row, Target, Work, alternate, lacking, named, repeated, say
+from rlsuite.config import ReplayConfig
+from rlsuite.replay import Replay, build_replay
+from rlsuite.replay.selectors import Prioritized, importance_weights
+from rlsuite.step import Chunk, Step
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+ALPHA, BETA = 0.6, 0.4
+LANES, CHUNK = 32, 16
+SLICE = SliceSpec(length=4, sparse=True)  # n = 3
+
+
+class NumpySumTree:
+    """The usual binary sum tree in plain NumPy, a batch at a time, level by level: `nodes[1]` is the root, children 2i, 2i + 1."""
+
+    def __init__(self, capacity: int) -> None:
+        self.depth = max(1, (capacity - 1).bit_length())
+        self.first = 1 << self.depth
+        self.nodes = np.zeros(2 * self.first)
+
+    def set(self, ids: Ids, masses: Floats) -> None:
+        """Overwrites the leaves `ids` [n]."""
+        nodes, at = self.nodes, ids + self.first
+        nodes[at] = masses
+        for _ in range(self.depth):
+            at = at >> 1
+            nodes[at] = nodes[2 * at] + nodes[2 * at + 1]
+
+    def sample(self, uniforms: Floats) -> tuple[Ids, Floats]:
+        """Leaves [n] in which `u * total` falls for each u of `uniforms` [n], and their probabilities."""
+        nodes, at = self.nodes, np.ones(uniforms.size, np.int64)
+        mass = uniforms * nodes[1]
+        for _ in range(self.depth):
+            at = 2 * at
+            right = mass >= nodes[at]
+            mass = mass - right * nodes[at]
+            at = at + right
+        return at - self.first, nodes[at] / nodes[1]
+
+
+def bench_replay(settings: BenchSettings) -> list[Row]:
+    return [*_selectors(settings), *_store(settings)]
+
+
+def _selectors(settings: BenchSettings) -> list[Row]:
+    size, batch = settings.replay_size, settings.replay_batch
+    priority = np.random.default_rng(0).random(size) + 0.01
+    contenders = {"ours": _ours(priority, batch), "numpy": _numpy(priority, batch)}
+    label = f"cpprb's PrioritizedReplayBuffer ({NOT_INSTALLED})"
+    if not lacking(["cpprb"]):
+        contenders["cpprb"] = _cpprb(priority, batch)
+        label = f"{named('cpprb')}'s PrioritizedReplayBuffer (one byte a transition)"
+    rates = alternate("replay", contenders, settings)
+    what = f"prioritized sample {batch} with importance weights + update {batch} with new priorities, {size:,} slots, against "
+    tree = "a binary sum tree in plain NumPy, level by level"
+    return [
+        Row("replay/cpprb", what + label, "samples/s", rates["ours"], rates.get("cpprb"), Target("ratio", ">=", 3.0)),
+        Row("replay/numpy", what + tree, "samples/s", rates["ours"], rates["numpy"]),
+    ]
+
+
+# Each round draws a fresh batch from all slots, so what it touches is no longer in the near caches.
+# New priorities are drawn inside the round on all sides alike.
+
+
+def _ours(priority: Floats, batch: int) -> Work:
+    selector = Prioritized(priority.size, ALPHA, stratified=True)
+    selector.add(np.arange(priority.size), priority)
+    rng = np.random.default_rng(1)
+
+    def once() -> None:
+        ids, probability = selector.sample(batch, rng)
+        importance_weights(probability, len(selector), BETA)
+        selector.update(ids, rng.random(batch) + 0.01)
+
+    return repeated(once, batch)
+
+
+def _numpy(priority: Floats, batch: int) -> Work:
+    tree = NumpySumTree(priority.size)
+    tree.set(np.arange(priority.size), priority**ALPHA)
+    rng = np.random.default_rng(1)
+
+    def once() -> None:
+        ids, probability = tree.sample((np.arange(batch) + rng.random(batch)) / batch)
+        importance_weights(probability, priority.size, BETA)
+        tree.set(ids, (rng.random(batch) + 0.01) ** ALPHA)
+
+    return repeated(once, batch)
+
+
+def _cpprb(priority: Floats, batch: int) -> Work:
+    make: Callable[..., Any] = importlib.import_module("cpprb").PrioritizedReplayBuffer
+    buffer = make(priority.size, {"x": {"dtype": np.uint8}}, alpha=ALPHA)
+    buffer.add(x=np.zeros(priority.size, np.uint8), priorities=priority)
+    rng = np.random.default_rng(1)
+
+    def once() -> None:
+        sample = buffer.sample(batch, beta=BETA)
+        buffer.update_priorities(sample["indexes"], rng.random(batch) + 0.01)
+
+    return repeated(once, batch)
+
+
+def _store(settings: BenchSettings) -> list[Row]:
+    batch, steps = settings.replay_batch, settings.replay_steps
+    store = filled_store(steps)
+    rate = alternate("replay/sample", {"ours": repeated(lambda: store.sample(batch), batch)}, settings)["ours"]
+    sampled = (
+        f"Replay.sample of {batch}: prioritized, n = 3, two stacks of 4x84x84 a transition, importance weights; "
+        f"{len(store):,} steps stored"
+    )
+    capacity = ReplayConfig().capacity_agent_steps
+    stored = (
+        f"ring + selector, prioritized, frames stored once: arrays of a full store of {len(store):,} steps in {LANES} lanes, "
+        f"scaled to the default capacity of {capacity:,}, for each transition that can be sampled"
+    )
+    return [
+        Row("replay/sample", sampled, "transitions/s", rate),
+        Row("replay/bytes", stored, "bytes/transition", bytes_per_transition(store, capacity), None, Target("ours", "<=", 7600)),
+    ]
+
+
+def filled_store(steps: int) -> Replay:
+    """A full prioritized store of at least `steps` Atari steps: noise, episodes of about 1,000 steps, every page written."""
+    say(f"replay: filling a store of {steps:,} steps")
+    slots = max(-(-steps // LANES), 2 * CHUNK)
+    settings = ReplayConfig(capacity_agent_steps=slots * LANES, min_agent_steps=1, samples_per_insert=1e12, prioritized=True)
+    store = build_replay(settings, PONG, LANES, SLICE, CHUNK, seed=1)
+    rng = np.random.default_rng(2)
+    pixels = rng.integers(256, size=(CHUNK, LANES, 84, 84), dtype=np.uint8)
+    first = np.ones(LANES, bool)
+    for _ in range(-(-slots // CHUNK) + 1):
+        last = rng.random((CHUNK, LANES)) < 1e-3
+        store.add(
+            Chunk(
+                Step(
+                    observation=pixels,
+                    reward=rng.random((CHUNK, LANES), np.float32),
+                    first=np.concatenate([first[None], last[:-1]]),
+                    last=last,
+                    terminal=last,
+                    action=rng.integers(PONG.num_actions, size=(CHUNK, LANES)),
+                    extras={},
+                )
+            )
+        )
+        first = last[-1]
+    return store
+
+
+def bytes_per_transition(store: Replay, capacity: int) -> float:
+    """Bytes a sampleable transition at `capacity` steps, from the arrays of a full but smaller `store`.
+
+    The arrays grow with the steps, and so do the final observations, from which nothing starts. What a lane loses at the ends of
+    the ring, where a slice or its first stack is not whole, does not.
+    """
+    steps = len(store)
+    ends = store.ring.lanes * (store.ring.spec.stack - 1 + store.ring.cut.length - 1)
+    finals = steps - ends - len(store.selector)
+    scale = capacity / steps
+    return (_nbytes(store.ring) + _nbytes(store.selector)) * scale / (capacity - ends - finals * scale)
+
+
+def _nbytes(part: Any) -> int:
+    """Of every array that `part` and its own parts hold."""
+    if isinstance(part, np.ndarray):
+        return part.nbytes
+    inner = vars(part).values() if type(part).__module__.startswith("rlsuite.replay") else ()
+    return sum(_nbytes(value) for value in inner)

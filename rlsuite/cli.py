@@ -1,0 +1,243 @@
+"""The command line. Heavy imports wait inside the commands, so that `--help` comes at once.
+
+Exit codes: 0 done, 1 failed, 2 asked for something impossible, 130 stopped by Ctrl-C (a checkpoint was written).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from rlsuite.errors import RlsuiteError, UsageError, unknown
+
+app = typer.Typer(
+    help="Reinforcement-learning agents for Atari and board games, the same on a laptop and on a cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with: rlsuite train atari/pong     Then: rlsuite evaluate runs/... --video videos",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+
+def main() -> None:
+    """Every foreseen error is one line and an exit code."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except RlsuiteError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of the option parser
+            _fail(error.format_message(), 2)
+        raise
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"rlsuite: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, allow_nan=False, default=str))
+
+
+def _examples(*lines: str) -> str:
+    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+@app.command(
+    epilog=_examples(
+        "rlsuite train atari/pong",
+        "rlsuite train atari/dqn env.id=ALE/Breakout-v5 learner.batch_size=64 seed=3",
+        "rlsuite train my.yaml run.minutes=120 --run-dir runs/mine",
+        "rlsuite train --resume runs/mine run.agent_steps=20_000_000",
+    )
+)
+def train(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A shipped config (rlsuite list configs) or a YAML file; overrides."),
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one under runs/.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run; its config needs no naming.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an agent, then evaluate it. Ctrl-C writes a checkpoint; --resume goes on from there."""
+    from rlsuite import api
+
+    given = arguments or []
+    config = given[0] if given and "=" not in given[0] else None
+    result = api.train(config, given[1:] if config else given, run_dir=run_dir, resume=resume)
+    if as_json:
+        _print_json(result.as_dict())
+    elif result.evaluation is not None:
+        print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} learner steps, {result.wall_seconds:,.0f} s")
+        print(_score(result.evaluation))
+        print(f"\nrlsuite evaluate {result.run} --video {result.run}/videos\ntensorboard --logdir {result.run}")
+    else:
+        print(f"stopped at {result.agent_steps:,} agent steps; go on with: rlsuite train --resume {result.run}")
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command(
+    epilog=_examples(
+        "rlsuite evaluate runs/atari-pong__seed1__20260101-120000",
+        "rlsuite evaluate runs/mine/checkpoints/step_000001000000 --episodes 100 --seed 7 --video videos",
+    )
+)
+def evaluate(
+    run_or_checkpoint: Annotated[Path, typer.Argument(help="A run folder (its newest checkpoint) or a checkpoint folder.")],
+    episodes: Annotated[int | None, typer.Option(min=1, help="Whole games; default: the config's eval.episodes.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Of the games; default: from the run's seed.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Also record one game as MP4 into this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a saved agent: raw returns of whole games, played as well as it can."""
+    from rlsuite import evaluation
+
+    summary, videos = evaluation.evaluate(run_or_checkpoint, episodes, seed, video)
+    if as_json:
+        _print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos]})
+    else:
+        print(_score(summary))
+        for path in videos:
+            print(f"video {path}")
+
+
+def _score(summary: Any) -> str:
+    low, high = summary.iqm_interval
+    text = (
+        f"return over {summary.episodes} games: mean {summary.mean:,.2f} ± {summary.std:,.2f}  median {summary.median:,.2f}  "
+        f"IQM {summary.iqm:,.2f} [{low:,.2f}, {high:,.2f}] (95%)  min {summary.min:,.1f}  max {summary.max:,.1f}"
+    )
+    if summary.human_normalised is not None:
+        text += f"  human-normalised {summary.human_normalised:.0%}"
+    return text
+
+
+@app.command(epilog=_examples("rlsuite compare runs/a runs/b runs/c --out curves.png"))
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; those that differ in the seed alone share a curve.")],
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("compare.png"),
+    metric: Annotated[str, typer.Option(help="A tag of metrics.jsonl.")] = "charts/episodic_return",
+    as_json: Json = False,
+) -> None:
+    """Draw learning curves (mean and spread over seeds) and print a table."""
+    from dataclasses import asdict
+
+    from rlsuite import compare as comparison
+
+    rows = comparison.compare(runs, out, metric)
+    if as_json:
+        _print_json({"picture": str(out), "rows": [asdict(row) for row in rows]})
+    else:
+        print(comparison.format_table(rows))
+        print(f"picture {out}")
+
+
+KINDS = ("agents", "envs", "configs", "nets")
+
+
+@app.command("list", epilog=_examples("rlsuite list configs", "rlsuite list envs --json"))
+def list_(
+    kind: Annotated[str, typer.Argument(help="agents, envs, configs or nets.")],
+    as_json: Json = False,
+) -> None:
+    """List what there is by name."""
+    if kind not in KINDS:
+        raise unknown("list", kind, KINDS)
+    from rlsuite import registry
+    from rlsuite.resolve import config_names
+
+    if kind == "nets":
+        from rlsuite.nets.torso import TORSOS as names
+    else:
+        names = {"agents": registry.agent_names, "envs": registry.env_ids, "configs": config_names}[kind]()
+    if as_json:
+        _print_json({kind: names})
+    else:
+        print("\n".join(names))
+
+
+@app.command(epilog=_examples("rlsuite info runs/mine", "rlsuite info runs/mine --json"))
+def info(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
+    """Tell what a run is and how far it has come."""
+    from rlsuite.doctor import describe_run
+
+    _show(describe_run(run), as_json)
+
+
+@app.command(epilog=_examples("rlsuite doctor", "rlsuite doctor --json"))
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: versions, cores, memory, GPU, ROMs, Ray."""
+    from rlsuite.doctor import examine
+
+    facts = examine()
+    _show(facts, as_json)
+    if facts["problems"]:
+        raise typer.Exit(1)
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(facts)
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {inner}" for key, inner in value.items())
+        elif isinstance(value, list):
+            value = "; ".join(map(str, value)) or "none"
+        print(f"{name:<14} {value}")
+
+
+BENCHES = ("env", "inference", "collect", "replay", "learner", "train", "all")
+
+
+@app.command(epilog=_examples("rlsuite bench", "rlsuite bench learner replay --json", "rlsuite bench all --quick"))
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; default: all.")] = None,
+    quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; figures are rough.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure this machine: each part beside a reference in the same run."""
+    for name in names or []:
+        if name not in BENCHES:
+            raise unknown("benchmark", name, BENCHES)
+    from rlsuite import bench as benchmarks
+
+    report = benchmarks.run(names or ["all"], benchmarks.BenchSettings(quick=quick, repeats=repeats))
+    if as_json:
+        _print_json(report)
+    else:
+        print(benchmarks.format_report(report))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from rlsuite import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+__all__ = ["UsageError", "app", "main"]

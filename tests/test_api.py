@@ -1,0 +1,112 @@
+"""The Python face."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rlsuite
+from rlsuite.errors import UsageError
+
+TINY = {
+    "run.agent_steps": 300,
+    "run.threads": 1,
+    "replay.min_agent_steps": 100,
+    "learner.batch_size": 8,
+    "eval.episodes": 4,
+    "net.hidden": 16,
+}
+
+
+def test_a_loaded_agent_plays_in_anyones_own_loop_as_evaluate_does(tmp_path: Path) -> None:
+    run = rlsuite.train("classic/dqn", TINY, run_dir=tmp_path / "run").run
+    agent = rlsuite.load(run)
+    env = rlsuite.make_env("CartPole-v1", lanes=4)
+    seed = 123
+    expected = rlsuite.evaluate(run, episodes=4, seed=seed)
+    observation, _ = env.reset(seed=seed)
+    state = agent.initial_state(batch=4)
+    score, open_ = np.zeros(4), np.ones(4, bool)
+    while open_.any():
+        action, state = agent.act(observation, state)
+        assert action.shape == (4,)
+        assert action.dtype == np.int64
+        observation, reward, terminated, truncated, _ = env.step(action)
+        score += reward * open_
+        open_ &= ~(terminated | truncated)
+    assert sorted(score) == sorted(expected.returns)
+
+
+def test_observations_of_another_shape_are_refused(tmp_path: Path) -> None:
+    run = rlsuite.train("classic/dqn", TINY, run_dir=tmp_path / "run").run
+    with pytest.raises(ValueError, match=r"\[B, 4\], got \[2, 5\]"):
+        rlsuite.load(run).act(np.zeros((2, 5), np.float32))
+
+
+def test_evaluation_does_not_depend_on_training_and_names_stay_functions(tmp_path: Path) -> None:
+    """An evaluation on the way uses its own games and random streams: the weights come out the same."""
+    plain = rlsuite.train("classic/dqn", TINY, run_dir=tmp_path / "a")
+    watched = rlsuite.train("classic/dqn", {**TINY, "eval.every_agent_steps": 100}, run_dir=tmp_path / "b")
+    assert plain.evaluation is not None
+    assert watched.evaluation is not None
+    assert plain.evaluation.returns == watched.evaluation.returns
+    assert callable(rlsuite.evaluate)
+    assert callable(rlsuite.train)
+
+
+def test_atari_trains_evaluates_and_films(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "run.agent_steps": 100,
+        "run.threads": 1,
+        "env.lanes": 4,
+        "env.max_frames": 400,
+        "replay.capacity_agent_steps": 1_000,
+        "replay.min_agent_steps": 50,
+        "learner.batch_size": 8,
+        "net.hidden": 16,
+        "eval.episodes": 2,
+        "eval.every_agent_steps": None,
+    }
+    result = rlsuite.train("atari/pong", settings, run_dir=tmp_path / "run")
+    assert result.learner_steps > 0
+    assert result.evaluation is not None
+    assert result.evaluation.human_normalised is not None
+    rlsuite.evaluate(result.run, episodes=1, video=tmp_path / "videos")
+    (video,) = (tmp_path / "videos").glob("*.mp4")
+    frames, size = read_video(video)
+    assert 80 <= frames <= 110  # 400 emulator frames at 4 a step, less the no-ops
+    assert size == (320, 420)
+
+
+def read_video(path: Path) -> tuple[int, tuple[int, int]]:
+    import imageio_ffmpeg
+
+    reader = imageio_ffmpeg.read_frames(str(path))
+    meta: Any = next(reader)
+    frames = list(reader)
+    assert len({bytes(frame[:50_000]) for frame in frames} | {bytes(frame[-200_000:]) for frame in frames}) > 10  # it moves
+    return len(frames), meta["size"]
+
+
+def test_a_third_party_agent_and_environment_are_found_by_name(tmp_path: Path) -> None:
+    from rlsuite.agents.dqn import DQN
+    from rlsuite.envs import memory
+
+    rlsuite.register_agent("mine", DQN)
+    rlsuite.register_env("mine/Recall-v0", memory)
+    result = rlsuite.train("classic/dqn", {**TINY, "agent.name": "mine", "env.id": "mine/Recall-v0"}, run_dir=tmp_path / "run")
+    assert result.agent_steps == 300
+    with pytest.raises(UsageError, match="did you mean mine"):
+        rlsuite.train("classic/dqn", {**TINY, "agent.name": "mein"})
+
+
+def test_minutes_stop_a_run(tmp_path: Path) -> None:
+    result = rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 10_000_000, "run.minutes": 0.02}, run_dir=tmp_path / "run")
+    assert result.agent_steps < 1_000_000
+    assert result.evaluation is not None
+
+
+def test_a_run_stops_once_its_evaluation_reached_the_goal(tmp_path: Path) -> None:
+    goal = {"eval.every_agent_steps": 100, "eval.stop_at_return": 1.0, "run.agent_steps": 10_000}
+    assert rlsuite.train("classic/dqn", {**TINY, **goal}, run_dir=tmp_path / "run").agent_steps < 500

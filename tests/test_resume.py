@@ -1,0 +1,174 @@
+"""N steps + save + load + N steps equals 2N steps, bit for bit; and a run survives being killed at any moment."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import rlsuite
+from rlsuite import checkpoint
+from rlsuite.errors import CheckpointError, UsageError
+
+TINY = {
+    "run.threads": 1,
+    "replay.prioritized": True,
+    "replay.capacity_agent_steps": 600,  # so small that the ring wraps around
+    "replay.min_agent_steps": 100,
+    "replay.samples_per_insert": 8,
+    "learner.batch_size": 16,
+    "agent.n_steps": 3,
+    "agent.epsilon_decay_agent_steps": 1_000,
+    "net.hidden": 32,
+    "eval.episodes": 1,
+}
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Where two state trees differ in type, shape or any bit."""
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [f"{path}: keys {a.keys() ^ b.keys()}"]
+        return [d for key in a for d in differences(a[key], b[key], f"{path}/{key}")]
+    if isinstance(a, list | tuple):
+        if len(a) != len(b):
+            return [f"{path}: length"]
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")]
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [path]
+    if isinstance(a, np.ndarray):
+        return [] if a.dtype == b.dtype and np.array_equal(a, b) else [path]
+    return [] if a == b else [f"{path}: {a!r} != {b!r}"]
+
+
+def final(run: Path) -> checkpoint.Checkpoint:
+    return checkpoint.load(checkpoint.find(run, resumable=True))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"env.lanes": 3, "run.collect_agent_steps": 5},  # N falls into the middle of a tick and of a chunk
+        {"agent.noisy": True, "agent.dueling": True, "agent.double": True, "learner.target_ema": 0.01},
+        {"replay.prioritized": False, "env.id": "Acrobot-v1", "learner.optimizer": "rmsprop"},
+        {"env.id": "rlsuite/Recall-v0", "learner.optimizer": "sgd", "learner.learning_rate_end": None},
+    ],
+    ids=["dqn", "odd-chunks", "noisy-dueling", "acrobot-rmsprop", "recall-sgd"],
+)
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, extra: dict[str, Any]) -> None:
+    n = 1_000
+    settings = {**TINY, "learner.learning_rate_end": None, **extra}
+    rlsuite.train("classic/dqn", {**settings, "run.agent_steps": 2 * n}, run_dir=tmp_path / "whole")
+    first = rlsuite.train("classic/dqn", {**settings, "run.agent_steps": n}, run_dir=tmp_path / "halves")
+    assert first.agent_steps == n
+    second = rlsuite.train(None, {"run.agent_steps": 2 * n}, resume=tmp_path / "halves")
+    assert second.agent_steps == 2 * n
+    whole, halves = final(tmp_path / "whole"), final(tmp_path / "halves")
+    assert differences(whole.weights, halves.weights, "weights") == []
+    for role in ("learner", "replay", "collector"):
+        assert differences(whole.state[role], halves.state[role], role) == []
+    assert whole.state["loop"]["collected"] == halves.state["loop"]["collected"]
+    assert whole.state["loop"]["returns"] == halves.state["loop"]["returns"]
+    assert whole.state["learner"]["steps"] > 100
+
+
+def test_same_seed_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    runs = {}
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 600, "seed": seed}, run_dir=tmp_path / name)
+        runs[name] = final(tmp_path / name)
+    assert differences(runs["a"].weights, runs["b"].weights) == []
+    assert differences(runs["a"].weights, runs["c"].weights) != []
+
+
+def test_resume_refuses_a_config_that_does_not_fit(tmp_path: Path) -> None:
+    rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 300}, run_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"another net.*shape"):
+        rlsuite.train(None, {"net.hidden": 16}, resume=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        rlsuite.train(None, {"env.lanes": 2}, resume=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"holds a run already.*--resume"):
+        rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 300}, run_dir=tmp_path / "run")
+
+
+def test_the_log_continues_at_the_checkpoint(tmp_path: Path) -> None:
+    from rlsuite.metrics import read_metrics
+
+    run = tmp_path / "run"
+    rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 500}, run_dir=run)
+    with open(run / "metrics.jsonl", "a") as file:  # what a session that was killed before its checkpoint left behind
+        clock = {"agent_steps": 700, "env_frames": 700, "learner_steps": 9, "wall_seconds": 1.0}
+        file.write(json.dumps({**clock, "charts/episodic_return": 5.0}) + "\n")
+    rlsuite.train(None, {"run.agent_steps": 600}, resume=run)
+    steps = [row["agent_steps"] for row in read_metrics(run)]
+    assert max(steps) == 600
+    assert steps == sorted(steps)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path: Path) -> None:
+    process = start(tmp_path / "run")
+    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    result = json.loads(out)
+    assert result["interrupted"] is True
+    assert result["eval"] is None
+    assert final(tmp_path / "run").agent_steps == result["agent_steps"]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_kill_9_never_leaves_a_run_that_cannot_resume(tmp_path: Path, kills: int) -> None:
+    rng = random.Random(kills)
+    run = tmp_path / "run"
+    reached = 0
+    for attempt in range(kills):
+        process = start(run, resume=attempt > 0)
+        wait_for(run / "checkpoints", process)
+        time.sleep(rng.uniform(0.0, 1.5))
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 60
+        while not checkpoint.list_complete(run) and attempt == 0 and time.monotonic() < deadline:
+            process = start(run, resume=False, fresh=True)  # killed before its first checkpoint: nothing to lose yet
+            time.sleep(5)
+            process.kill()
+            process.wait()
+        steps = final(run).agent_steps
+        assert steps >= reached
+        reached = steps
+    goal = reached + 200
+    done = rlsuite.train(None, {"run.agent_steps": goal, "run.checkpoint_minutes": 10.0}, resume=run)
+    assert done.agent_steps == goal
+
+
+def start(run: Path, resume: bool = False, fresh: bool = False) -> "subprocess.Popen[str]":
+    if fresh:
+        (run / "config.yaml").unlink(missing_ok=True)
+    endless = {**TINY, "run.agent_steps": 100_000_000, "run.checkpoint_minutes": 0.001}
+    overrides = [f"{key}={json.dumps(value)}" for key, value in endless.items()]
+    where = ["--resume", str(run)] if resume else ["classic/dqn", *overrides, "--run-dir", str(run)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlsuite", "train", *where, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]", seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, "the training ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
