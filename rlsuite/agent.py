@@ -1,6 +1,6 @@
 """What an agent is: a few pure functions over a net. Shapes: T time, B batch."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +50,3 @@ class Agent(Protocol):
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
         """td, valid [T,B] -> [B] f32 > 0. Collectors and the learner share it."""
         ...
-
-
-class AgentModule(Protocol):
-    """What an agent's file offers to the registry."""
-
-    Config: Any  # a pydantic model
-
-    @staticmethod
-    def build(config: Any, net: Any, spec: Any) -> Agent: ...

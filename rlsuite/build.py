@@ -53,7 +53,12 @@ def device_of(config: Config) -> torch.device:
 
 def threads_of(config: Config) -> int:
     """Cores that this process may keep busy. Emulator and torch take turns in the local runtime, so both may use all."""
-    return config.run.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return config.run.threads or cores()
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_env(config: Config, lanes: int | None = None, render: bool = False) -> Any:

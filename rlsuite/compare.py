@@ -3,6 +3,7 @@
 Shapes: n logged values of a run, G points of a grid, R runs of a group.
 """
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class _Curve:
 @dataclass(frozen=True)
 class _Run:
     path: Path
-    key: tuple[Any, ...]  # what runs of one group share
+    key: str  # what runs of one group share
     label: str
     env_id: str | None
     seed: int | None
@@ -142,7 +143,7 @@ def _read(path: Path, metric: str) -> _Run:
     seed = config.get("seed")
     return _Run(
         path=path,
-        key=(name, agent, env_id) if name or parts else (path.resolve(),),
+        key=_without_seed(config) if name or parts else str(path.resolve()),
         label=str(name) if name else " on ".join(parts) or path.resolve().name,
         env_id=None if env_id is None else str(env_id),
         seed=seed if isinstance(seed, int) else None,
@@ -168,6 +169,11 @@ def _config(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     return config if isinstance(config, dict) else {}
+
+
+def _without_seed(config: dict[str, Any]) -> str:
+    """Everything that makes a run what it is; how long it ran and how it was evaluated does not."""
+    return json.dumps({key: value for key, value in config.items() if key not in ("seed", "run", "eval")}, default=str)
 
 
 def _field(config: dict[str, Any], section: str, field: str) -> Any:

@@ -1,12 +1,12 @@
 """What this machine has, and what a run is."""
 
 import importlib.util
-import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rlsuite import checkpoint, run_folder
+from rlsuite.build import cores
 from rlsuite.metrics import read_metrics
 from rlsuite.replay.replay import available_bytes
 
@@ -28,7 +28,7 @@ def examine() -> dict[str, Any]:
     memory = available_bytes()
     return {
         "versions": run_folder.versions(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "torch_threads": torch.get_num_threads(),
         "memory_free": f"{memory / 1e9:.1f} GB" if memory else "unknown",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else f"none (torch {torch.__version__})",

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from rlsuite.build import cores
 from rlsuite.config import Config
 from rlsuite.errors import UsageError
 from rlsuite.resolve import check
@@ -197,10 +198,6 @@ def named(package: str) -> str:
 
 def say(text: str) -> None:
     print(f"bench {text}", file=sys.stderr, flush=True)
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:

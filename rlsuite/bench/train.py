@@ -14,23 +14,25 @@ from rlsuite.config import Config
 from rlsuite.metrics import MetricLog
 from rlsuite.progress import Progress
 from rlsuite.resolve import config_names, resolve
-from rlsuite.runtime.local import _Loop, _train
+from rlsuite.runtime.local import Loop, train_loop
 
 SAMPLES_PER_INSERT = 8  # a batch of 32 every 4 steps
 BATCH, EVERY = 32, 4
 BUFFER = 10_000
 EPSILON, LEARNING_RATE, TARGET_PERIOD = 0.05, 1e-4, 10_000  # the last in agent steps
+SHIPPED = ("atari/pong", "atari/dqn")  # whose lanes and batch are measured too
+TARGETS = {"bf16": Target("ratio", ">=", 1.7), "atari/pong": Target("ratio", ">=", 4.0)}
 
 
 def bench_train(settings: BenchSettings) -> list[Row]:
-    shipped = resolve("atari/dqn" if "atari/dqn" in config_names() else "atari/pong")
-    lanes, batch, chunk = shipped.env.lanes, shipped.learner.batch_size, shipped.run.collect_agent_steps
+    shipped = {name: resolve(name) for name in SHIPPED if name in config_names()}
+    setups = {
+        "bf16": setup_of(settings, 1, EVERY, BATCH, "bf16"),
+        "fp32": setup_of(settings, 1, EVERY, BATCH, "fp32"),
+    }
+    for name, theirs in shipped.items():
+        setups[name] = setup_of(settings, theirs.env.lanes, theirs.run.collect_agent_steps, theirs.learner.batch_size, "bf16")
     with ExitStack() as stack:
-        setups = {
-            "bf16": setup_of(settings, 1, EVERY, BATCH, "bf16"),
-            "fp32": setup_of(settings, 1, EVERY, BATCH, "fp32"),
-            "default": setup_of(settings, lanes, chunk, batch, "bf16"),
-        }
         contenders: dict[str, Work] = {}
         for name, setup in setups.items():
             say(f"train: collecting the first {settings.train_start:,} steps, {name}")
@@ -38,26 +40,25 @@ def bench_train(settings: BenchSettings) -> list[Row]:
             ours = Ours(setup, folder)
             stack.callback(ours.close)
             ours.advance(settings.train_start)
-            contenders[name] = _rounds_of(ours, lanes=setup.env.lanes, chunk=setup.run.collect_agent_steps)
+            contenders[name] = _rounds_of(ours, setup.env.lanes * setup.run.collect_agent_steps)
         label = f"Stable-Baselines3's DQN ({NOT_INSTALLED})"
         if not lacking(["stable_baselines3", "cv2"]):
             say(f"train: collecting the first {settings.train_start:,} steps, Stable-Baselines3")
             contenders["reference"] = _sb3(settings, str(device_of(setups["bf16"])))
             label = f"{named('stable_baselines3')}'s DQN (CnnPolicy, fp32)"
         rates = alternate("train", contenders, settings)
-    reference = rates.get("reference")
     numbers = f"1 env, batch {BATCH} every {EVERY} steps, Nature net of 512 units, Adam, buffer {BUFFER:,}, ε {EPSILON}"
-    same = f"Pong, local runtime in %s, channels_last, against {label}, both with {numbers}; learning has begun"
-    default = (
-        f"Pong, local runtime in bf16, channels_last, {lanes} lanes, batch {batch}, {SAMPLES_PER_INSERT} samples per insert, "
-        f"against {label} with {numbers}, which is as many samples per insert; learning has begun"
-    )
-    unit = "agent steps/s"
-    return [
-        Row("train/same", same % "bf16", unit, rates["bf16"], reference, Target("ratio", ">=", 1.7)),
-        Row("train/same fp32", same % "fp32", unit, rates["fp32"], reference),
-        Row("train/default", default, unit, rates["default"], reference, Target("ratio", ">=", 4.0)),
-    ]
+    same = f"channels_last, against {label}, both with {numbers}; once learning has begun"
+    what = {"bf16": f"Pong, local runtime, bf16, {same}", "fp32": f"Pong, local runtime, fp32, {same}"}
+    for name, theirs in shipped.items():
+        what[name] = (
+            f"Pong, local runtime, bf16, channels_last, the same net and as many samples per insert ({SAMPLES_PER_INSERT}), but "
+            f"lanes ({theirs.env.lanes}) and batch ({theirs.learner.batch_size}) of our config {name}, "
+            f"against {label} with {numbers}; once learning has begun"
+        )
+    labels = {"bf16": "train/same", "fp32": "train/same fp32", **{name: f"train/{name}" for name in shipped}}
+    reference = rates.get("reference")
+    return [Row(labels[key], what[key], "agent steps/s", rates[key], reference, TARGETS.get(key)) for key in setups]
 
 
 def setup_of(settings: BenchSettings, lanes: int, chunk: int, batch: int, precision: str) -> Config:
@@ -86,15 +87,15 @@ class Ours:
     """A run of the local runtime that goes on in pieces: its own loop, metrics written, no checkpoints or evaluations."""
 
     def __init__(self, setup: Config, folder: Path) -> None:
-        self.loop = _Loop(setup, folder, build(setup), MetricLog(folder))
+        self.loop = Loop(setup, folder, build(setup), MetricLog(folder))
         self.progress = Progress(out=io.StringIO())
 
     def advance(self, agent_steps: int) -> int:
-        """Trains for at least so many agent steps more -> how many it were: whole ticks of all lanes."""
+        """Trains for so many agent steps more, whole ticks of all lanes -> how many it were."""
         loop, before = self.loop, self.loop.collected
         until = loop.config.run.model_copy(update={"agent_steps": before + agent_steps})
         loop.config = loop.config.model_copy(update={"run": until})
-        _train(loop, self.progress, [])
+        train_loop(loop, self.progress, [])
         return loop.collected - before
 
     def close(self) -> None:
@@ -102,8 +103,8 @@ class Ours:
         self.loop.parts.env.close()
 
 
-def _rounds_of(ours: Ours, lanes: int, chunk: int) -> Work:
-    return lambda rounds: ours.advance(rounds * lanes * chunk)
+def _rounds_of(ours: Ours, agent_steps: int) -> Work:
+    return lambda rounds: ours.advance(rounds * agent_steps)
 
 
 def _sb3(settings: BenchSettings, device: str) -> Work:

@@ -52,7 +52,7 @@ class Result:
 
 
 @dataclass
-class _Loop:
+class Loop:
     """What a run is beside its roles."""
 
     config: Config
@@ -96,7 +96,7 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
     else:
         run_dir = run_folder.create(config, run_dir)
     with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as log, closing(parts.env):
-        loop = _Loop(config, run_dir, parts, log)
+        loop = Loop(config, run_dir, parts, log)
         if saved:
             _restore(loop, saved)
         _announce(loop)
@@ -104,11 +104,11 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
             return _to_the_end(loop, stopped)
 
 
-def _to_the_end(loop: _Loop, stopped: list[int]) -> Result:
+def _to_the_end(loop: Loop, stopped: list[int]) -> Result:
     config, learner = loop.config, loop.parts.learner
     progress = Progress()
     try:
-        interrupted = _train(loop, progress, stopped)
+        interrupted = train_loop(loop, progress, stopped)
     finally:
         progress.close(_status(loop))
     path = _save(loop, full=True)
@@ -118,7 +118,7 @@ def _to_the_end(loop: _Loop, stopped: list[int]) -> Result:
     return Result(loop.run_dir, loop.agent_steps, learner.steps, loop.seconds, summary, interrupted=summary is None)
 
 
-def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> bool:
+def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
     """Until the steps, the minutes or the return asked for are reached; True if a signal came before."""
     config, run = loop.config, loop.config.run
     collector = loop.parts.collector
@@ -158,7 +158,7 @@ def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> bool:
         progress.update(_status(loop))
 
 
-def _learn(loop: _Loop) -> dict[str, torch.Tensor] | None:
+def _learn(loop: Loop) -> dict[str, torch.Tensor] | None:
     """The chunk goes to the store; then as many updates as the limiter allows. Metrics of the last one."""
     replay, learner, config = loop.parts.replay, loop.parts.learner, loop.config
     replay.add(chunk_of(loop.pending))
@@ -177,7 +177,7 @@ def _learn(loop: _Loop) -> dict[str, torch.Tensor] | None:
     return metrics
 
 
-def _log_losses(loop: _Loop, metrics: dict[str, torch.Tensor]) -> None:
+def _log_losses(loop: Loop, metrics: dict[str, torch.Tensor]) -> None:
     learner, replay = loop.parts.learner, loop.parts.replay
     values = {name: float(value) for name, value in metrics.items()}
     learner.check(values)
@@ -192,7 +192,7 @@ def _log_losses(loop: _Loop, metrics: dict[str, torch.Tensor]) -> None:
     loop.log.scalars(loop.clock(), values)
 
 
-def _evaluate(loop: _Loop, episodes: int, stopped: list[int]) -> Summary | None:
+def _evaluate(loop: Loop, episodes: int, stopped: list[int]) -> Summary | None:
     """Plays with the weights of now; keeps them if they are the best so far. None if a signal came meanwhile."""
     config, learner = loop.config, loop.parts.learner
     summary = play(
@@ -217,7 +217,7 @@ def _evaluate(loop: _Loop, episodes: int, stopped: list[int]) -> Summary | None:
     return summary
 
 
-def _save(loop: _Loop, full: bool) -> Path:
+def _save(loop: Loop, full: bool) -> Path:
     """`full`: with the replay memory, to resume from. Otherwise for evaluation only: the best weights so far."""
     parts, keep = loop.parts, loop.config.run.keep_checkpoints
     if not full and loop.full_at == loop.agent_steps:
@@ -252,7 +252,7 @@ def _save(loop: _Loop, full: bool) -> Path:
     return path
 
 
-def _restore(loop: _Loop, saved: checkpoint.Checkpoint) -> None:
+def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
     parts, state = loop.parts, saved.state
     checkpoint.load_weights_into(parts.learner.net, saved.weights, str(saved.path))
     try:
@@ -273,7 +273,7 @@ def _restore(loop: _Loop, saved: checkpoint.Checkpoint) -> None:
     loop.logged = (loop.agent_steps, loop.seconds, parts.learner.steps)
 
 
-def _cut(loop: _Loop) -> None:
+def _cut(loop: Loop) -> None:
     """The environments begin new episodes: the newest record of every lane becomes the last of its own."""
     if loop.pending:
         newest = loop.pending[-1]
@@ -282,7 +282,7 @@ def _cut(loop: _Loop) -> None:
         loop.parts.replay.end_streams()
 
 
-def _status(loop: _Loop) -> Status:
+def _status(loop: Loop) -> Status:
     clock, run, replay = loop.clock(), loop.config.run, loop.parts.replay
     capacity = replay.ring.slots * replay.ring.lanes
     return Status(
@@ -298,7 +298,7 @@ def _status(loop: _Loop) -> Status:
     )
 
 
-def _announce(loop: _Loop) -> None:
+def _announce(loop: Loop) -> None:
     config, spec = loop.config, describe(loop.parts.env)
     parameters = sum(p.numel() for p in loop.parts.learner.net.parameters())
     replay = predicted_bytes(spec, config.replay)

@@ -1,0 +1,186 @@
+"""Gymnasium environments as lanes: rewards, ends, and a saved state that goes on bit for bit."""
+
+import json
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from rlsuite import registry
+from rlsuite.envs.classic import Config, make
+from rlsuite.errors import UsageError
+from rlsuite.step import describe
+
+RESTORABLE: dict[str, tuple[str, dict[str, Any]]] = {  # with time limits so short that 60 ticks cross several
+    "CartPole-v1": ("CartPole-v1", {}),
+    "CartPole-v1, cut at 7": ("CartPole-v1", {"max_episode_steps": 7}),
+    "Acrobot-v1": ("Acrobot-v1", {"max_episode_steps": 11}),
+    "MountainCar-v0": ("MountainCar-v0", {"max_episode_steps": 13}),
+    "MountainCarContinuous-v0": ("MountainCarContinuous-v0", {"max_episode_steps": 13}),
+    "Pendulum-v1": ("Pendulum-v1", {"max_episode_steps": 9}),
+    "FrozenLake-v1, slippery": ("FrozenLake-v1", {"is_slippery": True}),
+    "FrozenLake-v1, cut at 3": ("FrozenLake-v1", {"is_slippery": True, "max_episode_steps": 3}),
+    "Taxi-v4": ("Taxi-v4", {"max_episode_steps": 12}),
+    "Taxi-v4, rain": ("Taxi-v4", {"is_rainy": True, "max_episode_steps": 12}),
+    "CliffWalking-v1": ("CliffWalking-v1", {"max_episode_steps": 10}),
+    "CliffWalkingSlippery-v1": ("CliffWalkingSlippery-v1", {"max_episode_steps": 10}),
+}
+
+
+def step(env: Any, rng: np.random.Generator) -> list[Any]:
+    """One random tick: observation, reward, terminated, truncated."""
+    space = env.single_action_space
+    if isinstance(space, gymnasium.spaces.Discrete):
+        actions: Any = rng.integers(space.n, size=env.num_envs)
+    else:
+        actions = rng.uniform(space.low, space.high, size=(env.num_envs, *space.shape)).astype(np.float32)
+    return list(env.step(actions)[:4])
+
+
+def through_a_file(state: Any) -> Any:
+    """As a checkpoint keeps it: arrays as they are, the rest as JSON, where a tuple becomes a list."""
+    if isinstance(state, np.ndarray):
+        return state.copy()
+    if isinstance(state, dict):
+        return {key: through_a_file(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [through_a_file(value) for value in state]
+    return json.loads(json.dumps(state))
+
+
+@pytest.mark.parametrize("case", RESTORABLE)
+def test_a_saved_state_goes_on_bit_for_bit(case: str) -> None:
+    """Saved at every tick of 60, so also right at an end, at a time limit, and between an end and the reset behind it."""
+    env_id, kwargs = RESTORABLE[case]
+    config, lanes, after = Config(id=env_id, kwargs=kwargs), 2, 25
+    env, other = make(config, lanes), make(config, lanes)
+    env.reset(seed=3)
+    rng = np.random.default_rng(0)
+    states, random, ticks = [], [], []
+    for _ in range(60 + after):
+        states.append(through_a_file(env.get_state()))
+        random.append(rng.bit_generator.state)
+        ticks.append(step(env, rng))
+    ends = [tick for tick, (_, _, terminated, truncated) in enumerate(ticks) if (terminated | truncated).any()]
+    assert ends, "no end was crossed"
+    for at in sorted({0, 1, 30, *[e for e in ends if e < 59], *[e + 1 for e in ends if e < 59], *[e + 2 for e in ends if e < 58]}):
+        other.reset(seed=1000 + at)
+        other.set_state(states[at])
+        rng.bit_generator.state = random[at]
+        for tick in range(at, at + after):
+            for left, right in zip(step(other, rng), ticks[tick], strict=True):
+                assert left.dtype == right.dtype
+                assert np.array_equal(left, right), f"saved at {at}, tick {tick}"
+
+
+def test_taxi_with_a_fickle_passenger_goes_on_or_says_that_it_cannot() -> None:
+    """`fickle_step` is drawn at the reset: a state without it is not whole."""
+    config = Config(id="Taxi-v4", kwargs={"fickle_passenger": True, "fickle_probability": 0.5, "max_episode_steps": 60})
+    env, other = make(config, 40), make(config, 40)
+    env.reset(seed=3)
+    state = env.get_state()
+    if state is None:
+        return
+    other.reset(seed=4)
+    other.set_state(through_a_file(state))
+    fickle = [e.unwrapped.fickle_step for e in env.env.envs]
+    assert [e.unwrapped.fickle_step for e in other.env.envs] == fickle
+
+
+def test_a_state_belongs_to_the_moment_it_was_taken() -> None:
+    env = make(Config(id="CartPole-v1"), 2)
+    env.reset(seed=1)
+    rng = np.random.default_rng(0)
+    state = env.get_state()
+    kept = through_a_file(state)
+    for _ in range(30):
+        step(env, rng)
+    assert repr(state) == repr(kept)
+
+
+def test_an_environment_of_unknown_state_gives_none() -> None:
+    assert make(Config(id="Blackjack-v1"), 2).get_state() is None
+
+
+class Camera(gymnasium.Env[Any, Any]):
+    """Like Box2D's CarRacing: `state` is the last picture, the physics lie elsewhere."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (2, 2), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.state = np.zeros((2, 2), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.position = 0
+        return self.state, {}
+
+    def step(self, action: Any) -> Any:
+        self.position += 1
+        self.state = np.full((2, 2), self.position, np.uint8)
+        return self.state, 0.0, self.position > 50, False, {}
+
+
+@pytest.mark.parametrize("module", [__name__, "gymnasium.envs.box2d.car_racing"])
+def test_only_what_is_known_to_be_the_whole_state_is_taken_for_it(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attribute called `state` in another environment says nothing: neither a third party's nor in Gymnasium's own Box2D."""
+    monkeypatch.setattr(Camera, "__module__", module)
+    monkeypatch.setitem(gymnasium.registry, "Camera-v0", gymnasium.envs.registration.EnvSpec("Camera-v0", entry_point=Camera))
+    env = make(Config(id="Camera-v0"), 1)
+    env.reset(seed=0)
+    assert env.get_state() is None
+
+
+def test_ends_and_rewards_are_gymnasiums_own() -> None:
+    """Against single environments, stepped one by one: NEXT_STEP autoreset, rewards f32, truncated is not terminated."""
+    lanes, kwargs = 3, {"max_episode_steps": 15}
+    env = make(Config(id="CartPole-v1", kwargs=kwargs), lanes)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    single = [gymnasium.make("CartPole-v1", **kwargs) for _ in range(lanes)]
+    seen, _ = env.reset(seed=5)
+    for lane, one in enumerate(single):
+        assert np.array_equal(seen[lane], one.reset(seed=5 + lane)[0])
+    rng, ended = np.random.default_rng(0), np.zeros(lanes, bool)
+    terminations = truncations = 0
+    for _ in range(120):
+        actions = np.where(rng.random(lanes) < 0.3, rng.integers(2, size=lanes), np.arange(lanes) % 2)
+        actions[2] = len(single[2].unwrapped.state) and int(single[2].unwrapped.state[2] > 0)  # holds its pole up a while
+        seen, reward, terminated, truncated, _ = env.step(actions)
+        assert reward.dtype == np.float32
+        for lane, one in enumerate(single):
+            if ended[lane]:
+                expected: Any = (one.reset()[0], 0.0, False, False)
+            else:
+                expected = one.step(int(actions[lane]))[:4]
+            assert np.array_equal(seen[lane], expected[0])
+            assert (reward[lane], terminated[lane], truncated[lane]) == expected[1:]
+            ended[lane] = expected[2] or expected[3]
+            terminations += bool(expected[2])
+            truncations += bool(expected[3] and not expected[2])
+    assert terminations > 0
+    assert truncations > 0
+
+
+def test_specs() -> None:
+    cartpole = describe(make(Config(id="CartPole-v1"), 2))
+    assert cartpole == ((4,), "float32", 2, None, 1, 1)
+    lake = describe(make(Config(id="FrozenLake-v1"), 2))
+    assert lake == ((), "int64", 4, 16, 1, 1)
+    assert describe(make(Config(id="Pendulum-v1"), 2)).num_actions == 0
+
+
+def test_what_cannot_be_built_is_refused_with_its_name() -> None:
+    with pytest.raises(UsageError, match=r"env.id=CartPole-v1 cannot be built: .*gravitty"):
+        make(Config(id="CartPole-v1", kwargs={"gravitty": 1}), 1)
+    with pytest.raises(UsageError, match=r"env.id 'CartPole-v7'; did you mean .*CartPole-v1"):
+        registry.env_module("CartPole-v7")
+
+
+def test_a_picture_if_asked_for() -> None:
+    env = make(Config(id="FrozenLake-v1", kwargs={"map_name": "4x4"}), 1, render=True)
+    assert env.env.envs[0].unwrapped.render_mode == "rgb_array"
+    assert make(Config(id="FrozenLake-v1"), 1).env.envs[0].unwrapped.render_mode is None
