@@ -12,9 +12,10 @@ def atari_game(env_id: str) -> str | None:
     match = _ATARI.match(env_id)
     if match is None or "-ram" in env_id:
         return None
-    if env_id.startswith("ALE/") != (match[3] == "5"):  # v5 lives under ALE/, v0 and v4 do not
+    modern = env_id.startswith("ALE/")
+    if modern != (match[3] == "5") or (modern and match[2]):  # v5 lives under ALE/, without suffixes; v0 and v4 do not
         return None
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", match[1]).lower()
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", match[1]).lower()
     from ale_py import roms
 
     return snake if snake in roms.get_all_rom_ids() else None

@@ -16,8 +16,9 @@ from pydantic import Field
 from rlsuite.config import EnvSection
 from rlsuite.errors import UsageError
 
-# Where these attributes exist they are an environment's whole state, beside its random generator and its time limit.
-_STATE = ("state", "s", "steps_beyond_terminated", "last_u", "lastaction")
+# In these families such attributes are an environment's whole state, beside its random generator and its time limit.
+_FAMILIES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
+_STATE = ("state", "s", "steps_beyond_terminated", "last_u", "lastaction", "fickle_step")
 
 
 class Config(EnvSection):
@@ -58,7 +59,7 @@ class Lanes(VectorWrapper[Any, Any, Any, Any, Any]):
     @staticmethod
     def _lane_state(env: gymnasium.Env[Any, Any]) -> dict[str, Any] | None:
         attributes = {name: getattr(env.unwrapped, name) for name in _STATE if hasattr(env.unwrapped, name)}
-        if not attributes or not type(env.unwrapped).__module__.startswith("gymnasium."):
+        if not attributes or not type(env.unwrapped).__module__.startswith(_FAMILIES):
             return None
         plain = {name: _plain(value) for name, value in attributes.items()}
         limit = _time_limit(env)

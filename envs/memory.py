@@ -59,7 +59,7 @@ class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the next steps depend on, for an exact resume."""
-        return {"t": self._t, "cue": self._cue, "ended": self._ended, "rng": self._rng.bit_generator.state}
+        return {"t": self._t.copy(), "cue": self._cue.copy(), "ended": self._ended.copy(), "rng": self._rng.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._t, self._cue, self._ended = state["t"].copy(), state["cue"].copy(), state["ended"].copy()

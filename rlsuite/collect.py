@@ -113,6 +113,8 @@ class Collector:
         if state["env"] is None or not hasattr(self.env, "set_state"):
             observation, _ = self.env.reset(seed=reseed)
             self.now = self._first(observation)
+            self.state = self.agent.initial_state(self.lanes)
+            self.returns[:], self.lengths[:] = 0, 0
             return False
         self.env.set_state(state["env"])
         self.now = Step(**state["now"])

@@ -1,0 +1,390 @@
+"""Backbones by one contract, torsos, heads, noise, embeddings, and what dtype they give."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rlsuite.config import NetConfig
+from rlsuite.errors import UsageError
+from rlsuite.nets.backbones import BACKBONES, Backbone
+from rlsuite.nets.backbones.base import final_size
+from rlsuite.nets.heads import CosineEmbedding, Mlp, NoisyLinear, QHead, clear_noise, resample_noise
+from rlsuite.nets.memory import FeedForward
+from rlsuite.nets.q_net import ImplicitQNet, QNet
+from rlsuite.nets.torso import TORSOS, make_torso
+from rlsuite.step import EnvSpec, Step
+
+ALL = pytest.mark.parametrize("name", BACKBONES)
+
+
+def spec(shape: tuple[int, ...], states: int | None = None, actions: int = 5) -> EnvSpec:
+    dtype = "uint8" if len(shape) == 3 else "float32"
+    return EnvSpec(shape, dtype, num_actions=actions, num_states=states, stack=1, frames_per_step=1)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def step_of(observation: torch.Tensor) -> Step:
+    t, b = observation.shape[:2]
+    no = torch.zeros(t, b, dtype=torch.bool)
+    return Step(observation, torch.zeros(t, b), no, no, no, torch.zeros(t, b, dtype=torch.int64), {})
+
+
+@ALL
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("size", [(84, 84), (96, 96), (64, 72)])
+def test_backbone_contract(name: str, channels: int, size: tuple[int, int]) -> None:
+    """Maps are as `channels` and `strides` say before the first forward; every weight takes part."""
+    torch.manual_seed(0)
+    backbone = BACKBONES[name](channels)
+    assert isinstance(backbone, Backbone)
+    assert len(backbone.channels) == len(backbone.strides) == len(backbone.stages)
+    assert list(backbone.strides) == sorted(backbone.strides)  # finest first
+    x = torch.rand(2, channels, *size, requires_grad=True)
+    kept = x.detach().clone()
+    maps = backbone(x)
+    assert len(maps) == len(backbone.channels)
+    for out, width, stride in zip(maps, backbone.channels, backbone.strides, strict=True):
+        assert out.shape[:2] == (2, width)
+        for pixels, rows in zip(size, out.shape[2:], strict=True):
+            whole = math.ceil(pixels / stride)
+            assert whole - 4 <= rows <= whole  # stages without padding lose a few rows at the border
+    assert torch.equal(x, kept)  # in-place activations stay inside
+    assert final_size(backbone, (channels, *size)) == maps[-1][0].numel()
+    sum((out**2).mean() for out in maps).backward()  # type: ignore[union-attr, arg-type]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.parameters())
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+@ALL
+def test_backbone_rows_do_not_mix(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = BACKBONES[name](3)
+    x = torch.rand(3, 3, 64, 64)
+    together = backbone(x)[-1]
+    torch.testing.assert_close(backbone(x[1:2])[-1], together[1:2], rtol=1e-4, atol=1e-5)
+    changed = x.clone()
+    changed[0] = 0
+    torch.testing.assert_close(backbone(changed)[-1][1:], together[1:], rtol=1e-4, atol=1e-5)
+
+
+@ALL
+def test_the_stride_is_how_far_a_shifted_picture_shifts_the_map(name: str) -> None:
+    """A pixel pattern moved by the stride moves each map by one place (away from the borders)."""
+    torch.manual_seed(0)
+    backbone = BACKBONES[name](1)
+    edge = 11  # places that zero padding may reach
+    for index, stride in enumerate(backbone.strides):
+        x = torch.zeros(1, 1, 256, 256)
+        x[..., 124:132, 124:132] = torch.rand(8, 8)
+        with torch.no_grad():
+            a, b = backbone(x)[index], backbone(torch.roll(x, stride, dims=-1))[index]
+        inner = a[..., edge:-edge, edge : -edge - 1]
+        assert (inner - inner[..., :1, :1]).abs().max() > 1e-4  # the pattern is seen at all
+        torch.testing.assert_close(b[..., edge:-edge, edge + 1 : -edge], inner, rtol=1e-4, atol=1e-5)
+
+
+def test_the_papers_sizes() -> None:
+    """Nature: 20, 9, 7 from 84 pixels, 512 units; IMPALA: 42, 21, 11."""
+    x = torch.zeros(1, 4, 84, 84)
+    assert [tuple(m.shape[1:]) for m in BACKBONES["nature"](4)(x)] == [(32, 20, 20), (64, 9, 9), (64, 7, 7)]
+    assert [tuple(m.shape[1:]) for m in BACKBONES["impala"](4)(x)] == [(16, 42, 42), (32, 21, 21), (32, 11, 11)]
+    net = QNet(NetConfig(torso="nature", hidden=512), spec((4, 84, 84), actions=6), 1, False, None)
+    kernels = 4 * 32 * 64 + 32 + 32 * 64 * 16 + 64 + 64 * 64 * 9 + 64
+    assert sum(p.numel() for p in net.parameters()) == kernels + (3136 * 512 + 512) + (512 * 6 + 6)
+    small = BACKBONES["small"](4)
+    assert [2 * c for c in small.channels] == list(BACKBONES["nature"](4).channels)
+
+
+def test_a_backbone_must_describe_every_stage() -> None:
+    with pytest.raises(ValueError, match="2 channels"):
+        Backbone([nn.Identity()], channels=[1, 2], strides=[1])
+
+
+@ALL
+def test_planes_too_small_name_the_torso_and_the_size(name: str) -> None:
+    if name == "impala":  # padded: nothing is too small for it
+        assert final_size(BACKBONES[name](1), (1, 2, 2)) == 32
+        return
+    with pytest.raises(UsageError, match=rf"net\.torso={name}: planes of 20x30 are too small"):
+        make_torso(name, 8, spec((4, 20, 30)))
+
+
+def test_torso_errors_name_the_key_and_what_fits() -> None:
+    with pytest.raises(UsageError, match=r"unknown net\.torso 'natur'; did you mean nature"):
+        make_torso("natur", 8, spec((4, 84, 84)))
+    with pytest.raises(UsageError, match=r"net\.torso=nature needs planes \[C,H,W\].*\(4,\): use mlp"):
+        make_torso("nature", 8, spec((4,)))
+    with pytest.raises(UsageError, match=r"net\.torso=small needs planes.*use onehot"):
+        make_torso("small", 8, spec((), states=16))
+    with pytest.raises(UsageError, match=r"net\.torso=onehot needs discrete states.*\(4,\)"):
+        make_torso("onehot", 8, spec((4,)))
+    assert set(TORSOS) == {*BACKBONES, "mlp", "onehot"}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "states", "features"),
+    [
+        ("nature", (4, 84, 84), None, 3136),
+        ("small", (4, 84, 84), None, 1568),
+        ("mlp", (4,), None, 16),
+        ("mlp", (2, 3), None, 16),
+        ("mlp", (), None, 16),
+        ("onehot", (), 7, 7),
+    ],
+)
+def test_torsos_give_time_batch_features(name: str, shape: tuple[int, ...], states: int | None, features: int) -> None:
+    torch.manual_seed(0)
+    torso = make_torso(name, 16, spec(shape, states))
+    assert torso.features == features
+    if states:
+        observation = torch.randint(states, (3, 2))
+    elif len(shape) == 3:
+        observation = torch.randint(256, (3, 2, *shape), dtype=torch.uint8)
+    else:
+        observation = torch.rand(3, 2, *shape)
+    kept = observation.clone()
+    out = torso(observation)
+    assert out.shape == (3, 2, features)
+    assert out.dtype == torch.float32
+    assert torch.equal(observation, kept)
+    torch.testing.assert_close(torso(observation[1:2, 1:])[0, 0], out[1, 1], rtol=1e-4, atol=1e-5)  # no row mixes with another
+
+
+def test_pixels_are_scaled_to_one() -> None:
+    class Keep(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            self.seen = x.clone()
+            return [x]
+
+    torso = make_torso("small", 8, spec((4, 84, 84)))
+    torso.backbone = Keep()  # type: ignore[assignment]
+    observation = torch.tensor([0, 51, 255], dtype=torch.uint8).repeat(4 * 84 * 28).reshape(1, 1, 4, 84, 84)
+    torso(observation)
+    seen: Any = torso.backbone.seen  # type: ignore[union-attr]
+    assert sorted(set(seen.flatten().tolist())) == pytest.approx([0.0, 0.2, 1.0])
+    with torch.autocast("cpu", torch.bfloat16):
+        torso(observation)
+    assert torso.backbone.seen.dtype == torch.bfloat16  # type: ignore[union-attr]
+
+
+def test_onehot_is_onehot() -> None:
+    out = make_torso("onehot", 8, spec((), states=4))(torch.tensor([[0, 3], [2, 1]]))
+    assert torch.equal(out, torch.eye(4)[torch.tensor([[0, 3], [2, 1]])])
+
+
+def test_the_core_without_memory_passes_everything_through() -> None:
+    x = torch.rand(3, 2, 4)
+    out, state = FeedForward()(x, torch.zeros(3, 2, dtype=torch.bool), ())
+    assert out is x
+    assert state == ()
+    assert FeedForward().initial_state(2) == ()
+
+
+@pytest.mark.parametrize("outputs", [1, 5])
+@pytest.mark.parametrize("sigma", [None, 0.5])
+def test_dueling_identity(outputs: int, sigma: float | None) -> None:
+    """Q - V is A less its mean, so the mean of Q over actions is V, whatever A is."""
+    torch.manual_seed(0)
+    head = QHead(6, 8, 4, outputs, dueling=True, noisy_sigma=sigma)
+    x = torch.randn(3, 2, 6)
+    if sigma:
+        resample_noise(head, 2, rng())
+    q = head(x)
+    assert head.value is not None
+    value, advantage = head.value(x), head.advantage(x).unflatten(-1, (4, outputs))
+    assert q.shape == (3, 2, 4, outputs)
+    torch.testing.assert_close(q.mean(-2), value, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(q - q[..., :1, :], advantage - advantage[..., :1, :], rtol=1e-4, atol=1e-5)
+    with torch.no_grad():  # a constant added to every advantage changes nothing
+        bias = (head.advantage.out.mean if sigma else head.advantage.out).bias  # type: ignore[union-attr]
+        bias.add_(3.0)  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(head(x), q, rtol=1e-4, atol=1e-5)
+
+
+def test_a_plain_head_is_its_advantage_stream() -> None:
+    torch.manual_seed(0)
+    head = QHead(6, 8, 4, 3)
+    x = torch.randn(2, 5, 6)
+    assert head.value is None
+    hidden = torch.relu(x @ head.advantage.hidden.weight.T + head.advantage.hidden.bias)  # type: ignore[union-attr, operator]
+    by_hand = hidden @ head.advantage.out.weight.T + head.advantage.out.bias  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(head(x), by_hand.reshape(2, 5, 4, 3))  # the N outputs of an action lie together
+
+
+def test_without_noise_a_noisy_layer_is_its_mean() -> None:
+    torch.manual_seed(0)
+    layer = NoisyLinear(7, 3)
+    x = torch.randn(2, 4, 7)
+    torch.testing.assert_close(layer(x), x @ layer.mean.weight.T + layer.mean.bias)
+    resample_noise(layer, 4, rng())
+    assert not torch.allclose(layer(x), layer.mean(x))
+    clear_noise(layer)
+    assert torch.equal(layer(x), layer.mean(x))
+
+
+def test_noise_is_factorised_as_in_the_paper() -> None:
+    """y = (μ_w + σ_w ∘ f(ε_out) f(ε_in)ᵀ) x + μ_b + σ_b ∘ f(ε_out), each row with its own ε, the same over time."""
+    torch.manual_seed(0)
+    layer = NoisyLinear(5, 3, sigma=0.7)
+    with torch.no_grad():  # distinct sigmas, so that no index can be swapped unseen
+        layer.sigma.weight.copy_(torch.rand(3, 5))
+        layer.sigma.bias.copy_(torch.rand(3))
+    resample_noise(layer, 4, rng(2))
+    assert layer.noise is not None
+    f_in, f_out = layer.noise
+    x = torch.randn(2, 4, 5)
+    out = layer(x)
+    for t in range(2):
+        for b in range(4):
+            weight = layer.mean.weight + layer.sigma.weight * torch.outer(f_out[b], f_in[b])
+            bias = layer.mean.bias + layer.sigma.bias * f_out[b]
+            torch.testing.assert_close(out[t, b], weight @ x[t, b] + bias, rtol=1e-4, atol=1e-5)
+
+
+def test_noise_differs_between_rows_and_layers() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(NoisyLinear(6, 6), NoisyLinear(6, 6))
+    resample_noise(net, 8, rng())
+    out = net[0](torch.ones(1, 8, 6))[0]
+    assert len({tuple(row.tolist()) for row in out.detach()}) == 8
+    assert not torch.equal(net[0].noise[0], net[1].noise[0])  # type: ignore[index]
+
+
+def test_resampling_is_decided_by_its_generator() -> None:
+    layer = NoisyLinear(50, 50)
+    generator, kept = rng(3), []
+    for _ in range(2):
+        resample_noise(layer, 6, generator)
+        kept.append(torch.cat(layer.noise or (), 1))
+    assert not torch.equal(kept[0], kept[1])
+    torch.manual_seed(99)  # the global generator has no say
+    resample_noise(layer, 6, rng(3))
+    assert torch.equal(torch.cat(layer.noise or (), 1), kept[0])
+
+
+def test_noise_has_the_distribution_of_f() -> None:
+    """f(x) = sign(x) sqrt|x| of a standard normal: mean 0, E f² = E|x| = sqrt(2/π), E f⁴ = E x² = 1."""
+    layer = NoisyLinear(500, 500)
+    resample_noise(layer, 400, rng(1))
+    f = torch.cat(layer.noise or (), 1).double()
+    n = f.numel()
+    assert f.shape == (400, 1000)
+    assert abs(float(f.mean())) < 5 / math.sqrt(n)
+    assert float((f**2).mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.005)
+    assert float((f**4).mean()) == pytest.approx(1.0, abs=0.02)
+    draws = torch.randn(400, 1000, generator=rng(1)).double()
+    assert float((f**2 - draws.abs()).abs().max()) < 1e-5
+    assert torch.equal(f.sign(), draws.sign())
+
+
+def test_noisy_initial_weights_are_the_papers() -> None:
+    """μ ~ U(±1/√p), σ = σ_0/√p with p inputs."""
+    torch.manual_seed(0)
+    layer = NoisyLinear(400, 300, sigma=0.4)
+    assert torch.all(layer.sigma.weight == torch.tensor(0.4 / 20))
+    assert torch.all(layer.sigma.bias == torch.tensor(0.4 / 20))
+    for tensor in (layer.mean.weight, layer.mean.bias):
+        assert tensor.abs().max() <= 1 / 20
+        assert tensor.abs().max() > 0.95 / 20
+    assert float(layer.mean.weight.detach().std()) == pytest.approx(1 / 20 / math.sqrt(3), rel=0.02)
+
+
+def test_noise_gives_gradients_to_both_halves() -> None:
+    layer = NoisyLinear(4, 2)
+    resample_noise(layer, 3, rng())
+    layer(torch.rand(1, 3, 4)).sum().backward()
+    for part in (layer.mean, layer.sigma):
+        assert part.weight.grad is not None
+        assert part.weight.grad.abs().sum() > 0
+
+
+def test_cosines_by_hand() -> None:
+    embedding = CosineEmbedding(64, cosines=4)
+    with torch.no_grad():
+        embedding.linear.weight.copy_(torch.eye(64, 4))
+        embedding.linear.bias.copy_(torch.zeros(64))
+    tau = torch.tensor([[0.0, 0.25, 0.5], [1.0, 1 / 3, 0.9]])
+    out = embedding(tau)
+    assert out.shape == (2, 3, 64)
+    for i in range(4):
+        expected = torch.tensor(np.maximum(np.cos(np.pi * i * tau.numpy()), 0), dtype=torch.float32)
+        torch.testing.assert_close(out[..., i], expected, rtol=1e-4, atol=1e-5)
+    assert (out[..., 4:] == 0).all()
+    assert "frequencies" not in embedding.state_dict()  # no weight: a checkpoint needs no copy
+
+
+def test_implicit_quantiles_multiply_features_and_embedding() -> None:
+    torch.manual_seed(0)
+    net = ImplicitQNet(NetConfig(torso="mlp", hidden=8), spec((3,)), cosines=6, dueling=True, noisy_sigma=None)
+    features, state = net(step_of(torch.rand(1, 4, 3)), ())
+    assert features.shape == (1, 4, 8)
+    assert state == ()
+    tau = torch.rand(4, 7)
+    out = net.quantiles(features[0], tau)
+    assert out.shape == (4, 5, 7)  # [B,A,N]
+    for b in range(4):
+        for n in range(7):
+            mixed = features[0, b] * net.embedding(tau[b, n])
+            torch.testing.assert_close(out[b, :, n], net.head(mixed[None, None])[0, 0, :, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_q_net_is_torso_then_head() -> None:
+    torch.manual_seed(0)
+    net = QNet(NetConfig(torso="mlp", hidden=8), spec((3,)), outputs=4, dueling=False, noisy_sigma=None)
+    x = torch.rand(2, 3, 3)
+    out, state = net(step_of(x), ())
+    assert out.shape == (2, 3, 5, 4)
+    assert state == ()
+    assert torch.equal(out, net.head(net.torso(x)))
+    assert net.torso.features == net.head.advantage.hidden.in_features == 8  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("sigma", [None, 0.5])
+@pytest.mark.parametrize("dueling", [False, True])
+def test_heads_give_fp32_under_bf16(dueling: bool, sigma: float | None) -> None:
+    """In bf16 close values would tie; the last layer must see and give fp32."""
+    torch.manual_seed(0)
+    head = QHead(32, 32, 3, 2, dueling, sigma)
+    if sigma:
+        resample_noise(head, 4, rng())
+    x = torch.randn(1, 4, 32)
+    full = head(x)
+    seen: list[torch.dtype] = []
+    head.advantage.out.register_forward_hook(lambda module, inputs, output: seen.extend([inputs[0].dtype, output.dtype]))
+    head.advantage.hidden.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = head(x)
+    assert out.dtype == torch.float32
+    assert seen == [torch.bfloat16, torch.float32, torch.float32]
+    torch.testing.assert_close(out, full, rtol=0.05, atol=0.02)
+    # Not merely cast back: fp32 outputs have more than the 8 bits of bf16.
+    assert not torch.equal(out, out.bfloat16().float())
+
+
+@pytest.mark.parametrize("name", ["small", "impala"])
+def test_whole_nets_under_bf16(name: str) -> None:
+    torch.manual_seed(0)
+    net = QNet(NetConfig(torso=name, hidden=16), spec((4, 44, 44)), 1, True, None)
+    step = step_of(torch.randint(256, (1, 3, 4, 44, 44), dtype=torch.uint8))
+    full = net(step, ())[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = net(step, ())[0]
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0.02)
+    implicit = ImplicitQNet(NetConfig(torso=name, hidden=16), spec((4, 44, 44)), 8, False, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert implicit.quantiles(implicit(step, ())[0][0], torch.rand(3, 5)).dtype == torch.float32
+
+
+def test_mlp_has_one_hidden_layer() -> None:
+    mlp = Mlp(3, 8, 2)
+    x = torch.randn(1, 1, 3)
+    torch.testing.assert_close(mlp(x), mlp.out(torch.relu(mlp.hidden(x))))
