@@ -18,7 +18,11 @@ def atari_game(env_id: str) -> str | None:
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", match[1]).lower()
     from ale_py import roms
 
-    return snake if snake in roms.get_all_rom_ids() else None
+    return snake if _camel(snake) == match[1] and snake in roms.get_all_rom_ids() else None
+
+
+def _camel(rom: str) -> str:
+    return "".join(word.capitalize() for word in rom.split("_"))
 
 
 def family(env_id: str) -> str | None:
@@ -35,7 +39,7 @@ def known_ids() -> list[str]:
     import gymnasium
     from ale_py import roms
 
-    atari = ["ALE/" + "".join(word.capitalize() for word in rom.split("_")) + "-v5" for rom in roms.get_all_rom_ids()]
+    atari = [f"ALE/{_camel(rom)}-v5" for rom in roms.get_all_rom_ids()]
     kinds = (
         "gymnasium.envs.classic_control",
         "gymnasium.envs.toy_text",
