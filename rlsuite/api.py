@@ -11,6 +11,8 @@ from rlsuite.resolve import resolve
 from rlsuite.runtime.local import Result, run_local
 from rlsuite.scores import Summary
 
+RUNTIMES = {"local": run_local}
+
 
 def train(
     config: str | Path | None = None,
@@ -27,11 +29,11 @@ def train(
         resolved = run_folder.config_of(folder, overrides)
         if config is not None and resolve(config).name != resolved.name:
             raise UsageError(f"{folder} is a run of {resolved.name}, not of {config}")
-        return run_local(resolved, folder, resume=True)
+        return RUNTIMES[resolved.runtime.kind](resolved, folder, resume=True)
     if config is None:
         raise UsageError("name a config, such as atari/pong, or a run to --resume")
     resolved = resolve(config, overrides)
-    return run_local(resolved, None if run_dir is None else Path(run_dir))
+    return RUNTIMES[resolved.runtime.kind](resolved, None if run_dir is None else Path(run_dir))
 
 
 def load(run_or_checkpoint: str | Path, seed: int = 0) -> evaluation.Player:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class AgentSection(Section):
@@ -65,6 +65,12 @@ class LearnerConfig(Section):
     compile: bool = False  # torch.compile of the nets
     cuda_graphs: bool = False  # the whole update as one graph; CUDA only
     prefetch_batches: int = Field(0, ge=0, le=8)  # sampled ahead, so priorities are that many steps older
+
+    @model_validator(mode="after")
+    def _can_be_captured(self) -> "LearnerConfig":
+        if self.cuda_graphs and self.optimizer != "adam":
+            raise ValueError(f"cuda_graphs works with optimizer adam, not with {self.optimizer}")
+        return self
 
 
 class RunConfig(Section):

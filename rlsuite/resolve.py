@@ -124,7 +124,7 @@ def _tell(schema: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         close = nearest(place[-1], _fields(schema, place[:-1]))
         everywhere = [path for path in _paths(schema) if path.endswith("." + place[-1])]
-        hint = ".".join([*place[:-1], close[0]]) if close else (everywhere[0] if everywhere else None)
+        hint = everywhere[0] if everywhere else ".".join([*place[:-1], close[0]]) if close else None
         return f"unknown key {key}" + (f"; did you mean {hint}?" if hint else f" (known: {', '.join(_fields(schema, place[:-1]))})")
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     if error["type"] == "value_error":

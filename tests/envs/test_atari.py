@@ -265,6 +265,43 @@ def test_a_game_without_lives_gives_no_life_loss() -> None:
     assert not any(t[4]["terminal"].any() for t in ticks)
 
 
+class Scripted:
+    """Stands in for the emulator: lives and ends as a script says, one lane."""
+
+    def __init__(self, script: list[tuple[int, bool, bool]]):
+        self.script = iter(script)
+
+    def reset(self, seed: Any = None) -> Any:
+        return np.zeros((1, 1, 84, 84), np.uint8), {"lives": np.array([next(self.script)[0]])}
+
+    def step(self, actions: NDArray[np.int64]) -> Any:
+        lives, terminated, truncated = next(self.script)
+        ends = np.array([terminated]), np.array([truncated])
+        return np.zeros((1, 1, 84, 84), np.uint8), np.zeros(1), *ends, {"lives": np.array([lives])}
+
+
+@pytest.mark.parametrize(
+    ("script", "terminal"),
+    [
+        # (lives, terminated, truncated) by tick; the first is the reset
+        ([(3, 0, 0), (2, 0, 0), (2, 0, 0), (1, 0, 0), (0, 1, 0), (3, 0, 0)], [1, 0, 1, 1, 0]),
+        (
+            [(3, 0, 0), (4, 0, 0), (4, 0, 1), (3, 0, 0), (2, 0, 0)],
+            [0, 0, 0, 1],
+        ),  # a bonus life, then a time limit: 4 -> 3 is no loss
+        ([(3, 0, 0), (3, 1, 0), (2, 0, 0), (2, 0, 0)], [1, 0, 0]),  # over with lives left
+        ([(0, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 0)], [0, 1, 0]),  # a game that counts no lives, as Pong
+        ([(3, 0, 0), (2, 0, 1), (3, 0, 0)], [1, 0]),  # a life lost at the very moment of the time limit: its value is 0
+    ],
+)
+def test_terminal_by_hand(script: list[tuple[int, bool, bool]], terminal: list[int]) -> None:
+    env = make(Config(id="ALE/Breakout-v5", life_loss=True), 1)
+    env.planes = Scripted([(lives, bool(over), bool(cut)) for lives, over, cut in script])
+    env.reset()
+    got = [int(env.step(np.zeros(1, np.int64))[4]["terminal"][0]) for _ in terminal]
+    assert got == terminal
+
+
 def frames(config: Config, seed: int = 7, lanes: int = 2, ticks: int = 40) -> NDArray[np.uint8]:
     """[ticks+1,L,H,W]: the newest planes of a random game."""
     return np.stack([tick[0][:, -1] for tick in play(make(config, lanes), ticks, seed)])
