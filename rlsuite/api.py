@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlsuite import evaluation, registry, run_folder
-from rlsuite.config import EnvSection
+from rlsuite.config import Config, EnvSection
 from rlsuite.errors import UsageError
 from rlsuite.resolve import resolve
 from rlsuite.runtime.local import Result, run_local
@@ -29,11 +29,15 @@ def train(
         resolved = run_folder.config_of(folder, overrides)
         if config is not None and resolve(config).name != resolved.name:
             raise UsageError(f"{folder} is a run of {resolved.name}, not of {config}")
-        return RUNTIMES[resolved.runtime.kind](resolved, folder, resume=True)
+        return _run(resolved, folder, resume=True)
     if config is None:
         raise UsageError("name a config, such as atari/pong, or a run to --resume")
     resolved = resolve(config, overrides)
-    return RUNTIMES[resolved.runtime.kind](resolved, None if run_dir is None else Path(run_dir))
+    return _run(resolved, None if run_dir is None else Path(run_dir))
+
+
+def _run(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
+    return RUNTIMES[config.runtime.kind](config, run_dir, resume)
 
 
 def load(run_or_checkpoint: str | Path, seed: int = 0) -> evaluation.Player:

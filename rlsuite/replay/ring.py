@@ -117,10 +117,11 @@ class Ring:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if the arrays are of another shape: a store can only be restored as it was."""
-        if state["slots"] != self.slots or state["observation"].shape[::2] != self.observation.shape[::2]:
+        saved, own = state["observation"].shape, self.observation.shape
+        if state["slots"] != self.slots or (saved[0], *saved[2:]) != (own[0], *own[2:]):
             raise ValueError(
-                f"the saved replay has {state['slots']} slots a lane and planes {state['observation'].shape}, "
-                f"this one {self.slots} and {self.observation.shape}"
+                f"the saved replay has {state['slots']} slots a lane and observations {saved}, "
+                f"this one {self.slots} and {own}"
             )
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):
