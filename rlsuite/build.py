@@ -88,7 +88,7 @@ def build(config: Config) -> Parts:
         config.learner,
         seed=stream_seed(config.seed, _LEARNER),
         device=device,
-        anneal_over=config.run.agent_steps,
+        anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
     )
     collector = Collector(
         env,

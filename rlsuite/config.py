@@ -55,7 +55,8 @@ class LearnerConfig(Section):
     batch_size: int = Field(32, ge=1)
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"  # rmsprop: centered, decay 0.95
     learning_rate: float = Field(6.25e-5, gt=0)
-    learning_rate_end: float | None = Field(None, ge=0)  # null: constant; else linear over run.agent_steps
+    learning_rate_end: float | None = Field(None, ge=0)  # null: constant; else linear ...
+    learning_rate_anneal_agent_steps: int | None = Field(None, ge=1)  # ... over so many; null: run.agent_steps
     optimizer_epsilon: float = Field(1.5e-4, gt=0)
     max_grad_norm: float | None = Field(10.0, gt=0)  # null: no clipping
     target_period_learner_steps: int = Field(2_000, ge=1)

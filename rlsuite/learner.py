@@ -121,6 +121,12 @@ class Learner:
             if not np.isfinite(value):
                 raise RlsuiteError(_not_finite(name, self.steps))
 
+    def check_weights(self) -> None:
+        """Before they are saved: RlsuiteError that names the first tensor that is not finite."""
+        for name, tensor in self.net.state_dict().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise RlsuiteError(_not_finite(name, self.steps))
+
     def weights(self) -> Weights:
         return Weights(self.steps, {name: tensor.detach() for name, tensor in self.net.state_dict().items()})
 

@@ -305,3 +305,14 @@ def test_new_episodes_are_scored_from_zero_even_in_a_used_collector() -> None:
     scores = naive(10)[1]
     assert [(e.length, e.lane) for e in episodes] == [s[2:] for s in scores]
     np.testing.assert_allclose([e.episodic_return for e in episodes], [s[1] for s in scores])
+
+
+def test_a_carried_state_of_the_old_streams_is_not_taken_into_new_ones() -> None:
+    one = collector(Scripted())
+    one.collect(3, 0)
+    state = copy.deepcopy(one.state_dict())
+    assert state["state"][0].tolist() == [3, 3, 3]
+    other = collector(Scripted())
+    other.collect(2, 0)
+    other.load_state_dict(state, reseed=1)
+    assert other.collect(1, 0)[0].steps.extras["count"].tolist() == [[0, 0, 0]]

@@ -235,6 +235,7 @@ def _save(loop: Loop, full: bool) -> Path:
             "best_path": loop.best_path.name if loop.best_path else None,
         },
     }
+    parts.learner.check_weights()
     facts = run_folder.metadata(loop.config, describe(parts.env))
     path = checkpoint.save(loop.run_dir, loop.agent_steps, parts.learner.weights().tensors, state, facts, with_arrays=full)
     best = {loop.best_path} if loop.best_path else set()

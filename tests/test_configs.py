@@ -1,0 +1,57 @@
+"""Every shipped config starts, learns a little and ends on the asked step, so that none can rot."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlsuite
+from rlsuite.envs import atari_game
+from rlsuite.metrics import read_metrics
+from rlsuite.resolve import config_names, resolve
+
+LANES, TICKS, BATCH, PER_INSERT = 2, 24, 4, 2
+AGENT_STEPS = LANES * TICKS
+
+
+def tiny(name: str) -> dict[str, Any]:
+    """Overrides that keep everything of the config but its sizes."""
+    given = resolve(name)
+    n_steps = getattr(given.agent, "n_steps", 1)
+    overrides: dict[str, Any] = {
+        "env.lanes": LANES,
+        "replay.capacity_agent_steps": 200,
+        "replay.min_agent_steps": LANES * (n_steps + 2),
+        "replay.samples_per_insert": PER_INSERT,
+        "learner.batch_size": BATCH,
+        "run.agent_steps": AGENT_STEPS,
+        "run.device": "cpu",
+        "run.threads": 1,
+        "run.log_seconds": 1e-6,  # a row of losses for every update
+        "eval.episodes": 1,
+        "eval.every_agent_steps": None,
+        "eval.stop_at_return": None,
+    }
+    if atari_game(given.env.id) is not None:
+        overrides["env.max_frames"] = 40
+    return overrides
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_starts_learns_and_ends_on_the_step(name: str, tmp_path: Path) -> None:
+    overrides = tiny(name)
+    result = rlsuite.train(name, overrides, run_dir=tmp_path / "run")
+    assert result.agent_steps == AGENT_STEPS
+    # The limiter's promise; the records of the last tick come after the last visit to the learner.
+    budget = PER_INSERT * (AGENT_STEPS - overrides["replay.min_agent_steps"]) / BATCH
+    assert abs(result.learner_steps - budget) <= 2
+    assert result.evaluation is not None
+    assert result.evaluation.episodes == 1
+    assert math.isfinite(result.evaluation.mean)
+
+    losses = [row for row in read_metrics(result.run) if "losses/loss" in row]
+    assert losses, "no losses were logged"
+    for row in losses:  # a number that is not finite is None in the file
+        assert all(value is not None and math.isfinite(value) for value in row.values()), row
+    assert any(row["losses/grad_norm"] > 0 for row in losses) or resolve(name).agent.name == "q_learning"
