@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rlsuite.agent import Loss, Mode, Net, SliceSpec
 from rlsuite.config import NetConfig
 from rlsuite.errors import UsageError
-from rlsuite.returns import n_step
+from rlsuite.returns import clip_reward, n_step
 from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions
 from rlsuite.value_based import ValueConfig, epsilon_greedy, take
 
@@ -59,7 +59,8 @@ class QLearning:
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         start, end = trajectory.start(), trajectory.bootstrap()
-        returns = n_step(transitions(trajectory.steps, self.config.discount))  # [B]
+        steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, self.config.reward_clip))
+        returns = n_step(transitions(steps, self.config.discount))  # [B]
         with torch.no_grad():
             y = returns.reward + returns.discount * target(end, ())[0][0].amax(-1)  # [B]
         q = take(net(start, ())[0][0], start.action[0])  # [B]

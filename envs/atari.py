@@ -34,7 +34,7 @@ class Config(EnvSection):
     stack: int = Field(4, ge=1, le=16)
     frame_skip: int = Field(4, ge=1, le=60)
     noop_max: int = Field(30, ge=0, le=1000)  # protocol classic only
-    max_frames: int = Field(108_000, ge=1)  # emulator frames in an episode
+    max_frames: int = Field(108_000, ge=1)  # emulator frames in an episode, counted behind the no-ops
 
 
 class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
