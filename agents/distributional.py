@@ -74,7 +74,7 @@ class C51:
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         set_noise(net, step.first.shape[1], mode)
         logits, state = net(step, state)  # [1,B,A,N]
-        q = logits[0].softmax(-1) @ self.atoms(logits.device)  # [B,A]
+        q = mean(logits[0].softmax(-1), self.atoms(logits.device))  # [B,A]
         return epsilon_greedy(q, self.config, mode), state, {}
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
@@ -87,7 +87,7 @@ class C51:
             if self.config.double:
                 set_noise(net, rows, explore)
                 selector = net(end, trajectory.state)[0][0].softmax(-1)  # [B,A,N]
-            best = (selector @ atoms).argmax(-1)  # [B]
+            best = mean(selector, atoms).argmax(-1)  # [B]
             moved = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * atoms  # [B,N]
             m = project(take(p_t, best), moved, atoms)  # [B,N]
         set_noise(net, rows, explore)
@@ -96,7 +96,7 @@ class C51:
         loss = -(m * log_p).sum(-1)  # [B]
         entropy = -torch.special.xlogy(m, m).sum(-1)  # [B]
         kl = (loss.detach() - entropy).clamp(min=0).unsqueeze(0)  # [1,B]
-        return Loss(loss, kl, {"losses/q_values": (log_p.detach().exp() @ atoms).mean(), "losses/kl": kl.mean()})
+        return Loss(loss, kl, {"losses/q_values": mean(log_p.detach().exp(), atoms).mean(), "losses/kl": kl.mean()})
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
         return absolute_priority(td, valid)
@@ -191,6 +191,11 @@ def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) ->
     steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, config.reward_clip))
     returns = n_step(transitions(steps, config.discount))
     return start, end, returns, Mode(explore=True, agent_steps=0, rng=rng), start.first.shape[1]
+
+
+def mean(p: Tensor, atoms: Tensor) -> Tensor:
+    """p [...,N] on atoms [N] -> [...]. Not a matrix product: autocast would round that to bf16, coarser than actions differ."""
+    return (p * atoms).sum(-1)
 
 
 def project(p: Tensor, at: Tensor, atoms: Tensor) -> Tensor:

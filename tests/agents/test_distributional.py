@@ -422,3 +422,19 @@ def test_priorities_are_positive_and_grow_with_the_error(kind: str) -> None:
 def test_impossible_switches_are_refused(config: Any, change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         config(name="x", **change)
+
+
+def test_actions_that_differ_by_less_than_bf16_resolves_are_told_apart_under_autocast() -> None:
+    """Means of -2.001 and -2.000 are one number in bf16; a greedy C51 must still see the better action."""
+    from rlsuite.agents.distributional import mean
+
+    atoms = torch.linspace(-5.0, 5.0, 51)
+    p = torch.full((1, 2, 51), 1e-6)
+    p[..., 15] = 1.0  # at -2
+    p[0, 1, 16] += 5e-4
+    p = p / p.sum(-1, keepdim=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        q = mean(p, atoms)
+    assert q.dtype == torch.float32
+    assert q.argmax(-1).item() == 1
+    assert torch.allclose(q, (p.double() @ atoms.double()).float(), atol=1e-6)
