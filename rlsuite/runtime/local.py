@@ -88,19 +88,19 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
 
     `run_dir`: None makes a new folder under runs/; with `resume` the folder of the run to go on with.
     """
-    parts = build(config)
-    saved = None
-    if resume:
-        assert run_dir is not None
-        saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
-    else:
-        run_dir = run_folder.create(config, run_dir)
-    with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as log, closing(parts.env):
-        loop = Loop(config, run_dir, parts, log)
-        if saved:
-            _restore(loop, saved)
-        _announce(loop)
-        with _signals() as stopped:
+    with _signals() as stopped:  # first of all, so that Ctrl-C is never too early
+        parts = build(config)
+        saved = None
+        if resume:
+            assert run_dir is not None
+            saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
+        else:
+            run_dir = run_folder.create(config, run_dir)
+        with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as log, closing(parts.env):
+            loop = Loop(config, run_dir, parts, log)
+            if saved:
+                _restore(loop, saved)
+            _announce(loop)
             return _to_the_end(loop, stopped)
 
 
