@@ -16,7 +16,7 @@ from rlsuite.replay import Replay, build_replay
 from rlsuite.step import EnvSpec, describe
 
 # Every role has a random stream of its own, so that moving one to another process changes no other.
-_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART = range(5)
+_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY = range(6)
 
 
 @dataclass
@@ -33,8 +33,9 @@ def stream_seed(seed: int, role: int, count: int = 0) -> int:
     return (seed * 1_000_003 + role * 7919 + count * 104_729) % 2**31
 
 
-def evaluation_seed(seed: int) -> int:
-    return stream_seed(seed, _EVALUATION)
+def evaluation_seed(seed: int, final: bool = True) -> int:
+    """A run's last evaluation plays other games than those on the way, which chose when to stop and what is best."""
+    return stream_seed(seed, _EVALUATION if final else _ON_THE_WAY)
 
 
 def restart_seed(seed: int, agent_steps: int) -> int:

@@ -112,7 +112,7 @@ def _to_the_end(loop: Loop, stopped: list[int]) -> Result:
     finally:
         progress.close(_status(loop))
     path = _save(loop, full=True)
-    summary = None if interrupted else _evaluate(loop, config.eval.episodes, stopped)
+    summary = None if interrupted else _evaluate(loop, config.eval.episodes, stopped, final=True)
     if summary is not None:
         write_summary(path, summary, evaluation_seed(config.seed))
     return Result(loop.run_dir, loop.agent_steps, learner.steps, loop.seconds, summary, interrupted=summary is None)
@@ -192,15 +192,16 @@ def _log_losses(loop: Loop, metrics: dict[str, torch.Tensor]) -> None:
     loop.log.scalars(loop.clock(), values)
 
 
-def _evaluate(loop: Loop, episodes: int, stopped: list[int]) -> Summary | None:
-    """Plays with the weights of now; keeps them if they are the best so far. None if a signal came meanwhile."""
+def _evaluate(loop: Loop, episodes: int, stopped: list[int], final: bool = False) -> Summary | None:
+    """Plays with the weights of now; on the way keeps them if they are the best so far. None if a signal came meanwhile."""
     config, learner = loop.config, loop.parts.learner
+    seed = evaluation_seed(config.seed, final)
     summary = play(
         config,
         loop.parts.agent,
         learner.net,
         episodes,
-        evaluation_seed(config.seed),
+        seed,
         learner.device,
         stop=lambda: bool(stopped),
     )
@@ -210,10 +211,10 @@ def _evaluate(loop: Loop, episodes: int, stopped: list[int]) -> Summary | None:
     if summary.human_normalised is not None:
         values["eval/human_normalised"] = summary.human_normalised
     loop.log.scalars(loop.clock(), values)
-    if summary.mean > loop.best and loop.agent_steps < config.run.agent_steps:
+    if summary.mean > loop.best and not final:
         loop.best = summary.mean
         loop.best_path = _save(loop, full=False)
-        write_summary(loop.best_path, summary, evaluation_seed(config.seed))
+        write_summary(loop.best_path, summary, seed)
     return summary
 
 
