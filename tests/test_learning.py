@@ -34,7 +34,6 @@ def test_solves_cartpole(name: str, tmp_path: Path) -> None:
     assert result.evaluation is not None
     assert result.evaluation.episodes == 20
     assert result.evaluation.mean >= 475
-    assert result.wall_seconds < 180
 
 
 def lake(slippery: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
