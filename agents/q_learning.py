@@ -2,12 +2,12 @@
 
     Q(s_t, a_t) <- Q(s_t, a_t) + α (r_{t+1} + γ max_a Q(s_{t+1}, a) - Q(s_t, a_t))        max = 0 behind a terminal
 
-The table is the net, and the update is one step of gradient descent on (y - Q)² / 2: with `learner.optimizer: sgd` the learner's mean
-over a batch of B transitions gives α = learning_rate / B for each of them. The target network of the learner must be the table
+The table is the net, and the update is one step of gradient descent on (y - Q)² / 2: with `learner.optimizer: sgd` the learner's
+mean over a batch of B transitions gives α = learning_rate / B for each of them. The target network of the learner must be the table
 itself: `learner.target_period_learner_steps: 1`.
 
-Where we differ: transitions are drawn from a replay store instead of being used once, in order. That changes how often a pair (s, a) is
-updated, not what its updates converge to; α is constant, so on a stochastic task Q ends in a neighbourhood of Q*.
+Where we differ: transitions are drawn from a replay store instead of being used once, in order. That changes how often a pair
+(s, a) is updated, not what its updates converge to; α is constant, so on a stochastic task Q ends in a neighbourhood of Q*.
 
 Shapes: T time (= 2), B batch, A actions, S states.
 """

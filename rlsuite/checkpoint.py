@@ -162,6 +162,13 @@ def prune(run_dir: Path, keep_last: int, keep: set[Path]) -> None:
                 _delete(path)
 
 
+def forget_after(run_dir: Path, agent_steps: int) -> None:
+    """Delete checkpoints beyond `agent_steps`: a run that was resumed there takes another way, so they are not its own."""
+    for path in list_complete(run_dir):
+        if _steps(path) > agent_steps:
+            _delete(path)
+
+
 def drop_arrays(path: Path) -> None:
     """Remove the NumPy arrays (the replay memory) of one complete checkpoint; its weights still load.
 

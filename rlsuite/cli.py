@@ -38,6 +38,9 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())  # type: ignore[attr-defined]
+            sys.exit(2)
         if hasattr(error, "format_message"):  # a usage error of the option parser
             _fail(error.format_message(), 2)
         raise

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rlsuite import checkpoint
 from rlsuite.agent import Agent, Net
-from rlsuite.build import device_of, evaluation_seed, make_agent, make_env, threads_of
+from rlsuite.build import evaluation_seed, make_agent, make_env, threads_of
 from rlsuite.collect import Collector, Episode
 from rlsuite.config import Config
 from rlsuite.errors import RlsuiteError
@@ -55,7 +55,7 @@ class Saved:
 
     def __init__(self, path: Path, device: str = "cpu"):
         """`path`: a run or a checkpoint folder. UsageError or CheckpointError if it is none, is damaged or of another net."""
-        self.path = checkpoint.find(path)
+        self.path = checkpoint.find(path.resolve())
         saved = checkpoint.load(self.path, weights_only=True)
         self.agent_steps = saved.agent_steps
         data: Any = saved.metadata
@@ -63,7 +63,9 @@ class Saved:
         spec = data["spec"]
         self.spec = EnvSpec(**{**spec, "observation_shape": tuple(spec["observation_shape"])})
         self.agent = make_agent(self.config, self.spec)
-        self.device = device_of(self.config) if device == "auto" else torch.device(device)
+        if device == "auto":  # where it was trained does not matter
+            device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"
+        self.device = torch.device(device)
         self.net = self.agent.make_net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         checkpoint.load_weights_into(self.net, saved.weights, str(self.path))
         self.net.requires_grad_(False)

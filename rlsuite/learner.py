@@ -164,6 +164,9 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
+        fresh = make_optimizer(self.config, self.parameters).param_groups[0]
+        for group in self.optimizer.param_groups:  # what this config says, not what it was when the state was saved
+            group.update({name: fresh[name] for name in ("lr", "eps") if name in fresh})
         for parameter, moments in self.optimizer.state.items():  # a file knows no memory layout
             for name, moment in moments.items():
                 if isinstance(moment, Tensor) and moment.shape == parameter.shape:
@@ -219,7 +222,11 @@ def make_optimizer(config: LearnerConfig, parameters: list[nn.Parameter]) -> tor
     if config.optimizer == "adam":
         graphs = config.cuda_graphs
         return torch.optim.Adam(
-            parameters, lr=torch.tensor(rate) if graphs else rate, eps=epsilon, fused=not graphs, capturable=graphs
+            parameters,
+            lr=torch.tensor(rate, device=parameters[0].device) if graphs else rate,
+            eps=epsilon,
+            fused=not graphs,
+            capturable=graphs,
         )
     if config.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=rate, alpha=0.95, eps=epsilon, centered=True)

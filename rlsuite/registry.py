@@ -16,7 +16,7 @@ def register_agent(name: str, agent: Any) -> None:
 
 
 def register_env(env_id: str, module: Any) -> None:
-    """`module`: anything with `Config` and `make(config, lanes, seed, threads, render)`, or its import path."""
+    """`module`: anything with `Config` and `make(config, lanes, threads, render)`, or its import path."""
     _envs[env_id] = module
 
 

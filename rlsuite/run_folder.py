@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rlsuite import resolve
+from rlsuite import checkpoint, resolve
 from rlsuite.config import Config
 from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.step import EnvSpec
@@ -21,15 +21,23 @@ def create(config: Config, run_dir: Path | None) -> Path:
     if run_dir is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         run_dir = Path("runs") / f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
-    if (run_dir / "config.yaml").exists():
+    if (run_dir / "config.yaml").exists() and checkpoint.list_complete(run_dir):
         raise UsageError(f"{run_dir} holds a run already: go on with --resume {run_dir}, or choose another --run-dir")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that died before its first checkpoint
         (run_dir / "run.json").write_text(json.dumps({"versions": versions(), "git_commit": git_commit()}, indent=1))
-        (run_dir / "config.yaml").write_text(resolve.dump(config))
+        write_config(config, run_dir)
     except OSError as error:
         raise RlsuiteError(f"cannot write the run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
     return run_dir
+
+
+def write_config(config: Config, run_dir: Path) -> None:
+    """Replaced in one step: a kill leaves the old file or the new one."""
+    beside = run_dir / "config.yaml.tmp"
+    beside.write_text(resolve.dump(config))
+    beside.replace(run_dir / "config.yaml")
 
 
 def config_of(run_dir: Path, overrides: Any = ()) -> Config:

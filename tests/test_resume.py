@@ -100,6 +100,38 @@ def test_resume_refuses_a_config_that_does_not_fit(tmp_path: Path) -> None:
         rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 300}, run_dir=tmp_path / "run")
 
 
+def test_a_resume_remembers_its_overrides_and_never_goes_back(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 300}, run_dir=run)
+    rlsuite.train(None, {"run.agent_steps": 400, "learner.learning_rate": 1e-5, "learner.learning_rate_end": None}, resume=run)
+    assert rlsuite.train(None, {}, resume=run).agent_steps == 400
+    (group,) = final(run).state["learner"]["optimizer"]["param_groups"]
+    assert group["lr"] == 1e-5
+    with pytest.raises(UsageError, match="has come to 400 already"):
+        rlsuite.train(None, {"run.agent_steps": 350}, resume=run)
+    assert final(run).agent_steps == 400
+
+
+def test_an_evaluation_right_after_a_resume_leaves_something_to_resume_from(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = {**TINY, "env.lanes": 4, "eval.every_agent_steps": 100, "eval.every_episodes": 1}
+    rlsuite.train("classic/dqn", {**settings, "run.agent_steps": 400}, run_dir=run)
+    rlsuite.train(None, {"run.agent_steps": 404}, resume=run)
+    assert checkpoint.find(run, resumable=True).name == "step_000000000404"
+
+
+def test_checkpoints_of_an_abandoned_future_are_forgotten(tmp_path: Path) -> None:
+    """A kill -9 can leave best weights newer than the checkpoint that a resume goes back to."""
+    run = tmp_path / "run"
+    rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 300}, run_dir=run)
+    saved = final(run)
+    for steps in (350, 360):
+        checkpoint.save(run, steps, saved.weights, saved.state, saved.metadata, with_arrays=False)
+    rlsuite.train(None, {"run.agent_steps": 320}, resume=run)
+    assert [path.name for path in checkpoint.list_complete(run)] == ["step_000000000300", "step_000000000320"]
+    assert final(run).agent_steps == 320
+
+
 def test_the_log_continues_at_the_checkpoint(tmp_path: Path) -> None:
     from rlsuite.metrics import read_metrics
 

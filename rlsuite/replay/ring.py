@@ -120,8 +120,7 @@ class Ring:
         saved, own = state["observation"].shape, self.observation.shape
         if state["slots"] != self.slots or (saved[0], *saved[2:]) != (own[0], *own[2:]):
             raise ValueError(
-                f"the saved replay has {state['slots']} slots a lane and observations {saved}, "
-                f"this one {self.slots} and {own}"
+                f"the saved replay has {state['slots']} slots a lane and observations {saved}, this one {self.slots} and {own}"
             )
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):

@@ -21,7 +21,7 @@ from rlsuite import checkpoint, run_folder
 from rlsuite.build import Parts, build, evaluation_seed, restart_seed
 from rlsuite.collect import chunk_of
 from rlsuite.config import Config
-from rlsuite.errors import CheckpointError
+from rlsuite.errors import CheckpointError, UsageError
 from rlsuite.evaluation import play, write_summary
 from rlsuite.learner import Staged
 from rlsuite.metrics import Clock, MetricLog, RollingMean
@@ -94,12 +94,18 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
         if resume:
             assert run_dir is not None
             saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
+            if config.run.agent_steps < saved.agent_steps:
+                raise UsageError(
+                    f"run.agent_steps = {config.run.agent_steps}: {run_dir} has come to {saved.agent_steps} already; ask for more"
+                )
         else:
             run_dir = run_folder.create(config, run_dir)
         with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as log, closing(parts.env):
             loop = Loop(config, run_dir, parts, log)
             if saved:
                 _restore(loop, saved)
+                saved = None  # its copy of the replay memory is gigabytes
+                run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
             _announce(loop)
             return _to_the_end(loop, stopped)
 
@@ -126,7 +132,7 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
     next_checkpoint += run.checkpoint_minutes * 60
     every = config.eval.every_agent_steps
     while True:
-        if len(loop.pending) == run.collect_agent_steps and loop.collected <= run.agent_steps:
+        if len(loop.pending) >= run.collect_agent_steps and loop.collected <= run.agent_steps:
             metrics = _learn(loop)
             now = time.monotonic()
             if metrics and now >= next_log:
@@ -143,7 +149,9 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
             next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
         if every and loop.collected and loop.collected // every > (loop.collected - collector.lanes) // every:
             summary = _evaluate(loop, config.eval.every_episodes, stopped)
-            if summary is not None and config.eval.stop_at_return is not None and summary.mean >= config.eval.stop_at_return:
+            if summary is None:
+                return True
+            if config.eval.stop_at_return is not None and summary.mean >= config.eval.stop_at_return:
                 return False
         record, episodes = collector.tick(loop.collected)
         loop.pending.append(collector.compact(record))
@@ -247,7 +255,7 @@ def _save(loop: Loop, full: bool) -> Path:
             for older in checkpoint.list_complete(loop.run_dir):
                 if older != path:
                     checkpoint.drop_arrays(older)
-            checkpoint.prune(loop.run_dir, keep, best)
+            checkpoint.prune(loop.run_dir, keep, best | {path})
         except CheckpointError as error:  # an old one is damaged: the new one is written, so training goes on
             print(f"rlsuite: {error}", file=sys.stderr, flush=True)
     loop.log.flush()
@@ -273,6 +281,8 @@ def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
     if not goes_on:
         _cut(loop)
     loop.logged = (loop.agent_steps, loop.seconds, parts.learner.steps)
+    loop.full_at = saved.agent_steps
+    checkpoint.forget_after(loop.run_dir, saved.agent_steps)
 
 
 def _cut(loop: Loop) -> None:
