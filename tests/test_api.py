@@ -67,6 +67,7 @@ def test_atari_trains_evaluates_and_films(tmp_path: Path) -> None:
         "net.hidden": 16,
         "eval.episodes": 2,
         "eval.every_agent_steps": None,
+        "eval.stop_at_return": None,
     }
     result = rlsuite.train("atari/pong", settings, run_dir=tmp_path / "run")
     assert result.learner_steps > 0

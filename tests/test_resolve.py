@@ -90,7 +90,7 @@ def test_refusals_tell_what_to_do(override: str, told: list[str]) -> None:
         (["replay.min_agent_steps=60000"], ["min_agent_steps", "60000", "capacity_agent_steps", "50000"]),
         (["learner.batch_size=60000"], ["learner.batch_size", "60000", "replay.capacity_agent_steps", "50000"]),
         (["learner.cuda_graphs=true", "run.device=cpu"], ["learner.cuda_graphs", "run.device", "cuda"]),
-        (["eval.stop_at_return=400"], ["stop_at_return", "every_agent_steps"]),
+        (["eval.stop_at_return=400", "eval.every_agent_steps=null"], ["stop_at_return", "every_agent_steps"]),
         (["agent.epsilon_start=0", "agent.epsilon_end=0"], ["epsilon_start", "epsilon_end", "noisy"]),
         (["agent={name: c51, v_min: 3, v_max: 2}"], ["v_min", "3", "v_max", "2"]),
     ],
@@ -153,7 +153,10 @@ def test_a_value_may_hold_an_equals_sign() -> None:
 
 
 def test_another_agent_and_environment_bring_their_own_sections() -> None:
-    config = resolve(BASE, ["agent.name=c51", "agent.atoms=21", "env={id: ALE/Pong-v5, lanes: 3, stack: 2}", "net.torso=small"])
+    config = resolve(
+        BASE,
+        ["agent.double=true", "agent.name=c51", "agent.atoms=21", "env={id: ALE/Pong-v5, lanes: 3, stack: 2}", "net.torso=small"],
+    )
     assert type(config.agent).__name__ == "C51Config"
     assert config.agent.atoms == 21  # type: ignore[attr-defined]
     assert config.agent.double is True  # type: ignore[attr-defined]  # what both know stays
