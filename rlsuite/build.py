@@ -1,12 +1,11 @@
 """From a config to the parts that a runtime wires together."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from rlsuite import registry
+from rlsuite import cpu, registry
 from rlsuite.agent import Agent
 from rlsuite.collect import Collector
 from rlsuite.config import Config
@@ -54,12 +53,7 @@ def device_of(config: Config) -> torch.device:
 
 def threads_of(config: Config) -> int:
     """Cores that this process may keep busy. Emulator and torch take turns in the local runtime, so both may use all."""
-    return config.run.threads or cores()
-
-
-def cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return config.run.threads or cpu.cores()
 
 
 def make_env(config: Config, lanes: int | None = None, render: bool = False) -> Any:
@@ -77,7 +71,7 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
 
 def build(config: Config) -> Parts:
     """The five roles of a local run. Everything that can be refused is refused here, before the first step."""
-    torch.set_num_threads(threads_of(config))
+    cpu.set_up(threads_of(config))
     device = device_of(config)
     env = make_env(config)
     spec = describe(env)

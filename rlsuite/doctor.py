@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlsuite import checkpoint, run_folder
-from rlsuite.build import cores
+from rlsuite.cpu import cores
 from rlsuite.metrics import read_metrics
 from rlsuite.replay.replay import available_bytes
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlsuite import checkpoint
+from rlsuite import checkpoint, cpu
 from rlsuite.agent import Agent, Net
 from rlsuite.build import evaluation_seed, make_agent, make_env, threads_of
 from rlsuite.collect import Collector, Episode
@@ -74,7 +74,7 @@ class Saved:
 def evaluate(path: Path, episodes: int | None, seed: int | None, video: Path | None) -> tuple[Summary, list[Path]]:
     """Scores a saved agent, writes `evaluation.json` beside the checkpoint, and videos into `video` if given."""
     saved = Saved(path, device="auto")
-    torch.set_num_threads(threads_of(saved.config))
+    cpu.set_up(threads_of(saved.config))
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
     count = episodes or saved.config.eval.episodes
     summary = play(saved.config, saved.agent, saved.net, count, seed, saved.device)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlsuite import cpu
 from rlsuite.bench.acting import bench_collect, bench_env, bench_inference
 from rlsuite.bench.learner import bench_learner
 from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, say
@@ -50,7 +51,7 @@ def run(names: Sequence[str], settings: BenchSettings) -> dict[str, Any]:
     if warning := _warning(facts):
         say(warning)
     before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
+    cpu.set_up(settings.threads)
     rows = []
     try:
         for name, benchmark in BENCHMARKS.items():

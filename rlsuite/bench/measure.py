@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from rlsuite.build import cores
 from rlsuite.config import Config
+from rlsuite.cpu import cores
 from rlsuite.errors import UsageError
 from rlsuite.resolve import check
 from rlsuite.step import EnvSpec
