@@ -15,6 +15,7 @@ from rlsuite.build import evaluation_seed, make_agent, make_env, threads_of
 from rlsuite.collect import Collector, Episode
 from rlsuite.config import Config
 from rlsuite.errors import RlsuiteError
+from rlsuite.nets.precision import Precision
 from rlsuite.resolve import check
 from rlsuite.scores import Summary, summarise
 from rlsuite.step import EnvSpec
@@ -66,9 +67,9 @@ class Saved:
         if device == "auto":  # where it was trained does not matter
             device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"
         self.device = torch.device(device)
-        self.net = self.agent.make_net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        checkpoint.load_weights_into(self.net, saved.weights, str(self.path))
-        self.net.requires_grad_(False)
+        net = self.agent.make_net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        checkpoint.load_weights_into(net, saved.weights, str(self.path))
+        self.net = Precision(net.requires_grad_(False), bf16=self.config.learner.precision == "bf16").net
 
 
 def evaluate(path: Path, episodes: int | None, seed: int | None, video: Path | None) -> tuple[Summary, list[Path]]:

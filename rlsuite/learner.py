@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rlsuite.agent import Agent, Loss
 from rlsuite.config import LearnerConfig
 from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
 from rlsuite.step import Trajectory, to_tensors, tree_map
 
@@ -54,18 +55,29 @@ class Learner:
             torch.manual_seed(seed)  # initial weights
             net = agent.make_net()
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.net: nn.Module = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.target: nn.Module = copy.deepcopy(self.net).requires_grad_(False)
+        net = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        bf16 = config.precision == "bf16"
+        self.online = Precision(net, bf16)
+        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16)
         if config.compile:
             self.net.compile()
             self.target.compile()
-        self.parameters = [p for p in self.net.parameters() if p.requires_grad]
+        self.parameters = [p for p in self.online.master.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(config, self.parameters)
         self.steps = 0
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.graph: _Graph | None = None
         if config.cuda_graphs and self.device.type != "cuda":
             raise UsageError("learner.cuda_graphs needs a CUDA device")
+
+    @property
+    def net(self) -> nn.Module:
+        """What acts: its weights change in place with every step."""
+        return self.online.net
+
+    @property
+    def target(self) -> nn.Module:
+        return self.frozen.net
 
     def stage(self, sample: Sample) -> Staged:
         """Sends a batch to the device. On CUDA it goes through pinned memory on a stream of its own, beside the update."""
@@ -110,9 +122,11 @@ class Learner:
             loss = self.agent.loss(self.net, self.target, trajectory, self.rng)
         self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
         (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
+        self.online.take_gradients()
         limit = self.config.max_grad_norm
         norm = nn.utils.clip_grad_norm_(self.parameters, float("inf") if limit is None else limit)
         self.optimizer.step()
+        self.online.refresh()
         return loss, norm.detach()
 
     def check(self, metrics: dict[str, float]) -> None:
@@ -123,12 +137,13 @@ class Learner:
 
     def check_weights(self) -> None:
         """Before they are saved: RlsuiteError that names the first tensor that is not finite."""
-        for name, tensor in self.net.state_dict().items():
+        for name, tensor in self.online.master.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise RlsuiteError(_not_finite(name, self.steps))
 
     def weights(self) -> Weights:
-        return Weights(self.steps, {name: tensor.detach() for name, tensor in self.net.state_dict().items()})
+        """Those that are trained, in fp32."""
+        return Weights(self.steps, {name: tensor.detach() for name, tensor in self.online.master.state_dict().items()})
 
     def learning_rate(self, agent_steps: int) -> float:
         start, end = self.config.learning_rate, self.config.learning_rate_end
@@ -145,24 +160,28 @@ class Learner:
 
     @torch.no_grad()
     def _move_target(self) -> None:
-        pairs = zip(self.target.parameters(), self.net.parameters(), strict=True)
+        pairs = zip(self.frozen.master.parameters(), self.online.master.parameters(), strict=True)
         for old, new in pairs:
             if self.config.target_ema is None:
                 old.copy_(new)
             else:
                 old.lerp_(new, self.config.target_ema)
+        self.frozen.refresh()
 
     def state_dict(self) -> dict[str, Any]:
         """Without the net itself: its weights stand in a file of their own."""
         return {
-            "target": self.target.state_dict(),
+            "target": self.frozen.master.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.get_state(),
             "steps": self.steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.target.load_state_dict(state["target"])
+        """After the weights were loaded into `online.master`."""
+        self.frozen.master.load_state_dict(state["target"])
+        self.frozen.refresh()
+        self.online.refresh()
         self.optimizer.load_state_dict(state["optimizer"])
         fresh = make_optimizer(self.config, self.parameters).param_groups[0]
         for group in self.optimizer.param_groups:  # what this config says, not what it was when the state was saved

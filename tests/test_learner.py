@@ -308,19 +308,20 @@ def test_moments_come_back_in_the_layout_of_their_weights() -> None:
 
 
 def test_weights_carry_the_version_and_no_graph() -> None:
-    learner = Learner(dqn(), config(), seed=0)
+    learner = Learner(dqn(), config(precision="bf16"), seed=0)
     assert learner.weights().version == 0
     learner.step(learner.stage(sample(0)))
     weights = learner.weights()
     assert weights.version == 1
-    assert identical(weights.tensors, tensors(learner.net))
+    assert identical(weights.tensors, tensors(learner.online.master))
+    assert all(tensor.dtype == torch.float32 for tensor in weights.tensors.values())
     assert not any(tensor.requires_grad for tensor in weights.tensors.values())
 
 
 def losses(cfg: LearnerConfig, steps: int = 3, agent: Any = None) -> tuple[list[float], dict[str, Tensor]]:
     learner = Learner(agent or dqn(PIXELS, "small", dueling=True, double=True), cfg, seed=3)
     out = [float(learner.step(learner.stage(sample(seed, PIXELS, 8))).metrics["losses/loss"]) for seed in range(steps)]
-    return out, tensors(learner.net)
+    return out, tensors(learner.online.master)
 
 
 def test_channels_last_gives_the_numbers_of_contiguous() -> None:
@@ -395,7 +396,7 @@ def test_cuda_graphs_give_the_numbers_of_eager_updates() -> None:
             update = learner.step(learner.stage(sample(seed, PIXELS, 8)), agent_steps=seed)
             out.append(float(update.metrics["losses/loss"]))
             priorities.append(update.priority)
-        return out, priorities, tensors(learner.net)
+        return out, priorities, tensors(learner.online.master)
 
     plain, plain_priorities, weights = run(False)
     fast, priorities, moved = run(True)

@@ -26,6 +26,7 @@ from rlsuite.bench.measure import (
 from rlsuite.build import device_of, make_agent, make_env
 from rlsuite.collect import Collector
 from rlsuite.config import Config
+from rlsuite.nets.precision import Precision
 from rlsuite.step import Step, to_tensors
 
 REFERENCE_LANES = 8
@@ -119,7 +120,7 @@ def sb3_env(lanes: int) -> Any:
 def _net(agent: Agent, device: torch.device, fast: bool) -> Net:
     layout = torch.channels_last if fast else torch.contiguous_format
     net: Net = agent.make_net().to(device, memory_format=layout)  # type: ignore[call-overload]
-    return net.requires_grad_(False)
+    return Precision(net.requires_grad_(False), bf16=fast).net
 
 
 def _act(setup: Config, fast: bool) -> Work:

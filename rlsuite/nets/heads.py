@@ -10,6 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from rlsuite.nets.precision import keep_fp32
+
 Linear = Callable[[int, int], nn.Module]
 
 
@@ -63,7 +65,7 @@ class Mlp(nn.Module):
     def __init__(self, features: int, hidden: int, out: int, linear: Linear = nn.Linear):
         super().__init__()
         self.hidden = linear(features, hidden)
-        self.out = linear(hidden, out)
+        self.out = keep_fp32(linear(hidden, out))
 
     def forward(self, x: Tensor) -> Tensor:
         h = torch.relu(self.hidden(x)).float()

@@ -264,7 +264,7 @@ def _save(loop: Loop, full: bool) -> Path:
 
 def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
     parts, state = loop.parts, saved.state
-    checkpoint.load_weights_into(parts.learner.net, saved.weights, str(saved.path))
+    checkpoint.load_weights_into(parts.learner.online.master, saved.weights, str(saved.path))
     try:
         parts.learner.load_state_dict(state["learner"])
         parts.replay.load_state_dict(state["replay"])

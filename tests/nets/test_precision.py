@@ -1,0 +1,104 @@
+"""bf16 nets compute bit for bit what autocast computes from the fp32 weights."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlsuite.config import NetConfig
+from rlsuite.nets.heads import resample_noise
+from rlsuite.nets.precision import Precision, keep_fp32
+from rlsuite.nets.q_net import ImplicitQNet, QNet
+from rlsuite.step import EnvSpec, Step
+
+PIXELS = EnvSpec((4, 44, 44), "uint8", num_actions=3, num_states=None, stack=4, frames_per_step=4)
+VECTOR = EnvSpec((5,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
+
+
+def make(spec: EnvSpec, torso: str, kind: type[QNet] | type[ImplicitQNet] = QNet, sigma: float | None = 0.5) -> nn.Module:
+    torch.manual_seed(3)
+    net = NetConfig(torso=torso, hidden=16)
+    made = QNet(net, spec, 2, True, sigma) if kind is QNet else ImplicitQNet(net, spec, 8, True, sigma)
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def step(spec: EnvSpec, rows: int = 6) -> Step:
+    rng = torch.Generator().manual_seed(4)
+    observation = torch.randint(256, (1, rows, *spec.observation_shape), generator=rng).to(getattr(torch, spec.observation_dtype))
+    no = torch.zeros(1, rows, dtype=torch.bool)
+    return Step(observation, torch.zeros(1, rows), no, no, no, torch.zeros(1, rows, dtype=torch.int64), {})
+
+
+def output(net: nn.Module, spec: EnvSpec) -> Tensor:
+    resample_noise(net, 6, torch.Generator().manual_seed(5))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net(step(spec), ())[0]
+        if isinstance(net, ImplicitQNet):
+            out = net.quantiles(out[0], torch.linspace(0.1, 0.9, 6 * 4).view(6, 4))
+    return out  # type: ignore[no-any-return]
+
+
+CASES = [(PIXELS, "nature", QNet), (PIXELS, "impala", QNet), (VECTOR, "mlp", QNet), (PIXELS, "small", ImplicitQNet)]
+
+
+@pytest.mark.parametrize(("spec", "torso", "kind"), CASES)
+def test_output_and_gradients_are_those_of_autocast(spec: EnvSpec, torso: str, kind: type[QNet]) -> None:
+    plain = make(spec, torso, kind)
+    pair = Precision(copy.deepcopy(plain), bf16=True)
+    expected, got = output(plain, spec), output(pair.net, spec)
+    assert torch.equal(expected, got)
+    expected.square().mean().backward()
+    got.square().mean().backward()
+    pair.take_gradients()
+    for (name, a), b in zip(plain.named_parameters(), pair.master.parameters(), strict=True):
+        assert a.grad is not None
+        assert b.grad is not None
+        assert b.grad.dtype == torch.float32, name
+        assert torch.equal(a.grad, b.grad), name
+
+
+def test_refresh_follows_the_master() -> None:
+    pair = Precision(make(PIXELS, "small"), bf16=True)
+    before = output(pair.net, PIXELS)
+    with torch.no_grad():
+        for parameter in pair.master.parameters():
+            parameter.mul_(1.5)
+    stale = output(pair.net, PIXELS)  # only the shared fp32 layers moved
+    pair.refresh()
+    after = output(pair.net, PIXELS)
+    assert not torch.equal(before, stale)
+    assert not torch.equal(stale, after)
+    assert torch.equal(after, output(copy.deepcopy(pair.master), PIXELS))
+
+
+def test_in_fp32_there_is_one_net() -> None:
+    net = make(VECTOR, "mlp")
+    pair = Precision(net, bf16=False)
+    assert pair.net is pair.master is net
+    assert pair.halves == []
+
+
+def test_what_stays_in_fp32_is_shared() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.low, self.norm, self.out = nn.Linear(4, 4), nn.BatchNorm1d(4), keep_fp32(nn.Sequential(nn.Linear(4, 1)))
+
+    pair = Precision(Net(), bf16=True)
+    types = {name: parameter.dtype for name, parameter in pair.net.named_parameters()}
+    assert {name for name, dtype in types.items() if dtype == torch.bfloat16} == {"low.weight", "low.bias"}
+    assert pair.net.norm.weight is pair.master.norm.weight  # type: ignore[union-attr]
+    assert pair.net.norm.running_mean is pair.master.norm.running_mean  # type: ignore[union-attr]
+    assert pair.net.out[0].weight is pair.master.out[0].weight  # type: ignore[union-attr, index]
+    assert len(pair.halves) == 2
+
+
+def test_a_parameter_without_gradient_keeps_none() -> None:
+    pair = Precision(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), bf16=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        pair.net[0](torch.ones(1, 2)).sum().backward()  # type: ignore[operator, index]
+    pair.take_gradients()
+    first, second = pair.master  # type: ignore[misc]
+    assert first.weight.grad is not None  # type: ignore[has-type]
+    assert second.weight.grad is None  # type: ignore[has-type]
