@@ -22,8 +22,8 @@ def nature(in_channels: int) -> Backbone:
 def small(in_channels: int) -> Backbone:
     """The same with half the filters, for about twice the speed on a laptop's CPU, and leaky units.
 
-    With so few filters and the step sizes that make it learn fast, plain ReLU lost a whole layer in one of the runs of Pong: every unit
-    of it was 0 on every picture, and Q a constant.
+    With so few filters and the step sizes that make it learn fast, plain ReLU lost a whole layer in one of the runs of Pong: every
+    unit of it was 0 on every picture, and Q a constant.
     """
     return _three_convs(in_channels, (16, 32, 32), slope=0.1)
 
