@@ -2,6 +2,10 @@
 
 AGENTS = {
     "q_learning": "rlsuite.agents.q_learning:QLearning",
+    "reinforce": "rlsuite.agents.reinforce:Reinforce",
+    "a2c": "rlsuite.agents.a2c:A2C",
+    "ppo": "rlsuite.agents.ppo:PPO",
+    "impala": "rlsuite.agents.impala:Impala",
     "dqn": "rlsuite.agents.dqn:DQN",
     "c51": "rlsuite.agents.distributional:C51",
     "qrdqn": "rlsuite.agents.distributional:QRDQN",

@@ -29,6 +29,9 @@ class Lanes(VectorWrapper[Any, Any, Any, Any, Any]):
     """A SyncVectorEnv with float32 rewards and a state."""
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        space = self.env.single_action_space
+        if isinstance(space, gymnasium.spaces.Box):  # a Gaussian policy knows no bounds
+            actions = np.clip(actions, space.low, space.high)
         observation, reward, terminated, truncated, info = self.env.step(actions)
         return observation, np.asarray(reward, np.float32), terminated, truncated, info
 

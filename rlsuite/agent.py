@@ -22,17 +22,23 @@ class Loss(NamedTuple):
     loss: Tensor  # [B] f32, before importance weights
     td: Tensor | None  # [T,B] f32, what priorities are made of; None: the agent has none
     metrics: dict[str, Tensor]  # scalars, detached
+    stop: Tensor | None = None  # scalar bool: no further minibatch of this trajectory
 
 
 class SliceSpec(NamedTuple):
     """What a store must cut for an agent."""
 
-    length: int  # T
+    length: int | None  # T; None: on-policy, whole chunks and what is seen behind them, each once
     sparse: bool  # observations only at step 0 and at the bootstrap step
 
 
 class Agent(Protocol):
-    """One file an algorithm; no I/O, no devices. Everything that changes is passed in."""
+    """One file an algorithm; no I/O, no devices. Everything that changes is passed in.
+
+    Two things may be there beside what stands below. `supports`, a frozen set: what the agent can do with among "continuous
+    actions", "net.memory", "net.separate_value". And a hook, `prepare(net, trajectory, rng) -> iterator of trajectories`: the
+    minibatches that a trajectory is learned from, one update each, called without gradients.
+    """
 
     @property
     def slice(self) -> SliceSpec: ...

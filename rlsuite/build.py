@@ -10,8 +10,10 @@ from rlsuite.agent import Agent
 from rlsuite.collect import Collector
 from rlsuite.config import Config
 from rlsuite.errors import UsageError
+from rlsuite.lag import PolicyLag
 from rlsuite.learner import Learner
-from rlsuite.replay import Replay, build_replay
+from rlsuite.replay.queue import Queue
+from rlsuite.replay.replay import Store, build_replay
 from rlsuite.step import EnvSpec, describe
 
 # Every role has a random stream of its own, so that moving one to another process changes no other.
@@ -23,8 +25,9 @@ class Parts:
     env: Any
     agent: Agent
     learner: Learner
+    lag: PolicyLag
     collector: Collector
-    replay: Replay
+    replay: Store
 
 
 def stream_seed(seed: int, role: int, count: int = 0) -> int:
@@ -63,10 +66,25 @@ def make_env(config: Config, lanes: int | None = None, render: bool = False) -> 
 
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """UsageError where agent, net and environment do not fit each other."""
-    if spec.num_actions == 0:
-        raise UsageError(f"agent.name={config.agent.name} needs discrete actions; {config.env.id} has continuous ones")
-    agent: Agent = registry.agent_class(config.agent.name)(config.agent, config.net, spec)
+    kind = registry.agent_class(config.agent.name)
+    wanted = {
+        "continuous actions": (spec.num_actions == 0, f"{config.env.id} has continuous actions"),
+        "net.memory": (config.net.memory != "none", f"net.memory = {config.net.memory!r}"),
+        "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
+    }
+    for ability, (needed, why) in wanted.items():
+        if needed and ability not in getattr(kind, "supports", ()):
+            able = [name for name in registry.agent_names() if ability in getattr(registry.agent_class(name), "supports", ())]
+            raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {', '.join(able)} can")
+    agent: Agent = kind(config.agent, config.net, spec)
     return agent
+
+
+def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
+    lanes, chunk = config.env.lanes, config.run.collect_agent_steps
+    if agent.slice.length is None:
+        return Queue(spec, lanes, chunk, capacity_chunks=config.learner.batch_size // lanes)
+    return build_replay(config.replay, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY))
 
 
 def build(config: Config) -> Parts:
@@ -76,8 +94,7 @@ def build(config: Config) -> Parts:
     env = make_env(config)
     spec = describe(env)
     agent = make_agent(config, spec)
-    lanes, chunk = config.env.lanes, config.run.collect_agent_steps
-    replay = build_replay(config.replay, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY))
+    replay = make_store(config, spec, agent)
     learner = Learner(
         agent,
         config.learner,
@@ -85,12 +102,13 @@ def build(config: Config) -> Parts:
         device=device,
         anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
     )
+    lag = PolicyLag(learner.net, config.run.policy_lag_learner_steps)
     collector = Collector(
         env,
         agent,
-        learner.net,  # one process: the collector reads the learner's weights themselves
+        lag.net,  # one process: without a lag the collector reads the learner's weights themselves
         seed=stream_seed(config.seed, _COLLECTOR),
         device=device,
         bf16=config.learner.precision == "bf16",
     )
-    return Parts(env, agent, learner, collector, replay)
+    return Parts(env, agent, learner, lag, collector, replay)

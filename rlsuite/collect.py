@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rlsuite.agent import Agent, Mode, Net
 from rlsuite.errors import RlsuiteError
-from rlsuite.step import Chunk, State, Step, describe, to_tensors, tree_map
+from rlsuite.step import Chunk, State, Step, as_tuples, describe, to_tensors, tree_map, tree_zip
 
 
 class Episode(NamedTuple):
@@ -36,21 +36,32 @@ class Collector:
         self.env, self.agent, self.net, self.explore, self.bf16 = env, agent, net, explore, bf16
         self.device = device or torch.device("cpu")
         self.lanes: int = env.num_envs
-        self.stack = describe(env).stack
+        spec = describe(env)
+        self.stack = spec.stack
+        self.no_action = np.zeros((self.lanes, *spec.action_shape), np.float32 if spec.action_shape else np.int64)
         self.rng = torch.Generator(self.device).manual_seed(seed)
-        self.state: State = agent.initial_state(self.lanes)
+        self.state: State = self._initial_state()
+        self.version = 0  # of the net's weights: learner steps
+        self.pending: list[Step] = []  # records [L,...] of the chunk that nobody has taken yet, planes instead of stacks
+        self.start: Chunk | None = None  # that chunk without its records
         self.returns = np.zeros(self.lanes, np.float64)  # of the running episodes
         self.lengths = np.zeros(self.lanes, np.int64)
         observation, _ = env.reset(seed=seed)
         self.now = self._first(observation)
 
+    def _initial_state(self) -> State:
+        return tree_map(lambda leaf: leaf.to(self.device), self.agent.initial_state(self.lanes))
+
     def _first(self, observation: NDArray[Any]) -> Step:
         """The records before any action, leaves [L,...]."""
         no = np.zeros(self.lanes, bool)
-        return Step(observation, np.zeros(self.lanes, np.float32), ~no, no, no, action=np.zeros(self.lanes, np.int64), extras={})
+        return Step(observation, np.zeros(self.lanes, np.float32), ~no, no, no, action=self.no_action, extras={})
 
     def tick(self, agent_steps: int) -> tuple[Step, list[Episode]]:
-        """One record of every lane (leaves [L,...], whole stacks), and the episodes that these records ended."""
+        """One record of every lane (leaves [L,...], whole stacks), and the episodes that these records ended.
+
+        `advance` keeps the record for a chunk; whoever only plays calls this.
+        """
         mode = Mode(explore=self.explore, agent_steps=agent_steps, rng=self.rng)
         seen: Step = to_tensors(tree_map(lambda leaf: leaf[None], self.now), self.device)  # [1,L,...]
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -71,22 +82,42 @@ class Collector:
         )
         return record, episodes
 
+    def advance(self, agent_steps: int) -> list[Episode]:
+        """One more record of every lane for the chunk that `take` gives out; the episodes that ended."""
+        if self.start is None:
+            before = np.moveaxis(self.now.observation[:, :-1], 1, 0) if self.stack > 1 else None
+            state = tree_map(lambda leaf: leaf.cpu().numpy(), self.state)
+            self.start = Chunk(self.now, before, state=state, version=self.version)
+        record, episodes = self.tick(agent_steps)
+        self.pending.append(self._compact(record))
+        return episodes
+
+    def take(self) -> Chunk:
+        """The records since the last time, leaves [K,L,...]."""
+        assert self.start is not None, "nothing was collected since the last chunk"
+        chunk = self.start._replace(steps=stacked(self.pending), now=self._compact(self.now))
+        self.pending, self.start = [], None
+        return chunk
+
     def collect(self, steps: int, agent_steps: int) -> tuple[Chunk, list[Episode]]:
         """K = `steps` records of every lane; exploration follows the clock from `agent_steps` on."""
-        records, episodes = [], []
+        episodes = []
         for k in range(steps):
-            record, ended = self.tick(agent_steps + k * self.lanes)
-            records.append(self.compact(record))
-            episodes += ended
-        return chunk_of(records), episodes
+            episodes += self.advance(agent_steps + k * self.lanes)
+        return self.take(), episodes
 
-    def compact(self, record: Step) -> Step:
+    def _compact(self, record: Step) -> Step:
         """A record as it travels: the newest plane instead of the stack."""
         return record._replace(observation=record.observation[:, -1]) if self.stack > 1 else record
 
     def _score(self, record: Step) -> list[Episode]:
         if not np.isfinite(record.reward).all():
             raise RlsuiteError(f"the environment gave a reward that is not finite: {record.reward}")
+        if record.observation.dtype.kind == "f" and not np.isfinite(record.observation).all():
+            lane = int(np.flatnonzero(~np.isfinite(record.observation).reshape(self.lanes, -1).all(1))[0])
+            raise RlsuiteError(
+                f"the environment gave an observation that is not finite, in lane {lane}: {record.observation[lane]}"
+            )
         self.returns += record.reward
         self.lengths += ~record.first  # an episode of n actions has n + 1 records
         ended = np.flatnonzero(record.last)
@@ -105,28 +136,34 @@ class Collector:
             "lengths": self.lengths,
             "rng": self.rng.get_state(),
             "state": self.state,
+            "pending": [record._asdict() for record in self.pending],
+            "start": None if self.start is None else {"before": self.start.before, "state": self.start.state},
+            "version": self.version if self.start is None else self.start.version,
         }
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
         """True if the streams go on; False if every lane starts a new episode, seeded with `reseed`."""
         self.rng.set_state(state["rng"])
+        self.version = state["version"]
+        self.pending = [Step(**record) for record in state["pending"]]
+        start = state["start"]
+        self.start = start and Chunk(self.now, start["before"], state=as_tuples(start["state"]), version=self.version)
         if state["env"] is None or not hasattr(self.env, "set_state"):
             observation, _ = self.env.reset(seed=reseed)
             self.now = self._first(observation)
-            self.state = self.agent.initial_state(self.lanes)
+            self.state = self._initial_state()
             self.returns[:], self.lengths[:] = 0, 0
+            if self.pending:  # the newest record of every lane becomes the last of its episode, as at a time limit
+                self.pending[-1] = self.pending[-1]._replace(last=self.pending[-1].last | True)
             return False
         self.env.set_state(state["env"])
         self.now = Step(**state["now"])
         self.returns, self.lengths = state["returns"].copy(), state["lengths"].copy()
-        self.state = tuple(state["state"]) if isinstance(state["state"], list) else state["state"]
+        self.state = tree_map(lambda leaf: leaf.to(self.device), as_tuples(state["state"]))
         return True
 
 
-def chunk_of(records: list[Step]) -> Chunk:
+def stacked(records: list[Step]) -> Step:
     """K records [L,...] -> leaves [K,L,...]."""
-    if len(records) == 1:
-        return Chunk(tree_map(lambda leaf: leaf[None], records[0]))
-    extras = {name: np.stack([record.extras[name] for record in records]) for name in records[0].extras}
-    leaves = {name: np.stack([getattr(record, name) for record in records]) for name in Step._fields if name != "extras"}
-    return Chunk(Step(**leaves, extras=extras))
+    steps: Step = tree_zip(lambda *leaves: leaves[0][None] if len(leaves) == 1 else np.stack(leaves), *records)
+    return steps

@@ -4,7 +4,7 @@ Units stand in the names: agent_steps (one action each, by default four emulator
 `rlsuite.resolve` turns a YAML file and overrides into a `Config`.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +15,8 @@ class Section(BaseModel):
 
 class AgentSection(Section):
     """Each agent's own config derives from this."""
+
+    on_policy: ClassVar[bool] = False  # learns from rollouts, each once, and has no replay memory
 
     name: str
 
@@ -29,6 +31,15 @@ class EnvSection(Section):
 class NetConfig(Section):
     torso: str = "nature"
     hidden: int = Field(512, ge=1)  # units of each hidden dense layer
+    memory: Literal["none", "lstm", "gru"] = "none"
+    memory_size: int = Field(256, ge=1)  # units of the memory
+    separate_value: bool = False  # the value does not share the policy's torso and dense layer
+
+    @model_validator(mode="after")
+    def _one_memory(self) -> "NetConfig":
+        if self.separate_value and self.memory != "none":
+            raise ValueError("separate_value has no memory of its own: use it with memory none")
+        return self
 
 
 class ReplayConfig(Section):
@@ -52,7 +63,7 @@ class ReplayConfig(Section):
 
 
 class LearnerConfig(Section):
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1)  # slices; of an on-policy agent rollouts, a multiple of env.lanes
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"  # rmsprop: centered, decay 0.95
     learning_rate: float = Field(6.25e-5, gt=0)
     learning_rate_end: float | None = Field(None, ge=0)  # null: constant; else linear ...
@@ -77,7 +88,8 @@ class LearnerConfig(Section):
 class RunConfig(Section):
     agent_steps: int = Field(10_000_000, ge=1)  # stop there, exactly
     minutes: float | None = Field(None, gt=0)  # or after so much wall time, resumes counted in
-    collect_agent_steps: int = Field(1, ge=1)  # per lane, between two visits to the learner
+    collect_agent_steps: int = Field(1, ge=1)  # per lane, between two visits to the learner: the length of a rollout
+    policy_lag_learner_steps: int = Field(0, ge=0, le=1000)  # the weights that act are older than the learner's by so many updates
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)  # null: all cores
     checkpoint_minutes: float = Field(10.0, gt=0)
@@ -123,7 +135,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
-        if self.learner.batch_size > self.replay.capacity_agent_steps:
+        if self.agent.on_policy:
+            self._on_policy()
+        elif self.learner.batch_size > self.replay.capacity_agent_steps:
             raise ValueError(
                 f"learner.batch_size {self.learner.batch_size} is larger than replay.capacity_agent_steps "
                 f"{self.replay.capacity_agent_steps}"
@@ -131,3 +145,18 @@ class Config(Section):
         if self.learner.cuda_graphs and self.run.device == "cpu":
             raise ValueError("learner.cuda_graphs needs run.device cuda")
         return self
+
+    def _on_policy(self) -> None:
+        name, lanes, steps, batch = self.agent.name, self.env.lanes, self.run.collect_agent_steps, self.learner.batch_size
+        if steps < 2:
+            raise ValueError(f"run.collect_agent_steps = {steps}: a rollout of {name} needs at least 2 steps")
+        if batch % lanes:
+            near = max(1, round(batch / lanes)) * lanes
+            raise ValueError(f"learner.batch_size = {batch}: rollouts of {name} come from {lanes} lanes at once; try {near}")
+        if self.replay != ReplayConfig():
+            raise ValueError(f"replay.*: {name} learns from every rollout once and has no replay memory; remove the section")
+        if self.learner.prefetch_batches:
+            raise ValueError(f"learner.prefetch_batches: {name} learns from a rollout as soon as it is there; use 0")
+        minibatches = getattr(self.agent, "minibatches", 1)
+        if batch % minibatches:
+            raise ValueError(f"agent.minibatches = {minibatches} does not divide the {batch} rollouts of learner.batch_size")

@@ -62,7 +62,8 @@ class Saved:
         data: Any = saved.metadata
         self.config: Config = check(data["config"])
         spec = data["spec"]
-        self.spec = EnvSpec(**{**spec, "observation_shape": tuple(spec["observation_shape"])})
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
+        self.spec = EnvSpec(**fields)
         self.agent = make_agent(self.config, self.spec)
         if device == "auto":  # where it was trained does not matter
             device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"

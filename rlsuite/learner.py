@@ -1,6 +1,7 @@
 """The learner: one for all agents. Shapes: B batch, T steps of a slice."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ class Staged(NamedTuple):
     weights: Tensor  # [B] f32
     keys: NDArray[np.int64]  # [B]
     ready: torch.cuda.Event | None  # None: it is there
+    version: int | None = None  # as in `Sample`
 
 
 class Weights(NamedTuple):
@@ -82,7 +84,9 @@ class Learner:
     def stage(self, sample: Sample) -> Staged:
         """Sends a batch to the device. On CUDA it goes through pinned memory on a stream of its own, beside the update."""
         if self.copies is None:
-            return Staged(to_tensors(sample.trajectory, self.device), torch.from_numpy(sample.weights), sample.keys, None)
+            return Staged(
+                to_tensors(sample.trajectory, self.device), torch.from_numpy(sample.weights), sample.keys, None, sample.version
+            )
         with torch.cuda.stream(self.copies):
             tree = (sample.trajectory, sample.weights)
             trajectory, weights = tree_map(
@@ -90,35 +94,63 @@ class Learner:
             )
             ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record(self.copies)
-        return Staged(trajectory, weights, sample.keys, ready)
+        return Staged(trajectory, weights, sample.keys, ready, sample.version)
 
     def step(self, staged: Staged, agent_steps: int = 0, want_priority: bool = True) -> Update:
-        """One update from a batch; `agent_steps` is the global clock, for the learning rate."""
+        """The updates from a batch: one, or those that the agent's `prepare` makes of it; metrics are their means.
+
+        `agent_steps` is the global clock, for the learning rate.
+        """
         self._set_learning_rate(agent_steps)
         trajectory, weights = staged.trajectory, staged.weights
         if staged.ready is not None:
             torch.cuda.current_stream().wait_event(staged.ready)
             tree_map(lambda leaf: leaf.record_stream(torch.cuda.current_stream()), (trajectory, weights))
-        if self.config.cuda_graphs:
-            self.graph = self.graph or _Graph(self)
-            loss, norm = self.graph(trajectory, weights)
-        else:
-            loss, norm = self.update(trajectory, weights)
-        self.steps += 1
-        if self.steps % self.config.target_period_learner_steps == 0:
-            self._move_target()
+        lag = None if staged.version is None else self.steps - staged.version
+        seen = []
+        for part in self._parts(trajectory):
+            shares = weights if part is trajectory else torch.ones_like(part.steps.reward[0])
+            if self.config.cuda_graphs:
+                self.graph = self.graph or _Graph(self)
+                loss, norm = self.graph(part, shares)
+            else:
+                loss, norm = self.update(part, shares)
+            self.steps += 1
+            if self.steps % self.config.target_period_learner_steps == 0:
+                self._move_target()
+            seen.append({"losses/loss": loss.loss.detach().mean(), "losses/grad_norm": norm, **loss.metrics})
+            if loss.stop is not None and bool(loss.stop):
+                break
+        metrics = seen[0] if len(seen) == 1 else {name: torch.stack([m[name] for m in seen]).mean() for name in seen[0]}
+        if lag is not None:
+            metrics["charts/policy_lag"] = torch.tensor(float(lag))
         priority = None
         if want_priority and loss.td is not None:
             valid = ~trajectory.steps.last[: loss.td.shape[0]]
             priority = self.agent.priority(loss.td, valid).double().cpu().numpy()
             if not np.isfinite(priority).all():
                 raise RlsuiteError(_not_finite("td error", self.steps))
-        return Update({"losses/loss": loss.loss.detach().mean(), "losses/grad_norm": norm, **loss.metrics}, priority)
+        return Update(metrics, priority)
+
+    def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
+        prepare = getattr(self.agent, "prepare", None)
+        if prepare is None:
+            yield trajectory
+            return
+        parts = prepare(self.net, trajectory, self.rng)
+        while True:
+            with torch.no_grad(), self._autocast():
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
         """Loss, gradient, optimizer: everything that runs on the device. Returns the loss and the gradient norm."""
-        bf16 = self.config.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with self._autocast():
             loss = self.agent.loss(self.net, self.target, trajectory, self.rng)
         self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
         (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
@@ -178,7 +210,9 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """After the weights were loaded into `online.master`."""
+        """After the weights were loaded into `online.master`. ValueError if the state is another optimizer's."""
+        if state["optimizer"]["param_groups"][0].keys() != self.optimizer.state_dict()["param_groups"][0].keys():
+            raise ValueError(f"its optimizer is another one than learner.optimizer = {self.config.optimizer!r}")
         self.frozen.master.load_state_dict(state["target"])
         self.frozen.refresh()
         self.online.refresh()

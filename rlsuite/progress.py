@@ -14,8 +14,7 @@ class Status(NamedTuple):
     of_agent_steps: int
     env_frames: int
     learner_steps: int
-    replay_steps: int
-    replay_capacity: int
+    replay_fill: float | None  # None: there is no replay memory
     mean_return: float  # raw, last 100 episodes; nan before the first
     seconds: float  # wall, all sessions
     minutes_limit: float | None
@@ -24,7 +23,9 @@ class Status(NamedTuple):
 class Progress:
     """Rates are those of the last half minute, so they and the time left follow what the run does now."""
 
-    def __init__(self, out: TextIO = sys.stderr, plain_seconds: float = 60.0):
+    def __init__(self, out: TextIO | None = None, plain_seconds: float = 60.0):
+        """`out`: None for the stderr of this moment."""
+        out = out or sys.stderr
         self._out, self._plain_seconds = out, plain_seconds
         self._live: Live | None = None
         if out.isatty():
@@ -70,7 +71,7 @@ class Progress:
             "frames": f"{s.env_frames:,}",
             "steps/s": f"{rate:,.0f}",
             "learner/s": f"{learner_rate:,.1f}",
-            "replay": f"{s.replay_steps / s.replay_capacity:.0%}",
+            **({} if s.replay_fill is None else {"replay": f"{s.replay_fill:.0%}"}),
             "return(100)": "-" if s.mean_return != s.mean_return else f"{s.mean_return:,.2f}",
             "elapsed": duration(s.seconds),
             "left": duration(left),

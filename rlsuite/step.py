@@ -26,14 +26,21 @@ class Step(NamedTuple):
     first: Any  # bool: first record of an episode
     last: Any  # bool: final observation of one
     terminal: Any  # bool: the value of this state is 0 (game over, or a life lost if the env signals it), not a time limit
-    action: Any  # i64, chosen at this observation; ignored where last
+    action: Any  # i64 (or f32 [..., *shape] where actions are continuous), chosen at this observation; ignored where last
     extras: dict[str, Any]  # what the agent wants back
 
 
 class Chunk(NamedTuple):
-    """A contiguous piece of streams on its way from a collector to a store: leaves [K,L,...], frames as single planes."""
+    """A contiguous piece of streams on its way from a collector to a store: frames as single planes, none of them twice.
 
-    steps: Step
+    Every field but `steps` serves stores that take a chunk by itself, without those before and behind it.
+    """
+
+    steps: Step  # [K,L,...]
+    before: Any = None  # [S-1,L,...]: the older planes of the stack at the first step; None where nothing is stacked
+    now: Step | None = None  # [L,...]: what is seen behind the last step, not acted on yet: the next chunk begins with it
+    state: State = ()  # [L,...]: the recurrent state before the first step
+    version: int = 0  # learner steps behind the weights that acted
 
 
 class Trajectory(NamedTuple):
@@ -64,7 +71,7 @@ class Trajectory(NamedTuple):
 class Transitions(NamedTuple):
     """What lies between the T steps of a slice: leaves [T-1,B]."""
 
-    action: Tensor  # i64
+    action: Tensor  # i64, or f32 [T-1,B,*shape]
     reward: Tensor  # f32
     discount: Tensor  # f32: γ, or 0 into a terminal step
     valid: Tensor  # bool: False for the pair (final observation, first of the next episode)
@@ -75,10 +82,11 @@ class EnvSpec(NamedTuple):
 
     observation_shape: tuple[int, ...]  # as the agent sees it: (S,H,W) for stacked planes, () for a discrete state
     observation_dtype: str
-    num_actions: int
+    num_actions: int  # 0: actions are continuous
     num_states: int | None  # of a discrete observation
     stack: int  # planes stacked on the first axis; 1: nothing is stacked
     frames_per_step: int  # emulator frames that one agent step takes
+    action_shape: tuple[int, ...] = ()  # of a continuous action
 
 
 def describe(env: Any) -> EnvSpec:
@@ -91,6 +99,7 @@ def describe(env: Any) -> EnvSpec:
         num_states=int(space.n) if hasattr(space, "n") else None,
         stack=int(env.metadata.get("frame_stack", 1)),
         frames_per_step=int(env.metadata.get("frames_per_step", 1)),
+        action_shape=() if hasattr(actions, "n") else tuple(actions.shape),
     )
 
 
@@ -120,6 +129,40 @@ def tree_map(fn: Callable[[Any], Any], tree: Tree) -> Tree:
     return fn(tree)
 
 
+def tree_zip(fn: Callable[..., Any], *trees: Tree) -> Tree:
+    """Applies `fn` to the leaves that stand in the same place of trees of one form."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {key: tree_zip(fn, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, tuple):
+        mapped = [tree_zip(fn, *same) for same in zip(*trees, strict=True)]
+        return type(first)(*mapped) if hasattr(first, "_fields") else tuple(mapped)
+    return fn(*trees)
+
+
+def flatten_time(trajectory: Trajectory) -> Trajectory:
+    """Leaves [T,B,...] -> [1,T*B,...]: every step a sequence of its own. For trajectories without a recurrent state."""
+    flat: Trajectory = tree_map(lambda leaf: leaf.flatten(0, 1).unsqueeze(0), trajectory)
+    return flat
+
+
+def take_columns(trajectory: Trajectory, rows: Tensor) -> Trajectory:
+    """The sequences `rows` [B'] i64 of a trajectory [T,B,...], state included; stacked planes stay channels_last in memory."""
+
+    def take(leaf: Tensor) -> Tensor:
+        if leaf.dim() == 5:  # [T,B,S,H,W], in memory [T,B,H,W,S]
+            return leaf.movedim(2, -1).index_select(1, rows).movedim(-1, 2)
+        return leaf.index_select(1, rows)
+
+    state = tree_map(lambda leaf: leaf.index_select(0, rows), trajectory.state)
+    return Trajectory(tree_map(take, trajectory.steps), state)
+
+
 def to_tensors(tree: Tree, device: torch.device) -> Tree:
     """NumPy leaves -> tensors on `device`; on the CPU they share memory."""
     return tree_map(lambda leaf: torch.from_numpy(leaf).to(device, non_blocking=True), tree)
+
+
+def as_tuples(tree: Any) -> Any:
+    """A file knows no tuples: lists become tuples again."""
+    return tuple(as_tuples(item) for item in tree) if isinstance(tree, list | tuple) else tree

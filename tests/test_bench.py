@@ -26,6 +26,7 @@ ROWS = {  # benchmark -> row -> what the reference needs; None: the row has no r
     "replay": {"replay/cpprb": ("cpprb",), "replay/numpy": (), "replay/sample": None, "replay/bytes": None},
     "learner": {"learner/plain": (), "learner/dueling": ()},
     "train": dict.fromkeys(["train/same", "train/same fp32", "train/atari/pong", "train/atari/dqn"], ("stable_baselines3", "cv2")),
+    "ppo": {"ppo/sb3": ("stable_baselines3", "cv2"), "ppo/plain": (), "ppo/recurrent": ()},
 }
 TARGETS = {
     "collect": "ratio >= 0.85",
@@ -35,6 +36,9 @@ TARGETS = {
     "learner/dueling": "ratio >= 2.2",
     "train/same": "ratio >= 1.7",
     "train/atari/pong": "ratio >= 4",
+    "ppo/sb3": "ratio >= 2.5",
+    "ppo/plain": "ratio >= 1.5",
+    "ppo/recurrent": "ratio >= 0.5",
 }
 
 
@@ -80,7 +84,7 @@ def test_names_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(bench, "BENCHMARKS", {name: fake(name) for name in bench.BENCHMARKS})
     ran = [row["name"] for row in bench.run(["all"], QUICK)["results"]]
-    assert ran == ["env", "inference", "collect", "replay", "learner", "train"]
+    assert ran == ["env", "inference", "collect", "replay", "learner", "train", "ppo"]
     assert [row["name"] for row in bench.run(["train", "env", "train"], QUICK)["results"]] == ["env", "train"]
     report = bench.run(["env"], BenchSettings(threads=2, device="cpu"))
     assert report["results"][0]["what"] == "2 threads"

@@ -84,7 +84,7 @@ def test_evaluate_json_equals_itself_and_writes_beside_the_checkpoint(trained: P
         (["train", "classic/dqn", "agent.n_steps=0"], ["agent.n_steps = 0", "greater than or equal to 1"]),
         (["train", "classic/dqn", "seed=one"], ["seed = 'one'", "integer"]),
         (["train", "classic/dqn", "net.torso=nature"], ["net.torso=nature", "mlp"]),
-        (["train", "classic/dqn", "env.id=Pendulum-v1"], ["discrete", "Pendulum-v1"]),
+        (["train", "classic/dqn", "env.id=Pendulum-v1"], ["continuous actions", "Pendulum-v1", "ppo"]),
         (["train", "classic/dqn", "runtime=spark"], ["runtime.kind = 'spark'", "local"]),
         (["train", "classic/dqn", "replay.capacity_agent_steps=1_000_000_000_000"], ["GB", "capacity_agent_steps"]),
         (["train", "missing.yaml"], ["missing.yaml", "No such file"]),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rlsuite.agent import Mode
 from rlsuite.agents.dqn import DQN
-from rlsuite.collect import Collector, chunk_of
+from rlsuite.collect import Collector, stacked
 from rlsuite.config import NetConfig
 from rlsuite.envs import classic
 from rlsuite.errors import RlsuiteError
@@ -219,6 +219,16 @@ def test_the_environment_is_seeded_once() -> None:
     assert env.seeds == [3]
 
 
+def test_an_observation_that_is_not_finite_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, see = Scripted(), Scripted._see
+    monkeypatch.setattr(env, "_see", lambda: np.where(env.ticks == 3, np.nan, see(env)).astype(np.float32))
+    roll = collector(env)
+    for _ in range(3):
+        roll.tick(0)
+    with pytest.raises(RlsuiteError, match="observation that is not finite, in lane 0"):
+        roll.tick(0)
+
+
 @pytest.mark.parametrize("tick", [1, 4])
 def test_a_reward_that_is_not_finite_stops_everything(tick: int) -> None:
     roll = collector(Scripted(poison=tick))
@@ -228,18 +238,18 @@ def test_a_reward_that_is_not_finite_stops_everything(tick: int) -> None:
         roll.tick(0)
 
 
-def test_chunk_of_keeps_every_leaf() -> None:
+def test_stacked_keeps_every_leaf() -> None:
     roll = collector(Scripted())
     records = [roll.tick(0)[0] for _ in range(3)]
-    chunk = chunk_of(records)
+    steps = stacked(records)
     for k, record in enumerate(records):
         for name in Step._fields[:-1]:
-            np.testing.assert_array_equal(getattr(chunk.steps, name)[k], getattr(record, name))
+            np.testing.assert_array_equal(getattr(steps, name)[k], getattr(record, name))
         for name, value in record.extras.items():
-            np.testing.assert_array_equal(chunk.steps.extras[name][k], value)
-    one = chunk_of(records[:1])
-    np.testing.assert_array_equal(one.steps.reward, records[0].reward[None])
-    assert one.steps.extras["pair"].shape == (1, 3, 2)
+            np.testing.assert_array_equal(steps.extras[name][k], value)
+    one = stacked(records[:1])
+    np.testing.assert_array_equal(one.reward, records[0].reward[None])
+    assert one.extras["pair"].shape == (1, 3, 2)
 
 
 def cartpole(seed: int) -> Collector:

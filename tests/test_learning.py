@@ -25,6 +25,7 @@ CARTPOLE = [
     "iqn",
     "rainbow",
 ]
+POLICY_GRADIENT = ["reinforce", "a2c", "ppo", "impala"]
 DISCOUNT = 0.99
 
 
@@ -34,6 +35,29 @@ def test_solves_cartpole(name: str, tmp_path: Path) -> None:
     assert result.evaluation is not None
     assert result.evaluation.episodes == 20
     assert result.evaluation.mean >= 475
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", POLICY_GRADIENT)
+def test_policy_gradient_solves_cartpole(name: str, seed: int, tmp_path: Path) -> None:
+    result = rlsuite.train(f"classic/{name}", {"seed": seed}, run_dir=tmp_path / "run")
+    assert result.evaluation is not None
+    assert result.evaluation.mean >= 475
+
+
+def test_only_a_memory_solves_recall(tmp_path: Path) -> None:
+    with_memory = rlsuite.train("classic/recall_ppo", {"seed": 1}, run_dir=tmp_path / "lstm")
+    without = rlsuite.train("classic/recall_ppo", {"seed": 1, "net.memory": "none"}, run_dir=tmp_path / "none")
+    assert with_memory.evaluation is not None
+    assert without.evaluation is not None
+    assert with_memory.evaluation.mean >= 0.95
+    assert without.evaluation.mean <= 0.4  # chance is 0 ± 0.1 over 100 games
+
+
+def test_ppo_swings_the_pendulum_up(tmp_path: Path) -> None:
+    result = rlsuite.train("classic/pendulum_ppo", {"seed": 1}, run_dir=tmp_path / "run")
+    assert result.evaluation is not None
+    assert result.evaluation.mean >= -250
 
 
 def lake(slippery: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

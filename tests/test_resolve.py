@@ -299,3 +299,23 @@ def test_a_resolved_config_cannot_be_changed() -> None:
     config = resolve(BASE)
     with pytest.raises(ValueError, match="frozen"):
         config.learner.batch_size = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["run.collect_agent_steps=1"], ["run.collect_agent_steps = 1", "at least 2"]),
+        (["learner.batch_size=12"], ["learner.batch_size = 12", "8 lanes", "try 16"]),
+        (["agent.minibatches=3"], ["agent.minibatches = 3", "learner.batch_size"]),
+        (["agent.minibatches=16"], ["agent.minibatches = 16", "learner.batch_size"]),
+        (["replay.prioritized=true"], ["replay.*", "ppo", "no replay memory"]),
+        (["learner.prefetch_batches=1"], ["learner.prefetch_batches", "use 0"]),
+        (["net.memory=transformer"], ["net.memory", "transformer", "lstm"]),
+        (["net.memory=lstm", "net.separate_value=true"], ["separate_value", "memory none"]),
+        (["agent.epochs=0"], ["agent.epochs", "0"]),
+        (["agent.epsilon_end=0.1"], ["unknown key agent.epsilon_end"]),
+    ],
+)
+def test_rollouts_that_cannot_be_are_refused(overrides: list[str], told: list[str]) -> None:
+    message = refused(*overrides, config="classic/ppo")
+    assert all(part in message for part in told), message

@@ -53,6 +53,39 @@ def final(run: Path) -> checkpoint.Checkpoint:
     return checkpoint.load(checkpoint.find(run, resumable=True))
 
 
+ROLLOUTS = {"run.threads": 1, "run.collect_agent_steps": 16, "net.hidden": 16, "eval.episodes": 1, "eval.every_agent_steps": None}
+ROLLOUTS |= {"eval.stop_at_return": None, "env.lanes": 4, "learner.batch_size": 4, "learner.learning_rate_end": None}
+
+
+@pytest.mark.parametrize(
+    ("config", "extra"),
+    [
+        ("classic/ppo", {}),
+        ("classic/ppo", {"net.memory": "lstm", "net.memory_size": 8}),
+        ("classic/a2c", {"learner.batch_size": 8}),  # a chunk waits in the queue
+        ("classic/impala", {"run.policy_lag_learner_steps": 3, "learner.precision": "bf16"}),
+        ("classic/pendulum_ppo", {}),
+        ("classic/reinforce", {"net.memory": "gru", "net.separate_value": False}),
+    ],
+    ids=["ppo", "ppo-lstm", "a2c-two-chunks", "impala-lag-bf16", "pendulum", "reinforce-gru"],
+)
+def test_resumed_rollouts_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, config: str, extra: dict[str, Any]) -> None:
+    n = 1_000  # in the middle of a rollout
+    settings = {**ROLLOUTS, **extra}
+    if config == "classic/pendulum_ppo":
+        settings |= {"agent.minibatches": 2}
+    rlsuite.train(config, {**settings, "run.agent_steps": 2 * n}, run_dir=tmp_path / "whole")
+    rlsuite.train(config, {**settings, "run.agent_steps": n}, run_dir=tmp_path / "halves")
+    rlsuite.train(None, {"run.agent_steps": 2 * n}, resume=tmp_path / "halves")
+    whole, halves = final(tmp_path / "whole"), final(tmp_path / "halves")
+    assert whole.state["learner"]["steps"] > 10
+    assert differences(whole.weights, halves.weights, "weights") == []
+    for role in ("learner", "replay", "collector"):
+        assert differences(whole.state[role], halves.state[role], role) == []
+    for name in ("collected", "returns", "lag"):
+        assert differences(whole.state["loop"][name], halves.state["loop"][name], name) == []
+
+
 @pytest.mark.parametrize(
     "extra",
     [
@@ -204,3 +237,9 @@ def wait_for(path: Path, process: "subprocess.Popen[str]", seconds: float = 60) 
         assert process.poll() is None, "the training ended by itself"
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+    rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 200}, run_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"optimizer.*'sgd'"):
+        rlsuite.train(None, {"run.agent_steps": 400, "learner.optimizer": "sgd"}, resume=tmp_path / "run")

@@ -130,6 +130,7 @@ def test_describe_reads_spaces_and_metadata() -> None:
         "num_states": None,
         "stack": 4,
         "frames_per_step": 3,
+        "action_shape": (),
     }
 
 

@@ -17,6 +17,7 @@ from rlsuite import cpu
 from rlsuite.bench.acting import bench_collect, bench_env, bench_inference
 from rlsuite.bench.learner import bench_learner
 from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, say
+from rlsuite.bench.policy import bench_ppo
 from rlsuite.bench.replay import bench_replay
 from rlsuite.bench.train import bench_train
 from rlsuite.build import device_of
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
     "replay": bench_replay,
     "learner": bench_learner,
     "train": bench_train,
+    "ppo": bench_ppo,
 }
 __all__ = ["BENCHMARKS", "BenchSettings", "format_report", "run"]
 

@@ -72,6 +72,7 @@ def updates(settings: BenchSettings, agent: dict[str, Any], batch: int, *, nchw:
     """Updates of a learner of its own, without priorities; `switches` are those of its config section."""
     setup = config(settings, agent, learner={"batch_size": batch, **switches})
     made = make_agent(setup, PONG)
+    assert made.slice.length is not None
     trained = Learner(made, setup.learner, seed=1, device=device_of(setup))
     samples = [random_sample(batch, made.slice.length, nchw, seed) for seed in range(DIFFERENT_BATCHES)]
     staged = itertools.cycle([trained.stage(sample) for sample in samples])

@@ -168,7 +168,7 @@ def bytes_per_transition(store: Replay, capacity: int) -> float:
     the ring, where a slice or its first stack is not whole, does not.
     """
     steps = len(store)
-    ends = store.ring.lanes * (store.ring.spec.stack - 1 + store.ring.cut.length - 1)
+    ends = store.ring.lanes * (store.ring.spec.stack - 1 + store.ring.length - 1)
     finals = steps - ends - len(store.selector)
     scale = capacity / steps
     return (_nbytes(store.ring) + _nbytes(store.selector)) * scale / (capacity - ends - finals * scale)

@@ -1,6 +1,6 @@
 """A store = storage x selector x limiter. Shapes: K steps and L lanes of a chunk, B samples, T steps of a slice."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,32 @@ class Sample(NamedTuple):
     trajectory: Trajectory  # NumPy leaves [T,B,...]
     keys: NDArray[np.int64]  # [B], to return priorities with
     weights: NDArray[np.float32]  # [B], importance weights; ones for a uniform selector
+    version: int | None = None  # of the oldest weights that acted in it; None: the store does not know
+
+
+class Store(Protocol):
+    """What collectors fill and the learner draws from."""
+
+    stale: int  # priorities that came back too late
+
+    @property
+    def capacity_steps(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def add(self, chunk: Chunk) -> None: ...
+
+    def can_sample(self, count: int) -> bool: ...
+
+    def sample(self, count: int) -> Sample: ...
+
+    def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None: ...
+
+    def end_streams(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Replay:
@@ -33,6 +59,10 @@ class Replay:
         self.rng = np.random.default_rng(seed)
         self.stale = 0
 
+    @property
+    def capacity_steps(self) -> int:
+        return self.ring.slots * self.ring.lanes
+
     def __len__(self) -> int:
         """Stored steps, all lanes."""
         return self.ring.filled * self.ring.lanes
@@ -44,7 +74,7 @@ class Replay:
         ring.write(chunk)
         if ring.oldest > oldest:
             self.selector.remove(self._ids(np.arange(oldest, ring.oldest)).reshape(-1))
-        delay = ring.cut.length - 1
+        delay = ring.length - 1
         starts = np.arange(max(before - delay, 0), max(ring.head - delay, 0))  # [K'] whose slices are now complete
         if starts.size:
             acted = ~ring.last(starts)  # [K',L]: a final observation has no action to learn from
@@ -115,6 +145,7 @@ def predicted_bytes(spec: EnvSpec, config: ReplayConfig) -> int:
 
 def build_replay(config: ReplayConfig, spec: EnvSpec, lanes: int, cut: SliceSpec, chunk: int, seed: int) -> Replay:
     """UsageError where the capacity is too small for a slice of every lane, or larger than this machine's free memory."""
+    assert cut.length is not None
     slots = config.capacity_agent_steps // lanes
     least = cut.length + spec.stack + chunk
     if slots < least:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rlsuite.agent import SliceSpec
 from rlsuite.step import Chunk, EnvSpec, Step, Trajectory
 
-_FIRST, _LAST, _TERMINAL = 1, 2, 4
+FIRST, _LAST, _TERMINAL = 1, 2, 4
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -21,7 +21,9 @@ class Ring:
     """Arrays [L,N,...]; all lanes advance together."""
 
     def __init__(self, spec: EnvSpec, lanes: int, slots: int, cut: SliceSpec):
+        assert cut.length is not None
         self.spec, self.lanes, self.slots, self.cut = spec, lanes, slots, cut
+        self.length = cut.length
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
         # np.zeros leaves pages unmapped until they are written, so memory grows with the fill.
         self.observation = np.zeros((lanes, slots, *shape), spec.observation_dtype)
@@ -49,7 +51,7 @@ class Ring:
         """Appends [K,L,...]."""
         steps = chunk.steps
         k = steps.reward.shape[0]
-        flags = steps.first * np.uint8(_FIRST) | steps.last * np.uint8(_LAST) | steps.terminal * np.uint8(_TERMINAL)
+        flags = steps.first * np.uint8(FIRST) | steps.last * np.uint8(_LAST) | steps.terminal * np.uint8(_TERMINAL)
         for i in range(k):
             slot = (self.head + i) % self.slots
             self.observation[:, slot] = steps.observation[i]
@@ -69,7 +71,7 @@ class Ring:
 
     def read(self, lane: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
         """Slices that start at `time` [B] of `lane` [B]: leaves [T,B,...], observations [2,B,...] where the slice is sparse."""
-        length = self.cut.length
+        length = self.length
         times = time + np.arange(length)[:, None]  # [T,B]
         slots = times % self.slots
         flags = self.flags[lane, slots]  # [T,B]
@@ -84,7 +86,7 @@ class Ring:
             Step(
                 observation=self._observations(lane, at),
                 reward=self.reward[lane, slots],
-                first=(flags & _FIRST).astype(bool),
+                first=(flags & FIRST).astype(bool),
                 last=last,
                 terminal=(flags & _TERMINAL).astype(bool),
                 action=self.action[lane, slots].astype(np.int64),
@@ -101,12 +103,8 @@ class Ring:
             return self.observation[lane, slots]
         height, width = self.spec.observation_shape[1:]
         planes = self.observation.reshape(self.lanes, self.slots, height * width)
-        out = np.empty((slots.size, height * width, stack), self.observation.dtype)
         lanes = np.broadcast_to(lane, slots.shape).reshape(-1)
-        if stack == 4 and out.dtype == np.uint8:
-            _stack_four(planes, self.flags, lanes, slots.reshape(-1), out.view(np.uint32)[..., 0])
-        else:
-            _stack_any(planes, self.flags, lanes, slots.reshape(-1), out)
+        out = stack_planes(planes, self.flags, lanes, slots.reshape(-1), stack)
         return np.moveaxis(out.reshape(*slots.shape, height, width, stack), -1, 2)
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,11 +126,23 @@ class Ring:
         self.head = state["head"]
 
 
+def stack_planes(
+    planes: NDArray[Any], flags: NDArray[np.uint8], lanes: NDArray[np.int64], slots: NDArray[np.int64], stack: int
+) -> NDArray[Any]:
+    """Planes [L,N,P] and flags [L,N] (FIRST where an episode begins) -> the stacks that end at slots [B] of lanes [B], [B,P,S]."""
+    out = np.empty((slots.size, planes.shape[2], stack), planes.dtype)
+    if stack == 4 and out.dtype == np.uint8:
+        _stack_four(planes, flags, lanes, slots, out.view(np.uint32)[..., 0])
+    else:
+        _stack_any(planes, flags, lanes, slots, out)
+    return out
+
+
 @numba.njit(cache=True, nogil=True)
 def _history(flags: Any, lane: int, slot: int, stack: int) -> int:
     """How many older planes of the same episode belong to the stack at `slot`."""
     depth = 0
-    while depth < stack - 1 and not flags[lane, slot - depth] & _FIRST:  # negative indices wrap around as the ring does
+    while depth < stack - 1 and not flags[lane, slot - depth] & FIRST:  # negative indices wrap around as the ring does
         depth += 1
     return depth
 

@@ -19,7 +19,6 @@ import torch
 
 from rlsuite import checkpoint, run_folder
 from rlsuite.build import Parts, build, evaluation_seed, restart_seed
-from rlsuite.collect import chunk_of
 from rlsuite.config import Config
 from rlsuite.errors import CheckpointError, UsageError
 from rlsuite.evaluation import play, write_summary
@@ -28,7 +27,7 @@ from rlsuite.metrics import Clock, MetricLog, RollingMean
 from rlsuite.progress import Progress, Status
 from rlsuite.replay.replay import predicted_bytes
 from rlsuite.scores import Summary
-from rlsuite.step import Step, describe
+from rlsuite.step import describe
 
 
 @dataclass
@@ -59,7 +58,6 @@ class Loop:
     run_dir: Path
     parts: Parts
     log: MetricLog
-    pending: list[Step] = field(default_factory=list)  # records [L,...] of a chunk that is not full yet
     collected: int = 0  # records of all lanes; may be up to L - 1 ahead of the steps that count
     returns: RollingMean = field(default_factory=RollingMean)
     queue: deque[Staged] = field(default_factory=deque)  # prefetched batches
@@ -132,7 +130,7 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
     next_checkpoint += run.checkpoint_minutes * 60
     every = config.eval.every_agent_steps
     while True:
-        if len(loop.pending) >= run.collect_agent_steps and loop.collected <= run.agent_steps:
+        if len(collector.pending) >= run.collect_agent_steps and loop.collected <= run.agent_steps:
             metrics = _learn(loop)
             now = time.monotonic()
             if metrics and now >= next_log:
@@ -153,8 +151,7 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
                 return True
             if config.eval.stop_at_return is not None and summary.mean >= config.eval.stop_at_return:
                 return False
-        record, episodes = collector.tick(loop.collected)
-        loop.pending.append(collector.compact(record))
+        episodes = collector.advance(loop.collected)
         loop.collected += collector.lanes
         for episode in episodes:
             loop.returns.add(episode.episodic_return)
@@ -169,8 +166,7 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
 def _learn(loop: Loop) -> dict[str, torch.Tensor] | None:
     """The chunk goes to the store; then as many updates as the limiter allows. Metrics of the last one."""
     replay, learner, config = loop.parts.replay, loop.parts.learner, loop.config
-    replay.add(chunk_of(loop.pending))
-    loop.pending = []
+    replay.add(loop.parts.collector.take())
     metrics = None
     batch, ahead = config.learner.batch_size, config.learner.prefetch_batches
     while replay.can_sample(batch):
@@ -179,9 +175,11 @@ def _learn(loop: Loop) -> dict[str, torch.Tensor] | None:
             continue
         staged = loop.queue.popleft()
         update = learner.step(staged, loop.agent_steps, want_priority=config.replay.prioritized)
+        loop.parts.lag.follow(learner.steps)
         if update.priority is not None:
             replay.update(staged.keys, update.priority)
         metrics = update.metrics
+    loop.parts.collector.version = loop.parts.lag.version
     return metrics
 
 
@@ -192,8 +190,9 @@ def _log_losses(loop: Loop, metrics: dict[str, torch.Tensor]) -> None:
     values["charts/SPS"] = (loop.agent_steps - loop.logged[0]) / max(loop.seconds - loop.logged[1], 1e-9)
     values["charts/learner_SPS"] = (learner.steps - loop.logged[2]) / max(loop.seconds - loop.logged[1], 1e-9)
     values["charts/learning_rate"] = learner.learning_rate(loop.agent_steps)
-    values["charts/replay_steps"] = float(len(replay))
-    values["charts/stale_priorities"] = float(replay.stale)
+    if not loop.config.agent.on_policy:
+        values["charts/replay_steps"] = float(len(replay))
+        values["charts/stale_priorities"] = float(replay.stale)
     if len(loop.returns):
         values["charts/mean_return_100"] = loop.returns.mean
     loop.logged = (loop.agent_steps, loop.seconds, learner.steps)
@@ -237,7 +236,7 @@ def _save(loop: Loop, full: bool) -> Path:
         "replay": parts.replay.state_dict(),
         "loop": {
             "collected": loop.collected,
-            "pending": [record._asdict() for record in loop.pending],
+            "lag": parts.lag.state_dict(),
             "returns": loop.returns.state_dict(),
             "seconds": loop.seconds,
             "best": loop.best,
@@ -270,7 +269,7 @@ def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
         parts.replay.load_state_dict(state["replay"])
         inner = state["loop"]
         loop.collected = inner["collected"]
-        loop.pending = [Step(**record) for record in inner["pending"]]
+        parts.lag.load_state_dict(inner["lag"])
         loop.returns.load_state_dict(inner["returns"])
         loop.wall_before, loop.best = inner["seconds"], inner["best"]
         loop.best_path = loop.run_dir / "checkpoints" / inner["best_path"] if inner["best_path"] else None
@@ -278,32 +277,21 @@ def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{saved.path} does not fit this config: {reason}; change only run.* and eval.*") from error
-    if not goes_on:
-        _cut(loop)
+    if not goes_on and not parts.collector.pending:
+        parts.replay.end_streams()  # the newest records lie in the store already
     loop.logged = (loop.agent_steps, loop.seconds, parts.learner.steps)
     loop.full_at = saved.agent_steps
     checkpoint.forget_after(loop.run_dir, saved.agent_steps)
 
 
-def _cut(loop: Loop) -> None:
-    """The environments begin new episodes: the newest record of every lane becomes the last of its own."""
-    if loop.pending:
-        newest = loop.pending[-1]
-        loop.pending[-1] = newest._replace(last=newest.last | True)
-    else:
-        loop.parts.replay.end_streams()
-
-
 def _status(loop: Loop) -> Status:
     clock, run, replay = loop.clock(), loop.config.run, loop.parts.replay
-    capacity = replay.ring.slots * replay.ring.lanes
     return Status(
         clock.agent_steps,
         run.agent_steps,
         clock.env_frames,
         clock.learner_steps,
-        len(replay),
-        capacity,
+        None if loop.config.agent.on_policy else len(replay) / replay.capacity_steps,
         loop.returns.mean,
         loop.seconds,
         run.minutes,
@@ -313,11 +301,14 @@ def _status(loop: Loop) -> Status:
 def _announce(loop: Loop) -> None:
     config, spec = loop.config, describe(loop.parts.env)
     parameters = sum(p.numel() for p in loop.parts.learner.net.parameters())
-    replay = predicted_bytes(spec, config.replay)
+    steps = loop.parts.replay.capacity_steps
+    memory = f"rollouts of {config.run.collect_agent_steps} steps"
+    if not config.agent.on_policy:
+        memory = f"replay {steps:,} steps = {predicted_bytes(spec, config.replay) / 1e9:.2f} GB when full"
     print(
         f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.lanes} lanes, "
         f"{loop.parts.learner.device.type}, {torch.get_num_threads()} threads, {parameters:,} parameters, "
-        f"replay {config.replay.capacity_agent_steps:,} steps = {replay / 1e9:.2f} GB when full\n"
+        f"{memory}\n"
         f"run folder {loop.run_dir}" + (f", resumed at step {loop.agent_steps:,}" if loop.collected else ""),
         file=sys.stderr,
         flush=True,

@@ -167,10 +167,11 @@ def test_ends_and_rewards_are_gymnasiums_own() -> None:
 
 def test_specs() -> None:
     cartpole = describe(make(Config(id="CartPole-v1"), 2))
-    assert cartpole == ((4,), "float32", 2, None, 1, 1)
+    assert cartpole == ((4,), "float32", 2, None, 1, 1, ())
     lake = describe(make(Config(id="FrozenLake-v1"), 2))
-    assert lake == ((), "int64", 4, 16, 1, 1)
-    assert describe(make(Config(id="Pendulum-v1"), 2)).num_actions == 0
+    assert lake == ((), "int64", 4, 16, 1, 1, ())
+    pendulum = describe(make(Config(id="Pendulum-v1"), 2))
+    assert (pendulum.num_actions, pendulum.action_shape) == (0, (1,))
 
 
 def test_what_cannot_be_built_is_refused_with_its_name() -> None:
@@ -184,3 +185,13 @@ def test_a_picture_if_asked_for() -> None:
     env = make(Config(id="FrozenLake-v1", kwargs={"map_name": "4x4"}), 1, render=True)
     assert env.env.envs[0].unwrapped.render_mode == "rgb_array"
     assert make(Config(id="FrozenLake-v1"), 1).env.envs[0].unwrapped.render_mode is None
+
+
+def test_continuous_actions_are_clipped_to_the_bounds() -> None:
+    """A Gaussian policy knows none; what the environment does beyond them is nobody's contract."""
+    one, two = (make(Config(id="Pendulum-v1"), 2) for _ in range(2))
+    one.reset(seed=1)
+    two.reset(seed=1)
+    far, bound = np.array([[50.0], [-50.0]], np.float32), np.array([[2.0], [-2.0]], np.float32)
+    for a, b in zip(one.step(far)[:2], two.step(bound)[:2], strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -127,5 +127,5 @@ def test_a_state_belongs_to_the_moment_it_was_taken() -> None:
 
 def test_spec() -> None:
     env, _ = fresh(2, 3)
-    assert describe(env) == ((4,), "float32", 2, None, 1, 1)
+    assert describe(env) == ((4,), "float32", 2, None, 1, 1, ())
     assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP

@@ -1,0 +1,44 @@
+"""A2C: synchronous advantage actor-critic (Mnih et al. 2016, without its asynchrony), one update from each rollout.
+
+    L = -A_t log π(a_t|s_t) + c_v (V(s_t) - R_t)² / 2 - c_e H[π]          A_t: GAE(γ, λ); λ = 1 gives the paper's n-step returns
+
+Where we differ: lanes in lockstep instead of asynchronous threads; a time limit bootstraps from the final observation; Adam or
+RMSProp of the learner, not the paper's shared RMSProp.
+
+Shapes: T steps of a rollout, B lanes.
+"""
+
+import torch
+from pydantic import Field
+
+from rlsuite.agent import Loss, Net
+from rlsuite.policy_based import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, head_of, log_prob, mean, unpack
+from rlsuite.returns import gae
+from rlsuite.step import Trajectory
+
+
+class A2CConfig(PolicyConfig):
+    gae_lambda: float = Field(1.0, ge=0, le=1)
+
+
+class A2C(PolicyAgent):
+    Config = A2CConfig
+    config: A2CConfig
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        steps, state = trajectory  # [T+1,B]
+        t = unpack(steps, self.config)  # [T,B]
+        policy, _ = net(steps, state)
+        advantage = gae(t, policy.value.detach(), self.config.gae_lambda)  # [T,B]
+        policy = head_of(policy)
+        returns = advantage + policy.value.detach()
+        value_error = 0.5 * (policy.value - returns) ** 2
+        policy_loss, h = -advantage * log_prob(policy, t.action), entropy(policy)
+        loss = policy_loss + self.config.value_weight * value_error - self.config.entropy_weight * h  # [T,B]
+        metrics = {
+            "losses/policy_loss": mean(policy_loss, t.valid),
+            "losses/value_loss": mean(value_error, t.valid),
+            "losses/entropy": mean(h, t.valid),
+            "losses/explained_variance": explained_variance(policy.value, returns, t.valid),
+        }
+        return Loss(columns(loss, t.valid), None, metrics)

@@ -1,0 +1,54 @@
+"""IMPALA (Espeholt et al. 2018): actor-critic whose rollouts may come from older weights, corrected by V-trace.
+
+    ρ_t = min(ρ̄, π(a_t|s_t) / μ(a_t|s_t)),  c_t = λ min(c̄, π/μ)              μ: the weights that acted
+    v_t = V(s_t) + Σ_k γ^k (Π c) ρ δ                                            the value's target, eq. 1
+    L   = -ρ_t (r_{t+1} + γ v_{t+1} - V(s_t)) log π(a_t|s_t) + c_v (V(s_t) - v_t)² / 2 - c_e H[π]
+
+How far the acting weights lag behind is `run.policy_lag_learner_steps` on the local runtime, and measured in
+`charts/policy_lag` everywhere.
+
+Where we differ: losses are means over the steps of a batch, the paper sums (its entropy cost and learning rate go with the sum); a
+time limit bootstraps from the final observation.
+
+Shapes: T steps of a rollout, B rollouts.
+"""
+
+import torch
+from pydantic import Field
+
+from rlsuite.agent import Loss, Net
+from rlsuite.policy_based import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, head_of, log_prob, mean, unpack
+from rlsuite.returns import v_trace
+from rlsuite.step import Trajectory
+
+
+class ImpalaConfig(PolicyConfig):
+    clip_rho: float = Field(1.0, gt=0)  # ρ̄
+    clip_c: float = Field(1.0, gt=0)  # c̄
+    v_trace_lambda: float = Field(1.0, ge=0, le=1)
+
+
+class Impala(PolicyAgent):
+    Config = ImpalaConfig
+    config: ImpalaConfig
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        steps, state = trajectory  # [T+1,B]
+        config, t = self.config, unpack(steps, self.config)  # [T,B]
+        policy, _ = net(steps, state)
+        values = policy.value.detach()  # [T+1,B]
+        policy = head_of(policy)
+        log_pi = log_prob(policy, t.action)  # [T,B]
+        log_rho = (log_pi - steps.extras["log_prob"][:-1]).detach()  # [T,B]
+        v = v_trace(t, values, log_rho, config.clip_rho, config.clip_c, config.v_trace_lambda)
+        value_error = 0.5 * (policy.value - v.values) ** 2
+        policy_loss, h = -v.advantages * log_pi, entropy(policy)
+        loss = policy_loss + config.value_weight * value_error - config.entropy_weight * h  # [T,B]
+        metrics = {
+            "losses/policy_loss": mean(policy_loss, t.valid),
+            "losses/value_loss": mean(value_error, t.valid),
+            "losses/entropy": mean(h, t.valid),
+            "losses/rho": mean(log_rho.exp(), t.valid),
+            "losses/explained_variance": explained_variance(policy.value, v.values, t.valid),
+        }
+        return Loss(columns(loss, t.valid), None, metrics)

@@ -1,0 +1,111 @@
+"""PPO (Schulman et al. 2017): several epochs of minibatches on each rollout, with the probability ratio clipped.
+
+    r_t(θ)  = π_θ(a_t|s_t) / π_old(a_t|s_t)
+    L_clip  = -min(r_t A_t, clip(r_t, 1-ε, 1+ε) A_t)            A_t: GAE(γ, λ), normalised in each minibatch
+    L       = L_clip + c_v (V_θ(s_t) - R_t)² / 2 - c_e H[π_θ]     R_t = A_t + V_old(s_t)
+
+The details that implementations agree on (Huang et al. 2022, "The 37 implementation details of PPO") and the line that does each:
+
+    orthogonal init, gains sqrt2 / 0.01 / 1; biases 0        nets/policy_net.py: _initialise
+    Adam with ε = 1e-5                                       configs: learner.optimizer_epsilon
+    learning rate annealed to 0                              configs: learner.learning_rate_end
+    GAE; R_t = A_t + V_old                                   prepare: gae(...), returns
+    minibatches of shuffled steps; of whole lanes if         prepare: fold, randperm
+      the net has a memory, which starts from its state
+    advantages normalised per minibatch                      loss: normalised
+    clipped surrogate                                        loss: ratio.clamp
+    value clipping (here a switch, off: `value_clip`)        loss: value_error
+    one loss, entropy bonus                                  loss: the last sum
+    gradient norm clipped at 0.5                             configs: learner.max_grad_norm
+    KL, clip fraction, explained variance are logged         loss: metrics
+    vector env, several lanes in lockstep                    the collector
+    Atari: 4 planes of 84x84, rewards clipped to ±1,         envs/atari.py, configs/atari/ppo.yaml
+      no-op starts, end of life as terminal
+    continuous: mean from the net, log σ a free parameter,   nets/policy_net.py: log_std; envs/classic.py: clip
+      actions clipped for the environment only
+
+Where we differ: a time limit bootstraps from the final observation, only a terminal does not; pixels are divided by 255 in the net;
+policy and value share a trunk also on vectors unless `net.separate_value`; observations and rewards are not normalised by running
+means; `target_kl` ends the epochs of a rollout behind the update that exceeded it.
+
+Shapes: T steps of a rollout, B lanes (in a folded minibatch T = 1), A actions.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rlsuite.agent import Loss, Net
+from rlsuite.policy_based import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, log_prob, mean, unpack
+from rlsuite.returns import gae
+from rlsuite.step import Trajectory, flatten_time, take_columns, tree_map
+
+
+class PPOConfig(PolicyConfig):
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    clip: float = Field(0.2, gt=0)  # ε
+    value_clip: float | None = Field(None, gt=0)  # null: the value loss is not clipped
+    epochs: int = Field(4, ge=1)  # passes over a rollout
+    minibatches: int = Field(4, ge=1)  # of a pass
+    normalise_advantages: bool = True
+    target_kl: float | None = Field(None, gt=0)  # null: all epochs are run
+
+
+class PPO(PolicyAgent):
+    Config = PPOConfig
+    config: PPOConfig
+
+    def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
+        """A rollout [T+1,B] -> its minibatches, epoch after epoch, with advantages from the values before the first update."""
+        steps, state = trajectory
+        values = net(steps, state)[0].value  # [T+1,B]
+        advantage = gae(unpack(steps, self.config), values, self.config.gae_lambda)  # [T,B]
+        value = values[:-1]
+        made = {"advantage": advantage, "return": advantage + value, "value": value}
+        steps = tree_map(lambda leaf: leaf[:-1], steps)
+        batch = Trajectory(steps._replace(extras={**steps.extras, **made}), state)
+        if self.net_config.memory == "none":
+            batch = flatten_time(batch)  # without a memory every step is a sequence of its own
+        count = batch.steps.first.shape[1]
+        for _ in range(self.config.epochs):
+            order = torch.randperm(count, generator=rng, device=rng.device)
+            for rows in order.tensor_split(self.config.minibatches):
+                yield take_columns(batch, rows)
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        steps, state = trajectory
+        extras, config, valid = steps.extras, self.config, ~steps.last  # [T,B]
+        policy, _ = net(steps, state)
+        advantage = extras["advantage"]
+        if config.normalise_advantages:
+            advantage = normalised(advantage, valid)
+        log_ratio = log_prob(policy, steps.action) - extras["log_prob"]  # [T,B]
+        ratio = log_ratio.exp()
+        surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - config.clip, 1 + config.clip) * advantage)  # [T,B]
+
+        value_error = (policy.value - extras["return"]) ** 2  # [T,B]
+        if config.value_clip is not None:
+            near = extras["value"] + (policy.value - extras["value"]).clamp(-config.value_clip, config.value_clip)
+            value_error = torch.maximum(value_error, (near - extras["return"]) ** 2)
+
+        h = entropy(policy)  # [T,B]
+        loss = -surrogate + config.value_weight * 0.5 * value_error - config.entropy_weight * h  # [T,B]
+        kl = mean(ratio - 1 - log_ratio, valid)  # Schulman's low-variance estimate of KL(old || new)
+        metrics = {
+            "losses/policy_loss": mean(-surrogate, valid),
+            "losses/value_loss": mean(0.5 * value_error, valid),
+            "losses/entropy": mean(h, valid),
+            "losses/approx_kl": kl,
+            "losses/clip_fraction": mean(((ratio - 1).abs() > config.clip).float(), valid),
+            "losses/explained_variance": explained_variance(extras["value"], extras["return"], valid),
+        }
+        stop = None if config.target_kl is None else kl > config.target_kl
+        return Loss(columns(loss, valid), None, metrics, stop)
+
+
+def normalised(x: Tensor, valid: Tensor) -> Tensor:
+    """x [T,B] with mean 0 and deviation 1 over the valid steps."""
+    chosen = x[valid]
+    return (x - chosen.mean()) / (chosen.std(correction=0) + 1e-8)

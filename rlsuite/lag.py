@@ -1,0 +1,42 @@
+"""Acting with older weights than the learner's, as distributed collectors do: on purpose, and by a fixed number of updates."""
+
+import copy
+from collections import deque
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class PolicyLag:
+    """`net` acts: the learner's own if `learner_steps` is 0, else a copy that holds the weights of so many updates before."""
+
+    def __init__(self, net: nn.Module, learner_steps: int):
+        self.newest, self.learner_steps = net, learner_steps
+        self.net = copy.deepcopy(net).requires_grad_(False) if learner_steps else net
+        self.version = 0  # of the acting weights
+        self._waiting: deque[tuple[int, dict[str, torch.Tensor]]] = deque()
+
+    def follow(self, steps: int) -> None:
+        """After updates: the learner has taken `steps`."""
+        if self.learner_steps == 0:
+            self.version = steps
+            return
+        self._waiting.append((steps, {name: tensor.clone() for name, tensor in self.newest.state_dict().items()}))
+        due = None
+        while self._waiting and self._waiting[0][0] <= steps - self.learner_steps:
+            due = self._waiting.popleft()
+        if due is not None:
+            self.version = due[0]
+            self.net.load_state_dict(due[1])
+
+    def state_dict(self) -> dict[str, Any]:
+        waiting = [{"version": version, "weights": weights} for version, weights in self._waiting]
+        acting = self.net.state_dict() if self.learner_steps else {}
+        return {"version": self.version, "acting": acting, "waiting": waiting}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.version = state["version"]
+        if self.learner_steps and state["acting"]:
+            self.net.load_state_dict(state["acting"])
+            self._waiting = deque((entry["version"], entry["weights"]) for entry in state["waiting"])

@@ -1,0 +1,64 @@
+"""torso -> dense layer -> memory core -> policy and value. Shapes: A actions (or dimensions of a continuous one)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlsuite.config import NetConfig
+from rlsuite.nets.memory import make_core
+from rlsuite.nets.precision import keep_fp32
+from rlsuite.nets.torso import make_torso
+from rlsuite.step import EnvSpec, State, Step
+
+
+class Policy(NamedTuple):
+    """What a policy net says of T x B observations."""
+
+    logits: Tensor  # [T,B,A] f32; for continuous actions the mean of a Gaussian
+    log_std: Tensor | None  # [A] f32 for continuous actions
+    value: Tensor  # [T,B] f32
+
+
+class Trunk(nn.Module):
+    """observation [T,B,...] -> [T,B,hidden]."""
+
+    def __init__(self, net: NetConfig, spec: EnvSpec):
+        super().__init__()
+        self.torso = make_torso(net.torso, net.hidden, spec)
+        self.dense = nn.Linear(self.torso.features, net.hidden)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return torch.relu(self.dense(self.torso(observation)))
+
+
+class PolicyNet(nn.Module):
+    """(step [T,B,...], state) -> (Policy, state). The last layers run in fp32, as `heads` says."""
+
+    def __init__(self, net: NetConfig, spec: EnvSpec):
+        super().__init__()
+        self.trunk = Trunk(net, spec)
+        self.value_trunk = Trunk(net, spec) if net.separate_value else None
+        self.core = make_core(net, net.hidden)
+        size = spec.action_shape[0] if spec.action_shape else spec.num_actions
+        self.policy = keep_fp32(nn.Linear(self.core.features, size))
+        self.value = keep_fp32(nn.Linear(net.hidden if net.separate_value else self.core.features, 1))
+        self.log_std = nn.Parameter(torch.zeros(size)) if spec.action_shape else None
+        _initialise(self)
+
+    def forward(self, step: Step, state: State) -> tuple[Policy, State]:
+        features, state = self.core(self.trunk(step.observation), step.first, state)  # [T,B,D]
+        own = features if self.value_trunk is None else self.value_trunk(step.observation)  # [T,B,D]
+        with torch.autocast(features.device.type, enabled=False):
+            logits, value = self.policy(features.float()), self.value(own.float())
+        return Policy(logits, self.log_std, value.squeeze(-1)), state
+
+
+def _initialise(net: PolicyNet) -> None:
+    """Orthogonal with gain sqrt(2), biases 0; the policy's last layer with 0.01, the value's with 1."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.orthogonal_(module.weight, 2**0.5)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    nn.init.orthogonal_(net.policy.weight, 0.01)
+    nn.init.orthogonal_(net.value.weight, 1.0)

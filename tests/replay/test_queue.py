@@ -1,0 +1,122 @@
+"""The on-policy queue: nothing lost or seen twice between chunks, stacks as the environment gave them, exact resume.
+
+Shapes: K steps of a chunk, L lanes, S planes.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlsuite.agent import Mode
+from rlsuite.collect import Collector
+from rlsuite.envs import atari, memory
+from rlsuite.replay.queue import Queue
+from rlsuite.step import State, Step, describe
+
+K, L = 5, 3
+
+
+class Scribe:
+    """Acts at random, remembers whole stacks, and carries a counter as its recurrent state."""
+
+    def __init__(self, actions: int):
+        self.actions = actions
+        self.seen: list[NDArray[Any]] = []
+        self.done: list[NDArray[np.int64]] = []
+
+    def initial_state(self, batch: int) -> State:
+        return (torch.zeros(batch),)
+
+    def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        action = torch.randint(self.actions, (step.first.shape[1],), generator=mode.rng)
+        self.seen.append(step.observation[0].numpy().copy())
+        self.done.append(action.numpy().copy())
+        return action, (state[0] + 1,), {"pair": torch.stack([action, -action], -1)}
+
+
+def collector(pixels: bool) -> tuple[Collector, Scribe, Queue]:
+    if pixels:
+        env: Any = atari.make(atari.Config(id="ALE/Breakout-v5", height=24, width=24, max_frames=60), L)
+    else:
+        env = memory.make(memory.Config(id="rlsuite/Recall-v0", length=3), L)
+    agent = Scribe(2)
+    return Collector(env, agent, nn.Identity(), seed=1), agent, Queue(describe(env), L, K, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_rollouts_follow_each_other_without_a_gap(pixels: bool) -> None:
+    roll, agent, queue = collector(pixels)
+    ends = 0
+    for chunk in range(8):
+        roll.version = 10 * chunk
+        queue.add(roll.collect(K, 0)[0])
+        sample = queue.sample(L)
+        steps, state = sample.trajectory
+        assert steps.first.shape == (K + 1, L)
+        np.testing.assert_array_equal(np.stack(agent.seen[-K:]), steps.observation[:-1])  # bit-identical stacks
+        np.testing.assert_array_equal(roll.now.observation, steps.observation[-1])  # seen, and not acted on yet
+        np.testing.assert_array_equal(np.stack(agent.done[-K:]), steps.action[:-1])
+        np.testing.assert_array_equal(steps.extras["pair"][:-1, :, 1], -steps.action[:-1])
+        np.testing.assert_array_equal(state[0], np.full(L, chunk * K))  # before the first step
+        np.testing.assert_array_equal(steps.first[1:], steps.last[:-1])
+        assert sample.version == 10 * chunk
+        ends += int(steps.last[:-1].sum())
+    assert ends > 0, "no episode ended: the stacks were not tried at their edges"
+
+
+def test_planes_keep_the_layout_that_convolutions_want() -> None:
+    roll, _, queue = collector(pixels=True)
+    for _ in range(2):
+        queue.add(roll.collect(K, 0)[0])
+    observation = torch.from_numpy(queue.sample(2 * L).trajectory.steps.observation)  # [K+1,2L,S,H,W]
+    assert observation.shape[:3] == (K + 1, 2 * L, 4)
+    assert observation.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_batches_of_several_chunks_stand_side_by_side() -> None:
+    roll, agent, queue = collector(pixels=False)
+    for version in (3, 4):
+        roll.version = version
+        queue.add(roll.collect(K, 0)[0])
+    sample = queue.sample(2 * L)
+    steps, state = sample.trajectory
+    for part in range(2):
+        rows = slice(part * L, (part + 1) * L)
+        np.testing.assert_array_equal(np.stack(agent.done[part * K : (part + 1) * K]), steps.action[:-1, rows])
+        np.testing.assert_array_equal(state[0][rows], np.full(L, part * K))
+    assert sample.version == 3  # the oldest
+
+
+def test_it_is_bounded_and_gives_every_chunk_once() -> None:
+    roll, _, queue = collector(pixels=False)
+    assert not queue.can_sample(L)
+    for _ in range(2):
+        assert queue.can_insert()
+        queue.add(roll.collect(K, 0)[0])
+    assert not queue.can_insert()
+    assert (len(queue), queue.capacity_steps) == (2 * K * L, 2 * K * L)
+    with pytest.raises(ValueError, match="full"):
+        queue.add(roll.collect(K, 0)[0])
+    with pytest.raises(ValueError, match="within a chunk"):
+        queue.sample(L + 1)
+    queue.sample(2 * L)
+    assert not queue.can_sample(L)
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_a_restored_queue_gives_the_same(pixels: bool) -> None:
+    roll, _, queue = collector(pixels)
+    for _ in range(2):
+        queue.add(roll.collect(K, 0)[0])
+    other = Queue(queue.spec, L, K, 2)
+    other.load_state_dict(queue.state_dict())
+    a, b = queue.sample(2 * L), other.sample(2 * L)
+    assert a.version == b.version
+    for name in Step._fields[:-1]:
+        np.testing.assert_array_equal(getattr(a.trajectory.steps, name), getattr(b.trajectory.steps, name))
+    np.testing.assert_array_equal(a.trajectory.state[0], b.trajectory.state[0])
+    np.testing.assert_array_equal(a.trajectory.steps.extras["pair"], b.trajectory.steps.extras["pair"])
