@@ -38,7 +38,7 @@ class Weights(NamedTuple):
 
 
 class Learner:
-    """Optimizer, target network, gradient clipping, mixed precision. `step` is one update."""
+    """Optimizer, target network, gradient clipping, mixed precision. `step` learns from one batch."""
 
     def __init__(
         self,
@@ -118,7 +118,9 @@ class Learner:
             self.steps += 1
             if self.steps % self.config.target_period_learner_steps == 0:
                 self._move_target()
-            seen.append({"losses/loss": loss.loss.detach().mean(), "losses/grad_norm": norm, **loss.metrics})
+            metrics = {"losses/loss": loss.loss.detach().mean(), "losses/grad_norm": norm, **loss.metrics}
+            # A graph writes into the same tensors every time.
+            seen.append({name: value.clone() for name, value in metrics.items()} if self.config.cuda_graphs else metrics)
             if loss.stop is not None and bool(loss.stop):
                 break
         metrics = seen[0] if len(seen) == 1 else {name: torch.stack([m[name] for m in seen]).mean() for name in seen[0]}
