@@ -54,5 +54,5 @@ class Agent(Protocol):
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss: ...
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        """td, valid [T,B] -> [B] f32 > 0. Collectors and the learner share it."""
+        """td, valid [T,B] -> [B] f32 > 0. Collectors and the learner share it; not needed where `Loss.td` is None."""
         ...

@@ -52,9 +52,6 @@ class PolicyAgent:
         action = likeliest(policy) if self.config.greedy_eval and not mode.explore else sample(policy, mode.rng)  # [1,B,...]
         return action[0], state, {"log_prob": log_prob(policy, action)[0]}
 
-    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        raise NotImplementedError("rollouts have no priorities")
-
 
 def sample(policy: Policy, rng: torch.Generator) -> Tensor:
     """Actions [T,B] i64, or [T,B,A] f32."""

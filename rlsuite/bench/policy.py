@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rlsuite.bench.acting import sb3_env
 from rlsuite.bench.measure import NOT_INSTALLED, BenchSettings, Row, Target, Work, alternate, config, lacking, named, say
-from rlsuite.bench.train import Ours
+from rlsuite.bench.train import Ours, rounds_of, sb3_rounds
 from rlsuite.build import device_of
 from rlsuite.config import Config
 
@@ -29,7 +29,7 @@ def bench_ppo(settings: BenchSettings) -> list[Row]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             ours = Ours(setup_of(settings, memory), folder)
             stack.callback(ours.close)
-            contenders[name] = _rounds_of(ours)
+            contenders[name] = rounds_of(ours, LANES * k)
         contenders["plain"] = Plain(device_of(setup), settings.threads or 1, k).work
         label = f"Stable-Baselines3's PPO ({NOT_INSTALLED})"
         if not lacking(["stable_baselines3", "cv2"]):
@@ -73,11 +73,6 @@ def setup_of(settings: BenchSettings, memory: str) -> Config:
     )
 
 
-def _rounds_of(ours: Ours) -> Work:
-    steps = LANES * ours.loop.config.run.collect_agent_steps
-    return lambda rounds: ours.advance(rounds * steps)
-
-
 def _sb3(device: str, k: int) -> Work:
     ppo: Any = importlib.import_module("stable_baselines3").PPO
     model = ppo(
@@ -96,13 +91,7 @@ def _sb3(device: str, k: int) -> Work:
         seed=1,
         device=device,
     )
-
-    def work(rounds: int) -> int:
-        before = model.num_timesteps
-        model.learn(rounds * LANES * k, reset_num_timesteps=False)
-        return int(model.num_timesteps - before)
-
-    return work
+    return sb3_rounds(model, LANES * k)
 
 
 class Plain:

@@ -40,7 +40,7 @@ def bench_train(settings: BenchSettings) -> list[Row]:
             ours = Ours(setup, folder)
             stack.callback(ours.close)
             ours.advance(settings.train_start)
-            contenders[name] = _rounds_of(ours, setup.env.lanes * setup.run.collect_agent_steps)
+            contenders[name] = rounds_of(ours, setup.env.lanes * setup.run.collect_agent_steps)
         label = f"Stable-Baselines3's DQN ({NOT_INSTALLED})"
         if not lacking(["stable_baselines3", "cv2"]):
             say(f"train: collecting the first {settings.train_start:,} steps, Stable-Baselines3")
@@ -103,8 +103,19 @@ class Ours:
         self.loop.parts.env.close()
 
 
-def _rounds_of(ours: Ours, agent_steps: int) -> Work:
+def rounds_of(ours: Ours, agent_steps: int) -> Work:
     return lambda rounds: ours.advance(rounds * agent_steps)
+
+
+def sb3_rounds(model: Any, agent_steps: int) -> Work:
+    """A round is so many steps of Stable-Baselines3's own loop."""
+
+    def work(rounds: int) -> int:
+        before = model.num_timesteps
+        model.learn(rounds * agent_steps, reset_num_timesteps=False)
+        return int(model.num_timesteps - before)
+
+    return work
 
 
 def _sb3(settings: BenchSettings, device: str) -> Work:
@@ -127,10 +138,6 @@ def _sb3(settings: BenchSettings, device: str) -> Work:
         device=device,
     )
 
-    def work(rounds: int) -> int:
-        before = model.num_timesteps
-        model.learn(rounds * EVERY, reset_num_timesteps=False)
-        return int(model.num_timesteps - before)
-
+    work = sb3_rounds(model, EVERY)
     work(-(-settings.train_start // EVERY) + 1)
     return work
