@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rlsuite import cpu
 from rlsuite.agent import Agent, Mode, Net
 from rlsuite.errors import RlsuiteError
 from rlsuite.step import Chunk, State, Step, as_tuples, describe, to_tensors, tree_map, tree_zip
@@ -69,6 +70,7 @@ class Collector:
         record = self.now._replace(
             action=action.cpu().numpy(), extras={name: value.cpu().numpy() for name, value in extras.items()}
         )
+        cpu.rest()
         observation, reward, terminated, truncated, info = self.env.step(record.action)
         episodes = self._score(record)
         self.now = Step(

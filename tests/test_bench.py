@@ -16,6 +16,7 @@ from rlsuite.bench import BenchSettings, acting, learner, measure, replay, train
 from rlsuite.bench.measure import Row, Target
 from rlsuite.errors import UsageError
 from rlsuite.replay.sum_tree import SumTree
+from rlsuite.resolve import resolve
 
 QUICK = BenchSettings(quick=True, threads=1, device="cpu")
 KEYS = ["name", "what", "ours", "reference", "unit", "ratio", "target", "met"]
@@ -25,7 +26,7 @@ ROWS = {  # benchmark -> row -> what the reference needs; None: the row has no r
     "collect": {"collect": ()},
     "replay": {"replay/cpprb": ("cpprb",), "replay/numpy": (), "replay/sample": None, "replay/bytes": None},
     "learner": {"learner/plain": (), "learner/dueling": ()},
-    "train": dict.fromkeys(["train/same", "train/same fp32", "train/atari/pong", "train/atari/dqn"], ("stable_baselines3", "cv2")),
+    "train": dict.fromkeys(["train/same", "train/same fp32", "train/lanes", "train/atari/pong"], ("stable_baselines3", "cv2")),
     "ppo": {"ppo/sb3": ("stable_baselines3", "cv2"), "ppo/plain": (), "ppo/recurrent": ()},
 }
 TARGETS = {
@@ -70,7 +71,6 @@ def test_every_benchmark_runs_and_reports(name: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(("name", "module"), [("env", acting), ("replay", replay), ("train", train)])
 def test_a_missing_reference_is_told(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "lacking", lambda packages: True)
-    monkeypatch.setattr(train, "SHIPPED", ())  # one row is enough
     row = bench.run([name], QUICK)["results"][0]
     assert "not installed: pip install rlsuite[bench]" in row["what"]
     assert (row["reference"], row["ratio"], row["met"]) == (None, None, None)
@@ -200,6 +200,15 @@ def test_learner_batches_have_the_layout_that_the_row_claims(nchw: bool) -> None
     assert planes.is_contiguous() == nchw
     assert planes.is_contiguous(memory_format=torch.channels_last) != nchw
     assert sample.trajectory.steps.reward.shape == (4, 3)
+
+
+def test_the_quick_start_is_measured_as_it_is() -> None:
+    """But for when it begins, evaluations and checkpoints: the row says so."""
+    shipped, measured = resolve("atari/pong"), train.as_shipped(BenchSettings(train_start=64, threads=1, device="cpu"))
+    for section in ("agent", "env", "net", "learner"):
+        assert getattr(measured, section) == getattr(shipped, section)
+    assert measured.replay == shipped.replay.model_copy(update={"min_agent_steps": 64})
+    assert measured.replay.samples_per_insert == train.SAMPLES_PER_INSERT
 
 
 @pytest.mark.parametrize(("lanes", "chunk", "batch"), [(1, 4, 32), (4, 1, 32)])

@@ -2,7 +2,7 @@
 
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from rlsuite.nets.precision import Precision
 from rlsuite.step import Step, to_tensors
 
 REFERENCE_LANES = 8
+OBSERVATIONS = 32  # different ones in turn: an agent never sees the same one twice, nor has it in the cache
 
 
 def bench_env(settings: BenchSettings) -> list[Row]:
@@ -128,25 +129,28 @@ def _act(setup: Config, fast: bool) -> Work:
     device, lanes = device_of(setup), setup.env.lanes
     agent = make_agent(setup, PONG)
     net = _net(agent, device, fast)
-    pixels = np.random.default_rng(0).integers(256, size=(1, lanes, 84, 84, 4), dtype=np.uint8)
-    observation = np.moveaxis(pixels, -1, 2)
+    pixels = np.random.default_rng(0).integers(256, size=(OBSERVATIONS, 1, lanes, 84, 84, 4), dtype=np.uint8)
+    observations = np.moveaxis(pixels, -1, 3)  # [O,1,L,4,84,84]
+    if not fast:
+        observations = np.ascontiguousarray(observations)
     no = np.zeros((1, lanes), bool)
-    step: Step = to_tensors(
+    steps = [
         Step(
-            observation=observation if fast else np.ascontiguousarray(observation),
+            observation=observation,
             reward=np.zeros((1, lanes), np.float32),
             first=no,
             last=no,
             terminal=no,
             action=np.zeros((1, lanes), np.int64),
             extras={},
-        ),
-        device,
-    )
+        )
+        for observation in observations
+    ]
+    seen: Iterator[Step] = itertools.cycle(to_tensors(step, device) for step in steps)
     mode = Mode(explore=True, agent_steps=0, rng=torch.Generator(device).manual_seed(1))
 
     def once() -> None:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
-            agent.act(net, step, (), mode)[0].cpu()
+            agent.act(net, next(seen), (), mode)[0].cpu()
 
     return repeated(once, lanes)
