@@ -33,6 +33,7 @@ class NetConfig(Section):
     hidden: int = Field(512, ge=1)  # units of each hidden dense layer
     memory: Literal["none", "lstm", "gru"] = "none"
     memory_size: int = Field(256, ge=1)  # units of the memory
+    layer_norm: bool = False  # on the torso's features and inside dense layers, before their ReLU: steadies values
     separate_value: bool = False  # the value does not share the policy's torso and dense layer
 
     @model_validator(mode="after")

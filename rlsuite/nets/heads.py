@@ -62,13 +62,14 @@ def clear_noise(net: nn.Module) -> None:
 class Mlp(nn.Module):
     """features [T,B,D] -> hidden -> [T,B,out]."""
 
-    def __init__(self, features: int, hidden: int, out: int, linear: Linear = nn.Linear):
+    def __init__(self, features: int, hidden: int, out: int, linear: Linear = nn.Linear, layer_norm: bool = False):
         super().__init__()
         self.hidden = linear(features, hidden)
+        self.norm = nn.LayerNorm(hidden) if layer_norm else nn.Identity()
         self.out = keep_fp32(linear(hidden, out))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = torch.relu(self.hidden(x)).float()
+        h = torch.relu(self.norm(self.hidden(x))).float()
         with torch.autocast(h.device.type, enabled=False):
             return self.out(h)  # type: ignore[no-any-return]
 
@@ -84,12 +85,13 @@ class QHead(nn.Module):
         outputs: int = 1,
         dueling: bool = False,
         noisy_sigma: float | None = None,
+        layer_norm: bool = False,
     ):
         super().__init__()
         linear: Linear = nn.Linear if noisy_sigma is None else partial(NoisyLinear, sigma=noisy_sigma)
         self.shape = (num_actions, outputs)
-        self.advantage = Mlp(features, hidden, num_actions * outputs, linear)
-        self.value = Mlp(features, hidden, outputs, linear) if dueling else None
+        self.advantage = Mlp(features, hidden, num_actions * outputs, linear, layer_norm)
+        self.value = Mlp(features, hidden, outputs, linear, layer_norm) if dueling else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T,B,D] -> [T,B,A,N]."""

@@ -25,11 +25,12 @@ class Trunk(nn.Module):
 
     def __init__(self, net: NetConfig, spec: EnvSpec):
         super().__init__()
-        self.torso = make_torso(net.torso, net.hidden, spec)
+        self.torso = make_torso(net.torso, net.hidden, spec, net.layer_norm)
         self.dense = nn.Linear(self.torso.features, net.hidden)
+        self.norm = nn.LayerNorm(net.hidden) if net.layer_norm else nn.Identity()
 
     def forward(self, observation: Tensor) -> Tensor:
-        return torch.relu(self.dense(self.torso(observation)))
+        return torch.relu(self.norm(self.dense(self.torso(observation))))
 
 
 class PolicyNet(nn.Module):

@@ -14,9 +14,9 @@ class QNet(nn.Module):
 
     def __init__(self, net: NetConfig, spec: EnvSpec, outputs: int, dueling: bool, noisy_sigma: float | None):
         super().__init__()
-        self.torso = make_torso(net.torso, net.hidden, spec)
+        self.torso = make_torso(net.torso, net.hidden, spec, net.layer_norm)
         self.core = FeedForward(self.torso.features)
-        self.head = QHead(self.torso.features, net.hidden, spec.num_actions, outputs, dueling, noisy_sigma)
+        self.head = QHead(self.torso.features, net.hidden, spec.num_actions, outputs, dueling, noisy_sigma, net.layer_norm)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
         features, state = self.core(self.torso(step.observation), step.first, state)  # [T,B,D]
@@ -28,10 +28,10 @@ class ImplicitQNet(nn.Module):
 
     def __init__(self, net: NetConfig, spec: EnvSpec, cosines: int, dueling: bool, noisy_sigma: float | None):
         super().__init__()
-        self.torso = make_torso(net.torso, net.hidden, spec)
+        self.torso = make_torso(net.torso, net.hidden, spec, net.layer_norm)
         self.core = FeedForward(self.torso.features)
         self.embedding = CosineEmbedding(self.torso.features, cosines)
-        self.head = QHead(self.torso.features, net.hidden, spec.num_actions, 1, dueling, noisy_sigma)
+        self.head = QHead(self.torso.features, net.hidden, spec.num_actions, 1, dueling, noisy_sigma, net.layer_norm)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
         features, state = self.core(self.torso(step.observation), step.first, state)

@@ -32,6 +32,19 @@ class PixelTorso(Torso):
         return self.backbone(x)[-1].flatten(1).unflatten(0, (t, b))  # type: ignore[no-any-return]
 
 
+class NormalisedTorso(Torso):
+    """A torso behind whose features stands a layer normalisation (Ba et al. 2016)."""
+
+    def __init__(self, torso: Torso):
+        super().__init__()
+        self.torso = torso
+        self.features = torso.features
+        self.norm = nn.LayerNorm(torso.features)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.norm(self.torso(observation))  # type: ignore[no-any-return]
+
+
 class MlpTorso(Torso):
     """observation [T,B,*shape] float -> one hidden layer; a head adds the second."""
 
@@ -60,8 +73,13 @@ class OneHotTorso(Torso):
 TORSOS = sorted([*BACKBONES, "mlp", "onehot"])
 
 
-def make_torso(name: str, hidden: int, spec: EnvSpec) -> Torso:
+def make_torso(name: str, hidden: int, spec: EnvSpec, layer_norm: bool = False) -> Torso:
     """UsageError if the torso is unknown or does not fit the observations."""
+    torso = _bare(name, hidden, spec)
+    return NormalisedTorso(torso) if layer_norm else torso
+
+
+def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
     shape = spec.observation_shape
     if name not in TORSOS:
         raise unknown("net.torso", name, TORSOS)

@@ -14,6 +14,8 @@ from rlsuite.nets.backbones import BACKBONES, Backbone
 from rlsuite.nets.backbones.base import final_size
 from rlsuite.nets.heads import CosineEmbedding, Mlp, NoisyLinear, QHead, clear_noise, resample_noise
 from rlsuite.nets.memory import FeedForward
+from rlsuite.nets.policy_net import PolicyNet
+from rlsuite.nets.precision import Precision
 from rlsuite.nets.q_net import ImplicitQNet, QNet
 from rlsuite.nets.torso import TORSOS, make_torso
 from rlsuite.step import EnvSpec, Step
@@ -387,3 +389,33 @@ def test_mlp_has_one_hidden_layer() -> None:
     mlp = Mlp(3, 8, 2)
     x = torch.randn(1, 1, 3)
     torch.testing.assert_close(mlp(x), mlp.out(torch.relu(mlp.hidden(x))))
+
+
+@pytest.mark.parametrize("name", ["small", "mlp", "onehot"])
+def test_layer_norm_steadies_features_and_hidden_layers(name: str) -> None:
+    torch.manual_seed(0)
+    env, net = spec((), states=5) if name == "onehot" else spec((4, 44, 44)), NetConfig(torso=name, hidden=16, layer_norm=True)
+    observation = torch.randint(5, (2, 3)) if name == "onehot" else torch.randint(256, (2, 3, 4, 44, 44), dtype=torch.uint8)
+    q_net, policy_net = QNet(net, env, 1, True, 0.5), PolicyNet(net, env)
+    for torso in (q_net.torso, policy_net.trunk.torso, ImplicitQNet(net, env, 8, False, None).torso):
+        features = torso(observation)
+        torch.testing.assert_close(features.mean(-1), torch.zeros(2, 3), rtol=0, atol=1e-5)
+        torch.testing.assert_close(features.var(-1, correction=0), torch.ones(2, 3), rtol=1e-2, atol=0)
+    for dense in (q_net.head.advantage, q_net.head.value):
+        assert dense is not None
+        x = torch.randn(1, 1, q_net.torso.features)
+        normalised = torch.nn.functional.layer_norm(dense.hidden(x), (16,))
+        torch.testing.assert_close(dense(x), dense.out(torch.relu(normalised)))
+    trunk = policy_net.trunk
+    normalised = torch.nn.functional.layer_norm(trunk.dense(trunk.torso(observation)), (16,))
+    torch.testing.assert_close(trunk(observation), torch.relu(normalised))
+
+
+def test_layer_norm_keeps_its_own_weights_in_fp32() -> None:
+    net = Precision(QNet(NetConfig(torso="small", hidden=16, layer_norm=True), spec((4, 44, 44)), 1, True, None), bf16=True).net
+    norms = [module for module in net.modules() if isinstance(module, nn.LayerNorm)]
+    assert len(norms) == 3
+    assert {norm.weight.dtype for norm in norms} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        q = net(step_of(torch.randint(256, (1, 3, 4, 44, 44), dtype=torch.uint8)), ())[0]
+    assert q.isfinite().all()
