@@ -157,8 +157,9 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
         (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
         self.online.take_gradients()
-        limit = self.config.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.parameters, float("inf") if limit is None else limit)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if self.config.max_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.config.max_grad_norm, norm)
         self.optimizer.step()
         self.online.refresh()
         return loss, norm.detach()
