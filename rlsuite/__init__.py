@@ -4,6 +4,7 @@ import rlsuite
 result = rlsuite.train("classic/dqn", {"seed": 1})
 agent = rlsuite.load(result.run)
 env = rlsuite.make_env("CartPole-v1", lanes=4)
+state = rlsuite.make_game("connect_four").new_state().apply(3)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from rlsuite.registry import register_agent, register_env
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "make_env", "register_agent", "register_env", "train"]
+__all__ = ["evaluate", "load", "make_env", "make_game", "register_agent", "register_env", "train"]
 
 if TYPE_CHECKING:
-    from rlsuite.api import evaluate, load, make_env, train
+    from rlsuite.api import evaluate, load, make_env, make_game, train
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rlsuite import evaluation, registry, run_folder
 from rlsuite.config import Config, EnvSection
+from rlsuite.envs.boards import make_game as make_game
 from rlsuite.errors import UsageError
 from rlsuite.resolve import resolve
 from rlsuite.runtime.local import Result, run_local

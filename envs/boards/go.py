@@ -1,0 +1,323 @@
+"""Go on n x n points: positional superko, no suicide, area scoring, komi; two passes end the game.
+
+Actions are points, row * n + column from the top, and n * n to pass. Superko (Tromp-Taylor rule 6): a move may not bring back the
+arrangement of stones of any earlier position of the game, whoever is to move. A game also ends after `max_moves` actions, scored
+as it stands.
+
+Row: n, player to move, passes in a row, over, then as 16 bits twice komi and the actions played; then as 64-bit words how many
+arrangements of stones there were and their hashes; then the points, 0 empty, 1 black (player 0), 2 white.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from rlsuite.envs.boards.game import Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
+from rlsuite.envs.boards.hashing import finalise
+from rlsuite.errors import UsageError
+
+Words = NDArray[np.uint64]
+
+_HEAD = 8
+_LARGEST = 19
+_STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+
+
+@njit(cache=True)
+def _moves(n: int) -> int:
+    """The longest game. Random play on 9x9 takes some 120; ordinary games n * n * 2/3."""
+    return 2 * n * n
+
+
+@njit(cache=True)
+def _past(row: Row) -> Words:
+    """As uint64: how many arrangements there were, and their hashes."""
+    return row[_HEAD : _HEAD + 8 * (_moves(int(row[0])) + 2)].view(np.uint64)
+
+
+@njit(cache=True)
+def _points(row: Row) -> Row:
+    n = int(row[0])
+    begin = _HEAD + 8 * (_moves(n) + 2)
+    return row[begin : begin + n * n]
+
+
+@njit(cache=True)
+def _stone_hash(point: int, stone: int) -> np.uint64:
+    """Zobrist's number of a stone; that of an arrangement is their exclusive or."""
+    return finalise(np.uint64(point * 2 + stone) * np.uint64(0x9E3779B97F4A7C15))
+
+
+@njit(cache=True)
+def init(row: Row) -> None:
+    past = _past(row)
+    past[0] = 1
+    past[1] = 0  # the empty board
+
+
+@njit(cache=True)
+def player(row: Row) -> int:
+    return row[1]  # type: ignore[no-any-return]
+
+
+@njit(cache=True)
+def _chain(points: Row, n: int, start: int, chain: Actions) -> tuple[int, int]:
+    """The stones that hang together with the one on `start`, into `chain` -> (how many, their liberties: 0, 1, or 2 for more).
+
+    Marks the stones by adding 4 to them, for the caller to take off.
+    """
+    stone = points[start]
+    size, liberty, liberties = 1, -1, 0
+    chain[0] = start
+    points[start] += 4
+    at = 0
+    while at < size:
+        y, x = chain[at] // n, chain[at] % n
+        at += 1
+        for dy, dx in _STEPS:
+            r, c = y + dy, x + dx
+            if 0 <= r < n and 0 <= c < n:
+                point = r * n + c
+                if points[point] == 0:
+                    if liberties == 0 or (liberties == 1 and point != liberty):
+                        liberty = point
+                        liberties += 1
+                elif points[point] == stone:
+                    points[point] += 4
+                    chain[size] = point
+                    size += 1
+    return size, liberties
+
+
+@njit(cache=True)
+def _survey(points: Row, n: int, head: Actions, sizes: Actions, liberties: Actions, hashes: Words) -> None:
+    """For every stone the first point of its chain; there the chain's size, liberties (0, 1, 2 for more) and hash."""
+    chain = np.empty(_LARGEST * _LARGEST, np.int32)
+    for point in range(n * n):
+        head[point] = -1
+    for point in range(n * n):
+        if points[point] in (1, 2):
+            stone = points[point]
+            size, free = _chain(points, n, point, chain)
+            value = np.uint64(0)
+            for i in range(size):
+                head[chain[i]] = point
+                value ^= _stone_hash(chain[i], stone)
+            sizes[point], liberties[point], hashes[point] = size, free, value
+    for point in range(n * n):
+        points[point] &= 3
+
+
+@njit(cache=True)
+def legal(row: Row, actions: Actions) -> int:
+    if row[3]:
+        return 0
+    n, own = int(row[0]), row[1] + 1
+    points, past = _points(row), _past(row)
+    head = np.empty(_LARGEST * _LARGEST, np.int32)
+    sizes = np.empty(_LARGEST * _LARGEST, np.int32)
+    liberties = np.empty(_LARGEST * _LARGEST, np.int32)
+    hashes = np.empty(_LARGEST * _LARGEST, np.uint64)
+    _survey(points, n, head, sizes, liberties, hashes)
+    count = int(past[0])
+    now = past[count]
+    taken = np.empty(4, np.int32)
+    found = 0
+    for point in range(n * n):
+        if points[point] != 0:
+            continue
+        y, x = point // n, point % n
+        alive = False
+        after = now ^ _stone_hash(point, own)
+        captures = 0
+        for dy, dx in _STEPS:
+            r, c = y + dy, x + dx
+            if not (0 <= r < n and 0 <= c < n):
+                continue
+            near = r * n + c
+            if points[near] == 0:
+                alive = True
+                continue
+            chain = head[near]
+            if points[near] == own:
+                alive = alive or liberties[chain] > 1
+            elif liberties[chain] == 1:
+                new = True
+                for i in range(captures):
+                    new = new and taken[i] != chain
+                if new:
+                    taken[captures] = chain
+                    captures += 1
+                    after ^= hashes[chain]
+        if not alive and captures == 0:
+            continue
+        repeats = False
+        for i in range(1, count + 1):
+            if past[i] == after:
+                repeats = True
+                break
+        if not repeats:
+            actions[found] = point
+            found += 1
+    actions[found] = n * n
+    return found + 1
+
+
+@njit(cache=True)
+def play(row: Row, action: int) -> None:
+    n, own = int(row[0]), row[1] + 1
+    if action == n * n:
+        row[2] += 1
+    else:
+        row[2] = 0
+        points, past = _points(row), _past(row)
+        count = int(past[0])
+        now = past[count] ^ _stone_hash(action, own)
+        points[action] = own
+        chain = np.empty(_LARGEST * _LARGEST, np.int32)
+        y, x = action // n, action % n
+        for dy, dx in _STEPS:
+            r, c = y + dy, x + dx
+            if 0 <= r < n and 0 <= c < n and points[r * n + c] == 3 - own:
+                size, liberties = _chain(points, n, r * n + c, chain)
+                for i in range(size):
+                    if liberties == 0:
+                        points[chain[i]] = 0
+                        now ^= _stone_hash(chain[i], 3 - own)
+                    else:
+                        points[chain[i]] -= 4
+        past[count + 1] = now
+        past[0] = count + 1
+    row[1] = 1 - row[1]
+    numbers = row[:_HEAD].view(np.int16)
+    numbers[3] += 1
+    if row[2] == 2 or numbers[3] >= _moves(n):
+        row[3] = 1
+
+
+@njit(cache=True)
+def area(row: Row) -> int:
+    """Black's points less White's, komi left out: stones, and empty points that reach stones of one colour only."""
+    n, points = int(row[0]), _points(row)
+    chain = np.empty(_LARGEST * _LARGEST, np.int32)
+    lead = 0
+    for start in range(n * n):
+        if points[start] in (1, 2):
+            lead += 1 if points[start] == 1 else -1
+        elif points[start] == 0:
+            size, at, borders = 1, 0, 0
+            chain[0] = start
+            points[start] = 4
+            while at < size:
+                y, x = chain[at] // n, chain[at] % n
+                at += 1
+                for dy, dx in _STEPS:
+                    r, c = y + dy, x + dx
+                    if 0 <= r < n and 0 <= c < n:
+                        point = r * n + c
+                        if points[point] == 0:
+                            points[point] = 4
+                            chain[size] = point
+                            size += 1
+                        else:
+                            borders |= points[point] & 3
+            lead += size if borders == 1 else -size if borders == 2 else 0
+    for point in range(n * n):
+        points[point] &= 3
+    return lead
+
+
+@njit(cache=True)
+def outcome(row: Row) -> tuple[bool, float]:
+    if not row[3]:
+        return False, 0.0
+    doubled = 2 * area(row) - row[:_HEAD].view(np.int16)[2]
+    return True, 1.0 if doubled > 0 else -1.0 if doubled < 0 else 0.0
+
+
+@njit(cache=True)
+def encode(row: Row, planes: Planes) -> None:
+    """Own stones, opposing stones, chains in atari, whether Black is to move, whether the other player has just passed."""
+    n, own, points = int(row[0]), row[1] + 1, _points(row)
+    chain = np.empty(_LARGEST * _LARGEST, np.int32)
+    for y in range(n):
+        for x in range(n):
+            stone = points[y * n + x]
+            planes[0, y, x] = stone == own
+            planes[1, y, x] = stone == 3 - own
+            planes[2, y, x] = 0
+            planes[3, y, x] = own == 1
+            planes[4, y, x] = row[2] > 0
+    for point in range(n * n):
+        if points[point] in (1, 2):
+            size, liberties = _chain(points, n, point, chain)
+            if liberties == 1:
+                for i in range(size):
+                    planes[2, chain[i] // n, chain[i] % n] = 1
+    for point in range(n * n):
+        points[point] &= 3
+
+
+@njit(cache=True)
+def position_hash(row: Row) -> np.uint64:
+    past = _past(row)
+    return finalise(past[int(past[0])] ^ np.uint64(row[1] + 2 * (row[2] > 0) + 4))
+
+
+RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
+
+
+def go(size: int = 9, komi: float = 7.5) -> Game:
+    if not 1 <= size <= _LARGEST:
+        raise UsageError(f"go: size {size}; allowed are 1 to {_LARGEST}")
+    if not (2 * komi == int(2 * komi) and abs(komi) <= size * size):
+        raise UsageError(f"go: komi {komi}; allowed are whole and half points up to the size of the board")
+    name = f"go(size={size},komi={komi:g})"
+    start = np.zeros(-(-(_HEAD + 8 * (_moves(size) + 2) + size * size) // 8) * 8, np.int8)
+    start[0] = size
+    start[:_HEAD].view(np.int16)[2] = int(2 * komi)
+    cell_maps, action_maps = square_maps(size, extra_actions=1)
+
+    def board_text(row: Row) -> str:
+        cells = _points(row).reshape(size, size)
+        turn = "over" if row[3] else f"{'xo'[row[1]]} to play" + (" after a pass" if row[2] else "")
+        return "\n".join("".join(".xo"[stone] for stone in line) for line in cells) + f"\n{turn}"
+
+    def parse(text: str) -> Row:
+        """Without the positions before this one, which superko would know."""
+        lines = text.strip().splitlines()
+        turns = {
+            f"{stone} to play{after}": (i, int(after != "")) for i, stone in enumerate("xo") for after in ("", " after a pass")
+        }
+        if not lines or lines[-1].strip() not in turns:
+            raise UsageError(f"{name}: the last line of a board text is one of {', '.join(turns)}")
+        row = start.copy()
+        init(row)
+        points, past = _points(row), _past(row)
+        points[:] = np.array(read_grid("\n".join(lines[:-1]), name, size, size, ".xo"), np.int8).reshape(-1)
+        for point in np.flatnonzero(points).tolist():
+            _, liberties = _chain(points, size, point, np.empty(size * size, np.int32))
+            points &= 3
+            if liberties == 0:
+                raise UsageError(f"{name}: this board cannot arise: the chain on {cell_name(size)(point)} has no liberty")
+        if points.any():
+            past[0] = 2
+            for point in np.flatnonzero(points).tolist():
+                past[2] ^= _stone_hash(point, points[point])
+        row[1], row[2] = turns[lines[-1].strip()]
+        return row
+
+    return Game(
+        name=name,
+        rules=RULES,
+        start=start,
+        num_actions=size * size + 1,
+        observation_shape=(5, size, size),
+        max_moves=_moves(size),
+        cell_maps=cell_maps,
+        action_maps=action_maps,
+        action_text=cell_name(size),
+        board_text=board_text,
+        parse=parse,
+        has_draws=2 * komi % 2 == 0,
+    )

@@ -1,0 +1,25 @@
+"""A 64-bit hash of bytes."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(cache=True)
+def mix(row: NDArray[np.int8], seed: np.uint64) -> np.uint64:
+    """Bytes int8 [N] -> uint64: every 64-bit word goes through SplitMix64's finaliser (Steele et al. 2014)."""
+    value = seed + np.uint64(0x9E3779B97F4A7C15)
+    word = np.uint64(0)
+    for i in range(row.shape[0]):
+        word = (word << np.uint64(8)) | np.uint64(np.uint8(row[i]))
+        if i % 8 == 7 or i == row.shape[0] - 1:
+            value = finalise(value ^ word) + np.uint64(0x9E3779B97F4A7C15)
+            word = np.uint64(0)
+    return value
+
+
+@njit(cache=True)
+def finalise(value: np.uint64) -> np.uint64:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

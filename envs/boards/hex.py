@@ -1,0 +1,156 @@
+"""Hex on n x n cells: player 0 joins the first row with the last, player 1 the first column with the last. No swap.
+
+Actions are cells, row * n + column; the neighbours of (y, x) are (y, x±1), (y±1, x), (y-1, x+1), (y+1, x-1). Row: n, player to
+move, result (0 running, 1 or 2 that player's win), then the cells: 0 empty, 1 and 2 a stone, and for stones that hang together
+with an edge 4 (the player's first edge) or 8 (its last one) added.
+"""
+
+import numpy as np
+from numba import njit
+
+from rlsuite.envs.boards.game import HALF_TURN, Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
+from rlsuite.envs.boards.hashing import mix
+from rlsuite.errors import UsageError
+
+_HEAD = 8
+_NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0), (-1, 1), (1, -1))
+_FIRST, _LAST, _STONE = 4, 8, 3
+
+
+@njit(cache=True)
+def init(row: Row) -> None:
+    pass
+
+
+@njit(cache=True)
+def player(row: Row) -> int:
+    return row[1]  # type: ignore[no-any-return]
+
+
+@njit(cache=True)
+def legal(row: Row, actions: Actions) -> int:
+    if row[2]:
+        return 0
+    found = 0
+    for cell in range(int(row[0]) * int(row[0])):
+        if row[_HEAD + cell] == 0:
+            actions[found] = cell
+            found += 1
+    return found
+
+
+@njit(cache=True)
+def play(row: Row, action: int) -> None:
+    n, stone = int(row[0]), row[1] + 1
+    y, x = action // n, action % n
+    along = y if stone == 1 else x
+    edges = (_FIRST if along == 0 else 0) | (_LAST if along == n - 1 else 0)
+    for dy, dx in _NEIGHBOURS:
+        r, c = y + dy, x + dx
+        if 0 <= r < n and 0 <= c < n and row[_HEAD + r * n + c] & _STONE == stone:
+            edges |= row[_HEAD + r * n + c] & (_FIRST | _LAST)
+    row[_HEAD + action] = stone
+    if edges:
+        _mark(row, action, stone, edges)
+    if edges == _FIRST | _LAST:
+        row[2] = stone
+    row[1] = 1 - row[1]
+
+
+@njit(cache=True)
+def _mark(row: Row, cell: int, stone: int, edges: int) -> None:
+    """Tells all stones that hang together with `cell` of these edges. Depth first; a stone that knows them is not entered again."""
+    n = int(row[0])
+    if row[_HEAD + cell] & edges == edges:
+        return
+    row[_HEAD + cell] |= edges
+    y, x = cell // n, cell % n
+    for dy, dx in _NEIGHBOURS:
+        r, c = y + dy, x + dx
+        if 0 <= r < n and 0 <= c < n and row[_HEAD + r * n + c] & _STONE == stone:
+            _mark(row, r * n + c, stone, edges)
+
+
+@njit(cache=True)
+def outcome(row: Row) -> tuple[bool, float]:
+    return row[2] != 0, 1.0 if row[2] == 1 else -1.0
+
+
+@njit(cache=True)
+def encode(row: Row, planes: Planes) -> None:
+    n, own = int(row[0]), row[1] + 1
+    for y in range(n):
+        for x in range(n):
+            stone = row[_HEAD + y * n + x] & _STONE
+            planes[0, y, x] = stone == own
+            planes[1, y, x] = stone == 3 - own
+            planes[2, y, x] = own == 1  # the two sides join different edges
+
+
+@njit(cache=True)
+def position_hash(row: Row) -> np.uint64:
+    return mix(row[1:], np.uint64(row[0]))
+
+
+RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
+
+
+def hex_game(size: int = 11) -> Game:
+    if not 2 <= size <= 19:
+        raise UsageError(f"hex: size {size}; allowed are 2 to 19")
+    name = f"hex(size={size})"
+    start = np.zeros(-(-(_HEAD + size * size) // 8) * 8, np.int8)
+    start[0] = size
+    cell_maps, action_maps = square_maps(size, symmetries=HALF_TURN)
+
+    def board_text(row: Row) -> str:
+        cells = (row[_HEAD : _HEAD + size * size] & _STONE).reshape(size, size)
+        return "\n".join(" " * y + " ".join(".xo"[stone] for stone in line) for y, line in enumerate(cells))
+
+    def parse(text: str) -> Row:
+        cells = np.array(read_grid(text, name, size, size, ".xo"), np.int8).reshape(-1)
+        first, second = int((cells == 1).sum()), int((cells == 2).sum())
+        if first - second not in (0, 1):
+            raise UsageError(f"{name}: {first} x and {second} o cannot arise: x begins and turns alternate")
+        mover = 1 if first > second else 2
+        row = _replayed(start, cells)
+        if row[2] and (
+            row[2] != mover
+            or not any(_replayed(start, _without(cells, c))[2] == 0 for c in np.flatnonzero(cells == mover).tolist())
+        ):
+            raise UsageError(f"{name}: this board cannot arise: it goes on after {'xo'[row[2] - 1]} has won")
+        row[1] = 0 if first == second else 1
+        return row
+
+    return Game(
+        name=name,
+        rules=RULES,
+        start=start,
+        num_actions=size * size,
+        observation_shape=(3, size, size),
+        max_moves=size * size,
+        cell_maps=cell_maps,
+        action_maps=action_maps,
+        action_text=cell_name(size),
+        board_text=board_text,
+        parse=parse,
+        has_draws=False,
+    )
+
+
+def _replayed(start: Row, cells: Row) -> Row:
+    """The row of these stones, put down one by one; only the player to move is left to set."""
+    row = start.copy()
+    won = 0
+    for cell in np.flatnonzero(cells).tolist():
+        row[1] = cells[cell] - 1
+        play(row, cell)
+        won = won or int(row[2])
+    row[2] = won
+    return row
+
+
+def _without(cells: Row, cell: int) -> Row:
+    fewer = cells.copy()
+    fewer[cell] = 0
+    return fewer

@@ -1,0 +1,87 @@
+"""The contract of a game: ours keep it, and every breach is named."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlsuite.envs.boards import make_game
+from rlsuite.envs.boards.check import BrokenContract, check_game
+from rlsuite.envs.boards.game import Game
+
+NAMES = ["tic_tac_toe", "connect_four", "othello", "othello(size=6)", "gomoku(size=8)", "hex(size=6)", "go(size=5)", "go(size=7)"]
+GAME = make_game("tic_tac_toe")
+RULES = GAME.rules
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_our_games_keep_the_contract(name: str) -> None:
+    facts = check_game(make_game(name), games=40)
+    assert facts["games"] == 40
+    assert 0 < facts["first_player_wins"] < 1
+    assert facts["longest"] <= make_game(name).max_moves
+
+
+def broken(**functions: Any) -> Game:
+    return replace(GAME, rules=RULES._replace(**functions))
+
+
+def write_in_legal(row: Any, actions: Any) -> int:
+    row[7] = 1
+    return RULES.legal(row, actions)
+
+
+def falling(row: Any, actions: Any) -> int:
+    count = RULES.legal(row, actions)
+    actions[:count] = actions[:count][::-1].copy()
+    return count
+
+
+def half_encoded(row: Any, planes: Any) -> None:
+    RULES.encode(row, scratch := np.empty_like(planes))
+    planes[0] = scratch[0]
+
+
+def random_play(row: Any, action: int, rng: Any = np.random.default_rng(0)) -> None:  # noqa: B008
+    RULES.play(row, action)
+    row[7] = rng.integers(100)
+
+
+def lazy_hash(row: Any) -> Any:
+    return np.uint64(row[4])  # the number of stones
+
+
+def never_over(row: Any) -> tuple[bool, float]:
+    return False, 0.0
+
+
+def too_much(row: Any) -> tuple[bool, float]:
+    over, value = RULES.outcome(row)
+    return over, 2 * value
+
+
+@pytest.mark.parametrize(
+    ("game", "breach"),
+    [
+        (broken(legal=write_in_legal), "legal writes to the row"),
+        (broken(legal=falling), "not rising actions"),
+        (broken(encode=half_encoded), "leaves elements of the planes unwritten"),
+        (broken(play=random_play), "play gives different rows"),
+        (broken(hash=lazy_hash), "the same number"),
+        (broken(outcome=never_over), "outcome says over = False, but legal gives 0 actions"),
+        (broken(outcome=too_much), "outside"),
+        (broken(player=lambda row: 2), "players are 0 and 1"),
+        (replace(GAME, has_draws=False), "a draw in a game whose has_draws is false"),
+        (replace(GAME, max_moves=5), "goes on after max_moves = 5"),
+        (replace(GAME, action_maps=GAME.action_maps[:, ::-1]), "must be the identity"),
+        (replace(GAME, action_maps=np.repeat(GAME.action_maps[:1], 8, 0)), "do not agree"),
+        (replace(GAME, cell_maps=GAME.cell_maps[:4]), "as many rows"),
+        (replace(GAME, cell_maps=GAME.cell_maps * 0), "no permutation"),
+        (replace(GAME, start=GAME.start[:9]), "a multiple of 8"),
+        (replace(GAME, parse=lambda text: GAME.new_state().row), r"parse\(board_text\(row\)\)"),
+    ],
+)
+def test_a_breach_is_named(game: Game, breach: str) -> None:
+    with pytest.raises(BrokenContract, match=breach):
+        check_game(game, games=60)
