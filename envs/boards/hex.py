@@ -13,6 +13,7 @@ from rlsuite.envs.boards.hashing import mix
 from rlsuite.errors import UsageError
 
 _HEAD = 8
+_LARGEST = 19
 _NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0), (-1, 1), (1, -1))
 _FIRST, _LAST, _STONE = 4, 8, 3
 
@@ -59,16 +60,23 @@ def play(row: Row, action: int) -> None:
 
 @njit(cache=True)
 def _mark(row: Row, cell: int, stone: int, edges: int) -> None:
-    """Tells all stones that hang together with `cell` of these edges. Depth first; a stone that knows them is not entered again."""
+    """Tells all stones that hang together with `cell` of these edges; a stone that knows them is not visited again."""
     n = int(row[0])
-    if row[_HEAD + cell] & edges == edges:
-        return
+    todo = np.empty(_LARGEST * _LARGEST, np.int32)
+    todo[0] = cell
     row[_HEAD + cell] |= edges
-    y, x = cell // n, cell % n
-    for dy, dx in _NEIGHBOURS:
-        r, c = y + dy, x + dx
-        if 0 <= r < n and 0 <= c < n and row[_HEAD + r * n + c] & _STONE == stone:
-            _mark(row, r * n + c, stone, edges)
+    left = 1
+    while left:
+        left -= 1
+        y, x = todo[left] // n, todo[left] % n
+        for dy, dx in _NEIGHBOURS:
+            r, c = y + dy, x + dx
+            if 0 <= r < n and 0 <= c < n:
+                near = row[_HEAD + r * n + c]
+                if near & _STONE == stone and near & edges != edges:
+                    row[_HEAD + r * n + c] |= edges
+                    todo[left] = r * n + c
+                    left += 1
 
 
 @njit(cache=True)
@@ -96,8 +104,8 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
 def hex_game(size: int = 11) -> Game:
-    if not 2 <= size <= 19:
-        raise UsageError(f"hex: size {size}; allowed are 2 to 19")
+    if not 2 <= size <= _LARGEST:
+        raise UsageError(f"hex: size {size}; allowed are 2 to {_LARGEST}")
     name = f"hex(size={size})"
     start = np.zeros(-(-(_HEAD + size * size) // 8) * 8, np.int8)
     start[0] = size
