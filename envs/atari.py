@@ -45,11 +45,10 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         if game is None:
             raise ValueError(f"{config.id} is no packaged Atari game")
         sticky = config.protocol == "sticky"
-        threads = min(threads, lanes)
         self.planes = AtariVectorEnv(
             game,
             lanes,
-            num_threads=threads,
+            num_threads=min(threads, lanes),
             max_num_frames_per_episode=config.max_frames,
             repeat_action_probability=STICKY_PROBABILITY if sticky else 0.0,
             full_action_space=config.full_action_set,
@@ -75,7 +74,6 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
             "autoreset_mode": AutoresetMode.NEXT_STEP,
             "frame_stack": config.stack,
             "frames_per_step": config.frame_skip,
-            "threads": threads,
         }
         self._stack = np.zeros((lanes, config.height, config.width, config.stack), np.uint8)  # [L,H,W,S]
         self._ended = np.zeros(lanes, bool)  # the next step of these lanes is a reset

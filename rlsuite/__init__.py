@@ -7,7 +7,12 @@ env = rlsuite.make_env("CartPole-v1", lanes=4)
 state = rlsuite.make_game("connect_four").new_state().apply(3)
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Torch's idle worker threads wait for more work by spinning, milliseconds long, on cores that the emulators need: behind a net's
+# forward, emulators on all cores took a third longer. So they sleep after a tenth of that; libgomp reads this when torch loads.
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 from rlsuite.registry import register_agent, register_env
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlsuite import cpu
 from rlsuite.agent import Agent, Mode, Net
 from rlsuite.errors import RlsuiteError
 from rlsuite.step import Chunk, State, Step, as_tuples, describe, to_tensors, tree_map, tree_zip
@@ -37,7 +36,6 @@ class Collector:
         self.env, self.agent, self.net, self.explore, self.bf16 = env, agent, net, explore, bf16
         self.device = device or torch.device("cpu")
         self.lanes: int = env.num_envs
-        self.env_threads: int = env.metadata.get("threads", 1)  # that play while this one waits
         spec = describe(env)
         self.stack = spec.stack
         self.no_action = np.zeros((self.lanes, *spec.action_shape), np.float32 if spec.action_shape else np.int64)
@@ -71,8 +69,6 @@ class Collector:
         record = self.now._replace(
             action=action.cpu().numpy(), extras={name: value.cpu().numpy() for name, value in extras.items()}
         )
-        if self.env_threads > 1:
-            cpu.rest()
         observation, reward, terminated, truncated, info = self.env.step(record.action)
         episodes = self._score(record)
         self.now = Step(

@@ -11,7 +11,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlsuite import cpu
 from rlsuite.agent import Mode
 from rlsuite.agents.dqn import DQN
 from rlsuite.collect import Collector, stacked
@@ -176,17 +175,6 @@ def test_extras_travel_with_the_step_they_belong_to() -> None:
     np.testing.assert_array_equal(steps.extras["code"], steps.observation[..., 0] * 2)
     np.testing.assert_array_equal(steps.extras["count"], np.arange(6)[:, None].repeat(3, 1))  # the state is carried on
     assert steps.extras["pair"].shape == (6, 3, 2)
-
-
-@pytest.mark.parametrize(("threads", "rests"), [(None, 0), (1, 0), (2, 4)])
-def test_torch_rests_before_emulators_on_many_threads(threads: int | None, rests: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A single emulator thread leaves torch's workers a core; to start them again every step would cost more."""
-    env, rested = Scripted(), []
-    if threads:
-        env.metadata["threads"] = threads
-    monkeypatch.setattr(cpu, "rest", lambda: rested.append(env.ticks))
-    collector(env).collect(4, agent_steps=0)
-    assert rested == list(range(rests))
 
 
 def test_only_the_newest_plane_travels_but_the_agent_sees_the_stack() -> None:

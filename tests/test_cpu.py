@@ -1,35 +1,17 @@
-"""Thread settings of a process."""
+"""What importing the package asks of OpenMP."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-WORKERS = """
-import sys, threading, torch
-from rlsuite import cpu
 
-def tasks():
-    import os
-    return len(os.listdir("/proc/self/task"))
-
-def work():
-    return torch.randn(1 << 20, generator=torch.Generator().manual_seed(1)).exp().sum().item()
-
-cpu.set_up(3)
-alone = tasks()
-first, busy = work(), tasks()
-cpu.rest()
-rested = tasks()
-cpu.rest()  # with nothing to stop
-again, threads = work(), torch.get_num_threads()
-print(alone, busy, rested, tasks(), threads, first == again)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
-def test_rest_ends_the_workers_and_the_next_product_starts_them_again() -> None:
-    done = subprocess.run([sys.executable, "-c", WORKERS], capture_output=True, text=True, check=True)
-    alone, busy, rested, again, threads, same = done.stdout.split()
-    assert int(busy) == int(alone) + 2
-    assert (rested, again, threads, same) == (alone, busy, "3", "True")
+@pytest.mark.parametrize(("before", "after"), [(None, "30000"), ("7", "7")])
+def test_idle_workers_soon_sleep_unless_the_user_says_otherwise(before: str | None, after: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    if before:
+        environment["GOMP_SPINCOUNT"] = before
+    code = "import sys, rlsuite, os; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == [after, "False"]  # libgomp reads it when torch loads
