@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 # forward, emulators on all cores took a third longer. So they sleep after a tenth of that; libgomp reads this when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
-from rlsuite.registry import register_agent, register_env
+from rlsuite.registry import register_agent, register_env, register_game
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "make_env", "make_game", "register_agent", "register_env", "train"]
+__all__ = ["evaluate", "load", "make_env", "make_game", "register_agent", "register_env", "register_game", "train"]
 
 if TYPE_CHECKING:
     from rlsuite.api import evaluate, load, make_env, make_game, train

@@ -150,12 +150,12 @@ def compare(
         print(f"picture {out}")
 
 
-KINDS = ("agents", "envs", "configs", "nets")
+KINDS = ("agents", "envs", "games", "configs", "nets")
 
 
 @app.command("list", epilog=_examples("rlsuite list configs", "rlsuite list envs --json"))
 def list_(
-    kind: Annotated[str, typer.Argument(help="agents, envs, configs or nets.")],
+    kind: Annotated[str, typer.Argument(help="agents, envs, games, configs or nets.")],
     as_json: Json = False,
 ) -> None:
     """List what there is by name."""
@@ -167,11 +167,31 @@ def list_(
     if kind == "nets":
         from rlsuite.nets.torso import TORSOS as names
     else:
-        names = {"agents": registry.agent_names, "envs": registry.env_ids, "configs": config_names}[kind]()
+        names = {
+            "agents": registry.agent_names,
+            "envs": registry.env_ids,
+            "games": registry.game_names,
+            "configs": config_names,
+        }[kind]()
     if as_json:
         _print_json({kind: names})
     else:
         print("\n".join(names))
+
+
+@app.command("check-game", epilog=_examples("rlsuite check-game my_game.py", "rlsuite check-game 'go(size=7)' --games 1000"))
+def check_game(
+    module: Annotated[str, typer.Argument(help="A Python file or module with make(), or the name of a game.")],
+    games: Annotated[int, typer.Option(min=1, help="How many random games.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random games.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Play random games of a board game and test that it keeps the contract of docs/own-game.md."""
+    from rlsuite.envs.boards import check
+
+    game = check.load_game(module)
+    facts = {"game": game.name, **check.check_game(game, games, seed)}
+    _show(facts, as_json)
 
 
 @app.command(epilog=_examples("rlsuite info runs/mine", "rlsuite info runs/mine --json"))

@@ -1,4 +1,4 @@
-"""Agents and environments by name: ours from one explicit dict each, a third party's from entry points or `register_*`."""
+"""Agents, environments and games by name: ours from one explicit dict each, a third party's from entry points or `register_*`."""
 
 import importlib
 from importlib.metadata import entry_points
@@ -8,6 +8,7 @@ from rlsuite.errors import UsageError, unknown
 
 _agents: dict[str, Any] = {}  # registered at run time: name -> class, or "module:Class"
 _envs: dict[str, Any] = {}  # env id -> module (or object) with Config and make, or its import path
+_games: dict[str, Any] = {}  # name -> function that makes the game, or its import path
 
 
 def register_agent(name: str, agent: Any) -> None:
@@ -18,6 +19,27 @@ def register_agent(name: str, agent: Any) -> None:
 def register_env(env_id: str, module: Any) -> None:
     """`module`: anything with `Config` and `make(config, lanes, threads, render)`, or its import path."""
     _envs[env_id] = module
+
+
+def register_game(name: str, make: Any) -> None:
+    """`make`: a function of the game's parameters that gives a `Game`, or its import path "package.module:function"."""
+    _games[name] = make
+
+
+def game_names() -> list[str]:
+    from rlsuite.envs.boards import GAMES
+
+    return sorted({*GAMES, *_games, *(point.name for point in entry_points(group="rlsuite.games"))})
+
+
+def game_maker(name: str) -> Any:
+    """The function that makes the game; UsageError with the nearest names if there is none."""
+    from rlsuite.envs.boards import GAMES
+
+    table = {**{point.name: point.value for point in entry_points(group="rlsuite.games")}, **GAMES, **_games}
+    if name not in table:
+        raise unknown("game", name, game_names())
+    return _load(table[name])
 
 
 def agent_names() -> list[str]:

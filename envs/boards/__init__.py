@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from rlsuite import registry
 from rlsuite.envs.boards.connect_four import connect_four
 from rlsuite.envs.boards.game import Game
 from rlsuite.envs.boards.go import go
@@ -32,17 +33,16 @@ def make_game(name: str, **parameters: Any) -> Game:
     if match is None:
         raise UsageError(f"{name!r} names no game: write it as go or go(size=9,komi=7.5)")
     kind, written = match[1], match[2]
-    if kind not in GAMES:
-        raise unknown("game", kind, GAMES)
+    make = registry.game_maker(kind)
     for part in written.split(",") if written and written.strip() else []:
         key, _, value = (text.strip() for text in part.partition("="))
         parameters[key] = _number(f"{name}: {key}", value)
-    make = GAMES[kind]
     allowed = inspect.signature(make).parameters
     for key in parameters:
         if key not in allowed:
             raise unknown(f"parameter of {kind}", key, allowed)
-    return make(**parameters)
+    game: Game = make(**parameters)
+    return game
 
 
 def _number(what: str, text: str) -> int | float:

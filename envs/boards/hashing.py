@@ -19,6 +19,12 @@ def mix(row: NDArray[np.int8], seed: np.uint64) -> np.uint64:
 
 
 @njit(cache=True)
+def row_hash(row: NDArray[np.int8]) -> np.uint64:
+    """Of a whole row: for games in which `encode` depends on all of it."""
+    return mix(row, np.uint64(0))
+
+
+@njit(cache=True)
 def finalise(value: np.uint64) -> np.uint64:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,14 +1,17 @@
 """The contract of a game: ours keep it, and every breach is named."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rlsuite import register_game
 from rlsuite.envs.boards import make_game
-from rlsuite.envs.boards.check import BrokenContract, check_game
+from rlsuite.envs.boards.check import BrokenContract, check_game, load_game
 from rlsuite.envs.boards.game import Game
+from rlsuite.errors import UsageError
 
 NAMES = ["tic_tac_toe", "connect_four", "othello", "othello(size=6)", "gomoku(size=8)", "hex(size=6)", "go(size=5)", "go(size=7)"]
 GAME = make_game("tic_tac_toe")
@@ -85,3 +88,39 @@ def too_much(row: Any) -> tuple[bool, float]:
 def test_a_breach_is_named(game: Game, breach: str) -> None:
     with pytest.raises(BrokenContract, match=breach):
         check_game(game, games=60)
+
+
+def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "own-game.md").read_text()
+    code = guide.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) < 80
+    (tmp_path / "col.py").write_text(code)
+    game = load_game(str(tmp_path / "col.py"))
+    assert check_game(game, games=50)["longest"] <= 25
+    register_game("col", lambda: game)
+    assert make_game("col").new_state().legal_actions() == list(range(25))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "cannot be loaded"),
+        ("import no_such_module_at_all", "No module named 'no_such_module_at_all'"),
+        ("x = 1", r"has no function make\(\)"),
+        ("def make(): return 3", "gives a int, not a Game"),
+    ],
+)
+def test_a_file_that_is_no_game_is_refused(text: str | None, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=reason):
+        load_game(str(file))
+
+
+def test_a_game_may_be_named_or_a_module() -> None:
+    assert load_game("hex(size=5)").name == "hex(size=5)"
+    with pytest.raises(UsageError, match="unknown game 'hxe'; did you mean hex"):
+        load_game("hxe")
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        load_game("no.such.module")
