@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 from rlsuite.envs.boards.game import BoardState, Game
 from rlsuite.errors import UsageError
-from rlsuite.search.tree import Puct, Tree, kernels, make_tree
+from rlsuite.search.gumbel import GUMBEL, Gumbel
+from rlsuite.search.puct import PUCT, Puct
+from rlsuite.search.tree import Tree, kernels, make_tree
+
+METHODS = {Puct: PUCT, Gumbel: GUMBEL}
 
 # planes [n,C,H,W] int8 -> policy logits [n,A] f32, of which only those of legal moves are read, and values [n] f32 in [-1, 1]
 # to the player to move.
@@ -16,16 +20,12 @@ Evaluate = Callable[[NDArray[np.int8]], tuple[NDArray[np.float32], NDArray[np.fl
 
 
 class SearchResult(NamedTuple):
+    action: NDArray[np.int64]  # [B] to play
+    policy: NDArray[np.float64]  # [B,A] PUCT: visits as probabilities; Gumbel: the improved policy
     visits: NDArray[np.int32]  # [B,A] of the root's moves; their sum is the number of simulations
     value: NDArray[np.float64]  # [B] to the player to move: mean over all simulations
     prior: NDArray[np.float32]  # [B,A] of the root, noise included
     variations: list[list[int]]  # B principal variations: the most visited actions
-
-    @property
-    def policy(self) -> NDArray[np.float64]:
-        """[B,A] visits as probabilities."""
-        shares: NDArray[np.float64] = self.visits / self.visits.sum(1, keepdims=True)
-        return shares
 
 
 def uniform_evaluator(game: Game) -> Evaluate:
@@ -38,7 +38,7 @@ def search(
     states: Sequence[BoardState],
     evaluate: Evaluate,
     simulations: int,
-    puct: Puct = Puct(noise_fraction=0.0),  # noqa: B008  (a tuple)
+    method: Puct | Gumbel = Puct(noise_fraction=0.0),  # noqa: B008  (a tuple)
     seed: int = 0,
 ) -> SearchResult:
     """Searches every one of B `states` by itself, all their leaves in one batch for `evaluate`.
@@ -53,18 +53,20 @@ def search(
             raise UsageError(f"a position of {state.game.name} in a search of {game.name}")
         if state.is_terminal():
             raise UsageError(f"{game.name}: the game is over, there is nothing to search:\n{state}")
-    tree, run = make_tree(game, len(states), simulations, seed), kernels(game.rules)
+    tree, run = make_tree(game, len(states), simulations, seed), kernels(game.rules, METHODS[type(method)])
     running = np.arange(len(states), dtype=np.int32)
     run.set_roots(tree, running, np.stack([state.row for state in states]))
     out = np.empty_like(running)
-    while len(running := out[: run.step(tree, running, simulations, puct, out)].copy()):
+    while len(running := out[: run.step(tree, running, simulations, method, out)].copy()):
         planes = np.empty((len(running), *game.observation_shape), np.int8)
         run.gather(tree, running, planes)
-        run.expand(tree, running, *evaluate(planes), puct)
-    return _result(game, tree)
+        run.expand(tree, running, *evaluate(planes), method)
+    policy, action = np.zeros((len(states), game.num_actions)), np.zeros(len(states), np.int64)
+    run.conclude(tree, method, policy, action)
+    return SearchResult(action, policy, *_statistics(game, tree))
 
 
-def _result(game: Game, tree: Tree) -> SearchResult:
+def _statistics(game: Game, tree: Tree) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float32], list[list[int]]]:
     size = len(tree.nodes)
     visits, prior = np.zeros((size, game.num_actions), np.int32), np.zeros((size, game.num_actions), np.float32)
     value = np.zeros(size)
@@ -73,7 +75,7 @@ def _result(game: Game, tree: Tree) -> SearchResult:
         actions = tree.action[b, root]
         visits[b, actions], prior[b, actions] = tree.visits[b, root], tree.prior[b, root]
         value[b] = tree.total[b, root].sum() / tree.visits[b, root].sum()
-    return SearchResult(visits, value, prior, [_variation(tree, b) for b in range(size)])
+    return visits, value, prior, [_variation(tree, b) for b in range(size)]
 
 
 def _variation(tree: Tree, b: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Search trees of many games at once, as arrays: PUCT (Silver et al. 2017), each tree with its own random numbers.
+"""Search trees of many games at once, as arrays. How edges are chosen is the business of `puct` and `gumbel`.
 
 Shapes: B trees, N nodes and E edges a tree, A actions, R bytes a row. A node's legal moves are edges that lie in one piece of its
 tree's edges, so a position with few moves costs little (compressed sparse rows). Values are kept on edges, for the player who
@@ -7,15 +7,16 @@ moves along the edge: a player may move twice in a row. What a net says comes fr
 
 from collections.abc import Callable
 from functools import cache
-from math import cos, exp, log, pi, sqrt
-from typing import NamedTuple
+from math import exp
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from rlsuite.envs.boards.game import Game, Rules
-from rlsuite.envs.boards.hashing import finalise
+
+Policy = NDArray[np.float64]  # [A] probabilities of a root's moves
 
 NO_CHILD = -1
 
@@ -40,17 +41,8 @@ class Tree(NamedTuple):
     depth: NDArray[np.int32]  # [B] edges in `path`
     leaf: NDArray[np.int32]  # [B] that leaf
     done: NDArray[np.int32]  # [B] simulations since the root was set
+    noise: NDArray[np.float64]  # [B,A] of the root's edges
     rng: NDArray[np.uint64]  # [B] state of every tree's own random numbers
-
-
-class Puct(NamedTuple):
-    """How edges are chosen. Exploration c = c_init + log((1 + n + c_base) / c_base), n visits of the node."""
-
-    c_init: float = 1.25
-    c_base: float = 19652.0
-    fpu_reduction: float = 0.25  # an edge never tried is worth its node's value less this, times the root of the prior tried
-    noise_fraction: float = 0.25  # of Dirichlet noise in the root's priors; 0: none
-    noise_total: float = 10.0  # alpha times the number of legal moves: 10 gives chess 0.3 and Go 0.03
 
 
 def make_tree(game: Game, trees: int, simulations: int, seed: int) -> Tree:
@@ -76,54 +68,9 @@ def make_tree(game: Game, trees: int, simulations: int, seed: int) -> Tree:
         depth=np.zeros(trees, np.int32),
         leaf=np.zeros(trees, np.int32),
         done=np.zeros(trees, np.int32),
+        noise=np.zeros((trees, game.num_actions), np.float64),
         rng=streams,
     )
-
-
-@njit(cache=True)
-def uniform(rng: NDArray[np.uint64], b: int) -> float:
-    """In [0, 1), from tree b's own stream (SplitMix64, Steele et al. 2014)."""
-    rng[b] += np.uint64(0x9E3779B97F4A7C15)
-    return float(finalise(rng[b]) >> np.uint64(11)) * 2.0**-53
-
-
-@njit(cache=True)
-def gamma(rng: NDArray[np.uint64], b: int, shape: float) -> float:
-    """A Gamma(shape, 1) variate (Marsaglia and Tsang 2000)."""
-    boost = 1.0
-    if shape < 1.0:
-        boost = (1.0 - uniform(rng, b)) ** (1.0 / shape)
-        shape += 1.0
-    d = shape - 1.0 / 3.0
-    c = 1.0 / sqrt(9.0 * d)
-    while True:
-        x = sqrt(-2.0 * log(1.0 - uniform(rng, b))) * cos(2.0 * pi * uniform(rng, b))
-        v = (1.0 + c * x) ** 3
-        if v > 0.0 and log(1.0 - uniform(rng, b)) < 0.5 * x * x + d - d * v + d * log(v):
-            return d * v * boost
-
-
-@njit(cache=True)
-def choose(tree: Tree, b: int, node: int, puct: Puct) -> int:
-    """The edge to follow: the largest Q + c P sqrt(n) / (1 + visits), the first of equals."""
-    first, count = tree.first[b, node], tree.fanout[b, node]
-    visits, worth, tried = 0, 0.0, 0.0
-    for e in range(first, first + count):
-        visits += tree.visits[b, e]
-        worth += tree.total[b, e]
-        if tree.visits[b, e] > 0:
-            tried += tree.prior[b, e]
-    own = tree.value[b, node] if tree.player[b, node] == 0 else -tree.value[b, node]
-    unknown = (own + worth) / (1 + visits) - puct.fpu_reduction * sqrt(tried)
-    scale = (puct.c_init + log((1.0 + visits + puct.c_base) / puct.c_base)) * sqrt(max(visits, 1))
-    best, best_score = first, -np.inf
-    for e in range(first, first + count):
-        n = tree.visits[b, e]
-        q = tree.total[b, e] / n if n > 0 else unknown
-        score = q + scale * tree.prior[b, e] / (1 + n)
-        if score > best_score:
-            best, best_score = e, score
-    return best  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
@@ -136,31 +83,28 @@ def back_up(tree: Tree, b: int, value: float) -> None:
     tree.done[b] += 1
 
 
-@njit(cache=True)
-def add_noise(tree: Tree, b: int, puct: Puct) -> None:
-    """Dirichlet noise in the root's priors."""
-    count = tree.fanout[b, 0]
-    noise = np.empty(count)
-    for i in range(count):
-        noise[i] = gamma(tree.rng, b, puct.noise_total / count)
-    total = noise.sum()
-    for i in range(count):
-        mixed = (1.0 - puct.noise_fraction) * tree.prior[b, i] + puct.noise_fraction * noise[i] / total
-        tree.prior[b, i] = mixed
+class Method(NamedTuple):
+    """How a search explores; `config` is the method's own named tuple. Functions that numba compiles."""
+
+    begin: Callable[[Tree, int, Any], None]  # when tree b's root has its edges
+    choose: Callable[[Tree, int, int, int, Any], int]  # the edge to follow from a node, of so many simulations in all
+    conclude: Callable[[Tree, int, Any, Policy], int]  # writes the root's policy [A] into zeros, returns the action to play
 
 
 class Kernels(NamedTuple):
-    """Functions of a tree that call a game's rules, compiled for that game."""
+    """Functions of a tree that call a game's rules, compiled for that game and method."""
 
     set_roots: Callable[[Tree, NDArray[np.int32], NDArray[np.int8]], None]
-    step: Callable[[Tree, NDArray[np.int32], int, Puct, NDArray[np.int32]], int]
+    step: Callable[[Tree, NDArray[np.int32], int, Any, NDArray[np.int32]], int]
     gather: Callable[[Tree, NDArray[np.int32], NDArray[np.int8]], None]
-    expand: Callable[[Tree, NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], Puct], None]
+    expand: Callable[[Tree, NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], Any], None]
+    conclude: Callable[[Tree, Any, NDArray[np.float64], NDArray[np.int64]], None]
 
 
 @cache
-def kernels(rules: Rules) -> Kernels:
-    """Compiled when first called: about two seconds a game."""
+def kernels(rules: Rules, method: Method) -> Kernels:
+    """Compiled when first called: some seconds a game."""
+    begin, choose, conclude = method
     player, legal, play, outcome, encode = rules.player, rules.legal, rules.play, rules.outcome, rules.encode
 
     @njit(nogil=True)
@@ -182,7 +126,7 @@ def kernels(rules: Rules) -> Kernels:
             place(tree, b, 0)
 
     @njit(nogil=True)
-    def step_one(tree: Tree, b: int, simulations: int, puct: Puct) -> bool:
+    def step_one(tree: Tree, b: int, simulations: int, config: Any) -> bool:
         if tree.over[b, 0]:
             return False
         if tree.fanout[b, 0] == 0:
@@ -191,7 +135,7 @@ def kernels(rules: Rules) -> Kernels:
         while tree.done[b] < simulations:
             node, depth = 0, 0
             while tree.fanout[b, node] > 0:
-                edge = choose(tree, b, node, puct)
+                edge = choose(tree, b, node, simulations, config)
                 tree.path[b, depth, 0], tree.path[b, depth, 1] = node, edge
                 depth += 1
                 if tree.child[b, edge] == NO_CHILD:
@@ -209,20 +153,20 @@ def kernels(rules: Rules) -> Kernels:
         return False
 
     @njit(nogil=True)
-    def step(tree: Tree, trees: NDArray[np.int32], simulations: int, puct: Puct, waiting: NDArray[np.int32]) -> int:
+    def step(tree: Tree, trees: NDArray[np.int32], simulations: int, config: Any, waiting: NDArray[np.int32]) -> int:
         """Simulates in each of `trees` [n] until a leaf waits for the net or `simulations` are done; ends of games need no net.
 
         Writes the trees whose leaves wait into `waiting` [n] and returns how many they are.
         """
         found = 0
         for i in range(trees.shape[0]):
-            if step_one(tree, trees[i], simulations, puct):
+            if step_one(tree, trees[i], simulations, config):
                 waiting[found] = trees[i]
                 found += 1
         return found
 
     @njit(nogil=True)
-    def expand_one(tree: Tree, b: int, logits: NDArray[np.float32], value: float, puct: Puct) -> None:
+    def expand_one(tree: Tree, b: int, logits: NDArray[np.float32], value: float, config: Any) -> None:
         leaf = tree.leaf[b]
         first = tree.edges[b]
         actions = tree.action[b, first : first + logits.shape[0]]
@@ -244,8 +188,8 @@ def kernels(rules: Rules) -> Kernels:
         tree.value[b, leaf] = value if tree.player[b, leaf] == 0 else -value
         if leaf > 0:
             back_up(tree, b, tree.value[b, leaf])
-        elif puct.noise_fraction > 0:
-            add_noise(tree, b, puct)
+        else:
+            begin(tree, b, config)
 
     @njit(nogil=True)
     def gather(tree: Tree, trees: NDArray[np.int32], planes: NDArray[np.int8]) -> None:
@@ -255,12 +199,18 @@ def kernels(rules: Rules) -> Kernels:
             encode(tree.rows[b, tree.leaf[b]], planes[i])
 
     @njit(nogil=True)
-    def expand(tree: Tree, trees: NDArray[np.int32], logits: NDArray[np.float32], values: NDArray[np.float32], puct: Puct) -> None:
+    def expand(tree: Tree, trees: NDArray[np.int32], logits: NDArray[np.float32], values: NDArray[np.float32], config: Any) -> None:
         """Gives the leaves of `trees` [n] their edges and values, and backs these up.
 
         `logits` [n,A] of the net, of which those of legal moves count; `values` [n] to the players who move there.
         """
         for i in range(trees.shape[0]):
-            expand_one(tree, trees[i], logits[i], values[i], puct)
+            expand_one(tree, trees[i], logits[i], values[i], config)
 
-    return Kernels(set_roots, step, gather, expand)
+    @njit(nogil=True)
+    def conclude_all(tree: Tree, config: Any, policies: NDArray[np.float64], actions: NDArray[np.int64]) -> None:
+        """Policies [B,A], into zeros, and the actions [B] to play, of all trees."""
+        for b in range(actions.shape[0]):
+            actions[b] = conclude(tree, b, config, policies[b])
+
+    return Kernels(set_roots, step, gather, expand, conclude_all)

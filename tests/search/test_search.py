@@ -11,11 +11,12 @@ import pytest
 from rlsuite.envs.boards import make_game
 from rlsuite.envs.boards.game import BoardState, Game
 from rlsuite.errors import UsageError
-from rlsuite.search import Puct, search, uniform_evaluator
+from rlsuite.search import Gumbel, Puct, search, uniform_evaluator
+from rlsuite.search.gumbel import considered_visits
+from rlsuite.search.random import gamma, gumbel, uniform
 from rlsuite.search.search import Evaluate
-from rlsuite.search.tree import gamma, uniform
 
-GAMES = ["tic_tac_toe", "connect_four", "othello(size=4)", "hex(size=4)", "go(size=3)"]
+GAMES = ["tic_tac_toe", "othello(size=4)", "go(size=3)"]  # a kernel takes seconds to compile
 
 
 def opinions(game: Game, calls: list[int] | None = None) -> Evaluate:
@@ -49,9 +50,14 @@ class Node:
     value: float = 0.0  # to player 0
     edges: list[Edge] = field(default_factory=list)
 
+    @property
+    def own(self) -> float:
+        """Value to the player to move."""
+        return self.value if self.state.player == 0 else -self.value
 
-def twin(state: BoardState, evaluate: Evaluate, simulations: int, puct: Puct, rng: Any = None) -> list[int]:
-    """The same search with objects and recursion's simplicity -> visits by action."""
+
+def twin(state: BoardState, evaluate: Evaluate, simulations: int, method: Puct | Gumbel, rng: Any) -> tuple[Node, list[float]]:
+    """The same searches with objects -> the root, and its Gumbel variates."""
 
     def expand(node: Node) -> float:
         logits, values = evaluate(node.state.observation()[None])
@@ -61,29 +67,22 @@ def twin(state: BoardState, evaluate: Evaluate, simulations: int, puct: Puct, rn
         node.value = float(values[0]) if node.state.player == 0 else -float(values[0])
         return node.value
 
-    def choose(node: Node) -> Edge:
-        sign, n = (1 if node.state.player == 0 else -1), sum(edge.visits for edge in node.edges)
-        tried = sum(float(edge.prior) for edge in node.edges if edge.visits)
-        mean = (sign * node.value + sum(edge.total for edge in node.edges)) / (1 + n)
-        unknown = mean - puct.fpu_reduction * math.sqrt(tried)
-        scale = (puct.c_init + math.log((1 + n + puct.c_base) / puct.c_base)) * math.sqrt(max(n, 1))
-
-        def score(edge: Edge) -> float:
-            q = edge.total / edge.visits if edge.visits else unknown
-            return q + scale * float(edge.prior) / (1 + edge.visits)
-
-        return max(node.edges, key=score)
-
     root = Node(state)
     expand(root)
-    if puct.noise_fraction:
-        noise = [gamma(rng, 0, puct.noise_total / len(root.edges)) for _ in root.edges]
+    gumbels = [0.0] * len(root.edges)
+    if isinstance(method, Gumbel):
+        gumbels = [method.noise * gumbel(rng, 0) if method.noise else 0.0 for _ in root.edges]
+    elif method.noise_fraction:
+        noise = [gamma(rng, 0, method.noise_total / len(root.edges)) for _ in root.edges]
         for edge, one in zip(root.edges, noise, strict=True):
-            edge.prior = np.float32((1 - puct.noise_fraction) * edge.prior + puct.noise_fraction * one / sum(noise))
-    for _ in range(simulations):
+            edge.prior = np.float32((1 - method.noise_fraction) * edge.prior + method.noise_fraction * one / sum(noise))
+    for at in range(simulations):
         node, path = root, []
         while node.edges:
-            edge = choose(node)
+            if isinstance(method, Puct):
+                edge = puct_choice(node, method)
+            else:
+                edge = gumbel_choice(node, method, gumbels if node is root else None, simulations, at)
             path.append((node, edge))
             edge.child = edge.child or Node(node.state.apply(edge.action))
             node = edge.child
@@ -91,7 +90,66 @@ def twin(state: BoardState, evaluate: Evaluate, simulations: int, puct: Puct, rn
         for parent, edge in path:
             edge.visits += 1
             edge.total += value if parent.state.player == 0 else -value
-    visits = [0] * state.game.num_actions
+    return root, gumbels
+
+
+def puct_choice(node: Node, puct: Puct) -> Edge:
+    n = sum(edge.visits for edge in node.edges)
+    tried = sum(float(edge.prior) for edge in node.edges if edge.visits)
+    mean = (node.own + sum(edge.total for edge in node.edges)) / (1 + n)
+    unknown = mean - puct.fpu_reduction * math.sqrt(tried)
+    scale = (puct.c_init + math.log((1 + n + puct.c_base) / puct.c_base)) * math.sqrt(max(n, 1))
+
+    def score(edge: Edge) -> float:
+        q = edge.total / edge.visits if edge.visits else unknown
+        return q + scale * float(edge.prior) / (1 + edge.visits)
+
+    return max(node.edges, key=score)
+
+
+def gumbel_scores(node: Node, config: Gumbel) -> list[float]:
+    """log prior + sigma(completed q)."""
+    n = sum(edge.visits for edge in node.edges)
+    tried = sum(float(edge.prior) for edge in node.edges if edge.visits)
+    worth = sum(float(edge.prior) * edge.total / edge.visits for edge in node.edges if edge.visits)
+    mixed = (node.own + n * worth / tried) / (1 + n) if n else node.own
+    scale = (config.c_visit + max(edge.visits for edge in node.edges)) * config.c_scale
+    q = [edge.total / edge.visits if edge.visits else mixed for edge in node.edges]
+    return [math.log(max(float(edge.prior), 1e-38)) + scale * (one + 1) / 2 for edge, one in zip(node.edges, q, strict=True)]
+
+
+def softmax(scores: list[float]) -> list[float]:
+    weights = [math.exp(score - max(scores)) for score in scores]
+    return [weight / sum(weights) for weight in weights]
+
+
+def gumbel_choice(node: Node, config: Gumbel, gumbels: list[float] | None, simulations: int, at: int) -> Edge:
+    scores = gumbel_scores(node, config)
+    if gumbels is not None:
+        due = halving(min(config.considered, len(node.edges)), simulations)[at]
+        ranked = [(score + noise, -i) for i, (score, noise) in enumerate(zip(scores, gumbels, strict=True))]
+        return node.edges[-max(rank for rank, edge in zip(ranked, node.edges, strict=True) if edge.visits == due)[1]]
+    n = sum(edge.visits for edge in node.edges)
+    lag = [share - edge.visits / (1 + n) for share, edge in zip(softmax(scores), node.edges, strict=True)]
+    return node.edges[lag.index(max(lag))]
+
+
+def halving(considered: int, simulations: int) -> list[int]:
+    """The visits that an edge must have to be tried, simulation by simulation."""
+    if considered <= 1:
+        return list(range(simulations))
+    schedule: list[int] = []
+    phases, left, visits = math.ceil(math.log2(considered)), considered, 0
+    while len(schedule) < simulations:
+        for _ in range(max(1, simulations // (phases * left))):
+            schedule += [visits] * left
+            visits += 1
+        left = max(2, left // 2)
+    return schedule[:simulations]
+
+
+def visits_of(root: Node) -> list[int]:
+    visits = [0] * root.state.game.num_actions
     for edge in root.edges:
         visits[edge.action] = edge.visits
     return visits
@@ -109,15 +167,71 @@ def positions(game: Game, number: int, seed: int = 0) -> list[BoardState]:
     return [found[i] for i in rng.permutation(len(found))[:number]]
 
 
+METHODS = [Puct(noise_fraction=0.0), Puct(), Gumbel(considered=4), Gumbel(noise=0.0, c_scale=0.1)]
+
+
 @pytest.mark.parametrize("name", GAMES)
-@pytest.mark.parametrize("noise", [0.0, 0.25])
-def test_visits_equal_those_of_a_plain_python_search(name: str, noise: float) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=["puct", "puct with noise", "gumbel", "gumbel without noise"])
+def test_visits_equal_those_of_a_plain_python_search(name: str, method: Puct | Gumbel) -> None:
     game = make_game(name)
-    puct = Puct(noise_fraction=noise)
     for i, state in enumerate(positions(game, 6)):
         stream = np.random.SeedSequence(i).generate_state(1, np.uint64)
-        expected = twin(state, opinions(game), 60, puct, stream)
-        assert search(game, [state], opinions(game), 60, puct, seed=i).visits[0].tolist() == expected
+        root, gumbels = twin(state, opinions(game), 60, method, stream)
+        result = search(game, [state], opinions(game), 60, method, seed=i)
+        assert result.visits[0].tolist() == visits_of(root)
+        if isinstance(method, Puct):
+            policy = [edge.visits / 60 for edge in root.edges]
+            best = max(root.edges, key=lambda edge: edge.visits)
+        else:
+            scores, most = gumbel_scores(root, method), max(edge.visits for edge in root.edges)
+            policy = softmax(scores)
+            ranked = [(s + g if e.visits == most else -math.inf) for s, g, e in zip(scores, gumbels, root.edges, strict=True)]
+            best = root.edges[ranked.index(max(ranked))]
+        assert result.action[0] == best.action
+        np.testing.assert_allclose(result.policy[0, [edge.action for edge in root.edges]], policy, rtol=1e-9)
+        assert result.policy[0].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("considered", "simulations", "schedule"),
+    [
+        (1, 4, [0, 1, 2, 3]),
+        (2, 6, [0, 0, 1, 1, 2, 2]),
+        (4, 16, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]),  # two phases: four edges twice, then two of them four times
+        (4, 6, [0, 0, 0, 0, 1, 1]),  # too few simulations for a phase: one visit each all the same
+        (8, 10, [0] * 8 + [1, 1]),
+        (3, 9, [0, 0, 0, 1, 1, 2, 2, 3, 3]),
+    ],
+)
+def test_sequential_halving_by_hand(considered: int, simulations: int, schedule: list[int]) -> None:
+    assert [considered_visits(considered, simulations, at) for at in range(simulations)] == schedule
+    assert halving(considered, simulations) == schedule
+
+
+def test_gumbel_tries_the_best_by_prior_and_noise_and_improves_the_policy() -> None:
+    """With few simulations only `considered` moves are tried; the policy's expected value is no worse than the prior's."""
+    game = make_game("tic_tac_toe")
+    states = positions(game, 60, seed=3)
+    gain = 0.0
+    result = search(game, states, opinions(game), 8, Gumbel(considered=4), seed=5)
+    for b, state in enumerate(states):
+        legal = state.legal_actions()
+        assert (result.visits[b] > 0).sum() == min(4, len(legal)) or len(legal) < 4
+        value = {a: (-1 if state.apply(a).player != state.player else 1) * solve(state.apply(a)) for a in legal}
+        ours, prior = (sum(shares[a] * value[a] for a in legal) for shares in (result.policy[b], result.prior[b]))
+        gain += ours - prior
+        ends = [a for a in legal if state.apply(a).is_terminal() and result.visits[b, a] > 0]
+        if any(value[a] == 1 for a in ends):
+            assert value[int(result.action[b])] == 1
+    assert gain / len(states) > 0.05
+
+
+def test_gumbel_variates() -> None:
+    stream = np.array([99], np.uint64)
+    drawn = np.array([gumbel(stream, 0) for _ in range(40_000)])
+    assert np.isfinite(drawn).all()
+    assert drawn.mean() == pytest.approx(0.5772, abs=0.03)
+    assert drawn.var() == pytest.approx(math.pi**2 / 6, rel=0.04)
 
 
 @pytest.mark.parametrize("name", GAMES)

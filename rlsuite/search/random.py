@@ -1,0 +1,38 @@
+"""Random numbers of every tree's own: whatever the batch, a tree draws the same ones."""
+
+from math import cos, log, pi, sqrt
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from rlsuite.envs.boards.hashing import finalise
+
+
+@njit(cache=True)
+def uniform(rng: NDArray[np.uint64], b: int) -> float:
+    """In [0, 1), from tree b's own stream (SplitMix64, Steele et al. 2014)."""
+    rng[b] += np.uint64(0x9E3779B97F4A7C15)
+    return float(finalise(rng[b]) >> np.uint64(11)) * 2.0**-53
+
+
+@njit(cache=True)
+def gamma(rng: NDArray[np.uint64], b: int, shape: float) -> float:
+    """A Gamma(shape, 1) variate (Marsaglia and Tsang 2000)."""
+    boost = 1.0
+    if shape < 1.0:
+        boost = (1.0 - uniform(rng, b)) ** (1.0 / shape)
+        shape += 1.0
+    d = shape - 1.0 / 3.0
+    c = 1.0 / sqrt(9.0 * d)
+    while True:
+        x = sqrt(-2.0 * log(1.0 - uniform(rng, b))) * cos(2.0 * pi * uniform(rng, b))
+        v = (1.0 + c * x) ** 3
+        if v > 0.0 and log(1.0 - uniform(rng, b)) < 0.5 * x * x + d - d * v + d * log(v):
+            return d * v * boost
+
+
+@njit(cache=True)
+def gumbel(rng: NDArray[np.uint64], b: int) -> float:
+    """A standard Gumbel variate."""
+    return -log(-log(1.0 - uniform(rng, b) * (1.0 - 2.0**-53) - 2.0**-54))
