@@ -151,6 +151,14 @@ def _letters(column: int) -> str:
     return chr(ord("a") + column)
 
 
+def player_in_turn(cells: NDArray[np.int8], name: str) -> int:
+    """Who moves where player 0 began and a stone is put in turn: of cells 0, 1 (player 0) and 2. UsageError if nobody can."""
+    first, second = int((cells == 1).sum()), int((cells == 2).sum())
+    if first - second not in (0, 1):
+        raise UsageError(f"{name}: {first} x and {second} o cannot arise: x begins and turns alternate")
+    return first - second
+
+
 def read_grid(text: str, name: str, width: int, height: int, symbols: str) -> list[list[int]]:
     """The lines of a board text as indices into `symbols`; UsageError that says where it is wrong."""
     lines = [line.replace(" ", "") for line in text.strip().splitlines()]

@@ -8,7 +8,7 @@ with an edge 4 (the player's first edge) or 8 (its last one) added.
 import numpy as np
 from numba import njit
 
-from rlsuite.envs.boards.game import HALF_TURN, Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
+from rlsuite.envs.boards.game import HALF_TURN, Actions, Game, Planes, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
 from rlsuite.envs.boards.hashing import mix
 from rlsuite.errors import UsageError
 
@@ -117,17 +117,15 @@ def hex_game(size: int = 11) -> Game:
 
     def parse(text: str) -> Row:
         cells = np.array(read_grid(text, name, size, size, ".xo"), np.int8).reshape(-1)
-        first, second = int((cells == 1).sum()), int((cells == 2).sum())
-        if first - second not in (0, 1):
-            raise UsageError(f"{name}: {first} x and {second} o cannot arise: x begins and turns alternate")
-        mover = 1 if first > second else 2
+        turn = player_in_turn(cells, name)
+        mover = 2 - turn  # the stone that came last
         row = _replayed(start, cells)
         if row[2] and (
             row[2] != mover
             or not any(_replayed(start, _without(cells, c))[2] == 0 for c in np.flatnonzero(cells == mover).tolist())
         ):
             raise UsageError(f"{name}: this board cannot arise: it goes on after {'xo'[row[2] - 1]} has won")
-        row[1] = 0 if first == second else 1
+        row[1] = turn
         return row
 
     return Game(

@@ -7,7 +7,7 @@ Actions are cells, row * n + column. Row: n, k, player to move, result (0 runnin
 import numpy as np
 from numba import njit
 
-from rlsuite.envs.boards.game import Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
+from rlsuite.envs.boards.game import Actions, Game, Planes, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
 from rlsuite.envs.boards.hashing import mix
 from rlsuite.errors import UsageError
 
@@ -107,10 +107,8 @@ def make(name: str, size: int, connect: int) -> Game:
         cells = np.array(read_grid(text, name, size, size, ".xo"), np.int8).reshape(-1)
         row = start.copy()
         init(row)
-        first, second = int((cells == 1).sum()), int((cells == 2).sum())
-        if first - second not in (0, 1):
-            raise UsageError(f"{name}: {first} x and {second} o cannot arise: x begins and turns alternate")
-        mover = 1 if first > second else 2
+        turn = player_in_turn(cells, name)
+        mover = 2 - turn  # the stone that came last
         row[_HEAD : _HEAD + size * size] = cells
         winning = [cell for cell in np.flatnonzero(cells).tolist() if _wins(row, cell)]
         if winning:
@@ -118,9 +116,10 @@ def make(name: str, size: int, connect: int) -> Game:
                 raise UsageError(f"{name}: this board cannot arise: it goes on after {'xo'[2 - mover]} has won")
             if not any(_was_last(row, cell) for cell in winning):
                 raise UsageError(f"{name}: this board cannot arise: no single move made all these rows of {connect}")
-        row[2] = 0 if first == second else 1
-        row[:_HEAD].view(np.int16)[2] = first + second
-        row[3] = mover if winning else 3 if first + second == size * size else 0
+        stones = int(np.count_nonzero(cells))
+        row[2] = turn
+        row[:_HEAD].view(np.int16)[2] = stones
+        row[3] = mover if winning else 3 if stones == size * size else 0
         return row
 
     return Game(
