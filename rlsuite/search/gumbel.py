@@ -4,16 +4,14 @@ The root draws `considered` actions without replacement by Gumbel-top-k and shar
 halving; below it the visits follow the improved policy. Values q are taken from [-1, 1] to [0, 1].
 """
 
-from math import ceil, exp, log, log2
+from math import ceil, exp, log2
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gumbel
-from rlsuite.search.tree import Method, Policy, Tree
-
-_TINY = 1e-38  # of a prior, whose logarithm is taken
+from rlsuite.search.tree import Edges, Method, Nodes, Policy, Tree, perfect, to_player, tries, worth
 
 
 class Gumbel(NamedTuple):
@@ -43,61 +41,66 @@ def considered_visits(considered: int, simulations: int, at: int) -> int:
 
 
 @njit(cache=True)
-def _scores(tree: Tree, b: int, node: int, config: Gumbel, scores: Policy) -> None:
-    """log prior + sigma(completed q) of every edge; an edge never tried is worth the node's mixed value (eq. 33)."""
-    first, count = tree.first[b, node], tree.fanout[b, node]
-    visits, most, tried, worth = 0, 0, 0.0, 0.0
+def _score(nodes: Nodes, edges: Edges, node: int, config: Gumbel, scores: Policy) -> int:
+    """log prior + sigma(completed q) of every edge into `scores`; an edge never tried is worth the node's mixed value (eq. 33).
+
+    Returns the visits of all edges.
+    """
+    first, count, mover = nodes[node].first, nodes[node].fanout, nodes[node].player
+    visits, most, tried, total = 0, 0, 0.0, 0.0
     for e in range(first, first + count):
-        n = tree.visits[b, e]
+        n = tries(edges, e)
         if n > 0:
             visits += n
             most = max(most, n)
-            tried += tree.prior[b, e]
-            worth += tree.prior[b, e] * tree.total[b, e] / n
-    own = tree.value[b, node] if tree.player[b, node] == 0 else -tree.value[b, node]
-    mixed = (own + visits * worth / tried) / (1 + visits) if visits > 0 and tried > 0.0 else own
+            tried += edges[e].prior
+            total += edges[e].prior * worth(nodes, edges, e, mover)
+    own = to_player(nodes, node, mover)
+    mixed = (own + visits * total / tried) / (1 + visits) if visits > 0 and tried > 0.0 else own
     scale = (config.c_visit + most) * config.c_scale
     for i in range(count):
         e = first + i
-        q = tree.total[b, e] / tree.visits[b, e] if tree.visits[b, e] > 0 else mixed
-        scores[i] = log(max(tree.prior[b, e], _TINY)) + scale * (q + 1.0) / 2.0
+        q = worth(nodes, edges, e, mover) if tries(edges, e) > 0 else mixed
+        scores[i] = edges[e].log_prior + scale * (q + 1.0) / 2.0
+    return visits
 
 
 @njit(cache=True)
-def _softmax(scores: Policy) -> None:
-    largest = scores.max()
-    for i in range(scores.shape[0]):
+def _softmax(scores: Policy, count: int) -> None:
+    largest, total = -np.inf, 0.0
+    for i in range(count):
+        largest = max(largest, scores[i])
+    for i in range(count):
         scores[i] = exp(scores[i] - largest)
-    scores /= scores.sum()
+        total += scores[i]
+    for i in range(count):
+        scores[i] /= total
 
 
 @njit(cache=True)
 def begin(tree: Tree, b: int, config: Gumbel) -> None:
     """When the root has its edges: their Gumbel variates."""
-    for e in range(tree.fanout[b, 0]):
-        tree.noise[b, e] = config.noise * gumbel(tree.rng, b) if config.noise > 0.0 else 0.0
+    for e in range(tree.node[b, 0].fanout):
+        tree.noise[b, e] = config.noise * gumbel(tree.rng, b) if config.noise > 0.0 and tree.slot[b].quiet == 0 else 0.0
 
 
 @njit(cache=True)
-def choose(tree: Tree, b: int, node: int, simulations: int, config: Gumbel) -> int:
+def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
     """The edge to follow. At the root: the best by Gumbel score of those whose turn it is. Below: where visits lag behind the
     improved policy most (eq. 14)."""
-    first, count = tree.first[b, node], tree.fanout[b, node]
-    scores = np.empty(count)
-    _scores(tree, b, node, config, scores)
+    nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
+    first, count = nodes[node].first, nodes[node].fanout
+    visits = _score(nodes, edges, node, config, scores)
     best, best_score = first, -np.inf
     if node == 0:
-        due = considered_visits(min(config.considered, count), simulations, tree.done[b])
+        due = considered_visits(min(config.considered, count), tree.slot[b].budget, begun)
         for i in range(count):
-            if tree.visits[b, i] == due and scores[i] + tree.noise[b, i] > best_score:
+            if tries(edges, i) == due and scores[i] + tree.noise[b, i] > best_score:
                 best, best_score = i, scores[i] + tree.noise[b, i]
         return best  # type: ignore[no-any-return]
-    _softmax(scores)
-    visits = 0
-    for e in range(first, first + count):
-        visits += tree.visits[b, e]
+    _softmax(scores, count)
     for i in range(count):
-        score = scores[i] - tree.visits[b, first + i] / (1.0 + visits)
+        score = scores[i] - tries(edges, first + i) / (1.0 + visits)
         if score > best_score:
             best, best_score = first + i, score
     return best  # type: ignore[no-any-return]
@@ -106,21 +109,25 @@ def choose(tree: Tree, b: int, node: int, simulations: int, config: Gumbel) -> i
 @njit(cache=True)
 def conclude(tree: Tree, b: int, config: Gumbel, policy: Policy) -> int:
     """Writes the improved policy [A], softmax of log prior + sigma(completed q), and returns the action to play: the best by
-    Gumbel score of those visited most."""
-    count = tree.fanout[b, 0]
-    scores = np.empty(count)
-    _scores(tree, b, 0, config, scores)
-    most = 0
+    Gumbel score of those visited most. Where the root is proven, only moves that keep its value count."""
+    nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
+    count = nodes[0].fanout
+    _score(nodes, edges, 0, config, scores)
+    most, keep = 0, 0
     for e in range(count):
-        most = max(most, tree.visits[b, e])
+        most = max(most, edges[e].visits)
+        keep += perfect(nodes, edges, e)
     best, best_score = 0, -np.inf
     for e in range(count):
-        if tree.visits[b, e] == most and scores[e] + tree.noise[b, e] > best_score:
+        chosen = perfect(nodes, edges, e) if keep > 0 else edges[e].visits == most
+        if chosen and scores[e] + tree.noise[b, e] > best_score:
             best, best_score = e, scores[e] + tree.noise[b, e]
-    _softmax(scores)
+        if keep > 0 and not chosen:
+            scores[e] = -np.inf
+    _softmax(scores, count)
     for e in range(count):
-        policy[tree.action[b, e]] = scores[e]
-    return tree.action[b, best]  # type: ignore[no-any-return]
+        policy[edges[e].action] = scores[e]
+    return edges[best].action  # type: ignore[no-any-return]
 
 
 GUMBEL = Method(begin, choose, conclude)

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gamma
-from rlsuite.search.tree import Method, Policy, Tree
+from rlsuite.search.tree import Method, Policy, Tree, perfect, settled, to_player, tries, worth
 
 
 class Puct(NamedTuple):
@@ -21,23 +21,26 @@ class Puct(NamedTuple):
 
 
 @njit(cache=True)
-def choose(tree: Tree, b: int, node: int, simulations: int, puct: Puct) -> int:
-    """The edge to follow: the largest Q + c P sqrt(n) / (1 + visits), the first of equals."""
-    first, count = tree.first[b, node], tree.fanout[b, node]
-    visits, worth, tried = 0, 0.0, 0.0
+def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
+    """The edge to follow: the largest Q + c P sqrt(n) / (1 + visits), the first of equals; never one that is proven lost."""
+    nodes, edges = tree.node[b], tree.edge[b]
+    first, count, mover = nodes[node].first, nodes[node].fanout, nodes[node].player
+    visits, total, tried = 0, 0.0, 0.0
     for e in range(first, first + count):
-        visits += tree.visits[b, e]
-        worth += tree.total[b, e]
-        if tree.visits[b, e] > 0:
-            tried += tree.prior[b, e]
-    own = tree.value[b, node] if tree.player[b, node] == 0 else -tree.value[b, node]
-    unknown = (own + worth) / (1 + visits) - puct.fpu_reduction * sqrt(tried)
+        n = tries(edges, e)
+        visits += n
+        total += edges[e].total - edges[e].flight
+        if n > 0:
+            tried += edges[e].prior
+    unknown = (to_player(nodes, node, mover) + total) / (1 + visits) - puct.fpu_reduction * sqrt(tried)
     scale = (puct.c_init + log((1.0 + visits + puct.c_base) / puct.c_base)) * sqrt(max(visits, 1))
     best, best_score = first, -np.inf
     for e in range(first, first + count):
-        n = tree.visits[b, e]
-        q = tree.total[b, e] / n if n > 0 else unknown
-        score = q + scale * tree.prior[b, e] / (1 + n)
+        n = tries(edges, e)
+        q = worth(nodes, edges, e, mover) if n > 0 else unknown
+        if q <= -1.0 and settled(nodes, edges, e):
+            continue
+        score = q + scale * edges[e].prior / (1 + n)
         if score > best_score:
             best, best_score = e, score
     return best  # type: ignore[no-any-return]
@@ -46,29 +49,36 @@ def choose(tree: Tree, b: int, node: int, simulations: int, puct: Puct) -> int:
 @njit(cache=True)
 def begin(tree: Tree, b: int, puct: Puct) -> None:
     """When the root has its edges: Dirichlet noise in their priors."""
-    if puct.noise_fraction == 0.0:
+    if puct.noise_fraction == 0.0 or tree.slot[b].quiet != 0:
         return
-    count = tree.fanout[b, 0]
+    edges, count = tree.edge[b], tree.node[b, 0].fanout
     noise = np.empty(count)
-    for i in range(count):
-        noise[i] = gamma(tree.rng, b, puct.noise_total / count)
+    for e in range(count):
+        noise[e] = gamma(tree.rng, b, puct.noise_total / count)
     total = noise.sum()
-    for i in range(count):
-        mixed = (1.0 - puct.noise_fraction) * tree.prior[b, i] + puct.noise_fraction * noise[i] / total
-        tree.prior[b, i] = mixed
+    for e in range(count):
+        edges[e].prior = (1.0 - puct.noise_fraction) * edges[e].prior + puct.noise_fraction * noise[e] / total
 
 
 @njit(cache=True)
 def conclude(tree: Tree, b: int, puct: Puct, policy: Policy) -> int:
-    """Writes the policy [A], visits as probabilities, and returns the action that was visited most."""
-    best, visits = 0, 0
-    for e in range(tree.fanout[b, 0]):
-        visits += tree.visits[b, e]
-        if tree.visits[b, e] > tree.visits[b, best]:
-            best = e
-    for e in range(tree.fanout[b, 0]):
-        policy[tree.action[b, e]] = tree.visits[b, e] / visits
-    return tree.action[b, best]  # type: ignore[no-any-return]
+    """Writes the policy [A], visits as probabilities, and returns the action that was visited most.
+
+    Where the root is proven, only moves that keep its value count; they share the policy evenly.
+    """
+    nodes, edges = tree.node[b], tree.edge[b]
+    visits, keep = 0, 0
+    for e in range(nodes[0].fanout):
+        visits += edges[e].visits
+        keep += perfect(nodes, edges, e)
+    best, most = 0, -1
+    for e in range(nodes[0].fanout):
+        if keep > 0 and not perfect(nodes, edges, e):
+            continue
+        policy[edges[e].action] = 1.0 / keep if keep > 0 else edges[e].visits / visits
+        if edges[e].visits > most:
+            best, most = e, edges[e].visits
+    return edges[best].action  # type: ignore[no-any-return]
 
 
 PUCT = Method(begin, choose, conclude)

@@ -1,6 +1,6 @@
 """One call that searches a batch of positions. Shapes: B positions, A actions, n leaves of a batch for the net."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,29 +8,22 @@ from numpy.typing import NDArray
 
 from rlsuite.envs.boards.game import BoardState, Game
 from rlsuite.errors import UsageError
+from rlsuite.search.evaluators import Evaluate
 from rlsuite.search.gumbel import GUMBEL, Gumbel
 from rlsuite.search.puct import PUCT, Puct
 from rlsuite.search.tree import Tree, kernels, make_tree
 
 METHODS = {Puct: PUCT, Gumbel: GUMBEL}
 
-# planes [n,C,H,W] int8 -> policy logits [n,A] f32, of which only those of legal moves are read, and values [n] f32 in [-1, 1]
-# to the player to move.
-Evaluate = Callable[[NDArray[np.int8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-
 
 class SearchResult(NamedTuple):
     action: NDArray[np.int64]  # [B] to play
     policy: NDArray[np.float64]  # [B,A] PUCT: visits as probabilities; Gumbel: the improved policy
-    visits: NDArray[np.int32]  # [B,A] of the root's moves; their sum is the number of simulations
-    value: NDArray[np.float64]  # [B] to the player to move: mean over all simulations
+    visits: NDArray[np.int32]  # [B,A] of the root's moves; their sum is the number of simulations, or less where `proven`
+    value: NDArray[np.float64]  # [B] to the player to move: mean over all simulations, or what is proven
+    proven: NDArray[np.bool_]  # [B] with `solve`: the value is that of perfect play
     prior: NDArray[np.float32]  # [B,A] of the root, noise included
     variations: list[list[int]]  # B principal variations: the most visited actions
-
-
-def uniform_evaluator(game: Game) -> Evaluate:
-    """Knows nothing: all moves alike, every position even."""
-    return lambda planes: (np.zeros((len(planes), game.num_actions), np.float32), np.zeros(len(planes), np.float32))
 
 
 def search(
@@ -40,51 +33,71 @@ def search(
     simulations: int,
     method: Puct | Gumbel = Puct(noise_fraction=0.0),  # noqa: B008  (a tuple)
     seed: int = 0,
+    leaves: int = 1,
+    solve: bool = False,
 ) -> SearchResult:
     """Searches every one of B `states` by itself, all their leaves in one batch for `evaluate`.
 
     The batch changes nothing: position b gets the same result beside any others, as long as `evaluate` does not depend on them.
+    `leaves`: how many of one tree wait at once; more fill the batch where there are few states, with virtual losses meanwhile.
+    `solve`: values that the rules prove go up the tree, and a proven position needs no more simulations.
     UsageError for a game that is over and for fewer than one simulation.
     """
     if simulations < 1:
         raise UsageError(f"simulations = {simulations}: a search needs at least 1")
+    if leaves < 1:
+        raise UsageError(f"leaves = {leaves}: at least 1 of a tree is evaluated at once")
     for state in states:
         if state.game.name != game.name:
             raise UsageError(f"a position of {state.game.name} in a search of {game.name}")
         if state.is_terminal():
             raise UsageError(f"{game.name}: the game is over, there is nothing to search:\n{state}")
-    tree, run = make_tree(game, len(states), simulations, seed), kernels(game.rules, METHODS[type(method)])
-    running = np.arange(len(states), dtype=np.int32)
-    run.set_roots(tree, running, np.stack([state.row for state in states]))
-    out = np.empty_like(running)
-    while len(running := out[: run.step(tree, running, simulations, method, out)].copy()):
-        planes = np.empty((len(running), *game.observation_shape), np.int8)
-        run.gather(tree, running, planes)
-        run.expand(tree, running, *evaluate(planes), method)
-    policy, action = np.zeros((len(states), game.num_actions)), np.zeros(len(states), np.int64)
-    run.conclude(tree, method, policy, action)
-    return SearchResult(action, policy, *_statistics(game, tree))
+    return search_rows(game, np.stack([state.row for state in states]), evaluate, simulations, method, seed, leaves, solve)
 
 
-def _statistics(game: Game, tree: Tree) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float32], list[list[int]]]:
-    size = len(tree.nodes)
-    visits, prior = np.zeros((size, game.num_actions), np.int32), np.zeros((size, game.num_actions), np.float32)
-    value = np.zeros(size)
-    for b in range(size):
-        root = slice(0, tree.fanout[b, 0])
-        actions = tree.action[b, root]
-        visits[b, actions], prior[b, actions] = tree.visits[b, root], tree.prior[b, root]
-        value[b] = tree.total[b, root].sum() / tree.visits[b, root].sum()
-    return visits, value, prior, [_variation(tree, b) for b in range(size)]
-
-
-def _variation(tree: Tree, b: int) -> list[int]:
-    node, actions = 0, []
-    while tree.fanout[b, node]:
-        edges = slice(tree.first[b, node], tree.first[b, node] + tree.fanout[b, node])
-        best = int(tree.visits[b, edges].argmax()) + edges.start
-        if tree.visits[b, best] == 0:
+def search_rows(
+    game: Game,
+    rows: NDArray[np.int8],
+    evaluate: Evaluate,
+    simulations: int,
+    method: Puct | Gumbel,
+    seed: int = 0,
+    leaves: int = 1,
+    solve: bool = False,
+) -> SearchResult:
+    """`search` of positions that are known to run: rows [B,R]."""
+    size, num_actions = len(rows), game.num_actions
+    tree, run = make_tree(game, size, simulations, seed, leaves, solve), kernels(game.rules, METHODS[type(method)])
+    trees = np.arange(size, dtype=np.int32)
+    run.set_roots(tree, trees, rows)
+    running, waiting, finished = trees, np.empty(size * leaves, np.int32), np.empty(size, np.int32)
+    while True:
+        found, _ = run.step(tree, running, method, waiting, finished)
+        if found == 0:
             break
-        actions.append(int(tree.action[b, best]))
-        node = int(tree.child[b, best])
+        tickets = waiting[:found].copy()
+        seen, keys = np.empty((found, rows.shape[1]), np.int8), np.empty(found, np.uint64)
+        run.gather(tree, tickets, seen, keys)
+        run.expand(tree, tickets, *evaluate(seen, keys), method)
+        running = np.unique(tickets // np.int32(leaves)) if leaves > 1 else tickets
+    policy, action, value = np.zeros((size, num_actions)), np.zeros(size, np.int64), np.zeros(size)
+    run.conclude(tree, trees, method, policy, action, value)
+    visits, prior = np.zeros((size, num_actions), np.int32), np.zeros((size, num_actions), np.float32)
+    for b in range(size):
+        root = tree.edge[b, : tree.node[b, 0]["fanout"]]
+        visits[b, root["action"]], prior[b, root["action"]] = root["visits"], root["prior"]
+    variations = [_variation(tree, b, int(action[b])) for b in range(size)]
+    return SearchResult(action, policy, visits, value, tree.node["proven"][:, 0] != 0, prior, variations)
+
+
+def _variation(tree: Tree, b: int, action: int) -> list[int]:
+    """`action`, and behind it the most visited moves."""
+    node, actions = tree.node[b, 0], list[int]()
+    while node["fanout"]:
+        edges = tree.edge[b, node["first"] : node["first"] + node["fanout"]]
+        best = edges[edges["visits"].argmax()] if actions else edges[edges["action"] == action][0]
+        if best["visits"] == 0:
+            break
+        actions.append(int(best["action"]))
+        node = tree.node[b, best["child"]]
     return actions

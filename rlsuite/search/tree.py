@@ -1,13 +1,14 @@
 """Search trees of many games at once, as arrays. How edges are chosen is the business of `puct` and `gumbel`.
 
-Shapes: B trees, N nodes and E edges a tree, A actions, R bytes a row. A node's legal moves are edges that lie in one piece of its
-tree's edges, so a position with few moves costs little (compressed sparse rows). Values are kept on edges, for the player who
-moves along the edge: a player may move twice in a row. What a net says comes from outside, a leaf of every tree at a time.
+Shapes: B trees, N nodes and E edges a tree, A actions, R bytes a row, K leaves of one tree that may wait at once, D moves of the
+longest game. A node's legal moves are edges that lie in one piece of its tree's edges, so a position with few moves costs little
+(compressed sparse rows). Values are kept on edges, for the player who moves along the edge: a player may move twice in a row.
+What a net says comes from outside; a ticket, b * K + k, names a leaf that waits for it.
 """
 
 from collections.abc import Callable
 from functools import cache
-from math import exp
+from math import exp, log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,75 +20,155 @@ from rlsuite.envs.boards.game import Game, Rules
 Policy = NDArray[np.float64]  # [A] probabilities of a root's moves
 
 NO_CHILD = -1
+_TINY = 1e-38  # of a prior, whose logarithm is taken
+
+
+# One record a node and an edge: a descent reads whole records, and each lies in one line of the processor's cache.
+NODE = np.dtype(
+    [
+        ("value", "f4"),  # to player 0, as the rules or the net said, or as was proven
+        ("first", "i4"),  # first edge
+        ("fanout", "i2"),  # edges; 0: not expanded, or over
+        ("player", "i1"),  # to move
+        ("over", "u1"),  # the game has ended here
+        ("proven", "u1"),  # `value` is what both get by perfect play; only where `solve`
+        ("pending", "u1"),  # waits for the net
+    ],
+    align=True,
+)
+EDGE = np.dtype(
+    [
+        ("total", "f8"),  # sum of values to the player who moves
+        ("log_prior", "f8"),  # without noise
+        ("prior", "f4"),
+        ("child", "i4"),  # node, or NO_CHILD
+        ("visits", "i4"),
+        ("action", "i2"),
+        ("flight", "i2"),  # tickets on the way through this edge: each counts as a visit that was lost
+    ],
+    align=True,
+)
+SLOT = np.dtype(
+    [
+        ("nodes", "i4"),  # in use
+        ("edges", "i4"),  # in use
+        ("done", "i4"),  # simulations since the root was set
+        ("budget", "i4"),  # simulations wanted
+        ("quiet", "u1"),  # no noise at the root
+        ("solve", "u1"),  # values that are proven go up the tree (MCTS-Solver, Winands et al. 2008)
+    ],
+    align=True,
+)
+TICKET = np.dtype([("depth", "i4"), ("leaf", "i4")])  # edges in `path`, and the node that waits
 
 
 class Tree(NamedTuple):
     """B trees. Node 0 is the root. `visits` and `total` of an edge count what was backed up through it."""
 
     rows: NDArray[np.int8]  # [B,N,R] positions
-    player: NDArray[np.int8]  # [B,N] to move
-    value: NDArray[np.float32]  # [B,N] to player 0, as the rules or the net said
-    over: NDArray[np.bool_]  # [B,N] the game has ended here
-    first: NDArray[np.int32]  # [B,N] first edge
-    fanout: NDArray[np.int32]  # [B,N] edges; 0: not expanded, or over
-    action: NDArray[np.int32]  # [B,E]
-    prior: NDArray[np.float32]  # [B,E]
-    child: NDArray[np.int32]  # [B,E] node, or NO_CHILD
-    visits: NDArray[np.int32]  # [B,E]
-    total: NDArray[np.float64]  # [B,E] sum of values to the player who moves
-    nodes: NDArray[np.int32]  # [B] in use
-    edges: NDArray[np.int32]  # [B] in use
-    path: NDArray[np.int32]  # [B,N,2] nodes left and edges taken from the root to the leaf that waits for its evaluation
-    depth: NDArray[np.int32]  # [B] edges in `path`
-    leaf: NDArray[np.int32]  # [B] that leaf
-    done: NDArray[np.int32]  # [B] simulations since the root was set
+    node: NDArray[Any]  # [B,N] NODE
+    edge: NDArray[Any]  # [B,E] EDGE
+    slot: NDArray[Any]  # [B] SLOT
+    path: NDArray[np.int32]  # [B,K,D,2] nodes left and edges taken from the root to a leaf that waits
+    ticket: NDArray[Any]  # [B,K] TICKET
     noise: NDArray[np.float64]  # [B,A] of the root's edges
+    legal: NDArray[np.int32]  # [B,A] room for a list of moves
+    scores: NDArray[np.float64]  # [B,A] room for the scores of moves
     rng: NDArray[np.uint64]  # [B] state of every tree's own random numbers
 
 
-def make_tree(game: Game, trees: int, simulations: int, seed: int) -> Tree:
-    """Room for `simulations` of each of B = `trees` games."""
-    nodes, rows = simulations + 1, game.start.size
-    shape, along = (trees, nodes), (trees, nodes * game.num_actions)
-    streams = np.random.SeedSequence(seed).generate_state(trees, np.uint64).astype(np.uint64)
+def make_tree(game: Game, trees: int, simulations: int, seed: int, leaves: int = 1, solve: bool = False) -> Tree:
+    """Room for up to `simulations` of each of B = `trees` games, K = `leaves` of them at once."""
+    nodes, num_actions = simulations + 1, game.num_actions
+    slot = np.zeros(trees, SLOT)
+    slot["budget"], slot["solve"] = simulations, solve
     return Tree(
-        rows=np.zeros((*shape, rows), np.int8),
-        player=np.zeros(shape, np.int8),
-        value=np.zeros(shape, np.float32),
-        over=np.zeros(shape, np.bool_),
-        first=np.zeros(shape, np.int32),
-        fanout=np.zeros(shape, np.int32),
-        action=np.zeros(along, np.int32),
-        prior=np.zeros(along, np.float32),
-        child=np.full(along, NO_CHILD, np.int32),
-        visits=np.zeros(along, np.int32),
-        total=np.zeros(along, np.float64),
-        nodes=np.zeros(trees, np.int32),
-        edges=np.zeros(trees, np.int32),
-        path=np.zeros((*shape, 2), np.int32),
-        depth=np.zeros(trees, np.int32),
-        leaf=np.zeros(trees, np.int32),
-        done=np.zeros(trees, np.int32),
-        noise=np.zeros((trees, game.num_actions), np.float64),
-        rng=streams,
+        rows=np.zeros((trees, nodes, game.start.size), np.int8),
+        node=np.zeros((trees, nodes), NODE),
+        edge=np.zeros((trees, nodes * num_actions), EDGE),
+        slot=slot,
+        path=np.zeros((trees, leaves, min(nodes, game.max_moves + 1), 2), np.int32),
+        ticket=np.zeros((trees, leaves), TICKET),
+        noise=np.zeros((trees, num_actions), np.float64),
+        legal=np.zeros((trees, num_actions), np.int32),
+        scores=np.zeros((trees, num_actions), np.float64),
+        rng=np.random.SeedSequence(seed).generate_state(trees, np.uint64).astype(np.uint64),
     )
 
 
+Nodes = NDArray[Any]  # [N] NODE of one tree
+Edges = NDArray[Any]  # [E] EDGE of one tree
+
+
 @njit(cache=True)
-def back_up(tree: Tree, b: int, value: float) -> None:
+def tries(edges: Edges, e: int) -> int:
+    """Visits, those on the way included."""
+    return edges[e].visits + edges[e].flight  # type: ignore[no-any-return]
+
+
+@njit(cache=True)
+def settled(nodes: Nodes, edges: Edges, e: int) -> bool:
+    """Whether what this edge leads to is proven."""
+    child = edges[e].child
+    return child != NO_CHILD and nodes[child].proven != 0  # type: ignore[no-any-return]
+
+
+@njit(cache=True)
+def to_player(nodes: Nodes, node: int, player: int) -> float:
+    """A node's own value, to `player`."""
+    return float(nodes[node].value) if player == 0 else -float(nodes[node].value)
+
+
+@njit(cache=True)
+def worth(nodes: Nodes, edges: Edges, e: int, player: int) -> float:
+    """Q of an edge that was tried, to the player who moves along it: what is proven, or the mean of what was backed up."""
+    if settled(nodes, edges, e):
+        return to_player(nodes, edges[e].child, player)
+    return (edges[e].total - edges[e].flight) / tries(edges, e)  # type: ignore[no-any-return]
+
+
+@njit(cache=True)
+def perfect(nodes: Nodes, edges: Edges, e: int) -> bool:
+    """Whether the root and this move of it are proven, and the move keeps what the root is worth."""
+    return nodes[0].proven != 0 and settled(nodes, edges, e) and nodes[edges[e].child].value == nodes[0].value
+
+
+@njit(cache=True)
+def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
+    """Whether the node is proven: by a move that wins, or because all of its moves are."""
+    player, first = nodes[node].player, nodes[node].first
+    best, all_known = -1.0, True
+    for e in range(first, first + nodes[node].fanout):
+        if settled(nodes, edges, e):
+            best = max(best, to_player(nodes, edges[e].child, player))
+        else:
+            all_known = False
+    if best < 1.0 and not all_known:
+        return False
+    nodes[node].proven = 1
+    nodes[node].value = best if player == 0 else -best
+    return True
+
+
+@njit(cache=True)
+def back_up(tree: Tree, b: int, k: int, value: float) -> None:
     """`value` to player 0 goes to every edge of the path, as the player who moved along it sees it."""
-    for step in range(tree.depth[b]):
-        node, edge = tree.path[b, step]
-        tree.visits[b, edge] += 1
-        tree.total[b, edge] += value if tree.player[b, node] == 0 else -value
-    tree.done[b] += 1
+    nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
+    going = nodes[tree.ticket[b, k].leaf].proven != 0
+    for step in range(tree.ticket[b, k].depth - 1, -1, -1):
+        node, e = path[step, 0], path[step, 1]
+        if going:
+            going = prove(nodes, edges, node)
+        edges[e].visits += 1
+        edges[e].total += value if nodes[node].player == 0 else -value
+    tree.slot[b].done += 1
 
 
 class Method(NamedTuple):
     """How a search explores; `config` is the method's own named tuple. Functions that numba compiles."""
 
     begin: Callable[[Tree, int, Any], None]  # when tree b's root has its edges
-    choose: Callable[[Tree, int, int, int, Any], int]  # the edge to follow from a node, of so many simulations in all
+    choose: Callable[[Tree, int, int, int, Any], int]  # the edge to follow from a node; so many simulations were begun
     conclude: Callable[[Tree, int, Any, Policy], int]  # writes the root's policy [A] into zeros, returns the action to play
 
 
@@ -95,26 +176,28 @@ class Kernels(NamedTuple):
     """Functions of a tree that call a game's rules, compiled for that game and method."""
 
     set_roots: Callable[[Tree, NDArray[np.int32], NDArray[np.int8]], None]
-    step: Callable[[Tree, NDArray[np.int32], int, Any, NDArray[np.int32]], int]
-    gather: Callable[[Tree, NDArray[np.int32], NDArray[np.int8]], None]
+    step: Callable[[Tree, NDArray[np.int32], Any, NDArray[np.int32], NDArray[np.int32]], tuple[int, int]]
+    gather: Callable[[Tree, NDArray[np.int32], NDArray[np.int8], NDArray[np.uint64]], None]
     expand: Callable[[Tree, NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], Any], None]
-    conclude: Callable[[Tree, Any, NDArray[np.float64], NDArray[np.int64]], None]
+    conclude: Callable[[Tree, NDArray[np.int32], Any, NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]], None]
 
 
 @cache
 def kernels(rules: Rules, method: Method) -> Kernels:
     """Compiled when first called: some seconds a game."""
     begin, choose, conclude = method
-    player, legal, play, outcome, encode = rules.player, rules.legal, rules.play, rules.outcome, rules.encode
+    player, legal, play, outcome, position_hash = rules.player, rules.legal, rules.play, rules.outcome, rules.hash
 
     @njit(nogil=True)
     def place(tree: Tree, b: int, node: int) -> None:
-        row = tree.rows[b, node]
+        row, nodes = tree.rows[b, node], tree.node[b]
         over, value = outcome(row)
-        tree.over[b, node] = over
-        tree.value[b, node] = value if over else 0.0
-        tree.player[b, node] = player(row)
-        tree.fanout[b, node] = 0
+        nodes[node].over = over
+        nodes[node].proven = over and tree.slot[b].solve != 0
+        nodes[node].pending = 0
+        nodes[node].value = value if over else 0.0
+        nodes[node].player = player(row)
+        nodes[node].fanout = 0
 
     @njit(nogil=True)
     def set_roots(tree: Tree, trees: NDArray[np.int32], rows: NDArray[np.int8]) -> None:
@@ -122,54 +205,72 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         for i in range(trees.shape[0]):
             b = trees[i]
             tree.rows[b, 0] = rows[i]
-            tree.nodes[b], tree.edges[b], tree.depth[b], tree.leaf[b], tree.done[b] = 1, 0, 0, 0, 0
+            tree.slot[b].nodes, tree.slot[b].edges, tree.slot[b].done = 1, 0, 0
             place(tree, b, 0)
 
     @njit(nogil=True)
-    def step_one(tree: Tree, b: int, simulations: int, config: Any) -> bool:
-        if tree.over[b, 0]:
-            return False
-        if tree.fanout[b, 0] == 0:
-            tree.depth[b], tree.leaf[b] = 0, 0
-            return True
-        while tree.done[b] < simulations:
-            node, depth = 0, 0
-            while tree.fanout[b, node] > 0:
-                edge = choose(tree, b, node, simulations, config)
-                tree.path[b, depth, 0], tree.path[b, depth, 1] = node, edge
-                depth += 1
-                if tree.child[b, edge] == NO_CHILD:
-                    new = tree.nodes[b]
-                    tree.nodes[b] = new + 1
-                    tree.child[b, edge] = new
-                    tree.rows[b, new] = tree.rows[b, node]
-                    play(tree.rows[b, new], tree.action[b, edge])
-                    place(tree, b, new)
-                node = tree.child[b, edge]
-            tree.depth[b], tree.leaf[b] = depth, node
-            if not tree.over[b, node]:
-                return True
-            back_up(tree, b, tree.value[b, node])
-        return False
+    def descend(tree: Tree, b: int, k: int, begun: int, config: Any) -> int:
+        """To a leaf, writing the path of ticket k."""
+        nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
+        node, depth = 0, 0
+        while nodes[node].fanout > 0 and nodes[node].proven == 0:
+            e = choose(tree, b, node, begun, config)
+            path[depth, 0], path[depth, 1] = node, e
+            depth += 1
+            if edges[e].child == NO_CHILD:
+                new = tree.slot[b].nodes
+                tree.slot[b].nodes = new + 1
+                edges[e].child = new
+                tree.rows[b, new] = tree.rows[b, node]
+                play(tree.rows[b, new], edges[e].action)
+                place(tree, b, new)
+            node = edges[e].child
+        tree.ticket[b, k].depth, tree.ticket[b, k].leaf = depth, node
+        return node
 
     @njit(nogil=True)
-    def step(tree: Tree, trees: NDArray[np.int32], simulations: int, config: Any, waiting: NDArray[np.int32]) -> int:
-        """Simulates in each of `trees` [n] until a leaf waits for the net or `simulations` are done; ends of games need no net.
+    def step_one(tree: Tree, b: int, config: Any) -> int:
+        """How many leaves of tree b wait now; 0: the search is done."""
+        if tree.node[b, 0].fanout == 0:
+            tree.ticket[b, 0].depth, tree.ticket[b, 0].leaf = 0, 0
+            return 1
+        out = 0
+        while out < tree.ticket.shape[1] and tree.slot[b].done + out < tree.slot[b].budget and tree.node[b, 0].proven == 0:
+            node = descend(tree, b, out, tree.slot[b].done + out, config)
+            if tree.node[b, node].pending != 0:
+                break  # everything leads to what is asked already
+            if tree.node[b, node].over != 0 or tree.node[b, node].proven != 0:
+                back_up(tree, b, out, tree.node[b, node].value)
+                continue
+            tree.node[b, node].pending = 1
+            for step in range(tree.ticket[b, out].depth):
+                tree.edge[b, tree.path[b, out, step, 1]].flight += 1
+            out += 1
+        return out
 
-        Writes the trees whose leaves wait into `waiting` [n] and returns how many they are.
+    @njit(nogil=True)
+    def step(
+        tree: Tree, trees: NDArray[np.int32], config: Any, waiting: NDArray[np.int32], finished: NDArray[np.int32]
+    ) -> tuple[int, int]:
+        """Simulates in each of `trees` [n] until K leaves wait for the net or the search is done; ends of games need no net.
+
+        Writes the tickets that wait into `waiting` [n*K] and the trees that are done into `finished` [n]; returns how many.
         """
-        found = 0
+        found, ended, leaves = 0, 0, tree.ticket.shape[1]
         for i in range(trees.shape[0]):
-            if step_one(tree, trees[i], simulations, config):
-                waiting[found] = trees[i]
+            out = step_one(tree, trees[i], config)
+            for k in range(out):
+                waiting[found] = trees[i] * leaves + k
                 found += 1
-        return found
+            if out == 0:
+                finished[ended] = trees[i]
+                ended += 1
+        return found, ended
 
     @njit(nogil=True)
-    def expand_one(tree: Tree, b: int, logits: NDArray[np.float32], value: float, config: Any) -> None:
-        leaf = tree.leaf[b]
-        first = tree.edges[b]
-        actions = tree.action[b, first : first + logits.shape[0]]
+    def expand_one(tree: Tree, b: int, k: int, logits: NDArray[np.float32], value: float, config: Any) -> None:
+        leaf, first = tree.ticket[b, k].leaf, tree.slot[b].edges
+        nodes, edges, actions = tree.node[b], tree.edge[b], tree.legal[b]
         count = legal(tree.rows[b, leaf], actions)
         largest = -np.inf
         for i in range(count):
@@ -178,39 +279,67 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         for i in range(count):
             total += exp(logits[actions[i]] - largest)
         for i in range(count):
-            edge = first + i
-            tree.prior[b, edge] = exp(logits[actions[i]] - largest) / total
-            tree.child[b, edge] = NO_CHILD
-            tree.visits[b, edge] = 0
-            tree.total[b, edge] = 0.0
-        tree.first[b, leaf], tree.fanout[b, leaf] = first, count
-        tree.edges[b] = first + count
-        tree.value[b, leaf] = value if tree.player[b, leaf] == 0 else -value
+            e = first + i
+            edges[e].action = actions[i]
+            edges[e].prior = exp(logits[actions[i]] - largest) / total
+            edges[e].log_prior = log(max(float(edges[e].prior), _TINY))
+            edges[e].child = NO_CHILD
+            edges[e].visits = 0
+            edges[e].total = 0.0
+            edges[e].flight = 0
+        nodes[leaf].first, nodes[leaf].fanout = first, count
+        tree.slot[b].edges = first + count
+        nodes[leaf].pending = 0
+        nodes[leaf].value = value if nodes[leaf].player == 0 else -value
         if leaf > 0:
-            back_up(tree, b, tree.value[b, leaf])
+            for step in range(tree.ticket[b, k].depth):
+                edges[tree.path[b, k, step, 1]].flight -= 1
+            back_up(tree, b, k, nodes[leaf].value)
         else:
             begin(tree, b, config)
 
     @njit(nogil=True)
-    def gather(tree: Tree, trees: NDArray[np.int32], planes: NDArray[np.int8]) -> None:
-        """What the net shall see: the leaves of `trees` [n] into planes [n,C,H,W]."""
-        for i in range(trees.shape[0]):
-            b = trees[i]
-            encode(tree.rows[b, tree.leaf[b]], planes[i])
+    def gather(tree: Tree, tickets: NDArray[np.int32], rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> None:
+        """The positions of leaves that wait: rows [n,R] and their hashes [n]."""
+        leaves = tree.ticket.shape[1]
+        for i in range(tickets.shape[0]):
+            b, k = tickets[i] // leaves, tickets[i] % leaves
+            rows[i] = tree.rows[b, tree.ticket[b, k].leaf]
+            keys[i] = position_hash(rows[i])
 
     @njit(nogil=True)
-    def expand(tree: Tree, trees: NDArray[np.int32], logits: NDArray[np.float32], values: NDArray[np.float32], config: Any) -> None:
-        """Gives the leaves of `trees` [n] their edges and values, and backs these up.
+    def expand(
+        tree: Tree, tickets: NDArray[np.int32], logits: NDArray[np.float32], values: NDArray[np.float32], config: Any
+    ) -> None:
+        """Gives the leaves of `tickets` [n] their edges and values, and backs these up.
 
         `logits` [n,A] of the net, of which those of legal moves count; `values` [n] to the players who move there.
         """
-        for i in range(trees.shape[0]):
-            expand_one(tree, trees[i], logits[i], values[i], config)
+        leaves = tree.ticket.shape[1]
+        for i in range(tickets.shape[0]):
+            expand_one(tree, tickets[i] // leaves, tickets[i] % leaves, logits[i], values[i], config)
 
     @njit(nogil=True)
-    def conclude_all(tree: Tree, config: Any, policies: NDArray[np.float64], actions: NDArray[np.int64]) -> None:
-        """Policies [B,A], into zeros, and the actions [B] to play, of all trees."""
-        for b in range(actions.shape[0]):
-            actions[b] = conclude(tree, b, config, policies[b])
+    def conclude_all(
+        tree: Tree,
+        trees: NDArray[np.int32],
+        config: Any,
+        policies: NDArray[np.float64],
+        actions: NDArray[np.int64],
+        values: NDArray[np.float64],
+    ) -> None:
+        """Of `trees` [n]: policies [n,A], into zeros, the actions [n] to play, and the roots' values [n] to the player to move."""
+        for i in range(trees.shape[0]):
+            b = trees[i]
+            actions[i] = conclude(tree, b, config, policies[i])
+            nodes, edges = tree.node[b], tree.edge[b]
+            if nodes[0].proven != 0:
+                values[i] = to_player(nodes, 0, nodes[0].player)
+                continue
+            total, visits = 0.0, 0
+            for e in range(nodes[0].fanout):
+                total += edges[e].total
+                visits += edges[e].visits
+            values[i] = total / visits
 
     return Kernels(set_roots, step, gather, expand, conclude_all)

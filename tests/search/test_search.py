@@ -11,10 +11,9 @@ import pytest
 from rlsuite.envs.boards import make_game
 from rlsuite.envs.boards.game import BoardState, Game
 from rlsuite.errors import UsageError
-from rlsuite.search import Gumbel, Puct, search, uniform_evaluator
+from rlsuite.search import Evaluate, Gumbel, Puct, plane_evaluator, search, uniform_evaluator
 from rlsuite.search.gumbel import considered_visits
 from rlsuite.search.random import gamma, gumbel, uniform
-from rlsuite.search.search import Evaluate
 
 GAMES = ["tic_tac_toe", "othello(size=4)", "go(size=3)"]  # a kernel takes seconds to compile
 
@@ -22,7 +21,7 @@ GAMES = ["tic_tac_toe", "othello(size=4)", "go(size=3)"]  # a kernel takes secon
 def opinions(game: Game, calls: list[int] | None = None) -> Evaluate:
     """An evaluator with firm views that depend on the planes of a position alone."""
 
-    def evaluate(planes: Any) -> Any:
+    def views(planes: Any) -> Any:
         if calls is not None:
             calls.append(len(planes))
         logits, values = [], []
@@ -32,7 +31,7 @@ def opinions(game: Game, calls: list[int] | None = None) -> Evaluate:
             values.append(rng.uniform(-1, 1))
         return np.array(logits, np.float32), np.array(values, np.float32)
 
-    return evaluate
+    return plane_evaluator(game, views)
 
 
 @dataclass
@@ -60,7 +59,7 @@ def twin(state: BoardState, evaluate: Evaluate, simulations: int, method: Puct |
     """The same searches with objects -> the root, and its Gumbel variates."""
 
     def expand(node: Node) -> float:
-        logits, values = evaluate(node.state.observation()[None])
+        logits, values = evaluate(node.state.row[None], np.zeros(1, np.uint64))
         legal = node.state.legal_actions()
         weights = [math.exp(float(logits[0, action]) - max(float(logits[0, a]) for a in legal)) for action in legal]
         node.edges = [Edge(action, np.float32(weight / sum(weights))) for action, weight in zip(legal, weights, strict=True)]
@@ -319,6 +318,7 @@ def test_a_player_who_moves_twice_keeps_the_sign() -> None:
     state = game.parse_state("xxxx\nxxxx\nxxxo\nxxx.\no to play")
     result = search(game, [state], uniform_evaluator(game), 30)
     assert state.legal_actions() == [16]
+    assert search(game, [state], uniform_evaluator(game), 30, solve=True).value[0] == -1
     assert result.variations[0] == [16, 15]
     assert result.value[0] == pytest.approx(-29 / 30)  # the first simulation ends at a leaf that is held even
 
@@ -354,6 +354,59 @@ def test_uniform_numbers() -> None:
     assert ((counts - 2000) ** 2 / 2000).sum() < 43.8  # chi-square, 19 degrees of freedom, 0.1%
 
 
+@pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0)], ids=["puct", "gumbel"])
+def test_the_solver_proves_what_is_true(method: Puct | Gumbel) -> None:
+    """Whatever a net believes, a proven value is that of perfect play and the move keeps it; no proof needs more simulations."""
+    game = make_game("tic_tac_toe")
+    states = positions(game, 120, seed=7)
+    result = search(game, states, opinions(game), 2000, method, solve=True)
+    plain = search(game, states, opinions(game), 2000, method)
+    assert result.proven.mean() > 0.25
+    assert not plain.proven.any()
+    for b, state in enumerate(states):
+        if result.proven[b]:
+            assert result.value[b] == solve(state)
+            after = state.apply(int(result.action[b]))
+            assert -solve(after) == solve(state)
+            assert result.visits[b].sum() <= 2000
+            kept = [a for a in state.legal_actions() if -solve(state.apply(a)) == solve(state)]
+            assert result.policy[b, kept].sum() == pytest.approx(1)
+        else:
+            assert result.visits[b].sum() == 2000
+
+
+def test_a_proof_takes_few_simulations() -> None:
+    """A win in one, and a loss in two whatever is played: found in less than the moves there are, and passed up."""
+    game = make_game("tic_tac_toe")
+    win, lost = game.parse_state("xx.\noo.\n..."), game.parse_state("x.x\n.o.\nx.o")
+    assert [solve(win), solve(lost)] == [1.0, -1.0]
+    result = search(game, [win, lost], uniform_evaluator(game), 1000, solve=True)
+    assert result.proven.all()
+    assert result.value.tolist() == [1.0, -1.0]
+    assert result.action[0] == 2
+    assert result.visits[0].sum() <= 5
+    assert result.visits[1].sum() < 100
+
+
+@pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0)], ids=["puct", "gumbel"])
+@pytest.mark.parametrize("leaves", [2, 8])
+def test_several_leaves_of_a_tree_at_once(leaves: int, method: Puct | Gumbel) -> None:
+    """Fewer, larger batches; every simulation counts, virtual losses are taken back, and strong moves are found all the same."""
+    game = make_game("tic_tac_toe")
+    states, calls = positions(game, 40, seed=4), list[int]()
+    result = search(game, states[:1], opinions(game, calls), 100, method, leaves=leaves)
+    assert result.visits.sum() == 100
+    single: list[int] = []
+    search(game, states[:1], opinions(game, single), 100, method)
+    assert len(calls) < len(single)
+    assert max(calls) > 1
+    found = search(game, states, uniform_evaluator(game), 1500, method, leaves=leaves)
+    assert found.visits.sum(1).tolist() == [1500] * 40
+    assert (np.abs(found.value) <= 1).all()
+    right = [-solve(state.apply(int(action))) == solve(state) for state, action in zip(states, found.action, strict=True)]
+    assert np.mean(right) >= 0.9
+
+
 def test_what_cannot_be_searched_is_refused() -> None:
     game = make_game("tic_tac_toe")
     over = game.parse_state("xxx\noo.\n...")
@@ -363,3 +416,5 @@ def test_what_cannot_be_searched_is_refused() -> None:
         search(game, [over], uniform_evaluator(game), 10)
     with pytest.raises(UsageError, match="a position of hex"):
         search(game, [make_game("hex", size=3).new_state()], uniform_evaluator(game), 10)
+    with pytest.raises(UsageError, match="leaves = 0"):
+        search(game, [game.new_state()], uniform_evaluator(game), 10, leaves=0)
