@@ -10,4 +10,5 @@ AGENTS = {
     "c51": "rlsuite.agents.distributional:C51",
     "qrdqn": "rlsuite.agents.distributional:QRDQN",
     "iqn": "rlsuite.agents.distributional:IQN",
+    "alphazero": "rlsuite.agents.alphazero:AlphaZero",
 }

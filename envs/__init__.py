@@ -2,6 +2,8 @@
 
 import re
 
+from rlsuite.registry import game_names
+
 ENVS = {"rlsuite/Recall-v0": "rlsuite.envs.memory"}
 
 _ATARI = re.compile(r"^(?:ALE/)?([A-Z][A-Za-z0-9]*?)(?:-ram)?(NoFrameskip|Deterministic)?-v([045])$")
@@ -29,6 +31,8 @@ def family(env_id: str) -> str | None:
     """The module that builds `env_id`, or None."""
     if atari_game(env_id) is not None:
         return "rlsuite.envs.atari"
+    if env_id.split("(")[0].strip() in game_names():
+        return "rlsuite.envs.boards.env"
     import gymnasium
 
     return "rlsuite.envs.classic" if env_id in gymnasium.registry else None
@@ -47,4 +51,4 @@ def known_ids() -> list[str]:
         "gymnasium.envs.mujoco",
     )
     ours = [spec.id for spec in gymnasium.registry.values() if str(spec.entry_point).startswith(kinds)]
-    return sorted([env_id for env_id in atari if atari_game(env_id)] + ours)
+    return sorted([env_id for env_id in atari if atari_game(env_id)] + ours + game_names())

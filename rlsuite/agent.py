@@ -25,11 +25,21 @@ class Loss(NamedTuple):
     stop: Tensor | None = None  # scalar bool: no further minibatch of this trajectory
 
 
+class Extra(NamedTuple):
+    """One of the extras of `act` that a replay memory keeps."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
 class SliceSpec(NamedTuple):
     """What a store must cut for an agent."""
 
     length: int | None  # T; None: on-policy, whole chunks and what is seen behind them, each once
     sparse: bool  # observations only at step 0 and at the bootstrap step
+    extras: tuple[Extra, ...] = ()
+    games: bool = False  # a chunk is finished games of self-play, one behind the other in one lane
 
 
 class Agent(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from rlsuite import cpu, registry
-from rlsuite.agent import Agent
+from rlsuite.agent import Agent, Net
 from rlsuite.collect import Collector
 from rlsuite.config import Config
 from rlsuite.errors import UsageError
@@ -14,6 +14,7 @@ from rlsuite.lag import PolicyLag
 from rlsuite.learner import Learner
 from rlsuite.replay.queue import Queue
 from rlsuite.replay.replay import Store, build_replay
+from rlsuite.selfplay import SelfPlay
 from rlsuite.step import EnvSpec, describe
 
 # Every role has a random stream of its own, so that moving one to another process changes no other.
@@ -26,7 +27,7 @@ class Parts:
     agent: Agent
     learner: Learner
     lag: PolicyLag
-    collector: Collector
+    collector: Collector | SelfPlay
     replay: Store
 
 
@@ -84,7 +85,15 @@ def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
     lanes, chunk = config.env.lanes, config.run.collect_agent_steps
     if agent.slice.length is None:
         return Queue(spec, lanes, chunk, capacity_chunks=config.learner.batch_size // lanes)
+    if agent.slice.games:
+        lanes = chunk = 1  # one behind the other
     return build_replay(config.replay, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY))
+
+
+def make_collector(config: Config, env: Any, agent: Any, net: Net, device: torch.device) -> Collector | SelfPlay:
+    kind = SelfPlay if agent.slice.games else Collector
+    bf16 = config.learner.precision == "bf16"
+    return kind(env, agent, net, seed=stream_seed(config.seed, _COLLECTOR), device=device, bf16=bf16)
 
 
 def build(config: Config) -> Parts:
@@ -103,12 +112,6 @@ def build(config: Config) -> Parts:
         anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
     )
     lag = PolicyLag(learner.net, config.run.policy_lag_learner_steps)
-    collector = Collector(
-        env,
-        agent,
-        lag.net,  # one process: without a lag the collector reads the learner's weights themselves
-        seed=stream_seed(config.seed, _COLLECTOR),
-        device=device,
-        bf16=config.learner.precision == "bf16",
-    )
+    # One process: without a lag the collector reads the learner's weights themselves.
+    collector = make_collector(config, env, agent, lag.net, device)
     return Parts(env, agent, learner, lag, collector, replay)

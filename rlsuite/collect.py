@@ -38,6 +38,7 @@ class Collector:
         self.lanes: int = env.num_envs
         spec = describe(env)
         self.stack = spec.stack
+        self.tells: tuple[str, ...] = env.metadata.get("tells", ())  # what of `info` the agent gets beside the observation
         self.no_action = np.zeros((self.lanes, *spec.action_shape), np.float32 if spec.action_shape else np.int64)
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.state: State = self._initial_state()
@@ -46,16 +47,16 @@ class Collector:
         self.start: Chunk | None = None  # that chunk without its records
         self.returns = np.zeros(self.lanes, np.float64)  # of the running episodes
         self.lengths = np.zeros(self.lanes, np.int64)
-        observation, _ = env.reset(seed=seed)
-        self.now = self._first(observation)
+        self.now = self._first(*env.reset(seed=seed))
 
     def _initial_state(self) -> State:
         return tree_map(lambda leaf: leaf.to(self.device), self.agent.initial_state(self.lanes))
 
-    def _first(self, observation: NDArray[Any]) -> Step:
+    def _first(self, observation: NDArray[Any], info: dict[str, Any]) -> Step:
         """The records before any action, leaves [L,...]."""
         no = np.zeros(self.lanes, bool)
-        return Step(observation, np.zeros(self.lanes, np.float32), ~no, no, no, action=self.no_action, extras={})
+        told = {name: info[name] for name in self.tells}
+        return Step(observation, np.zeros(self.lanes, np.float32), ~no, no, no, action=self.no_action, extras=told)
 
     def tick(self, agent_steps: int) -> tuple[Step, list[Episode]]:
         """One record of every lane (leaves [L,...], whole stacks), and the episodes that these records ended.
@@ -78,19 +79,27 @@ class Collector:
             last=terminated | truncated,
             terminal=info.get("terminal", terminated),
             action=record.action,
-            extras={},
+            extras={name: info[name] for name in self.tells},
         )
         return record, episodes
 
-    def advance(self, agent_steps: int) -> list[Episode]:
-        """One more record of every lane for the chunk that `take` gives out; the episodes that ended."""
+    def ready(self, steps: int) -> bool:
+        """Whether the chunk that `take` would give out has K = `steps` records."""
+        return len(self.pending) >= steps
+
+    def diagnostics(self) -> dict[str, float]:
+        """Scalars since the last call, beside those of episodes: none here."""
+        return {}
+
+    def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
+        """One more record of every lane for the chunk that `take` gives out: how many steps that is, and what episodes ended."""
         if self.start is None:
             before = np.moveaxis(self.now.observation[:, :-1], 1, 0) if self.stack > 1 else None
             state = tree_map(lambda leaf: leaf.cpu().numpy(), self.state)
             self.start = Chunk(self.now, before, state=state, version=self.version)
         record, episodes = self.tick(agent_steps)
         self.pending.append(self._compact(record))
-        return episodes
+        return self.lanes, episodes
 
     def take(self) -> Chunk:
         """The records since the last time, leaves [K,L,...]."""
@@ -103,7 +112,7 @@ class Collector:
         """K = `steps` records of every lane; exploration follows the clock from `agent_steps` on."""
         episodes = []
         for k in range(steps):
-            episodes += self.advance(agent_steps + k * self.lanes)
+            episodes += self.advance(agent_steps + k * self.lanes)[1]
         return self.take(), episodes
 
     def _compact(self, record: Step) -> Step:
@@ -149,8 +158,7 @@ class Collector:
         start = state["start"]
         self.start = start and Chunk(self.now, start["before"], state=as_tuples(start["state"]), version=self.version)
         if state["env"] is None or not hasattr(self.env, "set_state"):
-            observation, _ = self.env.reset(seed=reseed)
-            self.now = self._first(observation)
+            self.now = self._first(*self.env.reset(seed=reseed))
             self.state = self._initial_state()
             self.returns[:], self.lengths[:] = 0, 0
             if self.pending:  # the newest record of every lane becomes the last of its episode, as at a time limit

@@ -87,10 +87,11 @@ class EnvSpec(NamedTuple):
     stack: int  # planes stacked on the first axis; 1: nothing is stacked
     frames_per_step: int  # emulator frames that one agent step takes
     action_shape: tuple[int, ...] = ()  # of a continuous action
+    game: str | None = None  # of a board game: its name, as `make_game` takes it
 
 
 def describe(env: Any) -> EnvSpec:
-    """The spec of a Gymnasium VectorEnv. `metadata` may name `frame_stack` and `frames_per_step` (both 1 otherwise)."""
+    """The spec of a Gymnasium VectorEnv. `metadata` may name `frame_stack`, `frames_per_step` (both 1 otherwise) and `game`."""
     space, actions = env.single_observation_space, env.single_action_space
     return EnvSpec(
         observation_shape=tuple(space.shape),
@@ -100,6 +101,7 @@ def describe(env: Any) -> EnvSpec:
         stack=int(env.metadata.get("frame_stack", 1)),
         frames_per_step=int(env.metadata.get("frames_per_step", 1)),
         action_shape=() if hasattr(actions, "n") else tuple(actions.shape),
+        game=env.metadata.get("game"),
     )
 
 

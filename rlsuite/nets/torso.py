@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from rlsuite.calls import parse_call
 from rlsuite.errors import UsageError, unknown
-from rlsuite.nets.backbones import BACKBONES, Backbone
+from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
 from rlsuite.nets.backbones.base import final_size
 from rlsuite.step import EnvSpec
 
@@ -81,14 +82,15 @@ def make_torso(name: str, hidden: int, spec: EnvSpec, layer_norm: bool = False) 
 
 def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
     shape = spec.observation_shape
-    if name not in TORSOS:
+    kind, _ = parse_call("torso", name)
+    if kind not in TORSOS or (kind not in BACKBONES and kind != name):
         raise unknown("net.torso", name, TORSOS)
-    if name in BACKBONES:
+    if kind in BACKBONES:
         if len(shape) != 3:
             fit = "onehot" if spec.num_states else "mlp"
             raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations are {shape}: use {fit}")
         try:
-            return PixelTorso(BACKBONES[name](shape[0]), shape)
+            return PixelTorso(make_backbone(name, shape[0]), shape)
         except ValueError as error:
             raise UsageError(f"net.torso={name}: {error}") from error
     if name == "onehot":

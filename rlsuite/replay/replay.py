@@ -137,10 +137,10 @@ class Replay:
         return times[:, None] % self.ring.slots + np.arange(self.ring.lanes) * self.ring.slots
 
 
-def predicted_bytes(spec: EnvSpec, config: ReplayConfig) -> int:
+def predicted_bytes(spec: EnvSpec, config: ReplayConfig, cut: SliceSpec) -> int:
     """Memory of a full store, bookkeeping included."""
     selector = 8 + 2 * 8 / 7 if config.prioritized else 8  # 8-ary tree of sums and maxima; two i32 for uniform
-    return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec) + selector))
+    return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec, cut) + selector))
 
 
 def build_replay(config: ReplayConfig, spec: EnvSpec, lanes: int, cut: SliceSpec, chunk: int, seed: int) -> Replay:
@@ -153,7 +153,7 @@ def build_replay(config: ReplayConfig, spec: EnvSpec, lanes: int, cut: SliceSpec
             f"replay.capacity_agent_steps {config.capacity_agent_steps} gives each of {lanes} lanes {slots} steps, but slices of "
             f"{cut.length} need {least}: at least {least * lanes}"
         )
-    need, free = predicted_bytes(spec, config), available_bytes()
+    need, free = predicted_bytes(spec, config, cut), available_bytes()
     if free is not None and need > free:
         raise UsageError(
             f"replay.capacity_agent_steps {config.capacity_agent_steps} needs {need / 1e9:.1f} GB, but {free / 1e9:.1f} GB are "

@@ -30,6 +30,7 @@ class Ring:
         self.reward = np.zeros((lanes, slots), np.float32)
         self.flags = np.zeros((lanes, slots), np.uint8)
         self.action = np.zeros((lanes, slots), np.int32)
+        self.extras = {extra.name: np.zeros((lanes, slots, *extra.shape), extra.dtype) for extra in cut.extras}
         self.head = 0  # absolute time of the next step
 
     @property
@@ -43,9 +44,10 @@ class Ring:
         return 0 if self.head <= self.slots else self.head - self.slots + self.spec.stack - 1
 
     @staticmethod
-    def bytes_per_step(spec: EnvSpec) -> int:
+    def bytes_per_step(spec: EnvSpec, cut: SliceSpec) -> int:
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
-        return int(np.prod(shape, dtype=np.int64)) * np.dtype(spec.observation_dtype).itemsize + 4 + 1 + 4
+        leaves = [(shape, spec.observation_dtype), *((extra.shape, extra.dtype) for extra in cut.extras)]
+        return sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in leaves) + 4 + 1 + 4
 
     def write(self, chunk: Chunk) -> None:
         """Appends [K,L,...]."""
@@ -58,6 +60,8 @@ class Ring:
             self.reward[:, slot] = steps.reward[i]
             self.flags[:, slot] = flags[i]
             self.action[:, slot] = steps.action[i]
+            for name, stored in self.extras.items():
+                stored[:, slot] = steps.extras[name][i]
         self.head += k
 
     def end_streams(self) -> None:
@@ -90,7 +94,7 @@ class Ring:
                 last=last,
                 terminal=(flags & _TERMINAL).astype(bool),
                 action=self.action[lane, slots].astype(np.int64),
-                extras={},
+                extras={name: stored[lane, slots] for name, stored in self.extras.items()},
             ),
             state=(),
         )
@@ -111,7 +115,8 @@ class Ring:
         """Only what is filled."""
         n = self.filled
         arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
-        return {**arrays, "head": self.head, "slots": self.slots}
+        extras = {name: stored[:, :n] for name, stored in self.extras.items()}
+        return {**arrays, "extras": extras, "head": self.head, "slots": self.slots}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if the arrays are of another shape: a store can only be restored as it was."""
@@ -123,6 +128,8 @@ class Ring:
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):
             getattr(self, name)[:, :n] = state[name]
+        for name, stored in self.extras.items():
+            stored[:, :n] = state["extras"][name]
         self.head = state["head"]
 
 

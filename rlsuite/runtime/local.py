@@ -59,6 +59,7 @@ class Loop:
     parts: Parts
     log: MetricLog
     collected: int = 0  # records of all lanes; may be up to L - 1 ahead of the steps that count
+    moved: int = 0  # steps of the last tick
     returns: RollingMean = field(default_factory=RollingMean)
     queue: deque[Staged] = field(default_factory=deque)  # prefetched batches
     wall_before: float = 0.0  # seconds of earlier sessions
@@ -92,6 +93,9 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
         if resume:
             assert run_dir is not None
             saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
+            was, now = saved.metadata["spec"].get("game"), describe(parts.env).game
+            if was != now:
+                raise UsageError(f"{run_dir} is a run of {was or 'no board game'}, not of {now or config.env.id}")
             if config.run.agent_steps < saved.agent_steps:
                 raise UsageError(
                     f"run.agent_steps = {config.run.agent_steps}: {run_dir} has come to {saved.agent_steps} already; ask for more"
@@ -130,7 +134,7 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
     next_checkpoint += run.checkpoint_minutes * 60
     every = config.eval.every_agent_steps
     while True:
-        if len(collector.pending) >= run.collect_agent_steps and loop.collected <= run.agent_steps:
+        if collector.ready(run.collect_agent_steps) and loop.collected <= run.agent_steps:
             metrics = _learn(loop)
             now = time.monotonic()
             if metrics and now >= next_log:
@@ -145,14 +149,14 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
         if time.monotonic() >= next_checkpoint:
             _save(loop, full=True)
             next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
-        if every and loop.collected and loop.collected // every > (loop.collected - collector.lanes) // every:
+        if every and loop.collected // every > (loop.collected - loop.moved) // every:
             summary = _evaluate(loop, config.eval.every_episodes, stopped)
             if summary is None:
                 return True
             if config.eval.stop_at_return is not None and summary.mean >= config.eval.stop_at_return:
                 return False
-        episodes = collector.advance(loop.collected)
-        loop.collected += collector.lanes
+        loop.moved, episodes = collector.advance(loop.collected)
+        loop.collected += loop.moved
         for episode in episodes:
             loop.returns.add(episode.episodic_return)
             values = {
@@ -193,6 +197,7 @@ def _log_losses(loop: Loop, metrics: dict[str, torch.Tensor]) -> None:
     if not loop.config.agent.on_policy:
         values["charts/replay_steps"] = float(len(replay))
         values["charts/stale_priorities"] = float(replay.stale)
+    values |= loop.parts.collector.diagnostics()
     if len(loop.returns):
         values["charts/mean_return_100"] = loop.returns.mean
     loop.logged = (loop.agent_steps, loop.seconds, learner.steps)
@@ -236,6 +241,7 @@ def _save(loop: Loop, full: bool) -> Path:
         "replay": parts.replay.state_dict(),
         "loop": {
             "collected": loop.collected,
+            "moved": loop.moved,
             "lag": parts.lag.state_dict(),
             "returns": loop.returns.state_dict(),
             "seconds": loop.seconds,
@@ -268,7 +274,7 @@ def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
         parts.learner.load_state_dict(state["learner"])
         parts.replay.load_state_dict(state["replay"])
         inner = state["loop"]
-        loop.collected = inner["collected"]
+        loop.collected, loop.moved = inner["collected"], inner["moved"]
         parts.lag.load_state_dict(inner["lag"])
         loop.returns.load_state_dict(inner["returns"])
         loop.wall_before, loop.best = inner["seconds"], inner["best"]
@@ -277,7 +283,7 @@ def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{saved.path} does not fit this config: {reason}; change only run.* and eval.*") from error
-    if not goes_on and not parts.collector.pending:
+    if not goes_on and not parts.collector.ready(1):
         parts.replay.end_streams()  # the newest records lie in the store already
     loop.logged = (loop.agent_steps, loop.seconds, parts.learner.steps)
     loop.full_at = saved.agent_steps
@@ -304,7 +310,7 @@ def _announce(loop: Loop) -> None:
     steps = loop.parts.replay.capacity_steps
     memory = f"rollouts of {config.run.collect_agent_steps} steps"
     if not config.agent.on_policy:
-        memory = f"replay {steps:,} steps = {predicted_bytes(spec, config.replay) / 1e9:.2f} GB when full"
+        memory = f"replay {steps:,} steps = {predicted_bytes(spec, config.replay, loop.parts.agent.slice) / 1e9:.2f} GB when full"
     print(
         f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.lanes} lanes, "
         f"{loop.parts.learner.device.type}, {torch.get_num_threads()} threads, {parameters:,} parameters, "

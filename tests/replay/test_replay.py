@@ -329,7 +329,7 @@ def test_bytes_of_a_stored_atari_transition(prioritized: bool) -> None:
     replay = build_replay(cfg, ATARI, 8, SliceSpec(4, True), 1, seed=0)
     per_step = nbytes(replay, set()) / 20_000
     assert 7056 < per_step <= 7600
-    assert predicted_bytes(ATARI, cfg) / 20_000 == pytest.approx(per_step, rel=1e-3)
+    assert predicted_bytes(ATARI, cfg, SliceSpec(4, True)) / 20_000 == pytest.approx(per_step, rel=1e-3)
 
 
 # Frames of an episode, frames a step. Random play in some games ends seldom in 2,500 ticks: a time limit forces ends there.

@@ -209,4 +209,4 @@ def test_bytes_per_step_are_those_of_the_arrays() -> None:
     for spec in (spec_of(4, (84, 84)), spec_of(1, (4,), "float32"), spec_of(1, (), "int64")):
         ring = Ring(spec, 3, 50, SliceSpec(2, True))
         arrays = (ring.observation, ring.reward, ring.flags, ring.action)
-        assert sum(array.nbytes for array in arrays) == Ring.bytes_per_step(spec) * 3 * 50
+        assert sum(array.nbytes for array in arrays) == Ring.bytes_per_step(spec, ring.cut) * 3 * 50

@@ -1,0 +1,70 @@
+"""Who a board agent is graded against: `random`, `mcts(simulations=1000)`, `gtp(command=gnugo --mode gtp)`.
+
+Shapes: n positions, R bytes a row.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlsuite.calls import check_keywords, parse_call
+from rlsuite.envs.boards.game import Game
+from rlsuite.errors import UsageError, unknown
+
+
+class Opponent(Protocol):
+    def __call__(self, rows: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Positions [n,R] that run -> legal actions [n]."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Random:
+    """Any legal move, all alike."""
+
+    def __init__(self, game: Game):
+        self.game = game
+
+    def __call__(self, rows: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int64]:
+        legal, actions = np.empty(self.game.num_actions, np.int32), np.empty(len(rows), np.int64)
+        for i, row in enumerate(rows):
+            actions[i] = legal[rng.integers(self.game.rules.legal(row, legal))]
+        return actions
+
+    def close(self) -> None: ...
+
+
+class Mcts:
+    """PUCT with even priors, a random game from every leaf, and the most visited move: plain Monte Carlo tree search."""
+
+    def __init__(self, game: Game, simulations: int = 100, c: float = 1.4):
+        if not (isinstance(simulations, int) and simulations >= 1):
+            raise UsageError(f"mcts: simulations = {simulations}; allowed are whole numbers from 1 on")
+        from rlsuite.search import Puct  # a search needs games, not games a search
+
+        self.game, self.simulations, self.method = game, simulations, Puct(c_init=c, fpu_reduction=-1.0, noise_fraction=0.0)
+
+    def __call__(self, rows: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int64]:
+        from rlsuite.search import rollout_evaluator
+        from rlsuite.search.search import search_rows
+
+        seed = int(rng.integers(2**31))
+        return search_rows(self.game, rows, rollout_evaluator(self.game, seed), self.simulations, self.method, seed).action
+
+    def close(self) -> None: ...
+
+
+OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts}
+
+
+def make_opponent(name: str, game: Game) -> Opponent:
+    """UsageError for what there is not."""
+    kind, parameters = parse_call("opponent", name)
+    if kind not in OPPONENTS:
+        raise unknown("opponent", kind, OPPONENTS)
+    check_keywords(kind, OPPONENTS[kind], parameters, skip=1)
+    opponent: Opponent = OPPONENTS[kind](game, **parameters)
+    return opponent

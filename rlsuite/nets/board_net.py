@@ -1,0 +1,67 @@
+"""backbone -> policy and value of a board position. Shapes: A actions, C planes of H x W, N positions."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlsuite.config import NetConfig
+from rlsuite.errors import UsageError
+from rlsuite.nets.backbones import make_backbone
+from rlsuite.nets.precision import keep_fp32
+from rlsuite.step import EnvSpec, State, Step
+
+_POLICY_PLANES, _VALUE_PLANES = 8, 4
+
+
+class Judgement(NamedTuple):
+    """Of positions, as the player to move sees them."""
+
+    logits: Tensor  # [...,A] f32
+    outcome: Tensor  # [...,3] f32: logits of win, draw and loss; or [...,1]: the value before its tanh
+
+    @property
+    def value(self) -> Tensor:
+        """[...] f32 in [-1, 1]."""
+        if self.outcome.shape[-1] == 1:
+            return self.outcome.squeeze(-1).tanh()
+        share = self.outcome.softmax(-1)
+        return share[..., 0] - share[..., 2]
+
+
+class BoardNet(nn.Module):
+    """(step [T,B,...], state) -> (Judgement [T,B,...], state). The last layers run in fp32."""
+
+    def __init__(self, net: NetConfig, spec: EnvSpec, outcomes: int):
+        """`outcomes`: 3 or 1, as in `Judgement`."""
+        super().__init__()
+        channels, height, width = spec.observation_shape
+        self.backbone = make_backbone(net.torso, channels)
+        if any(stride != 1 for stride in self.backbone.strides):
+            raise UsageError(
+                f"net.torso={net.torso} shrinks the board: a board net needs one that does not, such as tower(width=32,depth=4)"
+            )
+        features, cells = self.backbone.channels[-1], height * width
+        self.policy_planes = nn.Sequential(nn.Conv2d(features, _POLICY_PLANES, 1), nn.ReLU())
+        self.policy = keep_fp32(nn.Linear(_POLICY_PLANES * cells, spec.num_actions))
+        self.value_planes = nn.Sequential(nn.Conv2d(features, _VALUE_PLANES, 1), nn.ReLU())
+        self.hidden = nn.Sequential(nn.Linear(_VALUE_PLANES * cells, net.hidden), nn.ReLU())
+        self.outcome = keep_fp32(nn.Linear(net.hidden, outcomes))
+        for last in (self.policy, self.outcome):
+            nn.init.orthogonal_(last.weight, 0.1)
+            nn.init.zeros_(last.bias)
+
+    def judge(self, planes: Tensor) -> Judgement:
+        """planes [N,C,H,W] int8 -> leaves [N,...]."""
+        kind = planes.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        x = planes.to(dtype).contiguous(memory_format=torch.channels_last)
+        x = self.backbone(x)[-1]
+        policy, value = self.policy_planes(x).flatten(1), self.hidden(self.value_planes(x).flatten(1))
+        with torch.autocast(kind, enabled=False):
+            return Judgement(self.policy(policy.float()), self.outcome(value.float()))
+
+    def forward(self, step: Step, state: State) -> tuple[Judgement, State]:
+        t, b = step.observation.shape[:2]
+        found = self.judge(step.observation.flatten(0, 1))
+        return Judgement(*(leaf.view(t, b, -1) for leaf in found)), state

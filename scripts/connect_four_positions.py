@@ -1,0 +1,76 @@
+"""Writes envs/boards/connect_four_positions.csv: Connect Four positions of six classes, every move graded by a perfect solver.
+
+    pip install bitbully bitbully-databases
+    python scripts/connect_four_positions.py envs/boards/connect_four_positions.csv --count 1000 --seed 1
+
+A position is reached by uniformly random moves from the empty board, the game still running; the number of stones is uniform in
+its range, so early and late positions come as often. The classes are Pascal Pons's: beginning (at most 14 stones), middle (15 to
+28), end (more); easy (the game, played perfectly by both, ends within 13 moves), medium (14 to 27), hard (28 or more). No two
+positions of a class are the same. Columns: class, moves (columns 1-7 from the empty board), and a letter for each column:
+w, d, l what the player to move gets by it, - if it is full.
+"""
+
+import argparse
+import csv
+import random
+import time
+from pathlib import Path
+
+from bitbully import BitBully, Board
+
+STONES = {"end": (29, 40), "middle": (15, 28), "beginning": (0, 14)}
+REMAINING = {"easy": (0, 13), "medium": (14, 27), "hard": (28, 42)}
+CLASSES = [
+    ("end", "easy"),
+    ("middle", "easy"),
+    ("middle", "medium"),
+    ("beginning", "easy"),
+    ("beginning", "medium"),
+    ("beginning", "hard"),
+]
+
+
+def random_moves(rng: random.Random, stones: int) -> list[int] | None:
+    board, moves = Board(), []
+    for _ in range(stones):
+        move = rng.choice([m for m in range(7) if board.is_legal_move(m)])
+        board.play(move)
+        moves.append(move)
+        if board.is_game_over():
+            return None
+    return moves
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=1000, help="positions a class")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    rng, solver = random.Random(args.seed), BitBully()
+    rows = []
+    for part, level in CLASSES:
+        started, seen = time.time(), set()
+        while len(seen) < args.count:
+            moves = random_moves(rng, rng.randint(*STONES[part]))
+            if moves is None:
+                continue
+            board = Board([*moves])
+            key = board.to_string()
+            if key in seen:
+                continue
+            scores = solver.score_all_moves(board)
+            remaining = solver.score_to_moves_left(max(scores.values()), board)
+            if REMAINING[level][0] <= remaining <= REMAINING[level][1]:
+                seen.add(key)
+                letters = "".join(
+                    "-" if m not in scores else "w" if scores[m] > 0 else "l" if scores[m] < 0 else "d" for m in range(7)
+                )
+                rows.append([f"{part}-{level}", "".join(str(move + 1) for move in moves), letters])
+        print(f"{part}-{level}: {len(seen)} positions, {time.time() - started:.0f} s", flush=True)
+    with args.out.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([["class", "moves", "outcomes"], *rows])
+
+
+if __name__ == "__main__":
+    main()

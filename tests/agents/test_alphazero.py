@@ -1,0 +1,225 @@
+"""AlphaZero's loss by hand, its symmetries, its moves, and self-play: records, signs, cuts, an exact resume."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import rlsuite
+from rlsuite import checkpoint
+from rlsuite.agent import Mode
+from rlsuite.agents.alphazero import AlphaZero, AlphaZeroConfig
+from rlsuite.build import build
+from rlsuite.config import NetConfig
+from rlsuite.envs.boards import make_game
+from rlsuite.errors import UsageError
+from rlsuite.nets.board_net import BoardNet, Judgement
+from rlsuite.resolve import resolve
+from rlsuite.selfplay import SelfPlay
+from rlsuite.step import EnvSpec, Step, Trajectory, describe
+
+NET = NetConfig(torso="tower(width=8,depth=1)", hidden=16)
+SMALL = {
+    "run.threads": 1,
+    "run.collect_agent_steps": 2,
+    "env.lanes": 8,
+    "env.opponent": "random",
+    "agent.simulations": 6,
+    "agent.eval_simulations": 6,
+    "net.torso": "tower(width=8,depth=1)",
+    "replay.min_agent_steps": 100,
+    "replay.capacity_agent_steps": 500,
+    "learner.batch_size": 32,
+    "eval.episodes": 2,
+    "eval.every_agent_steps": None,
+    "eval.stop_at_return": None,
+}
+
+
+def spec_of(name: str) -> EnvSpec:
+    return describe(rlsuite.make_env(name, lanes=1, opponent="random"))
+
+
+def agent_of(name: str, **settings: Any) -> AlphaZero:
+    return AlphaZero(AlphaZeroConfig(name="alphazero", **settings), NET, spec_of(name))
+
+
+class Fixed(torch.nn.Module):
+    """Says the same of every position."""
+
+    def __init__(self, logits: list[float], outcome: list[float]):
+        super().__init__()
+        self.logits, self.outcome = torch.nn.Parameter(torch.tensor(logits)), torch.nn.Parameter(torch.tensor(outcome))
+
+    def judge(self, planes: torch.Tensor) -> Judgement:
+        return Judgement(self.logits.expand(len(planes), -1), self.outcome.expand(len(planes), -1))
+
+
+def batch(agent: AlphaZero, policy: list[list[float]], outcome: list[float], value: list[float]) -> Trajectory:
+    b = len(outcome)
+    no = torch.zeros(1, b, dtype=torch.bool)
+    extras = {"policy": torch.tensor([policy]), "outcome": torch.tensor([outcome]), "value": torch.tensor([value])}
+    planes = torch.zeros(1, b, *agent.game.observation_shape, dtype=torch.int8)
+    return Trajectory(Step(planes, torch.zeros(1, b), no, no, no, torch.zeros(1, b, dtype=torch.int64), extras), ())
+
+
+@pytest.mark.parametrize("kind", ["wdl", "scalar"])
+def test_the_loss_by_hand(kind: Any) -> None:
+    """p = (1/2, 1/4, 1/4, 0...) against π = (1, 0, 0...); outcome logits (ln 2, 0, 0): shares 1/2, 1/4, 1/4. z = 1, q = 0, λ = 1/2:
+    the target is half a win and half a draw."""
+    agent = agent_of("tic_tac_toe", value=kind, value_weight=2.0, search_value_fraction=0.5, symmetries=False)
+    logits = [np.log(0.5), np.log(0.25), np.log(0.25)] + [-1e9] * 6
+    net = Fixed(logits, [np.log(2.0), 0.0, 0.0] if kind == "wdl" else [0.0])
+    one_hot = [[1.0] + [0.0] * 8]
+    loss = agent.loss(net, net, batch(agent, one_hot, [1.0], [0.0]), torch.Generator())
+    value_loss = 0.5 * np.log(2) + 0.5 * np.log(4) if kind == "wdl" else 0.25
+    assert loss.loss.item() == pytest.approx(np.log(2) + 2 * value_loss, rel=1e-5)
+    assert loss.metrics["losses/value_error"].item() == pytest.approx(0.5625 if kind == "wdl" else 1.0)
+    lost = agent.loss(net, net, batch(agent, one_hot, [-1.0], [-1.0]), torch.Generator())
+    assert lost.loss.item() == pytest.approx(np.log(2) + 2 * (np.log(4) if kind == "wdl" else 1.0), rel=1e-5)
+
+
+def test_the_image_of_a_position_is_that_of_its_policy() -> None:
+    """A policy that plays where the planes show a stone still does so in every image; all eight come."""
+    agent = agent_of("tic_tac_toe")
+    planes = torch.zeros(400, *agent.game.observation_shape, dtype=torch.int8)
+    policy = torch.zeros(400, 9)
+    planes[:, 0, 0, 1] = 1
+    policy[:, 1] = 1
+    turned, moved = agent._turned(planes, policy, torch.Generator().manual_seed(1))
+    assert torch.equal(turned[:, 0].flatten(1).float(), moved)
+    assert set(moved.argmax(1).tolist()) == {1, 3, 5, 7}
+    same, kept = agent_of("tic_tac_toe", symmetries=False)._turned(planes, policy, torch.Generator())
+    assert same is planes
+    assert kept is policy
+
+
+def test_it_plays_the_winning_move_and_nothing_where_the_game_is_over() -> None:
+    agent = agent_of("connect_four", eval_simulations=50)
+    game, empty = agent.game, ["......."] * 4
+    win = game.parse_state("\n".join([*empty, "oo.....", "xxx.o.."]))
+    over = game.parse_state("\n".join([*empty, "ooo....", "xxxx..."]))
+    rows = torch.from_numpy(np.stack([win.row, over.row]))[None]
+    no = torch.zeros(1, 2, dtype=torch.bool)
+    last = torch.tensor([[False, True]])
+    step = Step(torch.zeros(1, 2, *game.observation_shape), torch.zeros(1, 2), no, last, last, no, {"row": rows})
+    action, state, extras = agent.act(agent.make_net(), step, (), Mode(False, 0, torch.Generator()))
+    assert action.tolist() == [3, 0]
+    assert (state, extras) == ((), {})
+
+
+def test_only_board_games_and_only_towers() -> None:
+    with pytest.raises(UsageError, match="plays board games"):
+        AlphaZero(AlphaZeroConfig(name="alphazero"), NET, describe(rlsuite.make_env("CartPole-v1")))
+    with pytest.raises(UsageError, match="shrinks the board"):
+        BoardNet(NetConfig(torso="impala"), spec_of("othello"), 3)
+    with pytest.raises(UsageError, match="fast_simulations 50 is more than simulations 32"):
+        resolve("boards/tic_tac_toe", ["agent.full_fraction=0.5", "agent.fast_simulations=50"])
+
+
+def collector_of(**overrides: Any) -> SelfPlay:
+    settings = {f"agent.{name}": value for name, value in overrides.items()}
+    collector = build(resolve("boards/tic_tac_toe", {**SMALL, **settings})).collector
+    assert isinstance(collector, SelfPlay)
+    return collector
+
+
+@pytest.mark.parametrize("method", ["gumbel", "puct"])
+def test_a_chunk_holds_whole_games_from_both_sides(method: str) -> None:
+    collector = collector_of(method=method, temperature_moves=3)
+    moved, games = 0, []
+    while len(games) < 20:
+        steps, episodes = collector.advance(moved)
+        moved, games = moved + steps, games + episodes
+    steps = collector.take().steps
+    assert steps.reward.shape == (sum(game.length for game in games), 1)
+    assert not steps.last.any()
+    starts = [*np.flatnonzero(steps.first[:, 0]).tolist(), len(steps.reward)]
+    assert len(starts) == len(games) + 1
+    game = make_game("tic_tac_toe")
+    for i, (begin, end) in enumerate(pairwise(starts)):
+        state = game.new_state()
+        for at in range(begin, end):
+            assert np.array_equal(steps.observation[at, 0], state.observation())
+            policy, legal = steps.extras["policy"][at, 0], state.legal_actions()
+            assert policy.sum() == pytest.approx(1, abs=1e-5)
+            assert policy[[a for a in range(9) if a not in legal]].sum() == 0
+            assert steps.extras["outcome"][at, 0] == games[i].episodic_return * (1 if state.player == 0 else -1)
+            state = state.apply(int(steps.action[at, 0]))
+        assert state.is_terminal()
+        assert state.returns()[0] == games[i].episodic_return
+    assert not collector.ready(1)
+
+
+def test_fast_searches_are_played_and_not_learned_from() -> None:
+    collector = collector_of(full_fraction=0.3, fast_simulations=2)
+    moved, length = 0, 0
+    for _ in range(300):
+        steps, episodes = collector.advance(moved)
+        moved, length = moved + steps, length + sum(episode.length for episode in episodes)
+    kept = len(collector.take().steps.reward)
+    assert 0.2 < kept / length < 0.4
+
+
+def test_some_games_begin_with_random_moves() -> None:
+    collector = collector_of(opening_fraction=1.0, opening_moves=4)
+    stones = []
+    for _ in range(200):
+        row = collector._opening(0)
+        state = type(collector.game.new_state())(collector.game, row)
+        assert not state.is_terminal()
+        stones.append(9 - len(state.legal_actions()))
+    assert set(stones) == {1, 2, 3, 4}
+
+
+def test_resigning_needs_evidence_and_keeps_its_promise() -> None:
+    """Nobody gives up before a hundred games were played out; then the threshold is a quantile of the regrets."""
+    collector = collector_of(resign=True, resign_disabled_fraction=1.0, resign_false_positives=0.1)
+    for i in range(99):
+        collector.regrets.append(-i / 100)
+    collector._end(0, 0.0)
+    assert collector.threshold == -1.0
+    collector.regrets.append(-0.99)
+    collector._end(0, 0.0)
+    assert np.mean(np.array(collector.regrets) < collector.threshold) == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_slot_is_busy_in_every_tick() -> None:
+    """Each of L slots asks for exactly one opinion a tick, whatever its search needs."""
+    collector = collector_of(full_fraction=0.5, fast_simulations=2, solve=False)
+    before = collector.cache.asked
+    for _ in range(50):
+        collector.advance(0)
+    assert collector.cache.asked - before == 50 * collector.lanes
+
+
+def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+    from test_resume import differences
+
+    n = 1_003
+    rlsuite.train("boards/tic_tac_toe", {**SMALL, "run.agent_steps": 2 * n}, run_dir=tmp_path / "whole")
+    rlsuite.train(
+        "boards/tic_tac_toe",
+        {**SMALL, "run.agent_steps": n, "learner.learning_rate_anneal_agent_steps": 2 * n},
+        run_dir=tmp_path / "halves",
+    )
+    rlsuite.train(None, {"run.agent_steps": 2 * n}, resume=tmp_path / "halves")
+    whole, halves = (checkpoint.load(checkpoint.find(tmp_path / name, resumable=True)) for name in ("whole", "halves"))
+    assert whole.agent_steps == halves.agent_steps == 2 * n
+    assert whole.state["learner"]["steps"] > 100
+    for part in ("collector", "replay", "learner"):
+        assert not differences(whole.state[part], halves.state[part], part)
+    assert not differences(whole.weights, halves.weights)
+
+
+def test_a_run_of_another_game_or_rule_is_refused(tmp_path: Path) -> None:
+    """The shapes would fit: only the komi differs."""
+    settings = {**SMALL, "env.id": "go(size=3,komi=0.5)", "run.agent_steps": 40}
+    rlsuite.train("boards/tic_tac_toe", settings, run_dir=tmp_path / "run")
+    before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
+    with pytest.raises(UsageError, match=r"is a run of go\(size=3,komi=0.5\), not of go\(size=3,komi=1.5\)"):
+        rlsuite.train(None, {"env.id": "go(size=3,komi=1.5)", "run.agent_steps": 80}, resume=tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
