@@ -4,9 +4,11 @@ import rlsuite
 result = rlsuite.train("classic/dqn", {"seed": 1})
 agent = rlsuite.load(result.run)
 env = rlsuite.make_env("CartPole-v1", lanes=4)
-state = rlsuite.make_game("connect_four").new_state().apply(3)
+game = rlsuite.make_game("connect_four")
+found = rlsuite.search(game, game.new_state().apply(3), "uniform", simulations=400)
 """
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +16,23 @@ from typing import TYPE_CHECKING, Any
 # forward, emulators on all cores took a third longer. So they sleep after a tenth of that; libgomp reads this when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
+from rlsuite.gym_ids import register as _register_gym_ids
 from rlsuite.registry import register_agent, register_env, register_game
 
+_register_gym_ids()
+
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "make_env", "make_game", "register_agent", "register_env", "register_game", "train"]
+__all__ = ["evaluate", "load", "make_env", "make_game", "register_agent", "register_env", "register_game", "search", "train"]
 
 if TYPE_CHECKING:
     from rlsuite.api import evaluate, load, make_env, make_game, train
+    from rlsuite.search import search_one as search
 
 
 def __getattr__(name: str) -> Any:
     """torch takes a second to import, so it waits until it is needed (PEP 562)."""
+    if name == "search":  # a package that can be called
+        return importlib.import_module("rlsuite.search")
     if name in __all__:
         from rlsuite import api
 

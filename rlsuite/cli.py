@@ -98,6 +98,8 @@ def train(
     epilog=_examples(
         "rlsuite evaluate runs/atari-pong__seed1__20260101-120000",
         "rlsuite evaluate runs/mine/checkpoints/step_000001000000 --episodes 100 --seed 7 --video videos",
+        "rlsuite evaluate runs/connect_four --opponent 'mcts(simulations=1000)' --simulations 600",
+        "rlsuite evaluate runs/connect_four --opponent solver",
     )
 )
 def evaluate(
@@ -105,12 +107,27 @@ def evaluate(
     episodes: Annotated[int | None, typer.Option(min=1, help="Whole games; default: the config's eval.episodes.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Of the games; default: from the run's seed.")] = None,
     video: Annotated[Path | None, typer.Option(help="Also record one game as MP4 into this folder.")] = None,
+    opponent: Annotated[
+        str | None,
+        typer.Option(help="Of a board game: random, mcts(simulations=1000), gtp(command=...), or solver: graded positions."),
+    ] = None,
+    simulations: Annotated[int | None, typer.Option(min=0, help="Of a board game: a move; 0 (solver only): the net alone.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a saved agent: raw returns of whole games, played as well as it can."""
     from rlsuite import evaluation
 
-    summary, videos = evaluation.evaluate(run_or_checkpoint, episodes, seed, video)
+    if opponent == "solver":
+        count, grades = evaluation.grade(run_or_checkpoint, simulations, episodes)
+        if as_json:
+            _print_json({"simulations": count, "grades": [grade._asdict() for grade in grades]})
+        else:
+            print(f"moves that give away what perfect play gets, {count} simulations a move (95% interval)")
+            for grade in grades:
+                low, high = grade.interval
+                print(f"{grade.name:<18} {grade.mistakes:6.1%}  [{low:.1%}, {high:.1%}]  of {grade.positions} positions")
+        return
+    summary, videos = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations)
     if as_json:
         _print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos]})
     else:
@@ -128,6 +145,31 @@ def _score(summary: Any) -> str:
     if summary.human_normalised is not None:
         text += f"  human-normalised {summary.human_normalised:.0%}"
     return text
+
+
+@app.command(epilog=_examples("rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png"))
+def ladder(
+    run: Annotated[Path, typer.Argument(help="The run of a board game.")],
+    games: Annotated[
+        int, typer.Option(min=2, help="Between any two checkpoints, from random openings, each from both sides.")
+    ] = 40,
+    simulations: Annotated[int, typer.Option(min=1, help="A move.")] = 100,
+    opening_moves: Annotated[int, typer.Option(min=0, help="Random moves at most before a game.")] = 4,
+    checkpoints: Annotated[int, typer.Option(min=2, help="How many at most, evenly chosen.")] = 8,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("ladder.png"),
+    as_json: Json = False,
+) -> None:
+    """Rate the checkpoints of a board run against each other."""
+    from rlsuite import ladder as ladders
+
+    rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints)
+    ladders.draw(rungs, f"{run.name}: {games} games a pair, {simulations} simulations a move", out)
+    if as_json:
+        _print_json({"picture": str(out), "rungs": [rung._asdict() for rung in rungs]})
+    else:
+        for rung in rungs:
+            print(f"{rung.agent_steps:>12,}  {rung.elo:+7.0f}  [{rung.interval[0]:+.0f}, {rung.interval[1]:+.0f}]")
+        print(f"picture {out}")
 
 
 @app.command(epilog=_examples("rlsuite compare runs/a runs/b runs/c --out curves.png"))

@@ -38,7 +38,7 @@ class Collector:
         self.lanes: int = env.num_envs
         spec = describe(env)
         self.stack = spec.stack
-        self.tells: tuple[str, ...] = env.metadata.get("tells", ())  # what of `info` the agent gets beside the observation
+        self.tells = spec.tells
         self.no_action = np.zeros((self.lanes, *spec.action_shape), np.float32 if spec.action_shape else np.int64)
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.state: State = self._initial_state()

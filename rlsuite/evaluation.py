@@ -14,10 +14,16 @@ from rlsuite.agent import Agent, Net
 from rlsuite.build import evaluation_seed, make_agent, make_env, threads_of
 from rlsuite.collect import Collector, Episode
 from rlsuite.config import Config
-from rlsuite.errors import RlsuiteError
+from rlsuite.envs.boards import make_game
+from rlsuite.envs.boards.game import Game
+from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.grading import Grade
+from rlsuite.grading import grade as grade_positions
 from rlsuite.nets.precision import Precision
 from rlsuite.resolve import check
 from rlsuite.scores import Summary, summarise
+from rlsuite.search import Cached, Evaluate, Gumbel, Puct, plane_evaluator
+from rlsuite.search.evaluators import Opinions
 from rlsuite.step import EnvSpec
 
 MOST_LANES = 32
@@ -54,13 +60,22 @@ def play(
 class Saved:
     """An agent as a checkpoint holds it."""
 
-    def __init__(self, path: Path, device: str = "cpu"):
-        """`path`: a run or a checkpoint folder. UsageError or CheckpointError if it is none, is damaged or of another net."""
+    def __init__(self, path: Path, device: str = "cpu", changes: dict[str, dict[str, Any]] | None = None):
+        """`path`: a run or a checkpoint folder. UsageError or CheckpointError if it is none, is damaged or of another net.
+
+        `changes`: section -> key -> value, instead of what its config says.
+        """
         self.path = checkpoint.find(path.resolve())
         saved = checkpoint.load(self.path, weights_only=True)
         self.agent_steps = saved.agent_steps
         data: Any = saved.metadata
-        self.config: Config = check(data["config"])
+        written = data["config"]
+        for section, values in (changes or {}).items():
+            for key, value in values.items():
+                if key not in written[section]:
+                    raise UsageError(f"{self.path} has no {section}.{key}: only a board game's run has")
+                written[section][key] = value
+        self.config: Config = check(written)
         spec = data["spec"]
         fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
         self.spec = EnvSpec(**fields)
@@ -73,9 +88,19 @@ class Saved:
         self.net = Precision(net.requires_grad_(False), bf16=self.config.learner.precision == "bf16").net
 
 
-def evaluate(path: Path, episodes: int | None, seed: int | None, video: Path | None) -> tuple[Summary, list[Path]]:
-    """Scores a saved agent, writes `evaluation.json` beside the checkpoint, and videos into `video` if given."""
-    saved = Saved(path, device="auto")
+def evaluate(
+    path: Path,
+    episodes: int | None,
+    seed: int | None,
+    video: Path | None,
+    opponent: str | None = None,
+    simulations: int | None = None,
+) -> tuple[Summary, list[Path]]:
+    """Scores a saved agent, writes `evaluation.json` beside the checkpoint, and videos into `video` if given.
+
+    `opponent` and `simulations` a move: of a board game, instead of what the config says.
+    """
+    saved = Saved(path, device="auto", changes=_changes(opponent, simulations))
     cpu.set_up(threads_of(saved.config))
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
     count = episodes or saved.config.eval.episodes
@@ -90,6 +115,30 @@ def evaluate(path: Path, episodes: int | None, seed: int | None, video: Path | N
     return summary, videos
 
 
+def grade(path: Path, simulations: int | None = None, positions: int | None = None) -> tuple[int, list[Grade]]:
+    """Mistakes of a saved board agent where perfect play is known -> simulations a move, a grade for each class of positions.
+
+    `positions`: at most so many of a class. UsageError for a game that is not solved here.
+    """
+    saved = Saved(path, device="auto")
+    cpu.set_up(threads_of(saved.config))
+    if saved.spec.game is None:
+        raise UsageError(f"{path} plays {saved.config.env.id}, which is no board game")
+    agent: Any = saved.agent
+    count = agent.config.eval_simulations if simulations is None else simulations
+    evaluate, method = board_evaluator(saved, make_game(saved.spec.game))
+    return count, grade_positions(evaluate, saved.spec.game, count, method, agent.config.solve, positions)
+
+
+def _changes(opponent: str | None, simulations: int | None) -> dict[str, dict[str, Any]]:
+    changes: dict[str, dict[str, Any]] = {"env": {}, "agent": {}}
+    if opponent is not None:
+        changes["env"]["opponent"] = opponent
+    if simulations is not None:
+        changes["agent"]["eval_simulations"] = simulations
+    return changes
+
+
 def write_summary(folder: Path, summary: Summary, seed: int) -> None:
     """`<checkpoint>.evaluation.json` beside the checkpoint folder, which itself never changes."""
     target = folder.with_name(folder.name.lstrip(".") + ".evaluation.json")
@@ -100,7 +149,7 @@ def write_summary(folder: Path, summary: Summary, seed: int) -> None:
 
 
 class Player:
-    """A saved agent for anyone's own loop, on NumPy arrays."""
+    """A saved agent for anyone's own loop, on NumPy arrays; of board games also something that `rlsuite.search` can ask."""
 
     def __init__(self, saved: Saved, seed: int = 0):
         from rlsuite.agent import Mode
@@ -113,15 +162,24 @@ class Player:
         return self.saved.agent.initial_state(batch)
 
     def act(
-        self, observation: NDArray[Any], state: Any = (), first: NDArray[np.bool_] | None = None
+        self,
+        observation: NDArray[Any],
+        state: Any = (),
+        first: NDArray[np.bool_] | None = None,
+        info: dict[str, NDArray[Any]] | None = None,
     ) -> tuple[NDArray[np.int64], Any]:
-        """observation [B,*shape] as the environment gives it; `first` [B] marks new episodes -> actions [B] i64, new state."""
+        """observation [B,*shape] as the environment gives it; `first` [B] marks new episodes -> actions [B] i64, new state.
+
+        `info` as the environment gives it, where its metadata name what it `tells`: board games the whole position.
+        """
         from rlsuite.step import Step, to_tensors
 
         shape = self.saved.spec.observation_shape
         if observation.shape[1:] != shape:
             raise ValueError(f"observations must be [B, {', '.join(map(str, shape))}], got {list(observation.shape)}")
-        batch = observation.shape[0]
+        batch, tells = observation.shape[0], self.saved.spec.tells
+        if missing := [name for name in tells if name not in (info or {})]:
+            raise ValueError(f"act needs info[{missing[0]!r}] of the environment: pass info=info")
         no = np.zeros((1, batch), bool)
         step = Step(
             observation=np.asarray(observation)[None],
@@ -130,9 +188,28 @@ class Player:
             last=no,
             terminal=no,
             action=np.zeros((1, batch), np.int64),
-            extras={},
+            extras={name: info[name][None] for name in tells} if info else {},
         )
         bf16 = self.saved.config.learner.precision == "bf16"
         with torch.no_grad(), torch.autocast(self.saved.device.type, torch.bfloat16, enabled=bf16):
             action, state, _ = self.saved.agent.act(self.saved.net, to_tensors(step, self.saved.device), state, self._mode)
         return action.cpu().numpy(), state
+
+    def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
+        """What a search of `game` needs: its opinions, with a cache, and how it searches for play. UsageError for another game."""
+        return board_evaluator(self.saved, game)
+
+
+def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
+    """A saved agent's opinions of positions, with a cache, and its search without noise. UsageError if it plays something else."""
+    if saved.spec.game != game.name:
+        raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")
+    agent: Any = saved.agent
+    bf16 = saved.config.learner.precision == "bf16"
+
+    def judge(planes: NDArray[np.int8]) -> Opinions:
+        with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=bf16):
+            opinions: Opinions = agent.judge(saved.net, planes)
+        return opinions
+
+    return Cached(plane_evaluator(game, judge), game.num_actions, agent.config.cache_positions), agent.config.play()

@@ -88,10 +88,11 @@ class EnvSpec(NamedTuple):
     frames_per_step: int  # emulator frames that one agent step takes
     action_shape: tuple[int, ...] = ()  # of a continuous action
     game: str | None = None  # of a board game: its name, as `make_game` takes it
+    tells: tuple[str, ...] = ()  # what of `info` goes with an observation, in `Step.extras`
 
 
 def describe(env: Any) -> EnvSpec:
-    """The spec of a Gymnasium VectorEnv. `metadata` may name `frame_stack`, `frames_per_step` (both 1 otherwise) and `game`."""
+    """The spec of a Gymnasium VectorEnv; `metadata` may name `frame_stack`, `frames_per_step` (both else 1), `game`, `tells`."""
     space, actions = env.single_observation_space, env.single_action_space
     return EnvSpec(
         observation_shape=tuple(space.shape),
@@ -102,6 +103,7 @@ def describe(env: Any) -> EnvSpec:
         frames_per_step=int(env.metadata.get("frames_per_step", 1)),
         action_shape=() if hasattr(actions, "n") else tuple(actions.shape),
         game=env.metadata.get("game"),
+        tells=tuple(env.metadata.get("tells", ())),
     )
 
 

@@ -23,11 +23,12 @@ from rlsuite.errors import UsageError
 class Config(EnvSection):
     lanes: int = Field(128, ge=1, le=65_536)
     opponent: str = "mcts(simulations=100)"  # or random, gtp(command=...): see `opponents`
+    opening_moves: int = Field(0, ge=0)  # up to so many random moves before a game: an opponent without chance needs them
 
 
 class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
-    def __init__(self, name: str, lanes: int, opponent: str):
-        self.game = make_game(name)
+    def __init__(self, name: str, lanes: int, opponent: str, opening_moves: int = 0):
+        self.game, self.opening_moves = make_game(name), opening_moves
         self.opponent = make_opponent(opponent, self.game)
         self.num_envs = lanes
         self.single_observation_space = gymnasium.spaces.Box(-128, 127, self.game.observation_shape, np.int8)
@@ -36,9 +37,10 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, lanes)
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "game": self.game.name, "tells": ("row", "action_mask")}
         self._rng = np.random.default_rng()
-        self._rows = np.stack([self.game.new_state().row] * lanes)  # [L,R]
+        self.rows = np.stack([self.game.new_state().row] * lanes)  # [L,R]
         self._side = np.arange(lanes) % 2  # [L] the player that the agent is
         self._over = np.zeros(lanes, bool)  # [L] the next step begins a new game
+        self._history: list[list[int]] = [[] for _ in range(lanes)]  # actions since the start, of both
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -48,41 +50,47 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self._side = np.arange(self.num_envs) % 2
-        self._rows[:] = self.game.new_state().row
         self._over[:] = False
+        self._begin(np.arange(self.num_envs))
         self._reply(np.arange(self.num_envs))
-        return self._see()
+        return self._planes(), self._info()
 
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """UsageError for an illegal action."""
         rules = self.game.rules
-        fresh = np.flatnonzero(self._over)
-        playing = np.flatnonzero(~self._over)
-        self._rows[fresh] = self.game.new_state().row
-        self._side[fresh] ^= 1
+        playing = np.flatnonzero(~self._over).tolist()
         legal = np.empty(self.game.num_actions, np.int32)
-        for lane in playing.tolist():
-            count = rules.legal(self._rows[lane], legal)
+        for lane in playing:
+            count = rules.legal(self.rows[lane], legal)
             if actions[lane] not in legal[:count]:
                 raise UsageError(
                     f"{self.game.name}: action {actions[lane]} of lane {lane} is illegal; info['action_mask'] says what is legal"
                 )
-            rules.play(self._rows[lane], int(actions[lane]))
+        self._next_games()
+        for lane in playing:
+            self._play(lane, int(actions[lane]))
         self._reply(np.arange(self.num_envs))
         reward = np.zeros(self.num_envs, np.float32)
         for lane in range(self.num_envs):
-            self._over[lane], value = rules.outcome(self._rows[lane])
+            self._over[lane], value = rules.outcome(self.rows[lane])
             if self._over[lane]:
                 reward[lane] = value if self._side[lane] == 0 else -value
-        return *self._see_and(reward), np.zeros(self.num_envs, bool), self._info()
+        return self._planes(), reward, self._over.copy(), np.zeros(self.num_envs, bool), self._info()
 
-    def _see_and(self, reward: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.bool_]]:
-        return self._planes(), reward, self._over.copy()
-
-    def _see(self) -> tuple[NDArray[np.int8], dict[str, Any]]:
+    def begin_next(self) -> tuple[NDArray[np.int8], dict[str, Any]]:
+        """A new game in every lane, the other side beginning."""
+        self._over[:] = True
+        self._next_games()
+        self._over[:] = False
+        self._reply(np.arange(self.num_envs))
         return self._planes(), self._info()
+
+    def _next_games(self) -> None:
+        fresh = np.flatnonzero(self._over)
+        self._side[fresh] ^= 1
+        self._begin(fresh)
 
     def _reply(self, lanes: NDArray[np.int64]) -> None:
         """The opponent moves in `lanes` until it is the agent's turn or the game is over."""
@@ -91,37 +99,56 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
             waits = [
                 lane
                 for lane in lanes.tolist()
-                if not rules.outcome(self._rows[lane])[0] and rules.player(self._rows[lane]) != self._side[lane]
+                if not rules.outcome(self.rows[lane])[0] and rules.player(self.rows[lane]) != self._side[lane]
             ]
             if not waits:
                 return
-            for lane, action in zip(waits, self.opponent(self._rows[waits], self._rng), strict=True):
-                rules.play(self._rows[lane], int(action))
+            answers = self.opponent(self.rows[waits], [self._history[lane] for lane in waits], self._rng)
+            for lane, action in zip(waits, answers, strict=True):
+                self._play(lane, int(action))
             lanes = np.array(waits)
+
+    def _begin(self, lanes: NDArray[np.int64]) -> None:
+        """New games, behind random moves that do not end them."""
+        rules, legal = self.game.rules, np.empty(self.game.num_actions, np.int32)
+        for lane in lanes.tolist():
+            self.rows[lane], self._history[lane] = self.game.new_state().row, []
+            for _ in range(int(self._rng.integers(self.opening_moves + 1)) if self.opening_moves else 0):
+                action, after = int(legal[self._rng.integers(rules.legal(self.rows[lane], legal))]), self.rows[lane].copy()
+                rules.play(after, action)
+                if rules.outcome(after)[0]:
+                    break
+                self._play(lane, action)
+
+    def _play(self, lane: int, action: int) -> None:
+        self.game.rules.play(self.rows[lane], action)
+        self._history[lane].append(action)
 
     def _planes(self) -> NDArray[np.int8]:
         planes = np.empty((self.num_envs, *self.game.observation_shape), np.int8)
         for lane in range(self.num_envs):
-            self.game.rules.encode(self._rows[lane], planes[lane])
+            self.game.rules.encode(self.rows[lane], planes[lane])
         return planes
 
     def _info(self) -> dict[str, Any]:
         mask, legal = np.zeros((self.num_envs, self.game.num_actions), bool), np.empty(self.game.num_actions, np.int32)
         for lane in range(self.num_envs):
-            mask[lane, legal[: self.game.rules.legal(self._rows[lane], legal)]] = True
-        return {"row": self._rows.copy(), "action_mask": mask}
+            mask[lane, legal[: self.game.rules.legal(self.rows[lane], legal)]] = True
+        return {"row": self.rows.copy(), "action_mask": mask}
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the next steps depend on, for an exact resume."""
         return {
-            "rows": self._rows.copy(),
+            "rows": self.rows.copy(),
             "side": self._side.copy(),
             "over": self._over.copy(),
+            "history": [list(moves) for moves in self._history],
             "rng": self._rng.bit_generator.state,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self._rows, self._side, self._over = state["rows"].copy(), state["side"].copy(), state["over"].copy()
+        self.rows, self._side, self._over = state["rows"].copy(), state["side"].copy(), state["over"].copy()
+        self._history = [list(moves) for moves in state["history"]]
         self._rng.bit_generator.state = state["rng"]
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -132,4 +159,4 @@ def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> 
     """UsageError for an unknown game, parameter or opponent."""
     if render:
         raise UsageError(f"{config.id} has no pictures: print(str(state)) shows a board")
-    return Boards(config.id, lanes, config.opponent)
+    return Boards(config.id, lanes, config.opponent, config.opening_moves)

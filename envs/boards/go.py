@@ -320,4 +320,5 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         board_text=board_text,
         parse=parse,
         has_draws=2 * komi % 2 == 0,
+        parameters={"size": size, "komi": komi},
     )

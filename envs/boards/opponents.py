@@ -3,7 +3,7 @@
 Shapes: n positions, R bytes a row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from rlsuite.calls import check_keywords, parse_call
 from rlsuite.envs.boards.game import Game
+from rlsuite.envs.boards.gtp import Gtp
 from rlsuite.errors import UsageError, unknown
 
 
 class Opponent(Protocol):
-    def __call__(self, rows: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Positions [n,R] that run -> legal actions [n]."""
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Positions [n,R] that run, and the n lists of actions that led there from the start -> legal actions [n]."""
         ...
 
     def close(self) -> None: ...
@@ -28,7 +29,7 @@ class Random:
     def __init__(self, game: Game):
         self.game = game
 
-    def __call__(self, rows: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int64]:
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
         legal, actions = np.empty(self.game.num_actions, np.int32), np.empty(len(rows), np.int64)
         for i, row in enumerate(rows):
             actions[i] = legal[rng.integers(self.game.rules.legal(row, legal))]
@@ -47,7 +48,7 @@ class Mcts:
 
         self.game, self.simulations, self.method = game, simulations, Puct(c_init=c, fpu_reduction=-1.0, noise_fraction=0.0)
 
-    def __call__(self, rows: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int64]:
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
         from rlsuite.search import rollout_evaluator
         from rlsuite.search.search import search_rows
 
@@ -57,7 +58,7 @@ class Mcts:
     def close(self) -> None: ...
 
 
-OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts}
+OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts, "gtp": Gtp}
 
 
 def make_opponent(name: str, game: Game) -> Opponent:
