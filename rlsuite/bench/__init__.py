@@ -19,6 +19,7 @@ from rlsuite.bench.learner import bench_learner
 from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, say
 from rlsuite.bench.policy import bench_ppo
 from rlsuite.bench.replay import bench_replay
+from rlsuite.bench.search import bench_search
 from rlsuite.bench.train import bench_train
 from rlsuite.build import device_of
 from rlsuite.errors import UsageError, unknown
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
     "learner": bench_learner,
     "train": bench_train,
     "ppo": bench_ppo,
+    "search": bench_search,
 }
 __all__ = ["BENCHMARKS", "BenchSettings", "format_report", "run"]
 

@@ -97,7 +97,7 @@ class Cached:
 _HERE = -1  # the opinion stands in the table
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _look_up(table: Any, table_logits: Any, table_values: Any, keys: Any, source: Any, ask: Any, logits: Any, values: Any) -> int:
     """Copies what is known; of the rest `ask` [n] lists one position each and `source` [n] says which of these it is."""
     mask, asks = np.uint64(table.shape[0] - 1), 0
@@ -118,7 +118,7 @@ def _look_up(table: Any, table_logits: Any, table_values: Any, keys: Any, source
     return asks
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _store(
     table: Any,
     table_logits: Any,
@@ -145,7 +145,7 @@ def encoder(rules: Rules) -> Callable[[NDArray[np.int8], Planes], None]:
     """Rows [n,R] into planes [n,C,H,W]."""
     encode = rules.encode
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy")
     def encode_all(rows: NDArray[np.int8], planes: Planes) -> None:
         for i in range(rows.shape[0]):
             encode(rows[i], planes[i])
@@ -157,7 +157,7 @@ def encoder(rules: Rules) -> Callable[[NDArray[np.int8], Planes], None]:
 def _rollouts(rules: Rules) -> Callable[[NDArray[np.int8], NDArray[np.uint64], int, NDArray[np.float32]], None]:
     player, legal, play, outcome = rules.player, rules.legal, rules.play, rules.outcome
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy")
     def play_out(rows: NDArray[np.int8], streams: NDArray[np.uint64], num_actions: int, values: NDArray[np.float32]) -> None:
         """Random games from rows [n,R], which they change, to values [n] for the players who move there."""
         actions = np.empty(num_actions, np.int32)

@@ -21,7 +21,7 @@ class Gumbel(NamedTuple):
     noise: float = 1.0  # scale of the Gumbel variates; 0: the best move as it is known, for play
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def considered_visits(considered: int, simulations: int, at: int) -> int:
     """Sequential halving as a schedule: how many visits an edge must have to be tried by simulation `at` (0-based).
 
@@ -40,7 +40,7 @@ def considered_visits(considered: int, simulations: int, at: int) -> int:
         left = max(2, left // 2)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _score(nodes: Nodes, edges: Edges, node: int, config: Gumbel, scores: Policy) -> int:
     """log prior + sigma(completed q) of every edge into `scores`; an edge never tried is worth the node's mixed value (eq. 33).
 
@@ -65,7 +65,7 @@ def _score(nodes: Nodes, edges: Edges, node: int, config: Gumbel, scores: Policy
     return visits
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _softmax(scores: Policy, count: int) -> None:
     largest, total = -np.inf, 0.0
     for i in range(count):
@@ -77,14 +77,14 @@ def _softmax(scores: Policy, count: int) -> None:
         scores[i] /= total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def begin(tree: Tree, b: int, config: Gumbel) -> None:
     """When the root has its edges: their Gumbel variates."""
     for e in range(tree.node[b, 0].fanout):
         tree.noise[b, e] = config.noise * gumbel(tree.rng, b) if config.noise > 0.0 and tree.slot[b].quiet == 0 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
     """The edge to follow. At the root: the best by Gumbel score of those whose turn it is. Below: where visits lag behind the
     improved policy most (eq. 14)."""
@@ -106,7 +106,7 @@ def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
     return best  # type: ignore[no-any-return]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def conclude(tree: Tree, b: int, config: Gumbel, policy: Policy) -> int:
     """Writes the improved policy [A], softmax of log prior + sigma(completed q), and returns the action to play: the best by
     Gumbel score of those visited most. Where the root is proven, only moves that keep its value count."""

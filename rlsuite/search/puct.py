@@ -20,7 +20,7 @@ class Puct(NamedTuple):
     noise_total: float = 10.0  # alpha times the number of legal moves: 10 gives chess 0.3 and Go 0.03
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
     """The edge to follow: the largest Q + c P sqrt(n) / (1 + visits), the first of equals; never one that is proven lost."""
     nodes, edges = tree.node[b], tree.edge[b]
@@ -46,7 +46,7 @@ def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
     return best  # type: ignore[no-any-return]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def begin(tree: Tree, b: int, puct: Puct) -> None:
     """When the root has its edges: Dirichlet noise in their priors."""
     if puct.noise_fraction == 0.0 or tree.slot[b].quiet != 0:
@@ -60,7 +60,7 @@ def begin(tree: Tree, b: int, puct: Puct) -> None:
         edges[e].prior = (1.0 - puct.noise_fraction) * edges[e].prior + puct.noise_fraction * noise[e] / total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def conclude(tree: Tree, b: int, puct: Puct, policy: Policy) -> int:
     """Writes the policy [A], visits as probabilities, and returns the action that was visited most.
 

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from rlsuite.envs.boards.hashing import finalise
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def uniform(rng: NDArray[np.uint64], b: int) -> float:
     """In [0, 1), from tree b's own stream (SplitMix64, Steele et al. 2014)."""
     rng[b] += np.uint64(0x9E3779B97F4A7C15)
     return float(finalise(rng[b]) >> np.uint64(11)) * 2.0**-53
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def gamma(rng: NDArray[np.uint64], b: int, shape: float) -> float:
     """A Gamma(shape, 1) variate (Marsaglia and Tsang 2000)."""
     boost = 1.0
@@ -32,7 +32,7 @@ def gamma(rng: NDArray[np.uint64], b: int, shape: float) -> float:
             return d * v * boost
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def gumbel(rng: NDArray[np.uint64], b: int) -> float:
     """A standard Gumbel variate."""
     return -log(-log(1.0 - uniform(rng, b) * (1.0 - 2.0**-53) - 2.0**-54))

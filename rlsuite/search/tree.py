@@ -3,7 +3,8 @@
 Shapes: B trees, N nodes and E edges a tree, A actions, R bytes a row, K leaves of one tree that may wait at once, D moves of the
 longest game. A node's legal moves are edges that lie in one piece of its tree's edges, so a position with few moves costs little
 (compressed sparse rows). Values are kept on edges, for the player who moves along the edge: a player may move twice in a row.
-What a net says comes from outside; a ticket, b * K + k, names a leaf that waits for it.
+What a net says comes from outside; a ticket, b * K + k, names a leaf that waits for it. Small functions are inlined by hand
+(`inline="always"`): a call that hands over a tree hands over a hundred words, and took longer than what it did.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,6 @@ from rlsuite.envs.boards.game import Game, Rules
 Policy = NDArray[np.float64]  # [A] probabilities of a root's moves
 
 NO_CHILD = -1
-_TINY = 1e-38  # of a prior, whose logarithm is taken
 
 
 # One record a node and an edge: a descent reads whole records, and each lies in one line of the processor's cache.
@@ -100,26 +100,26 @@ Nodes = NDArray[Any]  # [N] NODE of one tree
 Edges = NDArray[Any]  # [E] EDGE of one tree
 
 
-@njit(cache=True)
+@njit(inline="always", error_model="numpy")
 def tries(edges: Edges, e: int) -> int:
     """Visits, those on the way included."""
     return edges[e].visits + edges[e].flight  # type: ignore[no-any-return]
 
 
-@njit(cache=True)
+@njit(inline="always", error_model="numpy")
 def settled(nodes: Nodes, edges: Edges, e: int) -> bool:
     """Whether what this edge leads to is proven."""
     child = edges[e].child
     return child != NO_CHILD and nodes[child].proven != 0  # type: ignore[no-any-return]
 
 
-@njit(cache=True)
+@njit(inline="always", error_model="numpy")
 def to_player(nodes: Nodes, node: int, player: int) -> float:
     """A node's own value, to `player`."""
     return float(nodes[node].value) if player == 0 else -float(nodes[node].value)
 
 
-@njit(cache=True)
+@njit(inline="always", error_model="numpy")
 def worth(nodes: Nodes, edges: Edges, e: int, player: int) -> float:
     """Q of an edge that was tried, to the player who moves along it: what is proven, or the mean of what was backed up."""
     if settled(nodes, edges, e):
@@ -127,13 +127,13 @@ def worth(nodes: Nodes, edges: Edges, e: int, player: int) -> float:
     return (edges[e].total - edges[e].flight) / tries(edges, e)  # type: ignore[no-any-return]
 
 
-@njit(cache=True)
+@njit(inline="always", error_model="numpy")
 def perfect(nodes: Nodes, edges: Edges, e: int) -> bool:
     """Whether the root and this move of it are proven, and the move keeps what the root is worth."""
     return nodes[0].proven != 0 and settled(nodes, edges, e) and nodes[edges[e].child].value == nodes[0].value
 
 
-@njit(cache=True)
+@njit(inline="always", error_model="numpy")
 def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
     """Whether the node is proven: by a move that wins, or because all of its moves are."""
     player, first = nodes[node].player, nodes[node].first
@@ -150,7 +150,7 @@ def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@njit(inline="always", error_model="numpy")
 def back_up(tree: Tree, b: int, k: int, value: float) -> None:
     """`value` to player 0 goes to every edge of the path, as the player who moved along it sees it."""
     nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
@@ -188,7 +188,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
     begin, choose, conclude = method
     player, legal, play, outcome, position_hash = rules.player, rules.legal, rules.play, rules.outcome, rules.hash
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy", inline="always")
     def place(tree: Tree, b: int, node: int) -> None:
         row, nodes = tree.rows[b, node], tree.node[b]
         over, value = outcome(row)
@@ -199,7 +199,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         nodes[node].player = player(row)
         nodes[node].fanout = 0
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy")
     def set_roots(tree: Tree, trees: NDArray[np.int32], rows: NDArray[np.int8]) -> None:
         """Forgets `trees` [n] and begins new ones at `rows` [n,R]."""
         for i in range(trees.shape[0]):
@@ -208,7 +208,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
             tree.slot[b].nodes, tree.slot[b].edges, tree.slot[b].done = 1, 0, 0
             place(tree, b, 0)
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy", inline="always")
     def descend(tree: Tree, b: int, k: int, begun: int, config: Any) -> int:
         """To a leaf, writing the path of ticket k."""
         nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
@@ -221,14 +221,15 @@ def kernels(rules: Rules, method: Method) -> Kernels:
                 new = tree.slot[b].nodes
                 tree.slot[b].nodes = new + 1
                 edges[e].child = new
-                tree.rows[b, new] = tree.rows[b, node]
+                for byte in range(tree.rows.shape[2]):  # a loop, since numba is slow to assign slices
+                    tree.rows[b, new, byte] = tree.rows[b, node, byte]
                 play(tree.rows[b, new], edges[e].action)
                 place(tree, b, new)
             node = edges[e].child
         tree.ticket[b, k].depth, tree.ticket[b, k].leaf = depth, node
         return node
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy", inline="always")
     def step_one(tree: Tree, b: int, config: Any) -> int:
         """How many leaves of tree b wait now; 0: the search is done."""
         if tree.node[b, 0].fanout == 0:
@@ -248,7 +249,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
             out += 1
         return out
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy")
     def step(
         tree: Tree, trees: NDArray[np.int32], config: Any, waiting: NDArray[np.int32], finished: NDArray[np.int32]
     ) -> tuple[int, int]:
@@ -267,7 +268,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
                 ended += 1
         return found, ended
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy", inline="always")
     def expand_one(tree: Tree, b: int, k: int, logits: NDArray[np.float32], value: float, config: Any) -> None:
         leaf, first = tree.ticket[b, k].leaf, tree.slot[b].edges
         nodes, edges, actions = tree.node[b], tree.edge[b], tree.legal[b]
@@ -277,12 +278,16 @@ def kernels(rules: Rules, method: Method) -> Kernels:
             largest = max(largest, float(logits[actions[i]]))
         total = 0.0
         for i in range(count):
-            total += exp(logits[actions[i]] - largest)
+            e, above = first + i, float(logits[actions[i]]) - largest
+            edges[e].action = actions[i]
+            edges[e].log_prior = above
+            edges[e].prior = exp(above)
+            total += exp(above)
+        log_total = log(total)
         for i in range(count):
             e = first + i
-            edges[e].action = actions[i]
-            edges[e].prior = exp(logits[actions[i]] - largest) / total
-            edges[e].log_prior = log(max(float(edges[e].prior), _TINY))
+            edges[e].prior /= total
+            edges[e].log_prior -= log_total
             edges[e].child = NO_CHILD
             edges[e].visits = 0
             edges[e].total = 0.0
@@ -298,7 +303,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         else:
             begin(tree, b, config)
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy")
     def gather(tree: Tree, tickets: NDArray[np.int32], rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> None:
         """The positions of leaves that wait: rows [n,R] and their hashes [n]."""
         leaves = tree.ticket.shape[1]
@@ -307,7 +312,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
             rows[i] = tree.rows[b, tree.ticket[b, k].leaf]
             keys[i] = position_hash(rows[i])
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy")
     def expand(
         tree: Tree, tickets: NDArray[np.int32], logits: NDArray[np.float32], values: NDArray[np.float32], config: Any
     ) -> None:
@@ -319,7 +324,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         for i in range(tickets.shape[0]):
             expand_one(tree, tickets[i] // leaves, tickets[i] % leaves, logits[i], values[i], config)
 
-    @njit(nogil=True)
+    @njit(nogil=True, error_model="numpy")
     def conclude_all(
         tree: Tree,
         trees: NDArray[np.int32],

@@ -1,0 +1,112 @@
+"""search: simulations a second with an evaluator that knows nothing, and what the tree and the cache are worth in self-play."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rlsuite.bench.measure import NOT_INSTALLED, BenchSettings, Row, Target, Work, alternate, lacking, named, repeated, say
+from rlsuite.build import build
+from rlsuite.envs.boards import make_game
+from rlsuite.resolve import resolve
+from rlsuite.search import Puct, uniform_evaluator
+from rlsuite.search.search import search_rows
+from rlsuite.selfplay import SelfPlay
+
+TREES, SIMULATIONS = 64, 64
+
+
+def bench_search(settings: BenchSettings) -> list[Row]:
+    return [*_trees(settings), *_selfplay(settings)]
+
+
+def _trees(settings: BenchSettings) -> list[Row]:
+    rows = []
+    for name, target in (("connect_four", Target("ratio", ">=", 30)), ("go(size=9,komi=7.5)", None)):
+        what = f"{name}: PUCT, {TREES} positions at once, {SIMULATIONS} simulations, even priors and values, one thread"
+        if lacking(["pyspiel"]):
+            rate = alternate(f"search/{name}", {"ours": _ours(name)}, settings)
+            rows.append(Row(f"search/{name}", f"{what}; OpenSpiel {NOT_INSTALLED}", "sims/s", rate["ours"]))
+            continue
+        rates = alternate(f"search/{name}", {"ours": _ours(name), "open_spiel": _open_spiel(name)}, settings)
+        what += f"; against {named('open_spiel')}'s Python MCTSBot (puct_value, one position at a time)"
+        rows.append(Row(f"search/{name}", what, "sims/s", rates["ours"], rates["open_spiel"], target))
+    return rows
+
+
+def _ours(name: str) -> Work:
+    game = make_game(name)
+    positions, evaluate = np.stack([game.new_state().row] * TREES), uniform_evaluator(game)
+    method = Puct(noise_fraction=0.0)
+    return repeated(lambda: search_rows(game, positions, evaluate, SIMULATIONS, method), TREES * SIMULATIONS)
+
+
+def _open_spiel(name: str) -> Work:
+    import pyspiel
+    from open_spiel.python.algorithms import mcts
+
+    class Even(mcts.Evaluator):  # type: ignore[misc]
+        def evaluate(self, state: Any) -> Any:
+            return np.zeros(2)
+
+        def prior(self, state: Any) -> Any:
+            legal = state.legal_actions()
+            return [(action, 1 / len(legal)) for action in legal]
+
+    game = pyspiel.load_game(name.replace("go(size=", "go(board_size="))
+    bot = mcts.MCTSBot(game, 1.25, SIMULATIONS, Even(), child_selection_fn=mcts.SearchNode.puct_value)
+    state = game.new_initial_state()
+    return repeated(lambda: bot.mcts_search(state), SIMULATIONS)
+
+
+def _selfplay(settings: BenchSettings) -> list[Row]:
+    """The shipped Connect Four config, an untrained net, no learning: so the cache finds more than it will later."""
+    cached, uncached = _self_player(settings), _self_player(settings, {"agent.cache_positions": 1})
+    spent = _watch_net(cached)
+    rates = alternate("search/selfplay", {"ours": _moves(cached), "no cache": _moves(uncached)}, settings)
+    tree = 1 - spent["net"] / spent["all"]
+    found = cached.diagnostics()["search/cache_hits"]
+    say(f"search/selfplay: cache hits {found:.0%}")
+    what = "Connect Four as shipped, untrained net, no learning: moves; against a cache of one position"
+    share = "time of it that is not the net's: tree, rules, encoding, records"
+    return [
+        Row("search/selfplay", what, "moves/s", rates["ours"], rates["no cache"]),
+        Row("search/cache", "positions of it that the cache knew", "share", found),
+        Row("search/tree", share, "share", tree, target=Target("ours", "<=", 0.2)),
+    ]
+
+
+def _self_player(settings: BenchSettings, overrides: dict[str, Any] | None = None) -> SelfPlay:
+    small: dict[str, Any] = {"env.lanes": 8, "agent.simulations": 4} if settings.quick else {}
+    config = resolve("boards/connect_four", {"run.threads": settings.threads, **small, **(overrides or {})})
+    collector = build(config).collector
+    assert isinstance(collector, SelfPlay)
+    return collector
+
+
+def _moves(collector: SelfPlay) -> Work:
+    def work(rounds: int) -> int:
+        moved = sum(collector.advance(0)[0] for _ in range(rounds))
+        collector.take()
+        return max(moved, 1)
+
+    return work
+
+
+def _watch_net(collector: SelfPlay) -> dict[str, float]:
+    """Seconds in the net and in all, from now on."""
+    spent = {"net": 0.0, "all": 0.0}
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any) -> Any:
+            begun = time.perf_counter()
+            result = function(*args)
+            spent[name] += time.perf_counter() - begun
+            return result
+
+        return wrapped
+
+    collector.agent.judge = timed("net", collector.agent.judge)  # type: ignore[method-assign]
+    collector.advance = timed("all", collector.advance)  # type: ignore[method-assign]
+    return spent
