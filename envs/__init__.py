@@ -31,7 +31,7 @@ def family(env_id: str) -> str | None:
     """The module that builds `env_id`, or None."""
     if atari_game(env_id) is not None:
         return "rlsuite.envs.atari"
-    if env_id.split("(")[0].strip() in game_names():
+    if env_id.endswith(".py") or re.fullmatch(r"\w+(\.\w+)+", env_id) or env_id.split("(")[0].strip() in game_names():
         return "rlsuite.envs.boards.env"
     import gymnasium
 

@@ -87,7 +87,8 @@ def train(
     elif result.evaluation is not None:
         print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} learner steps, {result.wall_seconds:,.0f} s")
         print(_score(result.evaluation))
-        print(f"\nrlsuite evaluate {result.run} --video {result.run}/videos\ntensorboard --logdir {result.run}")
+        more = f"rlsuite ladder {result.run}" if result.board_game else f"rlsuite evaluate {result.run} --video {result.run}/videos"
+        print(f"\n{more}\ntensorboard --logdir {result.run}")
     else:
         print(f"stopped at {result.agent_steps:,} agent steps; go on with: rlsuite train --resume {result.run}")
     if result.interrupted:
@@ -223,16 +224,16 @@ def list_(
 
 @app.command("check-game", epilog=_examples("rlsuite check-game my_game.py", "rlsuite check-game 'go(size=7)' --games 1000"))
 def check_game(
-    module: Annotated[str, typer.Argument(help="A Python file or module with make(), or the name of a game.")],
+    game: Annotated[str, typer.Argument(help="A Python file or module with make(), or the name of a game.")],
     games: Annotated[int, typer.Option(min=1, help="How many random games.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the random games.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Play random games of a board game and test that it keeps the contract of docs/own-game.md."""
-    from rlsuite.envs.boards import check
+    from rlsuite.envs.boards import check, make_game
 
-    game = check.load_game(module)
-    facts = {"game": game.name, **check.check_game(game, games, seed)}
+    made = make_game(game)
+    facts = {"game": made.name, **check.check_game(made, games, seed)}
     _show(facts, as_json)
 
 

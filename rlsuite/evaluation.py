@@ -202,7 +202,7 @@ class Player:
 
 def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
     """A saved agent's opinions of positions, with a cache, and its search without noise. UsageError if it plays something else."""
-    if saved.spec.game != game.name:
+    if saved.spec.game is None or make_game(saved.spec.game).name != game.name:
         raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")
     agent: Any = saved.agent
     bf16 = saved.config.learner.precision == "bf16"

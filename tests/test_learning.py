@@ -3,6 +3,7 @@
 Shapes: S states, A actions.
 """
 
+from functools import cache
 from pathlib import Path
 
 import gymnasium
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import rlsuite
+from rlsuite.envs.boards.game import BoardState
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +45,43 @@ def test_policy_gradient_solves_cartpole(name: str, seed: int, tmp_path: Path) -
     result = rlsuite.train(f"classic/{name}", {"seed": seed}, run_dir=tmp_path / "run")
     assert result.evaluation is not None
     assert result.evaluation.mean >= 475
+
+
+@pytest.mark.parametrize("lag", [4, 16, 32])
+def test_impala_solves_cartpole_with_old_weights(lag: int, tmp_path: Path) -> None:
+    overrides = {"seed": 1, "run.policy_lag_learner_steps": lag}
+    result = rlsuite.train("classic/impala", overrides, run_dir=tmp_path / "run")
+    assert result.evaluation is not None
+    assert result.evaluation.mean >= 475
+
+
+def test_alphazero_s_net_alone_plays_tic_tac_toe_perfectly(tmp_path: Path) -> None:
+    """In each of the 4,520 running positions that the rules can reach."""
+    run = rlsuite.train("boards/tic_tac_toe", {"seed": 1}, run_dir=tmp_path / "run").run
+    game = rlsuite.make_game("tic_tac_toe")
+    known = {game.new_state()}
+    todo = list(known)
+    while todo:
+        state = todo.pop()
+        new = {state.apply(action) for action in state.legal_actions()} - known
+        known |= new
+        todo += [after for after in new if not after.is_terminal()]
+    running = sorted((state for state in known if not state.is_terminal()), key=str)
+    assert len(known) == 5478
+    evaluate, _ = rlsuite.load(run).evaluator(game)
+    rows = np.stack([state.row for state in running])
+    logits, _ = evaluate(rows, np.array([game.rules.hash(row) for row in rows], np.uint64))
+    for state, scores in zip(running, logits, strict=True):
+        action = max(state.legal_actions(), key=lambda one: scores[one])
+        assert -worth(state.apply(action)) == worth(state), f"\n{state}\nplays {action}"
+
+
+@cache
+def worth(state: BoardState) -> float:
+    """What perfect play brings the player to move."""
+    if state.is_terminal():
+        return state.returns()[state.player]
+    return max(-worth(state.apply(action)) for action in state.legal_actions())
 
 
 def test_only_a_memory_solves_recall(tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
 """Board games by name: `make_game("go(size=9,komi=7.5)")`."""
 
+import importlib.util
+import re
+import sys
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rlsuite import registry
@@ -24,7 +29,17 @@ GAMES: dict[str, Callable[..., Game]] = {
 
 
 def make_game(name: str, **parameters: Any) -> Game:
-    """`make_game("hex", size=7)` or `make_game("hex(size=7)")`. UsageError for unknown games, parameters and values."""
+    """`make_game("hex", size=7)`, `make_game("hex(size=7)")`, or the .py file or dotted module of a game with a
+    function `make()`.
+
+    UsageError for unknown games, parameters and values, and for what gives no game.
+    """
+    if own := own_game(name):
+        path = Path(own)
+        try:
+            return _load(own, path.stat().st_mtime_ns if own.endswith(".py") else 0)
+        except (OSError, ImportError) as error:
+            raise UsageError(f"{name} cannot be loaded: {error}") from error
     kind, written = parse_call("game", name)
     make = registry.game_maker(kind)
     parameters = {**written, **parameters}
@@ -33,4 +48,32 @@ def make_game(name: str, **parameters: Any) -> Game:
         if isinstance(value, str):
             raise UsageError(f"{name}: {key} = {value!r} is no number")
     game: Game = make(**parameters)
+    return game
+
+
+def own_game(name: str) -> str | None:
+    """Of a game of the user's own: the whole path of its .py file, or the dotted name of its module. None for a registered name."""
+    if name.endswith(".py"):
+        return str(Path(name).resolve())
+    return name if re.fullmatch(r"\w+(\.\w+)+", name) else None
+
+
+@cache
+def _load(own: str, changed: int) -> Game:
+    """Once for each version of a file, so that its functions are compiled once."""
+    if own.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(Path(own).stem, own)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # numba looks a function's module up
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(own)
+    make = getattr(module, "make", None)
+    if not callable(make):
+        raise UsageError(f"{own} has no function make(), which should give a Game")
+    game = make()
+    if not isinstance(game, Game):
+        raise UsageError(f"make() of {own} gives a {type(game).__name__}, not a Game")
     return game

@@ -1,16 +1,12 @@
 """Plays random games and tests whether a game keeps its contract (`game.py`). For our own games and for users'."""
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlsuite.envs.boards.game import Game, Planes, Row
-from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.errors import RlsuiteError
 
 _UNWRITTEN = 77
 
@@ -38,33 +34,6 @@ def check_game(game: Game, games: int = 100, seed: int = 0) -> dict[str, float]:
         "draws": draws / games,
         "positions": len(seen),
     }
-
-
-def load_game(module: str) -> Game:
-    """What `make()` of a module gives: a path to a .py file, a dotted name, or the name of a game. UsageError if there is none."""
-    from rlsuite.envs.boards import make_game
-
-    try:
-        if module.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(module).stem, module)
-            assert spec is not None
-            assert spec.loader is not None
-            loaded = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = loaded  # numba looks a function's module up
-            spec.loader.exec_module(loaded)
-        elif "." in module:
-            loaded = importlib.import_module(module)
-        else:
-            return make_game(module)
-    except (ImportError, OSError) as error:
-        raise UsageError(f"{module} cannot be loaded: {error}") from error
-    make = getattr(loaded, "make", None)
-    if not callable(make):
-        raise UsageError(f"{module} has no function make(), which should give a Game")
-    game = make()
-    if not isinstance(game, Game):
-        raise UsageError(f"make() of {module} gives a {type(game).__name__}, not a Game")
-    return game
 
 
 def _check_facts(game: Game) -> None:

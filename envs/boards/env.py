@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rlsuite.config import EnvSection
-from rlsuite.envs.boards import make_game
+from rlsuite.envs.boards import make_game, own_game
 from rlsuite.envs.boards.opponents import make_opponent
 from rlsuite.errors import UsageError
 
@@ -35,7 +35,11 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, lanes)
         self.single_action_space = gymnasium.spaces.Discrete(self.game.num_actions)
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, lanes)
-        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "game": self.game.name, "tells": ("row", "action_mask")}
+        self.metadata = {
+            "autoreset_mode": AutoresetMode.NEXT_STEP,
+            "game": own_game(name) or self.game.name,
+            "tells": ("row", "action_mask"),
+        }
         self._rng = np.random.default_rng()
         self.rows = np.stack([self.game.new_state().row] * lanes)  # [L,R]
         self._side = np.arange(lanes) % 2  # [L] the player that the agent is

@@ -38,6 +38,7 @@ class Result:
     wall_seconds: float
     evaluation: Summary | None  # None if the run was interrupted
     interrupted: bool = False
+    board_game: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -123,7 +124,8 @@ def _to_the_end(loop: Loop, stopped: list[int]) -> Result:
     summary = None if interrupted else _evaluate(loop, config.eval.episodes, stopped, final=True)
     if summary is not None:
         write_summary(path, summary, evaluation_seed(config.seed))
-    return Result(loop.run_dir, loop.agent_steps, learner.steps, loop.seconds, summary, interrupted=summary is None)
+    game = describe(loop.parts.env).game
+    return Result(loop.run_dir, loop.agent_steps, learner.steps, loop.seconds, summary, summary is None, game is not None)
 
 
 def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:

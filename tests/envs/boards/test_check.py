@@ -9,7 +9,7 @@ import pytest
 
 from rlsuite import register_game
 from rlsuite.envs.boards import make_game
-from rlsuite.envs.boards.check import BrokenContract, check_game, load_game
+from rlsuite.envs.boards.check import BrokenContract, check_game
 from rlsuite.envs.boards.game import Game
 from rlsuite.errors import UsageError
 
@@ -95,7 +95,7 @@ def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> Non
     code = guide.split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) < 80
     (tmp_path / "col.py").write_text(code)
-    game = load_game(str(tmp_path / "col.py"))
+    game = make_game(str(tmp_path / "col.py"))
     assert check_game(game, games=50)["longest"] <= 25
     register_game("col", lambda: game)
     assert make_game("col").new_state().legal_actions() == list(range(25))
@@ -115,12 +115,12 @@ def test_a_file_that_is_no_game_is_refused(text: str | None, reason: str, tmp_pa
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=reason):
-        load_game(str(file))
+        make_game(str(file))
 
 
 def test_a_game_may_be_named_or_a_module() -> None:
-    assert load_game("hex(size=5)").name == "hex(size=5)"
+    assert make_game("hex(size=5)").name == "hex(size=5)"
     with pytest.raises(UsageError, match="unknown game 'hxe'; did you mean hex"):
-        load_game("hxe")
+        make_game("hxe")
     with pytest.raises(UsageError, match="cannot be loaded"):
-        load_game("no.such.module")
+        make_game("no.such.module")

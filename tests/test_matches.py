@@ -1,0 +1,170 @@
+"""Matches are fair to both sides, ratings are those of the model, and a board run is graded and rated from the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rlsuite
+from rlsuite import grading, ladder
+from rlsuite.envs.boards import make_game
+from rlsuite.errors import UsageError
+from rlsuite.evaluation import evaluate, grade
+from rlsuite.matches import Score, elo, elo_intervals, play_match, searcher
+from rlsuite.search import Gumbel, Puct, rollout_evaluator, uniform_evaluator
+
+TINY = {
+    "run.threads": 1,
+    "run.collect_agent_steps": 2,
+    "run.checkpoint_minutes": 1e-4,
+    "run.keep_checkpoints": 3,
+    "run.agent_steps": 400,
+    "env.lanes": 8,
+    "env.opponent": "random",
+    "agent.simulations": 4,
+    "agent.eval_simulations": 4,
+    "net.torso": "tower(width=8,depth=1)",
+    "replay.min_agent_steps": 50,
+    "replay.capacity_agent_steps": 500,
+    "learner.batch_size": 16,
+    "eval.episodes": 2,
+}
+
+
+def first_legal(game: Any) -> Any:
+    legal = np.empty(game.num_actions, np.int32)
+
+    def moves(rows: Any) -> Any:
+        for row in rows:
+            game.rules.legal(row, legal)
+        return np.array([legal[: game.rules.legal(row, legal)][0] for row in rows])
+
+    return moves
+
+
+def test_a_player_against_itself_scores_half() -> None:
+    game = make_game("connect_four")
+    score = play_match(game, first_legal(game), first_legal(game), 20, opening_moves=6, seed=1)
+    assert score.wins == score.losses
+    assert sum(score) == 20
+    assert score.points == 0.5
+
+
+def test_the_better_player_wins_from_both_sides() -> None:
+    game = make_game("tic_tac_toe")
+    strong = searcher(game, rollout_evaluator(game), Puct(noise_fraction=0.0), 200)
+    score = play_match(game, strong, first_legal(game), 20, opening_moves=0, seed=1)
+    assert score.losses == 0
+    assert score.points > 0.9
+    back = play_match(game, first_legal(game), strong, 20, opening_moves=0, seed=1)
+    assert (back.wins, back.losses) == (score.losses, score.wins)
+
+
+def test_ratings_by_hand_and_their_intervals() -> None:
+    """Three wins for each loss, beside one draw: odds 3.08, that is 400 log10((0.5 + 75) / (0.5 + 25)) = 188.5."""
+    results = [(1, 0, Score(75, 0, 25)), (2, 1, Score(40, 20, 40))]
+    ratings = elo(results, 3)
+    assert ratings[0] == 0
+    assert ratings[1] == pytest.approx(400 * np.log10(75.5 / 25.5), abs=0.01)
+    assert ratings[2] == pytest.approx(ratings[1], abs=0.01)
+    low, high = elo_intervals(results, 3, seed=0)[1]
+    assert low < ratings[1] < high
+    assert 100 < high - low < 250
+    assert np.isfinite(elo([(1, 0, Score(10, 0, 0))], 2)).all()
+
+
+def test_the_graded_positions_are_right_where_a_search_can_tell() -> None:
+    """Six classes of 1,000; a proof by search agrees with the file on whether the best is a win, a draw or a loss."""
+    game = make_game("connect_four")
+    classes = grading.graded_positions(game)
+    assert [(one.name, len(one.rows)) for one in classes] == [
+        (name, 1000)
+        for name in ("end-easy", "middle-easy", "middle-medium", "beginning-easy", "beginning-medium", "beginning-hard")
+    ]
+    assert all(one.right.any(1).all() for one in classes)
+    stones = [[int(row[16]) for row in one.rows] for one in classes]
+    assert [(min(n) // 14, max(n) <= top) for n, top in zip(stones, (40, 28, 28, 14, 14, 14), strict=True)] == [
+        (2, True),
+        (1, True),
+        (1, True),
+        (0, True),
+        (0, True),
+        (0, True),
+    ]
+    end = grading.grade(uniform_evaluator(game), "connect_four", 2000, Puct(noise_fraction=0.0), solve=True, most=100)[0]
+    assert end.mistakes <= 0.01  # short games are searched to their ends
+    knows_nothing = grading.grade(uniform_evaluator(game), "connect_four", 0, Gumbel(), solve=False, most=200)[0]
+    assert knows_nothing.mistakes > 0.2
+    with pytest.raises(UsageError, match=r"othello\(size=8\) has no solved positions"):
+        grading.graded_positions(make_game("othello"))
+
+
+def test_bitbully_agrees_with_the_graded_positions() -> None:
+    bitbully = pytest.importorskip("bitbully")
+    import csv
+    from importlib.resources import files
+
+    solver = bitbully.BitBully()
+    with (files("rlsuite") / "envs" / "boards" / "connect_four_positions.csv").open() as file:
+        lines = [line for line in csv.DictReader(file) if line["class"] in ("end-easy", "middle-easy")][::25]
+    for line in lines:
+        scores = solver.score_all_moves(bitbully.Board([int(move) - 1 for move in line["moves"]]))
+        letters = ["-" if m not in scores else "w" if scores[m] > 0 else "l" if scores[m] < 0 else "d" for m in range(7)]
+        assert "".join(letters) == line["outcomes"]
+
+
+def test_wilson_by_hand() -> None:
+    low, high = grading.wilson(8, 100)
+    assert (low, high) == pytest.approx((0.0411, 0.1500), abs=1e-4)
+    assert grading.wilson(0, 50)[0] == 0
+
+
+def test_a_board_run_is_evaluated_graded_rated_and_searched_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = rlsuite.train("boards/connect_four", {**TINY, "run.agent_steps": 300}, run_dir=tmp_path / "run").run
+    other = evaluate(run, 4, 1, None, opponent="mcts(simulations=20)", simulations=2)[0]
+    assert other.episodes == 4
+    assert set(other.returns) <= {-1.0, 0.0, 1.0}
+    simulations, grades = grade(run, positions=3)
+    assert simulations == 4
+    assert [one.positions for one in grades] == [3] * 6
+    assert grade(run, simulations=0, positions=3)[0] == 0
+    rungs = ladder.climb(run, games=2, simulations=2, opening_moves=2, most=3)
+    assert rungs[0].elo == 0
+    assert [rung.agent_steps for rung in rungs] == sorted(rung.agent_steps for rung in rungs)
+    assert len(rungs) >= 2
+    ladder.draw(rungs, "a run", tmp_path / "ladder.png")
+    assert (tmp_path / "ladder.png").read_bytes()[1:4] == b"PNG"
+    capsys.readouterr()
+
+    game, agent = make_game("connect_four"), rlsuite.load(run)
+    win = game.parse_state("\n".join([*["......."] * 4, "oo.....", "xxx.o.."]))
+    found = rlsuite.search(game, win, agent, simulations=50)
+    assert (found.action, found.value, found.proven) == (3, 1.0, True)
+    assert found.variation[0] == 3
+    assert found.policy.shape == (7,)
+    with pytest.raises(UsageError, match="plays connect_four, not tic_tac_toe"):
+        rlsuite.search(make_game("tic_tac_toe"), make_game("tic_tac_toe").new_state(), agent)
+    env = rlsuite.make_env("connect_four", lanes=2, opponent="random")
+    observation, info = env.reset(seed=1)
+    actions, _ = agent.act(observation, info=info)
+    assert info["action_mask"][np.arange(2), actions].all()
+    with pytest.raises(ValueError, match="pass info=info"):
+        agent.act(observation)
+
+
+def test_what_no_board_run_is_asked_is_refused(tmp_path: Path) -> None:
+    run = rlsuite.train(
+        "classic/dqn",
+        {"run.agent_steps": 60, "replay.min_agent_steps": 50, "learner.batch_size": 4, "run.threads": 1, "eval.episodes": 1},
+        run_dir=tmp_path / "run",
+    ).run
+    with pytest.raises(UsageError, match=r"has no env.opponent: only a board game's run has"):
+        evaluate(run, 1, 1, None, opponent="random")
+    with pytest.raises(UsageError, match="which is no board game"):
+        grade(run)
+    with pytest.raises(UsageError, match="1 checkpoints, a ladder needs two"):
+        ladder.climb(run, 2, 2, 0, 2)
+    game = make_game("tic_tac_toe")
+    with pytest.raises(UsageError, match="cannot judge positions"):
+        rlsuite.search(game, game.new_state(), 3)
