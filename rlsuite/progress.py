@@ -61,16 +61,17 @@ class Progress:
 
     def _facts(self, s: Status) -> dict[str, str]:
         then, agent, learner = self._past[0] if self._past else (0.0, s.agent_steps, s.learner_steps)
-        span = max((self._past[-1][0] - then) if self._past else 0.0, 1e-9)
-        rate, learner_rate = (s.agent_steps - agent) / span, (s.learner_steps - learner) / span
+        span = self._past[-1][0] - then if self._past else 0.0
+        known = span >= 0.4  # less is too short to tell a rate
+        rate, learner_rate = ((s.agent_steps - agent) / span, (s.learner_steps - learner) / span) if known else (0.0, 0.0)
         left = (s.of_agent_steps - s.agent_steps) / rate if rate > 0 else float("nan")
         if s.minutes_limit is not None:
             left = min(left, s.minutes_limit * 60 - s.seconds) if left == left else s.minutes_limit * 60 - s.seconds
         return {
             "steps": f"{s.agent_steps:,}/{s.of_agent_steps:,}",
             "frames": f"{s.env_frames:,}",
-            "steps/s": f"{rate:,.0f}",
-            "learner/s": f"{learner_rate:,.1f}",
+            "steps/s": f"{rate:,.0f}" if known else "-",
+            "learner/s": f"{learner_rate:,.1f}" if known else "-",
             **({} if s.replay_fill is None else {"replay": f"{s.replay_fill:.0%}"}),
             "return(100)": "-" if s.mean_return != s.mean_return else f"{s.mean_return:,.2f}",
             "elapsed": duration(s.seconds),
