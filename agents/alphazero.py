@@ -57,7 +57,7 @@ class AlphaZero:
         self.slice = SliceSpec(length=1, sparse=False, extras=extras, games=True)
 
     def make_net(self) -> BoardNet:
-        return BoardNet(self.net_config, self.spec, outcomes=3 if self.config.value == "wdl" else 1)
+        return BoardNet(self.net_config, self.spec, 3 if self.config.value == "wdl" else 1, self.game.plane_scale)
 
     def initial_state(self, batch: int) -> State:
         return ()

@@ -17,12 +17,24 @@ def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
     if match is None:
         raise UsageError(f"{text!r} names no {what}: write it as a name, or as name(key=value,...)")
     parameters = {}
-    for part in match[2].split(",") if match[2] and match[2].strip() else []:
+    for part in _parts(match[2] or ""):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise UsageError(f"{text}: {part.strip()!r} must read key=value")
         parameters[key] = _value(value)
     return match[1], parameters
+
+
+def _parts(text: str) -> list[str]:
+    """Split at commas that stand in no inner parentheses."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [] if parts == [""] or not text.strip() else parts
 
 
 def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, Any], skip: int = 0) -> None:

@@ -1,6 +1,7 @@
 """Board games by name: `make_game("go(size=9,komi=7.5)")`."""
 
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from rlsuite.envs.boards.game import Game
 from rlsuite.envs.boards.go import go
 from rlsuite.envs.boards.hex import hex_game
 from rlsuite.envs.boards.in_a_row import gomoku, tic_tac_toe
+from rlsuite.envs.boards.openspiel import openspiel
 from rlsuite.envs.boards.othello import othello
 from rlsuite.errors import UsageError
 
@@ -23,6 +25,7 @@ GAMES: dict[str, Callable[..., Game]] = {
     "go": go,
     "gomoku": gomoku,
     "hex": hex_game,
+    "openspiel": openspiel,
     "othello": othello,
     "tic_tac_toe": tic_tac_toe,
 }
@@ -44,8 +47,9 @@ def make_game(name: str, **parameters: Any) -> Game:
     make = registry.game_maker(kind)
     parameters = {**written, **parameters}
     check_keywords(kind, make, parameters)
+    texts = [key for key, known in inspect.signature(make).parameters.items() if known.annotation in (str, "str")]
     for key, value in parameters.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and key not in texts:
             raise UsageError(f"{name}: {key} = {value!r} is no number")
     game: Game = make(**parameters)
     return game

@@ -49,6 +49,7 @@ class Game:
     board_text: Callable[[Row], str]
     parse: Callable[[str], Row]  # the inverse of `board_text`; UsageError for a text that no game can reach
     has_draws: bool = True
+    plane_scale: float = 1.0  # what a net multiplies the planes by
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def new_state(self) -> "BoardState":

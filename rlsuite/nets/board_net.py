@@ -32,9 +32,10 @@ class Judgement(NamedTuple):
 class BoardNet(nn.Module):
     """(step [T,B,...], state) -> (Judgement [T,B,...], state). The last layers run in fp32."""
 
-    def __init__(self, net: NetConfig, spec: EnvSpec, outcomes: int):
-        """`outcomes`: 3 or 1, as in `Judgement`."""
+    def __init__(self, net: NetConfig, spec: EnvSpec, outcomes: int, scale: float = 1.0):
+        """`outcomes`: 3 or 1, as in `Judgement`; `scale`: what planes are multiplied by."""
         super().__init__()
+        self.scale = scale
         channels, height, width = spec.observation_shape
         self.backbone = make_backbone(net.torso, channels)
         if any(stride != 1 for stride in self.backbone.strides):
@@ -56,6 +57,8 @@ class BoardNet(nn.Module):
         kind = planes.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         x = planes.to(dtype).contiguous(memory_format=torch.channels_last)
+        if self.scale != 1:
+            x = x * self.scale
         x = self.backbone(x)[-1]
         policy, value = self.policy_planes(x).flatten(1), self.hidden(self.value_planes(x).flatten(1))
         with torch.autocast(kind, enabled=False):

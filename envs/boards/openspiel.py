@@ -1,0 +1,224 @@
+"""Games of OpenSpiel (Lanctot et al. 2019) with the face of our own: `openspiel(game=chess)`, `openspiel(game=go(board_size=9))`.
+
+Deterministic, sequential, two players, zero-sum, nothing hidden. A row holds the moves since the start; the positions that they
+lead to are kept in Python, so a search is slower than with a game of numba (thousands of simulations a second, not a million), and
+two orders of moves are two positions. What a net sees are OpenSpiel's planes and one more that says whose turn it is.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numba import njit, objmode
+
+from rlsuite.envs.boards.game import Actions, Game, Planes, Row, Rules
+from rlsuite.envs.boards.hashing import mix
+from rlsuite.errors import UsageError, unknown
+
+_HEAD = 16  # bytes of a row before the moves: the game's number, how many moves there are, how many there may be
+_KEPT = 50_000  # positions, of all games together
+_FRACTION = 100  # where a game's planes hold fractions, they are kept in hundredths
+
+
+class _Loaded:
+    def __init__(self, game: Any):
+        self.game = game
+        self.scale = _FRACTION if _has_fractions(game) else 1
+
+
+_games: dict[int, _Loaded] = {}  # a row's number -> game
+_states: OrderedDict[bytes, Any] = OrderedDict()  # a row up to its last move -> position, the least lately used first
+
+
+def openspiel(game: str, max_moves: int = 512) -> Game:
+    """`game` as `pyspiel.load_game` takes it. A game of `max_moves` moves that is not over counts as a draw.
+
+    UsageError without open_spiel, for an unknown game, and for one with chance, hidden information, moves at the same time, another
+    number of players, or payoffs that are no zero-sum.
+    """
+    try:
+        import pyspiel
+    except ImportError as error:
+        raise UsageError("openspiel(...) needs OpenSpiel: pip install open-spiel") from error
+    if game.split("(")[0] not in (names := pyspiel.registered_names()):  # it would print a list of them all
+        raise unknown("game of OpenSpiel", game.split("(")[0], names)
+    try:
+        loaded = pyspiel.load_game(game)
+    except Exception as error:  # pyspiel raises its own, which is no public class
+        raise UsageError(f"OpenSpiel refuses {game}: {str(error).splitlines()[0]}") from error
+    kind = loaded.get_type()
+    for fine, why in (
+        (kind.chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC, "has chance"),
+        (kind.dynamics == pyspiel.GameType.Dynamics.SEQUENTIAL, "has moves at the same time"),
+        (kind.information == pyspiel.GameType.Information.PERFECT_INFORMATION, "hides something from a player"),
+        (loaded.num_players() == 2, f"is for {loaded.num_players()} players"),
+        (kind.utility == pyspiel.GameType.Utility.ZERO_SUM, "is not zero-sum"),
+        (kind.provides_observation_tensor, "has no observation tensor"),
+    ):
+        if not fine:
+            raise UsageError(f"OpenSpiel's {game} {why}: only deterministic zero-sum games of two players that hide nothing fit")
+    if not 1 <= max_moves <= 10_000:
+        raise UsageError(f"openspiel: max_moves = {max_moves}; allowed are 1 to 10,000")
+    longest = min(loaded.max_game_length(), max_moves)
+    name = f"openspiel(game={game},max_moves={max_moves})"
+    start = np.zeros(_HEAD + -(-2 * longest // 8) * 8, np.int8)
+    number = int(mix(np.frombuffer(name.encode(), np.int8), np.uint64(0))) >> 1
+    start[:8].view(np.int64)[0] = number
+    start[8:_HEAD].view(np.int32)[1] = longest
+    _games[number] = _Loaded(loaded)
+    shape = _shape(loaded)
+    cells, actions = shape[1] * shape[2], loaded.num_distinct_actions()
+
+    def action_text(action: int) -> str:
+        return f"action {action}"
+
+    def parse(text: str) -> Row:
+        last = text.strip().splitlines()[-1] if text.strip() else ""
+        if not last.startswith("moves:"):
+            raise UsageError(f"{name}: the last line of a board text lists the moves that led there: `moves: 3 1 4`")
+        row = start.copy()
+        for word in last.removeprefix("moves:").split():
+            legal = _position(row).legal_actions()
+            if not word.isdigit() or int(word) not in legal:
+                raise UsageError(f"{name}: move {word!r} is illegal there; legal: {legal[:20]}")
+            play(row, int(word))
+        return row
+
+    return Game(
+        name=name,
+        rules=RULES,
+        start=start,
+        num_actions=actions,
+        observation_shape=shape,
+        max_moves=longest,
+        cell_maps=np.arange(cells, dtype=np.int32)[None],
+        action_maps=np.arange(actions, dtype=np.int32)[None],
+        action_text=action_text,
+        board_text=lambda row: f"{_position(row)}\nmoves: {' '.join(map(str, _moves(row)))}",
+        parse=parse,
+        plane_scale=1 / _games[number].scale,
+    )
+
+
+def _shape(game: Any) -> tuple[int, int, int]:
+    """[C+1,H,W]: tensors of one or two dimensions become a single column or plane."""
+    given = list(game.observation_tensor_shape())
+    three = given if len(given) == 3 else [given[0], 1, 1] if len(given) == 1 else [int(np.prod(given[:-2])), *given[-2:]]
+    return int(three[0]) + 1, int(three[1]), int(three[2])
+
+
+def _has_fractions(game: Any) -> bool:
+    """In what three random games show."""
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        state = game.new_initial_state()
+        for _ in range(200):
+            if state.is_terminal():
+                break
+            seen = np.array(state.observation_tensor(state.current_player()))
+            if (seen != np.round(seen)).any():
+                return True
+            state.apply_action(int(rng.choice(state.legal_actions())))
+    return False
+
+
+def _moves(row: Row) -> list[int]:
+    count = int(row[8:_HEAD].view(np.int32)[0])
+    return [int(move) for move in row[_HEAD : _HEAD + 2 * count].view(np.int16)]
+
+
+def _position(row: Row) -> Any:
+    """The position that the row's moves lead to; nobody may change it."""
+    count = int(row[8:_HEAD].view(np.int32)[0])
+    key = row[: _HEAD + 2 * count].tobytes()
+    state = _states.get(key)
+    if state is not None:
+        _states.move_to_end(key)
+        return state
+    if count == 0:
+        state = _games[int(row[:8].view(np.int64)[0])].game.new_initial_state()
+    else:
+        before = row.copy()
+        before[8:_HEAD].view(np.int32)[0] -= 1
+        state = _position(before).clone()
+        state.apply_action(int(row[_HEAD : _HEAD + 2 * count].view(np.int16)[-1]))
+    _states[key] = state
+    if len(_states) > _KEPT:
+        _states.popitem(last=False)
+    return state
+
+
+def _ask_player(row: Row) -> int:
+    return max(0, int(_position(row).current_player()))  # -4 where the game is over
+
+
+def _ask_legal(row: Row, actions: Actions) -> int:
+    legal = _position(row).legal_actions()
+    actions[: len(legal)] = legal
+    return len(legal)
+
+
+def _ask_outcome(row: Row) -> tuple[bool, float]:
+    state = _position(row)
+    if state.is_terminal():
+        return True, float(np.clip(state.returns()[0], -1, 1))
+    count, most = row[8:_HEAD].view(np.int32)
+    return bool(count >= most), 0.0
+
+
+def _ask_planes(row: Row, planes: Planes) -> None:
+    state, scale = _position(row), _games[int(row[:8].view(np.int64)[0])].scale
+    mover = max(0, int(state.current_player()))
+    seen = np.array(state.observation_tensor(mover)) * scale
+    planes[:-1] = np.clip(np.round(seen), -127, 127).reshape(planes[:-1].shape)
+    planes[-1] = mover * scale
+
+
+@njit(cache=False)
+def init(row: Row) -> None:
+    pass
+
+
+@njit(cache=False)
+def player(row: Row) -> int:
+    with objmode(found="int64"):
+        found = _ask_player(row)
+    return found
+
+
+@njit(cache=False)
+def outcome(row: Row) -> tuple[bool, float]:
+    with objmode(over="boolean", value="float64"):
+        over, value = _ask_outcome(row)
+    return over, value
+
+
+@njit(cache=False)
+def legal(row: Row, actions: Actions) -> int:
+    over, _ = outcome(row)
+    if over:
+        return 0
+    with objmode(found="int64"):
+        found = _ask_legal(row, actions)
+    return found
+
+
+@njit(cache=False)
+def play(row: Row, action: int) -> None:
+    head = row[8:_HEAD].view(np.int32)
+    row[_HEAD:].view(np.int16)[head[0]] = action
+    head[0] += 1
+
+
+@njit(cache=False)
+def encode(row: Row, planes: Planes) -> None:
+    with objmode():
+        _ask_planes(row, planes)
+
+
+@njit(cache=False)
+def position_hash(row: Row) -> np.uint64:
+    return mix(row, np.uint64(0))
+
+
+RULES = Rules(init, player, legal, play, outcome, encode, position_hash)

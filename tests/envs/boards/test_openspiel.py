@@ -1,0 +1,85 @@
+"""OpenSpiel's games behind our face: the same moves and results, a search and a check that work, refusals that say why."""
+
+import numpy as np
+import pytest
+
+from rlsuite.envs.boards import make_game
+from rlsuite.envs.boards.check import check_game
+from rlsuite.errors import UsageError
+from rlsuite.search import Puct, search, uniform_evaluator
+
+pyspiel = pytest.importorskip("pyspiel")
+
+
+def test_a_game_goes_as_openspiel_plays_it() -> None:
+    name = "breakthrough(rows=5,columns=4)"
+    game, theirs = make_game(f"openspiel(game={name})"), pyspiel.load_game(name)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        state, other = game.new_state(), theirs.new_initial_state()
+        while not other.is_terminal():
+            assert (state.player, state.legal_actions()) == (other.current_player(), other.legal_actions())
+            planes = np.array(other.observation_tensor(other.current_player())).reshape(theirs.observation_tensor_shape())
+            assert np.array_equal(state.observation()[:-1], planes)
+            assert (state.observation()[-1] == state.player).all()
+            action = int(rng.choice(other.legal_actions()))
+            state, other = state.apply(action), other.child(action)
+        assert state.is_terminal()
+        assert state.returns() == tuple(other.returns())
+    assert game.parse_state(str(state)) == state
+
+
+@pytest.mark.parametrize("name", ["openspiel(game=tic_tac_toe)", "openspiel(game=chess,max_moves=40)"])
+def test_the_contract_is_kept(name: str) -> None:
+    facts = check_game(make_game(name), games=3)
+    assert facts["longest"] <= 40
+
+
+def test_a_search_finds_what_it_finds_in_our_own_game() -> None:
+    """Visits of the same positions of tic-tac-toe are equal: actions have the same numbers."""
+    ours, theirs = make_game("tic_tac_toe"), make_game("openspiel(game=tic_tac_toe)")
+    for moves in ([], [4], [0, 4, 8], [0, 1, 3]):
+        a, b = ours.new_state(), theirs.new_state()
+        for move in moves:
+            a, b = a.apply(move), b.apply(move)
+        found = [
+            search(game, [state], uniform_evaluator(game), 200, Puct(noise_fraction=0.0))
+            for game, state in ((ours, a), (theirs, b))
+        ]
+        assert np.array_equal(found[0].visits, found[1].visits)
+        assert found[0].value[0] == found[1].value[0]
+
+
+def test_games_too_long_are_drawn() -> None:
+    state = make_game("openspiel(game=chess,max_moves=2)").new_state()
+    state = state.apply(state.legal_actions()[0])
+    assert not state.is_terminal()
+    state = state.apply(state.legal_actions()[0])
+    assert state.is_terminal()
+    assert state.legal_actions() == []
+    assert state.returns() == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("openspiel(game=backgammon)", "backgammon has chance"),
+        ("openspiel(game=dark_chess)", "hides something"),
+        ("openspiel(game=goofspiel)", "goofspiel has"),
+        ("openspiel(game=chinese_checkers(players=3))", "is for 3 players"),
+        ("openspiel(game=ches)", "unknown game of OpenSpiel 'ches'; did you mean chess"),
+        ("openspiel(game=hex(bord_size=3))", "OpenSpiel refuses"),
+        ("openspiel(game=tic_tac_toe,max_moves=0)", "allowed are 1 to 10,000"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        make_game(name)
+
+
+def test_a_board_text_that_cannot_be_is_refused() -> None:
+    game = make_game("openspiel(game=tic_tac_toe)")
+    with pytest.raises(UsageError, match="move '4' is illegal"):
+        game.parse("moves: 4 4")
+    with pytest.raises(UsageError, match="lists the moves"):
+        game.parse("...")
