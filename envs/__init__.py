@@ -2,6 +2,7 @@
 
 import re
 
+from rlsuite import gym_ids as gym_ids  # gymnasium is imported now in any case
 from rlsuite.registry import game_names
 
 ENVS = {"rlsuite/Recall-v0": "rlsuite.envs.memory"}

@@ -10,16 +10,17 @@ found = rlsuite.search(game, game.new_state().apply(3), "uniform", simulations=4
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 # Torch's idle worker threads wait for more work by spinning, milliseconds long, on cores that the emulators need: behind a net's
 # forward, emulators on all cores took a third longer. So they sleep after a tenth of that; libgomp reads this when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
-from rlsuite.gym_ids import register as _register_gym_ids
 from rlsuite.registry import register_agent, register_env, register_game
 
-_register_gym_ids()
+if "gymnasium" in sys.modules:  # who has imported it wants its ids; importing it here would slow `rlsuite --help`
+    import rlsuite.gym_ids  # noqa: F401
 
 __version__ = "0.1.0"
 __all__ = ["evaluate", "load", "make_env", "make_game", "register_agent", "register_env", "register_game", "search", "train"]

@@ -1,4 +1,7 @@
-"""Our environments' ids in Gymnasium's own registry, there as soon as rlsuite is imported."""
+"""Our ids in Gymnasium's own registry: there once both packages are imported, gymnasium first, or an environment was made.
+
+`gymnasium.make("rlsuite.gym_ids:rlsuite/Connect4-v0")` works in any case.
+"""
 
 import gymnasium
 
@@ -15,6 +18,11 @@ BOARD_IDS = {
 def register() -> None:
     """`gymnasium.make("rlsuite/Connect4-v0")`, ...: keyword arguments are the game's parameters and those of `BoardEnv`."""
     for name, game in BOARD_IDS.items():
+        if f"rlsuite/{name}-v0" in gymnasium.registry:
+            continue
         gymnasium.register(
             f"rlsuite/{name}-v0", "rlsuite.envs.boards.faces:BoardEnv", kwargs={"game": game}, disable_env_checker=True
         )
+
+
+register()

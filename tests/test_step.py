@@ -131,6 +131,8 @@ def test_describe_reads_spaces_and_metadata() -> None:
         "stack": 4,
         "frames_per_step": 3,
         "action_shape": (),
+        "game": None,
+        "tells": (),
     }
 
 

@@ -29,6 +29,7 @@ SMALL = {
     "env.opponent": "random",
     "agent.simulations": 6,
     "agent.eval_simulations": 6,
+    "agent.opening_fraction": 0.0,
     "net.torso": "tower(width=8,depth=1)",
     "replay.min_agent_steps": 100,
     "replay.capacity_agent_steps": 500,

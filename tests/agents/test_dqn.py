@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlsuite.agent import Mode
+from rlsuite.agent import Mode, SliceSpec
 from rlsuite.agents.dqn import DQN
 from rlsuite.config import NetConfig
 from rlsuite.step import EnvSpec, State, Step, Trajectory
@@ -84,7 +84,7 @@ CASES = {
 def test_targets_by_hand(case: str, action: int) -> None:
     n, double, last, terminal, y = CASES[case]
     dqn = agent(n_steps=n, double=double)
-    assert dqn.slice == (n + 1, True)
+    assert dqn.slice == SliceSpec(n + 1, sparse=True)
     net, target = Table(ONLINE), Table(TARGET)
     rewards = [100.0, 7.0, 8.0, 16.0][: n + 1]
     out = dqn.loss(net, target, slices(rewards, set(last), set(terminal), action), rng())

@@ -110,6 +110,8 @@ def test_the_spec_that_everything_is_built_from() -> None:
         "stack": 4,
         "frames_per_step": 4,
         "action_shape": (),
+        "game": None,
+        "tells": (),
     }
     full = describe(make(Config(id="ALE/Breakout-v5", full_action_set=True, stack=2, frame_skip=3, height=40, width=42), 1))
     assert (full.num_actions, full.stack, full.frames_per_step) == (18, 2, 3)

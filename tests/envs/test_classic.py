@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from rlsuite import registry
 from rlsuite.envs.classic import Config, make
 from rlsuite.errors import UsageError
-from rlsuite.step import describe
+from rlsuite.step import EnvSpec, describe
 
 RESTORABLE: dict[str, tuple[str, dict[str, Any]]] = {  # with time limits so short that 60 ticks cross several
     "CartPole-v1": ("CartPole-v1", {}),
@@ -167,9 +167,9 @@ def test_ends_and_rewards_are_gymnasiums_own() -> None:
 
 def test_specs() -> None:
     cartpole = describe(make(Config(id="CartPole-v1"), 2))
-    assert cartpole == ((4,), "float32", 2, None, 1, 1, ())
+    assert cartpole == EnvSpec((4,), "float32", 2, None, 1, 1)
     lake = describe(make(Config(id="FrozenLake-v1"), 2))
-    assert lake == ((), "int64", 4, 16, 1, 1, ())
+    assert lake == EnvSpec((), "int64", 4, 16, 1, 1)
     pendulum = describe(make(Config(id="Pendulum-v1"), 2))
     assert (pendulum.num_actions, pendulum.action_shape) == (0, (1,))
 

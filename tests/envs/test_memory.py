@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from rlsuite.envs.memory import Config, Recall, make
-from rlsuite.step import describe
+from rlsuite.step import EnvSpec, describe
 
 
 def fresh(lanes: int, length: int, seed: int = 0) -> tuple[Recall, NDArray[np.float32]]:
@@ -127,5 +127,5 @@ def test_a_state_belongs_to_the_moment_it_was_taken() -> None:
 
 def test_spec() -> None:
     env, _ = fresh(2, 3)
-    assert describe(env) == ((4,), "float32", 2, None, 1, 1, ())
+    assert describe(env) == EnvSpec((4,), "float32", 2, None, 1, 1)
     assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP

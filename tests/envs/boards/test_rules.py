@@ -302,7 +302,7 @@ def test_make_game_reads_names_and_refuses_others() -> None:
             make_game(call)
 
 
-@pytest.mark.parametrize("name", sorted(GAMES))
+@pytest.mark.parametrize("name", sorted({*GAMES} - {"openspiel"}))
 def test_every_game_tells_its_actions(name: str) -> None:
     game: Game = make_game(name)
     texts = [game.action_text(action) for action in range(game.num_actions)]
