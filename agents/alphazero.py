@@ -51,6 +51,8 @@ class AlphaZero:
     def __init__(self, config: AlphaZeroConfig, net: NetConfig, spec: EnvSpec):
         if spec.game is None:
             raise UsageError(f"agent.name={config.name} plays board games (rlsuite list games); this environment is none")
+        if net.layer_norm:
+            raise UsageError(f"net.layer_norm = true: the board net of agent.name={config.name} has no layer norm")
         self.config, self.net_config, self.spec = config, net, spec
         self.game = make_game(spec.game)
         extras = (Extra("policy", (spec.num_actions,), "float32"), Extra("value", (), "float32"), Extra("outcome", (), "float32"))
@@ -69,9 +71,9 @@ class AlphaZero:
         return found.logits.detach().cpu().numpy(), found.value.detach().cpu().numpy()
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Searches the positions `step.extras["row"]` [1,B,R]. Actions [B]; 0 where the game is over."""
+        """Searches the positions `step.extras["row"]` [1,B,R]. Actions [B]; 0 where nothing is legal, the game being over."""
         rows = step.extras["row"][0].cpu().numpy()  # [B,R]
-        running = np.flatnonzero(~step.last[0].cpu().numpy())
+        running = np.flatnonzero(step.extras["action_mask"][0].any(-1).cpu().numpy())  # where the game is not over
         action = np.zeros(len(rows), np.int64)  # [B]
         if running.size:
             seed = int(torch.randint(2**31, (), generator=mode.rng, device=mode.rng.device))

@@ -86,6 +86,8 @@ def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
     if agent.slice.length is None:
         return Queue(spec, lanes, chunk, capacity_chunks=config.learner.batch_size // lanes)
     if agent.slice.games:
+        if config.replay.prioritized:
+            raise UsageError(f"replay.prioritized = true: agent.name={config.agent.name} draws positions of games uniformly")
         lanes = chunk = 1  # one behind the other
     return build_replay(config.replay, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY))
 

@@ -119,6 +119,8 @@ def evaluate(
     from rlsuite import evaluation
 
     if opponent == "solver":
+        if video is not None or seed is not None:
+            raise UsageError("--opponent solver grades fixed positions: no --seed and no --video")
         count, grades = evaluation.grade(run_or_checkpoint, simulations, episodes)
         if as_json:
             _print_json({"simulations": count, "grades": [grade._asdict() for grade in grades]})
@@ -163,6 +165,7 @@ def ladder(
     """Rate the checkpoints of a board run against each other."""
     from rlsuite import ladder as ladders
 
+    games += games % 2  # every opening from both sides
     rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints)
     ladders.draw(rungs, f"{run.name}: {games} games a pair, {simulations} simulations a move", out)
     if as_json:

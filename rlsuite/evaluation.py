@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,15 @@ def play(
     env = make_env(config, lanes)
     collector = Collector(env, agent, net, seed=seed, explore=False, device=device, bf16=config.learner.precision == "bf16")
     done: list[Episode] = []
-    while share.any():
-        if stop():
-            return None
-        _, ended = collector.tick(agent_steps=0)
-        for episode in ended:
-            if share[episode.lane] > 0:
-                share[episode.lane] -= 1
-                done.append(episode)
-    env.close()
+    with closing(env):
+        while share.any():
+            if stop():
+                return None
+            _, ended = collector.tick(agent_steps=0)
+            for episode in ended:
+                if share[episode.lane] > 0:
+                    share[episode.lane] -= 1
+                    done.append(episode)
     return summarise([e.episodic_return for e in done], [e.length for e in done], config.env.id)
 
 
@@ -102,11 +103,14 @@ def evaluate(
     """
     saved = Saved(path, device="auto", changes=_changes(opponent, simulations))
     cpu.set_up(threads_of(saved.config))
+    if video is not None and saved.spec.game is not None:
+        raise UsageError(f"{saved.spec.game} has no pictures to film")
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
     count = episodes or saved.config.eval.episodes
     summary = play(saved.config, saved.agent, saved.net, count, seed, saved.device)
     assert summary is not None  # nothing asked it to stop
-    write_summary(saved.path, summary, seed)
+    if opponent is None and simulations is None:  # else it is no score of the run as it was configured
+        write_summary(saved.path, summary, seed)
     videos = []
     if video is not None:
         from rlsuite.video import record

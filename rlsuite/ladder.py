@@ -35,7 +35,11 @@ def climb(run: Path, games: int, simulations: int, opening_moves: int, most: int
         raise UsageError(f"{run} plays {saved[0].config.env.id}, which is no board game")
     cpu.set_up(threads_of(saved[0].config))
     game = make_game(name)
-    movers = [searcher(game, *board_evaluator(one, game), simulations) for one in saved]
+    agents: list[Any] = [one.agent for one in saved]
+    movers = [
+        searcher(game, *board_evaluator(one, game), simulations, agent.config.solve)
+        for one, agent in zip(saved, agents, strict=True)
+    ]
     results = []
     for a, b in combinations(range(len(movers)), 2):
         results.append((a, b, play_match(game, movers[a], movers[b], games, opening_moves, seed)))

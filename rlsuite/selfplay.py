@@ -39,8 +39,10 @@ class SelfPlayConfig(AgentSection):
     fpu_reduction: float = Field(0.25, ge=0)  # puct
     noise_fraction: float = Field(0.25, ge=0, le=1)  # puct: of Dirichlet noise in the root's priors, in full searches
     noise_total: float = Field(10.0, gt=0)  # puct: alpha times the number of legal moves
-    temperature: float = Field(1.0, gt=0)  # puct: moves are drawn from visits^(1/temperature) ...
-    temperature_moves: int = Field(15, ge=0)  # ... so many moves of a game; then the best is played, without noise
+    temperature: float = Field(1.0, gt=0)  # puct: moves are drawn from visits^(1/temperature)
+    temperature_moves: int = Field(
+        15, ge=0
+    )  # behind so many moves, random ones of an opening included, the best is played, without noise
     solve: bool = True  # values that the rules prove go up the tree
     opening_fraction: float = Field(0.0, ge=0, le=1)  # of games that begin with random moves ...
     opening_moves: int = Field(8, ge=1)  # ... so many at most
@@ -185,7 +187,7 @@ class SelfPlay:
         """The move to play: a search with Gumbel noise has drawn already."""
         if self.config.method == "gumbel" or self.plies[b] >= self.config.temperature_moves:
             return best
-        weights = policy ** (1 / self.config.temperature)
+        weights = (policy / policy.max()) ** (1 / self.config.temperature)
         return int(self.rng.choice(len(policy), p=weights / weights.sum()))
 
     def _end(self, b: int, outcome: float) -> Episode:
@@ -203,7 +205,7 @@ class SelfPlay:
                 if own >= 0 and values:
                     self.regrets.append(min(values))
             if len(self.regrets) >= 100:
-                self.threshold = float(np.quantile(self.regrets, self.config.resign_false_positives))
+                self.threshold = min(float(np.quantile(self.regrets, self.config.resign_false_positives)), 0.0)
         return Episode(outcome, len(moves), b)
 
     def _begin(self, slots: NDArray[np.int32], over: NDArray[np.int32]) -> None:

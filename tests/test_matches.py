@@ -151,6 +151,9 @@ def test_a_board_run_is_evaluated_graded_rated_and_searched_with(tmp_path: Path,
     assert info["action_mask"][np.arange(2), actions].all()
     with pytest.raises(ValueError, match="pass info=info"):
         agent.act(observation)
+    for _ in range(30):  # games end in between
+        observation, _, _, _, info = env.step(actions)
+        actions, _ = agent.act(observation, info=info)
 
 
 def test_what_no_board_run_is_asked_is_refused(tmp_path: Path) -> None:

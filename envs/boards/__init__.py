@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -41,16 +42,26 @@ def make_game(name: str, **parameters: Any) -> Game:
         path = Path(own)
         try:
             return _load(own, path.stat().st_mtime_ns if own.endswith(".py") else 0)
-        except (OSError, ImportError) as error:
+        except (OSError, ImportError, SyntaxError) as error:
             raise UsageError(f"{name} cannot be loaded: {error}") from error
     kind, written = parse_call("game", name)
     make = registry.game_maker(kind)
     parameters = {**written, **parameters}
     check_keywords(kind, make, parameters)
-    texts = [key for key, known in inspect.signature(make).parameters.items() if known.annotation in (str, "str")]
-    for key, value in parameters.items():
-        if isinstance(value, str) and key not in texts:
+    for key, known in inspect.signature(make).parameters.items():
+        if key not in parameters:
+            if known.default is known.empty:
+                raise UsageError(f"{name} needs {key}=...")
+            continue
+        value = parameters[key]
+        if known.annotation in (str, "str"):
+            parameters[key] = str(value)
+        elif isinstance(value, str):
             raise UsageError(f"{name}: {key} = {value!r} is no number")
+        elif known.annotation in (int, "int") and not isinstance(value, int):
+            raise UsageError(f"{name}: {key} = {value} is no whole number")
+        elif not math.isfinite(value):
+            raise UsageError(f"{name}: {key} = {value} is no finite number")
     game: Game = make(**parameters)
     return game
 
@@ -66,7 +77,7 @@ def own_game(name: str) -> str | None:
 def _load(own: str, changed: int) -> Game:
     """Once for each version of a file, so that its functions are compiled once."""
     if own.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(own).stem, own)
+        spec = importlib.util.spec_from_file_location(f"rlsuite_own_game_{Path(own).stem}", own)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

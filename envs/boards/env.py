@@ -16,6 +16,7 @@ from pydantic import Field
 
 from rlsuite.config import EnvSection
 from rlsuite.envs.boards import make_game, own_game
+from rlsuite.envs.boards.gtp import RESIGNS
 from rlsuite.envs.boards.opponents import make_opponent
 from rlsuite.errors import UsageError
 
@@ -45,6 +46,7 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
         self._side = np.arange(lanes) % 2  # [L] the player that the agent is
         self._over = np.zeros(lanes, bool)  # [L] the next step begins a new game
         self._history: list[list[int]] = [[] for _ in range(lanes)]  # actions since the start, of both
+        self._resigned = np.zeros(lanes, bool)  # [L] the opponent has given up
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -55,8 +57,7 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
             self._rng = np.random.default_rng(seed)
         self._side = np.arange(self.num_envs) % 2
         self._over[:] = False
-        self._begin(np.arange(self.num_envs))
-        self._reply(np.arange(self.num_envs))
+        self._deal()
         return self._planes(), self._info()
 
     def step(
@@ -79,17 +80,26 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
         reward = np.zeros(self.num_envs, np.float32)
         for lane in range(self.num_envs):
             self._over[lane], value = rules.outcome(self.rows[lane])
-            if self._over[lane]:
+            if self._resigned[lane]:
+                self._over[lane], reward[lane] = True, 1.0
+            elif self._over[lane]:
                 reward[lane] = value if self._side[lane] == 0 else -value
         return self._planes(), reward, self._over.copy(), np.zeros(self.num_envs, bool), self._info()
 
     def begin_next(self) -> tuple[NDArray[np.int8], dict[str, Any]]:
         """A new game in every lane, the other side beginning."""
-        self._over[:] = True
-        self._next_games()
+        self._side ^= 1
         self._over[:] = False
-        self._reply(np.arange(self.num_envs))
+        self._deal()
         return self._planes(), self._info()
+
+    def _deal(self) -> None:
+        """A new game in every lane, in which the agent is to move: an opponent that ends one by its first reply gets another."""
+        lanes = np.arange(self.num_envs)
+        while lanes.size:
+            self._begin(lanes)
+            self._reply(lanes)
+            lanes = np.array([lane for lane in lanes.tolist() if self.game.rules.outcome(self.rows[lane])[0]], np.int64)
 
     def _next_games(self) -> None:
         fresh = np.flatnonzero(self._over)
@@ -103,20 +113,25 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
             waits = [
                 lane
                 for lane in lanes.tolist()
-                if not rules.outcome(self.rows[lane])[0] and rules.player(self.rows[lane]) != self._side[lane]
+                if not self._resigned[lane]
+                and not rules.outcome(self.rows[lane])[0]
+                and rules.player(self.rows[lane]) != self._side[lane]
             ]
             if not waits:
                 return
             answers = self.opponent(self.rows[waits], [self._history[lane] for lane in waits], self._rng)
             for lane, action in zip(waits, answers, strict=True):
-                self._play(lane, int(action))
+                if action == RESIGNS:
+                    self._resigned[lane] = True
+                else:
+                    self._play(lane, int(action))
             lanes = np.array(waits)
 
     def _begin(self, lanes: NDArray[np.int64]) -> None:
         """New games, behind random moves that do not end them."""
         rules, legal = self.game.rules, np.empty(self.game.num_actions, np.int32)
         for lane in lanes.tolist():
-            self.rows[lane], self._history[lane] = self.game.new_state().row, []
+            self.rows[lane], self._history[lane], self._resigned[lane] = self.game.new_state().row, [], False
             for _ in range(int(self._rng.integers(self.opening_moves + 1)) if self.opening_moves else 0):
                 action, after = int(legal[self._rng.integers(rules.legal(self.rows[lane], legal))]), self.rows[lane].copy()
                 rules.play(after, action)
@@ -137,7 +152,8 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
     def _info(self) -> dict[str, Any]:
         mask, legal = np.zeros((self.num_envs, self.game.num_actions), bool), np.empty(self.game.num_actions, np.int32)
         for lane in range(self.num_envs):
-            mask[lane, legal[: self.game.rules.legal(self.rows[lane], legal)]] = True
+            if not self._resigned[lane]:
+                mask[lane, legal[: self.game.rules.legal(self.rows[lane], legal)]] = True
         return {"row": self.rows.copy(), "action_mask": mask}
 
     def get_state(self) -> dict[str, Any]:
@@ -146,6 +162,7 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
             "rows": self.rows.copy(),
             "side": self._side.copy(),
             "over": self._over.copy(),
+            "resigned": self._resigned.copy(),
             "history": [list(moves) for moves in self._history],
             "rng": self._rng.bit_generator.state,
         }
@@ -153,6 +170,7 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
     def set_state(self, state: dict[str, Any]) -> None:
         self.rows, self._side, self._over = state["rows"].copy(), state["side"].copy(), state["over"].copy()
         self._history = [list(moves) for moves in state["history"]]
+        self._resigned = state["resigned"].copy()
         self._rng.bit_generator.state = state["rng"]
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlsuite.envs.boards import make_game
+from rlsuite.envs.boards import make_game, own_game
 from rlsuite.envs.boards.env import Boards
 from rlsuite.envs.boards.game import BoardState, Game
 from rlsuite.errors import UsageError
@@ -29,7 +29,7 @@ class BoardEnv(gymnasium.Env[Planes, np.int64]):
         if render_mode not in (None, "ansi"):
             raise UsageError(f"render_mode = {render_mode!r}: a board is shown as text, ansi")
         self.render_mode = render_mode
-        self.lane = Boards(make_game(game, **parameters).name, 1, opponent, opening_moves)
+        self.lane = Boards(own_game(game) or make_game(game, **parameters).name, 1, opponent, opening_moves)
         self.observation_space = self.lane.single_observation_space
         self.action_space = self.lane.single_action_space
         self._begun = False

@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 from rlsuite.envs.boards.game import Game
 from rlsuite.errors import RlsuiteError, UsageError
 
+RESIGNS = -1  # in place of an action
 _COLOURS = ("black", "white")
 _SECONDS = 5  # that a program gets to end
 
 
 class Gtp:
-    """`gtp(command=gnugo --mode gtp --level 10)`: one process for all lanes, that replays a lane's moves where it must."""
+    """`gtp(command=gnugo --mode gtp --level 10 --chinese-rules --positional-superko --capture-all-dead --play-out-aftermath)`: one
+    process for all lanes, that replays a lane's moves where it must.
+
+    Our Go counts what stands on the board: without these options GNU Go passes while dead stones stand, which then count as alive.
+    """
 
     def __init__(self, game: Game, command: str = ""):
         if not command.strip():
@@ -27,10 +32,17 @@ class Gtp:
         self.size = game.observation_shape[1]
         try:
             self.process = subprocess.Popen(
-                shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                shlex.split(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,  # Ctrl-C is ours alone
             )
         except OSError as error:
             raise UsageError(f"gtp: {command!r} cannot be started: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(f"gtp: {command!r} is no command: {error}") from error
         self.played: list[int] | None = None  # the moves on the program's board
         self._say(f"boardsize {self.size}")
         if self.is_go:
@@ -43,7 +55,7 @@ class Gtp:
             colour = _COLOURS[int(self.game.rules.player(row))]
             answer = self._say(f"genmove {colour}").lower()
             actions[i] = self._action(answer, row)
-            self.played = [*history, int(actions[i])]
+            self.played = [*history, int(actions[i])] if actions[i] != RESIGNS else None
         return actions
 
     def _set_up(self, history: Sequence[int]) -> None:
@@ -71,8 +83,8 @@ class Gtp:
         for action in legal.tolist():
             if self._vertex(action) == answer:
                 return int(action)
-        if answer == "resign" and self.is_go:
-            return self.size**2
+        if answer == "resign":
+            return RESIGNS
         raise RlsuiteError(f"gtp: {self.command!r} answered {answer!r}, which is no legal move here")
 
     def _say(self, line: str) -> str:

@@ -27,7 +27,7 @@ class _Loaded:
 
 
 _games: dict[int, _Loaded] = {}  # a row's number -> game
-_states: OrderedDict[bytes, Any] = OrderedDict()  # a row up to its last move -> position, the least lately used first
+_states: OrderedDict[bytes, Any] = OrderedDict()  # a game and moves -> position, the least lately used first
 
 
 def openspiel(game: str, max_moves: int = 512) -> Game:
@@ -129,23 +129,26 @@ def _moves(row: Row) -> list[int]:
 
 def _position(row: Row) -> Any:
     """The position that the row's moves lead to; nobody may change it."""
-    count = int(row[8:_HEAD].view(np.int32)[0])
-    key = row[: _HEAD + 2 * count].tobytes()
-    state = _states.get(key)
-    if state is not None:
-        _states.move_to_end(key)
-        return state
-    if count == 0:
+    moves, known = _moves(row), len(_moves(row))
+    while known > 0 and _key(row, known) not in _states:  # back to the last position that is kept
+        known -= 1
+    state = _states.get(_key(row, known))
+    if state is None:
         state = _games[int(row[:8].view(np.int64)[0])].game.new_initial_state()
-    else:
-        before = row.copy()
-        before[8:_HEAD].view(np.int32)[0] -= 1
-        state = _position(before).clone()
-        state.apply_action(int(row[_HEAD : _HEAD + 2 * count].view(np.int16)[-1]))
-    _states[key] = state
-    if len(_states) > _KEPT:
+        _states[_key(row, 0)] = state
+    _states.move_to_end(_key(row, known))
+    for at in range(known, len(moves)):
+        state = state.clone()
+        state.apply_action(moves[at])
+        _states[_key(row, at + 1)] = state
+    while len(_states) > _KEPT:
         _states.popitem(last=False)
     return state
+
+
+def _key(row: Row, count: int) -> bytes:
+    """A row's game and first `count` moves."""
+    return row[:8].tobytes() + row[_HEAD : _HEAD + 2 * count].tobytes()
 
 
 def _ask_player(row: Row) -> int:

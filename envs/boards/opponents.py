@@ -44,6 +44,8 @@ class Mcts:
     def __init__(self, game: Game, simulations: int = 100, c: float = 1.4):
         if not (isinstance(simulations, int) and simulations >= 1):
             raise UsageError(f"mcts: simulations = {simulations}; allowed are whole numbers from 1 on")
+        if not (isinstance(c, int | float) and 0 < c < float("inf")):
+            raise UsageError(f"mcts: c = {c}; allowed are numbers above 0")
         from rlsuite.search import Puct  # a search needs games, not games a search
 
         self.game, self.simulations, self.method = game, simulations, Puct(c_init=c, fpu_reduction=-1.0, noise_fraction=0.0)

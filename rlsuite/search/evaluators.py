@@ -82,7 +82,6 @@ class Cached:
     def state_dict(self) -> dict[str, Any]:
         used = np.flatnonzero(self.keys)
         return {
-            "slots": used,
             "keys": self.keys[used],
             "logits": self.logits[used],
             "values": self.values[used],
@@ -90,8 +89,9 @@ class Cached:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.clear()
+        slots = state["keys"] & np.uint64(len(self.keys) - 1)  # of this table, which may be of another size
         for name in ("keys", "logits", "values"):
-            getattr(self, name)[state["slots"]] = state[name]
+            getattr(self, name)[slots] = state[name]
 
 
 _HERE = -1  # the opinion stands in the table

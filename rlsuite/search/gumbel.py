@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gumbel
-from rlsuite.search.tree import Edges, Method, Nodes, Policy, Tree, perfect, to_player, tries, worth
+from rlsuite.search.tree import Edges, Method, Nodes, Policy, Tree, hopeless, perfect, to_player, tries, worth
 
 
 class Gumbel(NamedTuple):
@@ -109,20 +109,23 @@ def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
 @njit(cache=True, error_model="numpy")
 def conclude(tree: Tree, b: int, config: Gumbel, policy: Policy) -> int:
     """Writes the improved policy [A], softmax of log prior + sigma(completed q), and returns the action to play: the best by
-    Gumbel score of those visited most. Where the root is proven, only moves that keep its value count."""
+    Gumbel score of those visited most. Where the root is proven, only moves that keep its value count; a move proven lost
+    never does while others are open."""
     nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
     count = nodes[0].fanout
     _score(nodes, edges, 0, config, scores)
     most, keep = 0, 0
     for e in range(count):
-        most = max(most, edges[e].visits)
+        if not hopeless(nodes, edges, e):
+            most = max(most, edges[e].visits)
         keep += perfect(nodes, edges, e)
     best, best_score = 0, -np.inf
     for e in range(count):
-        chosen = perfect(nodes, edges, e) if keep > 0 else edges[e].visits == most
+        lost = hopeless(nodes, edges, e)
+        chosen = perfect(nodes, edges, e) if keep > 0 else edges[e].visits == most and not lost
         if chosen and scores[e] + tree.noise[b, e] > best_score:
             best, best_score = e, scores[e] + tree.noise[b, e]
-        if keep > 0 and not chosen:
+        if lost or (keep > 0 and not chosen):
             scores[e] = -np.inf
     _softmax(scores, count)
     for e in range(count):

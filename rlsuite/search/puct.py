@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gamma
-from rlsuite.search.tree import Method, Policy, Tree, perfect, settled, to_player, tries, worth
+from rlsuite.search.tree import Method, Policy, Tree, hopeless, perfect, settled, to_player, tries, worth
 
 
 class Puct(NamedTuple):
@@ -64,18 +64,23 @@ def begin(tree: Tree, b: int, puct: Puct) -> None:
 def conclude(tree: Tree, b: int, puct: Puct, policy: Policy) -> int:
     """Writes the policy [A], visits as probabilities, and returns the action that was visited most.
 
-    Where the root is proven, only moves that keep its value count; they share the policy evenly.
+    Where the root is proven, only moves that keep its value count; they share the policy evenly. A move proven lost never counts
+    while others are open.
     """
     nodes, edges = tree.node[b], tree.edge[b]
     visits, keep = 0, 0
     for e in range(nodes[0].fanout):
-        visits += edges[e].visits
+        if not hopeless(nodes, edges, e):
+            visits += edges[e].visits
         keep += perfect(nodes, edges, e)
     best, most = 0, -1
     for e in range(nodes[0].fanout):
-        if keep > 0 and not perfect(nodes, edges, e):
+        if (keep > 0 and not perfect(nodes, edges, e)) or hopeless(nodes, edges, e):
             continue
-        policy[edges[e].action] = 1.0 / keep if keep > 0 else edges[e].visits / visits
+        if keep > 0:
+            policy[edges[e].action] = 1.0 / keep
+        else:
+            policy[edges[e].action] = edges[e].visits / visits if visits > 0 else edges[e].prior
         if edges[e].visits > most:
             best, most = e, edges[e].visits
     return edges[best].action  # type: ignore[no-any-return]

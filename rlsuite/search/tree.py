@@ -134,6 +134,12 @@ def perfect(nodes: Nodes, edges: Edges, e: int) -> bool:
 
 
 @njit(inline="always", error_model="numpy")
+def hopeless(nodes: Nodes, edges: Edges, e: int) -> bool:
+    """Whether this move of the root is proven lost while the root is open."""
+    return nodes[0].proven == 0 and settled(nodes, edges, e) and to_player(nodes, edges[e].child, nodes[0].player) <= -1.0
+
+
+@njit(inline="always", error_model="numpy")
 def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
     """Whether the node is proven: by a move that wins, or because all of its moves are."""
     player, first = nodes[node].player, nodes[node].first

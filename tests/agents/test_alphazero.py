@@ -105,8 +105,9 @@ def test_it_plays_the_winning_move_and_nothing_where_the_game_is_over() -> None:
     over = game.parse_state("\n".join([*empty, "ooo....", "xxxx..."]))
     rows = torch.from_numpy(np.stack([win.row, over.row]))[None]
     no = torch.zeros(1, 2, dtype=torch.bool)
-    last = torch.tensor([[False, True]])
-    step = Step(torch.zeros(1, 2, *game.observation_shape), torch.zeros(1, 2), no, last, last, no, {"row": rows})
+    mask = torch.tensor([[[True] * 7, [False] * 7]])
+    tells = {"row": rows, "action_mask": mask}
+    step = Step(torch.zeros(1, 2, *game.observation_shape), torch.zeros(1, 2), no, no, no, no, tells)
     action, state, extras = agent.act(agent.make_net(), step, (), Mode(False, 0, torch.Generator()))
     assert action.tolist() == [3, 0]
     assert (state, extras) == ((), {})

@@ -393,6 +393,32 @@ def test_a_proof_takes_few_simulations() -> None:
     assert result.visits[1].sum() < 100
 
 
+@pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0, considered=3)], ids=["puct", "gumbel"])
+def test_a_move_that_is_proven_lost_is_not_played(method: Puct | Gumbel) -> None:
+    """A net that likes a move that loses at once: it is visited, proven lost, and passed by; the root stays open."""
+    game = make_game("connect_four")
+    threat = game.parse_state("\n".join([*["......."] * 4, "x......", "oo.o.xx"]))  # x must play c
+
+    def likes(action: int) -> Evaluate:
+        def evaluate(rows: Any, keys: Any) -> Any:
+            logits = np.zeros((len(rows), 7), np.float32)
+            logits[(rows == threat.row).all(1), action] = 6  # only there
+            return logits, np.zeros(len(rows), np.float32)
+
+        return evaluate
+
+    assert threat.player == 0
+    for losing in (1, 4, 6):
+        found = search(game, [threat], likes(losing), 60, method, solve=True)
+        plain = search(game, [threat], likes(losing), 60, method)
+        assert not found.proven[0]
+        assert plain.policy[0, losing] > 0
+        assert found.visits[0, losing] > 0
+        assert found.action[0] != losing
+        assert found.policy[0, losing] == 0
+        assert found.policy[0].sum() == pytest.approx(1)
+
+
 @pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0)], ids=["puct", "gumbel"])
 @pytest.mark.parametrize("leaves", [2, 8])
 def test_several_leaves_of_a_tree_at_once(leaves: int, method: Puct | Gumbel) -> None:

@@ -13,6 +13,7 @@ from rlsuite.envs.boards import make_game
 from rlsuite.envs.boards.env import Boards
 from rlsuite.envs.boards.faces import BoardEnv, two_players
 from rlsuite.envs.boards.game import BoardState
+from rlsuite.envs.boards.gtp import RESIGNS
 from rlsuite.envs.boards.opponents import make_opponent
 from rlsuite.errors import RlsuiteError, UsageError
 
@@ -87,6 +88,26 @@ def test_openings_are_random_and_short() -> None:
     assert len({row.tobytes() for row in env.rows}) > 10
 
 
+def test_no_game_is_over_before_it_begins() -> None:
+    """With long random openings an opponent's first reply may win: another game is dealt."""
+    env = Boards("tic_tac_toe", 64, "mcts(simulations=20)", opening_moves=6)
+    for seed in range(4):
+        assert env.reset(seed=seed)[1]["action_mask"].any(1).all()
+        assert env.begin_next()[1]["action_mask"].any(1).all()
+
+
+def test_a_program_that_resigns_has_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Boards("othello", 2, "random")
+    env.reset(seed=1)
+    monkeypatch.setattr(env, "opponent", lambda rows, histories, rng: np.full(len(rows), RESIGNS))
+    _, reward, over, _, info = env.step(env._info()["action_mask"].argmax(1))
+    assert reward.tolist() == [1, 1]
+    assert over.all()
+    assert not info["action_mask"].any()
+    monkeypatch.undo()
+    assert env.step(np.zeros(2, np.int64))[4]["action_mask"].any(1).all()  # new games
+
+
 def test_mcts_takes_a_win_and_stops_one() -> None:
     game, empty = make_game("connect_four"), ["......."] * 4
     win = game.parse_state("\n".join([*empty, "oo.....", "xxx.o.."]))
@@ -101,6 +122,8 @@ def test_mcts_takes_a_win_and_stops_one() -> None:
         ("mtcs", "did you mean mcts"),
         ("mcts(sims=3)", "unknown parameter of mcts 'sims'"),
         ("mcts(simulations=0)", "simulations = 0"),
+        ("mcts(c=abc)", "c = abc; allowed are numbers above 0"),
+        ('gtp(command=gnugo "x)', "is no command"),
         ("gtp", "gtp needs a program"),
         ("gtp(command=no-such-program-here)", "cannot be started"),
     ],
