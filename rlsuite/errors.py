@@ -20,6 +20,10 @@ class CheckpointError(RlsuiteError):
     """A checkpoint could not be written or cannot be trusted (exit code 1)."""
 
 
+class OpponentError(RlsuiteError):
+    """A program that we play against has ended or makes no sense (exit code 1); the training itself is sound."""
+
+
 def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
     """The options closest to `name`, best first; case is ignored."""
     by_lower = {option.lower(): option for option in options}

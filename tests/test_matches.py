@@ -1,5 +1,6 @@
 """Matches are fair to both sides, ratings are those of the model, and a board run is graded and rated from the command line."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 import rlsuite
-from rlsuite import grading, ladder
+from rlsuite import checkpoint, grading, ladder
 from rlsuite.envs.boards import make_game
-from rlsuite.errors import UsageError
+from rlsuite.errors import OpponentError, UsageError
 from rlsuite.evaluation import evaluate, grade
 from rlsuite.matches import Score, elo, elo_intervals, play_match, searcher
 from rlsuite.search import Gumbel, Puct, rollout_evaluator, uniform_evaluator
@@ -154,6 +155,16 @@ def test_a_board_run_is_evaluated_graded_rated_and_searched_with(tmp_path: Path,
     for _ in range(30):  # games end in between
         observation, _, _, _, info = env.step(actions)
         actions, _ = agent.act(observation, info=info)
+
+
+def test_an_opponent_that_dies_costs_no_training(tmp_path: Path) -> None:
+    (tmp_path / "engine.py").write_text("for _ in range(4):\n    input()\n    print('= \\n', flush=True)\n")
+    settings = {**TINY, "env.id": "othello(size=4)", "run.checkpoint_minutes": 60.0, "eval.every_agent_steps": 200}
+    settings["env.opponent"] = f"gtp(command={sys.executable} {tmp_path / 'engine.py'})"
+    with pytest.raises(OpponentError, match="gtp"):
+        rlsuite.train("boards/othello", settings, run_dir=tmp_path / "run")
+    kept = checkpoint.load(checkpoint.find(tmp_path / "run", resumable=True))
+    assert kept.agent_steps >= 200
 
 
 def test_what_no_board_run_is_asked_is_refused(tmp_path: Path) -> None:

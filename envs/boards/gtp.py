@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.envs.boards.game import Game
-from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.errors import OpponentError, UsageError
 
 RESIGNS = -1  # in place of an action
 _COLOURS = ("black", "white")
@@ -85,7 +85,7 @@ class Gtp:
                 return int(action)
         if answer == "resign":
             return RESIGNS
-        raise RlsuiteError(f"gtp: {self.command!r} answered {answer!r}, which is no legal move here")
+        raise OpponentError(f"gtp: {self.command!r} answered {answer!r}, which is no legal move here")
 
     def _say(self, line: str) -> str:
         assert self.process.stdin is not None
@@ -94,18 +94,18 @@ class Gtp:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
         except OSError as error:
-            raise RlsuiteError(f"gtp: {self.command!r} has ended") from error
+            raise OpponentError(f"gtp: {self.command!r} has ended") from error
         answer: list[str] = []
         while True:
             got = self.process.stdout.readline()
             if not got:
-                raise RlsuiteError(f"gtp: {self.command!r} has ended at {line!r}")
+                raise OpponentError(f"gtp: {self.command!r} has ended at {line!r}")
             if got.strip():
                 answer.append(got.strip())
             elif answer:
                 break
         if not answer[0].startswith("="):
-            raise RlsuiteError(f"gtp: {self.command!r} refuses {line!r}: {answer[0]}")
+            raise OpponentError(f"gtp: {self.command!r} refuses {line!r}: {answer[0]}")
         return answer[0][1:].strip()
 
     def close(self) -> None:

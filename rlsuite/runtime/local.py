@@ -20,7 +20,7 @@ import torch
 from rlsuite import checkpoint, run_folder
 from rlsuite.build import Parts, build, evaluation_seed, restart_seed
 from rlsuite.config import Config
-from rlsuite.errors import CheckpointError, UsageError
+from rlsuite.errors import CheckpointError, OpponentError, UsageError
 from rlsuite.evaluation import play, write_summary
 from rlsuite.learner import Staged
 from rlsuite.metrics import Clock, MetricLog, RollingMean
@@ -118,6 +118,9 @@ def _to_the_end(loop: Loop, stopped: list[int]) -> Result:
     progress = Progress()
     try:
         interrupted = train_loop(loop, progress, stopped)
+    except OpponentError:
+        _save(loop, full=True)  # an evaluation could not be played: nothing that was learned is lost
+        raise
     finally:
         progress.close(_status(loop))
     path = _save(loop, full=True)
