@@ -108,9 +108,6 @@ class AlphaZero:
             }
         return Loss(policy_loss + config.value_weight * value_loss, None, metrics)
 
-    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        raise NotImplementedError("games are drawn uniformly: there are no priorities")
-
     def _turned(self, planes: Tensor, policy: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """A random symmetric image of each position: planes [B,C,H,W], policy [B,A]."""
         count = len(self.game.cell_maps)

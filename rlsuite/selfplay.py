@@ -40,17 +40,13 @@ class SelfPlayConfig(AgentSection):
     noise_fraction: float = Field(0.25, ge=0, le=1)  # puct: of Dirichlet noise in the root's priors, in full searches
     noise_total: float = Field(10.0, gt=0)  # puct: alpha times the number of legal moves
     temperature: float = Field(1.0, gt=0)  # puct: moves are drawn from visits^(1/temperature)
-    temperature_moves: int = Field(
-        15, ge=0
-    )  # behind so many moves, random ones of an opening included, the best is played, without noise
+    temperature_moves: int = Field(15, ge=0)  # then, an opening's moves counted in, the best is played and without noise
     solve: bool = True  # values that the rules prove go up the tree
     opening_fraction: float = Field(0.0, ge=0, le=1)  # of games that begin with random moves ...
     opening_moves: int = Field(8, ge=1)  # ... so many at most
     resign: bool = False  # give up lost games, some played out to learn how often that is wrong
     resign_disabled_fraction: float = Field(0.1, gt=0, le=1)
-    resign_false_positives: float = Field(
-        0.05, ge=0, lt=1
-    )  # of games played out that would have been given up by a player who does not lose
+    resign_false_positives: float = Field(0.05, ge=0, lt=1)  # share of games played out that would be given up without being lost
     cache_positions: int = Field(131_072, ge=1)
     eval_simulations: int = Field(200, ge=1)  # a move, when it plays as well as it can
 
