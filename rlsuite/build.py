@@ -10,6 +10,7 @@ from rlsuite.agent import Agent, Net
 from rlsuite.collect import Collector
 from rlsuite.config import Config
 from rlsuite.errors import UsageError
+from rlsuite.gate import Gate
 from rlsuite.lag import PolicyLag
 from rlsuite.learner import Learner
 from rlsuite.replay.queue import Queue
@@ -18,7 +19,7 @@ from rlsuite.selfplay import SelfPlay
 from rlsuite.step import EnvSpec, describe
 
 # Every role has a random stream of its own, so that moving one to another process changes no other.
-_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY = range(6)
+_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY, _GATE = range(7)
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Parts:
     env: Any
     agent: Agent
     learner: Learner
-    lag: PolicyLag
+    lag: PolicyLag | Gate
     collector: Collector | SelfPlay
     replay: Store
 
@@ -98,6 +99,16 @@ def make_collector(config: Config, env: Any, agent: Any, net: Net, device: torch
     return kind(env, agent, net, seed=stream_seed(config.seed, _COLLECTOR), device=device, bf16=bf16)
 
 
+def make_lag(config: Config, agent: Any, learner: Learner) -> PolicyLag | Gate:
+    """What the collector acts with."""
+    behind = config.run.policy_lag_learner_steps
+    if not agent.slice.games or agent.config.gate_games == 0:
+        return PolicyLag(learner.net, behind)
+    if behind:
+        raise UsageError(f"run.policy_lag_learner_steps = {behind}: with agent.gate_games the best net acts, however old")
+    return Gate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, config.learner.precision == "bf16")
+
+
 def build(config: Config) -> Parts:
     """The five roles of a local run. Everything that can be refused is refused here, before the first step."""
     cpu.set_up(threads_of(config))
@@ -113,7 +124,7 @@ def build(config: Config) -> Parts:
         device=device,
         anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
     )
-    lag = PolicyLag(learner.net, config.run.policy_lag_learner_steps)
+    lag = make_lag(config, agent, learner)
     # One process: without a lag the collector reads the learner's weights themselves.
     collector = make_collector(config, env, agent, lag.net, device)
     return Parts(env, agent, learner, lag, collector, replay)

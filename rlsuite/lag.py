@@ -30,6 +30,9 @@ class PolicyLag:
             self.version = due[0]
             self.net.load_state_dict(due[1])
 
+    def diagnostics(self) -> dict[str, float]:
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         waiting = [{"version": version, "weights": weights} for version, weights in self._waiting]
         acting = self.net.state_dict() if self.learner_steps else {}

@@ -47,6 +47,9 @@ class SelfPlayConfig(AgentSection):
     resign: bool = False  # give up lost games, some played out to learn how often that is wrong
     resign_disabled_fraction: float = Field(0.1, gt=0, le=1)
     resign_false_positives: float = Field(0.05, ge=0, lt=1)  # share of games played out that would be given up without being lost
+    gate_games: int = Field(0, ge=0)  # a newer net plays once it beats the best in a match of so many games; 0: always the newest
+    gate_score: float = Field(0.55, gt=0, le=1)  # points that it needs, a draw being half of one
+    gate_learner_steps: int = Field(1000, ge=1)  # between two matches
     cache_positions: int = Field(131_072, ge=1)
     eval_simulations: int = Field(200, ge=1)  # a move, when it plays as well as it can
 

@@ -191,20 +191,37 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path: Path) -> None:
     assert final(tmp_path / "run").agent_steps == result["agent_steps"]
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_kill_9_never_leaves_a_run_that_cannot_resume(tmp_path: Path, kills: int) -> None:
+BOARD = {
+    "env.opponent": "random",
+    "agent.simulations": 4,
+    "agent.eval_simulations": 4,
+    "net.torso": "tower(width=8,depth=1)",
+    "replay.capacity_agent_steps": 600,
+    "replay.min_agent_steps": 100,
+    "learner.batch_size": 16,
+    "eval.episodes": 1,
+    "eval.every_agent_steps": None,
+    "eval.stop_at_return": None,
+    "run.threads": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "kills"), [("classic/dqn", 3), ("boards/tic_tac_toe", 2), pytest.param("classic/dqn", 20, marks=pytest.mark.slow)]
+)
+def test_kill_9_never_leaves_a_run_that_cannot_resume(tmp_path: Path, config: str, kills: int) -> None:
     rng = random.Random(kills)
     run = tmp_path / "run"
     reached = 0
     for attempt in range(kills):
-        process = start(run, resume=attempt > 0)
+        process = start(run, resume=attempt > 0, config=config)
         wait_for(run / "checkpoints", process)
         time.sleep(rng.uniform(0.0, 1.5))
         process.kill()
         process.wait()
         deadline = time.monotonic() + 60
         while not checkpoint.list_complete(run) and attempt == 0 and time.monotonic() < deadline:
-            process = start(run, resume=False, fresh=True)  # killed before its first checkpoint: nothing to lose yet
+            process = start(run, fresh=True, config=config)  # killed before its first checkpoint: nothing to lose yet
             time.sleep(5)
             process.kill()
             process.wait()
@@ -216,12 +233,12 @@ def test_kill_9_never_leaves_a_run_that_cannot_resume(tmp_path: Path, kills: int
     assert done.agent_steps == goal
 
 
-def start(run: Path, resume: bool = False, fresh: bool = False) -> "subprocess.Popen[str]":
+def start(run: Path, resume: bool = False, fresh: bool = False, config: str = "classic/dqn") -> "subprocess.Popen[str]":
     if fresh:
         (run / "config.yaml").unlink(missing_ok=True)
-    endless = {**TINY, "run.agent_steps": 100_000_000, "run.checkpoint_minutes": 0.001}
+    endless = {**(TINY if config == "classic/dqn" else BOARD), "run.agent_steps": 100_000_000, "run.checkpoint_minutes": 0.001}
     overrides = [f"{key}={json.dumps(value)}" for key, value in endless.items()]
-    where = ["--resume", str(run)] if resume else ["classic/dqn", *overrides, "--run-dir", str(run)]
+    where = ["--resume", str(run)] if resume else [config, *overrides, "--run-dir", str(run)]
     return subprocess.Popen(
         [sys.executable, "-m", "rlsuite", "train", *where, "--json"],
         stdout=subprocess.PIPE,

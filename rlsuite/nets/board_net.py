@@ -11,7 +11,7 @@ from rlsuite.nets.backbones import make_backbone
 from rlsuite.nets.precision import keep_fp32
 from rlsuite.step import EnvSpec, State, Step
 
-_POLICY_PLANES, _VALUE_PLANES = 8, 4
+_POLICY_PLANES, _VALUE_PLANES = 8, 16
 
 
 class Judgement(NamedTuple):

@@ -202,7 +202,7 @@ def _log_losses(loop: Loop, metrics: dict[str, torch.Tensor]) -> None:
     if not loop.config.agent.on_policy:
         values["charts/replay_steps"] = float(len(replay))
         values["charts/stale_priorities"] = float(replay.stale)
-    values |= loop.parts.collector.diagnostics()
+    values |= loop.parts.collector.diagnostics() | loop.parts.lag.diagnostics()
     if len(loop.returns):
         values["charts/mean_return_100"] = loop.returns.mean
     loop.logged = (loop.agent_steps, loop.seconds, learner.steps)

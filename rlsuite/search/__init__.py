@@ -4,6 +4,8 @@
     game = rlsuite.make_game("connect_four")
     found = rlsuite.search(game, game.new_state(), "uniform", simulations=800)
 
+`Searcher` does the same move after move, and keeps what it knows of the moves that were made.
+
 This package can be called itself, so that `rlsuite.search(...)` works whether or not it was imported before.
 """
 
@@ -19,7 +21,8 @@ from rlsuite.errors import UsageError
 from rlsuite.search.evaluators import Cached, Evaluate, plane_evaluator, rollout_evaluator, uniform_evaluator
 from rlsuite.search.gumbel import Gumbel
 from rlsuite.search.puct import Puct
-from rlsuite.search.search import SearchResult, search
+from rlsuite.search.search import METHODS, SearchResult, check, check_position, finish, read, search
+from rlsuite.search.tree import NO_CHILD, keep_below, kernels, make_tree
 
 __all__ = [
     "Cached",
@@ -28,6 +31,7 @@ __all__ = [
     "Gumbel",
     "Puct",
     "SearchResult",
+    "Searcher",
     "plane_evaluator",
     "rollout_evaluator",
     "search",
@@ -61,20 +65,73 @@ def search_one(
     `agent`: what `rlsuite.load` gives, an `Evaluate` function, or "uniform" or "rollout" for none. UsageError for an agent of
     another game, a game that is over, and fewer than one simulation.
     """
-    method: Puct | Gumbel = Puct(noise_fraction=0.0)
-    if agent == "uniform":
-        evaluate = uniform_evaluator(game)
-    elif agent == "rollout":
-        evaluate = rollout_evaluator(game, seed)
-    elif hasattr(agent, "evaluator"):
-        evaluate, method = agent.evaluator(game)
-    elif callable(agent):
-        evaluate = agent
-    else:
-        raise UsageError(f"{agent!r} cannot judge positions: give what rlsuite.load gives, a function, 'uniform' or 'rollout'")
-    found = search(game, [state], evaluate, simulations, method, seed, leaves, solve)
+    evaluate, method = opinions_of(game, agent, seed)
+    return _first(search(game, [state], evaluate, simulations, method, seed, leaves, solve))
+
+
+def _first(found: SearchResult) -> Found:
     first = (found.policy[0], float(found.value[0]), found.variations[0], found.visits[0], bool(found.proven[0]))
     return Found(int(found.action[0]), *first)
+
+
+def opinions_of(game: Game, agent: Any, seed: int) -> tuple[Evaluate, Puct | Gumbel]:
+    """What `agent` of `search_one` thinks of positions, and how it searches."""
+    method: Puct | Gumbel = Puct(noise_fraction=0.0)
+    if agent == "uniform":
+        return uniform_evaluator(game), method
+    if agent == "rollout":
+        return rollout_evaluator(game, seed), method
+    if hasattr(agent, "evaluator"):
+        found: tuple[Evaluate, Puct | Gumbel] = agent.evaluator(game)
+        return found
+    if callable(agent):
+        return agent, method
+    raise UsageError(f"{agent!r} cannot judge positions: give what rlsuite.load gives, a function, 'uniform' or 'rollout'")
+
+
+class Searcher:
+    """`search_one` along a game: what was searched below the moves that were made since is kept, and counts.
+
+    A search ends when its root has `simulations` visits, those of earlier searches included.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        agent: Any = "uniform",
+        simulations: int = 800,
+        leaves: int = 16,
+        solve: bool = True,
+        seed: int = 0,
+    ):
+        """As of `search_one`, which also tells the errors."""
+        self.game, (self.evaluate, self.method) = game, opinions_of(game, agent, seed)
+        check(simulations, leaves)
+        self.run = kernels(game.rules, METHODS[type(self.method)])
+        self.tree = make_tree(game, 1, simulations, seed, leaves, solve)
+        self.tree.slot["nodes"] = 0  # nothing searched yet
+
+    def search(self, state: BoardState) -> Found:
+        check_position(self.game, state)
+        node = self._find(state.row)
+        if node is None:
+            self.run.set_roots(self.tree, np.zeros(1, np.int32), state.row[None])
+        elif node > 0:
+            keep_below(self.tree, 0, node)
+        finish(self.tree, self.run, self.evaluate, self.method)
+        return _first(read(self.tree, self.run, self.method))
+
+    def _find(self, row: NDArray[np.int8]) -> int | None:
+        """The expanded node that holds this position: the root, or one or two moves below it."""
+        nodes, edges = self.tree.node[0], self.tree.edge[0]
+        level = [0] if self.tree.slot["nodes"][0] else []
+        for _ in range(3):
+            for node in level:
+                if np.array_equal(self.tree.rows[0, node], row):
+                    return node if nodes[node]["fanout"] else None
+            below = [edges["child"][n["first"] : n["first"] + n["fanout"]] for n in nodes[level]]
+            level = [int(child) for children in below for child in children if child != NO_CHILD]
+        return None
 
 
 class _Callable(ModuleType):

@@ -86,13 +86,13 @@ def begin(tree: Tree, b: int, config: Gumbel) -> None:
 
 @njit(cache=True, error_model="numpy")
 def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
-    """The edge to follow. At the root: the best by Gumbel score of those whose turn it is. Below: where visits lag behind the
-    improved policy most (eq. 14)."""
+    """The edge to follow. At the root: the best by Gumbel score of those whose turn it is. Below, and at a root that has visits of
+    an earlier search: where visits lag behind the improved policy most (eq. 14)."""
     nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
     first, count = nodes[node].first, nodes[node].fanout
     visits = _score(nodes, edges, node, config, scores)
     best, best_score = first, -np.inf
-    if node == 0:
+    if node == 0 and tree.slot[b].kept == 0:
         due = considered_visits(min(config.considered, count), tree.slot[b].budget, begun)
         for i in range(count):
             if tries(edges, i) == due and scores[i] + tree.noise[b, i] > best_score:

@@ -11,7 +11,7 @@ from rlsuite.errors import UsageError
 from rlsuite.search.evaluators import Evaluate
 from rlsuite.search.gumbel import GUMBEL, Gumbel
 from rlsuite.search.puct import PUCT, Puct
-from rlsuite.search.tree import Tree, kernels, make_tree
+from rlsuite.search.tree import Kernels, Tree, kernels, make_tree
 
 METHODS = {Puct: PUCT, Gumbel: GUMBEL}
 
@@ -43,16 +43,26 @@ def search(
     `solve`: values that the rules prove go up the tree, and a proven position needs no more simulations.
     UsageError for a game that is over and for fewer than one simulation.
     """
+    check(simulations, leaves)
+    for state in states:
+        check_position(game, state)
+    return search_rows(game, np.stack([state.row for state in states]), evaluate, simulations, method, seed, leaves, solve)
+
+
+def check(simulations: int, leaves: int) -> None:
+    """UsageError for fewer than one."""
     if simulations < 1:
         raise UsageError(f"simulations = {simulations}: a search needs at least 1")
     if leaves < 1:
         raise UsageError(f"leaves = {leaves}: at least 1 of a tree is evaluated at once")
-    for state in states:
-        if state.game.name != game.name:
-            raise UsageError(f"a position of {state.game.name} in a search of {game.name}")
-        if state.is_terminal():
-            raise UsageError(f"{game.name}: the game is over, there is nothing to search:\n{state}")
-    return search_rows(game, np.stack([state.row for state in states]), evaluate, simulations, method, seed, leaves, solve)
+
+
+def check_position(game: Game, state: BoardState) -> None:
+    """UsageError where there is nothing to search."""
+    if state.game.name != game.name:
+        raise UsageError(f"a position of {state.game.name} in a search of {game.name}")
+    if state.is_terminal():
+        raise UsageError(f"{game.name}: the game is over, there is nothing to search:\n{state}")
 
 
 def search_rows(
@@ -66,22 +76,34 @@ def search_rows(
     solve: bool = False,
 ) -> SearchResult:
     """`search` of positions that are known to run: rows [B,R]."""
-    size, num_actions = len(rows), game.num_actions
-    tree, run = make_tree(game, size, simulations, seed, leaves, solve), kernels(game.rules, METHODS[type(method)])
-    trees = np.arange(size, dtype=np.int32)
+    tree, run = make_tree(game, len(rows), simulations, seed, leaves, solve), kernels(game.rules, METHODS[type(method)])
+    trees = np.arange(len(rows), dtype=np.int32)
     run.set_roots(tree, trees, rows)
-    running, waiting, finished = trees, np.empty(size * leaves, np.int32), np.empty(size, np.int32)
+    finish(tree, run, evaluate, method)
+    return read(tree, run, method)
+
+
+def finish(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel) -> None:
+    """Simulates until every tree has had its budget."""
+    size, leaves, row = *tree.ticket.shape, tree.rows.shape[2]
+    running = np.arange(size, dtype=np.int32)
+    waiting, finished = np.empty(size * leaves, np.int32), np.empty(size, np.int32)
     while True:
         found, _ = run.step(tree, running, method, waiting, finished)
         if found == 0:
-            break
+            return
         tickets = waiting[:found].copy()
-        seen, keys = np.empty((found, rows.shape[1]), np.int8), np.empty(found, np.uint64)
+        seen, keys = np.empty((found, row), np.int8), np.empty(found, np.uint64)
         run.gather(tree, tickets, seen, keys)
         run.expand(tree, tickets, *evaluate(seen, keys), method)
         running = np.unique(tickets // np.int32(leaves)) if leaves > 1 else tickets
+
+
+def read(tree: Tree, run: Kernels, method: Puct | Gumbel) -> SearchResult:
+    """What the trees found."""
+    size, num_actions = tree.legal.shape
     policy, action, value = np.zeros((size, num_actions)), np.zeros(size, np.int64), np.zeros(size)
-    run.conclude(tree, trees, method, policy, action, value)
+    run.conclude(tree, np.arange(size, dtype=np.int32), method, policy, action, value)
     visits, prior = np.zeros((size, num_actions), np.int32), np.zeros((size, num_actions), np.float32)
     for b in range(size):
         root = tree.edge[b, : tree.node[b, 0]["fanout"]]

@@ -55,6 +55,7 @@ SLOT = np.dtype(
         ("done", "i4"),  # simulations since the root was set
         ("budget", "i4"),  # simulations wanted
         ("quiet", "u1"),  # no noise at the root
+        ("kept", "u1"),  # the root was a node of an earlier search, and has its visits
         ("solve", "u1"),  # values that are proven go up the tree (MCTS-Solver, Winands et al. 2008)
     ],
     align=True,
@@ -170,6 +171,43 @@ def back_up(tree: Tree, b: int, k: int, value: float) -> None:
     tree.slot[b].done += 1
 
 
+@njit(cache=True, error_model="numpy")
+def keep_below(tree: Tree, b: int, root: int) -> None:
+    """A node that was expanded becomes tree b's root, with all that is below it; the rest is forgotten. No leaf may wait."""
+    count = tree.slot[b].nodes
+    place = np.zeros(count, np.int32)  # 0: forgotten, else 1 + where the node goes
+    old = tree.edge[b, : tree.slot[b].edges].copy()
+    place[root] = 1
+    for node in range(root, count):  # a child stands behind its parent
+        if place[node] > 0:
+            first = tree.node[b, node].first
+            for e in range(first, first + tree.node[b, node].fanout):
+                if old[e].child != NO_CHILD:
+                    place[old[e].child] = 1
+    nodes, edges = 0, 0
+    for node in range(root, count):
+        if place[node] > 0:
+            nodes += 1
+            place[node] = nodes
+    for node in range(root, count):
+        if place[node] == 0:
+            continue
+        at, first = place[node] - 1, tree.node[b, node].first
+        tree.rows[b, at] = tree.rows[b, node]
+        tree.node[b, at] = tree.node[b, node]
+        tree.node[b, at].first = edges
+        for e in range(first, first + tree.node[b, at].fanout):
+            tree.edge[b, edges] = old[e]
+            if old[e].child != NO_CHILD:
+                tree.edge[b, edges].child = place[old[e].child] - 1
+            edges += 1
+    done = 0
+    for e in range(tree.node[b, 0].fanout):
+        done += tree.edge[b, e].visits
+        tree.noise[b, e] = 0.0
+    tree.slot[b].nodes, tree.slot[b].edges, tree.slot[b].done, tree.slot[b].kept = nodes, edges, done, 1
+
+
 class Method(NamedTuple):
     """How a search explores; `config` is the method's own named tuple. Functions that numba compiles."""
 
@@ -211,7 +249,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         for i in range(trees.shape[0]):
             b = trees[i]
             tree.rows[b, 0] = rows[i]
-            tree.slot[b].nodes, tree.slot[b].edges, tree.slot[b].done = 1, 0, 0
+            tree.slot[b].nodes, tree.slot[b].edges, tree.slot[b].done, tree.slot[b].kept = 1, 0, 0, 0
             place(tree, b, 0)
 
     @njit(nogil=True, error_model="numpy", inline="always")

@@ -16,6 +16,8 @@ from rlsuite.build import build
 from rlsuite.config import NetConfig
 from rlsuite.envs.boards import make_game
 from rlsuite.errors import UsageError
+from rlsuite.gate import Gate
+from rlsuite.matches import Score
 from rlsuite.nets.board_net import BoardNet, Judgement
 from rlsuite.resolve import resolve
 from rlsuite.selfplay import SelfPlay
@@ -198,14 +200,16 @@ def test_a_slot_is_busy_in_every_tick() -> None:
     assert collector.cache.asked - before == 50 * collector.lanes
 
 
-def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gate_games", [0, 4])
+def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path, gate_games: int) -> None:
     from test_resume import differences
 
     n = 1_003
-    rlsuite.train("boards/tic_tac_toe", {**SMALL, "run.agent_steps": 2 * n}, run_dir=tmp_path / "whole")
+    settings = {**SMALL, "agent.gate_games": gate_games, "agent.gate_learner_steps": 40}
+    rlsuite.train("boards/tic_tac_toe", {**settings, "run.agent_steps": 2 * n}, run_dir=tmp_path / "whole")
     rlsuite.train(
         "boards/tic_tac_toe",
-        {**SMALL, "run.agent_steps": n, "learner.learning_rate_anneal_agent_steps": 2 * n},
+        {**settings, "run.agent_steps": n, "learner.learning_rate_anneal_agent_steps": 2 * n},
         run_dir=tmp_path / "halves",
     )
     rlsuite.train(None, {"run.agent_steps": 2 * n}, resume=tmp_path / "halves")
@@ -214,7 +218,36 @@ def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> N
     assert whole.state["learner"]["steps"] > 100
     for part in ("collector", "replay", "learner"):
         assert not differences(whole.state[part], halves.state[part], part)
+    assert not differences(whole.state["loop"]["lag"], halves.state["loop"]["lag"], "lag")
     assert not differences(whole.weights, halves.weights)
+    if gate_games:
+        assert whole.state["loop"]["lag"]["matches"] >= 2
+
+
+def test_a_gate_lets_a_better_net_play_and_no_worse_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = build(resolve("boards/tic_tac_toe", {**SMALL, "agent.gate_games": 20, "agent.gate_learner_steps": 5}))
+    gate, newest = parts.lag, parts.learner.net
+    assert isinstance(gate, Gate)
+    assert isinstance(parts.collector, SelfPlay)
+    assert parts.collector.net is gate.net
+    with torch.no_grad():
+        newest.policy.bias[8] = 50.0  # type: ignore[index,union-attr]
+    gate.follow(4)
+    assert gate.matches == 0
+    assert gate.diagnostics() == {}
+    monkeypatch.setattr("rlsuite.gate.play_match", lambda *_: Score(10, 1, 9))  # 0.525 is too little
+    gate.follow(5)
+    assert (gate.matches, gate.passed, gate.version) == (1, 0, 0)
+    assert float(gate.net.policy.bias[8]) != 50.0  # type: ignore[index,union-attr]
+    monkeypatch.setattr("rlsuite.gate.play_match", lambda *_: Score(11, 0, 9))
+    gate.follow(9)
+    assert gate.matches == 1
+    gate.follow(10)
+    assert (gate.matches, gate.passed, gate.version) == (2, 1, 10)
+    assert float(gate.net.policy.bias[8]) == 50.0  # type: ignore[index,union-attr]
+    assert gate.diagnostics() == {"gate/score": 0.55, "gate/passed": 0.5}
+    with pytest.raises(UsageError, match=r"with agent\.gate_games the best net acts"):
+        build(resolve("boards/tic_tac_toe", {**SMALL, "agent.gate_games": 20, "run.policy_lag_learner_steps": 2}))
 
 
 def test_a_run_of_another_game_or_rule_is_refused(tmp_path: Path) -> None:

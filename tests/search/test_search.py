@@ -11,7 +11,7 @@ import pytest
 from rlsuite.envs.boards import make_game
 from rlsuite.envs.boards.game import BoardState, Game
 from rlsuite.errors import UsageError
-from rlsuite.search import Evaluate, Gumbel, Puct, plane_evaluator, search, uniform_evaluator
+from rlsuite.search import Evaluate, Gumbel, Puct, Searcher, plane_evaluator, search, uniform_evaluator
 from rlsuite.search.gumbel import considered_visits
 from rlsuite.search.random import gamma, gumbel, uniform
 
@@ -56,8 +56,10 @@ class Node:
         return self.value if self.state.player == 0 else -self.value
 
 
-def twin(state: BoardState, evaluate: Evaluate, simulations: int, method: Puct | Gumbel, rng: Any) -> tuple[Node, list[float]]:
-    """The same searches with objects -> the root, and its Gumbel variates."""
+def twin(
+    state: BoardState, evaluate: Evaluate, simulations: int, method: Puct | Gumbel, rng: Any, kept: Node | None = None
+) -> tuple[Node, list[float]]:
+    """The same searches with objects -> the root, and its Gumbel variates. `kept`: goes on with this node as the root."""
 
     def expand(node: Node) -> float:
         logits, values = evaluate(node.state.row[None], np.zeros(1, np.uint64))
@@ -71,22 +73,25 @@ def twin(state: BoardState, evaluate: Evaluate, simulations: int, method: Puct |
         node.value = float(values[0]) if node.state.player == 0 else -float(values[0])
         return node.value
 
-    root = Node(state)
-    expand(root)
+    root = kept or Node(state)
+    if kept is None:
+        expand(root)
     gumbels = [0.0] * len(root.edges)
-    if isinstance(method, Gumbel):
+    if kept is not None:
+        pass
+    elif isinstance(method, Gumbel):
         gumbels = [method.noise * gumbel(rng, 0) if method.noise else 0.0 for _ in root.edges]
     elif method.noise_fraction:
         noise = [gamma(rng, 0, method.noise_total / len(root.edges)) for _ in root.edges]
         for edge, one in zip(root.edges, noise, strict=True):
             edge.prior = np.float32((1 - method.noise_fraction) * edge.prior + method.noise_fraction * one / sum(noise))
-    for at in range(simulations):
+    for at in range(sum(edge.visits for edge in root.edges), simulations):
         node, path = root, []
         while node.edges:
             if isinstance(method, Puct):
                 edge = puct_choice(node, method)
             else:
-                edge = gumbel_choice(node, method, gumbels if node is root else None, simulations, at)
+                edge = gumbel_choice(node, method, gumbels if node is root and kept is None else None, simulations, at)
             path.append((node, edge))
             edge.child = edge.child or Node(node.state.apply(edge.action))
             node = edge.child
@@ -449,3 +454,48 @@ def test_what_cannot_be_searched_is_refused() -> None:
         search(game, [make_game("hex", size=3).new_state()], uniform_evaluator(game), 10)
     with pytest.raises(UsageError, match="leaves = 0"):
         search(game, [game.new_state()], uniform_evaluator(game), 10, leaves=0)
+
+
+class Opinionated:
+    """What `rlsuite.load` gives, as far as a search asks."""
+
+    def __init__(self, evaluate: Evaluate, method: Puct | Gumbel):
+        self.evaluator = lambda game: (evaluate, method)
+
+
+@pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0)], ids=["puct", "gumbel"])
+def test_a_game_goes_on_in_the_tree_of_its_last_search(method: Puct | Gumbel) -> None:
+    game = make_game("othello(size=4)")
+    state, kept = game.new_state(), None
+    searcher = Searcher(game, Opinionated(opinions(game), method), simulations=60, leaves=1, solve=False)
+    evaluate, inherited = opinions(game), 0
+    while not state.is_terminal():
+        if kept is not None and not kept.edges:
+            kept = None  # its value was never asked for
+        inherited += sum(edge.visits for edge in kept.edges) if kept else 0
+        root, _ = twin(state, evaluate, 60, method, None, kept)
+        found = searcher.search(state)
+        assert {edge.action: edge.visits for edge in root.edges} == {a: found.visits[a] for a in state.legal_actions()}
+        assert found.visits.sum() == 60
+        best = max(root.edges, key=lambda edge: edge.visits)
+        kept, state = best.child, state.apply(best.action)
+        if kept is not None and kept.edges and len(kept.edges) > 1 and not state.is_terminal():  # a reply that was hardly looked at
+            reply = min((edge for edge in kept.edges if edge.visits), key=lambda edge: edge.visits, default=None)
+            if reply is not None:
+                kept, state = reply.child, state.apply(reply.action)
+    assert inherited > 40  # so much was not searched again
+
+
+def test_a_searcher_forgets_what_another_game_does_not_need() -> None:
+    game = make_game("tic_tac_toe")
+    searcher = Searcher(game, "uniform", simulations=50)
+    far = game.parse_state("xo.\n.x.\n..o")
+    first = searcher.search(far)
+    assert np.array_equal(searcher.search(far).visits, first.visits)
+    again = searcher.search(game.new_state())
+    fresh = Searcher(game, "uniform", simulations=50).search(game.new_state())
+    assert np.array_equal(again.visits, fresh.visits)
+    with pytest.raises(UsageError, match="the game is over"):
+        searcher.search(game.parse_state("xxx\noo.\n..."))
+    with pytest.raises(UsageError, match="simulations = 0"):
+        Searcher(game, "uniform", simulations=0)
