@@ -16,6 +16,8 @@ class Mode(NamedTuple):
     explore: bool
     agent_steps: int  # the global clock, for schedules
     rng: torch.Generator  # on the net's device
+    first_lane: int = 0  # where the lanes of this collector stand among those of all
+    of_lanes: int = 0  # lanes of all collectors; 0: those of this one
 
 
 class Loss(NamedTuple):

@@ -13,13 +13,14 @@ from rlsuite.errors import UsageError
 from rlsuite.gate import Gate
 from rlsuite.lag import PolicyLag
 from rlsuite.learner import Learner
+from rlsuite.priorities import Priorities
 from rlsuite.replay.queue import Queue
 from rlsuite.replay.replay import Store, build_replay
 from rlsuite.selfplay import SelfPlay
 from rlsuite.step import EnvSpec, describe
 
 # Every role has a random stream of its own, so that moving one to another process changes no other.
-_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY, _GATE = range(7)
+_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY, _GATE, _PRIORITIES = range(8)
 
 
 @dataclass
@@ -93,10 +94,19 @@ def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
     return build_replay(config.replay, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY))
 
 
-def make_collector(config: Config, env: Any, agent: Any, net: Net, device: torch.device) -> Collector | SelfPlay:
-    kind = SelfPlay if agent.slice.games else Collector
-    bf16 = config.learner.precision == "bf16"
-    return kind(env, agent, net, seed=stream_seed(config.seed, _COLLECTOR), device=device, bf16=bf16)
+def make_collector(
+    config: Config, env: Any, agent: Any, net: Net, device: torch.device, index: int = 0, of: int = 1
+) -> Collector | SelfPlay:
+    """Collector `index` of so many. Each has random streams of its own."""
+    seed, bf16 = stream_seed(config.seed, _COLLECTOR, index), config.learner.precision == "bf16"
+    if agent.slice.games:
+        return SelfPlay(env, agent, net, seed=seed, device=device, bf16=bf16)
+    priorities = None
+    if config.replay.initial_priority == "td":
+        steps, stream = config.run.collect_agent_steps, stream_seed(config.seed, _PRIORITIES, index)
+        priorities = Priorities(agent, describe(env), env.num_envs, steps, stream, device)
+    place = {"first_lane": index * env.num_envs, "of_lanes": of * env.num_envs}
+    return Collector(env, agent, net, seed=seed, device=device, bf16=bf16, priorities=priorities, **place)
 
 
 def make_lag(config: Config, agent: Any, learner: Learner) -> PolicyLag | Gate:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rlsuite.agent import Agent, Mode, Net
 from rlsuite.errors import RlsuiteError
+from rlsuite.priorities import Priorities
 from rlsuite.step import Chunk, State, Step, as_tuples, describe, to_tensors, tree_map, tree_zip
 
 
@@ -32,7 +33,12 @@ class Collector:
         explore: bool = True,
         device: torch.device | None = None,
         bf16: bool = False,
+        first_lane: int = 0,
+        of_lanes: int = 0,
+        priorities: Priorities | None = None,
     ):
+        """`first_lane`, `of_lanes`: as of `Mode`. `priorities`: what gives the slices of a chunk their first ones."""
+        self.priorities, self.place = priorities, (first_lane, of_lanes)
         self.env, self.agent, self.net, self.explore, self.bf16 = env, agent, net, explore, bf16
         self.device = device or torch.device("cpu")
         self.lanes: int = env.num_envs
@@ -63,7 +69,7 @@ class Collector:
 
         `advance` keeps the record for a chunk; whoever only plays calls this.
         """
-        mode = Mode(explore=self.explore, agent_steps=agent_steps, rng=self.rng)
+        mode = Mode(self.explore, agent_steps, self.rng, *self.place)
         seen: Step = to_tensors(tree_map(lambda leaf: leaf[None], self.now), self.device)  # [1,L,...]
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             action, self.state, extras = self.agent.act(self.net, seen, self.state, mode)
@@ -106,7 +112,10 @@ class Collector:
         assert self.start is not None, "nothing was collected since the last chunk"
         chunk = self.start._replace(steps=stacked(self.pending), now=self._compact(self.now))
         self.pending, self.start = [], None
-        return chunk
+        if self.priorities is None:
+            return chunk
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return chunk._replace(priority=self.priorities(self.net, chunk))
 
     def collect(self, steps: int, agent_steps: int) -> tuple[Chunk, list[Episode]]:
         """K = `steps` records of every lane; exploration follows the clock from `agent_steps` on."""
@@ -148,12 +157,15 @@ class Collector:
             "pending": [record._asdict() for record in self.pending],
             "start": None if self.start is None else {"before": self.start.before, "state": self.start.state},
             "version": self.version if self.start is None else self.start.version,
+            "priorities": None if self.priorities is None else self.priorities.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
         """True if the streams go on; False if every lane starts a new episode, seeded with `reseed`."""
         self.rng.set_state(state["rng"])
         self.version = state["version"]
+        if self.priorities is not None:
+            self.priorities.load_state_dict(state["priorities"])
         self.pending = [Step(**record) for record in state["pending"]]
         start = state["start"]
         self.start = start and Chunk(self.now, start["before"], state=as_tuples(start["state"]), version=self.version)
@@ -161,6 +173,8 @@ class Collector:
             self.now = self._first(*self.env.reset(seed=reseed))
             self.state = self._initial_state()
             self.returns[:], self.lengths[:] = 0, 0
+            if self.priorities is not None and not self.pending:
+                self.priorities.end_streams()
             if self.pending:  # the newest record of every lane becomes the last of its episode, as at a time limit
                 self.pending[-1] = self.pending[-1]._replace(last=self.pending[-1].last | True)
             return False

@@ -49,12 +49,15 @@ class ReplayConfig(Section):
     samples_per_insert: float = Field(8.0, gt=0)  # DQN's batch of 32 every 4 steps is 8
     prioritized: bool = False
     priority_exponent: float = Field(0.6, ge=0, le=1)
+    initial_priority: Literal["max", "td"] = "max"  # of a new slice: the largest so far, or what the acting net makes of it
     importance_exponent_start: float = Field(0.4, ge=0, le=1)
     importance_exponent_end: float = Field(1.0, ge=0, le=1)
     importance_anneal_agent_steps: int = Field(10_000_000, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":
+        if self.initial_priority == "td" and not self.prioritized:
+            raise ValueError("initial_priority td: without prioritized there are no priorities")
         if self.min_agent_steps > self.capacity_agent_steps:
             raise ValueError(
                 f"min_agent_steps {self.min_agent_steps} is larger than capacity_agent_steps {self.capacity_agent_steps}: "

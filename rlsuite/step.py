@@ -41,6 +41,7 @@ class Chunk(NamedTuple):
     now: Step | None = None  # [L,...]: what is seen behind the last step, not acted on yet: the next chunk begins with it
     state: State = ()  # [L,...]: the recurrent state before the first step
     version: int = 0  # learner steps behind the weights that acted
+    priority: Any = None  # f64 [K',L] of the slices that this chunk completes; None: the store decides
 
 
 class Trajectory(NamedTuple):

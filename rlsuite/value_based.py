@@ -24,10 +24,13 @@ class ValueConfig(AgentSection):
     epsilon_end: float = Field(0.01, ge=0, le=1)
     epsilon_decay_agent_steps: int = Field(1_000_000, ge=0)
     epsilon_eval: float = Field(0.001, ge=0, le=1)
+    epsilon_ladder: bool = False  # every lane keeps an epsilon of its own, as in Ape-X, and no schedule
+    epsilon_base: float = Field(0.4, gt=0, lt=1)  # lane i of N: base^(1 + power * i / (N - 1)) ...
+    epsilon_power: float = Field(7.0, ge=0)
 
     @model_validator(mode="after")
     def _explores_at_all(self) -> "ValueConfig":
-        if not self.noisy and self.epsilon_start == 0 and self.epsilon_end == 0:
+        if not self.noisy and not self.epsilon_ladder and self.epsilon_start == 0 and self.epsilon_end == 0:
             raise ValueError("epsilon_start and epsilon_end are both 0 and noisy is false: nothing would explore")
         return self
 
@@ -51,13 +54,22 @@ def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:
 
 def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode) -> Tensor:
     """q [B,A] -> actions [B] i64."""
-    epsilon = config.epsilon_eval
-    if mode.explore:
+    epsilon: float | Tensor = config.epsilon_eval
+    if mode.explore and config.epsilon_ladder:
+        epsilon = ladder(config, mode, q.shape[0]).to(q.device)  # [B]
+    elif mode.explore:
         epsilon = linear(config.epsilon_start, config.epsilon_end, config.epsilon_decay_agent_steps, at=mode.agent_steps)
     greedy = q.argmax(-1)  # [B]
     explore = torch.rand(greedy.shape, generator=mode.rng, device=q.device) < epsilon  # [B]
     uniform = torch.randint(q.shape[-1], greedy.shape, generator=mode.rng, device=q.device)  # [B]
     return torch.where(explore, uniform, greedy)
+
+
+def ladder(config: ValueConfig, mode: Mode, lanes: int) -> Tensor:
+    """The constant epsilons [B] of these lanes among those of all collectors (Horgan et al. 2018, section 4.1)."""
+    last = max((mode.of_lanes or lanes) - 1, 1)
+    lane = mode.first_lane + torch.arange(lanes)  # [B]
+    return config.epsilon_base ** (1 + config.epsilon_power * lane / last)
 
 
 def take(values: Tensor, action: Tensor) -> Tensor:

@@ -194,7 +194,7 @@ def test_the_numpy_sum_tree_equals_ours(capacity: int) -> None:
 
 def test_bytes_of_a_small_store_tell_those_of_a_large_one() -> None:
     small, large = replay.filled_store(1_024), replay.filled_store(8_192)
-    ring, tree = large.ring, large.selector._tree  # type: ignore[attr-defined]
+    ring, tree = large.rings[0], large.selector._tree  # type: ignore[attr-defined]
     parts = [ring.observation, ring.reward, ring.flags, ring.action, tree._leaves, tree._sums, tree._maxima, tree._starts]
     counted = sum(part.nbytes for part in parts) / len(large.selector)
     assert replay.bytes_per_transition(large, len(large)) == pytest.approx(counted, rel=1e-9)

@@ -168,10 +168,10 @@ def bytes_per_transition(store: Replay, capacity: int) -> float:
     the ring, where a slice or its first stack is not whole, does not.
     """
     steps = len(store)
-    ends = store.ring.lanes * (store.ring.spec.stack - 1 + store.ring.length - 1)
+    ends = store.rings[0].lanes * (store.rings[0].spec.stack - 1 + store.rings[0].length - 1)
     finals = steps - ends - len(store.selector)
     scale = capacity / steps
-    return (_nbytes(store.ring) + _nbytes(store.selector)) * scale / (capacity - ends - finals * scale)
+    return (_nbytes(store.rings[0]) + _nbytes(store.selector)) * scale / (capacity - ends - finals * scale)
 
 
 def _nbytes(part: Any) -> int:

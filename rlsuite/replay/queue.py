@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.replay.replay import Sample
-from rlsuite.replay.ring import FIRST, stack_planes
+from rlsuite.replay.ring import FIRST, joined, stack_planes
 from rlsuite.step import Chunk, EnvSpec, Step, Trajectory, as_tuples, tree_zip
 
 
@@ -99,17 +99,3 @@ class Queue:
     def _plain(chunk: Chunk) -> dict[str, Any]:
         assert chunk.now is not None
         return {**chunk._asdict(), "steps": chunk.steps._asdict(), "now": chunk.now._asdict()}
-
-
-def joined(parts: list[Trajectory]) -> Trajectory:
-    """Trajectories of one length, side by side: leaves [T,B1+B2+...,...], states [B1+B2+...,...]."""
-    if len(parts) == 1:
-        return parts[0]
-    steps = tree_zip(lambda *leaves: _side_by_side(leaves), *(part.steps for part in parts))
-    return Trajectory(steps, tree_zip(lambda *leaves: np.concatenate(leaves), *(part.state for part in parts)))
-
-
-def _side_by_side(leaves: tuple[NDArray[Any], ...]) -> NDArray[Any]:
-    if leaves[0].ndim == 5:  # [T,B,S,H,W], in memory [T,B,H,W,S]
-        return np.moveaxis(np.concatenate([np.moveaxis(leaf, 2, -1) for leaf in leaves], 1), -1, 2)
-    return np.concatenate(leaves, 1)

@@ -1,5 +1,7 @@
 """A store = storage x selector x limiter. Shapes: K steps and L lanes of a chunk, B samples, T steps of a slice."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,7 +11,7 @@ from rlsuite.agent import SliceSpec
 from rlsuite.config import ReplayConfig
 from rlsuite.errors import UsageError
 from rlsuite.replay.limiter import SamplesPerInsert
-from rlsuite.replay.ring import Ring
+from rlsuite.replay.ring import Ring, completed, joined
 from rlsuite.replay.selectors import Prioritized, Selector, Uniform, importance_weights
 from rlsuite.schedules import linear
 from rlsuite.step import Chunk, EnvSpec, Trajectory
@@ -50,75 +52,100 @@ class Store(Protocol):
 class Replay:
     """Slices become sampleable when their last step has arrived, and stop when their first frame stack loses a plane.
 
-    A key is absolute time * L + lane, so it also tells the generation of its slot: a priority that returns for a slice that
-    was overwritten meanwhile is dropped and counted in `stale`.
+    Every source (a collector) has a ring of its own, of L lanes that advance together. A key is absolute time * lanes + lane,
+    lanes counted over all sources, so it also tells the generation of its slot: a priority that returns for a slice that was
+    overwritten meanwhile is dropped and counted in `stale`.
     """
 
-    def __init__(self, ring: Ring, selector: Selector, limiter: SamplesPerInsert, config: ReplayConfig, seed: int):
-        self.ring, self.selector, self.limiter, self.config = ring, selector, limiter, config
+    def __init__(self, rings: Sequence[Ring], selector: Selector, limiter: SamplesPerInsert, config: ReplayConfig, seed: int):
+        """`rings`: one a source, all of one size."""
+        self.rings, self.selector, self.limiter, self.config = rings, selector, limiter, config
+        self.lanes = sum(ring.lanes for ring in rings)
+        self.slots = rings[0].slots
         self.rng = np.random.default_rng(seed)
         self.stale = 0
 
     @property
     def capacity_steps(self) -> int:
-        return self.ring.slots * self.ring.lanes
+        return self.slots * self.lanes
 
     def __len__(self) -> int:
         """Stored steps, all lanes."""
-        return self.ring.filled * self.ring.lanes
+        return sum(ring.filled * ring.lanes for ring in self.rings)
 
-    def add(self, chunk: Chunk) -> None:
+    @property
+    def inserted(self) -> int:
+        """Steps that ever came in, all lanes."""
+        return sum(ring.head * ring.lanes for ring in self.rings)
+
+    def mass(self) -> float:
+        """What a sampleable slice's chance is measured against: the sum of priorities^exponent, or the number of slices."""
+        return self.selector.mass()
+
+    def add(self, chunk: Chunk, source: int = 0) -> None:
         """Leaves [K,L,...], frames as single planes."""
-        ring, k = self.ring, chunk.steps.reward.shape[0]
+        ring, k = self.rings[source], chunk.steps.reward.shape[0]
         before, oldest = ring.head, ring.oldest
         ring.write(chunk)
         if ring.oldest > oldest:
-            self.selector.remove(self._ids(np.arange(oldest, ring.oldest)).reshape(-1))
-        delay = ring.length - 1
-        starts = np.arange(max(before - delay, 0), max(ring.head - delay, 0))  # [K'] whose slices are now complete
+            self.selector.remove(self._ids(source, np.arange(oldest, ring.oldest)).reshape(-1))
+        starts = completed(before, ring.head, ring.length)  # [K']
         if starts.size:
             acted = ~ring.last(starts)  # [K',L]: a final observation has no action to learn from
-            self.selector.add(self._ids(starts)[acted])
+            self.selector.add(self._ids(source, starts)[acted], None if chunk.priority is None else chunk.priority[acted])
         self.limiter.did_insert(k * ring.lanes)
 
     def can_sample(self, count: int) -> bool:
         return len(self.selector) > 0 and self.limiter.can_sample(count)
 
-    def sample(self, count: int) -> Sample:
+    def sample(self, count: int, share: float = 1.0, slices: int | None = None) -> Sample:
+        """`share`: the chance with which this store is asked among others, `slices`: what all of them hold (for the weights)."""
         ids, probability = self.selector.sample(count, self.rng)
         self.limiter.did_sample(count)
-        lane, slot = ids // self.ring.slots, ids % self.ring.slots
-        head = self.ring.head
-        time = head - 1 - (head - 1 - slot) % self.ring.slots  # [B] absolute
+        if len(self.rings) > 1:  # slices of one source lie together in the batch
+            order = np.argsort(ids // (self.slots * self.rings[0].lanes), kind="stable")
+            ids, probability = ids[order], probability[order]
+        lane, slot = ids // self.slots, ids % self.slots  # [B]
+        source = lane // self.rings[0].lanes  # [B]
+        head = np.array([ring.head for ring in self.rings])[source]  # [B]
+        time = head - 1 - (head - 1 - slot) % self.slots  # [B] absolute
         weights = np.ones(count, np.float32)
         if self.config.prioritized:
-            weights = importance_weights(probability, len(self.selector), self.importance_exponent)
-        return Sample(self.ring.read(lane, time), time * self.ring.lanes + lane, weights)
+            weights = importance_weights(probability * share, slices or len(self.selector), self.importance_exponent)
+        return Sample(self._read(source, lane, time), time * self.lanes + lane, weights)
+
+    def _read(self, source: NDArray[np.int64], lane: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
+        """Slices [T,B,...] that start at `time` [B] of `lane` [B] of `source` [B], in rising order."""
+        cuts = np.searchsorted(source, np.arange(len(self.rings) + 1))
+        spans = [slice(begin, end) for begin, end in pairwise(cuts)]
+        parts = [
+            ring.read(lane[span] - at * ring.lanes, time[span])
+            for at, (ring, span) in enumerate(zip(self.rings, spans, strict=True))
+            if span.stop > span.start
+        ]
+        return joined(parts)
 
     def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
         """New priorities [B] for sampled keys [B]."""
-        time, lane = keys // self.ring.lanes, keys % self.ring.lanes
-        alive = time >= self.ring.oldest
+        time, lane = keys // self.lanes, keys % self.lanes
+        oldest = np.array([ring.oldest for ring in self.rings])[lane // self.rings[0].lanes]  # [B]
+        alive = time >= oldest
         self.stale += int((~alive).sum())
-        self.selector.update((lane * self.ring.slots + time % self.ring.slots)[alive], priority[alive])
+        self.selector.update((lane * self.slots + time % self.slots)[alive], priority[alive])
 
     @property
     def importance_exponent(self) -> float:
         c = self.config
-        return linear(
-            c.importance_exponent_start,
-            c.importance_exponent_end,
-            c.importance_anneal_agent_steps,
-            at=self.ring.head * self.ring.lanes,
-        )
+        return linear(c.importance_exponent_start, c.importance_exponent_end, c.importance_anneal_agent_steps, at=self.inserted)
 
-    def end_streams(self) -> None:
-        """The environments start anew, so nothing may be learned across this point: see `Ring.end_streams`."""
-        self.ring.end_streams()
+    def end_streams(self, source: int | None = None) -> None:
+        """The environments (of one source) start anew, so nothing may be learned across this point: see `Ring.end_streams`."""
+        for ring in self.rings if source is None else [self.rings[source]]:
+            ring.end_streams()
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "ring": self.ring.state_dict(),
+            "rings": [ring.state_dict() for ring in self.rings],
             "selector": self.selector.state_dict(),
             "limiter": self.limiter.state_dict(),
             "rng": self.rng.bit_generator.state,
@@ -126,15 +153,20 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ring.load_state_dict(state["ring"])
+        """ValueError if it is another store's."""
+        if len(state["rings"]) != len(self.rings):
+            raise ValueError(f"the saved replay has {len(state['rings'])} sources, this one {len(self.rings)}")
+        for ring, saved in zip(self.rings, state["rings"], strict=True):
+            ring.load_state_dict(saved)
         self.selector.load_state_dict(state["selector"])
         self.limiter.load_state_dict(state["limiter"])
         self.rng.bit_generator.state = state["rng"]
         self.stale = state["stale"]
 
-    def _ids(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _ids(self, source: int, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Selector ids [K,L] of absolute times [K]: slots of one lane lie together."""
-        return times[:, None] % self.ring.slots + np.arange(self.ring.lanes) * self.ring.slots
+        lanes = self.rings[source].lanes
+        return times[:, None] % self.slots + np.arange(source * lanes, (source + 1) * lanes) * self.slots
 
 
 def predicted_bytes(spec: EnvSpec, config: ReplayConfig, cut: SliceSpec) -> int:
@@ -143,9 +175,13 @@ def predicted_bytes(spec: EnvSpec, config: ReplayConfig, cut: SliceSpec) -> int:
     return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec, cut) + selector))
 
 
-def build_replay(config: ReplayConfig, spec: EnvSpec, lanes: int, cut: SliceSpec, chunk: int, seed: int) -> Replay:
-    """UsageError where the capacity is too small for a slice of every lane, or larger than this machine's free memory."""
+def build_replay(
+    config: ReplayConfig, spec: EnvSpec, lanes: int, cut: SliceSpec, chunk: int, seed: int, sources: int = 1
+) -> Replay:
+    """`lanes`: of each source. UsageError where the capacity is too small for a slice of every lane, or larger than this
+    machine's free memory."""
     assert cut.length is not None
+    lanes *= sources
     slots = config.capacity_agent_steps // lanes
     least = cut.length + spec.stack + chunk
     if slots < least:
@@ -162,7 +198,8 @@ def build_replay(config: ReplayConfig, spec: EnvSpec, lanes: int, cut: SliceSpec
     size = slots * lanes
     selector: Selector = Prioritized(size, config.priority_exponent, stratified=True) if config.prioritized else Uniform(size)
     limiter = SamplesPerInsert(config.samples_per_insert, config.min_agent_steps)
-    return Replay(Ring(spec, lanes, slots, cut), selector, limiter, config, seed)
+    rings = [Ring(spec, lanes // sources, slots, cut) for _ in range(sources)]
+    return Replay(rings, selector, limiter, config, seed)
 
 
 def available_bytes() -> int | None:

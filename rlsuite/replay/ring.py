@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.agent import SliceSpec
-from rlsuite.step import Chunk, EnvSpec, Step, Trajectory
+from rlsuite.step import Chunk, EnvSpec, Step, Trajectory, tree_zip
 
 FIRST, _LAST, _TERMINAL = 1, 2, 4
 Arrays = dict[str, NDArray[Any]]
@@ -131,6 +131,26 @@ class Ring:
         for name, stored in self.extras.items():
             stored[:, :n] = state["extras"][name]
         self.head = state["head"]
+
+
+def completed(before: int, head: int, length: int) -> NDArray[np.int64]:
+    """Starts [K'] of the slices of `length` steps whose last step came while a lane's head went from `before` to `head`."""
+    delay = length - 1
+    return np.arange(max(before - delay, 0), max(head - delay, 0))
+
+
+def joined(parts: list[Trajectory]) -> Trajectory:
+    """Trajectories of one length, side by side: leaves [T,B1+B2+...,...], states [B1+B2+...,...]."""
+    if len(parts) == 1:
+        return parts[0]
+    steps = tree_zip(lambda *leaves: _side_by_side(leaves), *(part.steps for part in parts))
+    return Trajectory(steps, tree_zip(lambda *leaves: np.concatenate(leaves), *(part.state for part in parts)))
+
+
+def _side_by_side(leaves: tuple[NDArray[Any], ...]) -> NDArray[Any]:
+    if leaves[0].ndim == 5:  # [T,B,S,H,W], in memory [T,B,H,W,S]
+        return np.moveaxis(np.concatenate([np.moveaxis(leaf, 2, -1) for leaf in leaves], 1), -1, 2)
+    return np.concatenate(leaves, 1)
 
 
 def stack_planes(

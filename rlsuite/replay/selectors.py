@@ -36,6 +36,10 @@ class Selector(Protocol):
         """Number of sampleable slots."""
         ...
 
+    def mass(self) -> float:
+        """What a slot's probability is its share of."""
+        ...
+
     def state_dict(self) -> State:
         """Arrays and numbers from which `load_state_dict` goes on with the same samples, bit for bit."""
         ...
@@ -96,6 +100,9 @@ class Uniform:
 
     def __len__(self) -> int:
         return self._count
+
+    def mass(self) -> float:
+        return float(self._count)
 
     def state_dict(self) -> State:
         # The order counts: the same random numbers must meet the same slots.
@@ -158,6 +165,9 @@ class Prioritized:
 
     def __len__(self) -> int:
         return self._tree.positive
+
+    def mass(self) -> float:
+        return float(self._tree.total)
 
     def state_dict(self) -> State:
         return {"capacity": self.capacity, "exponent": self.exponent, "leaves": self._tree.leaves()}

@@ -165,7 +165,7 @@ def test_live_keys_beside_stale_ones_get_their_priority() -> None:
     replay, feed = build(slots, 2, True, priority_exponent=1.0), Feed(seed=4, end=0.0)
     for _ in range(30):
         replay.add(feed.chunk(1))
-    assert replay.ring.oldest == 30 - slots
+    assert replay.rings[0].oldest == 30 - slots
     live = [(28, 1), (18, 0)]  # the newest and the oldest start, (time, lane)
     stale = [(17, 2), (16, 1)]  # 17 was overwritten by 29, 16 by 28: the same slots as live ones
     keys = np.array([time * LANES + lane for time, lane in [live[0], *stale, live[1]]])
@@ -320,6 +320,8 @@ def nbytes(tree: Any, seen: set[int]) -> int:
             return 0
         seen.add(id(base))
         return int(base.nbytes) if isinstance(base, np.ndarray) else int(tree.nbytes)
+    if isinstance(tree, list):
+        return sum(nbytes(value, seen) for value in tree)
     return sum(nbytes(value, seen) for value in vars(tree).values()) if hasattr(tree, "__dict__") else 0
 
 
@@ -376,7 +378,7 @@ def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
     records: list[Step] = []
 
     def compare(lane: NDArray[np.int64], time: NDArray[np.int64]) -> None:
-        seen = replay.ring.read(lane, time).steps.observation  # [2,B,4,84,84]
+        seen = replay.rings[0].read(lane, time).steps.observation  # [2,B,4,84,84]
         for b, (i, t) in enumerate(zip(lane.tolist(), time.tolist(), strict=True)):
             end = next((s for s in range(t + 1, t + cut.length) if lasts[s][i]), t + cut.length - 1)
             assert np.array_equal(seen[0, b], stacks[t][i]), f"lane {i} time {t}"
@@ -393,11 +395,11 @@ def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
         if len(records) < k:
             continue
         leaves = {name: np.stack([getattr(r, name) for r in records]) for name in Step._fields if name != "extras"}
-        before = replay.ring.head
+        before = replay.rings[0].head
         replay.add(Chunk(Step(**leaves, extras={})))
         records = []
         # Every start once, when its slice is complete; and what the store itself samples, of any age.
-        new = np.arange(max(before - 3, 0), replay.ring.head - 3)
+        new = np.arange(max(before - 3, 0), replay.rings[0].head - 3)
         new_lanes, new_times = np.repeat(np.arange(lanes), new.size), np.tile(new, lanes)
         compare(new_lanes, new_times)
         compared += new_times.size
@@ -406,9 +408,9 @@ def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
             keys = replay.sample(32).keys
             compare(keys % lanes, keys // lanes)
     assert compared == lanes * (ticks - 3)
-    assert replay.ring.head == ticks  # the ring went round 8 times
+    assert replay.rings[0].head == ticks  # the ring went round 8 times
     assert (ends > 0).all()
     assert starts >= 8
     everything = np.array(sorted(present(replay)))
-    slot, head = everything % slots, replay.ring.head
+    slot, head = everything % slots, replay.rings[0].head
     compare(everything // slots, head - 1 - (head - 1 - slot) % slots)
