@@ -9,7 +9,8 @@ from rlsuite.config import Config, EnvSection
 from rlsuite.envs.boards import make_game as make_game
 from rlsuite.errors import UsageError
 from rlsuite.resolve import resolve
-from rlsuite.runtime.local import Result, run_local
+from rlsuite.runtime.local import run_local
+from rlsuite.runtime.loop import Result
 from rlsuite.scores import Summary
 
 RUNTIMES = {"local": run_local}

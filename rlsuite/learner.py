@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlsuite.agent import Agent, Loss
+from rlsuite.checkpoint import load_weights_into
 from rlsuite.config import LearnerConfig
 from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.nets.precision import Precision
@@ -211,6 +212,11 @@ class Learner:
             "rng": self.rng.get_state(),
             "steps": self.steps,
         }
+
+    def load(self, weights: dict[str, Tensor], state: dict[str, Any], where: str) -> None:
+        """A checkpoint's weights and `state_dict`; `where` they come from. CheckpointError, ValueError if they do not fit."""
+        load_weights_into(self.online.master, weights, where)
+        self.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """After the weights were loaded into `online.master`. ValueError if the state is another optimizer's."""

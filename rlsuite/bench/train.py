@@ -14,7 +14,8 @@ from rlsuite.config import Config
 from rlsuite.metrics import MetricLog
 from rlsuite.progress import Progress
 from rlsuite.resolve import resolve
-from rlsuite.runtime.local import Loop, train_loop
+from rlsuite.runtime.local import train_loop
+from rlsuite.runtime.loop import Loop
 
 SAMPLES_PER_INSERT = 8  # a batch of 32 every 4 steps
 BATCH, EVERY = 32, 4
@@ -107,7 +108,8 @@ class Ours:
     """A run of the local runtime that goes on in pieces: its own loop, metrics written, no checkpoints or evaluations."""
 
     def __init__(self, setup: Config, folder: Path) -> None:
-        self.loop = Loop(setup, folder, build(setup), MetricLog(folder))
+        self.parts = build(setup)
+        self.loop = Loop(setup, folder, self.parts, MetricLog(folder))
         self.progress = Progress(out=io.StringIO())
 
     def advance(self, agent_steps: int) -> int:
@@ -115,12 +117,12 @@ class Ours:
         loop, before = self.loop, self.loop.collected
         until = loop.config.run.model_copy(update={"agent_steps": before + agent_steps})
         loop.config = loop.config.model_copy(update={"run": until})
-        train_loop(loop, self.progress, [])
+        train_loop(self.parts, loop, self.progress, [])
         return loop.collected - before
 
     def close(self) -> None:
         self.loop.log.close()
-        self.loop.parts.env.close()
+        self.parts.env.close()
 
 
 def rounds_of(ours: Ours, agent_steps: int) -> Work:

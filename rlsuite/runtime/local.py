@@ -4,83 +4,18 @@ Collector and learner take turns. Every tick steps all lanes; after `collect_age
 the learner runs as long as the limiter allows.
 """
 
-import signal
-import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from rlsuite import checkpoint, run_folder
-from rlsuite.build import Parts, build, evaluation_seed, restart_seed
+from rlsuite.build import Parts, build
 from rlsuite.config import Config
-from rlsuite.errors import CheckpointError, OpponentError, UsageError
-from rlsuite.evaluation import play, write_summary
 from rlsuite.learner import Staged
-from rlsuite.metrics import Clock, MetricLog, RollingMean
-from rlsuite.progress import Progress, Status
-from rlsuite.replay.replay import predicted_bytes
-from rlsuite.scores import Summary
-from rlsuite.step import describe
-
-
-@dataclass
-class Result:
-    run: Path
-    agent_steps: int
-    learner_steps: int
-    wall_seconds: float
-    evaluation: Summary | None  # None if the run was interrupted
-    interrupted: bool = False
-    board_game: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "run": str(self.run),
-            "agent_steps": self.agent_steps,
-            "learner_steps": self.learner_steps,
-            "wall_seconds": round(self.wall_seconds, 2),
-            "eval": None if self.evaluation is None else self.evaluation.as_dict(),
-        }
-        return {**facts, "interrupted": True} if self.interrupted else facts
-
-
-@dataclass
-class Loop:
-    """What a run is beside its roles."""
-
-    config: Config
-    run_dir: Path
-    parts: Parts
-    log: MetricLog
-    collected: int = 0  # records of all lanes; may be up to L - 1 ahead of the steps that count
-    moved: int = 0  # steps of the last tick
-    returns: RollingMean = field(default_factory=RollingMean)
-    queue: deque[Staged] = field(default_factory=deque)  # prefetched batches
-    wall_before: float = 0.0  # seconds of earlier sessions
-    started: float = field(default_factory=time.monotonic)
-    best: float = -float("inf")
-    best_path: Path | None = None
-    full_at: int = -1  # agent steps at the last checkpoint to resume from
-    logged: tuple[int, float, int] = (0, 0.0, 0)  # agent steps, seconds, learner steps at the last row of losses
-
-    @property
-    def agent_steps(self) -> int:
-        return min(self.collected, self.config.run.agent_steps)
-
-    @property
-    def seconds(self) -> float:
-        return self.wall_before + time.monotonic() - self.started
-
-    def clock(self) -> Clock:
-        per_step = self.parts.collector.env.metadata.get("frames_per_step", 1)
-        return Clock(self.agent_steps, self.agent_steps * per_step, self.parts.learner.steps, round(self.seconds, 3))
+from rlsuite.progress import Progress
+from rlsuite.runtime.loop import Loop, Result, evaluate, log_losses, run, save, signals, status
 
 
 def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
@@ -88,62 +23,25 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
 
     `run_dir`: None makes a new folder under runs/; with `resume` the folder of the run to go on with.
     """
-    with _signals() as stopped:  # first of all, so that Ctrl-C is never too early
+    with signals() as stopped:  # first of all, so that Ctrl-C is never too early
         parts = build(config)
-        saved = None
-        if resume:
-            assert run_dir is not None
-            saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
-            was, now = saved.metadata["spec"].get("game"), describe(parts.env).game
-            if was != now:
-                raise UsageError(f"{run_dir} is a run of {was or 'no board game'}, not of {now or config.env.id}")
-            if config.run.agent_steps < saved.agent_steps:
-                raise UsageError(
-                    f"run.agent_steps = {config.run.agent_steps}: {run_dir} has come to {saved.agent_steps} already; ask for more"
-                )
-        else:
-            run_dir = run_folder.create(config, run_dir)
-        with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as log, closing(parts.env):
-            loop = Loop(config, run_dir, parts, log)
-            if saved:
-                _restore(loop, saved)
-                saved = None  # its copy of the replay memory is gigabytes
-                run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
-            _announce(loop)
-            return _to_the_end(loop, stopped)
+        return run(config, run_dir, resume, parts, partial(train_loop, parts), stopped)
 
 
-def _to_the_end(loop: Loop, stopped: list[int]) -> Result:
-    config, learner = loop.config, loop.parts.learner
-    progress = Progress()
-    try:
-        interrupted = train_loop(loop, progress, stopped)
-    except OpponentError:
-        _save(loop, full=True)  # an evaluation could not be played: nothing that was learned is lost
-        raise
-    finally:
-        progress.close(_status(loop))
-    path = _save(loop, full=True)
-    summary = None if interrupted else _evaluate(loop, config.eval.episodes, stopped, final=True)
-    if summary is not None:
-        write_summary(path, summary, evaluation_seed(config.seed))
-    game = describe(loop.parts.env).game
-    return Result(loop.run_dir, loop.agent_steps, learner.steps, loop.seconds, summary, summary is None, game is not None)
-
-
-def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
+def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: list[int]) -> bool:
     """Until the steps, the minutes or the return asked for are reached; True if a signal came before."""
     config, run = loop.config, loop.config.run
-    collector = loop.parts.collector
+    queue = deque[Staged]()  # prefetched batches
+    collector = parts.collector
     next_log = next_checkpoint = time.monotonic()
     next_checkpoint += run.checkpoint_minutes * 60
     every = config.eval.every_agent_steps
     while True:
         if collector.ready(run.collect_agent_steps) and loop.collected <= run.agent_steps:
-            metrics = _learn(loop)
+            metrics = _learn(parts, loop, queue)
             now = time.monotonic()
             if metrics and now >= next_log:
-                _log_losses(loop, metrics)
+                log_losses(loop, metrics)
                 next_log = now + run.log_seconds
         if stopped:
             return True
@@ -152,10 +50,10 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
         if run.minutes is not None and loop.seconds >= run.minutes * 60:
             return False
         if time.monotonic() >= next_checkpoint:
-            _save(loop, full=True)
+            save(loop, full=True)
             next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
         if every and loop.collected // every > (loop.collected - loop.moved) // every:
-            summary = _evaluate(loop, config.eval.every_episodes, stopped)
+            summary = evaluate(loop, config.eval.every_episodes, stopped)
             if summary is None:
                 return True
             if config.eval.stop_at_return is not None and summary.mean >= config.eval.stop_at_return:
@@ -169,180 +67,24 @@ def train_loop(loop: Loop, progress: Progress, stopped: list[int]) -> bool:
                 "charts/episodic_length": float(episode.length),
             }
             loop.log.scalars(loop.clock(), values)
-        progress.update(_status(loop))
+        progress.update(status(loop))
 
 
-def _learn(loop: Loop) -> dict[str, torch.Tensor] | None:
+def _learn(parts: Parts, loop: Loop, queue: deque[Staged]) -> dict[str, torch.Tensor] | None:
     """The chunk goes to the store; then as many updates as the limiter allows. Metrics of the last one."""
-    replay, learner, config = loop.parts.replay, loop.parts.learner, loop.config
-    replay.add(loop.parts.collector.take())
+    replay, learner, config = parts.replay, parts.learner, loop.config
+    replay.add(parts.collector.take())
     metrics = None
     batch, ahead = config.learner.batch_size, config.learner.prefetch_batches
     while replay.can_sample(batch):
-        loop.queue.append(learner.stage(replay.sample(batch)))
-        if len(loop.queue) <= ahead:
+        queue.append(learner.stage(replay.sample(batch)))
+        if len(queue) <= ahead:
             continue
-        staged = loop.queue.popleft()
+        staged = queue.popleft()
         update = learner.step(staged, loop.agent_steps, want_priority=config.replay.prioritized)
-        loop.parts.lag.follow(learner.steps)
+        parts.lag.follow(learner.steps)
         if update.priority is not None:
             replay.update(staged.keys, update.priority)
         metrics = update.metrics
-    loop.parts.collector.version = loop.parts.lag.version
+    parts.collector.version = parts.lag.version
     return metrics
-
-
-def _log_losses(loop: Loop, metrics: dict[str, torch.Tensor]) -> None:
-    learner, replay = loop.parts.learner, loop.parts.replay
-    values = {name: float(value) for name, value in metrics.items()}
-    learner.check(values)
-    values["charts/SPS"] = (loop.agent_steps - loop.logged[0]) / max(loop.seconds - loop.logged[1], 1e-9)
-    values["charts/learner_SPS"] = (learner.steps - loop.logged[2]) / max(loop.seconds - loop.logged[1], 1e-9)
-    values["charts/learning_rate"] = learner.learning_rate(loop.agent_steps)
-    if not loop.config.agent.on_policy:
-        values["charts/replay_steps"] = float(len(replay))
-        values["charts/stale_priorities"] = float(replay.stale)
-    values |= loop.parts.collector.diagnostics() | loop.parts.lag.diagnostics()
-    if len(loop.returns):
-        values["charts/mean_return_100"] = loop.returns.mean
-    loop.logged = (loop.agent_steps, loop.seconds, learner.steps)
-    loop.log.scalars(loop.clock(), values)
-
-
-def _evaluate(loop: Loop, episodes: int, stopped: list[int], final: bool = False) -> Summary | None:
-    """Plays with the weights of now; on the way keeps them if they are the best so far. None if a signal came meanwhile."""
-    config, learner = loop.config, loop.parts.learner
-    seed = evaluation_seed(config.seed, final)
-    summary = play(
-        config,
-        loop.parts.agent,
-        learner.net,
-        episodes,
-        seed,
-        learner.device,
-        stop=lambda: bool(stopped),
-    )
-    if summary is None:
-        return None
-    values = {"eval/episodic_return": summary.mean, "eval/median": summary.median, "eval/iqm": summary.iqm}
-    if summary.human_normalised is not None:
-        values["eval/human_normalised"] = summary.human_normalised
-    loop.log.scalars(loop.clock(), values)
-    if summary.mean > loop.best and not final:
-        loop.best = summary.mean
-        loop.best_path = _save(loop, full=False)
-        write_summary(loop.best_path, summary, seed)
-    return summary
-
-
-def _save(loop: Loop, full: bool) -> Path:
-    """`full`: with the replay memory, to resume from. Otherwise for evaluation only: the best weights so far."""
-    parts, keep = loop.parts, loop.config.run.keep_checkpoints
-    if not full and loop.full_at == loop.agent_steps:
-        return loop.run_dir / "checkpoints" / f"step_{loop.agent_steps:012d}"  # it holds these weights already, and more
-    state = {
-        "learner": parts.learner.state_dict(),
-        "collector": parts.collector.state_dict(),
-        "replay": parts.replay.state_dict(),
-        "loop": {
-            "collected": loop.collected,
-            "moved": loop.moved,
-            "lag": parts.lag.state_dict(),
-            "returns": loop.returns.state_dict(),
-            "seconds": loop.seconds,
-            "best": loop.best,
-            "best_path": loop.best_path.name if loop.best_path else None,
-        },
-    }
-    parts.learner.check_weights()
-    facts = run_folder.metadata(loop.config, describe(parts.env))
-    path = checkpoint.save(loop.run_dir, loop.agent_steps, parts.learner.weights().tensors, state, facts, with_arrays=full)
-    best = {loop.best_path} if loop.best_path else set()
-    if full:
-        # Gigabytes of replay in the newest only: the others are there to be evaluated.
-        loop.full_at = loop.agent_steps
-        try:
-            for older in checkpoint.list_complete(loop.run_dir):
-                if older != path:
-                    checkpoint.drop_arrays(older)
-            checkpoint.prune(loop.run_dir, keep, best | {path})
-        except CheckpointError as error:  # an old one is damaged: the new one is written, so training goes on
-            print(f"rlsuite: {error}", file=sys.stderr, flush=True)
-    loop.log.flush()
-    return path
-
-
-def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
-    parts, state = loop.parts, saved.state
-    checkpoint.load_weights_into(parts.learner.online.master, saved.weights, str(saved.path))
-    try:
-        parts.learner.load_state_dict(state["learner"])
-        parts.replay.load_state_dict(state["replay"])
-        inner = state["loop"]
-        loop.collected, loop.moved = inner["collected"], inner["moved"]
-        parts.lag.load_state_dict(inner["lag"])
-        loop.returns.load_state_dict(inner["returns"])
-        loop.wall_before, loop.best = inner["seconds"], inner["best"]
-        loop.best_path = loop.run_dir / "checkpoints" / inner["best_path"] if inner["best_path"] else None
-        goes_on = parts.collector.load_state_dict(state["collector"], reseed=restart_seed(loop.config.seed, loop.collected))
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{saved.path} does not fit this config: {reason}; change only run.* and eval.*") from error
-    if not goes_on and not parts.collector.ready(1):
-        parts.replay.end_streams()  # the newest records lie in the store already
-    loop.logged = (loop.agent_steps, loop.seconds, parts.learner.steps)
-    loop.full_at = saved.agent_steps
-    checkpoint.forget_after(loop.run_dir, saved.agent_steps)
-
-
-def _status(loop: Loop) -> Status:
-    clock, run, replay = loop.clock(), loop.config.run, loop.parts.replay
-    return Status(
-        clock.agent_steps,
-        run.agent_steps,
-        clock.env_frames,
-        clock.learner_steps,
-        None if loop.config.agent.on_policy else len(replay) / replay.capacity_steps,
-        loop.returns.mean,
-        loop.seconds,
-        run.minutes,
-    )
-
-
-def _announce(loop: Loop) -> None:
-    config, spec = loop.config, describe(loop.parts.env)
-    parameters = sum(p.numel() for p in loop.parts.learner.net.parameters())
-    steps = loop.parts.replay.capacity_steps
-    memory = f"rollouts of {config.run.collect_agent_steps} steps"
-    if not config.agent.on_policy:
-        memory = f"replay {steps:,} steps = {predicted_bytes(spec, config.replay, loop.parts.agent.slice) / 1e9:.2f} GB when full"
-    print(
-        f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.lanes} lanes, "
-        f"{loop.parts.learner.device.type}, {torch.get_num_threads()} threads, {parameters:,} parameters, "
-        f"{memory}\n"
-        f"run folder {loop.run_dir}" + (f", resumed at step {loop.agent_steps:,}" if loop.collected else ""),
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM fill the list; a second one stops at once."""
-    got: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if got:
-            raise KeyboardInterrupt
-        got.append(number)
-        print("stopping: writing a checkpoint (once more to stop at once)", file=sys.stderr, flush=True)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield got  # only the main thread may set handlers
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield got
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
