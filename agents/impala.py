@@ -29,6 +29,7 @@ class ImpalaConfig(PolicyConfig):
 
 
 class Impala(PolicyAgent):
+    supports = PolicyAgent.supports | {"old weights"}
     Config = ImpalaConfig
     config: ImpalaConfig
 

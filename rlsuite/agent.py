@@ -48,8 +48,9 @@ class Agent(Protocol):
     """One file an algorithm; no I/O, no devices. Everything that changes is passed in.
 
     Two things may be there beside what stands below. `supports`, a frozen set: what the agent can do with among "continuous
-    actions", "net.memory", "net.separate_value". And a hook, `prepare(net, trajectory, rng) -> iterator of trajectories`: the
-    minibatches that a trajectory is learned from, one update each, called without gradients.
+    actions", "net.memory", "net.separate_value", and, of an on-policy agent that corrects for them, "old weights". And a hook,
+    `prepare(net, trajectory, rng) -> iterator of trajectories`: the minibatches that a trajectory is learned from, one update
+    each, called without gradients.
     """
 
     @property

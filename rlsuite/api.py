@@ -13,8 +13,6 @@ from rlsuite.runtime.local import run_local
 from rlsuite.runtime.loop import Result
 from rlsuite.scores import Summary
 
-RUNTIMES = {"local": run_local}
-
 
 def train(
     config: str | Path | None = None,
@@ -39,7 +37,11 @@ def train(
 
 
 def _run(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
-    return RUNTIMES[config.runtime.kind](config, run_dir, resume)
+    if config.runtime.kind == "local":
+        return run_local(config, run_dir, resume)
+    from rlsuite.runtime.ray import run_ray  # takes a second to import
+
+    return run_ray(config, run_dir, resume)
 
 
 def load(run_or_checkpoint: str | Path, seed: int = 0) -> evaluation.Player:

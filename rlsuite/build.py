@@ -15,7 +15,7 @@ from rlsuite.lag import PolicyLag
 from rlsuite.learner import Learner
 from rlsuite.priorities import Priorities
 from rlsuite.replay.queue import Queue
-from rlsuite.replay.replay import Store, build_replay
+from rlsuite.replay.replay import Replay, Store, build_replay
 from rlsuite.selfplay import SelfPlay
 from rlsuite.step import EnvSpec, describe
 
@@ -62,9 +62,9 @@ def threads_of(config: Config) -> int:
     return config.run.threads or cpu.cores()
 
 
-def make_env(config: Config, lanes: int | None = None, render: bool = False) -> Any:
+def make_env(config: Config, lanes: int | None = None, render: bool = False, threads: int | None = None) -> Any:
     module = registry.env_module(config.env.id)
-    return module.make(config.env, lanes or config.env.lanes, threads=threads_of(config), render=render)
+    return module.make(config.env, lanes or config.env.lanes, threads=threads or threads_of(config), render=render)
 
 
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
@@ -84,26 +84,47 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
 
 
 def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
-    lanes, chunk = config.env.lanes, config.run.collect_agent_steps
-    if agent.slice.length is None:
-        return Queue(spec, lanes, chunk, capacity_chunks=config.learner.batch_size // lanes)
+    return make_queue(config, spec) if agent.slice.length is None else make_replay(config, spec, agent)
+
+
+def make_queue(config: Config, spec: EnvSpec) -> Queue:
+    lanes = config.env.lanes
+    return Queue(spec, lanes, config.run.collect_agent_steps, capacity_chunks=config.learner.batch_size // lanes)
+
+
+def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, part: int = 0, parts: int = 1) -> Replay:
+    """Part `part` of a memory of so many parts, for so many collectors."""
+    lanes, chunk, sized = config.env.lanes, config.run.collect_agent_steps, config.replay
     if agent.slice.games:
         if config.replay.prioritized:
             raise UsageError(f"replay.prioritized = true: agent.name={config.agent.name} draws positions of games uniformly")
-        lanes = chunk = 1  # one behind the other
-    return build_replay(config.replay, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY))
+        lanes = chunk = sources = 1  # one behind the other
+    if parts > 1:
+        sized = sized.model_copy(update={"capacity_agent_steps": sized.capacity_agent_steps // parts})
+    return build_replay(sized, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY, part), sources)
+
+
+def make_learner(config: Config, agent: Agent, device: torch.device) -> Learner:
+    return Learner(
+        agent,
+        config.learner,
+        seed=stream_seed(config.seed, _LEARNER),
+        device=device,
+        anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
+    )
 
 
 def make_collector(
-    config: Config, env: Any, agent: Any, net: Net, device: torch.device, index: int = 0, of: int = 1
+    config: Config, env: Any, agent: Any, net: Net, device: torch.device, index: int = 0, of: int = 1, restart: int = 0
 ) -> Collector | SelfPlay:
-    """Collector `index` of so many. Each has random streams of its own."""
-    seed, bf16 = stream_seed(config.seed, _COLLECTOR, index), config.learner.precision == "bf16"
+    """Collector `index` of so many. Each has random streams of its own, and another one after each `restart`."""
+    count, bf16 = index + of * restart, config.learner.precision == "bf16"
+    seed = stream_seed(config.seed, _COLLECTOR, count)
     if agent.slice.games:
         return SelfPlay(env, agent, net, seed=seed, device=device, bf16=bf16)
     priorities = None
     if config.replay.initial_priority == "td":
-        steps, stream = config.run.collect_agent_steps, stream_seed(config.seed, _PRIORITIES, index)
+        steps, stream = config.run.collect_agent_steps, stream_seed(config.seed, _PRIORITIES, count)
         priorities = Priorities(agent, describe(env), env.num_envs, steps, stream, device)
     place = {"first_lane": index * env.num_envs, "of_lanes": of * env.num_envs}
     return Collector(env, agent, net, seed=seed, device=device, bf16=bf16, priorities=priorities, **place)
@@ -127,13 +148,7 @@ def build(config: Config) -> Parts:
     spec = describe(env)
     agent = make_agent(config, spec)
     replay = make_store(config, spec, agent)
-    learner = Learner(
-        agent,
-        config.learner,
-        seed=stream_seed(config.seed, _LEARNER),
-        device=device,
-        anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
-    )
+    learner = make_learner(config, agent, device)
     lag = make_lag(config, agent, learner)
     # One process: without a lag the collector reads the learner's weights themselves.
     collector = make_collector(config, env, agent, lag.net, device)

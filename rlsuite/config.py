@@ -115,12 +115,43 @@ class EvalConfig(Section):
 
 
 class RuntimeConfig(Section):
-    kind: Literal["local"] = "local"
+    """Where the roles run. All but `kind` is for `ray`."""
+
+    kind: Literal["local", "ray"] = "local"
+    address: str | None = None  # of a Ray cluster: auto, ray://host:port, host:port; null: one of our own, on this machine alone
+    collectors: int = Field(1, ge=1, le=10_000)  # processes, each with env.lanes lanes
+    collector_threads: int = Field(1, ge=1)  # and as many CPUs of the cluster
+    collector_gpus: float = Field(0.0, ge=0)
+    shards: int = Field(1, ge=1, le=1000)  # processes that hold the replay memory
+    learner_threads: int | None = Field(None, ge=1)  # null: run.threads, or the cores that collectors leave
+    learner_gpus: float | None = Field(None, ge=0)  # null: 1 if the cluster has any and run.device allows it
+    lockstep: bool | None = None  # collect, store, learn in turn, all with the newest weights; null: only on-policy agents do
+    publish_learner_steps: int = Field(16, ge=1)  # collectors get new weights after so many updates
+    calls_in_flight: int = Field(2, ge=1, le=16)  # chunks that a collector is asked for ahead
+    batches_in_flight: int = Field(3, ge=1, le=64)  # sampled ahead of the learner
+    insert_tolerance_agent_steps: int = Field(20_000, ge=1)  # collectors wait when they are so far ahead of the learner
+    restarts: int = Field(20, ge=0)  # of workers, in any hour; then the run ends
+    stall_minutes: float = Field(10.0, gt=0)  # the run ends after so long without an update
+    object_store_gb: float | None = Field(None, gt=0)  # of our own Ray; null: Ray decides
+    dashboard: bool = False  # of our own Ray, on 127.0.0.1
 
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value  # `runtime: local`
+
+    @model_validator(mode="after")
+    def _only_ray(self) -> "RuntimeConfig":
+        given = [name for name in self.model_fields_set if name != "kind" and getattr(self, name) != _default(self, name)]
+        if self.kind == "local" and given:
+            raise ValueError(f"{', '.join(sorted(given))}: only for kind ray, and this run is local (runtime.kind=ray)")
+        if self.shards > self.collectors:
+            raise ValueError(f"shards {self.shards} is more than collectors {self.collectors}: some would stay empty")
+        return self
+
+
+def _default(section: Section, name: str) -> Any:
+    return type(section).model_fields[name].default
 
 
 class Config(Section):
@@ -146,9 +177,19 @@ class Config(Section):
                 f"learner.batch_size {self.learner.batch_size} is larger than replay.capacity_agent_steps "
                 f"{self.replay.capacity_agent_steps}"
             )
+        if self.runtime.kind == "ray":
+            self._on_ray()
         if self.learner.cuda_graphs and self.run.device == "cpu":
             raise ValueError("learner.cuda_graphs needs run.device cuda")
         return self
+
+    def _on_ray(self) -> None:
+        if self.run.policy_lag_learner_steps:
+            raise ValueError("run.policy_lag_learner_steps: on Ray collectors lag by themselves (charts/policy_lag); use 0")
+        if self.learner.prefetch_batches:
+            raise ValueError("learner.prefetch_batches: on Ray it is runtime.batches_in_flight; use 0")
+        if getattr(self.agent, "gate_games", 0):
+            raise ValueError("agent.gate_games works with runtime local only")
 
     def _on_policy(self) -> None:
         name, lanes, steps, batch = self.agent.name, self.env.lanes, self.run.collect_agent_steps, self.learner.batch_size

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TextIO
 
 from rich.console import Console
@@ -18,6 +20,7 @@ class Status(NamedTuple):
     mean_return: float  # raw, last 100 episodes; nan before the first
     seconds: float  # wall, all sessions
     minutes_limit: float | None
+    more: Mapping[str, str] = MappingProxyType({})  # what else the runtime shows
 
 
 class Progress:
@@ -76,6 +79,7 @@ class Progress:
             "return(100)": "-" if s.mean_return != s.mean_return else f"{s.mean_return:,.2f}",
             "elapsed": duration(s.seconds),
             "left": duration(left),
+            **s.more,
         }
 
 

@@ -26,6 +26,17 @@ def register_game(name: str, make: Any) -> None:
     _games[name] = make
 
 
+def registered() -> dict[str, dict[str, Any]]:
+    """What `register_*` has been told in this process, for another one."""
+    return {"agents": _agents, "envs": _envs, "games": _games}
+
+
+def restore(tables: dict[str, dict[str, Any]]) -> None:
+    """What `registered` gave elsewhere."""
+    for table, told in ((_agents, tables["agents"]), (_envs, tables["envs"]), (_games, tables["games"])):
+        table.update(told)
+
+
 def game_names() -> list[str]:
     from rlsuite.envs.boards import GAMES
 

@@ -90,10 +90,19 @@ class Replay:
         if ring.oldest > oldest:
             self.selector.remove(self._ids(source, np.arange(oldest, ring.oldest)).reshape(-1))
         starts = completed(before, ring.head, ring.length)  # [K']
-        if starts.size:
-            acted = ~ring.last(starts)  # [K',L]: a final observation has no action to learn from
-            self.selector.add(self._ids(source, starts)[acted], None if chunk.priority is None else chunk.priority[acted])
+        given = 0 if chunk.priority is None else min(len(chunk.priority), len(starts))
+        # One of both may be new, the collector or the store: then the older of these slices have no priority, or are not here.
+        self._offer(source, starts[: len(starts) - given], None)
+        if given:
+            self._offer(source, starts[-given:], chunk.priority[-given:])
         self.limiter.did_insert(k * ring.lanes)
+
+    def _offer(self, source: int, starts: NDArray[np.int64], priority: NDArray[np.float64] | None) -> None:
+        """Makes slices sampleable that start at `starts` [K'], with priorities [K',L] or the largest so far."""
+        ring = self.rings[source]
+        acted = ~ring.last(starts)  # [K',L]: a final observation has no action to learn from
+        acted[starts < ring.oldest] = False
+        self.selector.add(self._ids(source, starts)[acted], None if priority is None else priority[acted])
 
     def can_sample(self, count: int) -> bool:
         return len(self.selector) > 0 and self.limiter.can_sample(count)

@@ -32,6 +32,7 @@ class Ring:
         self.action = np.zeros((lanes, slots), np.int32)
         self.extras = {extra.name: np.zeros((lanes, slots, *extra.shape), extra.dtype) for extra in cut.extras}
         self.head = 0  # absolute time of the next step
+        self.whole_from = 0  # absolute time from which on stacks are whole, where the streams began within an episode
 
     @property
     def filled(self) -> int:
@@ -41,7 +42,7 @@ class Ring:
     @property
     def oldest(self) -> int:
         """Absolute time of the oldest step whose frame stack is whole."""
-        return 0 if self.head <= self.slots else self.head - self.slots + self.spec.stack - 1
+        return self.whole_from if self.head <= self.slots else self.head - self.slots + self.spec.stack - 1
 
     @staticmethod
     def bytes_per_step(spec: EnvSpec, cut: SliceSpec) -> int:
@@ -53,6 +54,8 @@ class Ring:
         """Appends [K,L,...]."""
         steps = chunk.steps
         k = steps.reward.shape[0]
+        if self.head == 0 and not steps.first[0].all():
+            self.whole_from = self.spec.stack - 1
         flags = steps.first * np.uint8(FIRST) | steps.last * np.uint8(_LAST) | steps.terminal * np.uint8(_TERMINAL)
         for i in range(k):
             slot = (self.head + i) % self.slots
@@ -116,7 +119,7 @@ class Ring:
         n = self.filled
         arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
         extras = {name: stored[:, :n] for name, stored in self.extras.items()}
-        return {**arrays, "extras": extras, "head": self.head, "slots": self.slots}
+        return {**arrays, "extras": extras, "head": self.head, "whole_from": self.whole_from, "slots": self.slots}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if the arrays are of another shape: a store can only be restored as it was."""
@@ -130,7 +133,7 @@ class Ring:
             getattr(self, name)[:, :n] = state[name]
         for name, stored in self.extras.items():
             stored[:, :n] = state["extras"][name]
-        self.head = state["head"]
+        self.head, self.whole_from = state["head"], state["whole_from"]
 
 
 def completed(before: int, head: int, length: int) -> NDArray[np.int64]:

@@ -65,7 +65,8 @@ class CollectorRole(Protocol):
 
 
 class ReplayRole(Protocol):
-    stale: int
+    @property
+    def stale(self) -> int: ...
 
     @property
     def capacity_steps(self) -> int: ...
@@ -210,7 +211,8 @@ def _to_the_end(loop: Loop, train: Train, stopped: list[int]) -> Result:
     return Result(loop.run_dir, loop.agent_steps, learner.steps, loop.seconds, summary, summary is None, game is not None)
 
 
-def log_losses(loop: Loop, metrics: dict[str, torch.Tensor]) -> None:
+def log_losses(loop: Loop, metrics: dict[str, torch.Tensor], more: dict[str, float] | None = None) -> None:
+    """A row of losses and rates, and what else the runtime has to tell."""
     learner, replay = loop.parts.learner, loop.parts.replay
     values = {name: float(value) for name, value in metrics.items()}
     learner.check(values)
@@ -221,6 +223,7 @@ def log_losses(loop: Loop, metrics: dict[str, torch.Tensor]) -> None:
         values["charts/replay_steps"] = float(len(replay))
         values["charts/stale_priorities"] = float(replay.stale)
     values |= loop.parts.collector.diagnostics() | loop.parts.lag.diagnostics()
+    values |= more or {}
     if len(loop.returns):
         values["charts/mean_return_100"] = loop.returns.mean
     loop.logged = (loop.agent_steps, loop.seconds, learner.steps)
@@ -242,21 +245,35 @@ def evaluate(loop: Loop, episodes: int, stopped: list[int], final: bool = False)
     )
     if summary is None:
         return None
-    values = {"eval/episodic_return": summary.mean, "eval/median": summary.median, "eval/iqm": summary.iqm}
-    if summary.human_normalised is not None:
-        values["eval/human_normalised"] = summary.human_normalised
-    loop.log.scalars(loop.clock(), values)
-    if summary.mean > loop.best and not final:
-        loop.best = summary.mean
-        loop.best_path = save(loop, full=False)
-        write_summary(loop.best_path, summary, seed)
+    note_evaluation(loop, summary, loop.clock(), final)
     return summary
 
 
-def save(loop: Loop, full: bool) -> Path:
-    """`full`: with the replay memory, to resume from. Otherwise for evaluation only: the best weights so far."""
+def note_evaluation(
+    loop: Loop,
+    summary: Summary,
+    clock: Clock,
+    final: bool = False,
+    weights: Callable[[], dict[str, torch.Tensor]] | None = None,
+) -> None:
+    """Logs it; one on the way that is the best so far keeps the weights that played, the newest or `weights`."""
+    values = {"eval/episodic_return": summary.mean, "eval/median": summary.median, "eval/iqm": summary.iqm}
+    if summary.human_normalised is not None:
+        values["eval/human_normalised"] = summary.human_normalised
+    loop.log.scalars(clock, values)
+    if summary.mean > loop.best and not final:
+        loop.best = summary.mean
+        loop.best_path = save(loop, full=False, weights=weights and weights())
+        write_summary(loop.best_path, summary, evaluation_seed(loop.config.seed, final))
+
+
+def save(loop: Loop, full: bool, weights: dict[str, torch.Tensor] | None = None) -> Path:
+    """`full`: with the replay memory, to resume from. Otherwise for evaluation only: the best weights so far.
+
+    `weights`: others than the learner's of now, for evaluation only.
+    """
     parts, keep = loop.parts, loop.config.run.keep_checkpoints
-    if not full and loop.full_at == loop.agent_steps:
+    if not full and weights is None and loop.full_at == loop.agent_steps:
         return loop.run_dir / "checkpoints" / f"step_{loop.agent_steps:012d}"  # it holds these weights already, and more
     state = {
         "learner": parts.learner.state_dict(),
@@ -274,7 +291,8 @@ def save(loop: Loop, full: bool) -> Path:
     }
     parts.learner.check_weights()
     facts = run_folder.metadata(loop.config, describe(parts.env))
-    path = checkpoint.save(loop.run_dir, loop.agent_steps, parts.learner.weights().tensors, state, facts, with_arrays=full)
+    kept = parts.learner.weights().tensors if weights is None else weights
+    path = checkpoint.save(loop.run_dir, loop.agent_steps, kept, state, facts, with_arrays=full)
     best = {loop.best_path} if loop.best_path else set()
     if full:
         # Gigabytes of replay in the newest only: the others are there to be evaluated.
@@ -312,7 +330,7 @@ def _restore(loop: Loop, saved: checkpoint.Checkpoint) -> None:
     checkpoint.forget_after(loop.run_dir, saved.agent_steps)
 
 
-def status(loop: Loop) -> Status:
+def status(loop: Loop, more: dict[str, str] | None = None) -> Status:
     clock, run, replay = loop.clock(), loop.config.run, loop.parts.replay
     return Status(
         clock.agent_steps,
@@ -323,6 +341,7 @@ def status(loop: Loop) -> Status:
         loop.returns.mean,
         loop.seconds,
         run.minutes,
+        more or {},
     )
 
 

@@ -1,0 +1,826 @@
+"""The Ray runtime: collectors, shards of the replay memory and the learner are processes, on one machine or many.
+
+A driver moves references only. Chunks go from collectors to shards, batches from shards to the learner, priorities back, weights
+from the learner to collectors, all through Ray's object store. Everything is bounded: calls in flight to a collector, batches in
+flight to the learner, and by the samples-per-insert limiter how far either may run ahead.
+
+What dies is replaced, and what it died of is told: a collector begins new episodes, a shard comes back from the last checkpoint
+or empty, the learner goes back to the last checkpoint. The run ends, with the first real error on top, where that does not help.
+"""
+
+import contextlib
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from rlsuite import checkpoint, cpu, registry, run_folder
+from rlsuite.agent import Agent
+from rlsuite.build import make_agent, make_env, make_learner, stream_seed
+from rlsuite.config import Config
+from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.learner import Weights
+from rlsuite.progress import Progress
+from rlsuite.replay.limiter import SamplesPerInsert
+from rlsuite.runtime.loop import Loop, Result, log_losses, note_evaluation, run, save, signals, status
+from rlsuite.runtime.workers import (
+    Collected,
+    CollectorWorker,
+    EvaluatorWorker,
+    Facts,
+    Learned,
+    LearnerWorker,
+    ShardWorker,
+    Stored,
+    load_into,
+)
+from rlsuite.step import EnvSpec, describe
+
+START_SECONDS = 180.0  # for a worker to import, build its environment and say hello
+REACH_SECONDS = 5.0  # for a cluster's address to answer
+CRASHES = 3  # of one worker in a row, without a result between: it will not get better
+_CHOICE = 1000  # the driver's random stream
+
+
+def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
+    """As `run_local`, on Ray."""
+    with signals() as stopped:
+        env = make_env(config, threads=1)
+        spec = describe(env)
+        agent = make_agent(config, spec)
+        resumed_at = 0
+        if resume and run_dir is not None:
+            resumed_at = int(checkpoint.find(run_dir, resumable=True).name.removeprefix("step_"))
+        with connected(config), contextlib.closing(Fleet(config, spec, agent, env, resumed_at)) as fleet:
+            return run(config, run_dir, resume, fleet, fleet.train, stopped)
+
+
+# ------------------------------------------------------------------------------------------------------------------ cluster
+
+
+@contextlib.contextmanager
+def connected(config: Config) -> Iterator[None]:
+    """Ray for the length of a run: the cluster at `runtime.address`, or one of our own. UsageError in seconds if that fails."""
+    runtime = config.runtime
+    if ray.is_initialized():  # somebody's own program: its Ray is used and left alone
+        _refuse_small(config)
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if runtime.address is None:
+        _warn_of_threads(config)
+        own: dict[str, Any] = {
+            "num_cpus": max(cpu.cores(), _cpus_wanted(config)),
+            "include_dashboard": runtime.dashboard,
+            "dashboard_host": "127.0.0.1",
+            "_node_ip_address": "127.0.0.1",
+        }
+        if runtime.object_store_gb is not None:
+            own["object_store_memory"] = int(runtime.object_store_gb * 1e9)
+        ray.init(**own, **quiet)
+    else:
+        _reach(runtime.address)
+        try:
+            ray.init(address=runtime.address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, RayError, TimeoutError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"runtime.address = {runtime.address!r}: no Ray cluster answers there: {reason}") from error
+    try:
+        _refuse_small(config)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """UsageError where nothing listens: Ray itself would try for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"runtime.address = {address!r}: give auto, ray://host:10001, or host:6379 of the head node")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise UsageError(f"runtime.address = {address!r}: nothing answers there ({error.strerror or error})") from error
+
+
+def _cpus_wanted(config: Config) -> int:
+    return config.runtime.collectors * config.runtime.collector_threads + 1
+
+
+def _refuse_small(config: Config) -> None:
+    """UsageError where a cluster is smaller than what is asked of it: Ray itself would wait for more, for ever."""
+    runtime, have = config.runtime, _resources()
+    gpus = runtime.collectors * runtime.collector_gpus + (runtime.learner_gpus or 0)
+    for what, wanted, key in (("CPUs", _cpus_wanted(config), "CPU"), ("GPUs", gpus, "GPU")):
+        if wanted > have.get(key, 0):
+            raise UsageError(
+                f"{runtime.collectors} collectors and the learner ask for {wanted:g} {what}, the cluster has {have.get(key, 0):g}: "
+                "see runtime.collectors, collector_threads, collector_gpus, learner_gpus"
+            )
+
+
+def _resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+def learner_threads(config: Config) -> int:
+    runtime = config.runtime
+    left = cpu.cores() - runtime.collectors * runtime.collector_threads
+    return runtime.learner_threads or config.run.threads or max(left, 1)
+
+
+def _warn_of_threads(config: Config) -> None:
+    threads, cores = config.runtime.collectors * config.runtime.collector_threads + learner_threads(config), cpu.cores()
+    if threads > cores:
+        print(
+            f"rlsuite: {config.runtime.collectors} collectors x {config.runtime.collector_threads} threads and "
+            f"{learner_threads(config)} of the learner are more than the {cores} cores here: they take turns, and where a process "
+            "has several threads it may run ten times slower",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------------ workers
+
+
+@dataclass
+class Member:
+    """A worker and its history."""
+
+    kind: str
+    index: int
+    make: Callable[[int], Any]  # restarts so far -> actor handle
+    actor: Any = None
+    restarts: int = 0
+    crashes: int = 0  # in a row
+    not_before: float = 0.0  # of the next start, after a crash
+    ready: bool = False  # has said hello
+    calls: int = 0  # in flight
+    version: int = -1  # of the weights that it has
+
+    @property
+    def name(self) -> str:
+        return self.kind if self.kind in ("learner", "evaluator") else f"{self.kind} {self.index}"
+
+
+class Call(NamedTuple):
+    """One in flight, by the reference that tells its end."""
+
+    what: str
+    member: Member
+    restart: int  # of the member when it was made: an answer of one that was replaced is dropped
+    data: Any = None  # references of the other results
+    more: Any = None
+
+
+class Death(NamedTuple):
+    """What a worker died of."""
+
+    member: Member
+    reason: str
+    final: BaseException | None  # what its own code raised
+
+
+class Fleet:
+    """The driver's view of a run on Ray, and the stand-ins (`Roles`) for what the run asks of its parts."""
+
+    def __init__(self, config: Config, spec: EnvSpec, agent: Agent, env: Any, resumed_at: int = 0):
+        """`resumed_at`: agent steps of the checkpoint that the run goes on from; its collectors get other random streams."""
+        self.resumed_at = resumed_at
+        self.config, self.spec, self.agent, self.env = config, spec, agent, env
+        self.runtime = config.runtime
+        self.lockstep = self.runtime.lockstep
+        if self.lockstep is None:
+            self.lockstep = config.agent.on_policy and "old weights" not in getattr(agent, "supports", ())
+        self.pending: dict[Any, Call] = {}
+        self.stored = [Stored(0, 0, 0.0, 0)] * self.runtime.shards
+        self.rng = np.random.default_rng(stream_seed(config.seed, _CHOICE))
+        self.limiter = SamplesPerInsert(
+            config.replay.samples_per_insert,
+            config.replay.min_agent_steps,
+            tolerance=None if self.lockstep else float(self.runtime.insert_tolerance_agent_steps),
+        )
+        self.rollouts: deque[tuple[Any, int]] = deque()  # chunks that wait for the learner, and the versions that acted
+        self.learner_steps = 0
+        self.published: tuple[int, Any] = (0, None)  # version and reference of the newest weights
+        self.reached = False  # the return that the run shall stop at
+        self.next_log = self.last_learned = self.last_rates = time.monotonic()
+        self.seen: dict[str, float] = {}  # the last rates
+        self.saved_at: Path | None = None  # the last checkpoint, for what has to come back
+        self.deaths: deque[tuple[float, Death]] = deque()
+        self.first_error: str | None = None
+        self.lost = self.replaced = 0
+        self.counts = {"collect": 0, "insert": 0, "sample": 0}
+        self.lags: deque[int] = deque(maxlen=1000)
+        self.told: dict[str, float] = {}
+        self.evaluating: Any = None
+        self._make_members()
+        self.learner, self.replay = _Learner(self), _Replay(self)
+        self.collector, self.lag = _Collectors(self), _Nothing()
+
+    # -------------------------------------------------------------------------------------------------- members and deaths
+
+    def _make_members(self) -> None:
+        config, spec, runtime = self.config, self.spec, self.runtime
+        tables = registry.registered()
+        gpus = runtime.learner_gpus
+        if gpus is None:
+            gpus = float(config.run.device != "cpu" and _resources().get("GPU", 0) >= 1)
+
+        def collector(index: int) -> Callable[[int], Any]:
+            kind = ray.remote(CollectorWorker).options(num_cpus=runtime.collector_threads, num_gpus=runtime.collector_gpus)
+            return lambda restart: kind.remote(config, index, self.resumed_at + restart, tables)
+
+        def shard(index: int) -> Callable[[int], Any]:
+            return lambda restart: ray.remote(ShardWorker).options(num_cpus=0).remote(config, spec, index, tables)
+
+        def learner(restart: int) -> Any:
+            return (
+                ray.remote(LearnerWorker).options(num_cpus=1, num_gpus=gpus).remote(config, spec, learner_threads(config), tables)
+            )
+
+        self.the_learner = Member("learner", 0, learner)
+        self.shards = [] if config.agent.on_policy else [Member("shard", i, shard(i)) for i in range(runtime.shards)]
+        self.collectors = [Member("collector", i, collector(i)) for i in range(runtime.collectors)]
+        self.evaluator = Member(
+            "evaluator", 0, lambda restart: ray.remote(EvaluatorWorker).options(num_cpus=0).remote(config, spec, tables)
+        )
+        members = [self.the_learner, *self.shards, *self.collectors]
+        for member in members:
+            member.actor = member.make(0)
+        greetings = {member.actor.hello.remote(): member for member in members}
+        deadline = time.monotonic() + START_SECONDS
+        for ref, member in greetings.items():
+            try:
+                facts: Facts = ray.get(ref, timeout=max(deadline - time.monotonic(), 1.0))
+            except GetTimeoutError as error:
+                raise RlsuiteError(f"{member.name} did not start within {START_SECONDS:.0f} s: is there room for it?") from error
+            except RayError as error:
+                raise _as_own(member, error) from error
+            _refuse_other_versions(member, facts)
+            member.ready = True
+        self._fetch_weights()
+
+    def close(self) -> None:
+        for member in (self.the_learner, *self.shards, *self.collectors, self.evaluator):
+            if member.actor is not None:
+                with contextlib.suppress(Exception):
+                    ray.kill(member.actor)
+                member.actor = None
+
+    def _died(self, member: Member, error: BaseException, loop: Loop) -> None:
+        """Tells, remembers, and starts the successor; raises where there must be none."""
+        if member.actor is None:
+            return  # several calls tell of one death
+        if member is self.evaluator:
+            self.evaluating = None
+        own = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else None
+        if own is not None and isinstance(own, RayError):
+            own = None
+        reason = str(error) if own is not None else (str(error).splitlines() or [type(error).__name__])[0]
+        self.first_error = self.first_error or f"{member.name}: {reason}"
+        print(f"rlsuite: {member.name} is lost: {reason}", file=sys.stderr, flush=True)
+        if own is not None and (isinstance(own, RlsuiteError) or member.kind != "collector"):
+            raise _as_own(member, error) from error  # its code cannot go on, and a second try would end as this one
+        now = time.monotonic()
+        self.lost += 1
+        self.deaths.append((now, Death(member, reason, own)))
+        while self.deaths[0][0] < now - 3600:
+            self.deaths.popleft()
+        member.crashes += 1
+        if own is not None and member.crashes >= CRASHES:
+            raise RlsuiteError(f"{member.name} failed {CRASHES} times in a row:\n{reason}") from error
+        if len(self.deaths) > self.runtime.restarts:
+            raise RlsuiteError(
+                f"{len(self.deaths)} workers died within an hour, more than runtime.restarts = {self.runtime.restarts}; "
+                f"the first: {self.first_error}"
+            )
+        with contextlib.suppress(Exception):
+            ray.kill(member.actor)
+        member.actor, member.ready, member.calls, member.version = None, False, 0, -1
+        member.not_before = now + (min(2.0 ** (member.crashes - 1), 30.0) if member.crashes > 1 else 0.0)
+        for ref in [ref for ref, call in self.pending.items() if call.member is member]:
+            del self.pending[ref]
+
+    def _revive(self, loop: Loop) -> None:
+        """Starts successors whose time has come. They take part once they have said hello."""
+        for member in (self.the_learner, *self.shards, *self.collectors):
+            if member.actor is not None or time.monotonic() < member.not_before:
+                continue
+            member.restarts += 1
+            self.replaced += 1
+            member.actor = member.make(member.restarts)
+            self._call(member, "hello", member.actor.hello.remote())
+
+    def _greeted(self, member: Member, facts: Facts, loop: Loop) -> None:
+        _refuse_other_versions(member, facts)
+        if member.kind == "collector" and self.shards:
+            shard, source = self._home(member)
+            if shard.ready:  # nothing may be learned across the gap
+                self._call(shard, "stored", shard.actor.end_streams.remote(source))
+        elif member.kind == "shard":
+            saved = self._last_checkpoint()
+            self.stored[member.index] = Stored(0, 0, 0.0, 0)
+            if saved is not None:
+                self._call(member, "stored", member.actor.load.remote(saved.state["replay"]["shards"][member.index]))
+                self._call(member, "stored", member.actor.end_streams.remote(None))
+        elif member.kind == "learner":
+            saved = self._last_checkpoint()
+            if saved is not None:
+                steps = ray.get(member.actor.load.remote(saved.weights, saved.state["learner"], str(saved.path)))
+            else:
+                steps = 0
+            print(f"rlsuite: the learner goes on from learner step {steps:,}", file=sys.stderr, flush=True)
+            self.learner_steps = steps
+            self._fetch_weights()
+        member.ready = True
+
+    def _last_checkpoint(self) -> checkpoint.Checkpoint | None:
+        return None if self.saved_at is None else checkpoint.load(self.saved_at)
+
+    def _call(self, member: Member, what: str, ref: Any, data: Any = None, more: Any = None) -> None:
+        self.pending[ref] = Call(what, member, member.restarts, data, more)
+
+    def _home(self, collector: Member) -> tuple[Member, int]:
+        """The shard of a collector, and which of its sources that is."""
+        return self.shards[collector.index % len(self.shards)], collector.index // len(self.shards)
+
+    # ---------------------------------------------------------------------------------------------------------- what flows
+
+    def _fetch_weights(self) -> None:
+        """Makes the learner's weights of now those that collectors get next."""
+        version, ref = self.the_learner.actor.publish.options(num_returns=2).remote()
+        self.published = (ray.get(version), ref)
+
+    def _ask(self, member: Member, agent_steps: int) -> None:
+        """One more chunk of a collector."""
+        version, ref = self.published
+        weights = None if member.version == version else ref
+        member.version, member.calls = version, member.calls + 1
+        chunk, report = member.actor.collect.options(num_returns=2).remote(weights, version, agent_steps)
+        self._call(member, "collected", report, chunk)
+
+    def _store(self, member: Member, chunk: Any, steps: int) -> None:
+        shard, source = self._home(member)
+        if shard.ready:  # else it is lost: so is the memory
+            self._call(shard, "added", shard.actor.add.remote(chunk, source), steps, chunk)
+        else:
+            self.limiter.did_insert(steps)
+
+    def _learn(self, agent_steps: int, want_metrics: bool) -> None:
+        """A batch of one shard, drawn by mass, goes to the learner."""
+        masses = np.array([stored.mass if shard.ready else 0.0 for shard, stored in zip(self.shards, self.stored, strict=True)])
+        index = 0 if len(masses) == 1 else int(self.rng.choice(len(masses), p=masses / masses.sum()))
+        shard, learner, count = self.shards[index], self.the_learner, self.config.learner.batch_size
+        slices = sum(stored.slices for stored in self.stored)
+        share = 1.0 if len(masses) == 1 else float(masses[index] / masses.sum())
+        sample, seen = shard.actor.sample.options(num_returns=2).remote(count, share, slices)
+        self._call(shard, "stored", seen)
+        self.limiter.did_sample(count)
+        self.counts["sample"] += count
+        learner.calls += 1
+        publish = self.lockstep or (self.learner_steps + learner.calls) % self.runtime.publish_learner_steps == 0
+        report, priority, weights = learner.actor.learn.options(num_returns=3).remote(sample, agent_steps, want_metrics, publish)
+        self._call(learner, "learned", report, weights if publish else None, (shard, priority))
+
+    def _learn_rollouts(self, agent_steps: int, want_metrics: bool) -> None:
+        learner, count = self.the_learner, self.config.learner.batch_size // self.config.env.lanes
+        chunks = [self.rollouts.popleft()[0] for _ in range(count)]
+        learner.calls += 1
+        report, _, weights = learner.actor.learn_rollouts.options(num_returns=3).remote(agent_steps, want_metrics, *chunks)
+        self._call(learner, "learned", report, weights)
+
+    def can_learn(self) -> bool:
+        if not self.the_learner.ready:
+            return False
+        if self.config.agent.on_policy:
+            return len(self.rollouts) * self.config.env.lanes >= self.config.learner.batch_size
+        there = [stored for shard, stored in zip(self.shards, self.stored, strict=True) if shard.ready]
+        enough = sum(stored.stored for stored in there) >= min(self.config.replay.min_agent_steps, self.limiter.inserted)
+        return enough and any(stored.mass > 0 for stored in there) and self.limiter.can_sample(self.config.learner.batch_size)
+
+    def learn_more(self, loop: Loop) -> None:
+        learner, now = self.the_learner, time.monotonic()
+        want = now >= self.next_log
+        if want:
+            self.next_log = now + self.config.run.log_seconds
+        if self.config.agent.on_policy:
+            self._learn_rollouts(loop.agent_steps, want)
+        else:
+            self._learn(loop.agent_steps, want)
+        assert learner.calls >= 1
+
+    def handle(self, ref: Any, call: Call, loop: Loop) -> None:
+        """A call has ended."""
+        member = call.member
+        if call.restart != member.restarts or member.actor is None:
+            return
+        if call.what in ("collected", "learned", "evaluated"):
+            member.calls -= 1
+        try:
+            told = ray.get(ref)
+        except ActorUnavailableError as error:
+            self._died(member, error, loop)
+        except RayActorError as error:
+            self._blame(call, error, loop)
+        except RayTaskError as error:
+            if isinstance(error.cause, RayError) or isinstance(error, RayActorError):
+                self._blame(call, error, loop)
+            else:
+                self._died(member, error, loop)
+        except RayError as error:  # a lost object: of a node that is gone
+            self._blame(call, error, loop)
+        else:
+            member.crashes = 0 if call.what != "hello" else member.crashes
+            getattr(self, f"_{call.what}")(call, told, loop)
+
+    def _blame(self, call: Call, error: BaseException, loop: Loop) -> None:
+        """A call failed: did its worker die, or the one that it had its arguments from?"""
+        member = call.member
+        try:
+            ray.get(member.actor.ping.remote(), timeout=REACH_SECONDS)
+        except GetTimeoutError:
+            pass  # busy, not dead
+        except RayError:
+            self._died(member, error, loop)
+
+    # ------------------------------------------------------------------------------------------------------- what calls end in
+
+    def _hello(self, call: Call, facts: Facts, loop: Loop) -> None:
+        self._greeted(call.member, facts, loop)
+
+    def _collected(self, call: Call, told: Collected, loop: Loop) -> None:
+        loop.moved = told.steps
+        loop.collected += told.steps
+        self.counts["collect"] += told.steps
+        self.told |= told.diagnostics
+        for episode in told.episodes:
+            loop.returns.add(episode.episodic_return)
+            values = {"charts/episodic_return": episode.episodic_return, "charts/episodic_length": float(episode.length)}
+            loop.log.scalars(loop.clock(), values)
+        self.lags.append(self.learner_steps - told.version)
+        if self.config.agent.on_policy:
+            self.rollouts.append((call.data, told.version))
+            self.counts["insert"] += told.steps
+        else:
+            self._store(call.member, call.data, told.steps)
+
+    def _added(self, call: Call, told: Stored, loop: Loop) -> None:
+        self.limiter.did_insert(call.data)
+        self.counts["insert"] += call.data
+        self.stored[call.member.index] = told
+
+    def _pinged(self, call: Call, told: None, loop: Loop) -> None:
+        pass
+
+    def _stored(self, call: Call, told: Stored, loop: Loop) -> None:
+        self.stored[call.member.index] = told
+
+    def _learned(self, call: Call, told: Learned, loop: Loop) -> None:
+        self.learner_steps = told.steps
+        self.last_learned = time.monotonic()
+        if call.data is not None:
+            self.published = (told.steps, call.data)
+        if call.more is not None and self.config.replay.prioritized:
+            shard, priority = call.more
+            if shard.ready:
+                self._call(shard, "stored", shard.actor.update.remote(priority))
+        if told.metrics is not None:
+            log_losses(loop, {name: torch.tensor(value) for name, value in told.metrics.items()}, self.rates(loop))
+
+    def _evaluated(self, call: Call, told: Any, loop: Loop) -> None:
+        clock, weights = call.data
+        self.evaluating = None
+        note_evaluation(loop, told, clock, weights=lambda: self._tensors(weights))
+        stop = self.config.eval.stop_at_return
+        self.reached = self.reached or (stop is not None and told.mean >= stop)
+
+    def _tensors(self, ref: Any) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(array.copy()) for name, array in ray.get(ref).items()}
+
+    # ------------------------------------------------------------------------------------------------------------ the run
+
+    def train(self, loop: Loop, progress: Progress, stopped: list[int]) -> bool:
+        """Until the steps, the minutes or the return asked for are reached; True if a signal came before."""
+        run = self.config.run
+        self.next_log = self.last_learned = self.last_rates = time.monotonic()
+        next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
+        step = self._round if self.lockstep else self._flow
+        while True:
+            self._revive(loop)
+            before = loop.collected
+            step(loop)
+            if stopped:
+                self.settle(loop)
+                return True
+            if self.reached or loop.collected >= run.agent_steps:
+                break
+            if run.minutes is not None and loop.seconds >= run.minutes * 60:
+                break
+            if time.monotonic() >= next_checkpoint and self.save_whole(loop):
+                next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
+            self._evaluate_on_the_way(loop, before)
+            self._refuse_to_stall()
+            progress.update(status(loop, self.facts()))
+        self.settle(loop)
+        return False
+
+    def save_whole(self, loop: Loop) -> bool:
+        """A checkpoint to resume from; False if a worker is lost now or is lost meanwhile."""
+        self.drain(loop)
+        if not all(member.ready for member in (self.the_learner, *self.shards)):
+            return False
+        try:
+            self.saved_at = save(loop, full=True)
+        except RayError:
+            for member in (self.the_learner, *self.shards):
+                self._call(member, "pinged", member.actor.ping.remote())
+            return False
+        return True
+
+    def settle(self, loop: Loop) -> None:
+        """Until nothing is in flight, and the learner and all shards are there: for the last checkpoint."""
+        self.drain(loop)
+        while not all(member.ready for member in (self.the_learner, *self.shards)):
+            self._revive(loop)
+            self._wait(loop, 0.5)
+            self._refuse_to_stall()
+
+    def _round(self, loop: Loop) -> None:
+        """Everybody collects with the newest weights; then the learner learns all that it may."""
+        alive = [member for member in self.collectors if member.ready]
+        for member in alive:
+            self._ask(member, loop.collected)
+        self.drain(loop)
+        while self.can_learn():
+            self.learn_more(loop)
+            self.drain(loop)
+        if not alive:
+            self._wait(loop, 0.5)
+
+    def _flow(self, loop: Loop) -> None:
+        """Everybody does what limits allow; then waits for the next thing to end."""
+        runtime, config = self.runtime, self.config
+        ahead = sum(member.calls for member in self.collectors)
+        expected = config.run.collect_agent_steps * config.env.lanes
+        for member in sorted(self.collectors, key=lambda member: member.calls):
+            if not member.ready or member.calls >= runtime.calls_in_flight or not self._may_collect(ahead, expected):
+                continue
+            self._ask(member, loop.collected)
+            ahead += 1
+        while self.the_learner.calls < runtime.batches_in_flight and self.can_learn():
+            self.learn_more(loop)
+        self._wait(loop, 0.5)
+
+    def _may_collect(self, ahead: int, expected: int) -> bool:
+        """Back pressure: chunks that wait, or steps that the learner is behind."""
+        if self.config.agent.on_policy:
+            batch = self.config.learner.batch_size // self.config.env.lanes
+            return len(self.rollouts) + ahead < 2 * batch + len(self.collectors)
+        return self.limiter.can_insert((ahead + 1) * expected)
+
+    def _wait(self, loop: Loop, seconds: float) -> None:
+        """For a call to end; handles all that have."""
+        if not self.pending:
+            time.sleep(min(seconds, 0.1))
+            return
+        refs = list(self.pending)
+        ready, _ = ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
+        if ready:
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+        for ref in ready:
+            call = self.pending.pop(ref, None)  # gone if its worker died meanwhile
+            if call is not None:
+                self.handle(ref, call, loop)
+
+    def drain(self, loop: Loop) -> None:
+        """Until nothing is in flight but evaluations and greetings."""
+        while any(call.what not in ("evaluated", "hello") for call in self.pending.values()):
+            self._wait(loop, 1.0)
+            self._refuse_to_stall()
+
+    def _evaluate_on_the_way(self, loop: Loop, before: int) -> None:
+        every = self.config.eval.every_agent_steps
+        if not every or loop.collected // every <= before // every or self.evaluating is not None:
+            return
+        if self.evaluator.actor is None:
+            self.evaluator.actor = self.evaluator.make(0)
+            self.evaluator.actor.hello.remote()
+        self.evaluating = self.published[1]
+        self.evaluator.calls += 1
+        call = self.evaluator.actor.evaluate.remote(self.published[1], self.config.eval.every_episodes)
+        self._call(self.evaluator, "evaluated", call, (loop.clock(), self.published[1]))
+        while self.lockstep and self.evaluating is not None:
+            self._wait(loop, 1.0)
+
+    def _refuse_to_stall(self) -> None:
+        minutes = (time.monotonic() - self.last_learned) / 60
+        if minutes > self.runtime.stall_minutes and self.limiter.inserted > self.config.replay.min_agent_steps:
+            raise RlsuiteError(self._stalled(minutes))
+        if minutes > self.runtime.stall_minutes and not any(member.ready for member in self.collectors):
+            raise RlsuiteError(self._stalled(minutes))
+
+    def _stalled(self, minutes: float) -> str:
+        return f"no update for {minutes:.0f} minutes (runtime.stall_minutes); the first error: {self.first_error or 'none told'}"
+
+    # ---------------------------------------------------------------------------------------------------------- what is seen
+
+    def rates(self, loop: Loop) -> dict[str, float]:
+        """Scalars since the last call."""
+        now = time.monotonic()
+        span = max(now - self.last_rates, 1e-9)
+        found = {f"ray/{name}_per_second": count / span for name, count in self.counts.items()}
+        self.counts = dict.fromkeys(self.counts, 0)
+        self.last_rates = now
+        if self.lags:
+            found["charts/policy_lag"] = float(np.mean(self.lags))
+        if self.limiter.inserted and not self.config.agent.on_policy:
+            found["ray/samples_per_insert"] = self.limiter.sampled / self.limiter.inserted
+        found |= {"ray/workers_lost": float(self.lost), "ray/workers_replaced": float(self.replaced)}
+        used = object_store_bytes()
+        if used is not None:
+            found["ray/object_store_bytes"] = used
+        self.seen = found
+        return found
+
+    def facts(self) -> dict[str, str]:
+        """What the live table shows besides what every run does."""
+        seen = self.seen
+        shown = {
+            "collect/s": ("ray/collect_per_second", "{:,.0f}"),
+            "insert/s": ("ray/insert_per_second", "{:,.0f}"),
+            "sample/s": ("ray/sample_per_second", "{:,.0f}"),
+            "lag": ("charts/policy_lag", "{:,.0f}"),
+            "store": ("ray/object_store_bytes", "{:,.0f} B"),
+        }
+        found = {name: text.format(seen[tag]) for name, (tag, text) in shown.items() if tag in seen}
+        if "store" in found:
+            found["store"] = f"{seen['ray/object_store_bytes'] / 1e6:,.0f} MB"
+        alive = sum(member.ready for member in self.collectors)
+        return {**found, "collectors": f"{alive}/{len(self.collectors)}", "lost": f"{self.lost}", "replaced": f"{self.replaced}"}
+
+
+def object_store_bytes() -> float | None:
+    """In use on all nodes; None where Ray does not tell."""
+    try:
+        from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+        state = get_state_from_address(  # type: ignore[no-untyped-call]
+            ray.get_runtime_context().gcs_address
+        )
+        reply = get_memory_info_reply(state, timeout_seconds=2.0)  # type: ignore[no-untyped-call]
+        return float(reply.store_stats.object_store_bytes_used)
+    except Exception:
+        return None
+
+
+def _refuse_other_versions(member: Member, facts: Facts) -> None:
+    own = run_folder.versions()
+    other = {name: facts.versions.get(name) for name in ("rlsuite", "python", "torch") if facts.versions.get(name) != own[name]}
+    if other:
+        told = ", ".join(f"{name} {version} (here {own[name]})" for name, version in other.items())
+        raise UsageError(f"{member.name} on {facts.host} has {told}: nodes of a cluster must agree")
+
+
+def _as_own(member: Member, error: BaseException) -> RlsuiteError:
+    """What a worker's own code raised, as an error of the run."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, RlsuiteError):
+        return type(cause)(f"{member.name}: {cause}")
+    return RlsuiteError(f"{member.name} failed:\n{error}")
+
+
+# ---------------------------------------------------------------------------------------------------------------- stand-ins
+
+
+class _Learner:
+    """`LearnerRole` of the learner that runs elsewhere."""
+
+    def __init__(self, fleet: Fleet):
+        self.fleet, self.device = fleet, torch.device("cpu")
+        self.twin = make_learner(fleet.config, fleet.agent, self.device)  # its net plays evaluations; it never learns
+
+    @property
+    def steps(self) -> int:
+        return self.fleet.learner_steps
+
+    @property
+    def net(self) -> torch.nn.Module:
+        """With the newest weights."""
+        load_into(self.twin.online, ray.get(self.fleet.published[1]))
+        return self.twin.net
+
+    def weights(self) -> Weights:
+        version, weights = ray.get(self.fleet.the_learner.actor.publish.remote())
+        return Weights(version, {name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = ray.get(self.fleet.the_learner.actor.state_dict.remote())
+        return found
+
+    def learning_rate(self, agent_steps: int) -> float:
+        return self.twin.learning_rate(agent_steps)
+
+    def check(self, metrics: dict[str, float]) -> None:
+        self.twin.steps = self.steps
+        self.twin.check(metrics)
+
+    def check_weights(self) -> None:
+        try:
+            ray.get(self.fleet.the_learner.actor.check_weights.remote())
+        except RayTaskError as error:
+            raise _as_own(self.fleet.the_learner, error) from error
+
+    def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
+        try:
+            self.fleet.learner_steps = ray.get(self.fleet.the_learner.actor.load.remote(weights, state, where))
+        except RayTaskError as error:
+            cause = error.cause
+            raise (cause if isinstance(cause, RlsuiteError) else ValueError(str(cause))) from error
+        self.fleet._fetch_weights()
+
+
+class _Replay:
+    """`ReplayRole` of all shards."""
+
+    def __init__(self, fleet: Fleet):
+        self.fleet = fleet
+
+    @property
+    def stale(self) -> int:
+        return sum(stored.stale for stored in self.fleet.stored)
+
+    @property
+    def capacity_steps(self) -> int:
+        return self.fleet.config.replay.capacity_agent_steps
+
+    def __len__(self) -> int:
+        return sum(stored.stored for stored in self.fleet.stored)
+
+    def end_streams(self) -> None:
+        for shard in self.fleet.shards:
+            self.fleet.stored[shard.index] = ray.get(shard.actor.end_streams.remote(None))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "shards": ray.get([shard.actor.state_dict.remote() for shard in self.fleet.shards]),
+            "limiter": self.fleet.limiter.state_dict(),
+            "rng": self.fleet.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if len(state["shards"]) != len(self.fleet.shards):
+            raise ValueError(f"it has {len(state['shards'])} shards, runtime.shards = {len(self.fleet.shards)}")
+        self.fleet.limiter.load_state_dict(state["limiter"])
+        self.fleet.rng.bit_generator.state = state["rng"]
+        for shard, saved in zip(self.fleet.shards, state["shards"], strict=True):
+            try:
+                self.fleet.stored[shard.index] = ray.get(shard.actor.load.remote(saved))
+            except RayTaskError as error:
+                raise ValueError(str(error.cause)) from error
+
+
+class _Collectors:
+    """`CollectorRole`: on Ray a resumed run begins new episodes."""
+
+    def __init__(self, fleet: Fleet):
+        self.fleet, self.env = fleet, fleet.env
+
+    def diagnostics(self) -> dict[str, float]:
+        found, self.fleet.told = self.fleet.told, {}
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        return False
+
+    def ready(self, steps: int) -> bool:
+        return False
+
+
+class _Nothing:
+    """`LagRole`: collectors lag by themselves."""
+
+    def diagnostics(self) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

@@ -1,0 +1,232 @@
+"""What runs in processes of its own under Ray: a collector, a shard of the replay memory, the learner, an evaluator.
+
+Plain classes that know nothing of Ray: `rlsuite.runtime.ray` makes actors of them. Whatever a method returns besides small reports
+goes to another worker through the object store, never through the driver.
+
+Shapes: K steps and L lanes of a chunk, B batch.
+"""
+
+import os
+import socket
+import time
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlsuite import cpu, registry, run_folder
+from rlsuite.build import device_of, evaluation_seed, make_agent, make_collector, make_env, make_learner, make_queue, make_replay
+from rlsuite.collect import Episode
+from rlsuite.config import Config
+from rlsuite.evaluation import play
+from rlsuite.nets.precision import Precision
+from rlsuite.replay import Sample
+from rlsuite.scores import Summary
+from rlsuite.step import Chunk, EnvSpec, describe
+
+Arrays = dict[str, NDArray[Any]]
+Tables = dict[str, dict[str, Any]]  # what was registered at run time
+
+
+class Facts(NamedTuple):
+    """Of the process that a worker runs in."""
+
+    host: str
+    pid: int
+    versions: dict[str, str]
+
+
+class Collected(NamedTuple):
+    """What a driver hears of a chunk."""
+
+    steps: int  # agent steps
+    episodes: list[Episode]
+    version: int  # of the weights that acted
+    seconds: float
+    diagnostics: dict[str, float]
+
+
+class Stored(NamedTuple):
+    """What a driver hears of a shard."""
+
+    stored: int  # agent steps
+    slices: int  # that can be sampled
+    mass: float  # of their priorities
+    stale: int
+
+
+class Learned(NamedTuple):
+    """What a driver hears of an update."""
+
+    steps: int  # learner steps taken
+    metrics: dict[str, float] | None  # only if asked for
+
+
+class Worker:
+    """What all have in common. Nothing is built before `hello`, so that what goes wrong there is told as it is."""
+
+    def __init__(self, tables: Tables, threads: int):
+        registry.restore(tables)
+        self.threads = threads
+
+    def hello(self) -> Facts:
+        """Builds the worker."""
+        cpu.set_up(self.threads)
+        # Arrays from the object store are read-only, and nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        self.build()
+        return Facts(socket.gethostname(), os.getpid(), run_folder.versions())
+
+    def build(self) -> None:
+        raise NotImplementedError
+
+    def ping(self) -> None:
+        """Answers if it lives."""
+
+
+class CollectorWorker(Worker):
+    """Collector `index` of `config.runtime.collectors`; `restart` counts the ones that died before it."""
+
+    def __init__(self, config: Config, index: int, restart: int, tables: Tables):
+        super().__init__(tables, config.runtime.collector_threads)
+        self.config, self.index, self.restart = config, index, restart
+
+    def build(self) -> None:
+        config, runtime = self.config, self.config.runtime
+        self.env = make_env(config, threads=runtime.collector_threads)
+        agent = make_agent(config, describe(self.env))
+        self.device = torch.device("cuda" if runtime.collector_gpus else "cpu")
+        layout = torch.channels_last if config.learner.channels_last else torch.contiguous_format
+        net = agent.make_net().requires_grad_(False).to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.online = Precision(net, config.learner.precision == "bf16")
+        place = (self.index, runtime.collectors, self.restart)
+        self.collector = make_collector(config, self.env, agent, self.online.net, self.device, *place)
+
+    def collect(self, weights: Arrays | None, version: int, agent_steps: int) -> tuple[Chunk, Collected]:
+        """A chunk; `weights` None where they are as before. The clock `agent_steps` also moves with the other collectors."""
+        begun, collector, of = time.monotonic(), self.collector, self.config.runtime.collectors
+        if weights is not None:
+            load_into(self.online, weights)
+            collector.version = version
+        steps, episodes = 0, []
+        while steps == 0 or not collector.ready(self.config.run.collect_agent_steps):
+            moved, ended = collector.advance(agent_steps + steps * of)
+            steps += moved
+            episodes += ended
+        chunk = collector.take()
+        return chunk, Collected(steps, episodes, chunk.version, time.monotonic() - begun, collector.diagnostics())
+
+
+class ShardWorker(Worker):
+    """Shard `index` of `config.runtime.shards`: a store for every `shards`-th collector."""
+
+    def __init__(self, config: Config, spec: EnvSpec, index: int, tables: Tables):
+        super().__init__(tables, 1)
+        self.config, self.spec, self.index = config, spec, index
+
+    def build(self) -> None:
+        config, spec, index = self.config, self.spec, self.index
+        shards, collectors = config.runtime.shards, config.runtime.collectors
+        sources = len(range(index, collectors, shards))
+        self.replay = make_replay(config, spec, make_agent(config, spec), sources, index, shards)
+
+    def add(self, chunk: Chunk, source: int) -> Stored:
+        self.replay.add(chunk, source)
+        return self.report()
+
+    def sample(self, count: int, share: float, slices: int) -> tuple[Sample, Stored]:
+        """See `Replay.sample`."""
+        return self.replay.sample(count, share, slices), self.report()
+
+    def update(self, priority: tuple[NDArray[np.int64], NDArray[np.float64]]) -> Stored:
+        """Keys [B] and their new priorities [B]."""
+        self.replay.update(*priority)
+        return self.report()
+
+    def end_streams(self, source: int | None) -> Stored:
+        self.replay.end_streams(source)
+        return self.report()
+
+    def report(self) -> Stored:
+        return Stored(len(self.replay), len(self.replay.selector), self.replay.mass(), self.replay.stale)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.replay.state_dict()
+
+    def load(self, state: dict[str, Any]) -> Stored:
+        self.replay.load_state_dict(state)
+        return self.report()
+
+
+class LearnerWorker(Worker):
+    """The one learner. Its updates go in the order of the calls."""
+
+    def __init__(self, config: Config, spec: EnvSpec, threads: int, tables: Tables):
+        super().__init__(tables, threads)
+        self.config, self.spec = config, spec
+
+    def build(self) -> None:
+        config, spec = self.config, self.spec
+        self.learner = make_learner(config, make_agent(config, spec), device_of(config))
+        self.queue = make_queue(config, spec) if config.agent.on_policy else None
+
+    def publish(self) -> tuple[int, Arrays]:
+        """Learner steps, and the weights behind them."""
+        found = self.learner.weights()
+        return found.version, {name: tensor.cpu().numpy() for name, tensor in found.tensors.items()}
+
+    def learn(
+        self, sample: Sample, agent_steps: int, metrics: bool, publish: bool
+    ) -> tuple[Learned, tuple[NDArray[np.int64], NDArray[np.float64]] | None, Arrays | None]:
+        """An update from a batch: a report, keys and new priorities for the shard, and the weights if they are to be published."""
+        staged = self.learner.stage(sample)
+        update = self.learner.step(staged, agent_steps, want_priority=self.config.replay.prioritized)
+        priority = None if update.priority is None else (staged.keys, update.priority)
+        found = {name: float(value) for name, value in update.metrics.items()} if metrics else None
+        return Learned(self.learner.steps, found), priority, self.publish()[1] if publish else None
+
+    def learn_rollouts(self, agent_steps: int, metrics: bool, *chunks: Chunk) -> tuple[Learned, None, Arrays | None]:
+        """The updates from a batch of rollouts, and the weights behind them."""
+        assert self.queue is not None
+        for chunk in chunks:
+            self.queue.add(chunk)
+        return self.learn(self.queue.sample(self.config.learner.batch_size), agent_steps, metrics, True)  # type: ignore[return-value]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.learner.state_dict()
+
+    def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> int:
+        self.learner.load(weights, state, where)
+        return self.learner.steps
+
+    def check_weights(self) -> None:
+        self.learner.check_weights()
+
+
+class EvaluatorWorker(Worker):
+    """Plays evaluations on the way, beside the training."""
+
+    def __init__(self, config: Config, spec: EnvSpec, tables: Tables):
+        super().__init__(tables, config.runtime.collector_threads)
+        self.config, self.spec = config, spec
+
+    def build(self) -> None:
+        config = self.config
+        self.agent = make_agent(config, self.spec)
+        self.online = Precision(self.agent.make_net().requires_grad_(False), config.learner.precision == "bf16")
+
+    def evaluate(self, weights: Arrays, episodes: int) -> Summary:
+        load_into(self.online, weights)
+        seed = evaluation_seed(self.config.seed, final=False)
+        summary = play(self.config, self.agent, self.online.net, episodes, seed, torch.device("cpu"))
+        assert summary is not None  # nobody stops it
+        return summary
+
+
+def load_into(online: Precision, weights: Arrays) -> None:
+    with torch.no_grad():
+        for name, tensor in online.master.state_dict().items():
+            tensor.copy_(torch.from_numpy(weights[name]))
+    online.refresh()
