@@ -129,7 +129,7 @@ class RuntimeConfig(Section):
     publish_learner_steps: int = Field(16, ge=1)  # collectors get new weights after so many updates
     calls_in_flight: int = Field(2, ge=1, le=16)  # chunks that a collector is asked for ahead
     batches_in_flight: int = Field(3, ge=1, le=64)  # sampled ahead of the learner
-    insert_tolerance_agent_steps: int = Field(20_000, ge=1)  # collectors wait when they are so far ahead of the learner
+    insert_tolerance_agent_steps: int | None = Field(None, ge=1)  # collectors wait when they are so far ahead; null: 4 chunks each
     restarts: int = Field(20, ge=0)  # of workers, in any hour; then the run ends
     stall_minutes: float = Field(10.0, gt=0)  # the run ends after so long without an update
     object_store_gb: float | None = Field(None, gt=0)  # of our own Ray; null: Ray decides

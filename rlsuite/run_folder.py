@@ -4,6 +4,8 @@ import json
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,24 +15,51 @@ from rlsuite.config import Config
 from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.step import EnvSpec
 
-PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "numba")
+PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "numba", "ray")
 
 
-def create(config: Config, run_dir: Path | None) -> Path:
+def named(config: Config) -> Path:
+    """A new folder's name under runs/."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
+
+
+def create(config: Config, run_dir: Path) -> None:
     """Makes the folder, with `config.yaml` and `run.json` in it. UsageError if it holds a run already."""
-    if run_dir is None:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        run_dir = Path("runs") / f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
     if (run_dir / "config.yaml").exists() and checkpoint.list_complete(run_dir):
         raise UsageError(f"{run_dir} holds a run already: go on with --resume {run_dir}, or choose another --run-dir")
-    try:
+    with _writing(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that died before its first checkpoint
         (run_dir / "run.json").write_text(json.dumps({"versions": versions(), "git_commit": git_commit()}, indent=1))
         write_config(config, run_dir)
+
+
+@contextmanager
+def _writing(run_dir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RlsuiteError(f"cannot write the run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
-    return run_dir
+
+
+@contextmanager
+def lock(run_dir: Path) -> Iterator[None]:
+    """Makes the folder and holds it for this process, as long as it lives. UsageError if another one has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with _writing(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        held = open(run_dir / ".lock", "a")  # noqa: SIM115 (closed below)
+    with held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"{run_dir} is in use: another process trains in it") from error
+        yield
 
 
 def write_config(config: Config, run_dir: Path) -> None:

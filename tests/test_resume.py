@@ -191,6 +191,20 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path: Path) -> None:
     assert final(tmp_path / "run").agent_steps == result["agent_steps"]
 
 
+def test_two_processes_in_one_run_folder_are_refused(tmp_path: Path) -> None:
+    process = start(tmp_path / "run")
+    try:
+        wait_for(tmp_path / "run" / "checkpoints", process)
+        with pytest.raises(UsageError, match="is in use: another process trains in it"):
+            rlsuite.train(None, {}, resume=tmp_path / "run")
+        with pytest.raises(UsageError, match="is in use: another process trains in it"):
+            rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 200}, run_dir=tmp_path / "run")
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
 BOARD = {
     "env.opponent": "random",
     "agent.simulations": 4,

@@ -170,27 +170,29 @@ def run(config: Config, run_dir: Path | None, resume: bool, parts: Roles, train:
 
     `run_dir`: None makes a new folder under runs/; with `resume` the folder of the run to go on with.
     """
-    saved = None
-    if resume:
-        assert run_dir is not None
-        saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
-        was, now = saved.metadata["spec"].get("game"), describe(parts.env).game
-        if was != now:
-            raise UsageError(f"{run_dir} is a run of {was or 'no board game'}, not of {now or config.env.id}")
-        if config.run.agent_steps < saved.agent_steps:
-            raise UsageError(
-                f"run.agent_steps = {config.run.agent_steps}: {run_dir} has come to {saved.agent_steps} already; ask for more"
-            )
-    else:
-        run_dir = run_folder.create(config, run_dir)
-    with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as log, closing(parts.env):
-        loop = Loop(config, run_dir, parts, log)
-        if saved:
-            _restore(loop, saved)
-            saved = None  # its copy of the replay memory is gigabytes
-            run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
-        _announce(loop)
-        return _to_the_end(loop, train, stopped)
+    assert run_dir is not None or not resume
+    run_dir = run_dir or run_folder.named(config)
+    with run_folder.lock(run_dir), closing(parts.env):
+        saved = None
+        if resume:
+            saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
+            was, now = saved.metadata["spec"].get("game"), describe(parts.env).game
+            if was != now:
+                raise UsageError(f"{run_dir} is a run of {was or 'no board game'}, not of {now or config.env.id}")
+            if config.run.agent_steps < saved.agent_steps:
+                raise UsageError(
+                    f"run.agent_steps = {config.run.agent_steps}: {run_dir} has come to {saved.agent_steps} already; ask for more"
+                )
+        else:
+            run_folder.create(config, run_dir)
+        with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as log:
+            loop = Loop(config, run_dir, parts, log)
+            if saved:
+                _restore(loop, saved)
+                saved = None  # its copy of the replay memory is gigabytes
+                run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
+            _announce(loop)
+            return _to_the_end(loop, train, stopped)
 
 
 def _to_the_end(loop: Loop, train: Train, stopped: list[int]) -> Result:

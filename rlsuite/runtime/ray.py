@@ -9,6 +9,7 @@ or empty, the learner goes back to the last checkpoint. The run ends, with the f
 """
 
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -86,7 +87,8 @@ def connected(config: Config) -> Iterator[None]:
         }
         if runtime.object_store_gb is not None:
             own["object_store_memory"] = int(runtime.object_store_gb * 1e9)
-        ray.init(**own, **quiet)
+        with _path_for_workers():
+            ray.init(**own, **quiet)
     else:
         _reach(runtime.address)
         try:
@@ -99,6 +101,20 @@ def connected(config: Config) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _path_for_workers() -> Iterator[None]:
+    """Workers of our own Ray import from where this process does: a user's environment may lie beside his script."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _reach(address: str) -> None:
@@ -170,6 +186,7 @@ class Member:
     ready: bool = False  # has said hello
     calls: int = 0  # in flight
     version: int = -1  # of the weights that it has
+    asked: int = 0  # chunks, ever
 
     @property
     def name(self) -> str:
@@ -208,10 +225,11 @@ class Fleet:
         self.pending: dict[Any, Call] = {}
         self.stored = [Stored(0, 0, 0.0, 0)] * self.runtime.shards
         self.rng = np.random.default_rng(stream_seed(config.seed, _CHOICE))
+        self.round_steps = self.runtime.collectors * config.env.lanes * config.run.collect_agent_steps  # a chunk of everybody
         self.limiter = SamplesPerInsert(
             config.replay.samples_per_insert,
             config.replay.min_agent_steps,
-            tolerance=None if self.lockstep else float(self.runtime.insert_tolerance_agent_steps),
+            tolerance=None if self.lockstep else float(self.runtime.insert_tolerance_agent_steps or 4 * self.round_steps),
         )
         self.rollouts: deque[tuple[Any, int]] = deque()  # chunks that wait for the learner, and the versions that acted
         self.learner_steps = 0
@@ -223,6 +241,7 @@ class Fleet:
         self.deaths: deque[tuple[float, Death]] = deque()
         self.first_error: str | None = None
         self.lost = self.replaced = 0
+        self.unstored = 0  # agent steps on their way from a collector into a shard
         self.counts = {"collect": 0, "insert": 0, "sample": 0}
         self.lags: deque[int] = deque(maxlen=1000)
         self.told: dict[str, float] = {}
@@ -313,7 +332,8 @@ class Fleet:
         member.actor, member.ready, member.calls, member.version = None, False, 0, -1
         member.not_before = now + (min(2.0 ** (member.crashes - 1), 30.0) if member.crashes > 1 else 0.0)
         for ref in [ref for ref, call in self.pending.items() if call.member is member]:
-            del self.pending[ref]
+            if self.pending.pop(ref).what == "added":
+                self.unstored = sum(call.data for call in self.pending.values() if call.what == "added")
 
     def _revive(self, loop: Loop) -> None:
         """Starts successors whose time has come. They take part once they have said hello."""
@@ -369,7 +389,7 @@ class Fleet:
         """One more chunk of a collector."""
         version, ref = self.published
         weights = None if member.version == version else ref
-        member.version, member.calls = version, member.calls + 1
+        member.version, member.calls, member.asked = version, member.calls + 1, member.asked + 1
         chunk, report = member.actor.collect.options(num_returns=2).remote(weights, version, agent_steps)
         self._call(member, "collected", report, chunk)
 
@@ -377,6 +397,7 @@ class Fleet:
         shard, source = self._home(member)
         if shard.ready:  # else it is lost: so is the memory
             self._call(shard, "added", shard.actor.add.remote(chunk, source), steps, chunk)
+            self.unstored += steps
         else:
             self.limiter.did_insert(steps)
 
@@ -479,8 +500,9 @@ class Fleet:
             self._store(call.member, call.data, told.steps)
 
     def _added(self, call: Call, told: Stored, loop: Loop) -> None:
-        self.limiter.did_insert(call.data)
-        self.counts["insert"] += call.data
+        self.limiter.did_insert(told.added)  # of self-play only the games that have ended
+        self.counts["insert"] += told.added
+        self.unstored -= call.data
         self.stored[call.member.index] = told
 
     def _pinged(self, call: Call, told: None, loop: Loop) -> None:
@@ -573,10 +595,10 @@ class Fleet:
 
     def _flow(self, loop: Loop) -> None:
         """Everybody does what limits allow; then waits for the next thing to end."""
-        runtime, config = self.runtime, self.config
+        runtime = self.runtime
         ahead = sum(member.calls for member in self.collectors)
-        expected = config.run.collect_agent_steps * config.env.lanes
-        for member in sorted(self.collectors, key=lambda member: member.calls):
+        expected = self.round_steps // runtime.collectors
+        for member in sorted(self.collectors, key=lambda member: (member.calls, member.asked)):  # each in its turn
             if not member.ready or member.calls >= runtime.calls_in_flight or not self._may_collect(ahead, expected):
                 continue
             self._ask(member, loop.collected)
@@ -590,7 +612,9 @@ class Fleet:
         if self.config.agent.on_policy:
             batch = self.config.learner.batch_size // self.config.env.lanes
             return len(self.rollouts) + ahead < 2 * batch + len(self.collectors)
-        return self.limiter.can_insert((ahead + 1) * expected)
+        waiting = self.unstored + (ahead + 1) * expected
+        assert self.limiter.tolerance is not None
+        return waiting <= max(self.limiter.tolerance, expected) and self.limiter.can_insert(waiting)
 
     def _wait(self, loop: Loop, seconds: float) -> None:
         """For a call to end; handles all that have."""
@@ -700,6 +724,8 @@ def _as_own(member: Member, error: BaseException) -> RlsuiteError:
     cause = getattr(error, "cause", None)
     if isinstance(cause, RlsuiteError):
         return type(cause)(f"{member.name}: {cause}")
+    if isinstance(error, RayActorError):  # it could not even be made: a module that is missing there
+        return RlsuiteError(f"{member.name} cannot start: {str(error).strip().splitlines()[-1]}")
     return RlsuiteError(f"{member.name} failed:\n{error}")
 
 

@@ -55,6 +55,7 @@ class Stored(NamedTuple):
     slices: int  # that can be sampled
     mass: float  # of their priorities
     stale: int
+    added: int = 0  # agent steps that this call has stored
 
 
 class Learned(NamedTuple):
@@ -133,8 +134,9 @@ class ShardWorker(Worker):
         self.replay = make_replay(config, spec, make_agent(config, spec), sources, index, shards)
 
     def add(self, chunk: Chunk, source: int) -> Stored:
+        before = self.replay.inserted
         self.replay.add(chunk, source)
-        return self.report()
+        return self.report()._replace(added=self.replay.inserted - before)
 
     def sample(self, count: int, share: float, slices: int) -> tuple[Sample, Stored]:
         """See `Replay.sample`."""
@@ -228,5 +230,5 @@ class EvaluatorWorker(Worker):
 def load_into(online: Precision, weights: Arrays) -> None:
     with torch.no_grad():
         for name, tensor in online.master.state_dict().items():
-            tensor.copy_(torch.from_numpy(weights[name]))
+            tensor.copy_(torch.tensor(weights[name]))
     online.refresh()

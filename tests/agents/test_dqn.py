@@ -9,7 +9,7 @@ from rlsuite.agent import Mode, SliceSpec
 from rlsuite.agents.dqn import DQN
 from rlsuite.config import NetConfig
 from rlsuite.step import EnvSpec, State, Step, Trajectory
-from rlsuite.value_based import ValueConfig
+from rlsuite.value_based import ValueConfig, epsilon_greedy, ladder
 
 GAMMA = 0.5
 SPEC = EnvSpec((3,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
@@ -260,3 +260,19 @@ def test_the_net_is_what_the_switches_say() -> None:
 def test_impossible_switches_are_refused(switches: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"(?s)ValueConfig"):
         agent(**switches)
+
+
+def test_the_ladder_gives_every_lane_of_every_collector_its_own_epsilon() -> None:
+    """Ape-X, section 4.1: ε_i = 0.4^(1 + 7 i / (N - 1))."""
+    config = agent(epsilon_ladder=True, epsilon_start=0.0, epsilon_end=0.0).config
+    mode = Mode(True, 0, rng(), first_lane=4, of_lanes=8)
+    expected = [0.4 ** (1 + 7 * i / 7) for i in range(4, 8)]
+    assert ladder(config, mode, 4).tolist() == pytest.approx(expected)
+    assert ladder(config, Mode(True, 0, rng()), 2).tolist() == pytest.approx([0.4, 0.4**8])
+    assert ladder(config, Mode(True, 0, rng()), 1).tolist() == pytest.approx([0.4])
+    q = torch.tensor([0.0, 1.0, 0.0]).repeat(4, 1)
+    actions = torch.stack([epsilon_greedy(q, config, Mode(True, at, rng(at), 0, 8)) for at in range(3_000)])  # [3000,4]
+    explored = (actions != 1).float().mean(0) * 3 / 2  # a third of random actions are the greedy one
+    assert explored.tolist() == pytest.approx([0.4 ** (1 + i) for i in range(4)], abs=0.03)
+    played = epsilon_greedy(q, agent(epsilon_ladder=True, epsilon_eval=0.0).config, Mode(False, 0, rng()))
+    assert (played == 1).all()
