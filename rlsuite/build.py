@@ -1,5 +1,6 @@
 """From a config to the parts that a runtime wires together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,13 +105,17 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
     return build_replay(sized, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY, part), sources)
 
 
-def make_learner(config: Config, agent: Agent, device: torch.device) -> Learner:
+def make_learner(
+    config: Config, agent: Agent, device: torch.device, reduce: Callable[[list[torch.Tensor]], None] | None = None
+) -> Learner:
+    """`reduce`: see `Learner`."""
     return Learner(
         agent,
         config.learner,
         seed=stream_seed(config.seed, _LEARNER),
         device=device,
         anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
+        reduce=reduce,
     )
 
 

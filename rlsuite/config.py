@@ -123,6 +123,7 @@ class RuntimeConfig(Section):
     collector_threads: int = Field(1, ge=1)  # and as many CPUs of the cluster
     collector_gpus: float = Field(0.0, ge=0)
     shards: int = Field(1, ge=1, le=1000)  # processes that hold the replay memory
+    learners: int = Field(1, ge=1, le=64)  # processes that share a batch and its gradients; each with a GPU of its own, or none
     learner_threads: int | None = Field(None, ge=1)  # null: run.threads, or the cores that collectors leave
     learner_gpus: float | None = Field(None, ge=0)  # null: 1 if the cluster has any and run.device allows it
     lockstep: bool | None = None  # collect, store, learn in turn, all with the newest weights; null: only on-policy agents do
@@ -188,6 +189,12 @@ class Config(Section):
             raise ValueError("run.policy_lag_learner_steps: on Ray collectors lag by themselves (charts/policy_lag); use 0")
         if self.learner.prefetch_batches:
             raise ValueError("learner.prefetch_batches: on Ray it is runtime.batches_in_flight; use 0")
+        if self.learner.batch_size % self.runtime.learners:
+            raise ValueError(
+                f"learner.batch_size = {self.learner.batch_size} is no multiple of runtime.learners = {self.runtime.learners}"
+            )
+        if self.runtime.learners > 1 and self.learner.cuda_graphs:
+            raise ValueError("learner.cuda_graphs works with one learner: use runtime.learners 1")
         if getattr(self.agent, "gate_games", 0):
             raise ValueError("agent.gate_games works with runtime local only")
 

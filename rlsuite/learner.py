@@ -1,7 +1,7 @@
 """The learner: one for all agents. Shapes: B batch, T steps of a slice."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,8 +49,11 @@ class Learner:
         seed: int,
         device: torch.device | None = None,
         anneal_over: int = 1,
+        reduce: Callable[[list[Tensor]], None] | None = None,
     ):
-        """`anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`."""
+        """`anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`. `reduce` makes of gradients, in
+        place, their means over all learners that learn together."""
+        self.reduce = reduce
         self.agent, self.config, self.anneal_over = agent, config, anneal_over
         self.device = device or torch.device("cpu")
         self.rng = torch.Generator(self.device).manual_seed(seed)
@@ -158,6 +161,8 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
         (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
         self.online.take_gradients()
+        if self.reduce is not None:
+            self.reduce([p.grad for p in self.parameters if p.grad is not None])
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if self.config.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.max_grad_norm, norm)

@@ -29,9 +29,10 @@ for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
 
 
 def config_names() -> list[str]:
-    """The shipped configs, such as `atari/dqn`."""
+    """The shipped configs, such as `atari/dqn`. What lies in cluster/ is for Ray, Kubernetes and Slurm."""
     root = (Path(str(files("rlsuite"))) / "configs").resolve()  # a link in a checkout; rglob follows none
-    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+    paths = [path.relative_to(root).with_suffix("") for path in root.rglob("*.yaml")]
+    return sorted(str(path) for path in paths if path.parts[0] != "cluster")
 
 
 def resolve(config: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:

@@ -1,11 +1,13 @@
 """The Ray runtime: in lockstep it equals the local one; what dies is replaced; what cannot work is refused in one line."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import ray
 import torch
@@ -13,11 +15,12 @@ from test_resume import differences, final
 
 import rlsuite
 from rlsuite import checkpoint
+from rlsuite.build import build
 from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.metrics import read_metrics
 from rlsuite.resolve import resolve
 from rlsuite.runtime.loop import Loop
-from rlsuite.runtime.ray import Fleet, Member, _path_for_workers
+from rlsuite.runtime.ray import Fleet, Member, own_cluster
 
 DQN: dict[str, Any] = {
     "run.threads": 1,
@@ -72,8 +75,8 @@ def cluster() -> Iterator[None]:
 
 
 def start() -> None:
-    with _path_for_workers():
-        ray.init(num_cpus=6, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1", logging_level="error")
+    with own_cluster():
+        ray.init(num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level="error")
 
 
 # ----------------------------------------------------------------------------------------------------------- lockstep
@@ -104,6 +107,21 @@ def test_one_collector_in_lockstep_equals_the_local_runtime(
     if "shards" in there.state["replay"] and there.state["replay"]["shards"]:
         assert differences(local.state["replay"], there.state["replay"]["shards"][0], "replay") == []
     assert local.state["loop"]["returns"] == there.state["loop"]["returns"]
+
+
+@pytest.mark.parametrize(("config", "settings"), [("classic/dqn", DQN), ("classic/impala", {**ROLLOUTS, "learner.batch_size": 8})])
+def test_two_learners_learn_what_one_learns_from_the_same_batches(tmp_path: Path, config: str, settings: dict[str, Any]) -> None:
+    """torch.distributed with gloo: halves of every batch, gradients averaged."""
+    # Few updates: sums in another order differ in the last bits, and after hundreds of updates somebody acts differently.
+    settings = {**settings, **RAY, "run.agent_steps": 192 if settings is DQN else 512, "runtime.lockstep": True}
+    untrained = build(resolve(config, {name: value for name, value in settings.items() if "runtime" not in name})).learner.weights()
+    rlsuite.train(config, settings, run_dir=tmp_path / "one")
+    rlsuite.train(config, {**settings, "runtime.learners": 2}, run_dir=tmp_path / "two")
+    one, two = final(tmp_path / "one"), final(tmp_path / "two")
+    assert one.state["learner"]["steps"] == two.state["learner"]["steps"] >= 4
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(two.weights[name], weight, rtol=1e-3, atol=5e-5)
+        assert (untrained.tensors[name] - weight).abs().max() > 1e-3
 
 
 def losses(run: Path) -> list[float]:
@@ -273,6 +291,7 @@ def test_an_environment_that_a_node_lacks_is_one_line(tmp_path: Path, monkeypatc
         ({"runtime.shards": 2}, "shards 2 is more than collectors 1"),
         ({"runtime.colectors": 2}, "collectors"),
         ({"run.policy_lag_learner_steps": 3}, r"run\.policy_lag_learner_steps: on Ray"),
+        ({"runtime.learners": 3}, r"learner\.batch_size = 64 is no multiple of runtime\.learners = 3"),
         ({"learner.prefetch_batches": 1}, r"learner\.prefetch_batches: on Ray it is runtime\.batches_in_flight"),
     ],
 )
@@ -320,13 +339,36 @@ def test_a_wrong_address_is_one_line(address: str, says: str, tmp_path: Path) ->
         start()
 
 
-def test_a_run_starts_and_ends_its_own_ray(tmp_path: Path) -> None:
+def test_a_run_starts_and_ends_its_own_ray_on_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray.shutdown()
+    seen: list[str] = []
+    train = Fleet.train
+
+    def looking(fleet: Fleet, *args: Any) -> bool:
+        seen.extend(node["NodeManagerAddress"] for node in ray.nodes())
+        seen.extend(listening())
+        return train(fleet, *args)
+
+    monkeypatch.setattr(Fleet, "train", looking)
     try:
         rlsuite.train("classic/dqn", {**DQN, **RAY, "run.agent_steps": 300}, run_dir=tmp_path / "run")
         assert not ray.is_initialized()
+        assert len(seen) > 4
+        assert set(seen) == {"127.0.0.1"}
     finally:
         start()
+
+
+def listening() -> list[str]:
+    """Addresses that processes of Ray listen at."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(name in " ".join(process.cmdline()) for name in ("gcs_server", "raylet", "ray::")):
+                for connection in process.net_connections():
+                    if connection.status == psutil.CONN_LISTEN:
+                        found.append(connection.laddr.ip.removeprefix("::ffff:"))
+    return found
 
 
 def test_weights_keep_their_values_on_the_way(tmp_path: Path) -> None:

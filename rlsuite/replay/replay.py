@@ -14,7 +14,7 @@ from rlsuite.replay.limiter import SamplesPerInsert
 from rlsuite.replay.ring import Ring, completed, joined
 from rlsuite.replay.selectors import Prioritized, Selector, Uniform, importance_weights
 from rlsuite.schedules import linear
-from rlsuite.step import Chunk, EnvSpec, Trajectory
+from rlsuite.step import Chunk, EnvSpec, Trajectory, tree_map
 
 
 class Sample(NamedTuple):
@@ -22,6 +22,14 @@ class Sample(NamedTuple):
     keys: NDArray[np.int64]  # [B], to return priorities with
     weights: NDArray[np.float32]  # [B], importance weights; ones for a uniform selector
     version: int | None = None  # of the oldest weights that acted in it; None: the store does not know
+
+    def part(self, index: int, of: int) -> "Sample":
+        """The `index`-th of `of` equal parts of the batch."""
+        size = len(self.keys) // of
+        rows = slice(index * size, (index + 1) * size)
+        steps = tree_map(lambda leaf: leaf[:, rows], self.trajectory.steps)
+        state = tree_map(lambda leaf: leaf[rows], self.trajectory.state)
+        return Sample(Trajectory(steps, state), self.keys[rows], self.weights[rows], self.version)
 
 
 class Store(Protocol):

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 import torch
+from ray._private import ray_constants
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from rlsuite import checkpoint, cpu, registry, run_folder
@@ -76,6 +77,7 @@ def connected(config: Config) -> Iterator[None]:
         _refuse_small(config)
         yield
         return
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of results that were asked of a worker that died
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if runtime.address is None:
         _warn_of_threads(config)
@@ -83,11 +85,10 @@ def connected(config: Config) -> Iterator[None]:
             "num_cpus": max(cpu.cores(), _cpus_wanted(config)),
             "include_dashboard": runtime.dashboard,
             "dashboard_host": "127.0.0.1",
-            "_node_ip_address": "127.0.0.1",
         }
         if runtime.object_store_gb is not None:
             own["object_store_memory"] = int(runtime.object_store_gb * 1e9)
-        with _path_for_workers():
+        with own_cluster():
             ray.init(**own, **quiet)
     else:
         _reach(runtime.address)
@@ -104,13 +105,18 @@ def connected(config: Config) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _path_for_workers() -> Iterator[None]:
-    """Workers of our own Ray import from where this process does: a user's environment may lie beside his script."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+def own_cluster() -> Iterator[None]:
+    """While a Ray of our own starts: it listens on 127.0.0.1 alone, and its workers import from where this process does.
+
+    Ray binds to every interface unless it believes that there can be no cluster (as on Windows).
+    """
+    before, clusters = os.environ.get("PYTHONPATH"), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # an environment may lie beside a script
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
         if before is None:
             del os.environ["PYTHONPATH"]
         else:
@@ -131,13 +137,13 @@ def _reach(address: str) -> None:
 
 
 def _cpus_wanted(config: Config) -> int:
-    return config.runtime.collectors * config.runtime.collector_threads + 1
+    return config.runtime.collectors * config.runtime.collector_threads + config.runtime.learners
 
 
 def _refuse_small(config: Config) -> None:
     """UsageError where a cluster is smaller than what is asked of it: Ray itself would wait for more, for ever."""
     runtime, have = config.runtime, _resources()
-    gpus = runtime.collectors * runtime.collector_gpus + (runtime.learner_gpus or 0)
+    gpus = runtime.collectors * runtime.collector_gpus + runtime.learners * (runtime.learner_gpus or 0)
     for what, wanted, key in (("CPUs", _cpus_wanted(config), "CPU"), ("GPUs", gpus, "GPU")):
         if wanted > have.get(key, 0):
             raise UsageError(
@@ -183,14 +189,17 @@ class Member:
     restarts: int = 0
     crashes: int = 0  # in a row
     not_before: float = 0.0  # of the next start, after a crash
-    ready: bool = False  # has said hello
+    greeted: bool = False  # has said hello
+    ready: bool = False  # and takes part
     calls: int = 0  # in flight
     version: int = -1  # of the weights that it has
     asked: int = 0  # chunks, ever
 
     @property
     def name(self) -> str:
-        return self.kind if self.kind in ("learner", "evaluator") else f"{self.kind} {self.index}"
+        return (
+            self.kind if self.kind == "evaluator" or (self.kind == "learner" and self.index == 0) else f"{self.kind} {self.index}"
+        )
 
 
 class Call(NamedTuple):
@@ -257,7 +266,7 @@ class Fleet:
         tables = registry.registered()
         gpus = runtime.learner_gpus
         if gpus is None:
-            gpus = float(config.run.device != "cpu" and _resources().get("GPU", 0) >= 1)
+            gpus = float(config.run.device != "cpu" and _resources().get("GPU", 0) >= runtime.learners)
 
         def collector(index: int) -> Callable[[int], Any]:
             kind = ray.remote(CollectorWorker).options(num_cpus=runtime.collector_threads, num_gpus=runtime.collector_gpus)
@@ -266,18 +275,18 @@ class Fleet:
         def shard(index: int) -> Callable[[int], Any]:
             return lambda restart: ray.remote(ShardWorker).options(num_cpus=0).remote(config, spec, index, tables)
 
-        def learner(restart: int) -> Any:
-            return (
-                ray.remote(LearnerWorker).options(num_cpus=1, num_gpus=gpus).remote(config, spec, learner_threads(config), tables)
-            )
+        def learner(rank: int) -> Callable[[int], Any]:
+            kind = ray.remote(LearnerWorker).options(num_cpus=1, num_gpus=gpus)
+            return lambda restart: kind.remote(config, spec, rank, learner_threads(config), tables)
 
-        self.the_learner = Member("learner", 0, learner)
+        self.learners = [Member("learner", rank, learner(rank)) for rank in range(runtime.learners)]
+        self.the_learner = self.learners[0]  # who tells and publishes; all have the same weights
         self.shards = [] if config.agent.on_policy else [Member("shard", i, shard(i)) for i in range(runtime.shards)]
         self.collectors = [Member("collector", i, collector(i)) for i in range(runtime.collectors)]
         self.evaluator = Member(
             "evaluator", 0, lambda restart: ray.remote(EvaluatorWorker).options(num_cpus=0).remote(config, spec, tables)
         )
-        members = [self.the_learner, *self.shards, *self.collectors]
+        members = self._core()
         for member in members:
             member.actor = member.make(0)
         greetings = {member.actor.hello.remote(): member for member in members}
@@ -290,11 +299,22 @@ class Fleet:
             except RayError as error:
                 raise _as_own(member, error) from error
             _refuse_other_versions(member, facts)
-            member.ready = True
+            member.greeted = member.ready = True
+        self._meet()
         self._fetch_weights()
 
+    def _core(self) -> list[Member]:
+        """All that a run cannot do without."""
+        return [*self.learners, *self.shards, *self.collectors]
+
+    def _meet(self) -> None:
+        """Learners that share batches find each other."""
+        if len(self.learners) > 1:
+            place = ray.get(self.the_learner.actor.meeting_place.remote("127.0.0.1" if self.runtime.address is None else None))
+            ray.get([member.actor.meet.remote(place) for member in self.learners], timeout=START_SECONDS)
+
     def close(self) -> None:
-        for member in (self.the_learner, *self.shards, *self.collectors, self.evaluator):
+        for member in (*self._core(), self.evaluator):
             if member.actor is not None:
                 with contextlib.suppress(Exception):
                     ray.kill(member.actor)
@@ -327,17 +347,23 @@ class Fleet:
                 f"{len(self.deaths)} workers died within an hour, more than runtime.restarts = {self.runtime.restarts}; "
                 f"the first: {self.first_error}"
             )
-        with contextlib.suppress(Exception):
-            ray.kill(member.actor)
-        member.actor, member.ready, member.calls, member.version = None, False, 0, -1
         member.not_before = now + (min(2.0 ** (member.crashes - 1), 30.0) if member.crashes > 1 else 0.0)
+        for lost in self.learners if member.kind == "learner" else [member]:  # learners share gradients: they go together
+            self._forget(lost)
+
+    def _forget(self, member: Member) -> None:
+        """Ends a worker and what was asked of it."""
+        if member.actor is not None:
+            with contextlib.suppress(Exception):
+                ray.kill(member.actor)
+        member.actor, member.greeted, member.ready, member.calls, member.version = None, False, False, 0, -1
         for ref in [ref for ref, call in self.pending.items() if call.member is member]:
             if self.pending.pop(ref).what == "added":
                 self.unstored = sum(call.data for call in self.pending.values() if call.what == "added")
 
     def _revive(self, loop: Loop) -> None:
         """Starts successors whose time has come. They take part once they have said hello."""
-        for member in (self.the_learner, *self.shards, *self.collectors):
+        for member in self._core():
             if member.actor is not None or time.monotonic() < member.not_before:
                 continue
             member.restarts += 1
@@ -357,16 +383,26 @@ class Fleet:
             if saved is not None:
                 self._call(member, "stored", member.actor.load.remote(saved.state["replay"]["shards"][member.index]))
                 self._call(member, "stored", member.actor.end_streams.remote(None))
-        elif member.kind == "learner":
-            saved = self._last_checkpoint()
-            if saved is not None:
-                steps = ray.get(member.actor.load.remote(saved.weights, saved.state["learner"], str(saved.path)))
-            else:
-                steps = 0
-            print(f"rlsuite: the learner goes on from learner step {steps:,}", file=sys.stderr, flush=True)
-            self.learner_steps = steps
-            self._fetch_weights()
-        member.ready = True
+        member.greeted = True
+        if member.kind != "learner":
+            member.ready = True
+        elif all(learner.greeted for learner in self.learners):
+            self._learners_are_back()
+
+    def _learners_are_back(self) -> None:
+        self._meet()
+        saved = self._last_checkpoint()
+        if saved is not None:
+            self.load_learners(saved.weights, saved.state["learner"], str(saved.path))
+        else:
+            self.learner_steps = 0
+        print(f"rlsuite: the learner goes on from learner step {self.learner_steps:,}", file=sys.stderr, flush=True)
+        self._fetch_weights()
+        for member in self.learners:
+            member.ready = True
+
+    def load_learners(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
+        self.learner_steps = ray.get([member.actor.load.remote(weights, state, where) for member in self.learners])[0]
 
     def _last_checkpoint(self) -> checkpoint.Checkpoint | None:
         return None if self.saved_at is None else checkpoint.load(self.saved_at)
@@ -412,20 +448,25 @@ class Fleet:
         self._call(shard, "stored", seen)
         self.limiter.did_sample(count)
         self.counts["sample"] += count
-        learner.calls += 1
-        publish = self.lockstep or (self.learner_steps + learner.calls) % self.runtime.publish_learner_steps == 0
-        report, priority, weights = learner.actor.learn.options(num_returns=3).remote(sample, agent_steps, want_metrics, publish)
-        self._call(learner, "learned", report, weights if publish else None, (shard, priority))
+        publish = self.lockstep or (self.learner_steps + learner.calls + 1) % self.runtime.publish_learner_steps == 0
+        for member in self.learners:
+            first = member is learner
+            member.calls += 1
+            call = member.actor.learn.options(num_returns=3)
+            report, priority, weights = call.remote(sample, agent_steps, want_metrics and first, publish and first)
+            self._call(member, "learned", report, weights if publish and first else None, (shard, priority))
 
     def _learn_rollouts(self, agent_steps: int, want_metrics: bool) -> None:
         learner, count = self.the_learner, self.config.learner.batch_size // self.config.env.lanes
         chunks = [self.rollouts.popleft()[0] for _ in range(count)]
-        learner.calls += 1
-        report, _, weights = learner.actor.learn_rollouts.options(num_returns=3).remote(agent_steps, want_metrics, *chunks)
-        self._call(learner, "learned", report, weights)
+        for member in self.learners:
+            member.calls += 1
+            call = member.actor.learn_rollouts.options(num_returns=3)
+            report, _, weights = call.remote(agent_steps, want_metrics and member is learner, *chunks)
+            self._call(member, "learned", report, weights if member is learner else None)
 
     def can_learn(self) -> bool:
-        if not self.the_learner.ready:
+        if not all(member.ready for member in self.learners):
             return False
         if self.config.agent.on_policy:
             return len(self.rollouts) * self.config.env.lanes >= self.config.learner.batch_size
@@ -434,7 +475,7 @@ class Fleet:
         return enough and any(stored.mass > 0 for stored in there) and self.limiter.can_sample(self.config.learner.batch_size)
 
     def learn_more(self, loop: Loop) -> None:
-        learner, now = self.the_learner, time.monotonic()
+        now = time.monotonic()
         want = now >= self.next_log
         if want:
             self.next_log = now + self.config.run.log_seconds
@@ -442,7 +483,6 @@ class Fleet:
             self._learn_rollouts(loop.agent_steps, want)
         else:
             self._learn(loop.agent_steps, want)
-        assert learner.calls >= 1
 
     def handle(self, ref: Any, call: Call, loop: Loop) -> None:
         """A call has ended."""
@@ -512,8 +552,9 @@ class Fleet:
         self.stored[call.member.index] = told
 
     def _learned(self, call: Call, told: Learned, loop: Loop) -> None:
-        self.learner_steps = told.steps
-        self.last_learned = time.monotonic()
+        if call.member is self.the_learner:
+            self.learner_steps = told.steps
+            self.last_learned = time.monotonic()
         if call.data is not None:
             self.published = (told.steps, call.data)
         if call.more is not None and self.config.replay.prioritized:
@@ -563,12 +604,12 @@ class Fleet:
     def save_whole(self, loop: Loop) -> bool:
         """A checkpoint to resume from; False if a worker is lost now or is lost meanwhile."""
         self.drain(loop)
-        if not all(member.ready for member in (self.the_learner, *self.shards)):
+        if not all(member.ready for member in (*self.learners, *self.shards)):
             return False
         try:
             self.saved_at = save(loop, full=True)
         except RayError:
-            for member in (self.the_learner, *self.shards):
+            for member in (*self.learners, *self.shards):
                 self._call(member, "pinged", member.actor.ping.remote())
             return False
         return True
@@ -576,7 +617,7 @@ class Fleet:
     def settle(self, loop: Loop) -> None:
         """Until nothing is in flight, and the learner and all shards are there: for the last checkpoint."""
         self.drain(loop)
-        while not all(member.ready for member in (self.the_learner, *self.shards)):
+        while not all(member.ready for member in (*self.learners, *self.shards)):
             self._revive(loop)
             self._wait(loop, 0.5)
             self._refuse_to_stall()
@@ -772,7 +813,7 @@ class _Learner:
 
     def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
         try:
-            self.fleet.learner_steps = ray.get(self.fleet.the_learner.actor.load.remote(weights, state, where))
+            self.fleet.load_learners(weights, state, where)
         except RayTaskError as error:
             cause = error.cause
             raise (cause if isinstance(cause, RlsuiteError) else ValueError(str(cause))) from error

@@ -20,6 +20,7 @@ from rlsuite import cpu, registry, run_folder
 from rlsuite.build import device_of, evaluation_seed, make_agent, make_collector, make_env, make_learner, make_queue, make_replay
 from rlsuite.collect import Episode
 from rlsuite.config import Config
+from rlsuite.errors import UsageError
 from rlsuite.evaluation import play
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
@@ -163,16 +164,41 @@ class ShardWorker(Worker):
 
 
 class LearnerWorker(Worker):
-    """The one learner. Its updates go in the order of the calls."""
+    """Learner `rank` of `config.runtime.learners`, which have the same weights and learn from parts of the same batches.
 
-    def __init__(self, config: Config, spec: EnvSpec, threads: int, tables: Tables):
+    Updates go in the order of the calls, in all of them.
+    """
+
+    def __init__(self, config: Config, spec: EnvSpec, rank: int, threads: int, tables: Tables):
         super().__init__(tables, threads)
-        self.config, self.spec = config, spec
+        self.config, self.spec, self.rank, self.of = config, spec, rank, config.runtime.learners
 
     def build(self) -> None:
-        config, spec = self.config, self.spec
-        self.learner = make_learner(config, make_agent(config, spec), device_of(config))
+        config, spec, agent = self.config, self.spec, make_agent(self.config, self.spec)
+        if self.of > 1 and hasattr(agent, "prepare"):
+            raise UsageError(f"runtime.learners = {self.of}: agent.name={config.agent.name} makes minibatches of its own, use 1")
+        self.learner = make_learner(config, agent, device_of(config), self._mean if self.of > 1 else None)
         self.queue = make_queue(config, spec) if config.agent.on_policy else None
+
+    def meeting_place(self, host: str | None) -> str:
+        """Where the learners of a run find each other: `host` or the name of this one, and a port that is free."""
+        host = host or socket.gethostbyname(socket.gethostname())
+        with socket.create_server((host, 0)) as server:
+            return f"tcp://{host}:{server.getsockname()[1]}"
+
+    def meet(self, place: str) -> None:
+        """Waits for all learners."""
+        kind = "nccl" if self.learner.device.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(kind, init_method=place, rank=self.rank, world_size=self.of)
+
+    def _mean(self, gradients: list[torch.Tensor]) -> None:
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.of
+        at = 0
+        for gradient in gradients:
+            gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient))
+            at += gradient.numel()
 
     def publish(self) -> tuple[int, Arrays]:
         """Learner steps, and the weights behind them."""
@@ -183,7 +209,7 @@ class LearnerWorker(Worker):
         self, sample: Sample, agent_steps: int, metrics: bool, publish: bool
     ) -> tuple[Learned, tuple[NDArray[np.int64], NDArray[np.float64]] | None, Arrays | None]:
         """An update from a batch: a report, keys and new priorities for the shard, and the weights if they are to be published."""
-        staged = self.learner.stage(sample)
+        staged = self.learner.stage(sample if self.of == 1 else sample.part(self.rank, self.of))
         update = self.learner.step(staged, agent_steps, want_priority=self.config.replay.prioritized)
         priority = None if update.priority is None else (staged.keys, update.priority)
         found = {name: float(value) for name, value in update.metrics.items()} if metrics else None

@@ -1,0 +1,151 @@
+"""A run on a Ray cluster of several nodes, all on this machine, in which something is killed every few seconds.
+
+    python scripts/ray_chaos.py --minutes 30 --every 8
+
+Kills collectors, shards, the learner, and now and then a whole node, at random; prints what processes, memory, file handles and the
+object store do meanwhile, and the score that the run ends with.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+
+import rlsuite
+from rlsuite.metrics import read_metrics
+from rlsuite.runtime.ray import Fleet, object_store_bytes, own_cluster
+
+
+class Seen(NamedTuple):
+    seconds: float
+    processes: int  # of this run, Ray's own included
+    worker_mb: float  # largest resident memory of a worker
+    driver_mb: float
+    driver_handles: int
+    store_mb: float
+    kills: int
+
+
+def look(begun: float, kills: int) -> Seen:
+    own = psutil.Process()
+    family = [process for process in psutil.process_iter(["name", "cmdline"]) if "ray::" in " ".join(process.info["cmdline"] or [])]
+    memory = [0.0]
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            memory.append(process.memory_info().rss / 1e6)
+    store = object_store_bytes() or 0.0
+    return Seen(
+        time.monotonic() - begun,
+        len(family),
+        max(memory),
+        own.memory_info().rss / 1e6,
+        own.num_fds(),
+        store / 1e6,
+        kills,
+    )
+
+
+class Killer(threading.Thread):
+    """Every few seconds a worker, every tenth time a node."""
+
+    def __init__(self, cluster: Cluster, every: float, seed: int):
+        super().__init__(daemon=True)
+        self.cluster, self.every, self.rng = cluster, every, random.Random(seed)
+        self.fleet: Fleet | None = None
+        self.stop = threading.Event()
+        self.nodes = [cluster.add_node(num_cpus=3) for _ in range(2)]
+        self.kills: dict[str, int] = {}
+        self.begun = time.monotonic()
+        self.seen: list[Seen] = []
+
+    def run(self) -> None:
+        rounds = 0
+        while not self.stop.wait(self.every * self.rng.uniform(0.5, 1.5)):
+            if self.fleet is None:
+                continue
+            rounds += 1
+            if rounds % 10 == 0:
+                self._count("node")
+                self.cluster.remove_node(self.nodes.pop(self.rng.randrange(2)), allow_graceful=False)
+                self.nodes.append(self.cluster.add_node(num_cpus=3))
+            else:
+                alive = [member for member in self.fleet._core() if member.ready and member.actor is not None]
+                if alive:
+                    member = self.rng.choice(alive)
+                    self._count(member.kind)
+                    with contextlib.suppress(Exception):
+                        ray.kill(member.actor)
+            self.seen.append(look(self.begun, sum(self.kills.values())))
+            print(json.dumps({name: round(value, 1) for name, value in self.seen[-1]._asdict().items()}), flush=True)
+
+    def _count(self, what: str) -> None:
+        self.kills[what] = self.kills.get(what, 0) + 1
+
+
+def chaos(minutes: float, every: float, seed: int, run_dir: Path, overrides: dict[str, Any] | None = None) -> tuple[Any, Killer]:
+    """Trains CartPole through it -> the run's result, and the killer's records."""
+    with own_cluster():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    killer = Killer(cluster, every, seed)
+    train = Fleet.train
+
+    def watched(fleet: Fleet, *args: Any) -> bool:
+        killer.fleet = fleet
+        try:
+            return train(fleet, *args)
+        finally:
+            killer.fleet = None
+
+    Fleet.train = watched  # type: ignore[method-assign]
+    killer.start()
+    try:
+        settings: dict[str, Any] = {
+            "runtime.kind": "ray",
+            "runtime.collectors": 3,
+            "runtime.shards": 2,
+            "runtime.restarts": 100_000,
+            "run.minutes": minutes,
+            "run.agent_steps": 10**9,
+            "run.checkpoint_minutes": 0.25,
+            "run.collect_agent_steps": 16,
+            "eval.every_agent_steps": None,
+            "eval.stop_at_return": None,
+            "seed": seed,
+        }
+        result = rlsuite.train("classic/dqn", settings | (overrides or {}), run_dir=run_dir)
+    finally:
+        Fleet.train = train  # type: ignore[method-assign]
+        killer.stop.set()
+        killer.join(timeout=60)
+        ray.shutdown()
+        cluster.shutdown()
+    return result, killer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--every", type=float, default=8.0, help="seconds between two kills, about")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--run-dir", type=Path, default=None)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = given.run_dir or Path(folder) / "run"
+        result, killer = chaos(given.minutes, given.every, given.seed, run_dir)
+        rows = [row for row in read_metrics(run_dir) if "ray/workers_lost" in row]
+    print(f"killed: {killer.kills}; lost {rows[-1]['ray/workers_lost']:.0f}, replaced {rows[-1]['ray/workers_replaced']:.0f}")
+    print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} updates, score {result.evaluation.mean:.1f}")
+
+
+if __name__ == "__main__":
+    main()

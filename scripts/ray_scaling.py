@@ -1,0 +1,164 @@
+"""How many collectors one driver of the Ray runtime can serve: environments that sleep, a learner that learns nothing.
+
+    python scripts/ray_scaling.py --collectors 1 2 4 8 16 32 --seconds 15
+
+Real are the driver, Ray's calls and object store, and the size of chunks (100 Atari steps, 0.7 MB). With `--chunk-seconds 0` nobody
+sleeps and chunks are small: what is left is the most calls a second that the driver bears.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import rlsuite.runtime.ray as runtime
+from rlsuite.collect import Episode
+from rlsuite.metrics import MetricLog, read_metrics
+from rlsuite.resolve import resolve
+from rlsuite.runtime.loop import Loop
+from rlsuite.runtime.workers import Collected, Facts, Learned, Stored
+from rlsuite.step import Chunk, EnvSpec, Step
+
+STEPS = 100
+BATCHES_PER_SECOND = 19  # of Ape-X's learner
+
+
+class Idle:
+    """A worker that only waits."""
+
+    def __init__(self, *args: Any) -> None:
+        self.args, self.stored, self.steps = args, 0, 0
+
+    def hello(self) -> Facts:
+        from rlsuite import run_folder
+
+        return Facts("here", 0, run_folder.versions())
+
+    def ping(self) -> None:
+        pass
+
+
+class SleepingCollector(Idle):
+    def collect(self, weights: Any, version: int, agent_steps: int) -> tuple[Chunk, Collected]:
+        seconds, side = self.args[0].run.log_seconds, self.args[0].env.height
+        time.sleep(seconds)
+        leaf = np.zeros((STEPS, 1), np.float32)
+        frames = np.zeros((STEPS, 1, side, side), np.uint8)
+        chunk = Chunk(Step(frames, leaf, leaf > 0, leaf > 0, leaf > 0, leaf, {}))
+        return chunk, Collected(STEPS, [Episode(0.0, STEPS, 0)], version, seconds, {})
+
+
+class IdleShard(Idle):
+    def add(self, chunk: Chunk, source: int) -> Stored:
+        self.stored += len(chunk.steps.reward)
+        return Stored(self.stored, self.stored, float(self.stored), 0, len(chunk.steps.reward))
+
+    def sample(self, count: int, share: float, slices: int) -> tuple[bytes, Stored]:
+        return bytes(1000), Stored(self.stored, self.stored, float(self.stored), 0)
+
+    def update(self, priority: Any) -> Stored:
+        return Stored(self.stored, self.stored, float(self.stored), 0)
+
+
+class IdleLearner(Idle):
+    def publish(self) -> tuple[int, Any]:
+        return self.steps, {}
+
+    def learn(self, sample: Any, agent_steps: int, metrics: bool, publish: bool) -> tuple[Learned, Any, Any]:
+        time.sleep(1 / BATCHES_PER_SECOND)
+        self.steps += 1
+        return Learned(self.steps, None), ([], []), {} if publish else None
+
+
+class Lines:
+    """The driver's loop calls this once a round."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+
+    def update(self, status: Any) -> None:
+        self.rounds += 1
+
+
+def measure(collectors: int, chunk_seconds: float, seconds: float) -> dict[str, float]:
+    """Chunks and calls a second that the driver has seen through."""
+    small = chunk_seconds == 0
+    config = resolve(
+        "atari/apex",
+        {
+            "runtime.collectors": collectors,
+            "runtime.shards": min(2, collectors),
+            "env.height": 16 if small else 84,
+            "run.log_seconds": chunk_seconds or 1e-9,
+            "run.agent_steps": 10**12,
+            "run.minutes": seconds / 60,
+            "replay.min_agent_steps": 100,
+            "replay.samples_per_insert": 1e-3,
+        },
+    )
+    spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
+    with tempfile.TemporaryDirectory() as folder, runtime.connected(config):
+        fleet = runtime.Fleet(config, spec, _Agent(), _Env())  # type: ignore[arg-type]
+        log = MetricLog(Path(folder))
+        loop = Loop(config, Path(folder), fleet, log)
+        calls, wait = [0], fleet._call
+
+        def counted(*args: Any, **more: Any) -> None:
+            calls[0] += 1
+            wait(*args, **more)
+
+        fleet._call = counted  # type: ignore[method-assign]
+        begun, cpu = time.monotonic(), time.process_time()
+        fleet.train(loop, Lines(), [])  # type: ignore[arg-type]
+        span = time.monotonic() - begun
+        log.close()
+        episodes = len(read_metrics(Path(folder)))
+        busy = (time.process_time() - cpu) / span
+        fleet.close()
+    return {"chunks/s": episodes / span, "calls/s": calls[0] / span, "driver": busy}
+
+
+class _Agent:
+    supports: tuple[str, ...] = ()
+
+
+class _Env:
+    metadata: dict[str, Any] = {}  # noqa: RUF012
+
+    def close(self) -> None:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--collectors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--chunk-seconds", type=float, default=0.25, help="that a collector sleeps for a chunk")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
+    given = parser.parse_args()
+    runtime.CollectorWorker, runtime.ShardWorker, runtime.LearnerWorker = SleepingCollector, IdleShard, IdleLearner  # type: ignore
+    runtime._Learner = lambda fleet: _Steps(fleet)  # type: ignore
+    print(f"{'collectors':>10} {'chunks/s':>9} {'of ideal':>9} {'calls/s':>9} {'driver busy':>12}")
+    for collectors in given.collectors:
+        found = measure(collectors, given.chunk_seconds, given.seconds)
+        ideal = f"{found['chunks/s'] * given.chunk_seconds / collectors:.0%}" if given.chunk_seconds else "-"
+        print(
+            f"{collectors:>10} {found['chunks/s']:>9.1f} {ideal:>9} {found['calls/s']:>9.1f} {found['driver']:>12.0%}", flush=True
+        )
+
+
+class _Steps:
+    """The learner's stand-in, without a net."""
+
+    def __init__(self, fleet: Any) -> None:
+        self.fleet = fleet
+
+    @property
+    def steps(self) -> int:
+        return int(self.fleet.learner_steps)
+
+
+if __name__ == "__main__":
+    main()
