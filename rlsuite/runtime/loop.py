@@ -278,9 +278,10 @@ def save(loop: Loop, full: bool, weights: dict[str, torch.Tensor] | None = None)
     if not full and weights is None and loop.full_at == loop.agent_steps:
         return loop.run_dir / "checkpoints" / f"step_{loop.agent_steps:012d}"  # it holds these weights already, and more
     state = {
-        "learner": parts.learner.state_dict(),
-        "collector": parts.collector.state_dict(),
-        "replay": parts.replay.state_dict(),
+        # What is kept to be evaluated is not resumed from.
+        "learner": parts.learner.state_dict() if full else {},
+        "collector": parts.collector.state_dict() if full else {},
+        "replay": parts.replay.state_dict() if full else {},
         "loop": {
             "collected": loop.collected,
             "moved": loop.moved,

@@ -59,10 +59,8 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Resul
         env = make_env(config, threads=1)
         spec = describe(env)
         agent = make_agent(config, spec)
-        resumed_at = 0
-        if resume and run_dir is not None:
-            resumed_at = int(checkpoint.find(run_dir, resumable=True).name.removeprefix("step_"))
-        with connected(config), contextlib.closing(Fleet(config, spec, agent, env, resumed_at)) as fleet:
+        saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
+        with connected(config), contextlib.closing(Fleet(config, spec, agent, env, saved)) as fleet:
             return run(config, run_dir, resume, fleet, fleet.train, stopped)
 
 
@@ -223,9 +221,10 @@ class Death(NamedTuple):
 class Fleet:
     """The driver's view of a run on Ray, and the stand-ins (`Roles`) for what the run asks of its parts."""
 
-    def __init__(self, config: Config, spec: EnvSpec, agent: Agent, env: Any, resumed_at: int = 0):
-        """`resumed_at`: agent steps of the checkpoint that the run goes on from; its collectors get other random streams."""
-        self.resumed_at = resumed_at
+    def __init__(self, config: Config, spec: EnvSpec, agent: Agent, env: Any, saved: Path | None = None):
+        """`saved`: the checkpoint that the run goes on from; its collectors get other random streams."""
+        self.saved_at = saved  # the last checkpoint, for what has to come back
+        self.resumed_at = int(saved.name.rpartition("_")[2]) if saved is not None else 0
         self.config, self.spec, self.agent, self.env = config, spec, agent, env
         self.runtime = config.runtime
         self.lockstep = self.runtime.lockstep
@@ -244,9 +243,8 @@ class Fleet:
         self.learner_steps = 0
         self.published: tuple[int, Any] = (0, None)  # version and reference of the newest weights
         self.reached = False  # the return that the run shall stop at
-        self.next_log = self.last_learned = self.last_rates = time.monotonic()
+        self.next_log = self.progressed = self.last_rates = time.monotonic()
         self.seen: dict[str, float] = {}  # the last rates
-        self.saved_at: Path | None = None  # the last checkpoint, for what has to come back
         self.deaths: deque[tuple[float, Death]] = deque()
         self.first_error: str | None = None
         self.lost = self.replaced = 0
@@ -387,7 +385,10 @@ class Fleet:
         if member.kind != "learner":
             member.ready = True
         elif all(learner.greeted for learner in self.learners):
-            self._learners_are_back()
+            try:
+                self._learners_are_back()
+            except RayError as error:  # gone again
+                self._died(member, error, loop)
 
     def _learners_are_back(self) -> None:
         self._meet()
@@ -493,6 +494,9 @@ class Fleet:
             member.calls -= 1
         try:
             told = ray.get(ref)
+            member.crashes = member.crashes if call.what == "hello" else 0
+            getattr(self, f"_{call.what}")(call, told, loop)
+            return
         except ActorUnavailableError as error:
             self._died(member, error, loop)
         except RayActorError as error:
@@ -504,9 +508,8 @@ class Fleet:
                 self._died(member, error, loop)
         except RayError as error:  # a lost object: of a node that is gone
             self._blame(call, error, loop)
-        else:
-            member.crashes = 0 if call.what != "hello" else member.crashes
-            getattr(self, f"_{call.what}")(call, told, loop)
+        if call.what == "collected":
+            member.version = -1  # if the weights were what was lost
 
     def _blame(self, call: Call, error: BaseException, loop: Loop) -> None:
         """A call failed: did its worker die, or the one that it had its arguments from?"""
@@ -533,6 +536,8 @@ class Fleet:
             values = {"charts/episodic_return": episode.episodic_return, "charts/episodic_length": float(episode.length)}
             loop.log.scalars(loop.clock(), values)
         self.lags.append(self.learner_steps - told.version)
+        if self.config.agent.on_policy or self.limiter.inserted <= self.config.replay.min_agent_steps:
+            self.progressed = time.monotonic()  # on the way to the first update, or to the next
         if self.config.agent.on_policy:
             self.rollouts.append((call.data, told.version))
             self.counts["insert"] += told.steps
@@ -554,7 +559,7 @@ class Fleet:
     def _learned(self, call: Call, told: Learned, loop: Loop) -> None:
         if call.member is self.the_learner:
             self.learner_steps = told.steps
-            self.last_learned = time.monotonic()
+            self.progressed = time.monotonic()
         if call.data is not None:
             self.published = (told.steps, call.data)
         if call.more is not None and self.config.replay.prioritized:
@@ -567,7 +572,8 @@ class Fleet:
     def _evaluated(self, call: Call, told: Any, loop: Loop) -> None:
         clock, weights = call.data
         self.evaluating = None
-        note_evaluation(loop, told, clock, weights=lambda: self._tensors(weights))
+        with contextlib.suppress(RayError):  # a worker that is lost meanwhile is noticed elsewhere; then nothing is kept
+            note_evaluation(loop, told, clock, weights=lambda: self._tensors(weights))
         stop = self.config.eval.stop_at_return
         self.reached = self.reached or (stop is not None and told.mean >= stop)
 
@@ -579,7 +585,7 @@ class Fleet:
     def train(self, loop: Loop, progress: Progress, stopped: list[int]) -> bool:
         """Until the steps, the minutes or the return asked for are reached; True if a signal came before."""
         run = self.config.run
-        self.next_log = self.last_learned = self.last_rates = time.monotonic()
+        self.next_log = self.progressed = self.last_rates = time.monotonic()
         next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
         step = self._round if self.lockstep else self._flow
         while True:
@@ -692,14 +698,12 @@ class Fleet:
             self._wait(loop, 1.0)
 
     def _refuse_to_stall(self) -> None:
-        minutes = (time.monotonic() - self.last_learned) / 60
-        if minutes > self.runtime.stall_minutes and self.limiter.inserted > self.config.replay.min_agent_steps:
-            raise RlsuiteError(self._stalled(minutes))
-        if minutes > self.runtime.stall_minutes and not any(member.ready for member in self.collectors):
-            raise RlsuiteError(self._stalled(minutes))
-
-    def _stalled(self, minutes: float) -> str:
-        return f"no update for {minutes:.0f} minutes (runtime.stall_minutes); the first error: {self.first_error or 'none told'}"
+        minutes = (time.monotonic() - self.progressed) / 60
+        if minutes > self.runtime.stall_minutes:
+            raise RlsuiteError(
+                f"nothing was learned for {minutes:.0f} minutes (runtime.stall_minutes); "
+                f"the first error: {self.first_error or 'none was told'}"
+            )
 
     # ---------------------------------------------------------------------------------------------------------- what is seen
 
