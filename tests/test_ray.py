@@ -28,6 +28,7 @@ DQN: dict[str, Any] = {
     "replay.capacity_agent_steps": 4_000,
     "replay.min_agent_steps": 128,
     "replay.prioritized": True,
+    "replay.samples_per_insert": 4,
     "learner.batch_size": 16,
     "learner.learning_rate_end": None,
     "agent.n_steps": 3,
@@ -58,12 +59,13 @@ GAMES: dict[str, Any] = {
     "replay.min_agent_steps": 100,
     "replay.capacity_agent_steps": 2_000,
     "learner.batch_size": 32,
-    "learner.learning_rate_anneal_agent_steps": 2_000,
+    "learner.learning_rate_end": None,
     "eval.episodes": 1,
     "eval.every_agent_steps": None,
     "eval.stop_at_return": None,
 }
 RAY: dict[str, Any] = {"runtime.kind": "ray"}
+SLOW = pytest.mark.slow  # every run here starts processes that import torch
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,9 +89,14 @@ def start() -> None:
     [
         ("classic/dqn", DQN, 1_024),
         ("classic/dqn", {**DQN, "replay.initial_priority": "td", "agent.epsilon_ladder": True, "learner.precision": "bf16"}, 1_024),
-        ("classic/rainbow", {**DQN, "agent.atoms": 11}, 512),
+        pytest.param("classic/rainbow", {**DQN, "agent.atoms": 11}, 512, marks=SLOW),
         ("classic/ppo", {**ROLLOUTS, "agent.minibatches": 2}, 640),
-        ("classic/impala", {**ROLLOUTS, "net.memory": "lstm", "net.memory_size": 8, "net.separate_value": False}, 1_920),
+        pytest.param(
+            "classic/impala",
+            {**ROLLOUTS, "net.memory": "lstm", "net.memory_size": 8, "net.separate_value": False},
+            1_920,
+            marks=SLOW,
+        ),
         ("boards/tic_tac_toe", GAMES, 600),
     ],
     ids=["dqn", "apex-bf16", "rainbow", "ppo", "impala-lstm", "alphazero"],
@@ -109,7 +116,10 @@ def test_one_collector_in_lockstep_equals_the_local_runtime(
     assert local.state["loop"]["returns"] == there.state["loop"]["returns"]
 
 
-@pytest.mark.parametrize(("config", "settings"), [("classic/dqn", DQN), ("classic/impala", {**ROLLOUTS, "learner.batch_size": 8})])
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [("classic/dqn", DQN), pytest.param("classic/impala", {**ROLLOUTS, "learner.batch_size": 8}, marks=SLOW)],
+)
 def test_two_learners_learn_what_one_learns_from_the_same_batches(tmp_path: Path, config: str, settings: dict[str, Any]) -> None:
     """torch.distributed with gloo: halves of every batch, gradients averaged."""
     # Few updates: sums in another order differ in the last bits, and after hundreds of updates somebody acts differently.
@@ -128,6 +138,7 @@ def losses(run: Path) -> list[float]:
     return [row["losses/loss"] for row in read_metrics(run) if "losses/loss" in row]
 
 
+@SLOW
 def test_losses_in_lockstep_are_those_of_the_local_runtime(tmp_path: Path) -> None:
     settings = {**DQN, "run.agent_steps": 640, "run.log_seconds": 1e-6}
     rlsuite.train("classic/dqn", settings, run_dir=tmp_path / "local")
@@ -223,7 +234,7 @@ def test_whatever_is_killed_is_replaced_and_the_run_ends_well(
     result = rlsuite.train("classic/dqn", {**settings, "run.checkpoint_minutes": 0.02}, run_dir=tmp_path / "run")
     assert killed == ["collector 0", "learner", "shard 1", "collector 1", "learner"]
     assert result.agent_steps == 5_000
-    assert result.learner_steps > 500
+    assert result.learner_steps > 300
     told = capsys.readouterr().err
     assert told.count("is lost") == 5
     assert "the learner goes on from learner step" in told
@@ -237,6 +248,7 @@ def test_whatever_is_killed_is_replaced_and_the_run_ends_well(
         assert (flags[:-1] & 2).astype(bool)[begins[1:]].all()
 
 
+@SLOW
 def test_a_killed_collector_of_rollouts_changes_nothing_but_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = killing(monkeypatch, [(300, lambda fleet: fleet.collectors[1])])
     settings = {**ROLLOUTS, **RAY, "run.agent_steps": 3_000, "runtime.collectors": 2, "learner.batch_size": 8}
@@ -256,6 +268,7 @@ def test_a_collector_that_raises_ends_the_run_with_its_own_traceback(tmp_path: P
     assert time.monotonic() - begun < 120
 
 
+@SLOW
 def test_too_many_deaths_end_the_run_with_the_first_cause(tmp_path: Path) -> None:
     rlsuite.register_env("Fire-v0", "ray_envs")
     settings = {**DQN, **RAY, "env.id": "Fire-v0", "env.steps": 30, "runtime.restarts": 2}
@@ -371,6 +384,7 @@ def listening() -> list[str]:
     return found
 
 
+@SLOW
 def test_weights_keep_their_values_on_the_way(tmp_path: Path) -> None:
     """Through the object store and back: what is saved is what the learner has."""
     rlsuite.train("classic/dqn", {**DQN, **RAY, "run.agent_steps": 400}, run_dir=tmp_path / "run")
