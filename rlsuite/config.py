@@ -129,7 +129,8 @@ class RuntimeConfig(Section):
     lockstep: bool | None = None  # collect, store, learn in turn, all with the newest weights; null: only on-policy agents do
     publish_learner_steps: int = Field(16, ge=1)  # collectors get new weights after so many updates
     calls_in_flight: int = Field(2, ge=1, le=16)  # chunks that a collector is asked for ahead
-    batches_in_flight: int = Field(3, ge=1, le=64)  # sampled ahead of the learner
+    batches_per_call: int = Field(4, ge=1, le=64)  # drawn and learned from in one call, where so many are due; 1 in lockstep
+    batch_calls_in_flight: int = Field(3, ge=1, le=64)  # calls ahead of the learner
     insert_tolerance_agent_steps: int | None = Field(None, ge=1)  # collectors wait when they are so far ahead; null: 4 chunks each
     restarts: int = Field(20, ge=0)  # of workers, in any hour; then the run ends
     stall_minutes: float = Field(10.0, gt=0)  # the run ends after so long without an update
@@ -188,7 +189,7 @@ class Config(Section):
         if self.run.policy_lag_learner_steps:
             raise ValueError("run.policy_lag_learner_steps: on Ray collectors lag by themselves (charts/policy_lag); use 0")
         if self.learner.prefetch_batches:
-            raise ValueError("learner.prefetch_batches: on Ray it is runtime.batches_in_flight; use 0")
+            raise ValueError("learner.prefetch_batches: on Ray it is runtime.batch_calls_in_flight; use 0")
         if self.learner.batch_size % self.runtime.learners:
             raise ValueError(
                 f"learner.batch_size = {self.learner.batch_size} is no multiple of runtime.learners = {self.runtime.learners}"

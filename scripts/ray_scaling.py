@@ -56,8 +56,8 @@ class IdleShard(Idle):
         self.stored += len(chunk.steps.reward)
         return Stored(self.stored, self.stored, float(self.stored), 0, len(chunk.steps.reward))
 
-    def sample(self, count: int, share: float, slices: int) -> tuple[bytes, Stored]:
-        return bytes(1000), Stored(self.stored, self.stored, float(self.stored), 0)
+    def sample(self, count: int, share: float, slices: int, batches: int) -> tuple[list[bytes], Stored]:
+        return [bytes(1000)] * batches, Stored(self.stored, self.stored, float(self.stored), 0)
 
     def update(self, priority: Any) -> Stored:
         return Stored(self.stored, self.stored, float(self.stored), 0)
@@ -68,8 +68,8 @@ class IdleLearner(Idle):
         return self.steps, {}
 
     def learn(self, sample: Any, agent_steps: int, metrics: bool, publish: bool) -> tuple[Learned, Any, Any]:
-        time.sleep(1 / BATCHES_PER_SECOND)
-        self.steps += 1
+        time.sleep(len(sample) / BATCHES_PER_SECOND)
+        self.steps += len(sample)
         return Learned(self.steps, None), ([], []), {} if publish else None
 
 

@@ -305,7 +305,7 @@ def test_an_environment_that_a_node_lacks_is_one_line(tmp_path: Path, monkeypatc
         ({"runtime.colectors": 2}, "collectors"),
         ({"run.policy_lag_learner_steps": 3}, r"run\.policy_lag_learner_steps: on Ray"),
         ({"runtime.learners": 3}, r"learner\.batch_size = 64 is no multiple of runtime\.learners = 3"),
-        ({"learner.prefetch_batches": 1}, r"learner\.prefetch_batches: on Ray it is runtime\.batches_in_flight"),
+        ({"learner.prefetch_batches": 1}, r"learner\.prefetch_batches: on Ray it is runtime\.batch_calls_in_flight"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_starts(settings: dict[str, Any], says: str) -> None:

@@ -241,6 +241,7 @@ class Fleet:
         )
         self.rollouts: deque[tuple[Any, int]] = deque()  # chunks that wait for the learner, and the versions that acted
         self.learner_steps = 0
+        self.asked_updates = 0
         self.published: tuple[int, Any] = (0, None)  # version and reference of the newest weights
         self.reached = False  # the return that the run shall stop at
         self.next_log = self.progressed = self.last_rates = time.monotonic()
@@ -248,7 +249,6 @@ class Fleet:
         self.deaths: deque[tuple[float, Death]] = deque()
         self.first_error: str | None = None
         self.lost = self.replaced = 0
-        self.unstored = 0  # agent steps on their way from a collector into a shard
         self.counts = {"collect": 0, "insert": 0, "sample": 0}
         self.lags: deque[int] = deque(maxlen=1000)
         self.told: dict[str, float] = {}
@@ -356,8 +356,7 @@ class Fleet:
                 ray.kill(member.actor)
         member.actor, member.greeted, member.ready, member.calls, member.version = None, False, False, 0, -1
         for ref in [ref for ref, call in self.pending.items() if call.member is member]:
-            if self.pending.pop(ref).what == "added":
-                self.unstored = sum(call.data for call in self.pending.values() if call.what == "added")
+            del self.pending[ref]
 
     def _revive(self, loop: Loop) -> None:
         """Starts successors whose time has come. They take part once they have said hello."""
@@ -434,27 +433,31 @@ class Fleet:
         shard, source = self._home(member)
         if shard.ready:  # else it is lost: so is the memory
             self._call(shard, "added", shard.actor.add.remote(chunk, source), steps, chunk)
-            self.unstored += steps
         else:
             self.limiter.did_insert(steps)
 
     def _learn(self, agent_steps: int, want_metrics: bool) -> None:
-        """A batch of one shard, drawn by mass, goes to the learner."""
+        """Batches of one shard, drawn by mass, go to the learner: as many as are due."""
+        runtime, count = self.runtime, self.config.learner.batch_size
         masses = np.array([stored.mass if shard.ready else 0.0 for shard, stored in zip(self.shards, self.stored, strict=True)])
         index = 0 if len(masses) == 1 else int(self.rng.choice(len(masses), p=masses / masses.sum()))
-        shard, learner, count = self.shards[index], self.the_learner, self.config.learner.batch_size
-        slices = sum(stored.slices for stored in self.stored)
         share = 1.0 if len(masses) == 1 else float(masses[index] / masses.sum())
-        sample, seen = shard.actor.sample.options(num_returns=2).remote(count, share, slices)
+        slices = sum(stored.slices for stored in self.stored)
+        batches, most = 0, 1 if self.lockstep else runtime.batches_per_call
+        while batches < most and self.limiter.can_sample(count):
+            self.limiter.did_sample(count)
+            batches += 1
+        self.counts["sample"] += count * batches
+        shard, before = self.shards[index], self.asked_updates
+        self.asked_updates += batches
+        publish = self.lockstep or self.asked_updates // runtime.publish_learner_steps > before // runtime.publish_learner_steps
+        samples, seen = shard.actor.sample.options(num_returns=2).remote(count, share, slices, batches)
         self._call(shard, "stored", seen)
-        self.limiter.did_sample(count)
-        self.counts["sample"] += count
-        publish = self.lockstep or (self.learner_steps + learner.calls + 1) % self.runtime.publish_learner_steps == 0
         for member in self.learners:
-            first = member is learner
+            first = member is self.the_learner
             member.calls += 1
             call = member.actor.learn.options(num_returns=3)
-            report, priority, weights = call.remote(sample, agent_steps, want_metrics and first, publish and first)
+            report, priority, weights = call.remote(samples, agent_steps, want_metrics and first, publish and first)
             self._call(member, "learned", report, weights if publish and first else None, (shard, priority))
 
     def _learn_rollouts(self, agent_steps: int, want_metrics: bool) -> None:
@@ -547,7 +550,6 @@ class Fleet:
     def _added(self, call: Call, told: Stored, loop: Loop) -> None:
         self.limiter.did_insert(told.added)  # of self-play only the games that have ended
         self.counts["insert"] += told.added
-        self.unstored -= call.data
         self.stored[call.member.index] = told
 
     def _pinged(self, call: Call, told: None, loop: Loop) -> None:
@@ -586,6 +588,7 @@ class Fleet:
         """Until the steps, the minutes or the return asked for are reached; True if a signal came before."""
         run = self.config.run
         self.next_log = self.progressed = self.last_rates = time.monotonic()
+        next_shown = 0.0
         next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
         step = self._round if self.lockstep else self._flow
         while True:
@@ -603,7 +606,9 @@ class Fleet:
                 next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
             self._evaluate_on_the_way(loop, before)
             self._refuse_to_stall()
-            progress.update(status(loop, self.facts()))
+            if time.monotonic() >= next_shown:
+                progress.update(status(loop, self.facts()))
+                next_shown = time.monotonic() + 0.5
         self.settle(loop)
         return False
 
@@ -650,7 +655,7 @@ class Fleet:
                 continue
             self._ask(member, loop.collected)
             ahead += 1
-        while self.the_learner.calls < runtime.batches_in_flight and self.can_learn():
+        while self.the_learner.calls < runtime.batch_calls_in_flight and self.can_learn():
             self.learn_more(loop)
         self._wait(loop, 0.5)
 
@@ -659,7 +664,8 @@ class Fleet:
         if self.config.agent.on_policy:
             batch = self.config.learner.batch_size // self.config.env.lanes
             return len(self.rollouts) + ahead < 2 * batch + len(self.collectors)
-        waiting = self.unstored + (ahead + 1) * expected
+        unstored = sum(call.data for call in self.pending.values() if call.what == "added")
+        waiting = unstored + (ahead + 1) * expected
         assert self.limiter.tolerance is not None
         return waiting <= max(self.limiter.tolerance, expected) and self.limiter.can_insert(waiting)
 

@@ -139,9 +139,9 @@ class ShardWorker(Worker):
         self.replay.add(chunk, source)
         return self.report()._replace(added=self.replay.inserted - before)
 
-    def sample(self, count: int, share: float, slices: int) -> tuple[Sample, Stored]:
-        """See `Replay.sample`."""
-        return self.replay.sample(count, share, slices), self.report()
+    def sample(self, count: int, share: float, slices: int, batches: int) -> tuple[list[Sample], Stored]:
+        """So many batches: see `Replay.sample`."""
+        return [self.replay.sample(count, share, slices) for _ in range(batches)], self.report()
 
     def update(self, priority: tuple[NDArray[np.int64], NDArray[np.float64]]) -> Stored:
         """Keys [B] and their new priorities [B]."""
@@ -206,12 +206,17 @@ class LearnerWorker(Worker):
         return found.version, {name: tensor.cpu().numpy() for name, tensor in found.tensors.items()}
 
     def learn(
-        self, sample: Sample, agent_steps: int, metrics: bool, publish: bool
+        self, samples: list[Sample], agent_steps: int, metrics: bool, publish: bool
     ) -> tuple[Learned, tuple[NDArray[np.int64], NDArray[np.float64]] | None, Arrays | None]:
-        """An update from a batch: a report, keys and new priorities for the shard, and the weights if they are to be published."""
-        staged = self.learner.stage(sample if self.of == 1 else sample.part(self.rank, self.of))
-        update = self.learner.step(staged, agent_steps, want_priority=self.config.replay.prioritized)
-        priority = None if update.priority is None else (staged.keys, update.priority)
+        """An update from each batch: a report, keys and new priorities for the shard, and the weights if they are published."""
+        keys, priorities, prioritized = [], [], self.config.replay.prioritized
+        for sample in samples:
+            staged = self.learner.stage(sample if self.of == 1 else sample.part(self.rank, self.of))
+            update = self.learner.step(staged, agent_steps, want_priority=prioritized)
+            if update.priority is not None:
+                keys.append(staged.keys)
+                priorities.append(update.priority)
+        priority = (np.concatenate(keys), np.concatenate(priorities)) if keys else None
         found = {name: float(value) for name, value in update.metrics.items()} if metrics else None
         return Learned(self.learner.steps, found), priority, self.publish()[1] if publish else None
 
@@ -220,7 +225,7 @@ class LearnerWorker(Worker):
         assert self.queue is not None
         for chunk in chunks:
             self.queue.add(chunk)
-        return self.learn(self.queue.sample(self.config.learner.batch_size), agent_steps, metrics, True)  # type: ignore[return-value]
+        return self.learn([self.queue.sample(self.config.learner.batch_size)], agent_steps, metrics, True)  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
         return self.learner.state_dict()
