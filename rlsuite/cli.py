@@ -47,7 +47,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"rlsuite: {' '.join(message.split())}", file=sys.stderr)
+    told = message.strip() if "Traceback" in message else " ".join(message.split())  # of a worker: as it happened there
+    print(f"rlsuite: {told}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -65,6 +66,8 @@ def _examples(*lines: str) -> str:
         "rlsuite train atari/dqn env.id=ALE/Breakout-v5 learner.batch_size=64 seed=3",
         "rlsuite train my.yaml run.minutes=120 --run-dir runs/mine",
         "rlsuite train --resume runs/mine run.agent_steps=20_000_000",
+        "rlsuite train classic/ppo runtime=ray runtime.collectors=2",
+        "rlsuite train atari/apex runtime.address=auto runtime.collectors=120",
     )
 )
 def train(
