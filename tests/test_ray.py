@@ -190,7 +190,8 @@ def test_a_run_on_ray_goes_on_where_its_checkpoint_was(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_on_the_way_keeps_the_weights_that_played(tmp_path: Path) -> None:
-    settings = {**DQN, **RAY, "run.agent_steps": 2_000, "eval.every_agent_steps": 200, "eval.every_episodes": 1}
+    settings = {**DQN, **RAY, "run.agent_steps": 2_000, "eval.every_agent_steps": 500, "eval.every_episodes": 1}
+    settings["runtime.lockstep"] = True  # else a run of seconds is over before the evaluator has started
     rlsuite.train("classic/dqn", {**settings, "run.keep_checkpoints": 9}, run_dir=tmp_path / "run")
     rows = [row for row in read_metrics(tmp_path / "run") if "eval/episodic_return" in row]
     assert len(rows) >= 2
