@@ -48,7 +48,7 @@ class SleepingCollector(Idle):
         leaf = np.zeros((STEPS, 1), np.float32)
         frames = np.zeros((STEPS, 1, side, side), np.uint8)
         chunk = Chunk(Step(frames, leaf, leaf > 0, leaf > 0, leaf > 0, leaf, {}))
-        return chunk, Collected(STEPS, [Episode(0.0, STEPS, 0)], version, seconds, {})
+        return chunk, Collected(STEPS, [Episode(0.0, STEPS, 0)], version, {})
 
 
 class IdleShard(Idle):

@@ -210,14 +210,6 @@ class Call(NamedTuple):
     more: Any = None
 
 
-class Death(NamedTuple):
-    """What a worker died of."""
-
-    member: Member
-    reason: str
-    final: BaseException | None  # what its own code raised
-
-
 class Fleet:
     """The driver's view of a run on Ray, and the stand-ins (`Roles`) for what the run asks of its parts."""
 
@@ -239,14 +231,14 @@ class Fleet:
             config.replay.min_agent_steps,
             tolerance=None if self.lockstep else float(self.runtime.insert_tolerance_agent_steps or 4 * self.round_steps),
         )
-        self.rollouts: deque[tuple[Any, int]] = deque()  # chunks that wait for the learner, and the versions that acted
+        self.rollouts: deque[Any] = deque()  # references of chunks that wait for the learner
         self.learner_steps = 0
         self.asked_updates = 0
         self.published: tuple[int, Any] = (0, None)  # version and reference of the newest weights
         self.reached = False  # the return that the run shall stop at
         self.next_log = self.progressed = self.last_rates = time.monotonic()
         self.seen: dict[str, float] = {}  # the last rates
-        self.deaths: deque[tuple[float, Death]] = deque()
+        self.deaths: deque[float] = deque()  # when workers died, of the last hour
         self.first_error: str | None = None
         self.lost = self.replaced = 0
         self.counts = {"collect": 0, "insert": 0, "sample": 0}
@@ -334,8 +326,8 @@ class Fleet:
             raise _as_own(member, error) from error  # its code cannot go on, and a second try would end as this one
         now = time.monotonic()
         self.lost += 1
-        self.deaths.append((now, Death(member, reason, own)))
-        while self.deaths[0][0] < now - 3600:
+        self.deaths.append(now)
+        while self.deaths[0] < now - 3600:
             self.deaths.popleft()
         member.crashes += 1
         if own is not None and member.crashes >= CRASHES:
@@ -462,7 +454,7 @@ class Fleet:
 
     def _learn_rollouts(self, agent_steps: int, want_metrics: bool) -> None:
         learner, count = self.the_learner, self.config.learner.batch_size // self.config.env.lanes
-        chunks = [self.rollouts.popleft()[0] for _ in range(count)]
+        chunks = [self.rollouts.popleft() for _ in range(count)]
         for member in self.learners:
             member.calls += 1
             call = member.actor.learn_rollouts.options(num_returns=3)
@@ -542,7 +534,7 @@ class Fleet:
         if self.config.agent.on_policy or self.limiter.inserted <= self.config.replay.min_agent_steps:
             self.progressed = time.monotonic()  # on the way to the first update, or to the next
         if self.config.agent.on_policy:
-            self.rollouts.append((call.data, told.version))
+            self.rollouts.append(call.data)
             self.counts["insert"] += told.steps
         else:
             self._store(call.member, call.data, told.steps)
@@ -552,7 +544,7 @@ class Fleet:
         self.counts["insert"] += told.added
         self.stored[call.member.index] = told
 
-    def _pinged(self, call: Call, told: None, loop: Loop) -> None:
+    def _pinged(self, call: Call, told: bool, loop: Loop) -> None:
         pass
 
     def _stored(self, call: Call, told: Stored, loop: Loop) -> None:
@@ -702,6 +694,7 @@ class Fleet:
         self._call(self.evaluator, "evaluated", call, (loop.clock(), self.published[1]))
         while self.lockstep and self.evaluating is not None:
             self._wait(loop, 1.0)
+            self.progressed = time.monotonic()  # nothing is to be learned meanwhile
 
     def _refuse_to_stall(self) -> None:
         minutes = (time.monotonic() - self.progressed) / 60

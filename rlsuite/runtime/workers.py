@@ -8,8 +8,8 @@ Shapes: K steps and L lanes of a chunk, B batch.
 
 import os
 import socket
-import time
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +45,6 @@ class Collected(NamedTuple):
     steps: int  # agent steps
     episodes: list[Episode]
     version: int  # of the weights that acted
-    seconds: float
     diagnostics: dict[str, float]
 
 
@@ -66,7 +65,7 @@ class Learned(NamedTuple):
     metrics: dict[str, float] | None  # only if asked for
 
 
-class Worker:
+class Worker(ABC):
     """What all have in common. Nothing is built before `hello`, so that what goes wrong there is told as it is."""
 
     def __init__(self, tables: Tables, threads: int):
@@ -81,11 +80,12 @@ class Worker:
         self.build()
         return Facts(socket.gethostname(), os.getpid(), run_folder.versions())
 
-    def build(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self) -> None: ...
 
-    def ping(self) -> None:
+    def ping(self) -> bool:
         """Answers if it lives."""
+        return True
 
 
 class CollectorWorker(Worker):
@@ -108,7 +108,7 @@ class CollectorWorker(Worker):
 
     def collect(self, weights: Arrays | None, version: int, agent_steps: int) -> tuple[Chunk, Collected]:
         """A chunk; `weights` None where they are as before. The clock `agent_steps` also moves with the other collectors."""
-        begun, collector, of = time.monotonic(), self.collector, self.config.runtime.collectors
+        collector, of = self.collector, self.config.runtime.collectors
         if weights is not None:
             load_into(self.online, weights)
             collector.version = version
@@ -118,7 +118,7 @@ class CollectorWorker(Worker):
             steps += moved
             episodes += ended
         chunk = collector.take()
-        return chunk, Collected(steps, episodes, chunk.version, time.monotonic() - begun, collector.diagnostics())
+        return chunk, Collected(steps, episodes, chunk.version, collector.diagnostics())
 
 
 class ShardWorker(Worker):
