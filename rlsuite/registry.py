@@ -1,7 +1,6 @@
 """Agents, environments and games by name: ours from one explicit dict each, a third party's from entry points or `register_*`."""
 
 import importlib
-from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -28,16 +27,8 @@ def register_game(name: str, make: Any) -> None:
 
 
 def registered() -> dict[str, dict[str, Any]]:
-    """What `register_*` has been told in this process, for another one; without what only a file that was loaded here defines."""
-    tables = {"agents": _agents, "envs": _envs, "games": _games}
-    return {kind: {name: told for name, told in table.items() if _travels(told)} for kind, table in tables.items()}
-
-
-def _travels(told: Any) -> bool:
-    """Whether another process can import what was registered, or gets it as it is because a script defines it."""
-    module = told.partition(":")[0] if isinstance(told, str) else getattr(told, "__module__", None) or getattr(told, "__name__", "")
-    top = str(module).partition(".")[0]
-    return top in ("__main__", "builtins") or PathFinder.find_spec(top) is not None
+    """What `register_*` has been told in this process: kind -> name -> told."""
+    return {"agents": dict(_agents), "envs": dict(_envs), "games": dict(_games)}
 
 
 def restore(tables: dict[str, dict[str, Any]]) -> None:

@@ -75,14 +75,23 @@ def test_the_slurm_script_starts_a_cluster_and_the_run(tmp_path: Path, resumed: 
     tools, told = tmp_path / "bin", tmp_path / "told"
     tools.mkdir()
     (tools / "scontrol").write_text("#!/bin/sh\nprintf 'n1\\nn2\\nn3\\n'\n")
-    (tools / "srun").write_text(f'#!/bin/sh\necho "$@" >> {told}\ncase "$*" in *ip-address) echo 10.0.0.1;; esac\n')
+    (tools / "srun").write_text(
+        f'#!/bin/sh\necho "$@" >> {told}\n'
+        'case "$*" in\n'
+        "*ip-address) echo 10.0.0.1 ;;\n"
+        # as long as a run lasts, those that run behind it have come to their first line
+        f'*"rlsuite train"*) until grep -q "start --address" {told} && grep -q "start --head" {told}; do sleep 0.05; done ;;\n'
+        "esac\n"
+    )
     for tool in tools.iterdir():
         tool.chmod(0o755)
     run = tmp_path / "run"
     if resumed:
         (run / "checkpoints").mkdir(parents=True)
     env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "n[1-3]", "SLURM_CPUS_PER_TASK": "8"}
-    subprocess.run(["bash", str(SLURM), "atari/apex", "runtime.collectors=4", "--run-dir", str(run)], check=True, env=env)
+    subprocess.run(
+        ["bash", str(SLURM), "atari/apex", "runtime.collectors=4", "--run-dir", str(run)], check=True, env=env, timeout=60
+    )
     lines = told.read_text().splitlines()
     assert any("-w n1 ray start --head" in line and "--node-ip-address=10.0.0.1" in line for line in lines)
     assert any("--nodes=2" in line and "-w n2,n3 ray start --address=10.0.0.1:6379" in line for line in lines)

@@ -1,6 +1,10 @@
 """The Ray runtime: in lockstep it equals the local one; what dies is replaced; what cannot work is refused in one line."""
 
 import contextlib
+import importlib.util
+import pickle
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import ray
+import ray_envs
 import torch
 from test_resume import differences, final
 
@@ -20,7 +25,7 @@ from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.metrics import read_metrics
 from rlsuite.resolve import resolve
 from rlsuite.runtime.loop import Loop
-from rlsuite.runtime.ray import Fleet, Member, own_cluster
+from rlsuite.runtime.ray import Fleet, Member, _Told, own_cluster
 
 DQN: dict[str, Any] = {
     "run.threads": 1,
@@ -294,6 +299,29 @@ def test_an_environment_that_a_node_lacks_is_one_line(tmp_path: Path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
+def test_what_was_registered_travels_if_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As itself from a script or a package; from a file that only this process loaded, as the name of what is missed."""
+    (tmp_path / "elsewhere_only.py").write_text("class Game: pass\n")
+    spec = importlib.util.spec_from_file_location("elsewhere_only", tmp_path / "elsewhere_only.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "elsewhere_only", module)
+    spec.loader.exec_module(module)
+    game = module.Game()
+    for told in ("ray_envs", ray_envs, Fleet, "elsewhere_only:Game"):
+        assert pickle.loads(pickle.dumps(_Told(told))) == told
+    assert pickle.loads(pickle.dumps(_Told(lambda: 7)))() == 7
+    assert pickle.loads(pickle.dumps(_Told(threading.Lock()))) == "_thread:lock"  # what cannot be packed at all
+    sent = [pickle.dumps(_Told(told)) for told in (module, module.Game, lambda: game)]
+    monkeypatch.delitem(sys.modules, "elsewhere_only")
+    there = [pickle.loads(packed) for packed in sent]
+    assert there[:2] == ["elsewhere_only", "elsewhere_only:Game"]
+    rlsuite.register_game("elsewhere", there[0])
+    with pytest.raises(UsageError, match=r"elsewhere_only is registered but cannot be imported: No module named"):
+        rlsuite.make_game("elsewhere")
+
+
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 
@@ -364,6 +392,7 @@ def test_a_run_starts_and_ends_its_own_ray_on_this_machine_alone(tmp_path: Path,
         return train(fleet, *args)
 
     monkeypatch.setattr(Fleet, "train", looking)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # runtime.address alone says where
     try:
         rlsuite.train("classic/dqn", {**DQN, **RAY, "run.agent_steps": 300}, run_dir=tmp_path / "run")
         assert not ray.is_initialized()

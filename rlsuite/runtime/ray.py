@@ -17,11 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import ray
 import torch
+from ray import cloudpickle
 from ray._private import ray_constants
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
@@ -80,6 +82,7 @@ def connected(config: Config) -> Iterator[None]:
     if runtime.address is None:
         _warn_of_threads(config)
         own: dict[str, Any] = {
+            "address": "local",  # whatever RAY_ADDRESS says, which Ray would follow
             "num_cpus": max(cpu.cores(), _cpus_wanted(config)),
             "include_dashboard": runtime.dashboard,
             "dashboard_host": "127.0.0.1",
@@ -176,6 +179,32 @@ def _warn_of_threads(config: Config) -> None:
 # ------------------------------------------------------------------------------------------------------------------ workers
 
 
+class _Told:
+    """What was registered here, on its way to another process. There it is itself, or, where that process cannot have it (a file
+    that was loaded here defines it), the name of what is missed: only who asks for it hears of that."""
+
+    def __init__(self, told: Any):
+        self.told = told
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        told = self.told
+        if isinstance(told, str):
+            return str, (told,)
+        kind = told if hasattr(told, "__qualname__") else type(told)
+        name = told.__name__ if isinstance(told, ModuleType) else f"{kind.__module__}:{kind.__qualname__}"
+        try:
+            return _unpacked, (name, cloudpickle.dumps(told))  # type: ignore[no-untyped-call]
+        except Exception:  # whatever its parts raise
+            return str, (name,)
+
+
+def _unpacked(name: str, packed: bytes) -> Any:
+    try:
+        return cloudpickle.loads(packed)
+    except Exception:
+        return name
+
+
 @dataclass
 class Member:
     """A worker and its history."""
@@ -253,7 +282,7 @@ class Fleet:
 
     def _make_members(self) -> None:
         config, spec, runtime = self.config, self.spec, self.runtime
-        tables = registry.registered()
+        tables = {kind: {name: _Told(told) for name, told in table.items()} for kind, table in registry.registered().items()}
         gpus = runtime.learner_gpus
         if gpus is None:
             gpus = float(config.run.device != "cpu" and _resources().get("GPU", 0) >= runtime.learners)
