@@ -83,7 +83,7 @@ def cluster() -> Iterator[None]:
 
 def start() -> None:
     with own_cluster():
-        ray.init(num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level="error")
 
 
 # ----------------------------------------------------------------------------------------------------------- lockstep
