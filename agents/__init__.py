@@ -10,5 +10,6 @@ AGENTS = {
     "c51": "rlsuite.agents.distributional:C51",
     "qrdqn": "rlsuite.agents.distributional:QRDQN",
     "iqn": "rlsuite.agents.distributional:IQN",
+    "r2d2": "rlsuite.agents.r2d2:R2D2",
     "alphazero": "rlsuite.agents.alphazero:AlphaZero",
 }

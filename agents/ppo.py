@@ -66,7 +66,7 @@ class PPO(PolicyAgent):
         made = {"advantage": advantage, "return": advantage + value, "value": value}
         steps = tree_map(lambda leaf: leaf[:-1], steps)
         batch = Trajectory(steps._replace(extras={**steps.extras, **made}), state)
-        if self.net_config.memory == "none":
+        if state == ():
             batch = flatten_time(batch)  # without a memory every step is a sequence of its own
         count = batch.steps.first.shape[1]
         for _ in range(self.config.epochs):

@@ -35,6 +35,7 @@ class Config(EnvSection):
     frame_skip: int = Field(4, ge=1, le=60)
     noop_max: int = Field(30, ge=0, le=1000)  # protocol classic only
     max_frames: int = Field(108_000, ge=1)  # emulator frames in an episode, counted behind the no-ops
+    flicker: float = Field(0.0, ge=0, lt=1)  # every plane is blank with this probability (Hausknecht & Stone 2015)
 
 
 class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
@@ -78,6 +79,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         self._stack = np.zeros((lanes, config.height, config.width, config.stack), np.uint8)  # [L,H,W,S]
         self._ended = np.zeros(lanes, bool)  # the next step of these lanes is a reset
         self._lives = np.zeros(lanes, np.int32)
+        self._rng = np.random.default_rng()
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -85,8 +87,10 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         if options:
             raise ValueError("partial resets are not supported: lanes reset themselves on the step after an end")
         planes, info = self.planes.reset(seed=seed if not isinstance(seed, list) else np.array(seed))
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)  # type: ignore[arg-type]  # a list holds numbers
         self._stack = np.zeros_like(self._stack)
-        self._stack[..., -1] = planes[:, 0]
+        self._stack[..., -1] = self._flickering(planes[:, 0])
         self._ended[:] = False
         self._lives = info["lives"].copy()
         return self._stack.transpose(0, 3, 1, 2), dict(info)
@@ -98,7 +102,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         stack = np.empty_like(self._stack)
         # One copy shifted by a byte moves every plane but the newest, which the next line writes.
         stack.reshape(-1)[:-1] = self._stack.reshape(-1)[1:]
-        stack[..., -1] = planes[:, 0]
+        stack[..., -1] = self._flickering(planes[:, 0])
         stack[self._ended, ..., :-1] = 0  # a first observation has no history
         lost = (info["lives"] < self._lives) & ~self._ended & (self._lives > 0)
         self._stack, self._lives = stack, info["lives"].copy()
@@ -107,6 +111,13 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         if self.config.life_loss:
             info["terminal"] = terminated | lost
         return stack.transpose(0, 3, 1, 2), reward.astype(np.float32), terminated, truncated, info
+
+    def _flickering(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Planes [L,H,W], blank where chance says so."""
+        if self.config.flicker == 0:
+            return planes
+        seen: NDArray[np.bool_] = self._rng.random(self.num_envs) >= self.config.flicker
+        return planes * seen[:, None, None]
 
 
 class ColourTwin:

@@ -25,6 +25,12 @@ class Loss(NamedTuple):
     td: Tensor | None  # [T,B] f32, what priorities are made of; None: the agent has none
     metrics: dict[str, Tensor]  # scalars, detached
     stop: Tensor | None = None  # scalar bool: no further minibatch of this trajectory
+    valid: Tensor | None = None  # [T,B] bool, where `td` counts; None: everywhere
+
+    def counted(self) -> tuple[Tensor, Tensor]:
+        """What `Agent.priority` takes: td and valid, [T,B]."""
+        assert self.td is not None
+        return self.td, torch.ones_like(self.td, dtype=torch.bool) if self.valid is None else self.valid
 
 
 class Extra(NamedTuple):
@@ -42,15 +48,18 @@ class SliceSpec(NamedTuple):
     sparse: bool  # observations only at step 0 and at the bootstrap step
     extras: tuple[Extra, ...] = ()
     games: bool = False  # a chunk is finished games of self-play, one behind the other in one lane
+    stride: int = 1  # steps from one slice to the next; 1: a slice for every action
+    from_first: bool = False  # strides are counted from the first step of every episode
+    state: tuple[Extra, ...] = ()  # leaves of the recurrent state that a replay memory keeps where slices start
 
 
 class Agent(Protocol):
     """One file an algorithm; no I/O, no devices. Everything that changes is passed in.
 
     Two things may be there beside what stands below. `supports`, a frozen set: what the agent can do with among "continuous
-    actions", "net.memory", "net.separate_value", and, of an on-policy agent that corrects for them, "old weights". And a hook,
-    `prepare(net, trajectory, rng) -> iterator of trajectories`: the minibatches that a trajectory is learned from, one update
-    each, called without gradients.
+    actions", "net.memory", "net.last_action_reward", "net.separate_value", and, of an on-policy agent that corrects for them,
+    "old weights". And a hook, `prepare(net, trajectory, rng) -> iterator of trajectories`: the minibatches that a trajectory is
+    learned from, one update each, called without gradients.
     """
 
     @property

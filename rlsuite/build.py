@@ -74,6 +74,7 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     wanted = {
         "continuous actions": (spec.num_actions == 0, f"{config.env.id} has continuous actions"),
         "net.memory": (config.net.memory != "none", f"net.memory = {config.net.memory!r}"),
+        "net.last_action_reward": (config.net.last_action_reward, "net.last_action_reward = true"),
         "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
     }
     for ability, (needed, why) in wanted.items():

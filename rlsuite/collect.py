@@ -51,6 +51,9 @@ class Collector:
         self.version = 0  # of the net's weights: learner steps
         self.pending: list[Step] = []  # records [L,...] of the chunk that nobody has taken yet, planes instead of stacks
         self.start: Chunk | None = None  # that chunk without its records
+        self.starts: list[NDArray[np.bool_]] = []  # of each of these records, [L]: does a slice start there?
+        self.states: list[State] = []  # before those that do, leaves [M',...]
+        self.since = np.zeros(self.lanes, np.int64)  # records since strides are counted
         self.returns = np.zeros(self.lanes, np.float64)  # of the running episodes
         self.lengths = np.zeros(self.lanes, np.int64)
         self.now = self._first(*env.reset(seed=seed))
@@ -101,8 +104,8 @@ class Collector:
         """One more record of every lane for the chunk that `take` gives out: how many steps that is, and what episodes ended."""
         if self.start is None:
             before = np.moveaxis(self.now.observation[:, :-1], 1, 0) if self.stack > 1 else None
-            state = tree_map(lambda leaf: leaf.cpu().numpy(), self.state)
-            self.start = Chunk(self.now, before, state=state, version=self.version)
+            self.start = Chunk(self.now, before, version=self.version)
+        self._mark_starts()
         record, episodes = self.tick(agent_steps)
         self.pending.append(self._compact(record))
         return self.lanes, episodes
@@ -111,7 +114,10 @@ class Collector:
         """The records since the last time, leaves [K,L,...]."""
         assert self.start is not None, "nothing was collected since the last chunk"
         chunk = self.start._replace(steps=stacked(self.pending), now=self._compact(self.now))
-        self.pending, self.start = [], None
+        if self.starts:
+            state = tree_zip(lambda *leaves: np.concatenate(leaves), *self.states)
+            chunk = chunk._replace(starts=np.stack(self.starts), state=state)
+        self.pending, self.start, self.starts, self.states = [], None, [], []
         if self.priorities is None:
             return chunk
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -123,6 +129,21 @@ class Collector:
         for k in range(steps):
             episodes += self.advance(agent_steps + k * self.lanes)[1]
         return self.take(), episodes
+
+    def _mark_starts(self) -> None:
+        """Where the record to come starts slices, and from which states. Nothing to tell where every action starts one."""
+        cut = self.agent.slice
+        if cut.length is None:  # a rollout is its chunk
+            starts = np.full(self.lanes, not self.pending)
+        elif cut.stride > 1:
+            if cut.from_first:
+                self.since[self.now.first] = 0
+            starts = self.since % cut.stride == 0
+            self.since += 1
+        else:
+            return
+        self.starts.append(starts)
+        self.states.append(tree_map(lambda leaf: leaf.cpu().numpy()[starts], self.state))
 
     def _compact(self, record: Step) -> Step:
         """A record as it travels: the newest plane instead of the stack."""
@@ -155,7 +176,10 @@ class Collector:
             "rng": self.rng.get_state(),
             "state": self.state,
             "pending": [record._asdict() for record in self.pending],
-            "start": None if self.start is None else {"before": self.start.before, "state": self.start.state},
+            "start": None if self.start is None else {"before": self.start.before},
+            "starts": self.starts,
+            "states": self.states,
+            "since": self.since,
             "version": self.version if self.start is None else self.start.version,
             "priorities": None if self.priorities is None else self.priorities.state_dict(),
         }
@@ -168,10 +192,12 @@ class Collector:
             self.priorities.load_state_dict(state["priorities"])
         self.pending = [Step(**record) for record in state["pending"]]
         start = state["start"]
-        self.start = start and Chunk(self.now, start["before"], state=as_tuples(start["state"]), version=self.version)
+        self.start = start and Chunk(self.now, start["before"], version=self.version)
+        self.starts, self.states = list(state["starts"]), [as_tuples(leaves) for leaves in state["states"]]
         if state["env"] is None or not hasattr(self.env, "set_state"):
             self.now = self._first(*self.env.reset(seed=reseed))
             self.state = self._initial_state()
+            self.since[:] = 0
             self.returns[:], self.lengths[:] = 0, 0
             if self.priorities is not None and not self.pending:
                 self.priorities.end_streams()
@@ -180,6 +206,7 @@ class Collector:
             return False
         self.env.set_state(state["env"])
         self.now = Step(**state["now"])
+        self.since = state["since"].copy()
         self.returns, self.lengths = state["returns"].copy(), state["lengths"].copy()
         self.state = tree_map(lambda leaf: leaf.to(self.device), as_tuples(state["state"]))
         return True

@@ -6,7 +6,9 @@ Units stand in the names: agent_steps (one action each, by default four emulator
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rlsuite.errors import nearest
 
 
 class Section(BaseModel):
@@ -31,15 +33,25 @@ class EnvSection(Section):
 class NetConfig(Section):
     torso: str = "nature"
     hidden: int = Field(512, ge=1)  # units of each hidden dense layer
-    memory: Literal["none", "lstm", "gru"] = "none"
+    memory: str = "none"  # none, lstm, gru, or attention(window=32,heads=4,layers=1)
     memory_size: int = Field(256, ge=1)  # units of the memory
+    last_action_reward: bool = False  # the memory also gets the last action and the reward for it
     layer_norm: bool = False  # on the torso's features and inside dense layers, before their ReLU: steadies values
     separate_value: bool = False  # the value does not share the policy's torso and dense layer
 
+    @field_validator("memory")
+    @classmethod
+    def _known_memory(cls, value: str) -> str:
+        kind = value.split("(")[0].strip()
+        if kind not in (known := ("none", "lstm", "gru", "attention")):
+            close = nearest(kind, known)
+            raise ValueError(f"{value!r} is not known; " + (f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"))
+        return value
+
     @model_validator(mode="after")
     def _one_memory(self) -> "NetConfig":
-        if self.separate_value and self.memory != "none":
-            raise ValueError("separate_value has no memory of its own: use it with memory none")
+        if self.separate_value and (self.memory != "none" or self.last_action_reward):
+            raise ValueError("separate_value has no memory of its own: use it with memory none and without last_action_reward")
         return self
 
 

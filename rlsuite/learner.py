@@ -132,8 +132,7 @@ class Learner:
             metrics["charts/policy_lag"] = torch.tensor(float(lag))
         priority = None
         if want_priority and loss.td is not None:
-            valid = ~trajectory.steps.last[: loss.td.shape[0]]
-            priority = self.agent.priority(loss.td, valid).double().cpu().numpy()
+            priority = self.agent.priority(*loss.counted()).double().cpu().numpy()
             if not np.isfinite(priority).all():
                 raise RlsuiteError(_not_finite("td error", self.steps))
         return Update(metrics, priority)

@@ -10,7 +10,7 @@ from torch import Tensor
 from rlsuite.agent import Mode, Net, SliceSpec
 from rlsuite.config import AgentSection, NetConfig
 from rlsuite.errors import UsageError
-from rlsuite.nets.memory import initial_state
+from rlsuite.nets.memory import initial_state, remember
 from rlsuite.nets.policy_net import Policy, PolicyNet
 from rlsuite.returns import clip_reward
 from rlsuite.step import EnvSpec, State, Step, Transitions, transitions
@@ -32,7 +32,9 @@ class PolicyAgent:
     """Acts with a `PolicyNet` and stores log π(a|s) of what it did; a loss makes it an agent."""
 
     Config: ClassVar[type[PolicyConfig]] = PolicyConfig
-    supports: ClassVar[frozenset[str]] = frozenset({"continuous actions", "net.memory", "net.separate_value"})
+    supports: ClassVar[frozenset[str]] = frozenset(
+        {"continuous actions", "net.memory", "net.last_action_reward", "net.separate_value"}
+    )
     slice: ClassVar[SliceSpec] = SliceSpec(length=None, sparse=False)
     config: PolicyConfig
 
@@ -45,12 +47,12 @@ class PolicyAgent:
         return PolicyNet(self.net_config, self.spec)
 
     def initial_state(self, batch: int) -> State:
-        return initial_state(self.net_config, batch)
+        return initial_state(self.net_config, self.spec, batch)
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         policy, state = net(step, state)  # [1,B,...]
         action = likeliest(policy) if self.config.greedy_eval and not mode.explore else sample(policy, mode.rng)  # [1,B,...]
-        return action[0], state, {"log_prob": log_prob(policy, action)[0]}
+        return action[0], remember(self.net_config, state, action[0]), {"log_prob": log_prob(policy, action)[0]}
 
 
 def sample(policy: Policy, rng: torch.Generator) -> Tensor:

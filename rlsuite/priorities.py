@@ -20,7 +20,7 @@ class Priorities:
     def __init__(self, agent: Agent, spec: EnvSpec, lanes: int, steps: int, seed: int, device: torch.device):
         """`steps`: K, the longest chunk."""
         assert agent.slice.length is not None
-        slots = steps + agent.slice.length + spec.stack
+        slots = steps + agent.slice.length + max(spec.stack, agent.slice.stride)
         self.agent, self.ring, self.device = agent, Ring(spec, lanes, slots, agent.slice), device
         self.rng = torch.Generator(device).manual_seed(seed)
 
@@ -29,15 +29,15 @@ class Priorities:
         ring, before = self.ring, self.ring.head
         ring.write(chunk)
         starts = completed(before, ring.head, ring.length)  # [K']
-        if not starts.size:
-            return np.empty((0, ring.lanes))
-        time, lane = np.repeat(starts, ring.lanes), np.tile(np.arange(ring.lanes), starts.size)  # [K'*L]
-        trajectory = to_tensors(ring.read(lane, time), self.device)
-        with torch.no_grad():
-            td = self.agent.loss(net, net, trajectory, self.rng).td
-        assert td is not None
-        valid = ~trajectory.steps.last[: td.shape[0]]
-        return self.agent.priority(td, valid).double().cpu().numpy().reshape(-1, ring.lanes)
+        priority = np.ones((starts.size, ring.lanes))
+        there = ring.starts(starts)  # [K',L]
+        if there.any():
+            row, lane = np.nonzero(there)  # [B]
+            trajectory = to_tensors(ring.read(lane, starts[row]), self.device)
+            with torch.no_grad():
+                loss = self.agent.loss(net, net, trajectory, self.rng)
+            priority[there] = self.agent.priority(*loss.counted()).double().cpu().numpy()
+        return priority
 
     def end_streams(self) -> None:
         self.ring.end_streams()

@@ -31,6 +31,33 @@ def n_step(transitions: Transitions) -> NStep:
     return NStep(reward, discount)
 
 
+def n_step_targets(transitions: Transitions, values: Tensor, n: int) -> Tensor:
+    """The n-step return of every step, bootstrapped from values [T,B] -> [T-n,B].
+
+    y_t = r_{t+1} + γ r_{t+2} + ... + γ^n V_{t+n}, cut at ends of episodes as `n_step` is: a terminal has no value, a time limit
+    that of its final observation. At a final observation, where nothing is done, it is its value.
+    """
+    y = values  # 0 steps ahead
+    for _ in range(n):
+        steps = y.shape[0] - 1
+        ahead = transitions.reward[:steps] + transitions.discount[:steps] * y[1:]
+        y = torch.where(transitions.valid[:steps], ahead, values[:steps])  # one step ahead of the last round's
+    return y
+
+
+def rescale(x: Tensor, epsilon: float) -> Tensor:
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + ε x (Pohlen et al. 2018, proposition A.2), which shrinks large values."""
+    size = x.abs()
+    return x.sign() * (size / ((size + 1).sqrt() + 1)) + epsilon * x
+
+
+def unscale(y: Tensor, epsilon: float) -> Tensor:
+    """The inverse of `rescale`, ε > 0; written without a difference of near numbers."""
+    size = y.abs()
+    root = 2 * (size + 1 + epsilon) / ((1 + 4 * epsilon * (size + 1 + epsilon)).sqrt() + 1)  # sqrt(|x| + 1)
+    return y / (1 + epsilon * (root + 1)) * (root + 1)
+
+
 def gae(transitions: Transitions, values: Tensor, decay: float) -> Tensor:
     """Generalised advantages [T-1,B] (Schulman et al. 2016, eq. 16) from values [T,B]; `decay` is λ.
 

@@ -33,13 +33,14 @@ class Step(NamedTuple):
 class Chunk(NamedTuple):
     """A contiguous piece of streams on its way from a collector to a store: frames as single planes, none of them twice.
 
-    Every field but `steps` serves stores that take a chunk by itself, without those before and behind it.
+    `before` and `now` serve stores that take a chunk by itself, without those before and behind it.
     """
 
     steps: Step  # [K,L,...]
     before: Any = None  # [S-1,L,...]: the older planes of the stack at the first step; None where nothing is stacked
     now: Step | None = None  # [L,...]: what is seen behind the last step, not acted on yet: the next chunk begins with it
-    state: State = ()  # [L,...]: the recurrent state before the first step
+    starts: Any = None  # bool [K,L]: where slices start, if not at every step
+    state: State = ()  # [M,...]: the recurrent states before the M steps that `starts` marks, lane by lane within a step
     version: int = 0  # learner steps behind the weights that acted
     priority: Any = None  # f64 [K',L] of the slices that this chunk completes; None: the store decides
 

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlsuite.agent import Mode
+from rlsuite.agent import Mode, SliceSpec
 from rlsuite.agents.dqn import DQN
 from rlsuite.collect import Collector, stacked
 from rlsuite.config import NetConfig
@@ -91,6 +91,8 @@ class Counting:
     def __init__(self) -> None:
         self.modes: list[Mode] = []
         self.seen: list[Step] = []
+
+    slice = SliceSpec(length=2, sparse=True)
 
     def initial_state(self, batch: int) -> State:
         return (torch.zeros(batch),)

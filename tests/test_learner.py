@@ -50,7 +50,7 @@ class Toy:
         self.targets.append(float(target.theta))  # type: ignore[arg-type]
         error = theta - trajectory.steps.reward[-1]
         td = error.detach()[None] + self.poison if self.td else None
-        return Loss(0.5 * error**2, td, {"losses/theta": theta[0].detach().clone()})
+        return Loss(0.5 * error**2, td, {"losses/theta": theta[0].detach().clone()}, valid=~trajectory.steps.last[:1])
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
         assert td.shape == valid.shape

@@ -16,7 +16,7 @@ import pytest
 import ray
 import ray_envs
 import torch
-from test_resume import differences, final
+from test_resume import SEQUENCES, differences, final
 
 import rlsuite
 from rlsuite import checkpoint
@@ -103,8 +103,9 @@ def start() -> None:
             marks=SLOW,
         ),
         ("boards/tic_tac_toe", GAMES, 600),
+        ("classic/recall_r2d2", {**SEQUENCES, "run.collect_agent_steps": 4, "replay.initial_priority": "td"}, 1_000),
     ],
-    ids=["dqn", "apex-bf16", "rainbow", "ppo", "impala-lstm", "alphazero"],
+    ids=["dqn", "apex-bf16", "rainbow", "ppo", "impala-lstm", "alphazero", "r2d2"],
 )
 def test_one_collector_in_lockstep_equals_the_local_runtime(
     tmp_path: Path, config: str, settings: dict[str, Any], steps: int

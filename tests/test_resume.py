@@ -86,6 +86,41 @@ def test_resumed_rollouts_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, c
         assert differences(whole.state["loop"][name], halves.state["loop"][name], name) == []
 
 
+SEQUENCES: dict[str, Any] = {
+    "run.collect_agent_steps": 3,  # N falls into the middle of a chunk and between two slices
+    "env.lanes": 5,
+    "replay.capacity_agent_steps": 1_000,
+    "replay.min_agent_steps": 200,
+    "learner.batch_size": 8,
+    "net.hidden": 8,
+    "net.memory_size": 8,
+    "eval.episodes": 1,
+    "eval.every_agent_steps": None,
+}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"net.memory": "attention(window=6,heads=2)", "replay.initial_priority": "td", "learner.precision": "bf16"},
+        {"net.memory": "gru", "agent.cross_episodes": False, "net.last_action_reward": False, "replay.prioritized": False},
+    ],
+    ids=["lstm", "attention-td-bf16", "gru-no-crossing"],
+)
+def test_resumed_sequences_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, extra: dict[str, Any]) -> None:
+    n = 1_001
+    settings = {**SEQUENCES, **extra}
+    rlsuite.train("classic/recall_r2d2", {**settings, "run.agent_steps": 2 * n}, run_dir=tmp_path / "whole")
+    rlsuite.train("classic/recall_r2d2", {**settings, "run.agent_steps": n}, run_dir=tmp_path / "halves")
+    rlsuite.train(None, {"run.agent_steps": 2 * n}, resume=tmp_path / "halves")
+    whole, halves = final(tmp_path / "whole"), final(tmp_path / "halves")
+    assert whole.state["learner"]["steps"] > 50
+    assert differences(whole.weights, halves.weights, "weights") == []
+    for role in ("learner", "replay", "collector"):
+        assert differences(whole.state[role], halves.state[role], role) == []
+
+
 @pytest.mark.parametrize(
     "extra",
     [

@@ -1,19 +1,28 @@
-"""Memory cores: one signature, [T,B,D] in and out, state passed in and out, reset on `first` inside. Shapes: M memory units."""
+"""Memory cores: one signature, [T,B,D] in and out, state passed in and out, reset on `first` inside.
 
+Shapes: M memory units, W steps that attention looks back, H heads, A actions.
+"""
+
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from rlsuite.calls import check_keywords, parse_call
 from rlsuite.config import NetConfig
+from rlsuite.errors import UsageError
 from rlsuite.nets.precision import keep_fp32
-from rlsuite.step import State
+from rlsuite.step import EnvSpec, State, Step
 
 
 class Core(nn.Module):
-    """(x [T,B,D], first [T,B] bool, state [B,...]) -> (features [T,B,`features`], the state behind step T-1)."""
+    """(x [T,B,D], step with leaves [T,B], state [B,...]) -> (features [T,B,`features`], the state behind step T-1)."""
 
     features: int
+
+    def initial_state(self, batch: int) -> State:
+        raise NotImplementedError
 
 
 class FeedForward(Core):
@@ -23,7 +32,10 @@ class FeedForward(Core):
         super().__init__()
         self.features = features
 
-    def forward(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
+    def initial_state(self, batch: int) -> State:
+        return ()
+
+    def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
         return x, state
 
 
@@ -31,17 +43,26 @@ class Recurrent(Core):
     """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014), one layer, in fp32.
 
     The sequence is run in pieces between the steps at which any lane begins an episode; there the state of those lanes becomes 0.
+    So the library's fused kernels do all the work, and a slice without such a step is one piece.
     """
 
-    def __init__(self, kind: str, features: int, size: int):
+    def __init__(self, features: int, size: int, lstm: bool):
         super().__init__()
         self.features = size
-        self.lstm = kind == "lstm"
-        self.cell = keep_fp32(nn.LSTM(features, size) if self.lstm else nn.GRU(features, size))
+        self.lstm = lstm
+        self.cell = keep_fp32(nn.LSTM(features, size) if lstm else nn.GRU(features, size))
         for name, parameter in self.cell.named_parameters():
             nn.init.zeros_(parameter) if "bias" in name else nn.init.orthogonal_(parameter)
+        if lstm:  # an open forget gate: without it a cell halves what it holds at every step (Jozefowicz et al. 2015)
+            with torch.no_grad():
+                self.cell.bias_ih_l0[size : 2 * size] = 1.0
 
-    def forward(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
+    def initial_state(self, batch: int) -> State:
+        """Leaves [B,M] f32: hidden and cell for an LSTM, hidden for a GRU."""
+        return tuple(torch.zeros(batch, self.features) for _ in range(2 if self.lstm else 1))
+
+    def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        first = step.first
         resets = torch.nonzero(first[1:].any(1)).flatten().add(1).tolist()
         bounds = [0, *resets, x.shape[0]]
         outs = []
@@ -57,13 +78,155 @@ class Recurrent(Core):
         return torch.cat(outs), state
 
 
-def make_core(net: NetConfig, features: int) -> Core:
-    if net.memory == "none":
+class Attention(Core):
+    """Gated transformer (GTrXL, Parisotto et al. 2020, section 3): every step attends to itself and the W steps before it.
+
+    Normalisation stands inside the branches and a GRU-like gate, closed at first, where a transformer adds. Only steps of the
+    same episode are seen. The state keeps what each layer got at the last W steps, as Transformer-XL does (Dai et al. 2019), and
+    how many of them count. Where we differ: a step's distance enters as a learned bias a head, not as a relative encoding.
+    """
+
+    def __init__(self, features: int, size: int, window: int, heads: int, layers: int):
+        super().__init__()
+        self.features, self.window = size, window
+        self.embed = nn.Linear(features, size)
+        self.layers = nn.ModuleList(_Layer(size, window, heads) for _ in range(layers))
+
+    def initial_state(self, batch: int) -> State:
+        """What was seen [B,layers,W,M] f32, and how many of the newest of it count [B] i64."""
+        return torch.zeros(batch, len(self.layers), self.window, self.features), torch.zeros(batch, dtype=torch.int64)
+
+    def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        seen, count = state
+        first = step.first.transpose(0, 1)  # [B,T]
+        length, device = x.shape[0], x.device
+        x = self.embed(x).transpose(0, 1)  # [B,T,M]
+
+        # Which of the W + T steps (key) each of the T (query) may see.
+        episode = first.long().cumsum(1)  # [B,T] 0: the one that began before this slice
+        old = torch.arange(self.window, device=device) >= self.window - count.unsqueeze(1)  # [B,W]
+        key = torch.cat([torch.where(old, 0, -1), episode], 1)  # [B,W+T]
+        back = torch.arange(length, device=device).unsqueeze(1) + self.window - torch.arange(self.window + length, device=device)
+        near = (back >= 0) & (back <= self.window)  # [T,W+T] how many steps back
+        visible = (key.unsqueeze(1) == episode.unsqueeze(2)) & near  # [B,T,W+T]
+
+        kept = []
+        for index, layer in enumerate(self.layers):
+            whole = torch.cat([seen[:, index].to(x.dtype), x], 1)  # [B,W+T,M]
+            kept.append(whole[:, -self.window :].float())
+            x = layer(x, whole, visible, back.clamp(0, self.window))
+        begun = torch.where(first, torch.arange(length, device=device), -1).amax(1)  # [B] the last beginning, -1: none
+        count = torch.where(begun >= 0, length - begun, count + length).clamp(max=self.window)
+        return x.transpose(0, 1), (torch.stack(kept, 1), count)
+
+
+class _Layer(nn.Module):
+    def __init__(self, size: int, window: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(size)
+        self.query, self.out = nn.Linear(size, size), nn.Linear(size, size)
+        self.key_value = nn.Linear(size, 2 * size)
+        self.distance = nn.Parameter(torch.zeros(heads, window + 1))  # a bias for each step back
+        self.gate, self.dense_gate = _Gate(size), _Gate(size)
+        self.dense = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, 2 * size), nn.ReLU(), nn.Linear(2 * size, size))
+
+    def forward(self, x: Tensor, whole: Tensor, visible: Tensor, back: Tensor) -> Tensor:
+        """x [B,T,M], whole [B,W+T,M], visible [B,T,W+T] bool, back [T,W+T] i64 -> [B,T,M]."""
+        query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B,H,T,M/H]
+        key, value = self.key_value(self.norm(whole)).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, 1)
+        bias = self.distance[:, back].masked_fill(~visible.unsqueeze(1), float("-inf"))  # [B,H,T,W+T]
+        read = nn.functional.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))  # [B,H,T,M/H]
+        x = self.gate(x, torch.relu(self.out(read.transpose(1, 2).flatten(2))))
+        return self.dense_gate(x, torch.relu(self.dense(x)))  # type: ignore[no-any-return]
+
+
+class _Gate(nn.Module):
+    """g(x, y) of the paper's section 3.2: a GRU's update of x by y, whose gate starts nearly closed."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.from_y, self.from_x = nn.Linear(size, 3 * size), nn.Linear(size, 2 * size, bias=False)
+        self.reset = nn.Linear(size, size, bias=False)
+        with torch.no_grad():
+            self.from_y.bias[size : 2 * size] -= 2.0
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        r_y, z_y, h_y = self.from_y(y).chunk(3, -1)
+        r_x, z_x = self.from_x(x).chunk(2, -1)
+        r, z = torch.sigmoid(r_y + r_x), torch.sigmoid(z_y + z_x)
+        return (1 - z) * x + z * torch.tanh(h_y + self.reset(r * x))
+
+
+class LastActionReward(Core):
+    """A core that also gets the action before each step, one-hot, and tanh of the reward that it brought.
+
+    (R2D2, Kapturowski et al. 2019, section 2.3; the tanh is Acme's.) Both are 0 at the first step of an episode. The last leaf of
+    the state is the action before the next step: whoever acts puts it there (`remember`), as a net cannot know it.
+    """
+
+    def __init__(self, make: Callable[[int], Core], features: int, spec: EnvSpec):
+        super().__init__()
+        self.actions, self.action_shape = spec.num_actions, spec.action_shape
+        self.core = make(features + (spec.num_actions or sum(spec.action_shape)) + 1)
+        self.features = self.core.features
+
+    def initial_state(self, batch: int) -> State:
+        before = torch.zeros(batch, *self.action_shape) if self.action_shape else torch.zeros(batch, dtype=torch.int64)
+        return (*self.core.initial_state(batch), before)
+
+    def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        *inner, before = state
+        action = torch.cat([before.unsqueeze(0), step.action[:-1]])  # [T,B] i64, or [T,B,A] f32
+        if not self.action_shape:
+            action = nn.functional.one_hot(action, self.actions)
+        told = torch.cat([action.to(x.dtype), torch.tanh(step.reward).unsqueeze(-1).to(x.dtype)], -1)  # [T,B,A+1]
+        told = told * ~step.first.unsqueeze(-1)
+        x, after = self.core(torch.cat([x, told], -1), step, tuple(inner))
+        return x, (*after, step.action[-1])
+
+
+def remember(net: NetConfig, state: State, action: Tensor) -> State:
+    """The state behind a step at which `action` [B,...] was chosen."""
+    return (*state[:-1], action) if net.last_action_reward else state
+
+
+def lstm(features: int, size: int) -> Core:
+    return Recurrent(features, size, lstm=True)
+
+
+def gru(features: int, size: int) -> Core:
+    return Recurrent(features, size, lstm=False)
+
+
+def attention(features: int, size: int, window: int = 32, heads: int = 4, layers: int = 1) -> Core:
+    return Attention(features, size, window, heads, layers)
+
+
+MEMORIES: dict[str, Callable[..., Core]] = {"lstm": lstm, "gru": gru, "attention": attention}
+
+
+def make_core(net: NetConfig, features: int, spec: EnvSpec) -> Core:
+    """UsageError for a memory or parameters of one that there are not."""
+    if net.last_action_reward:
+        return LastActionReward(lambda width: _bare(net, width), features, spec)
+    return _bare(net, features)
+
+
+def _bare(net: NetConfig, features: int) -> Core:
+    kind, parameters = parse_call("memory", net.memory)  # whose name the config has checked
+    if kind == "none":
         return FeedForward(features)
-    return Recurrent(net.memory, features, net.memory_size)
+    check_keywords(kind, MEMORIES[kind], parameters, skip=2)
+    if not all(isinstance(value, int) and value > 0 for value in parameters.values()):
+        raise UsageError(f"net.memory={net.memory}: its parameters are whole numbers above 0")
+    if net.memory_size % parameters.get("heads", 4 if kind == "attention" else 1):
+        raise UsageError(f"net.memory_size = {net.memory_size} cannot be shared by the heads of net.memory={net.memory}")
+    return MEMORIES[kind](features, net.memory_size, **parameters)
 
 
-def initial_state(net: NetConfig, batch: int) -> State:
-    """Leaves [B,M] f32: hidden and cell for an LSTM, hidden for a GRU, nothing for a feed-forward net."""
-    count = {"none": 0, "gru": 1, "lstm": 2}[net.memory]
-    return tuple(torch.zeros(batch, net.memory_size) for _ in range(count))
+def initial_state(net: NetConfig, spec: EnvSpec, batch: int) -> State:
+    """Leaves [B,...] of the core that `net` asks for; () for a feed-forward one."""
+    with torch.device("meta"):  # its weights are not needed
+        core = make_core(net, 1, spec)
+    return core.initial_state(batch)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rlsuite.config import NetConfig
 from rlsuite.nets.memory import make_core
 from rlsuite.nets.precision import keep_fp32
-from rlsuite.nets.torso import make_torso
+from rlsuite.nets.torso import Trunk
 from rlsuite.step import EnvSpec, State, Step
 
 
@@ -20,19 +20,6 @@ class Policy(NamedTuple):
     value: Tensor  # [T,B] f32
 
 
-class Trunk(nn.Module):
-    """observation [T,B,...] -> [T,B,hidden]."""
-
-    def __init__(self, net: NetConfig, spec: EnvSpec):
-        super().__init__()
-        self.torso = make_torso(net.torso, net.hidden, spec, net.layer_norm)
-        self.dense = nn.Linear(self.torso.features, net.hidden)
-        self.norm = nn.LayerNorm(net.hidden) if net.layer_norm else nn.Identity()
-
-    def forward(self, observation: Tensor) -> Tensor:
-        return torch.relu(self.norm(self.dense(self.torso(observation))))
-
-
 class PolicyNet(nn.Module):
     """(step [T,B,...], state) -> (Policy, state). The last layers run in fp32, as `heads` says."""
 
@@ -40,7 +27,7 @@ class PolicyNet(nn.Module):
         super().__init__()
         self.trunk = Trunk(net, spec)
         self.value_trunk = Trunk(net, spec) if net.separate_value else None
-        self.core = make_core(net, net.hidden)
+        self.core = make_core(net, net.hidden, spec)
         size = spec.action_shape[0] if spec.action_shape else spec.num_actions
         self.policy = keep_fp32(nn.Linear(self.core.features, size))
         self.value = keep_fp32(nn.Linear(net.hidden if net.separate_value else self.core.features, 1))
@@ -48,7 +35,7 @@ class PolicyNet(nn.Module):
         _initialise(self)
 
     def forward(self, step: Step, state: State) -> tuple[Policy, State]:
-        features, state = self.core(self.trunk(step.observation), step.first, state)  # [T,B,D]
+        features, state = self.core(self.trunk(step.observation), step, state)  # [T,B,D]
         own = features if self.value_trunk is None else self.value_trunk(step.observation)  # [T,B,D]
         with torch.autocast(features.device.type, enabled=False):
             logits, value = self.policy(features.float()), self.value(own.float())

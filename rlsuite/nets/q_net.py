@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from rlsuite.config import NetConfig
 from rlsuite.nets.heads import CosineEmbedding, QHead
-from rlsuite.nets.memory import FeedForward
-from rlsuite.nets.torso import make_torso
+from rlsuite.nets.memory import FeedForward, make_core
+from rlsuite.nets.torso import Trunk, make_torso
 from rlsuite.step import EnvSpec, State, Step
 
 
@@ -19,7 +19,7 @@ class QNet(nn.Module):
         self.head = QHead(self.torso.features, net.hidden, spec.num_actions, outputs, dueling, noisy_sigma, net.layer_norm)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
-        features, state = self.core(self.torso(step.observation), step.first, state)  # [T,B,D]
+        features, state = self.core(self.torso(step.observation), step, state)  # [T,B,D]
         return self.head(features), state
 
 
@@ -34,7 +34,7 @@ class ImplicitQNet(nn.Module):
         self.head = QHead(self.torso.features, net.hidden, spec.num_actions, 1, dueling, noisy_sigma, net.layer_norm)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
-        features, state = self.core(self.torso(step.observation), step.first, state)
+        features, state = self.core(self.torso(step.observation), step, state)
         return features, state
 
     def quantiles(self, features: Tensor, tau: Tensor) -> Tensor:
@@ -42,3 +42,17 @@ class ImplicitQNet(nn.Module):
         mixed = features.unsqueeze(0) * self.embedding(tau.transpose(0, 1))  # [N,B,D]
         values: Tensor = self.head(mixed)  # [N,B,A,1]
         return values.squeeze(-1).permute(1, 2, 0)
+
+
+class MemoryQNet(nn.Module):
+    """(step [T,B,...], state) -> ([T,B,A] f32, state), with a dense layer and a memory core between torso and head."""
+
+    def __init__(self, net: NetConfig, spec: EnvSpec, dueling: bool, noisy_sigma: float | None):
+        super().__init__()
+        self.trunk = Trunk(net, spec)
+        self.core = make_core(net, net.hidden, spec)
+        self.head = QHead(self.core.features, net.hidden, spec.num_actions, 1, dueling, noisy_sigma, net.layer_norm)
+
+    def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        features, state = self.core(self.trunk(step.observation), step, state)  # [T,B,D]
+        return self.head(features).squeeze(-1), state

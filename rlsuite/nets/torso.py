@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.calls import parse_call
+from rlsuite.config import NetConfig
 from rlsuite.errors import UsageError, unknown
 from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
 from rlsuite.nets.backbones.base import final_size
@@ -98,3 +99,16 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
             raise UsageError(f"net.torso=onehot needs discrete states, but observations are {shape}")
         return OneHotTorso(spec.num_states)
     return MlpTorso(shape, hidden)
+
+
+class Trunk(nn.Module):
+    """A torso and a dense layer: observation [T,B,...] -> [T,B,hidden]."""
+
+    def __init__(self, net: NetConfig, spec: EnvSpec):
+        super().__init__()
+        self.torso = make_torso(net.torso, net.hidden, spec, net.layer_norm)
+        self.dense = nn.Linear(self.torso.features, net.hidden)
+        self.norm = nn.LayerNorm(net.hidden) if net.layer_norm else nn.Identity()
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return torch.relu(self.norm(self.dense(self.torso(observation))))

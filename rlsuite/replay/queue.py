@@ -89,6 +89,7 @@ class Queue:
                 Step(**chunk["steps"]),
                 chunk["before"],
                 Step(**chunk["now"]),
+                chunk["starts"],
                 as_tuples(chunk["state"]),
                 chunk["version"],
             )

@@ -107,10 +107,8 @@ class Replay:
 
     def _offer(self, source: int, starts: NDArray[np.int64], priority: NDArray[np.float64] | None) -> None:
         """Makes slices sampleable that start at `starts` [K'], with priorities [K',L] or the largest so far."""
-        ring = self.rings[source]
-        acted = ~ring.last(starts)  # [K',L]: a final observation has no action to learn from
-        acted[starts < ring.oldest] = False
-        self.selector.add(self._ids(source, starts)[acted], None if priority is None else priority[acted])
+        there = self.rings[source].starts(starts)  # [K',L]
+        self.selector.add(self._ids(source, starts)[there], None if priority is None else priority[there])
 
     def can_sample(self, count: int) -> bool:
         return len(self.selector) > 0 and self.limiter.can_sample(count)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rlsuite.agent import SliceSpec
 from rlsuite.step import Chunk, EnvSpec, Step, Trajectory, tree_zip
 
-FIRST, _LAST, _TERMINAL = 1, 2, 4
+FIRST, _LAST, _TERMINAL, _START = 1, 2, 4, 8
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -31,6 +31,9 @@ class Ring:
         self.flags = np.zeros((lanes, slots), np.uint8)
         self.action = np.zeros((lanes, slots), np.int32)
         self.extras = {extra.name: np.zeros((lanes, slots, *extra.shape), extra.dtype) for extra in cut.extras}
+        # Starts with a state of their own are `stride` steps apart, so each finds a cell; what is `first` needs none.
+        cells = -(-slots // cut.stride)
+        self.state = [np.zeros((lanes, cells, *leaf.shape), leaf.dtype) for leaf in cut.state]
         self.head = 0  # absolute time of the next step
         self.whole_from = 0  # absolute time from which on stacks are whole, where the streams began within an episode
 
@@ -41,14 +44,16 @@ class Ring:
 
     @property
     def oldest(self) -> int:
-        """Absolute time of the oldest step whose frame stack is whole."""
-        return self.whole_from if self.head <= self.slots else self.head - self.slots + self.spec.stack - 1
+        """Absolute time of the oldest step whose frame stack is whole and whose recurrent state is still there."""
+        if self.head <= self.slots:
+            return self.whole_from
+        return self.head - self.slots + max(self.spec.stack, self.cut.stride) - 1
 
     @staticmethod
     def bytes_per_step(spec: EnvSpec, cut: SliceSpec) -> int:
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
         leaves = [(shape, spec.observation_dtype), *((extra.shape, extra.dtype) for extra in cut.extras)]
-        return sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in leaves) + 4 + 1 + 4
+        return _bytes(leaves) + 4 + 1 + 4 + -(-_bytes([(leaf.shape, leaf.dtype) for leaf in cut.state]) // cut.stride)
 
     def write(self, chunk: Chunk) -> None:
         """Appends [K,L,...]."""
@@ -65,16 +70,31 @@ class Ring:
             self.action[:, slot] = steps.action[i]
             for name, stored in self.extras.items():
                 stored[:, slot] = steps.extras[name][i]
+        if self.cut.stride > 1:
+            self._mark(chunk)
         self.head += k
+
+    def _mark(self, chunk: Chunk) -> None:
+        """Where slices start, and the recurrent states there."""
+        assert chunk.starts is not None, "slices with a stride start where the collector says"
+        step, lane = np.nonzero(chunk.starts)  # [M]
+        slot = (self.head + step) % self.slots  # [M]
+        self.flags[lane, slot] |= _START
+        own = ~chunk.steps.first[step, lane]  # [M]
+        for stored, leaf in zip(self.state, chunk.state, strict=True):
+            stored[lane[own], slot[own] // self.cut.stride] = leaf[own]
 
     def end_streams(self) -> None:
         """The environments start anew: the newest step of each lane becomes a final observation, as at a time limit."""
         if self.head:
             self.flags[:, (self.head - 1) % self.slots] |= _LAST
 
-    def last(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """times [K] -> [K,L]: are these steps the last of their episodes?"""
-        return (self.flags[:, times % self.slots] & _LAST).astype(bool).T
+    def starts(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """times [K] -> [K,L]: does a slice start at these steps that is whole once its last step is here?"""
+        flags = self.flags[:, times % self.slots].T  # [K,L]
+        # Where every action starts one, a final observation does not: it has no action to learn from.
+        wanted = (flags & _START) > 0 if self.cut.stride > 1 else (flags & _LAST) == 0
+        return np.asarray(wanted & (times >= self.oldest)[:, None])
 
     def read(self, lane: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
         """Slices that start at `time` [B] of `lane` [B]: leaves [T,B,...], observations [2,B,...] where the slice is sparse."""
@@ -99,7 +119,7 @@ class Ring:
                 action=self.action[lane, slots].astype(np.int64),
                 extras={name: stored[lane, slots] for name, stored in self.extras.items()},
             ),
-            state=(),
+            state=tuple(stored[lane, time % self.slots // self.cut.stride] for stored in self.state),
         )
 
     def _observations(self, lane: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[Any]:
@@ -119,7 +139,9 @@ class Ring:
         n = self.filled
         arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
         extras = {name: stored[:, :n] for name, stored in self.extras.items()}
-        return {**arrays, "extras": extras, "head": self.head, "whole_from": self.whole_from, "slots": self.slots}
+        state = [stored[:, : -(-n // self.cut.stride)] for stored in self.state]
+        counts = {"head": self.head, "whole_from": self.whole_from, "slots": self.slots}
+        return {**arrays, "extras": extras, "state": state, **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if the arrays are of another shape: a store can only be restored as it was."""
@@ -133,7 +155,14 @@ class Ring:
             getattr(self, name)[:, :n] = state[name]
         for name, stored in self.extras.items():
             stored[:, :n] = state["extras"][name]
+        for stored, leaf in zip(self.state, state.get("state", []), strict=True):
+            stored[:, : leaf.shape[1]] = leaf
         self.head, self.whole_from = state["head"], state["whole_from"]
+
+
+def _bytes(leaves: list[tuple[tuple[int, ...], str]]) -> int:
+    """Of one item, leaves of (shape, dtype)."""
+    return sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in leaves)
 
 
 def completed(before: int, head: int, length: int) -> NDArray[np.int64]:

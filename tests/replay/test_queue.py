@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlsuite.agent import Mode
+from rlsuite.agent import Mode, SliceSpec
 from rlsuite.collect import Collector
 from rlsuite.envs import atari, memory
 from rlsuite.replay.queue import Queue
@@ -27,6 +27,8 @@ class Scribe:
         self.actions = actions
         self.seen: list[NDArray[Any]] = []
         self.done: list[NDArray[np.int64]] = []
+
+    slice = SliceSpec(length=None, sparse=False)
 
     def initial_state(self, batch: int) -> State:
         return (torch.zeros(batch),)

@@ -165,7 +165,7 @@ def test_end_streams_marks_the_newest_step_of_every_lane_only() -> None:
     ring.write(streams.chunk(8))
     before = ring.flags.copy()
     ring.end_streams()
-    assert ring.last(np.array([7])).tolist() == [[True, True, True]]
+    assert ring.starts(np.array([7])).tolist() == [[False, False, False]]
     changed = np.argwhere(before != ring.flags)
     assert set(changed[:, 1].tolist()) == {7 % 6}
     terminal = ring.read(np.arange(3), np.full(3, 6)).steps.terminal[1]

@@ -1,0 +1,149 @@
+"""R2D2 (Kapturowski et al. 2019): recurrent double Q-learning from replayed sequences, with stored states and burn-in.
+
+    Q_t  = Q(s_t, ·) from the memory's state at the slice's start, after `burn_in` steps that only bring it up to date
+    y_t  = h( Σ_{k<n} γ^k r_{t+k+1}  +  γ^n h⁻¹(Q⁻(s_{t+n}, a*)) ),  a* = argmax_a Q(s_{t+n}, a)      cut where the episode ends
+    L    = Σ_t (y_t - Q(s_t, a_t))² / 2 over the `unroll` steps
+    p    = η max_t |y_t - Q_t| + (1 - η) mean_t |y_t - Q_t|,  h(x) = sign(x) (sqrt(|x| + 1) - 1) + ε x
+
+`stored_state` false starts slices from zeros (the paper's "zero state"). `cross_episodes` false is the paper's rule that no
+sequence crosses an episode: strides are counted from its first step, and what lies behind its end is not learned from; the first
+`burn_in` steps of an episode then only warm up. By default slices start every `stride` steps and may hold ends of episodes: the
+memory is reset there, and every step is learned from.
+
+Where we differ: the printed target has its argmax under Q⁻, a misprint of double Q-learning; importance weights are on (Table 2 has
+exponent 0.6, another version of the text none: `replay.importance_exponent_*` = 0); the loss is summed over steps, as the paper
+does not say; a time limit bootstraps from its final observation.
+
+Shapes: T steps of a slice = burn_in + unroll + n_steps, U of it the unroll, B batch, A actions.
+"""
+
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from rlsuite.agent import Extra, Loss, Mode, Net, SliceSpec
+from rlsuite.config import NetConfig
+from rlsuite.nets.memory import initial_state, remember
+from rlsuite.nets.q_net import MemoryQNet
+from rlsuite.returns import clip_reward, n_step_targets, rescale, unscale
+from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions, tree_map
+from rlsuite.value_based import ValueConfig, epsilon_greedy, set_noise
+
+
+class R2D2Config(ValueConfig):
+    discount: float = Field(0.997, ge=0, le=1)
+    n_steps: int = Field(5, ge=1, le=1000)
+    double: bool = True
+    dueling: bool = True
+    reward_clip: float | None = Field(None, gt=0)
+    epsilon_ladder: bool = True
+    burn_in: int = Field(40, ge=0)  # steps
+    unroll: int = Field(80, ge=1)  # steps that are learned from
+    stride: int = Field(40, ge=2)  # steps from the start of a slice to the next one's
+    stored_state: bool = True
+    cross_episodes: bool = True
+    rescale_epsilon: float | None = Field(1e-3, gt=0)  # null: values are not rescaled
+    priority_max_weight: float = Field(0.9, ge=0, le=1)  # η
+
+    @model_validator(mode="after")
+    def _covers(self) -> "R2D2Config":
+        if self.stride > self.unroll:
+            raise ValueError(
+                f"stride {self.stride} is larger than unroll {self.unroll}: steps between slices would never be learned"
+            )
+        return self
+
+
+class R2D2:
+    """Acts ε-greedily on Q(s, ·) of a recurrent net; learns from slices of any behaviour."""
+
+    supports = frozenset({"net.memory", "net.last_action_reward"})
+    Config = R2D2Config
+
+    def __init__(self, config: R2D2Config, net: NetConfig, spec: EnvSpec):
+        self.config, self.net_config, self.spec = config, net, spec
+        state = self.initial_state(1) if config.stored_state else ()
+        self.slice = SliceSpec(
+            length=config.burn_in + config.unroll + config.n_steps,
+            sparse=False,
+            stride=config.stride,
+            from_first=not config.cross_episodes,
+            state=tuple(Extra(f"state {i}", tuple(leaf.shape[1:]), leaf.numpy().dtype.name) for i, leaf in enumerate(state)),
+        )
+
+    def make_net(self) -> MemoryQNet:
+        return MemoryQNet(self.net_config, self.spec, self.config.dueling, self.config.sigma)
+
+    def initial_state(self, batch: int) -> State:
+        return initial_state(self.net_config, self.spec, batch)
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        set_noise(net, step.first.shape[1], mode)
+        q, state = net(step, state)  # [1,B,A]
+        action = epsilon_greedy(q[0], self.config, mode)  # [B]
+        return action, remember(self.net_config, state, action), {}
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        config, steps = self.config, trajectory.steps
+        steps = steps._replace(reward=clip_reward(steps.reward, config.reward_clip))
+        rows = steps.first.shape[1]
+        state = tree_map(lambda leaf: leaf.to(steps.reward.device), self.initial_state(rows))
+        if config.stored_state:
+            state = trajectory.state
+        warm_up, rest = split(steps, config.burn_in)
+        explore = Mode(explore=True, agent_steps=0, rng=rng)
+        set_noise(net, rows, explore)
+
+        with torch.no_grad():
+            set_noise(target, rows, explore)
+            state_target = state
+            if config.burn_in:
+                state, state_target = net(warm_up, state)[1], target(warm_up, state)[1]
+            q_target = target(rest, state_target)[0]  # [U+n,B,A]
+
+        q = net(rest, state)[0]  # [U+n,B,A]
+        with torch.no_grad():
+            best = (q if config.double else q_target).argmax(-1)  # [U+n,B]
+            values = self._unscale(pick(q_target, best))  # [U+n,B]
+            y = self._rescale(n_step_targets(transitions(rest, config.discount), values, config.n_steps))  # [U,B]
+
+        td = y - pick(q, rest.action)[: config.unroll]  # [U,B]
+        valid = ~rest.last[: config.unroll]
+        if not config.cross_episodes:
+            valid = valid & split(before_the_end(steps.last), config.burn_in)[1][: config.unroll]
+        loss = 0.5 * (td**2 * valid).sum(0)  # [B]
+        td, counted = td.detach(), valid.sum().clamp(min=1)
+        metrics = {
+            "losses/q_values": (pick(q.detach(), rest.action)[: config.unroll] * valid).sum() / counted,
+            "losses/td_error": (td.abs() * valid).sum() / counted,
+        }
+        return Loss(loss, td, metrics, valid=valid)
+
+    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
+        size = td.abs() * valid
+        eta = self.config.priority_max_weight
+        return eta * size.amax(0) + (1 - eta) * size.sum(0) / valid.sum(0).clamp(min=1) + 1e-6
+
+    def _rescale(self, x: Tensor) -> Tensor:
+        return x if self.config.rescale_epsilon is None else rescale(x, self.config.rescale_epsilon)
+
+    def _unscale(self, y: Tensor) -> Tensor:
+        return y if self.config.rescale_epsilon is None else unscale(y, self.config.rescale_epsilon)
+
+
+def split(tree: Any, at: int) -> tuple[Any, Any]:
+    """Leaves [T,...] -> [at,...] and [T-at,...]."""
+    return tree_map(lambda leaf: leaf[:at], tree), tree_map(lambda leaf: leaf[at:], tree)
+
+
+def pick(q: Tensor, action: Tensor) -> Tensor:
+    """q [T,B,A], action [T,B] -> [T,B]."""
+    return q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+def before_the_end(last: Tensor) -> Tensor:
+    """last [T,B] -> [T,B]: does the step belong to the episode that the slice began in?"""
+    ends = last.long().cumsum(0)
+    return ends - last.long() == 0

@@ -1,0 +1,139 @@
+"""Slices of a recurrent agent: where they start, the states they start from, what a ring keeps of them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlsuite.agent import Extra, Mode, SliceSpec
+from rlsuite.collect import Collector
+from rlsuite.config import ReplayConfig
+from rlsuite.envs import memory
+from rlsuite.replay import Replay, build_replay
+from rlsuite.replay.replay import predicted_bytes
+from rlsuite.replay.ring import Ring
+from rlsuite.step import EnvSpec, State, Step, describe
+
+L, LENGTH, STRIDE = 3, 7, 4
+
+
+class Diarist:
+    """Its state is a code of the lane and of the steps it has acted; it notes the state before every step."""
+
+    def __init__(self, from_first: bool, length: int = LENGTH, stride: int = STRIDE):
+        state = (Extra("a", (2,), "float32"), Extra("b", (), "int64"))
+        self.slice = SliceSpec(length, sparse=False, stride=stride, from_first=from_first, state=state)
+        self.states: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self.steps: list[Step] = []
+
+    def initial_state(self, batch: int) -> State:
+        return torch.zeros(batch, 2), torch.arange(batch)
+
+    def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        self.states.append((state[0].numpy().copy(), state[1].numpy().copy()))
+        action = torch.randint(2, (L,), generator=mode.rng)
+        self.steps.append(step._replace(action=action[None]))
+        return action, (state[0] + torch.tensor([1.0, 0.5]), state[1] + 10), {}
+
+
+def made(from_first: bool, length: int = 5, slots: int = 40, **cut: int) -> tuple[Collector, Diarist, Replay]:
+    env = memory.make(memory.Config(id="rlsuite/Recall-v0", length=length), L)
+    agent = Diarist(from_first, **cut)
+    config = ReplayConfig(capacity_agent_steps=slots * L, min_agent_steps=1, samples_per_insert=1e9)
+    replay = build_replay(config, describe(env), L, agent.slice, 5, seed=1)
+    return Collector(env, agent, nn.Identity(), seed=1), agent, replay  # type: ignore[arg-type]
+
+
+def present(replay: Replay) -> list[tuple[int, int]]:
+    """(lane, absolute time) of every slice that can be sampled."""
+    ids = np.unique(replay.selector.sample(4_000, np.random.default_rng(0))[0])
+    ring = replay.rings[0]
+    slot = ids % ring.slots
+    return [(int(i // ring.slots), int(ring.head - 1 - (ring.head - 1 - s) % ring.slots)) for i, s in zip(ids, slot, strict=True)]
+
+
+@pytest.mark.parametrize("chunks", [[1] * 120, [5] * 24, [3, 1, 5, 4] * 9])
+@pytest.mark.parametrize("from_first", [False, True])
+def test_slices_start_where_strides_say_from_the_collectors_states(from_first: bool, chunks: list[int]) -> None:
+    collector, agent, replay = made(from_first)
+    for size in chunks:
+        replay.add(collector.collect(size, 0)[0])
+        ring = replay.rings[0]
+        if not len(replay.selector):
+            continue
+        first = np.stack([step.first[0].numpy() for step in agent.steps])  # [t,L]
+        since = np.arange(len(first))[:, None] - np.maximum.accumulate(np.where(first, np.arange(len(first))[:, None], 0))
+        offset = since if from_first else np.arange(len(first))[:, None] + np.zeros(L, int)
+        expected = {
+            (lane, t) for lane in range(L) for t in range(ring.oldest, ring.head - LENGTH + 1) if offset[t, lane] % STRIDE == 0
+        }
+        assert set(present(replay)) == expected
+        for lane, t in expected:
+            slice_ = ring.read(np.array([lane]), np.array([t]))
+            for i in range(LENGTH):
+                step = agent.steps[t + i] if t + i < len(agent.steps) else None
+                if step is not None:
+                    np.testing.assert_array_equal(slice_.steps.observation[i, 0], step.observation[0, lane])
+                    assert slice_.steps.action[i, 0] == step.action[0, lane]
+                    assert slice_.steps.reward[i, 0] == step.reward[0, lane]
+            if not first[t, lane]:  # there the net forgets it
+                for leaf, seen in zip(slice_.state, agent.states[t], strict=True):
+                    np.testing.assert_array_equal(leaf[0], seen[lane])
+                    assert leaf.dtype == seen.dtype
+
+
+def test_every_step_is_learned_from_unless_strides_are_counted_from_the_first_step_of_an_episode() -> None:
+    burn_in, unroll = 2, 4  # and one step to bootstrap from: LENGTH
+    for from_first in (False, True):
+        collector, agent, replay = made(from_first, slots=80)
+        for _ in range(15):
+            replay.add(collector.collect(5, 0)[0])
+        taken = np.zeros((75, L), int)
+        first = np.stack([step.first[0].numpy() for step in agent.steps])
+        episode = first.cumsum(0)
+        for lane, t in present(replay):
+            inside = np.arange(t + burn_in, t + burn_in + unroll)
+            if from_first:
+                inside = inside[episode[inside, lane] == episode[t, lane]]
+            taken[inside, lane] += 1
+        middle = slice(10, 60)
+        warm_up = np.zeros_like(first)
+        for back in range(burn_in):
+            warm_up |= np.roll(first, back, 0)
+        assert (taken[middle] == (~warm_up[middle] if from_first else 1)).all()
+
+
+def test_a_store_with_states_comes_back_as_it_was() -> None:
+    one, _, replay = made(False)
+    two, _, other = made(False)
+    for size in (3, 2, 5, 5, 5, 5, 5, 5, 5, 5, 5, 1):
+        replay.add(one.collect(size, 0)[0])
+    one.collect(2, 0)
+    for _ in range(2):
+        one.advance(0)
+    saved, stored = one.state_dict(), replay.state_dict()
+    two.load_state_dict(saved, reseed=9)
+    other.load_state_dict(stored)
+    for _ in range(6):
+        replay.add(one.collect(5, 0)[0])
+        other.add(two.collect(5, 0)[0])
+        a, b = replay.sample(8), other.sample(8)
+        np.testing.assert_array_equal(a.keys, b.keys)
+        for x, y in zip(a.trajectory.state, b.trajectory.state, strict=True):
+            np.testing.assert_array_equal(x, y)
+        np.testing.assert_array_equal(a.trajectory.steps.action, b.trajectory.steps.action)
+
+
+def test_memory_of_r2d2_at_paper_scale() -> None:
+    """4 planes of 84x84 a stack, an LSTM of 512, stride 40: frames once, states once in 40 steps."""
+    spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
+    cut = SliceSpec(125, False, stride=40, state=(Extra("h", (512,), "float32"), Extra("c", (512,), "float32")))
+    config = ReplayConfig(capacity_agent_steps=4_000_000, prioritized=True)
+    a_step = predicted_bytes(spec, config, cut) / config.capacity_agent_steps
+    assert 7056 + 2 * 512 * 4 / 40 < a_step < 7_700
+    ring = Ring(spec, 2, 400, cut)
+    held = sum(array.nbytes for array in (ring.observation, ring.reward, ring.flags, ring.action, *ring.state)) / (2 * 400)
+    assert held == pytest.approx(Ring.bytes_per_step(spec, cut), abs=1)
