@@ -5,7 +5,7 @@ import re
 from rlsuite import gym_ids as gym_ids  # gymnasium is imported now in any case
 from rlsuite.registry import game_names
 
-ENVS = {"rlsuite/Recall-v0": "rlsuite.envs.memory"}
+ENVS = {"rlsuite/KeyDoor-v0": "rlsuite.envs.key_door", "rlsuite/Recall-v0": "rlsuite.envs.memory"}
 
 _ATARI = re.compile(r"^(?:ALE/)?([A-Z][A-Za-z0-9]*?)(?:-ram)?(NoFrameskip|Deterministic)?-v([045])$")
 

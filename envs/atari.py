@@ -136,6 +136,21 @@ class ColourTwin:
         return frames
 
 
+_KEYS = {"UP": "up", "DOWN": "down", "LEFT": "left", "RIGHT": "right", "FIRE": "space"}
+
+
+def keys(config: Config) -> tuple[dict[frozenset[str], int], int | None]:
+    """Keys held together -> action, for someone who plays, and the action when none is held."""
+    with gymnasium.make(f"ALE/{config.id.removeprefix('ALE/').split('-')[0]}-v5", full_action_space=config.full_action_set) as env:
+        meanings = env.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
+    found = {}
+    for action, meaning in enumerate(meanings):
+        parts = frozenset(key for name, key in _KEYS.items() if name in meaning)
+        if parts:
+            found[parts] = action
+    return found, meanings.index("NOOP")
+
+
 def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> StackedAtari:
     """`threads` of the C++ pool. `render` changes nothing here: videos come from a `ColourTwin`."""
     return StackedAtari(config, lanes, threads)

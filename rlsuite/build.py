@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlsuite import cpu, registry
+from rlsuite import cpu, demonstrations, registry
 from rlsuite.agent import Agent, Net
 from rlsuite.collect import Collector
 from rlsuite.config import Config
@@ -15,13 +16,14 @@ from rlsuite.gate import Gate
 from rlsuite.lag import PolicyLag
 from rlsuite.learner import Learner
 from rlsuite.priorities import Priorities
+from rlsuite.replay.mixture import Mixture, store_of
 from rlsuite.replay.queue import Queue
 from rlsuite.replay.replay import Replay, Store, build_replay
 from rlsuite.selfplay import SelfPlay
 from rlsuite.step import EnvSpec, describe
 
 # Every role has a random stream of its own, so that moving one to another process changes no other.
-_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY, _GATE, _PRIORITIES = range(8)
+_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY, _GATE, _PRIORITIES, _MIXTURE = range(9)
 
 
 @dataclass
@@ -94,7 +96,7 @@ def make_queue(config: Config, spec: EnvSpec) -> Queue:
     return Queue(spec, lanes, config.run.collect_agent_steps, capacity_chunks=config.learner.batch_size // lanes)
 
 
-def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, part: int = 0, parts: int = 1) -> Replay:
+def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, part: int = 0, parts: int = 1) -> Replay | Mixture:
     """Part `part` of a memory of so many parts, for so many collectors."""
     lanes, chunk, sized = config.env.lanes, config.run.collect_agent_steps, config.replay
     if agent.slice.games:
@@ -103,7 +105,15 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
         lanes = chunk = sources = 1  # one behind the other
     if parts > 1:
         sized = sized.model_copy(update={"capacity_agent_steps": sized.capacity_agent_steps // parts})
-    return build_replay(sized, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY, part), sources)
+    own = build_replay(sized, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY, part), sources)
+    if sized.demonstrations is None or sized.demonstration_ratio is None:
+        return own
+    if agent.slice.games:
+        raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns from games of its own only")
+    shown = demonstrations.load(Path(sized.demonstrations), spec).steps
+    seed = stream_seed(config.seed, _MIXTURE, 2 * part)
+    store = store_of(shown, sized, spec, agent.slice, agent.initial_state, seed)
+    return Mixture(own, store, sized.demonstration_ratio, stream_seed(config.seed, _MIXTURE, 2 * part + 1))
 
 
 def make_learner(

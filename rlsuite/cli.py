@@ -153,6 +153,64 @@ def _score(summary: Any) -> str:
     return text
 
 
+@app.command(
+    epilog=_examples(
+        "rlsuite record runs/mine --episodes 20 --out demonstrations/mine",
+        "rlsuite record classic/key_door_r2d3 --policy rlsuite.envs.key_door:solve --episodes 100 --out demonstrations/key_door",
+        "rlsuite record atari/pong --keyboard --episodes 1 --out demonstrations/pong --minari pong/human-v0",
+        "rlsuite train classic/key_door_r2d3 replay.demonstrations=demonstrations/key_door",
+    )
+)
+def record(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|CONFIG [KEY=VALUE]...", help="A run or checkpoint, whose agent plays; or a config, for its environment."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder, for replay.demonstrations.")],
+    policy: Annotated[
+        str | None, typer.Option(help="package.module:function(env, observation) -> actions, which plays instead.")
+    ] = None,
+    keyboard: Annotated[bool, typer.Option("--keyboard", help="You play, in a window.")] = False,
+    episodes: Annotated[int, typer.Option(min=1, help="Whole ones.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the environment.")] = 1,
+    fps: Annotated[float, typer.Option(min=1, help="Steps a second, with --keyboard.")] = 15,
+    minari: Annotated[str | None, typer.Option(help="Also write a Minari dataset, such as pong/human-v0.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Record demonstrations: of a saved agent, of a scripted policy, or of yours."""
+    from rlsuite import demonstrations
+    from rlsuite import record as recording
+    from rlsuite.evaluation import Saved
+    from rlsuite.resolve import resolve
+
+    source, settings = arguments[0], arguments[1:]
+    if out.exists():
+        raise UsageError(f"{out} exists already: name a new folder")
+    if policy is not None and keyboard:
+        raise UsageError("--policy and --keyboard: one of them plays")
+    if policy is None and not keyboard:
+        if settings:
+            raise UsageError(f"{settings[0]}: a saved agent plays as it was configured; overrides go with --policy or --keyboard")
+        made = recording.from_agent(Saved(Path(source), device="auto"), episodes, seed)
+    else:
+        section = resolve(source, settings).env
+        if keyboard:
+            made = recording.from_keyboard(section, episodes, seed, fps)
+        else:
+            made = recording.from_policy(section, recording.find_policy(str(policy)), episodes, seed)
+    demonstrations.save(made, out)
+    if minari is not None:
+        demonstrations.save_minari(made, minari)
+    returns = made.returns()
+    mean = sum(returns) / len(returns)
+    if as_json:
+        _print_json({"folder": str(out), "episodes": len(returns), "steps": len(made.steps.first), "mean_return": mean})
+    else:
+        print(f"{len(returns)} episodes, {len(made.steps.first):,} steps, mean return {mean:,.2f}: {out}")
+
+
 @app.command(epilog=_examples("rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png"))
 def ladder(
     run: Annotated[Path, typer.Argument(help="The run of a board game.")],

@@ -107,13 +107,13 @@ class Collector:
             self.start = Chunk(self.now, before, version=self.version)
         self._mark_starts()
         record, episodes = self.tick(agent_steps)
-        self.pending.append(self._compact(record))
+        self.pending.append(self.compact(record))
         return self.lanes, episodes
 
     def take(self) -> Chunk:
         """The records since the last time, leaves [K,L,...]."""
         assert self.start is not None, "nothing was collected since the last chunk"
-        chunk = self.start._replace(steps=stacked(self.pending), now=self._compact(self.now))
+        chunk = self.start._replace(steps=stacked(self.pending), now=self.compact(self.now))
         if self.starts:
             state = tree_zip(lambda *leaves: np.concatenate(leaves), *self.states)
             chunk = chunk._replace(starts=np.stack(self.starts), state=state)
@@ -145,7 +145,7 @@ class Collector:
         self.starts.append(starts)
         self.states.append(tree_map(lambda leaf: leaf.cpu().numpy()[starts], self.state))
 
-    def _compact(self, record: Step) -> Step:
+    def compact(self, record: Step) -> Step:
         """A record as it travels: the newest plane instead of the stack."""
         return record._replace(observation=record.observation[:, -1]) if self.stack > 1 else record
 

@@ -62,12 +62,16 @@ class ReplayConfig(Section):
     prioritized: bool = False
     priority_exponent: float = Field(0.6, ge=0, le=1)
     initial_priority: Literal["max", "td"] = "max"  # of a new slice: the largest so far, or what the acting net makes of it
+    demonstrations: str | None = None  # a folder of `rlsuite record` or a Minari dataset
+    demonstration_ratio: float | None = Field(None, ge=0, le=1)  # the chance that an element of a batch is one of them
     importance_exponent_start: float = Field(0.4, ge=0, le=1)
     importance_exponent_end: float = Field(1.0, ge=0, le=1)
     importance_anneal_agent_steps: int = Field(10_000_000, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":
+        if (self.demonstrations is None) != (self.demonstration_ratio is None):
+            raise ValueError("demonstrations and demonstration_ratio belong together: give both, or none")
         if self.initial_priority == "td" and not self.prioritized:
             raise ValueError("initial_priority td: without prioritized there are no priorities")
         if self.min_agent_steps > self.capacity_agent_steps:

@@ -146,6 +146,12 @@ def tree_zip(fn: Callable[..., Any], *trees: Tree) -> Tree:
     return fn(*trees)
 
 
+def part_of(steps: Step, rows: Any) -> Step:
+    """`leaf[rows]` of every leaf."""
+    part: Step = tree_map(lambda leaf: leaf[rows], steps)
+    return part
+
+
 def flatten_time(trajectory: Trajectory) -> Trajectory:
     """Leaves [T,B,...] -> [1,T*B,...]: every step a sequence of its own. For trajectories without a recurrent state."""
     flat: Trajectory = tree_map(lambda leaf: leaf.flatten(0, 1).unsqueeze(0), trajectory)

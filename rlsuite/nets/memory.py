@@ -55,7 +55,7 @@ class Recurrent(Core):
             nn.init.zeros_(parameter) if "bias" in name else nn.init.orthogonal_(parameter)
         if lstm:  # an open forget gate: without it a cell halves what it holds at every step (Jozefowicz et al. 2015)
             with torch.no_grad():
-                self.cell.bias_ih_l0[size : 2 * size] = 1.0
+                self.cell.get_parameter("bias_ih_l0")[size : 2 * size] = 1.0
 
     def initial_state(self, batch: int) -> State:
         """Leaves [B,M] f32: hidden and cell for an LSTM, hidden for a GRU."""

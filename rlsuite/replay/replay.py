@@ -35,7 +35,10 @@ class Sample(NamedTuple):
 class Store(Protocol):
     """What collectors fill and the learner draws from."""
 
-    stale: int  # priorities that came back too late
+    @property
+    def stale(self) -> int:
+        """Priorities that came back too late."""
+        ...
 
     @property
     def capacity_steps(self) -> int: ...
@@ -80,6 +83,11 @@ class Replay:
     def __len__(self) -> int:
         """Stored steps, all lanes."""
         return sum(ring.filled * ring.lanes for ring in self.rings)
+
+    @property
+    def slices(self) -> int:
+        """That can be sampled."""
+        return len(self.selector)
 
     @property
     def inserted(self) -> int:

@@ -153,7 +153,7 @@ class ShardWorker(Worker):
         return self.report()
 
     def report(self) -> Stored:
-        return Stored(len(self.replay), len(self.replay.selector), self.replay.mass(), self.replay.stale)
+        return Stored(len(self.replay), self.replay.slices, self.replay.mass(), self.replay.stale)
 
     def state_dict(self) -> dict[str, Any]:
         return self.replay.state_dict()

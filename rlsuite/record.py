@@ -1,0 +1,157 @@
+"""Makes demonstrations: whole episodes of a saved agent, of a scripted policy, or of someone at the keyboard. Shapes: L lanes."""
+
+import importlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlsuite import registry
+from rlsuite.agent import Mode, SliceSpec
+from rlsuite.collect import Collector
+from rlsuite.config import EnvSection
+from rlsuite.demonstrations import Demonstrations
+from rlsuite.errors import UsageError
+from rlsuite.evaluation import Saved
+from rlsuite.step import State, Step, describe, part_of, tree_zip
+
+Policy = Callable[[Any, NDArray[Any]], NDArray[Any]]  # (vector env, observation [L,...]) -> actions [L]
+LANES = 8
+
+
+class Scripted:
+    """A policy in an agent's place."""
+
+    slice = SliceSpec(length=2, sparse=True)
+
+    def __init__(self, policy: Policy, env: Any):
+        self.policy, self.env = policy, env
+
+    def initial_state(self, batch: int) -> State:
+        return ()
+
+    def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        action = np.asarray(self.policy(self.env, step.observation[0].numpy()))
+        if action.shape[:1] != (self.env.num_envs,):
+            raise UsageError(f"the policy gave actions of shape {list(action.shape)} for {self.env.num_envs} lanes")
+        return torch.from_numpy(np.ascontiguousarray(action)), state, {}
+
+
+def from_agent(saved: Saved, episodes: int, seed: int) -> Demonstrations:
+    """Played as in an evaluation."""
+    env = _make(saved.config.env, min(episodes, LANES))
+    bf16 = saved.config.learner.precision == "bf16"
+    player = Collector(env, saved.agent, saved.net, seed=seed, explore=False, device=saved.device, bf16=bf16)
+    return _played(player, saved.config.env.id, episodes)
+
+
+def from_policy(section: EnvSection, policy: Policy, episodes: int, seed: int, lanes: int = LANES) -> Demonstrations:
+    env = _make(section, min(episodes, lanes))
+    agent: Any = Scripted(policy, env)
+    return _played(Collector(env, agent, nn.Identity(), seed=seed, explore=False), section.id, episodes)
+
+
+def find_policy(name: str) -> Policy:
+    """`package.module:function`. UsageError if there is none."""
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise UsageError(f"--policy {name}: write it as package.module:function")
+    try:
+        found: Policy = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--policy {name} cannot be imported: {error}") from error
+    return found
+
+
+def _make(section: EnvSection, lanes: int) -> Any:
+    return registry.env_module(section.id).make(section, lanes, threads=1, render=False)
+
+
+def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
+    """Every lane plays its share, so that short episodes are no likelier than long ones."""
+    share = [episodes // player.lanes + (lane < episodes % player.lanes) for lane in range(player.lanes)]
+    running: list[list[Step]] = [[] for _ in share]
+    done: list[Step] = []
+    while any(share):
+        record, _ = player.tick(agent_steps=0)
+        record = player.compact(record)._replace(extras={})
+        for lane, left in enumerate(share):
+            if not left:
+                continue
+            running[lane].append(part_of(record, lane))
+            if record.last[lane]:
+                done.append(tree_zip(lambda *leaves: np.stack(leaves), *running[lane]))
+                running[lane] = []
+                share[lane] -= 1
+    steps: Step = tree_zip(lambda *leaves: np.concatenate(leaves), *done)
+    return Demonstrations(env_id, describe(player.env), steps)
+
+
+class Keyboard:
+    """A policy that shows the game in a window and asks for keys. Needs pygame and a display.
+
+    `keys`: names of keys held together, such as `w` or `space`, -> action. No key held: `idle`; where that is None the game waits.
+    """
+
+    def __init__(self, picture: Callable[[], NDArray[np.uint8]], keys: dict[frozenset[str], int], idle: int | None, fps: float):
+        try:
+            import pygame
+        except ImportError as error:
+            raise UsageError("--keyboard needs pygame (pip install pygame)") from error
+        self.pygame, self.picture, self.keys, self.idle, self.fps = pygame, picture, keys, idle, fps
+        pygame.init()
+        try:
+            height, width = picture().shape[:2]
+            self.scale = max(1, round(480 / height))
+            self.window = pygame.display.set_mode((width * self.scale, height * self.scale))
+        except pygame.error as error:
+            raise UsageError(f"--keyboard cannot open a window: {error}") from error
+        pygame.display.set_caption("rlsuite record: close the window to stop")
+
+    def __call__(self, env: Any, observation: NDArray[Any]) -> NDArray[np.int64]:
+        """Actions [1]."""
+        pygame = self.pygame
+        frame = self.picture()
+        surface = pygame.surfarray.make_surface(frame.swapaxes(0, 1).repeat(self.scale, 0).repeat(self.scale, 1))
+        self.window.blit(surface, (0, 0))
+        pygame.display.flip()
+        due = time.monotonic() + 1 / self.fps
+        pressed: set[str] = set()
+        while True:
+            for event in pygame.event.get():
+                if event.type == pygame.QUIT:
+                    raise KeyboardInterrupt
+                if event.type == pygame.KEYDOWN:
+                    pressed.add(pygame.key.name(event.key))
+            held = pressed | {name for names in self.keys for name in names if pygame.key.get_pressed()[pygame.key.key_code(name)]}
+            fitting = [names for names in self.keys if names <= held]
+            if fitting and (self.idle is None or time.monotonic() >= due):
+                return np.array([self.keys[max(fitting, key=len)]])
+            if self.idle is not None and time.monotonic() >= due:
+                return np.array([self.idle])
+            time.sleep(0.005)
+
+
+def from_keyboard(section: EnvSection, episodes: int, seed: int, fps: float) -> Demonstrations:
+    """UsageError for an environment that has no picture or says nothing of keys."""
+    module = registry.env_module(section.id)
+    if not hasattr(module, "keys"):
+        raise UsageError(f"{section.id} says nothing of keys: use --policy or a saved agent")
+    keys, idle = module.keys(section)
+    twin = module.ColourTwin(section, 1) if hasattr(module, "ColourTwin") else None
+    env = module.make(section, 1, threads=1, render=twin is None)
+    frame = [twin.reset(seed)[0]] if twin is not None else []
+    keyboard = Keyboard((lambda: frame[0]) if twin is not None else (lambda: np.asarray(env.render()[0])), keys, idle, fps)
+
+    def policy(env: Any, observation: NDArray[Any]) -> NDArray[Any]:
+        action = keyboard(env, observation)
+        if twin is not None:
+            frame[0] = twin.step(action)[0]
+        return action
+
+    agent: Any = Scripted(policy, env)
+    return _played(Collector(env, agent, nn.Identity(), seed=seed, explore=False), section.id, episodes)
