@@ -88,6 +88,7 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
                 running[lane] = []
                 share[lane] -= 1
     steps: Step = tree_zip(lambda *leaves: np.concatenate(leaves), *done)
+    steps.action[steps.last] = 0  # nobody carries those out
     return Demonstrations(env_id, describe(player.env), steps)
 
 

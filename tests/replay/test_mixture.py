@@ -1,0 +1,111 @@
+"""Demonstrations mixed into a memory: how often, with which priorities, and that every recorded step can be learned from."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rlsuite.agent import Extra, SliceSpec
+from rlsuite.config import ReplayConfig
+from rlsuite.replay import build_replay
+from rlsuite.replay.mixture import Mixture, store_of
+from rlsuite.step import Chunk, EnvSpec, State, Step
+
+SPEC = EnvSpec((), "int64", num_actions=4, num_states=None, stack=1, frames_per_step=1)
+CONFIG = ReplayConfig(capacity_agent_steps=200, min_agent_steps=20, samples_per_insert=4, prioritized=True)
+SHOWN = 1_000  # what was recorded has larger observations
+
+
+def stream(count: int, offset: int, episode: int) -> Step:
+    """Leaves [N]: episodes of `episode` records, the last one whole."""
+    time = np.arange(count)
+    first, last = time % episode == 0, time % episode == episode - 1
+    return Step(time + offset, time.astype(np.float32), first, last, last, time % 4, {})
+
+
+def zero_state(batch: int) -> State:
+    return (torch.zeros(batch, 2),)
+
+
+def mixture(ratio: float, cut: SliceSpec | None = None) -> Mixture:
+    cut = cut or SliceSpec(3, False)
+    own = build_replay(CONFIG, SPEC, 2, cut, 10, seed=1)
+    steps = stream(60, 0, 20)
+    steps = Step(*(np.stack([leaf, leaf], 1) for leaf in steps[:-1]), {})  # type: ignore[arg-type]
+    state = (np.zeros((int(np.ceil(60 / cut.stride)) * 2, 2), np.float32),) if cut.state else ()
+    starts = np.repeat((np.arange(60) % cut.stride == 0)[:, None], 2, 1) if cut.stride > 1 else None
+    own.add(Chunk(steps, starts=starts, state=state))
+    demonstrations = store_of(stream(40, SHOWN, 10), CONFIG, SPEC, cut, zero_state, seed=2)
+    return Mixture(own, demonstrations, ratio, seed=3)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 1.0])
+def test_every_element_is_drawn_with_its_chance(ratio: float) -> None:
+    mixed = mixture(ratio)
+    shown = 0
+    for _ in range(200):
+        sample = mixed.sample(32)
+        from_demonstrations = sample.trajectory.steps.observation[0] >= SHOWN
+        assert np.array_equal(from_demonstrations, sample.keys < 0)
+        assert len(sample.weights) == 32
+        shown += int(from_demonstrations.sum())
+    expected = 200 * 32 * ratio
+    assert abs(shown - expected) <= 4 * (200 * 32 * ratio * (1 - ratio)) ** 0.5
+    assert mixed.own.limiter.state_dict()["sampled"] == 200 * 32  # demonstrations count as samples too
+
+
+def test_the_two_have_priorities_of_their_own() -> None:
+    mixed = mixture(0.5)
+    sample = mixed.sample(64)
+    seen = sample.trajectory.steps.observation[0]
+    favourites = {int(seen[seen < SHOWN][0]), int(seen[seen >= SHOWN][0])}
+    for _ in range(30):
+        sample = mixed.sample(64)
+        seen = sample.trajectory.steps.observation[0]
+        mixed.update(sample.keys, np.where(np.isin(seen, list(favourites)), 1e6, 1e-6))
+    seen = mixed.sample(64).trajectory.steps.observation[0]
+    assert np.isin(seen, list(favourites)).mean() > 0.9
+    assert (seen >= SHOWN).any()
+    assert (seen < SHOWN).any()
+
+
+def test_every_recorded_action_can_be_learned_from_to_the_last() -> None:
+    mixed = mixture(1.0)
+    seen: dict[int, Any] = {}
+    for _ in range(100):
+        steps = mixed.sample(32).trajectory.steps
+        for column in range(32):
+            seen[int(steps.observation[0, column]) - SHOWN] = (steps.last[:, column].tolist(), steps.reward[1, column])
+    assert set(seen) == {t for t in range(40) if t % 10 != 9}
+    assert all(reward == t + 1 for t, (_, reward) in seen.items())
+    assert seen[38][0] == [False, True, True]  # behind the end lies nothing that counts
+
+
+@pytest.mark.parametrize("from_first", [False, True])
+def test_slices_with_strides_start_from_zero_states(from_first: bool) -> None:
+    cut = SliceSpec(7, False, stride=4, from_first=from_first, state=(Extra("a", (2,), "float32"),))
+    mixed = mixture(1.0, cut)
+    starts = set()
+    for _ in range(50):
+        trajectory = mixed.sample(16).trajectory
+        starts |= set((trajectory.steps.observation[0] - SHOWN).tolist())
+        assert trajectory.state[0].shape == (16, 2)
+        assert not trajectory.state[0].any()
+    assert starts == {t for t in range(40) if (t % 10 if from_first else t) % 4 == 0}
+
+
+def test_it_comes_back_without_what_was_recorded() -> None:
+    one, two = mixture(0.5), mixture(0.5)
+    for _ in range(5):
+        sample = one.sample(16)
+        one.update(sample.keys, np.arange(1.0, 17.0))
+    state = one.state_dict()
+    assert "rings" not in state["demonstrations"]
+    two.load_state_dict(state)
+    for _ in range(5):
+        a, b = one.sample(16), two.sample(16)
+        np.testing.assert_array_equal(a.keys, b.keys)
+        np.testing.assert_array_equal(a.weights, b.weights)
+    with pytest.raises(ValueError, match="has no demonstrations"):
+        two.load_state_dict(one.own.state_dict())
