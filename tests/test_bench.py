@@ -28,6 +28,7 @@ ROWS = {  # benchmark -> row -> what the reference needs; None: the row has no r
     "learner": {"learner/plain": (), "learner/dueling": ()},
     "train": dict.fromkeys(["train/same", "train/same fp32", "train/lanes", "train/atari/pong"], ("stable_baselines3", "cv2")),
     "ppo": {"ppo/sb3": ("stable_baselines3", "cv2"), "ppo/plain": (), "ppo/recurrent": ()},
+    "sequences": {"sequences/plain": (), "sequences/steps": (), "sequences/bytes": None},
     "search": {
         "search/connect_four": ("pyspiel",),
         "search/go(size=9,komi=7.5)": ("pyspiel",),
@@ -47,6 +48,8 @@ TARGETS = {
     "ppo/sb3": "ratio >= 2.5",
     "ppo/plain": "ratio >= 1.5",
     "ppo/recurrent": "ratio >= 0.5",
+    "sequences/plain": "ratio >= 5",
+    "sequences/bytes": "ours <= 7700",
     "search/connect_four": "ratio >= 30",
     "search/tree": "ours <= 0.2",
 }
@@ -93,7 +96,7 @@ def test_names_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(bench, "BENCHMARKS", {name: fake(name) for name in bench.BENCHMARKS})
     ran = [row["name"] for row in bench.run(["all"], QUICK)["results"]]
-    assert ran == ["env", "inference", "collect", "replay", "learner", "train", "ppo", "search"]
+    assert ran == ["env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search"]
     assert [row["name"] for row in bench.run(["train", "env", "train"], QUICK)["results"]] == ["env", "train"]
     report = bench.run(["env"], BenchSettings(threads=2, device="cpu"))
     assert report["results"][0]["what"] == "2 threads"

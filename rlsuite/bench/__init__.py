@@ -20,6 +20,7 @@ from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, sa
 from rlsuite.bench.policy import bench_ppo
 from rlsuite.bench.replay import bench_replay
 from rlsuite.bench.search import bench_search
+from rlsuite.bench.sequences import bench_sequences
 from rlsuite.bench.train import bench_train
 from rlsuite.build import device_of
 from rlsuite.errors import UsageError, unknown
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
     "learner": bench_learner,
     "train": bench_train,
     "ppo": bench_ppo,
+    "sequences": bench_sequences,
     "search": bench_search,
 }
 __all__ = ["BENCHMARKS", "BenchSettings", "format_report", "run"]

@@ -40,13 +40,24 @@ class BenchSettings:
     replay_batch: int = 512
     replay_size: int = 1_000_000  # slots of the prioritized selectors
     replay_steps: int = 65_536  # stored Atari steps that whole batches are sampled from
+    sequences: int = 16  # slices of a batch
     train_start: int = 1_000  # agent steps before learning begins, which is before the measurement
     threads: int | None = None  # None: all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"
     quick: bool = False  # a smoke test: its figures mean nothing
 
     def __post_init__(self) -> None:
-        counts = ("repeats", "lanes", "batch", "cuda_batch", "replay_batch", "replay_size", "replay_steps", "train_start")
+        counts = (
+            "repeats",
+            "lanes",
+            "batch",
+            "cuda_batch",
+            "replay_batch",
+            "replay_size",
+            "replay_steps",
+            "sequences",
+            "train_start",
+        )
         for name in counts:
             if getattr(self, name) < 1:
                 raise UsageError(f"bench: {name} must be at least 1, got {getattr(self, name)}")
@@ -71,6 +82,7 @@ class BenchSettings:
             "replay_batch": 64,
             "replay_size": 20_000,
             "replay_steps": 2_048,
+            "sequences": 2,
             "train_start": 200,
         }
         return replace(settings, **{name: min(value, getattr(self, name)) for name, value in small.items()})

@@ -171,12 +171,14 @@ def bytes_per_transition(store: Replay, capacity: int) -> float:
     ends = store.rings[0].lanes * (store.rings[0].spec.stack - 1 + store.rings[0].length - 1)
     finals = steps - ends - len(store.selector)
     scale = capacity / steps
-    return (_nbytes(store.rings[0]) + _nbytes(store.selector)) * scale / (capacity - ends - finals * scale)
+    return (nbytes(store.rings[0]) + nbytes(store.selector)) * scale / (capacity - ends - finals * scale)
 
 
-def _nbytes(part: Any) -> int:
+def nbytes(part: Any) -> int:
     """Of every array that `part` and its own parts hold."""
     if isinstance(part, np.ndarray):
         return part.nbytes
+    if isinstance(part, list):
+        return sum(nbytes(item) for item in part)
     inner = vars(part).values() if type(part).__module__.startswith("rlsuite.replay") else ()
-    return sum(_nbytes(value) for value in inner)
+    return sum(nbytes(value) for value in inner)

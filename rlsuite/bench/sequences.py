@@ -1,0 +1,131 @@
+"""sequences: R2D2's updates, and what a stored observation takes. B slices, T steps of a slice."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlsuite.agent import Agent
+from rlsuite.bench.measure import PONG, BenchSettings, Row, Target, Work, alternate, config, repeated, say
+from rlsuite.bench.replay import nbytes
+from rlsuite.build import device_of, make_agent
+from rlsuite.config import Config, ReplayConfig
+from rlsuite.learner import Learner
+from rlsuite.replay import Sample, build_replay
+from rlsuite.step import Chunk, State, Step, Trajectory, tree_map
+
+AGENT: dict[str, Any] = {"name": "r2d2"}  # as in the paper: 40 steps of burn-in, 80 learned from, 5 to bootstrap, stride 40
+NET: dict[str, Any] = {"memory": "lstm", "memory_size": 512, "last_action_reward": True}
+DIFFERENT_BATCHES = 2
+
+
+class StepByStep(nn.Module):
+    """A net that is called once for each of T steps."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        outs = []
+        for t in range(step.first.shape[0]):
+            one: Step = tree_map(lambda leaf: leaf[t : t + 1], step)  # noqa: B023  (used at once)
+            out, state = self.net(one, state)
+            outs.append(out)
+        return torch.cat(outs), state
+
+
+class Unrolled:
+    """An agent whose net is."""
+
+    def __init__(self, agent: Agent):
+        self.agent = agent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.agent, name)
+
+    def make_net(self) -> nn.Module:
+        return StepByStep(self.agent.make_net())
+
+
+def bench_sequences(settings: BenchSettings) -> list[Row]:
+    batch = settings.sequences
+    setup = setup_of(settings, batch, precision="bf16", channels_last=True)
+    plain = setup_of(settings, batch, precision="fp32", channels_last=False)
+    contenders = {
+        "ours": updates(setup, make_agent(setup, PONG), batch, nchw=False),
+        "steps": updates(setup, Unrolled(make_agent(setup, PONG)), batch, nchw=False),
+        "plain": updates(plain, Unrolled(make_agent(plain, PONG)), batch, nchw=True),
+    }
+    rates = alternate("sequences", contenders, settings)
+    agent = make_agent(setup, PONG)
+    numbers = f"{batch} slices of {agent.slice.length} steps, Nature torso, LSTM of 512"
+    what = f"Learner.step of R2D2, {numbers}, bf16 + channels_last, against "
+    return [
+        Row(
+            "sequences/plain",
+            what + "the same net unrolled step by step in fp32 NCHW",
+            "slices/s",
+            rates["ours"],
+            rates["plain"],
+            Target("ratio", ">=", 5.0),
+        ),
+        Row("sequences/steps", what + "the same unrolled step by step, else alike", "slices/s", rates["ours"], rates["steps"]),
+        _memory(settings, setup),
+    ]
+
+
+def setup_of(settings: BenchSettings, batch: int, **learner: Any) -> Config:
+    agent = {**AGENT, "burn_in": 4, "unroll": 8, "stride": 4} if settings.quick else AGENT
+    return config(settings, agent, net=NET, learner={"batch_size": batch, **learner})
+
+
+def updates(setup: Config, agent: Agent, batch: int, nchw: bool) -> Work:
+    learner = Learner(agent, setup.learner, seed=1, device=device_of(setup))
+    samples = [random_slices(agent, batch, nchw, seed) for seed in range(DIFFERENT_BATCHES)]
+    staged = itertools.cycle([learner.stage(sample) for sample in samples])
+    return repeated(lambda: learner.step(next(staged)), batch)
+
+
+def random_slices(agent: Agent, batch: int, nchw: bool, seed: int) -> Sample:
+    """What a store would give: observations [T,B,4,84,84], in memory [T,B,84,84,4], or contiguous with `nchw`; no episode ends."""
+    length = agent.slice.length
+    assert length is not None
+    rng = np.random.default_rng(seed)
+    observation = np.moveaxis(rng.integers(256, size=(length, batch, 84, 84, 4), dtype=np.uint8), -1, 2)
+    no = np.zeros((length, batch), bool)
+    steps = Step(
+        observation=np.ascontiguousarray(observation) if nchw else observation,
+        reward=rng.standard_normal((length, batch)).astype(np.float32),
+        first=no,
+        last=no,
+        terminal=no,
+        action=rng.integers(PONG.num_actions, size=(length, batch)),
+        extras={},
+    )
+    state = tree_map(lambda leaf: leaf.numpy(), agent.initial_state(batch))
+    return Sample(Trajectory(steps, state), np.arange(batch), np.ones(batch, np.float32))
+
+
+def _memory(settings: BenchSettings, setup: Config) -> Row:
+    """A full prioritized store of noise."""
+    cut, lanes, chunk = make_agent(setup, PONG).slice, 4, 40
+    slots = max(settings.replay_steps // lanes, 400)
+    say(f"sequences: filling a store of {slots * lanes:,} steps")
+    sized = ReplayConfig(capacity_agent_steps=slots * lanes, min_agent_steps=1, samples_per_insert=1e12, prioritized=True)
+    store = build_replay(sized, PONG, lanes, cut, chunk, seed=1)
+    rng = np.random.default_rng(2)
+    planes = rng.integers(256, size=(chunk, lanes, 84, 84), dtype=np.uint8)
+    no = np.zeros((chunk, lanes), bool)
+    for begin in range(0, slots + chunk, chunk):
+        starts = np.repeat(((begin + np.arange(chunk)) % cut.stride == 0)[:, None], lanes, 1)
+        state = tuple(rng.random((int(starts.sum()), *leaf.shape)).astype(leaf.dtype) for leaf in cut.state)
+        steps = Step(planes, rng.random((chunk, lanes), np.float32), no, no, no, rng.integers(6, size=(chunk, lanes)), {})
+        store.add(Chunk(steps, starts=starts, state=state))
+    what = (
+        f"ring + selector of R2D2, prioritized: arrays of a full store of {len(store):,} steps in {lanes} lanes, frames stored "
+        f"once, an LSTM state every {cut.stride} steps, for each stored observation"
+    )
+    return Row("sequences/bytes", what, "bytes/observation", nbytes(store) / len(store), None, Target("ours", "<=", 7700))
