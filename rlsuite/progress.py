@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -46,7 +46,7 @@ class Progress:
         self._past = [past for past in self._past if now - past[0] < 30.0] or self._past[-1:]
         self._past.append((now, status.agent_steps, status.learner_steps))
         if self._live is not None:
-            self._live.update(_table(self._facts(status)))
+            self._live.update(_table(self._facts(status), self._live.console.width))
         elif now - self._last_line >= self._plain_seconds:
             if self._last_line > 0 or len(self._past) > 1:
                 self._line(status)
@@ -92,9 +92,22 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-def _table(facts: dict[str, str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in facts:
-        table.add_column(name, justify="right", style="bold")
-    table.add_row(*facts.values())
-    return table
+def _table(facts: dict[str, str], width: int) -> Group:
+    """Names above values, in as many lines as the terminal's `width` asks for."""
+    lines: list[dict[str, str]] = [{}]
+    room = width
+    for name, value in facts.items():
+        takes = max(len(name), len(value)) + 2
+        if takes > room and lines[-1]:
+            lines.append({})
+            room = width
+        lines[-1][name] = value
+        room -= takes
+    tables = []
+    for line in lines:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in line:
+            table.add_column(name, justify="right", style="bold", no_wrap=True)
+        table.add_row(*line.values())
+        tables.append(table)
+    return Group(*tables)

@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from rich.console import Console
 
 from rlsuite import progress
 from rlsuite.progress import Progress, Status
@@ -27,3 +28,14 @@ def test_rates_need_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "learner/s 10.0" in line
     assert "left 0:07" in line
     assert "replay 50%" in line
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_name_and_no_value_is_cut_however_narrow_the_terminal(width: int) -> None:
+    facts = {f"name {i}": f"{10**i:,}" for i in range(10)}
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(progress._table(facts, width))
+    text = out.getvalue()
+    assert all(name in text and value in text for name, value in facts.items())
+    assert max(map(len, text.splitlines())) <= width
+    assert (len(text.splitlines()) == 2) == (width == 200)
