@@ -19,7 +19,11 @@ MOVES = 250  # of self-play, in which a game must end before anything is learned
 def tiny(name: str) -> dict[str, Any]:
     """Overrides that keep everything of the config but its sizes."""
     given = resolve(name)
-    n_steps = getattr(given.agent, "n_steps", 1)
+    length = getattr(given.agent, "n_steps", 1) + 1  # of a slice
+    sequences: dict[str, Any] = {}
+    if hasattr(given.agent, "unroll"):
+        sequences = {"agent.burn_in": 2, "agent.unroll": 4, "agent.stride": 2}
+        length += 2 + 4 - 1
     overrides: dict[str, Any] = {
         "env.lanes": LANES,
         "run.agent_steps": AGENT_STEPS,
@@ -37,9 +41,10 @@ def tiny(name: str) -> dict[str, Any]:
     else:
         overrides |= {
             "replay.capacity_agent_steps": 200,
-            "replay.min_agent_steps": LANES * (n_steps + 2),
+            "replay.min_agent_steps": LANES * (length + 1),
             "replay.samples_per_insert": PER_INSERT,
             "learner.batch_size": BATCH,
+            **sequences,
         }
     if atari_game(given.env.id) is not None:
         overrides["env.max_frames"] = 40
