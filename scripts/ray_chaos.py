@@ -22,7 +22,8 @@ from ray.cluster_utils import Cluster
 
 import rlsuite
 from rlsuite.metrics import read_metrics
-from rlsuite.runtime.ray import Fleet, object_store_bytes, own_cluster
+from rlsuite.runtime.ray.cluster import object_store_bytes, own_cluster
+from rlsuite.runtime.ray.fleet import Fleet
 
 
 class Seen(NamedTuple):

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-import rlsuite.runtime.ray as runtime
+import rlsuite.runtime.ray.fleet as runtime
 from rlsuite.collect import Episode
 from rlsuite.metrics import MetricLog, read_metrics
 from rlsuite.resolve import resolve
 from rlsuite.runtime.loop import Loop
-from rlsuite.runtime.workers import Collected, Facts, Learned, Stored
+from rlsuite.runtime.ray.cluster import connected
+from rlsuite.runtime.ray.workers import Collected, Facts, Learned, Stored
 from rlsuite.step import Chunk, EnvSpec, Step
 
 STEPS = 100
@@ -100,7 +101,7 @@ def measure(collectors: int, chunk_seconds: float, seconds: float) -> dict[str, 
         },
     )
     spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
-    with tempfile.TemporaryDirectory() as folder, runtime.connected(config):
+    with tempfile.TemporaryDirectory() as folder, connected(config):
         fleet = runtime.Fleet(config, spec, _Agent(), _Env())  # type: ignore[arg-type]
         log = MetricLog(Path(folder))
         loop = Loop(config, Path(folder), fleet, log)
@@ -139,7 +140,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
     given = parser.parse_args()
     runtime.CollectorWorker, runtime.ShardWorker, runtime.LearnerWorker = SleepingCollector, IdleShard, IdleLearner  # type: ignore
-    runtime._Learner = lambda fleet: _Steps(fleet)  # type: ignore
+    runtime.LearnerElsewhere = lambda fleet: _Steps(fleet)  # type: ignore
     print(f"{'collectors':>10} {'chunks/s':>9} {'of ideal':>9} {'calls/s':>9} {'driver busy':>12}")
     for collectors in given.collectors:
         found = measure(collectors, given.chunk_seconds, given.seconds)

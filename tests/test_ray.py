@@ -25,7 +25,9 @@ from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.metrics import read_metrics
 from rlsuite.resolve import resolve
 from rlsuite.runtime.loop import Loop
-from rlsuite.runtime.ray import Fleet, Member, _Told, own_cluster
+from rlsuite.runtime.ray.cluster import own_cluster
+from rlsuite.runtime.ray.fleet import Fleet
+from rlsuite.runtime.ray.members import Member, Told
 
 DQN: dict[str, Any] = {
     "run.threads": 1,
@@ -311,10 +313,10 @@ def test_what_was_registered_travels_if_it_can(tmp_path: Path, monkeypatch: pyte
     spec.loader.exec_module(module)
     game = module.Game()
     for told in ("ray_envs", ray_envs, Fleet, "elsewhere_only:Game"):
-        assert pickle.loads(pickle.dumps(_Told(told))) == told
-    assert pickle.loads(pickle.dumps(_Told(lambda: 7)))() == 7
-    assert pickle.loads(pickle.dumps(_Told(threading.Lock()))) == "_thread:lock"  # what cannot be packed at all
-    sent = [pickle.dumps(_Told(told)) for told in (module, module.Game, lambda: game)]
+        assert pickle.loads(pickle.dumps(Told(told))) == told
+    assert pickle.loads(pickle.dumps(Told(lambda: 7)))() == 7
+    assert pickle.loads(pickle.dumps(Told(threading.Lock()))) == "_thread:lock"  # what cannot be packed at all
+    sent = [pickle.dumps(Told(told)) for told in (module, module.Game, lambda: game)]
     monkeypatch.delitem(sys.modules, "elsewhere_only")
     there = [pickle.loads(packed) for packed in sent]
     assert there[:2] == ["elsewhere_only", "elsewhere_only:Game"]

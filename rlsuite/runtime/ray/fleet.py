@@ -1,42 +1,30 @@
-"""The Ray runtime: collectors, shards of the replay memory and the learner are processes, on one machine or many.
-
-A driver moves references only. Chunks go from collectors to shards, batches from shards to the learner, priorities back, weights
-from the learner to collectors, all through Ray's object store. Everything is bounded: calls in flight to a collector, batches in
-flight to the learner, and by the samples-per-insert limiter how far either may run ahead.
-
-What dies is replaced, and what it died of is told: a collector begins new episodes, a shard comes back from the last checkpoint
-or empty, the learner goes back to the last checkpoint. The run ends, with the first real error on top, where that does not help.
-"""
+"""The driver: asks workers, passes references on, replaces what died."""
 
 import contextlib
-import os
-import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import ray
 import torch
-from ray import cloudpickle
-from ray._private import ray_constants
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from rlsuite import checkpoint, cpu, registry, run_folder
+from rlsuite import checkpoint, registry
 from rlsuite.agent import Agent
-from rlsuite.build import make_agent, make_env, make_learner, stream_seed
+from rlsuite.build import stream_seed
 from rlsuite.config import Config
-from rlsuite.errors import RlsuiteError, UsageError
-from rlsuite.learner import Weights
+from rlsuite.errors import RlsuiteError
 from rlsuite.progress import Progress
 from rlsuite.replay.limiter import SamplesPerInsert
-from rlsuite.runtime.loop import Loop, Result, log_losses, note_evaluation, run, save, signals, status
-from rlsuite.runtime.workers import (
+from rlsuite.runtime.loop import Loop, log_losses, note_evaluation, save, status
+from rlsuite.runtime.ray.cluster import REACH_SECONDS, learner_threads, object_store_bytes, resources
+from rlsuite.runtime.ray.members import Call, Member, Told, as_own, refuse_other_versions
+from rlsuite.runtime.ray.roles import CollectorsElsewhere, LearnerElsewhere, Nothing, ReplayElsewhere
+from rlsuite.runtime.ray.workers import (
     Collected,
     CollectorWorker,
     EvaluatorWorker,
@@ -45,198 +33,12 @@ from rlsuite.runtime.workers import (
     LearnerWorker,
     ShardWorker,
     Stored,
-    load_into,
 )
-from rlsuite.step import EnvSpec, describe
+from rlsuite.step import EnvSpec
 
 START_SECONDS = 180.0  # for a worker to import, build its environment and say hello
-REACH_SECONDS = 5.0  # for a cluster's address to answer
 CRASHES = 3  # of one worker in a row, without a result between: it will not get better
 _CHOICE = 1000  # the driver's random stream
-
-
-def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
-    """As `run_local`, on Ray."""
-    with signals() as stopped:
-        env = make_env(config, threads=1)
-        spec = describe(env)
-        agent = make_agent(config, spec)
-        saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
-        with connected(config), contextlib.closing(Fleet(config, spec, agent, env, saved)) as fleet:
-            return run(config, run_dir, resume, fleet, fleet.train, stopped)
-
-
-# ------------------------------------------------------------------------------------------------------------------ cluster
-
-
-@contextlib.contextmanager
-def connected(config: Config) -> Iterator[None]:
-    """Ray for the length of a run: the cluster at `runtime.address`, or one of our own. UsageError in seconds if that fails."""
-    runtime = config.runtime
-    if ray.is_initialized():  # somebody's own program: its Ray is used and left alone
-        _refuse_small(config)
-        yield
-        return
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of results that were asked of a worker that died
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if runtime.address is None:
-        _warn_of_threads(config)
-        own: dict[str, Any] = {
-            "address": "local",  # whatever RAY_ADDRESS says, which Ray would follow
-            "num_cpus": max(cpu.cores(), _cpus_wanted(config)),
-            "include_dashboard": runtime.dashboard,
-            "dashboard_host": "127.0.0.1",
-        }
-        if runtime.object_store_gb is not None:
-            own["object_store_memory"] = int(runtime.object_store_gb * 1e9)
-        with own_cluster():
-            ray.init(**own, **quiet)
-    else:
-        _reach(runtime.address)
-        try:
-            ray.init(address=runtime.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, RayError, TimeoutError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"runtime.address = {runtime.address!r}: no Ray cluster answers there: {reason}") from error
-    try:
-        _refuse_small(config)
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def own_cluster() -> Iterator[None]:
-    """While a Ray of our own starts: it listens on 127.0.0.1 alone, and its workers import from where this process does.
-
-    Ray binds to every interface unless it believes that there can be no cluster (as on Windows).
-    """
-    before, clusters = os.environ.get("PYTHONPATH"), ray_constants.ENABLE_RAY_CLUSTER
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # an environment may lie beside a script
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-def _reach(address: str) -> None:
-    """UsageError where nothing listens: Ray itself would try for minutes."""
-    if address in ("auto", "local"):
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(f"runtime.address = {address!r}: give auto, ray://host:10001, or host:6379 of the head node")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
-    except OSError as error:
-        raise UsageError(f"runtime.address = {address!r}: nothing answers there ({error.strerror or error})") from error
-
-
-def _cpus_wanted(config: Config) -> int:
-    return config.runtime.collectors * config.runtime.collector_threads + config.runtime.learners
-
-
-def _refuse_small(config: Config) -> None:
-    """UsageError where a cluster is smaller than what is asked of it: Ray itself would wait for more, for ever."""
-    runtime, have = config.runtime, _resources()
-    gpus = runtime.collectors * runtime.collector_gpus + runtime.learners * (runtime.learner_gpus or 0)
-    for what, wanted, key in (("CPUs", _cpus_wanted(config), "CPU"), ("GPUs", gpus, "GPU")):
-        if wanted > have.get(key, 0):
-            raise UsageError(
-                f"{runtime.collectors} collectors and the learner ask for {wanted:g} {what}, the cluster has {have.get(key, 0):g}: "
-                "see runtime.collectors, collector_threads, collector_gpus, learner_gpus"
-            )
-
-
-def _resources() -> dict[str, float]:
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return found
-
-
-def learner_threads(config: Config) -> int:
-    runtime = config.runtime
-    left = cpu.cores() - runtime.collectors * runtime.collector_threads
-    return runtime.learner_threads or config.run.threads or max(left, 1)
-
-
-def _warn_of_threads(config: Config) -> None:
-    threads, cores = config.runtime.collectors * config.runtime.collector_threads + learner_threads(config), cpu.cores()
-    if threads > cores:
-        print(
-            f"rlsuite: {config.runtime.collectors} collectors x {config.runtime.collector_threads} threads and "
-            f"{learner_threads(config)} of the learner are more than the {cores} cores here: they take turns, and where a process "
-            "has several threads it may run ten times slower",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-# ------------------------------------------------------------------------------------------------------------------ workers
-
-
-class _Told:
-    """What was registered here, on its way to another process. There it is itself, or, where that process cannot have it (a file
-    that was loaded here defines it), the name of what is missed: only who asks for it hears of that."""
-
-    def __init__(self, told: Any):
-        self.told = told
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        told = self.told
-        if isinstance(told, str):
-            return str, (told,)
-        kind = told if hasattr(told, "__qualname__") else type(told)
-        name = told.__name__ if isinstance(told, ModuleType) else f"{kind.__module__}:{kind.__qualname__}"
-        try:
-            return _unpacked, (name, cloudpickle.dumps(told))  # type: ignore[no-untyped-call]
-        except Exception:  # whatever its parts raise
-            return str, (name,)
-
-
-def _unpacked(name: str, packed: bytes) -> Any:
-    try:
-        return cloudpickle.loads(packed)
-    except Exception:
-        return name
-
-
-@dataclass
-class Member:
-    """A worker and its history."""
-
-    kind: str
-    index: int
-    make: Callable[[int], Any]  # restarts so far -> actor handle
-    actor: Any = None
-    restarts: int = 0
-    crashes: int = 0  # in a row
-    not_before: float = 0.0  # of the next start, after a crash
-    greeted: bool = False  # has said hello
-    ready: bool = False  # and takes part
-    calls: int = 0  # in flight
-    version: int = -1  # of the weights that it has
-    asked: int = 0  # chunks, ever
-
-    @property
-    def name(self) -> str:
-        return (
-            self.kind if self.kind == "evaluator" or (self.kind == "learner" and self.index == 0) else f"{self.kind} {self.index}"
-        )
-
-
-class Call(NamedTuple):
-    """One in flight, by the reference that tells its end."""
-
-    what: str
-    member: Member
-    restart: int  # of the member when it was made: an answer of one that was replaced is dropped
-    data: Any = None  # references of the other results
-    more: Any = None
 
 
 class Fleet:
@@ -275,17 +77,17 @@ class Fleet:
         self.told: dict[str, float] = {}
         self.evaluating: Any = None
         self._make_members()
-        self.learner, self.replay = _Learner(self), _Replay(self)
-        self.collector, self.lag = _Collectors(self), _Nothing()
+        self.learner, self.replay = LearnerElsewhere(self), ReplayElsewhere(self)
+        self.collector, self.lag = CollectorsElsewhere(self), Nothing()
 
     # -------------------------------------------------------------------------------------------------- members and deaths
 
     def _make_members(self) -> None:
         config, spec, runtime = self.config, self.spec, self.runtime
-        tables = {kind: {name: _Told(told) for name, told in table.items()} for kind, table in registry.registered().items()}
+        tables = {kind: {name: Told(told) for name, told in table.items()} for kind, table in registry.registered().items()}
         gpus = runtime.learner_gpus
         if gpus is None:
-            gpus = float(config.run.device != "cpu" and _resources().get("GPU", 0) >= runtime.learners)
+            gpus = float(config.run.device != "cpu" and resources().get("GPU", 0) >= runtime.learners)
 
         def collector(index: int) -> Callable[[int], Any]:
             kind = ray.remote(CollectorWorker).options(num_cpus=runtime.collector_threads, num_gpus=runtime.collector_gpus)
@@ -316,8 +118,8 @@ class Fleet:
             except GetTimeoutError as error:
                 raise RlsuiteError(f"{member.name} did not start within {START_SECONDS:.0f} s: is there room for it?") from error
             except RayError as error:
-                raise _as_own(member, error) from error
-            _refuse_other_versions(member, facts)
+                raise as_own(member, error) from error
+            refuse_other_versions(member, facts)
             member.greeted = member.ready = True
         self._meet()
         self._fetch_weights()
@@ -352,7 +154,7 @@ class Fleet:
         self.first_error = self.first_error or f"{member.name}: {reason}"
         print(f"rlsuite: {member.name} is lost: {reason}", file=sys.stderr, flush=True)
         if own is not None and (isinstance(own, RlsuiteError) or member.kind != "collector"):
-            raise _as_own(member, error) from error  # its code cannot go on, and a second try would end as this one
+            raise as_own(member, error) from error  # its code cannot go on, and a second try would end as this one
         now = time.monotonic()
         self.lost += 1
         self.deaths.append(now)
@@ -390,7 +192,7 @@ class Fleet:
             self._call(member, "hello", member.actor.hello.remote())
 
     def _greeted(self, member: Member, facts: Facts, loop: Loop) -> None:
-        _refuse_other_versions(member, facts)
+        refuse_other_versions(member, facts)
         if member.kind == "collector" and self.shards:
             shard, source = self._home(member)
             if shard.ready:  # nothing may be learned across the gap
@@ -768,158 +570,3 @@ class Fleet:
             found["store"] = f"{seen['ray/object_store_bytes'] / 1e6:,.0f} MB"
         alive = sum(member.ready for member in self.collectors)
         return {**found, "collectors": f"{alive}/{len(self.collectors)}", "lost": f"{self.lost}", "replaced": f"{self.replaced}"}
-
-
-def object_store_bytes() -> float | None:
-    """In use on all nodes; None where Ray does not tell."""
-    try:
-        from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-
-        state = get_state_from_address(  # type: ignore[no-untyped-call]
-            ray.get_runtime_context().gcs_address
-        )
-        reply = get_memory_info_reply(state, timeout_seconds=2.0)  # type: ignore[no-untyped-call]
-        return float(reply.store_stats.object_store_bytes_used)
-    except Exception:
-        return None
-
-
-def _refuse_other_versions(member: Member, facts: Facts) -> None:
-    own = run_folder.versions()
-    other = {name: facts.versions.get(name) for name in ("rlsuite", "python", "torch") if facts.versions.get(name) != own[name]}
-    if other:
-        told = ", ".join(f"{name} {version} (here {own[name]})" for name, version in other.items())
-        raise UsageError(f"{member.name} on {facts.host} has {told}: nodes of a cluster must agree")
-
-
-def _as_own(member: Member, error: BaseException) -> RlsuiteError:
-    """What a worker's own code raised, as an error of the run."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, RlsuiteError):
-        return type(cause)(f"{member.name}: {cause}")
-    if isinstance(error, RayActorError):  # it could not even be made: a module that is missing there
-        return RlsuiteError(f"{member.name} cannot start: {str(error).strip().splitlines()[-1]}")
-    return RlsuiteError(f"{member.name} failed:\n{error}")
-
-
-# ---------------------------------------------------------------------------------------------------------------- stand-ins
-
-
-class _Learner:
-    """`LearnerRole` of the learner that runs elsewhere."""
-
-    def __init__(self, fleet: Fleet):
-        self.fleet, self.device = fleet, torch.device("cpu")
-        self.twin = make_learner(fleet.config, fleet.agent, self.device)  # its net plays evaluations; it never learns
-
-    @property
-    def steps(self) -> int:
-        return self.fleet.learner_steps
-
-    @property
-    def net(self) -> torch.nn.Module:
-        """With the newest weights."""
-        load_into(self.twin.online, ray.get(self.fleet.published[1]))
-        return self.twin.net
-
-    def weights(self) -> Weights:
-        version, weights = ray.get(self.fleet.the_learner.actor.publish.remote())
-        return Weights(version, {name: torch.from_numpy(array.copy()) for name, array in weights.items()})
-
-    def state_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = ray.get(self.fleet.the_learner.actor.state_dict.remote())
-        return found
-
-    def learning_rate(self, agent_steps: int) -> float:
-        return self.twin.learning_rate(agent_steps)
-
-    def check(self, metrics: dict[str, float]) -> None:
-        self.twin.steps = self.steps
-        self.twin.check(metrics)
-
-    def check_weights(self) -> None:
-        try:
-            ray.get(self.fleet.the_learner.actor.check_weights.remote())
-        except RayTaskError as error:
-            raise _as_own(self.fleet.the_learner, error) from error
-
-    def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
-        try:
-            self.fleet.load_learners(weights, state, where)
-        except RayTaskError as error:
-            cause = error.cause
-            raise (cause if isinstance(cause, RlsuiteError) else ValueError(str(cause))) from error
-        self.fleet._fetch_weights()
-
-
-class _Replay:
-    """`ReplayRole` of all shards."""
-
-    def __init__(self, fleet: Fleet):
-        self.fleet = fleet
-
-    @property
-    def stale(self) -> int:
-        return sum(stored.stale for stored in self.fleet.stored)
-
-    @property
-    def capacity_steps(self) -> int:
-        return self.fleet.config.replay.capacity_agent_steps
-
-    def __len__(self) -> int:
-        return sum(stored.stored for stored in self.fleet.stored)
-
-    def end_streams(self) -> None:
-        for shard in self.fleet.shards:
-            self.fleet.stored[shard.index] = ray.get(shard.actor.end_streams.remote(None))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "shards": ray.get([shard.actor.state_dict.remote() for shard in self.fleet.shards]),
-            "limiter": self.fleet.limiter.state_dict(),
-            "rng": self.fleet.rng.bit_generator.state,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if len(state["shards"]) != len(self.fleet.shards):
-            raise ValueError(f"it has {len(state['shards'])} shards, runtime.shards = {len(self.fleet.shards)}")
-        self.fleet.limiter.load_state_dict(state["limiter"])
-        self.fleet.rng.bit_generator.state = state["rng"]
-        for shard, saved in zip(self.fleet.shards, state["shards"], strict=True):
-            try:
-                self.fleet.stored[shard.index] = ray.get(shard.actor.load.remote(saved))
-            except RayTaskError as error:
-                raise ValueError(str(error.cause)) from error
-
-
-class _Collectors:
-    """`CollectorRole`: on Ray a resumed run begins new episodes."""
-
-    def __init__(self, fleet: Fleet):
-        self.fleet, self.env = fleet, fleet.env
-
-    def diagnostics(self) -> dict[str, float]:
-        found, self.fleet.told = self.fleet.told, {}
-        return found
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        return False
-
-    def ready(self, steps: int) -> bool:
-        return False
-
-
-class _Nothing:
-    """`LagRole`: collectors lag by themselves."""
-
-    def diagnostics(self) -> dict[str, float]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass

@@ -1,6 +1,6 @@
 """What runs in processes of its own under Ray: a collector, a shard of the replay memory, the learner, an evaluator.
 
-Plain classes that know nothing of Ray: `rlsuite.runtime.ray` makes actors of them. Whatever a method returns besides small reports
+Plain classes that know nothing of Ray: the driver (`fleet`) makes actors of them. Whatever a method returns besides small reports
 goes to another worker through the object store, never through the driver.
 
 Shapes: K steps and L lanes of a chunk, B batch.

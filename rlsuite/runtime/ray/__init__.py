@@ -1,0 +1,31 @@
+"""The Ray runtime: collectors, shards of the replay memory and the learner are processes, on one machine or many.
+
+A driver moves references only. Chunks go from collectors to shards, batches from shards to the learner, priorities back, weights
+from the learner to collectors, all through Ray's object store. Everything is bounded: calls in flight to a collector, batches in
+flight to the learner, and by the samples-per-insert limiter how far either may run ahead.
+
+What dies is replaced, and what it died of is told: a collector begins new episodes, a shard comes back from the last checkpoint
+or empty, the learner goes back to the last checkpoint. The run ends, with the first real error on top, where that does not help.
+"""
+
+import contextlib
+from pathlib import Path
+
+from rlsuite import checkpoint
+from rlsuite.build import make_agent, make_env
+from rlsuite.config import Config
+from rlsuite.runtime.loop import Result, run, signals
+from rlsuite.runtime.ray.cluster import connected
+from rlsuite.runtime.ray.fleet import Fleet
+from rlsuite.step import describe
+
+
+def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
+    """As `run_local`, on Ray."""
+    with signals() as stopped:
+        env = make_env(config, threads=1)
+        spec = describe(env)
+        agent = make_agent(config, spec)
+        saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
+        with connected(config), contextlib.closing(Fleet(config, spec, agent, env, saved)) as fleet:
+            return run(config, run_dir, resume, fleet, fleet.train, stopped)

@@ -1,0 +1,139 @@
+"""Ray itself: a cluster that is there, or one of our own; refusals where it cannot serve a run."""
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+from ray.exceptions import RayError
+
+from rlsuite import cpu
+from rlsuite.config import Config
+from rlsuite.errors import UsageError
+
+REACH_SECONDS = 5.0  # for a cluster's address to answer
+
+
+@contextlib.contextmanager
+def connected(config: Config) -> Iterator[None]:
+    """Ray for the length of a run: the cluster at `runtime.address`, or one of our own. UsageError in seconds if that fails."""
+    runtime = config.runtime
+    if ray.is_initialized():  # somebody's own program: its Ray is used and left alone
+        _refuse_small(config)
+        yield
+        return
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of results that were asked of a worker that died
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if runtime.address is None:
+        _warn_of_threads(config)
+        own: dict[str, Any] = {
+            "address": "local",  # whatever RAY_ADDRESS says, which Ray would follow
+            "num_cpus": max(cpu.cores(), _cpus_wanted(config)),
+            "include_dashboard": runtime.dashboard,
+            "dashboard_host": "127.0.0.1",
+        }
+        if runtime.object_store_gb is not None:
+            own["object_store_memory"] = int(runtime.object_store_gb * 1e9)
+        with own_cluster():
+            ray.init(**own, **quiet)
+    else:
+        _reach(runtime.address)
+        try:
+            ray.init(address=runtime.address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, RayError, TimeoutError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"runtime.address = {runtime.address!r}: no Ray cluster answers there: {reason}") from error
+    try:
+        _refuse_small(config)
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def own_cluster() -> Iterator[None]:
+    """While a Ray of our own starts: it listens on 127.0.0.1 alone, and its workers import from where this process does.
+
+    Ray binds to every interface unless it believes that there can be no cluster (as on Windows).
+    """
+    before, clusters = os.environ.get("PYTHONPATH"), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # an environment may lie beside a script
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _reach(address: str) -> None:
+    """UsageError where nothing listens: Ray itself would try for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"runtime.address = {address!r}: give auto, ray://host:10001, or host:6379 of the head node")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise UsageError(f"runtime.address = {address!r}: nothing answers there ({error.strerror or error})") from error
+
+
+def _cpus_wanted(config: Config) -> int:
+    return config.runtime.collectors * config.runtime.collector_threads + config.runtime.learners
+
+
+def _refuse_small(config: Config) -> None:
+    """UsageError where a cluster is smaller than what is asked of it: Ray itself would wait for more, for ever."""
+    runtime, have = config.runtime, resources()
+    gpus = runtime.collectors * runtime.collector_gpus + runtime.learners * (runtime.learner_gpus or 0)
+    for what, wanted, key in (("CPUs", _cpus_wanted(config), "CPU"), ("GPUs", gpus, "GPU")):
+        if wanted > have.get(key, 0):
+            raise UsageError(
+                f"{runtime.collectors} collectors and the learner ask for {wanted:g} {what}, the cluster has {have.get(key, 0):g}: "
+                "see runtime.collectors, collector_threads, collector_gpus, learner_gpus"
+            )
+
+
+def resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+def learner_threads(config: Config) -> int:
+    runtime = config.runtime
+    left = cpu.cores() - runtime.collectors * runtime.collector_threads
+    return runtime.learner_threads or config.run.threads or max(left, 1)
+
+
+def _warn_of_threads(config: Config) -> None:
+    threads, cores = config.runtime.collectors * config.runtime.collector_threads + learner_threads(config), cpu.cores()
+    if threads > cores:
+        print(
+            f"rlsuite: {config.runtime.collectors} collectors x {config.runtime.collector_threads} threads and "
+            f"{learner_threads(config)} of the learner are more than the {cores} cores here: they take turns, and where a process "
+            "has several threads it may run ten times slower",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def object_store_bytes() -> float | None:
+    """In use on all nodes; None where Ray does not tell."""
+    try:
+        from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+        state = get_state_from_address(  # type: ignore[no-untyped-call]
+            ray.get_runtime_context().gcs_address
+        )
+        reply = get_memory_info_reply(state, timeout_seconds=2.0)  # type: ignore[no-untyped-call]
+        return float(reply.store_stats.object_store_bytes_used)
+    except Exception:
+        return None
