@@ -133,9 +133,11 @@ class Collector:
     def _mark_starts(self) -> None:
         """Where the record to come starts slices, and from which states. Nothing to tell where every action starts one."""
         cut = self.agent.slice
+        state = self.state
         if cut.length is None:  # a rollout is its chunk
             starts = np.full(self.lanes, not self.pending)
         elif cut.stride > 1:
+            state = state if cut.state else ()  # some agents begin every slice with zeros
             if cut.from_first:
                 self.since[self.now.first] = 0
             starts = self.since % cut.stride == 0
@@ -143,7 +145,7 @@ class Collector:
         else:
             return
         self.starts.append(starts)
-        self.states.append(tree_map(lambda leaf: leaf.cpu().numpy()[starts], self.state))
+        self.states.append(tree_map(lambda leaf: leaf.cpu().numpy()[starts], state))
 
     def compact(self, record: Step) -> Step:
         """A record as it travels: the newest plane instead of the stack."""

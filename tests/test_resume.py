@@ -105,8 +105,9 @@ SEQUENCES: dict[str, Any] = {
         {},
         {"net.memory": "attention(window=6,heads=2)", "replay.initial_priority": "td", "learner.precision": "bf16"},
         {"net.memory": "gru", "agent.cross_episodes": False, "net.last_action_reward": False, "replay.prioritized": False},
+        {"agent.stored_state": False, "agent.burn_in": 0},
     ],
-    ids=["lstm", "attention-td-bf16", "gru-no-crossing"],
+    ids=["lstm", "attention-td-bf16", "gru-no-crossing", "zero-state"],
 )
 def test_resumed_sequences_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, extra: dict[str, Any]) -> None:
     n = 1_001
