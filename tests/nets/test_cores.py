@@ -132,11 +132,19 @@ def test_attention_starts_near_to_passing_its_input_through() -> None:
     assert float((out - embedded).norm() / embedded.norm()) < 0.5
 
 
-def test_an_open_forget_gate_keeps_what_is_held() -> None:
-    core = make_core(net("lstm"), D, SPEC)
+@pytest.mark.parametrize(("kind", "gates"), [("lstm", 4), ("gru", 3)])
+def test_the_gate_that_keeps_what_is_held_begins_open(kind: str, gates: int) -> None:
+    core = make_core(net(kind), D, SPEC)
     assert isinstance(core, Recurrent)
     bias = core.cell.bias_ih_l0 + core.cell.bias_hh_l0
-    assert bias.tolist() == [0.0] * M + [1.0] * M + [0.0] * 2 * M  # input, forget, cell, output
+    # LSTM: input, forget, cell, output; GRU: reset, update, new
+    assert bias.tolist() == [0.0] * M + [1.0] * M + [0.0] * (gates - 2) * M
+    h = torch.full((1, B, M), 2.0)
+    with torch.no_grad():
+        core.cell.weight_hh_l0.zero_()
+    after = core.cell(torch.zeros(1, B, D), (h, h) if kind == "lstm" else h)[1]
+    kept = after[1] if kind == "lstm" else after
+    torch.testing.assert_close(kept, h * torch.sigmoid(torch.tensor(1.0)))
 
 
 def test_the_last_action_and_its_reward_are_seen_within_an_episode_only() -> None:
