@@ -86,12 +86,10 @@ class R2D2:
         return action, remember(self.net_config, state, action), {}
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
-        config, steps = self.config, trajectory.steps
-        steps = steps._replace(reward=clip_reward(steps.reward, config.reward_clip))
+        config, (steps, state) = self.config, trajectory
         rows = steps.first.shape[1]
-        state = tree_map(lambda leaf: leaf.to(steps.reward.device), self.initial_state(rows))
-        if config.stored_state:
-            state = trajectory.state
+        if not config.stored_state:
+            state = tree_map(lambda leaf: leaf.to(steps.reward.device), self.initial_state(rows))
         warm_up, rest = split(steps, config.burn_in)
         explore = Mode(explore=True, agent_steps=0, rng=rng)
         set_noise(net, rows, explore)
@@ -107,7 +105,8 @@ class R2D2:
         with torch.no_grad():
             best = (q if config.double else q_target).argmax(-1)  # [U+n,B]
             values = self._unscale(pick(q_target, best))  # [U+n,B]
-            y = self._rescale(n_step_targets(transitions(rest, config.discount), values, config.n_steps))  # [U,B]
+            paid = transitions(rest._replace(reward=clip_reward(rest.reward, config.reward_clip)), config.discount)
+            y = self._rescale(n_step_targets(paid, values, config.n_steps))  # [U,B]
 
         td = y - pick(q, rest.action)[: config.unroll]  # [U,B]
         valid = ~rest.last[: config.unroll]
@@ -118,6 +117,7 @@ class R2D2:
         metrics = {
             "losses/q_values": (pick(q.detach(), rest.action)[: config.unroll] * valid).sum() / counted,
             "losses/td_error": (td.abs() * valid).sum() / counted,
+            "losses/valid_share": valid.float().mean(),
         }
         return Loss(loss, td, metrics, valid=valid)
 

@@ -141,7 +141,8 @@ _KEYS = {"UP": "up", "DOWN": "down", "LEFT": "left", "RIGHT": "right", "FIRE": "
 
 def keys(config: Config) -> tuple[dict[frozenset[str], int], int | None]:
     """Keys held together -> action, for someone who plays, and the action when none is held."""
-    with gymnasium.make(f"ALE/{config.id.removeprefix('ALE/').split('-')[0]}-v5", full_action_space=config.full_action_set) as env:
+    name = "".join(word.capitalize() for word in str(atari_game(config.id)).split("_"))
+    with gymnasium.make(f"ALE/{name}-v5", full_action_space=config.full_action_set) as env:
         meanings = env.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
     found = {}
     for action, meaning in enumerate(meanings):

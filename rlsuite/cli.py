@@ -188,6 +188,8 @@ def record(
     source, settings = arguments[0], arguments[1:]
     if out.exists():
         raise UsageError(f"{out} exists already: name a new folder")
+    if minari is not None:
+        demonstrations.check_minari(minari)
     if policy is not None and keyboard:
         raise UsageError("--policy and --keyboard: one of them plays")
     if policy is None and not keyboard:

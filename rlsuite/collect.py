@@ -115,7 +115,8 @@ class Collector:
         assert self.start is not None, "nothing was collected since the last chunk"
         chunk = self.start._replace(steps=stacked(self.pending), now=self.compact(self.now))
         if self.starts:
-            state = tree_zip(lambda *leaves: np.concatenate(leaves), *self.states)
+            states = self.states or [tree_map(lambda leaf: leaf[:0].cpu().numpy(), self.state if self.agent.slice.state else ())]
+            state = tree_zip(lambda *leaves: np.concatenate(leaves), *states)
             chunk = chunk._replace(starts=np.stack(self.starts), state=state)
         self.pending, self.start, self.starts, self.states = [], None, [], []
         if self.priorities is None:
@@ -145,7 +146,8 @@ class Collector:
         else:
             return
         self.starts.append(starts)
-        self.states.append(tree_map(lambda leaf: leaf.cpu().numpy()[starts], state))
+        if starts.any():
+            self.states.append(tree_map(lambda leaf: leaf.cpu().numpy()[starts], state))
 
     def compact(self, record: Step) -> Step:
         """A record as it travels: the newest plane instead of the stack."""

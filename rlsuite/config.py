@@ -4,6 +4,7 @@ Units stand in the names: agent_steps (one action each, by default four emulator
 `rlsuite.resolve` turns a YAML file and overrides into a `Config`.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -67,6 +68,12 @@ class ReplayConfig(Section):
     importance_exponent_start: float = Field(0.4, ge=0, le=1)
     importance_exponent_end: float = Field(1.0, ge=0, le=1)
     importance_anneal_agent_steps: int = Field(10_000_000, ge=0)
+
+    @field_validator("demonstrations")
+    @classmethod
+    def _from_everywhere(cls, value: str | None) -> str | None:
+        """A run may go on, and workers may live, in another folder."""
+        return str(Path(value).resolve()) if value is not None and Path(value).exists() else value
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":
@@ -199,6 +206,8 @@ class Config(Section):
             self._on_ray()
         if self.learner.cuda_graphs and self.run.device == "cpu":
             raise ValueError("learner.cuda_graphs needs run.device cuda")
+        if self.learner.cuda_graphs and self.net.memory != "none":
+            raise ValueError("learner.cuda_graphs cannot capture a memory, which looks where episodes begin: use net.memory none")
         return self
 
     def _on_ray(self) -> None:

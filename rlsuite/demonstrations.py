@@ -10,14 +10,17 @@ Shapes: N steps, S planes of a frame stack.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.step import EnvSpec, Step, part_of
@@ -25,7 +28,7 @@ from rlsuite.step import EnvSpec, Step, part_of
 FORMAT = 1
 _FILE = "demonstrations.json"
 _LEAVES = ("observation", "reward", "first", "last", "terminal", "action")
-_SPACES = ("observation_shape", "observation_dtype", "num_actions", "action_shape")  # of an EnvSpec: what must agree
+_SPACES = ("observation_shape", "observation_dtype", "num_actions", "num_states", "action_shape")  # of an EnvSpec: what must agree
 
 
 class Demonstrations(NamedTuple):
@@ -50,6 +53,7 @@ def save(demonstrations: Demonstrations, folder: Path) -> None:
     if folder.exists():
         raise UsageError(f"{folder} exists already: name a new folder")
     beside = folder.with_name(f".{folder.name}.part")
+    _check_stream(demonstrations, "what was recorded")
     spec = demonstrations.spec
     document = {
         "format": FORMAT,
@@ -75,7 +79,8 @@ def load(path: Path, spec: EnvSpec | None = None) -> Demonstrations:
 
     UsageError, with the file and what is wrong in it.
     """
-    if (path / _FILE).is_file():
+    ours = (path / _FILE).is_file()
+    if ours:
         found = _own(path)
     elif path.is_dir() and not (path / "data").is_dir():
         raise UsageError(f"{path} holds neither {_FILE} nor a Minari dataset (data/)")
@@ -83,6 +88,8 @@ def load(path: Path, spec: EnvSpec | None = None) -> Demonstrations:
         found = _minari(path)
     _check_stream(found, path)
     if spec is not None:
+        if ours and found.spec.frames_per_step != spec.frames_per_step:
+            raise UsageError(f"{path} has {found.spec.frames_per_step} frames a step, this environment {spec.frames_per_step}")
         found = _fitting(found, spec, path)
     return found
 
@@ -93,17 +100,19 @@ def _own(folder: Path) -> Demonstrations:
         if document["format"] != FORMAT:
             raise UsageError(f"{folder / _FILE}: format {document['format']}, this version reads {FORMAT}")
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document["spec"].items()}
-        spec = EnvSpec(**fields)
+        spec = TypeAdapter(EnvSpec).validate_python(fields, strict=True)
         env_id, count = str(document["env_id"]), int(document["steps"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder / _FILE} is damaged: {type(error).__name__}: {error}") from error
     leaves = {}
     for name in _LEAVES:
         file = folder / f"{name}.npy"
         try:
             leaf = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise UsageError(f"{file} cannot be read: {error}") from error
+        if not isinstance(leaf, np.ndarray):
+            raise UsageError(f"{file} holds several arrays, not one")
         if leaf.ndim == 0 or len(leaf) != count:
             raise UsageError(f"{file} holds {len(leaf) if leaf.ndim else 'no'} steps, {_FILE} says {count}: it is truncated")
         leaves[name] = leaf
@@ -112,6 +121,10 @@ def _own(folder: Path) -> Demonstrations:
         raise UsageError(
             f"{folder / 'observation.npy'} holds {leaves['observation'].dtype} {list(leaves['observation'].shape[1:])}, "
             f"{_FILE} says {spec.observation_dtype} {list(planes)}"
+        )
+    if leaves["action"].shape[1:] != spec.action_shape:
+        raise UsageError(
+            f"{folder / 'action.npy'} holds {list(leaves['action'].shape[1:])}, {_FILE} says {list(spec.action_shape)}"
         )
     for name, dtype in (("reward", "float32"), ("first", "bool"), ("last", "bool"), ("terminal", "bool")):
         if leaves[name].dtype.name != dtype or leaves[name].ndim != 1:
@@ -124,6 +137,9 @@ def _minari(path: Path) -> Demonstrations:
         import minari
     except ImportError as error:
         raise UsageError(f"{path}: Minari datasets need the package minari (pip install 'rlsuite[demonstrations]')") from error
+    where = path if path.is_dir() else Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets")) / path
+    if not where.is_dir():
+        raise UsageError(f"{path}: there is no such folder, and no Minari dataset in {where}")
     try:
         data = minari.MinariDataset(path / "data") if path.is_dir() else minari.load_dataset(str(path))
         env_id = data.env_spec.id if data.env_spec is not None else "unknown"
@@ -178,7 +194,7 @@ def _stream(episode: Any, spec: EnvSpec, where: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def _check_stream(found: Demonstrations, path: Path) -> None:
+def _check_stream(found: Demonstrations, path: Path | str) -> None:
     steps, spec = found.steps, found.spec
     count = len(steps.first)
     if count == 0 or not steps.first[0]:
@@ -196,6 +212,8 @@ def _check_stream(found: Demonstrations, path: Path) -> None:
         if steps.action.dtype.kind not in "iu" or wrong.any():
             bad = steps.action[wrong][:1].tolist() or [str(steps.action.dtype)]
             raise UsageError(f"{path}: actions must be whole numbers below {spec.num_actions}, found {bad[0]}")
+    if spec.num_states is not None and ((steps.observation < 0) | (steps.observation >= spec.num_states)).any():
+        raise UsageError(f"{path}: observations must be whole numbers below {spec.num_states}")
     for name in ("reward", "observation", "action"):
         leaf = getattr(steps, name)
         if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
@@ -218,6 +236,21 @@ def _fitting(found: Demonstrations, spec: EnvSpec, path: Path) -> Demonstrations
     return Demonstrations(
         found.env_id, spec, found.steps._replace(observation=observation, action=found.steps.action.astype(dtype))
     )
+
+
+def check_minari(dataset_id: str) -> None:
+    """UsageError where `save_minari` could not write: asked before anybody plays."""
+    try:
+        import minari
+    except ImportError as error:
+        raise UsageError("Minari datasets need the package minari (pip install 'rlsuite[demonstrations]')") from error
+    try:
+        minari.namespace.validate_namespace(dataset_id.rpartition("/")[0])
+        taken = dataset_id in minari.list_local_datasets()
+    except Exception as error:
+        raise UsageError(f"Minari refuses {dataset_id}: {error}") from error
+    if taken or not re.fullmatch(r"[\w/-]+-v\d+", dataset_id):
+        raise UsageError(f"Minari refuses {dataset_id}: " + ("it exists" if taken else "write namespace/name-v0"))
 
 
 def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:

@@ -171,9 +171,11 @@ class Player:
         state: Any = (),
         first: NDArray[np.bool_] | None = None,
         info: dict[str, NDArray[Any]] | None = None,
-    ) -> tuple[NDArray[np.int64], Any]:
+        reward: NDArray[Any] | None = None,
+    ) -> tuple[NDArray[Any], Any]:
         """observation [B,*shape] as the environment gives it; `first` [B] marks new episodes -> actions [B] i64, new state.
 
+        `reward` [B] came with the observation; an agent with `net.last_action_reward` needs it, as a memory needs `first`.
         `info` as the environment gives it, where its metadata name what it `tells`: board games the whole position.
         """
         from rlsuite.step import Step, to_tensors
@@ -184,14 +186,16 @@ class Player:
         batch, tells = observation.shape[0], self.saved.spec.tells
         if missing := [name for name in tells if name not in (info or {})]:
             raise ValueError(f"act needs info[{missing[0]!r}] of the environment: pass info=info")
-        no = np.zeros((1, batch), bool)
+        no, continuous = np.zeros((1, batch), bool), self.saved.spec.action_shape
+        if reward is None and self.saved.config.net.last_action_reward:
+            raise ValueError("this agent sees rewards (net.last_action_reward): pass reward=, zeros for the first observation")
         step = Step(
             observation=np.asarray(observation)[None],
-            reward=np.zeros((1, batch), np.float32),
+            reward=np.zeros((1, batch), np.float32) if reward is None else np.asarray(reward, np.float32)[None],
             first=no if first is None else first[None],
             last=no,
             terminal=no,
-            action=np.zeros((1, batch), np.int64),
+            action=np.zeros((1, batch, *continuous), np.float32 if continuous else np.int64),
             extras={name: info[name][None] for name in tells} if info else {},
         )
         bf16 = self.saved.config.learner.precision == "bf16"

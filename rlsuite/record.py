@@ -1,6 +1,8 @@
 """Makes demonstrations: whole episodes of a saved agent, of a scripted policy, or of someone at the keyboard. Shapes: L lanes."""
 
 import importlib
+import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,8 +38,11 @@ class Scripted:
 
     def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         action = np.asarray(self.policy(self.env, step.observation[0].numpy()))
-        if action.shape[:1] != (self.env.num_envs,):
-            raise UsageError(f"the policy gave actions of shape {list(action.shape)} for {self.env.num_envs} lanes")
+        space = self.env.single_action_space
+        if action.shape != (self.env.num_envs, *space.shape):
+            raise UsageError(f"the policy gave actions of shape {list(action.shape)} for {self.env.num_envs} lanes of {space}")
+        if hasattr(space, "n") and (action.dtype.kind not in "iu" or not ((action >= 0) & (action < space.n)).all()):
+            raise UsageError(f"the policy gave {action.tolist()}: actions are whole numbers below {space.n}")
         return torch.from_numpy(np.ascontiguousarray(action)), state, {}
 
 
@@ -60,10 +65,14 @@ def find_policy(name: str) -> Policy:
     module, colon, function = name.partition(":")
     if not colon:
         raise UsageError(f"--policy {name}: write it as package.module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a file that lies here, as for `python -m`
     try:
         found: Policy = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"--policy {name} cannot be imported: {error}") from error
+    if not callable(found):
+        raise UsageError(f"--policy {name} is no function but {type(found).__name__}")
     return found
 
 
@@ -77,7 +86,12 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
     running: list[list[Step]] = [[] for _ in share]
     done: list[Step] = []
     while any(share):
-        record, _ = player.tick(agent_steps=0)
+        try:
+            record, _ = player.tick(agent_steps=0)
+        except KeyboardInterrupt:  # what is whole already is kept
+            if not done:
+                raise
+            break
         record = player.compact(record)._replace(extras={})
         for lane, left in enumerate(share):
             if not left:

@@ -17,7 +17,7 @@ from rlsuite.demonstrations import Demonstrations
 from rlsuite.envs import atari, key_door
 from rlsuite.errors import UsageError
 from rlsuite.resolve import resolve
-from rlsuite.step import EnvSpec, describe
+from rlsuite.step import EnvSpec, Step, describe
 
 KEY_DOOR = key_door.Config(id="rlsuite/KeyDoor-v0", rooms=2, size=3, max_steps=40)
 
@@ -103,6 +103,7 @@ def flag(at: int, value: bool) -> Any:
         ("last", flag(2, True), "step 2: `last` and the `first` behind it disagree"),
         ("last", lambda x: x.astype(np.int64), "last.npy must hold bool"),
         ("action", lambda x: np.array([{"a": 1}] * len(x), object), r"action.npy cannot be read.*"),
+        ("action", lambda x: x[:, None], r"action.npy holds \[1\], demonstrations.json says \[\]"),
     ],
 )
 def test_broken_folders_are_refused_by_name(tmp_path: Path, name: str, change: Any, message: str) -> None:
@@ -119,9 +120,22 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     (folder / "last.npy").write_bytes((folder / "last.npy").read_bytes()[:60])
     with pytest.raises(UsageError, match=r"last.npy cannot be read"):
         demonstrations.load(folder)
+    for junk, message in ((b"PK\x03\x04junk", "cannot be read"), (b"", "cannot be read")):
+        (folder / "last.npy").write_bytes(junk)
+        with pytest.raises(UsageError, match=rf"last.npy {message}"):
+            demonstrations.load(folder)
+    with open(folder / "last.npy", "wb") as file:
+        np.savez(file, a=np.zeros(3))
+    with pytest.raises(UsageError, match=r"last.npy holds several arrays"):
+        demonstrations.load(folder)
     (folder / "last.npy").unlink()
     with pytest.raises(UsageError, match=r"last.npy cannot be read"):
         demonstrations.load(folder)
+    document = json.loads((folder / "demonstrations.json").read_text())
+    for spec_ in ([], {**document["spec"], "stack": "4"}, {**document["spec"], "observation_shape": None}):
+        (folder / "demonstrations.json").write_text(json.dumps({**document, "spec": spec_}))
+        with pytest.raises(UsageError, match="damaged"):
+            demonstrations.load(folder)
     (folder / "demonstrations.json").write_text("{")
     with pytest.raises(UsageError, match="damaged"):
         demonstrations.load(folder)
@@ -139,8 +153,24 @@ def test_another_environments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="observation_shape"):
         rlsuite.train("classic/key_door_r2d3", settings, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="there is no such folder, and no Minari dataset"):
+        demonstrations.load(tmp_path / "nowhere")
+    lake = Demonstrations("FrozenLake-v1", LAKE, made_in_a_lake())
+    demonstrations.save(lake, tmp_path / "lake")
+    with pytest.raises(UsageError, match=r"num_states 16, this environment has 64"):
+        demonstrations.load(tmp_path / "lake", LAKE._replace(num_states=64))
+    with pytest.raises(UsageError, match="observations must be whole numbers below 3"):
+        demonstrations.save(lake._replace(spec=LAKE._replace(num_states=3)), tmp_path / "small")
     with pytest.raises(UsageError, match="belong together"):
         resolve("classic/recall_r2d2", {"replay.demonstration_ratio": 0.5})
+
+
+LAKE = EnvSpec((), "int64", num_actions=4, num_states=16, stack=1, frames_per_step=1)
+
+
+def made_in_a_lake() -> Step:
+    at = np.arange(4)
+    return Step(at, np.zeros(4, np.float32), at == 0, at == 3, at == 3, np.zeros(4, np.int64), {})
 
 
 # ------------------------------------------------------------------------------------------------------------------ Minari
@@ -244,7 +274,14 @@ def test_without_minari_one_is_told_what_to_install(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------ the command
 
 
-def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a policy may lie where one stands
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_bot.py").write_text(
+        "import numpy as np\n"
+        "def wide(env, seen): return np.zeros((env.num_envs, 1), int)\n"
+        "def wild(env, seen): return np.full(env.num_envs, 9)\n"
+    )
     out = tmp_path / "kd"
     arguments = ["record", "classic/key_door_r2d3", "env.rooms=2", "env.size=3", "--policy", "rlsuite.envs.key_door:solve"]
     app([*arguments, "--episodes", "4", "--out", str(out), "--json"], standalone_mode=False)
@@ -255,6 +292,9 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         (arguments, "exists already"),
         (["record", "classic/key_door_r2d3", "--policy", "nonsense"], "package.module:function"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:slove"], "cannot be imported"),
+        (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:UP"], "is no function but int"),
+        (["record", "classic/key_door_r2d3", "--policy", "my_bot:wide"], r"shape \[8, 1\] for 8 lanes"),
+        (["record", "classic/key_door_r2d3", "--policy", "my_bot:wild"], "whole numbers below 5"),
         (["record", "classic/dqn", "--policy", "a:b", "--keyboard"], "one of them plays"),
         (["record", "runs/nowhere"], "nowhere"),
         (["record", "classic/dqn", "--keyboard"], "says nothing of keys"),
@@ -303,6 +343,17 @@ def test_someone_plays(monkeypatch: pytest.MonkeyPatch, game: str) -> None:
         return [pygame.event.Event(pygame.KEYDOWN, key=key)]
 
     monkeypatch.setattr(pygame.event, "get", events)
+    if game == "pong":
+        keys, idle = atari.keys(section)
+        assert idle == 0
+        assert keys[frozenset({"right"})] == 2  # NOOP, FIRE, RIGHT, LEFT, RIGHTFIRE, LEFTFIRE
+        assert keys[frozenset({"left", "space"})] == 5
+        assert (
+            atari.keys(section.model_copy(update={"id": "PongNoFrameskip-v4", "full_action_set": True}))[0][
+                frozenset({"up", "left", "space"})
+            ]
+            == 15
+        )
     found = record.from_keyboard(section, 1, seed=1, fps=1000)
     acted = ~found.steps.last
     assert set(found.steps.action[acted].tolist()) == {action}

@@ -426,3 +426,20 @@ def test_weights_keep_their_values_on_the_way(tmp_path: Path) -> None:
     agent = rlsuite.load(tmp_path / "run")
     actions, _ = agent.act(np.zeros((3, 4), np.float32))
     assert actions.shape == (3,)
+
+
+def test_collectors_go_on_until_the_first_slice_is_whole(tmp_path: Path) -> None:
+    """Four collectors with slices so long that all that may be inserted before learning would not complete one."""
+    settings = {
+        **SEQUENCES,
+        **RAY,
+        "agent.unroll": 40,
+        "replay.capacity_agent_steps": 4_000,
+        "replay.min_agent_steps": 10,
+        "runtime.collectors": 4,
+        "run.collect_agent_steps": 2,
+        "env.lanes": 4,
+        "run.agent_steps": 1_500,
+    }
+    result = rlsuite.train("classic/recall_r2d2", settings, run_dir=tmp_path / "run")
+    assert result.learner_steps > 10

@@ -163,7 +163,8 @@ class LastActionReward(Core):
     """A core that also gets the action before each step, one-hot, and tanh of the reward that it brought.
 
     (R2D2, Kapturowski et al. 2019, section 2.3; the tanh is Acme's.) Both are 0 at the first step of an episode. The last leaf of
-    the state is the action before the next step: whoever acts puts it there (`remember`), as a net cannot know it.
+    the state is the action before the next step, -1 where it is not known: whoever acts puts it there (`remember`), as a net cannot
+    know it.
     """
 
     def __init__(self, make: Callable[[int], Core], features: int, spec: EnvSpec):
@@ -173,14 +174,14 @@ class LastActionReward(Core):
         self.features = self.core.features
 
     def initial_state(self, batch: int) -> State:
-        before = torch.zeros(batch, *self.action_shape) if self.action_shape else torch.zeros(batch, dtype=torch.int64)
+        before = torch.zeros(batch, *self.action_shape) if self.action_shape else torch.full((batch,), -1)
         return (*self.core.initial_state(batch), before)
 
     def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
         *inner, before = state
         action = torch.cat([before.unsqueeze(0), step.action[:-1]])  # [T,B] i64, or [T,B,A] f32
         if not self.action_shape:
-            action = nn.functional.one_hot(action, self.actions)
+            action = action.unsqueeze(-1) == torch.arange(self.actions, device=x.device)  # one-hot, zeros for -1
         told = torch.cat([action.to(x.dtype), torch.tanh(step.reward).unsqueeze(-1).to(x.dtype)], -1)  # [T,B,A+1]
         told = told * ~step.first.unsqueeze(-1)
         x, after = self.core(torch.cat([x, told], -1), step, tuple(inner))

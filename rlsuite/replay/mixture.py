@@ -64,7 +64,7 @@ class Mixture:
             parts.append(self.own.sample(count - shown, share, slices))
         if shown:
             self.own.limiter.did_sample(shown)
-            part = self.demonstrations.sample(shown)
+            part = self.demonstrations.sample(shown, importance_exponent=self.own.importance_exponent)
             parts.append(part._replace(keys=-1 - part.keys))
         return Sample(
             joined([part.trajectory for part in parts]),

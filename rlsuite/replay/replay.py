@@ -121,8 +121,9 @@ class Replay:
     def can_sample(self, count: int) -> bool:
         return len(self.selector) > 0 and self.limiter.can_sample(count)
 
-    def sample(self, count: int, share: float = 1.0, slices: int | None = None) -> Sample:
-        """`share`: the chance with which this store is asked among others, `slices`: what all of them hold (for the weights)."""
+    def sample(self, count: int, share: float = 1.0, slices: int | None = None, importance_exponent: float | None = None) -> Sample:
+        """`share`: the chance with which this store is asked among others, `slices`: what all of them hold (for the weights);
+        `importance_exponent`: another one than the schedule's."""
         ids, probability = self.selector.sample(count, self.rng)
         self.limiter.did_sample(count)
         if len(self.rings) > 1:  # slices of one source lie together in the batch
@@ -134,7 +135,8 @@ class Replay:
         time = head - 1 - (head - 1 - slot) % self.slots  # [B] absolute
         weights = np.ones(count, np.float32)
         if self.config.prioritized:
-            weights = importance_weights(probability * share, slices or len(self.selector), self.importance_exponent)
+            exponent = self.importance_exponent if importance_exponent is None else importance_exponent
+            weights = importance_weights(probability * share, slices or len(self.selector), exponent)
         return Sample(self._read(source, lane, time), time * self.lanes + lane, weights)
 
     def _read(self, source: NDArray[np.int64], lane: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
@@ -206,7 +208,7 @@ def build_replay(
     assert cut.length is not None
     lanes *= sources
     slots = config.capacity_agent_steps // lanes
-    least = cut.length + spec.stack + chunk
+    least = cut.length + max(spec.stack, cut.stride) + chunk + (cut.stride if cut.stride > 1 else 0)
     if slots < least:
         raise UsageError(
             f"replay.capacity_agent_steps {config.capacity_agent_steps} gives each of {lanes} lanes {slots} steps, but slices of "

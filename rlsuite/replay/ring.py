@@ -62,6 +62,8 @@ class Ring:
         if self.head == 0 and not steps.first[0].all():
             self.whole_from = self.spec.stack - 1
         flags = steps.first * np.uint8(FIRST) | steps.last * np.uint8(_LAST) | steps.terminal * np.uint8(_TERMINAL)
+        if self.head:  # behind `end_streams` a stream may go on within an episode: here it is a new one
+            flags[0, (self.flags[:, (self.head - 1) % self.slots] & _LAST) > 0] |= FIRST
         for i in range(k):
             slot = (self.head + i) % self.slots
             self.observation[:, slot] = steps.observation[i]
@@ -80,7 +82,7 @@ class Ring:
         step, lane = np.nonzero(chunk.starts)  # [M]
         slot = (self.head + step) % self.slots  # [M]
         self.flags[lane, slot] |= _START
-        own = ~chunk.steps.first[step, lane]  # [M]
+        own = (self.flags[lane, slot] & FIRST) == 0  # [M]
         for stored, leaf in zip(self.state, chunk.state, strict=True):
             stored[lane[own], slot[own] // self.cut.stride] = leaf[own]
 
@@ -140,8 +142,11 @@ class Ring:
         arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
         extras = {name: stored[:, :n] for name, stored in self.extras.items()}
         state = [stored[:, : -(-n // self.cut.stride)] for stored in self.state]
-        counts = {"head": self.head, "whole_from": self.whole_from, "slots": self.slots}
+        counts = {"head": self.head, "whole_from": self.whole_from, "slots": self.slots, "cut": self._cut()}
         return {**arrays, "extras": extras, "state": state, **counts}
+
+    def _cut(self) -> dict[str, int]:
+        return {"length": self.length, "stride": self.cut.stride, "from_first": int(self.cut.from_first)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if the arrays are of another shape: a store can only be restored as it was."""
@@ -150,6 +155,8 @@ class Ring:
             raise ValueError(
                 f"the saved replay has {state['slots']} slots a lane and observations {saved}, this one {self.slots} and {own}"
             )
+        if state.get("cut", self._cut()) != self._cut():
+            raise ValueError(f"the saved replay has slices of {state['cut']}, this one of {self._cut()}")
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):
             getattr(self, name)[:, :n] = state[name]

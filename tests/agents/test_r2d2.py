@@ -250,3 +250,25 @@ def test_acting_puts_the_action_into_the_state() -> None:
 def test_impossible_settings_are_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve("classic/recall_r2d2", [override])
+
+
+def test_the_net_sees_raw_rewards_whatever_is_clipped() -> None:
+    """As it does when it acts."""
+    seen = []
+
+    class Noting(Table):
+        def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+            seen.append(step.reward[:, 0].tolist())
+            return super().forward(step, state)
+
+    made = agent(reward_clip=1.0, burn_in=1, unroll=2, n_steps=1)
+    rewards = [5.0, -7.0, 3.0, 0.5]
+    out = made.loss(Noting(ONLINE), Table(TARGET), slice_of(4, rewards), rng())
+    assert seen == [rewards[:1], rewards[1:]]
+    assert out.td is not None
+    assert float(out.td[0, 0]) == pytest.approx(h(1 + GAMMA * h_inverse(9.0)) - 3.0, rel=1e-4)  # 1, not 3
+
+
+def test_graphs_of_a_memory_are_refused() -> None:
+    with pytest.raises(UsageError, match="cuda_graphs cannot capture a memory"):
+        resolve("classic/recall_r2d2", {"learner.cuda_graphs": True, "run.device": "cuda"})

@@ -109,3 +109,16 @@ def test_it_comes_back_without_what_was_recorded() -> None:
         np.testing.assert_array_equal(a.weights, b.weights)
     with pytest.raises(ValueError, match="has no demonstrations"):
         two.load_state_dict(one.own.state_dict())
+
+
+def test_importance_weights_of_both_follow_the_same_schedule() -> None:
+    mixed = mixture(1.0)
+    store = mixed.demonstrations
+    store.selector.update(np.arange(40), np.where(np.arange(40) % 2, 8.0, 1.0))
+    mixed.own.rings[0].head += 20_000_000  # the agent's schedule is at its end, 1
+    sample = mixed.sample(64)
+    odd = (sample.trajectory.steps.observation[0] - SHOWN) % 2 == 1
+    np.testing.assert_allclose(sample.weights[odd], 8.0**-CONFIG.priority_exponent, rtol=1e-5)
+    np.testing.assert_allclose(sample.weights[~odd], 1.0, rtol=1e-5)
+    assert odd.any()
+    assert (~odd).any()

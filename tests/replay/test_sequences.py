@@ -12,6 +12,7 @@ from rlsuite.agent import Extra, Mode, SliceSpec
 from rlsuite.collect import Collector
 from rlsuite.config import ReplayConfig
 from rlsuite.envs import memory
+from rlsuite.errors import UsageError
 from rlsuite.replay import Replay, build_replay
 from rlsuite.replay.replay import predicted_bytes
 from rlsuite.replay.ring import Ring
@@ -137,3 +138,50 @@ def test_memory_of_r2d2_at_paper_scale() -> None:
     ring = Ring(spec, 2, 400, cut)
     held = sum(array.nbytes for array in (ring.observation, ring.reward, ring.flags, ring.action, *ring.state)) / (2 * 400)
     assert held == pytest.approx(Ring.bytes_per_step(spec, cut), abs=1)
+
+
+@pytest.mark.parametrize("from_first", [False, True])
+@pytest.mark.parametrize(("length", "stride", "chunk"), [(7, 4, 5), (9, 9, 1), (5, 3, 7)])
+def test_the_smallest_store_that_is_accepted_always_has_something_to_learn_from(
+    from_first: bool, length: int, stride: int, chunk: int
+) -> None:
+    env = memory.make(memory.Config(id="rlsuite/Recall-v0", length=20), L)
+    agent = Diarist(from_first, length, stride)
+
+    def build(slots: int) -> Replay:
+        config = ReplayConfig(capacity_agent_steps=slots * L, min_agent_steps=1, samples_per_insert=1e9)
+        return build_replay(config, describe(env), L, agent.slice, chunk, seed=1)
+
+    least = next(slots for slots in range(1, 200) if accepted(build, slots))
+    replay, collector = build(least), Collector(env, agent, nn.Identity(), seed=1)  # type: ignore[arg-type]
+    for _ in range(-(-3 * least // chunk)):
+        replay.add(collector.collect(chunk, 0)[0])
+        assert len(replay.selector) > 0 or replay.rings[0].head < least
+    assert len(replay.selector) > 0
+
+
+def accepted(build: Any, slots: int) -> bool:
+    try:
+        build(slots)
+    except UsageError:
+        return False
+    return True
+
+
+def test_a_stream_that_goes_on_behind_a_seam_is_a_new_episode_there() -> None:
+    collector, _, replay = made(False, length=30)
+    replay.add(collector.collect(5, 0)[0])
+    replay.end_streams()
+    replay.add(collector.collect(5, 0)[0])
+    steps = replay.rings[0].read(np.zeros(1, np.int64), np.array([2])).steps
+    assert steps.last[:, 0].tolist() == [False, False, True, False, False, False, False]
+    assert steps.first[:, 0].tolist() == [False, False, False, True, False, False, False]
+
+
+def test_a_store_of_other_slices_is_refused() -> None:
+    _, _, replay = made(False)
+    for cut in ({"length": 6}, {"stride": 3}):
+        with pytest.raises(ValueError, match="the saved replay has slices of"):
+            made(False, length=5, slots=40)[2].rings[0].load_state_dict(
+                {**replay.rings[0].state_dict(), "cut": {"length": LENGTH, "stride": STRIDE, "from_first": 0, **cut}}
+            )

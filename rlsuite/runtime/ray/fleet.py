@@ -490,7 +490,10 @@ class Fleet:
         unstored = sum(call.data for call in self.pending.values() if call.what == "added")
         waiting = unstored + (ahead + 1) * expected
         assert self.limiter.tolerance is not None
-        return waiting <= max(self.limiter.tolerance, expected) and self.limiter.can_insert(waiting)
+        if waiting > max(self.limiter.tolerance, expected):
+            return False
+        # Before the first slice is whole there is nothing to learn from, however many steps are stored.
+        return not any(stored.mass > 0 for stored in self.stored) or self.limiter.can_insert(waiting)
 
     def _wait(self, loop: Loop, seconds: float) -> None:
         """For a call to end; handles all that have."""
