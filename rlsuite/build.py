@@ -106,14 +106,15 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
     if parts > 1:
         sized = sized.model_copy(update={"capacity_agent_steps": sized.capacity_agent_steps // parts})
     own = build_replay(sized, spec, lanes, agent.slice, chunk, stream_seed(config.seed, _REPLAY, part), sources)
-    if sized.demonstrations is None or sized.demonstration_ratio is None:
+    place, ratio = config.replay.demonstrations, config.replay.demonstration_ratio
+    if place is None or ratio is None:
         return own
     if agent.slice.games:
         raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns from games of its own only")
-    shown = demonstrations.load(Path(sized.demonstrations), spec).steps
+    shown = demonstrations.load(Path(place), spec).steps
     seed = stream_seed(config.seed, _MIXTURE, 2 * part)
     store = store_of(shown, sized, spec, agent.slice, agent.initial_state, seed)
-    return Mixture(own, store, sized.demonstration_ratio, stream_seed(config.seed, _MIXTURE, 2 * part + 1))
+    return Mixture(own, store, ratio, stream_seed(config.seed, _MIXTURE, 2 * part + 1))
 
 
 def make_learner(

@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rlsuite.errors import nearest
-
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -45,8 +43,7 @@ class NetConfig(Section):
     def _known_memory(cls, value: str) -> str:
         kind = value.split("(")[0].strip()
         if kind not in (known := ("none", "lstm", "gru", "attention")):
-            close = nearest(kind, known)
-            raise ValueError(f"{value!r} is not known; " + (f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"))
+            raise ValueError(f"{value!r} is not known; known: {', '.join(known)}")
         return value
 
     @model_validator(mode="after")
