@@ -33,6 +33,7 @@ ROWS = {  # benchmark -> row -> what the reference needs; None: the row has no r
         "search/connect_four": ("pyspiel",),
         "search/go(size=9,komi=7.5)": ("pyspiel",),
         "search/selfplay": (),
+        "search/games": None,
         "search/cache": None,
         "search/tree": None,
     },

@@ -72,6 +72,7 @@ def _selfplay(settings: BenchSettings) -> list[Row]:
     share = "time of it that is not the net's: tree, rules, encoding, records"
     return [
         Row("search/selfplay", what, "moves/s", rates["ours"], rates["no cache"]),
+        Row("search/games", "games of it, by their mean length", "games/h", 3600 * rates["ours"] / _length(cached)),
         Row("search/cache", "positions of it that the cache knew", "share", found),
         Row("search/tree", share, "share", tree, target=Target("ours", "<=", 0.2)),
     ]
@@ -83,6 +84,15 @@ def _self_player(settings: BenchSettings, overrides: dict[str, Any] | None = Non
     collector = build(config).collector
     assert isinstance(collector, SelfPlay)
     return collector
+
+
+def _length(collector: SelfPlay) -> float:
+    """Mean moves of the games that end from now on, twice as many as there are slots."""
+    lengths: list[int] = []
+    while len(lengths) < 2 * collector.lanes:
+        lengths += [episode.length for episode in collector.advance(0)[1]]
+        collector.take()
+    return sum(lengths) / len(lengths)
 
 
 def _moves(collector: SelfPlay) -> Work:
