@@ -12,7 +12,10 @@ _CALL = re.compile(r"^\s*([A-Za-z_][A-Za-z_0-9]*)\s*(?:\((.*)\))?\s*$")
 
 
 def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
-    """`go(size=9)` -> ("go", {"size": 9}). UsageError for anything else; `what` is named in it."""
+    """`go(size=9)` -> ("go", {"size": 9}). UsageError for anything else; `what` is named in it.
+
+    A text with commas or parentheses stands in quotes: `gtp(command="engine --options a,b")`.
+    """
     match = _CALL.match(text)
     if match is None:
         raise UsageError(f"{text!r} names no {what}: write it as a name, or as name(key=value,...)")
@@ -26,11 +29,14 @@ def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _parts(text: str) -> list[str]:
-    """Split at commas that stand in no inner parentheses."""
-    parts, depth = [""], 0
+    """Split at commas that stand in no inner parentheses and no quotes."""
+    parts, depth, quote = [""], 0, ""
     for char in text:
-        depth += (char == "(") - (char == ")")
-        if char == "," and depth == 0:
+        if char in "\"'" and quote in ("", char):
+            quote = "" if quote else char
+        if not quote:
+            depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0 and not quote:
             parts.append("")
         else:
             parts[-1] += char
@@ -49,4 +55,4 @@ def _value(text: str) -> int | float | str:
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
-    return text
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text

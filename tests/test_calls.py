@@ -43,3 +43,12 @@ def test_backbones_take_parameters() -> None:
         make_backbone("tower(wdth=8)", 3)
     with pytest.raises(UsageError, match="whole numbers above 0"):
         make_backbone("tower(width=0)", 3)
+
+
+def test_quotes_keep_commas_and_parentheses() -> None:
+    assert parse_call("opponent", 'gtp(command="engine --sizes 7,9 --name (x", level=3)') == (
+        "gtp",
+        {"command": "engine --sizes 7,9 --name (x", "level": 3},
+    )
+    assert parse_call("opponent", "gtp(command='sh -c \"a, b\"')") == ("gtp", {"command": 'sh -c "a, b"'})
+    assert parse_call("opponent", "gtp(command=it's plain)") == ("gtp", {"command": "it's plain"})
