@@ -136,7 +136,8 @@ def _minari(path: Path) -> Demonstrations:
     try:
         import minari
     except ImportError as error:
-        raise UsageError(f"{path}: Minari datasets need the package minari (pip install 'rlsuite[demonstrations]')") from error
+        what = "a Minari dataset" if path.is_dir() else "no folder here; if it names a Minari dataset, that"
+        raise UsageError(f"{path}: {what} needs the package minari (pip install 'rlsuite[demonstrations]')") from error
     where = path if path.is_dir() else Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets")) / path
     if not where.is_dir():
         raise UsageError(f"{path}: there is no such folder, and no Minari dataset in {where}")

@@ -9,7 +9,7 @@ from rlsuite.bench.measure import DUELING, PLAIN, PONG, BenchSettings, Row, Targ
 from rlsuite.build import device_of, make_agent
 from rlsuite.learner import Learner
 from rlsuite.replay import Sample
-from rlsuite.step import Step, Trajectory
+from rlsuite.step import State, Step, Trajectory
 
 KINDS = {
     "plain": ("plain DQN, n = 1", PLAIN),
@@ -79,10 +79,11 @@ def updates(settings: BenchSettings, agent: dict[str, Any], batch: int, *, nchw:
     return repeated(lambda: trained.step(next(staged), want_priority=False), batch)
 
 
-def random_sample(batch: int, length: int, nchw: bool, seed: int) -> Sample:
-    """What a store would give: observations [2,B,4,84,84], in memory [2,B,84,84,4], or contiguous with `nchw`."""
+def random_sample(batch: int, length: int, nchw: bool, seed: int, seen: int = 2, state: State = ()) -> Sample:
+    """What a store would give: observations [`seen`,B,4,84,84], in memory [`seen`,B,84,84,4], or contiguous with `nchw`; no episode
+    ends in its `length` steps."""
     rng = np.random.default_rng(seed)
-    observation = np.moveaxis(rng.integers(256, size=(2, batch, 84, 84, 4), dtype=np.uint8), -1, 2)
+    observation = np.moveaxis(rng.integers(256, size=(seen, batch, 84, 84, 4), dtype=np.uint8), -1, 2)
     no = np.zeros((length, batch), bool)
     steps = Step(
         observation=np.ascontiguousarray(observation) if nchw else observation,
@@ -93,4 +94,4 @@ def random_sample(batch: int, length: int, nchw: bool, seed: int) -> Sample:
         action=rng.integers(PONG.num_actions, size=(length, batch)),
         extras={},
     )
-    return Sample(Trajectory(steps, ()), np.arange(batch), np.ones(batch, np.float32))
+    return Sample(Trajectory(steps, state), np.arange(batch), np.ones(batch, np.float32))

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.agent import Agent
+from rlsuite.bench.learner import random_sample
 from rlsuite.bench.measure import PONG, BenchSettings, Row, Target, Work, alternate, config, repeated, say
 from rlsuite.bench.replay import nbytes
 from rlsuite.build import device_of, make_agent
 from rlsuite.config import Config, ReplayConfig
 from rlsuite.learner import Learner
-from rlsuite.replay import Sample, build_replay
-from rlsuite.step import Chunk, State, Step, Trajectory, tree_map
+from rlsuite.replay import build_replay
+from rlsuite.step import Chunk, State, Step, tree_map
 
 AGENT: dict[str, Any] = {"name": "r2d2"}  # as in the paper: 40 steps of burn-in, 80 learned from, 5 to bootstrap, stride 40
 NET: dict[str, Any] = {"memory": "lstm", "memory_size": 512, "last_action_reward": True}
@@ -84,29 +85,12 @@ def setup_of(settings: BenchSettings, batch: int, **learner: Any) -> Config:
 
 def updates(setup: Config, agent: Agent, batch: int, nchw: bool) -> Work:
     learner = Learner(agent, setup.learner, seed=1, device=device_of(setup))
-    samples = [random_slices(agent, batch, nchw, seed) for seed in range(DIFFERENT_BATCHES)]
-    staged = itertools.cycle([learner.stage(sample) for sample in samples])
-    return repeated(lambda: learner.step(next(staged)), batch)
-
-
-def random_slices(agent: Agent, batch: int, nchw: bool, seed: int) -> Sample:
-    """What a store would give: observations [T,B,4,84,84], in memory [T,B,84,84,4], or contiguous with `nchw`; no episode ends."""
     length = agent.slice.length
     assert length is not None
-    rng = np.random.default_rng(seed)
-    observation = np.moveaxis(rng.integers(256, size=(length, batch, 84, 84, 4), dtype=np.uint8), -1, 2)
-    no = np.zeros((length, batch), bool)
-    steps = Step(
-        observation=np.ascontiguousarray(observation) if nchw else observation,
-        reward=rng.standard_normal((length, batch)).astype(np.float32),
-        first=no,
-        last=no,
-        terminal=no,
-        action=rng.integers(PONG.num_actions, size=(length, batch)),
-        extras={},
-    )
     state = tree_map(lambda leaf: leaf.numpy(), agent.initial_state(batch))
-    return Sample(Trajectory(steps, state), np.arange(batch), np.ones(batch, np.float32))
+    samples = [random_sample(batch, length, nchw, seed, length, state) for seed in range(DIFFERENT_BATCHES)]
+    staged = itertools.cycle([learner.stage(sample) for sample in samples])
+    return repeated(lambda: learner.step(next(staged)), batch)
 
 
 def _memory(settings: BenchSettings, setup: Config) -> Row:
