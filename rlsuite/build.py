@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from rlsuite import cpu, demonstrations, registry
 from rlsuite.agent import Agent, Net
@@ -15,6 +16,7 @@ from rlsuite.errors import UsageError
 from rlsuite.gate import Gate
 from rlsuite.lag import PolicyLag
 from rlsuite.learner import Learner
+from rlsuite.nets import transfer
 from rlsuite.priorities import Priorities
 from rlsuite.replay.mixture import Mixture, store_of
 from rlsuite.replay.queue import Queue
@@ -121,6 +123,13 @@ def make_learner(
     config: Config, agent: Agent, device: torch.device, reduce: Callable[[list[torch.Tensor]], None] | None = None
 ) -> Learner:
     """`reduce`: see `Learner`."""
+
+    def adapt(net: nn.Module) -> None:
+        if config.net.weights is not None:
+            transfer.load_backbones(net, config.net.weights)
+        if config.net.freeze:
+            transfer.freeze(net)
+
     return Learner(
         agent,
         config.learner,
@@ -128,7 +137,13 @@ def make_learner(
         device=device,
         anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
         reduce=reduce,
+        adapt=adapt,
     )
+
+
+def resumed(config: Config) -> Config:
+    """The roles of a run that goes on: its checkpoint has the weights, so those that it began with may be gone."""
+    return config.model_copy(update={"net": config.net.model_copy(update={"weights": None})})
 
 
 def make_collector(

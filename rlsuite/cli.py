@@ -274,14 +274,23 @@ def list_(
     from rlsuite.resolve import config_names
 
     if kind == "nets":
-        from rlsuite.nets.torso import TORSOS as names
-    else:
-        names = {
-            "agents": registry.agent_names,
-            "envs": registry.env_ids,
-            "games": registry.game_names,
-            "configs": config_names,
-        }[kind]()
+        from rlsuite.nets import catalogue
+        from rlsuite.nets.backbones import BACKBONES
+
+        if as_json:
+            _print_json({"nets": [catalogue.facts(name)._asdict() for name in BACKBONES]})
+        else:
+            print(catalogue.table(list(BACKBONES)))
+            print(
+                "\nAs torsos of agents: net.torso=NAME, or NAME(norm=none|group|layer,pool=flatten|gap); for vectors: mlp, onehot"
+            )
+        return
+    names = {
+        "agents": registry.agent_names,
+        "envs": registry.env_ids,
+        "games": registry.game_names,
+        "configs": config_names,
+    }[kind]()
     if as_json:
         _print_json({kind: names})
     else:

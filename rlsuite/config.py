@@ -14,6 +14,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _absolute(path: str | None) -> str | None:
+    """A run may go on, and workers may live, in another folder."""
+    return str(Path(path).resolve()) if path is not None and Path(path).exists() else path
+
+
 class AgentSection(Section):
     """Each agent's own config derives from this."""
 
@@ -30,7 +35,9 @@ class EnvSection(Section):
 
 
 class NetConfig(Section):
-    torso: str = "nature"
+    torso: str = "nature"  # a name of `rlsuite list nets`; parameters in parentheses, such as impala(pool=gap,norm=group)
+    weights: str | None = None  # a run, a checkpoint or a file that its backbone's weights come from, at the start
+    freeze: bool = False  # the backbone stays as it is
     hidden: int = Field(512, ge=1)  # units of each hidden dense layer
     memory: str = "none"  # none, lstm, gru, or attention(window=32,heads=4,layers=1)
     memory_size: int = Field(256, ge=1)  # units of the memory
@@ -45,6 +52,11 @@ class NetConfig(Section):
         if kind not in (known := ("none", "lstm", "gru", "attention")):
             raise ValueError(f"{value!r} is not known; known: {', '.join(known)}")
         return value
+
+    @field_validator("weights")
+    @classmethod
+    def _from_everywhere(cls, value: str | None) -> str | None:
+        return _absolute(value)
 
     @model_validator(mode="after")
     def _one_memory(self) -> "NetConfig":
@@ -69,8 +81,7 @@ class ReplayConfig(Section):
     @field_validator("demonstrations")
     @classmethod
     def _from_everywhere(cls, value: str | None) -> str | None:
-        """A run may go on, and workers may live, in another folder."""
-        return str(Path(value).resolve()) if value is not None and Path(value).exists() else value
+        return _absolute(value)
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":

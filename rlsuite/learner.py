@@ -50,9 +50,11 @@ class Learner:
         device: torch.device | None = None,
         anneal_over: int = 1,
         reduce: Callable[[list[Tensor]], None] | None = None,
+        adapt: Callable[[nn.Module], None] | None = None,
     ):
         """`anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`. `reduce` makes of gradients, in
-        place, their means over all learners that learn together."""
+        place, their means over all learners that learn together. `adapt` is called once with the new net: for weights that it
+        begins with, and what does not learn."""
         self.reduce = reduce
         self.agent, self.config, self.anneal_over = agent, config, anneal_over
         self.device = device or torch.device("cpu")
@@ -60,6 +62,8 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # initial weights
             net = agent.make_net()
+        if adapt is not None:
+            adapt(net)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         net = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         bf16 = config.precision == "bf16"

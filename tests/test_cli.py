@@ -198,7 +198,9 @@ def test_list_info_doctor_compare(
     assert {"dqn", "c51", "qrdqn", "iqn", "q_learning"} <= set(json.loads(output("list", "agents", "--json"))["agents"])
     assert "ALE/Pong-v5" in output("list", "envs").split()
     assert "atari/pong" in output("list", "configs").split()
-    assert {"nature", "impala", "small", "mlp"} <= set(json.loads(output("list", "nets", "--json"))["nets"])
+    nets = {net["name"]: net for net in json.loads(output("list", "nets", "--json"))["nets"]}
+    assert {"nature", "impala", "small", "resnet18"} <= set(nets)
+    assert nets["resnet18"]["parameters"] == 11_689_512
     facts = json.loads(output("info", trained, "--json"))
     assert facts["agent"] == "dqn"
     assert facts["checkpoints"] == ["step_000000000330"]

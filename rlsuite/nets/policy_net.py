@@ -47,6 +47,7 @@ def _initialise(net: PolicyNet) -> None:
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             nn.init.orthogonal_(module.weight, 2**0.5)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     nn.init.orthogonal_(net.policy.weight, 0.01)
     nn.init.orthogonal_(net.value.weight, 1.0)

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from rlsuite.calls import parse_call
 from rlsuite.config import NetConfig
 from rlsuite.errors import UsageError, unknown
-from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
-from rlsuite.nets.backbones.base import final_size
+from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone, pool_of
 from rlsuite.step import EnvSpec
 
 
@@ -18,20 +17,26 @@ class Torso(nn.Module):
 
 
 class PixelTorso(Torso):
-    """observation [T,B,C,H,W] uint8 -> the flattened last feature map of a backbone."""
+    """observation [T,B,C,H,W] uint8 -> the last feature map of a backbone, flattened or averaged over its pixels (`gap`)."""
 
-    def __init__(self, backbone: Backbone, shape: tuple[int, ...]):
+    def __init__(self, backbone: Backbone, shape: tuple[int, ...], pool: str):
         super().__init__()
         self.backbone = backbone
-        self.features = final_size(backbone, shape)
+        self.gap = pool == "gap"
+        channels, height, width = backbone.shapes(*shape[1:])[-1]
+        self.features = channels if self.gap else channels * height * width
 
     def forward(self, observation: Tensor) -> Tensor:
         t, b = observation.shape[:2]
-        x = observation.flatten(0, 1)  # [T*B,C,H,W]
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-        x = x.to(dtype).div_(255)
-        return self.backbone(x)[-1].flatten(1).unflatten(0, (t, b))  # type: ignore[no-any-return]
+        x = self.backbone(as_input(observation.flatten(0, 1)))[-1]  # [T*B,C,H,W]
+        return (x.mean((2, 3)) if self.gap else x.flatten(1)).unflatten(0, (t, b))  # type: ignore[no-any-return]
+
+
+def as_input(images: Tensor) -> Tensor:
+    """uint8 of any shape -> the same in [0,1], in the precision that convolutions compute in."""
+    kind = images.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    return images.to(dtype).div_(255)
 
 
 class NormalisedTorso(Torso):
@@ -91,7 +96,7 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
             fit = "onehot" if spec.num_states else "mlp"
             raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations are {shape}: use {fit}")
         try:
-            return PixelTorso(make_backbone(name, shape[0]), shape)
+            return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name))
         except ValueError as error:
             raise UsageError(f"net.torso={name}: {error}") from error
     if name == "onehot":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from rlsuite.build import Parts, build
+from rlsuite.build import Parts, build, resumed
 from rlsuite.config import Config
 from rlsuite.learner import Staged
 from rlsuite.progress import Progress
@@ -24,7 +24,7 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
     `run_dir`: None makes a new folder under runs/; with `resume` the folder of the run to go on with.
     """
     with signals() as stopped:  # first of all, so that Ctrl-C is never too early
-        parts = build(config)
+        parts = build(resumed(config) if resume else config)
         return run(config, run_dir, resume, parts, partial(train_loop, parts), stopped)
 
 

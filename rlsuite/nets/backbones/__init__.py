@@ -1,29 +1,139 @@
 """CNN backbones: x [N,C,H,W] -> list of feature maps, finest first. One explicit dict of builders."""
 
+import inspect
 from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
-from rlsuite.calls import check_keywords, parse_call
+from torch import nn
+
+from rlsuite.calls import parse_call
 from rlsuite.errors import UsageError, unknown
+from rlsuite.nets.backbones import densenet, inception, mobile, plain, resnet
 from rlsuite.nets.backbones.atari import impala, nature, small
 from rlsuite.nets.backbones.base import Backbone
+from rlsuite.nets.backbones.bricks import NORMS
 from rlsuite.nets.backbones.tower import tower
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {  # name -> builder(input channels, parameters of its own)
-    "nature": nature,
-    "impala": impala,
-    "small": small,
-    "tower": tower,
+__all__ = ["BACKBONES", "Backbone", "Entry", "make_backbone", "pool_of"]
+
+POOLS = ("flatten", "gap")
+
+
+class Entry(NamedTuple):
+    """A backbone, and how it was published."""
+
+    build: Callable[..., Backbone]  # (input channels, norm, parameters of its own)
+    norm: str = "batch"
+    pool: str = "gap"  # flatten: a dense layer behind it looks at every pixel of the last map
+    channels: int = 3
+    size: int = 224  # of the sides of its images
+    classes: int | None = 1000  # None: it was never a classifier
+    head: str = "linear"  # see `nets.classifier`
+
+
+_ATARI = Entry(nature, norm="none", pool="flatten", channels=4, size=84, classes=None)
+_CIFAR = Entry(resnet.resnet_cifar, size=32, classes=10)
+_VGG = Entry(plain.vgg, head="vgg")
+
+BACKBONES: dict[str, Entry] = {
+    "nature": _ATARI,
+    "small": _ATARI._replace(build=small),
+    "impala": _ATARI._replace(build=impala),
+    "tower": _ATARI._replace(build=tower, channels=3, size=8),
+    "lenet": Entry(plain.lenet, norm="none", pool="flatten", channels=1, size=28, classes=10, head="lenet"),
+    "alexnet": Entry(plain.alexnet, norm="none", head="alexnet"),
+    **{f"vgg{n}": _VGG._replace(build=partial(plain.vgg, layers=n), norm="none") for n in plain.VGG},
+    **{f"vgg{n}_bn": _VGG._replace(build=partial(plain.vgg, layers=n)) for n in plain.VGG},
+    "squeezenet1_0": Entry(partial(plain.squeezenet, version=0), norm="none", head="conv"),
+    "squeezenet1_1": Entry(partial(plain.squeezenet, version=1), norm="none", head="conv"),
+    "googlenet": Entry(inception.googlenet),
+    "inception_v3": Entry(inception.inception_v3, size=299),
+    **{f"resnet{n}": Entry(partial(resnet.resnet, layers=n)) for n in resnet.BLOCKS},
+    "wide_resnet50_2": Entry(partial(resnet.resnet, layers=50, base=128)),
+    "wide_resnet101_2": Entry(partial(resnet.resnet, layers=101, base=128)),
+    "resnext50_32x4d": Entry(partial(resnet.resnet, layers=50, groups=32, base=4)),
+    "resnext101_32x8d": Entry(partial(resnet.resnet, layers=101, groups=32, base=8)),
+    **{f"preresnet{n}": Entry(partial(resnet.preresnet, layers=n)) for n in resnet.BLOCKS},
+    **{f"resnet{n}_cifar": _CIFAR._replace(build=partial(resnet.resnet_cifar, layers=n)) for n in (20, 56, 110)},
+    **{f"preresnet{n}_cifar": _CIFAR._replace(build=partial(resnet.preresnet_cifar, layers=n)) for n in (20, 56, 110)},
+    **{
+        f"wrn{n}_{k}_cifar": _CIFAR._replace(build=partial(resnet.preresnet_cifar, layers=n, widen=k))
+        for n, k in ((16, 10), (28, 10), (40, 8))
+    },
+    **{
+        f"pyramidnet110_a{alpha}_cifar": _CIFAR._replace(build=partial(resnet.pyramidnet_cifar, layers=110, alpha=alpha))
+        for alpha in (48, 84, 270)
+    },
+    **{
+        f"pyramidnet{n}_a{alpha}_bn_cifar": _CIFAR._replace(
+            build=partial(resnet.pyramidnet_cifar, layers=n, alpha=alpha, deep=True)
+        )
+        for n, alpha in ((164, 270), (200, 240), (272, 200))
+    },
+    **{f"densenet{n}": Entry(partial(densenet.densenet, layers=n)) for n in densenet.BLOCKS},
+    "densenet40_k12_cifar": _CIFAR._replace(build=partial(densenet.densenet_cifar, layers=40, growth=12, bottleneck=False)),
+    **{
+        f"densenet{n}_k{k}_bc_cifar": _CIFAR._replace(build=partial(densenet.densenet_cifar, layers=n, growth=k, bottleneck=True))
+        for n, k in ((100, 12), (190, 40))
+    },
+    "mobilenet_v1": Entry(mobile.mobilenet_v1),
+    **{f"mobilenet_v1_{p}": Entry(partial(mobile.mobilenet_v1, percent=p)) for p in (75, 50, 25)},
+    "mobilenet_v2": Entry(mobile.mobilenet_v2),
+    **{f"efficientnet_b{n}": Entry(partial(mobile.efficientnet, size=n)) for n in range(len(mobile.SCALES))},
+    "darknet53": Entry(resnet.darknet53, size=256),
 }
 
-__all__ = ["BACKBONES", "Backbone", "make_backbone"]
+
+def make_backbone(name: str, in_channels: int, acting: bool = False) -> Backbone:
+    """`nature`, or with parameters `tower(width=64,depth=5)`, `resnet18(norm=none)`. UsageError for what there is not.
+
+    `acting`: for an agent. It acts on few images and learns from many, and its target net follows its parameters alone, so
+    statistics of a batch would make three nets of one: group normalisation takes their place, and norm=batch is refused.
+    """
+    kind, parameters = _parse(name)
+    entry = BACKBONES[kind]
+    published = "group" if acting and entry.norm == "batch" else entry.norm
+    norm = parameters.pop("norm", published)
+    if acting and norm == "batch":
+        raise UsageError(f"{name}: an agent acts on other batches than it learns from: use norm=group, layer or none")
+    if not acting and "pool" in parameters:
+        raise UsageError(f"{name}: pool is for torsos of agents; here the head decides what becomes of the maps")
+    parameters.pop("pool", None)
+    backbone = entry.build(in_channels, norm=norm, **parameters)
+    if entry.classes == 1000 or entry.norm == "batch":
+        _initialise(backbone)
+    return backbone
 
 
-def make_backbone(name: str, in_channels: int) -> Backbone:
-    """`nature`, or with parameters `tower(width=64,depth=5)`. UsageError for what there is not."""
+def pool_of(name: str) -> str:
+    """What a torso makes of the last map: flatten, or gap (global average pooling)."""
+    kind, parameters = _parse(name)
+    return str(parameters.get("pool", BACKBONES[kind].pool))
+
+
+def _parse(name: str) -> tuple[str, dict[str, Any]]:
     kind, parameters = parse_call("backbone", name)
     if kind not in BACKBONES:
         raise unknown("backbone", kind, BACKBONES)
-    check_keywords(kind, BACKBONES[kind], parameters, skip=1)
-    if not all(isinstance(value, int) and value > 0 for value in parameters.values()):
-        raise UsageError(f"{name}: parameters of a backbone are whole numbers above 0")
-    return BACKBONES[kind](in_channels, **parameters)
+    build = BACKBONES[kind].build
+    fixed = build.keywords if isinstance(build, partial) else {}
+    own = [key for key in list(inspect.signature(build).parameters)[1:] if key not in fixed and key != "norm"]
+    for key, value in parameters.items():
+        if key not in (*own, "norm", "pool"):
+            raise unknown(f"parameter of {kind}", key, [*own, "norm", "pool"])
+        if key in own and not (isinstance(value, int) and value > 0):
+            raise UsageError(f"{name}: parameters of a backbone are whole numbers above 0, besides norm and pool")
+        known = {"norm": NORMS, "pool": POOLS}.get(key)
+        if known is not None and value not in known:
+            raise unknown(f"{key} of {kind}", str(value), known)
+    return kind, parameters
+
+
+def _initialise(backbone: Backbone) -> None:
+    """He et al. 2015 (Delving Deep into Rectifiers), by the outputs: what nets that begin without pretraining learn well from."""
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

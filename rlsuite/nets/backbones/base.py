@@ -2,22 +2,24 @@
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 
 class Backbone(nn.Module):
     """Stages run one after the other; each returns a feature map that a neck or a torso may use.
 
-    `channels[i]` and `strides[i]` (input pixels per output pixel) belong to the i-th map and are known before the first
-    forward. x [N,C,H,W] float -> list of [N, channels[i], H_i, W_i].
+    A stage begins with its downsampling, so its map is the last before the next drop of resolution. `channels[i]` and
+    `strides[i]` (input pixels per output pixel) belong to the i-th map and are measured when the backbone is made.
+    x [N,C,H,W] float -> list of [N, channels[i], H_i, W_i].
     """
 
-    def __init__(self, stages: list[nn.Module], channels: list[int], strides: list[int]):
+    def __init__(self, stages: list[nn.Module], in_channels: int):
         super().__init__()
-        if not len(stages) == len(channels) == len(strides):
-            raise ValueError(f"{len(stages)} stages, {len(channels)} channels, {len(strides)} strides: must be as many")
         self.stages = nn.ModuleList(stages)
-        self.channels = tuple(channels)
-        self.strides = tuple(strides)
+        self.in_channels = in_channels
+        near, far = self.shapes(256, 256), self.shapes(512, 512)
+        self.channels = tuple(shape[0] for shape in near)
+        self.strides = tuple(256 // (b[1] - a[1]) for a, b in zip(near, far, strict=True))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = []
@@ -26,11 +28,14 @@ class Backbone(nn.Module):
             maps.append(x)
         return maps
 
-
-def final_size(backbone: Backbone, shape: tuple[int, ...]) -> int:
-    """Elements of the last feature map for one input of `shape` (C,H,W); ValueError if the input is too small."""
-    try:
-        with torch.no_grad():
-            return int(backbone(torch.zeros(1, *shape))[-1].numel())
-    except RuntimeError as error:
-        raise ValueError(f"planes of {shape[1]}x{shape[2]} are too small for this backbone") from error
+    def shapes(self, height: int, width: int) -> list[tuple[int, ...]]:
+        """(C,H,W) of every map for images of that size, without computing any. ValueError if they are too small."""
+        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        weights = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+        x = torch.empty(2, self.in_channels, height, width, device="meta")
+        try:
+            with torch.no_grad():
+                maps = functional_call(self, weights, (x,))
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"images of {height}x{width} are too small for this backbone") from error
+        return [tuple(each.shape[1:]) for each in maps]

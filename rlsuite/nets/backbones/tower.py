@@ -3,27 +3,29 @@
 from torch import Tensor, nn
 
 from rlsuite.nets.backbones.base import Backbone
+from rlsuite.nets.backbones.bricks import norm_of
 
 
 class TowerBlock(nn.Module):
-    """x + two 3x3 convolutions, without batch normalisation: the second begins at 0, so a new tower is the identity (Zhang et al.
-    2019, Fixup). So acting and learning see one net, and a batch does not depend on its neighbours."""
+    """x + two 3x3 convolutions, by default without normalisation: the second begins at 0, so a new tower is the identity (Zhang et
+    al. 2019, Fixup). So acting and learning see one net, and a batch does not depend on its neighbours."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, norm: str):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm1 = norm_of(norm, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = norm_of(norm, channels)
         self.act = nn.ReLU(inplace=True)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        inner: Tensor = self.conv2(self.act(self.conv1(x)))
+        inner: Tensor = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
         return self.act(inner.add_(x))  # type: ignore[no-any-return]
 
 
-def tower(in_channels: int, width: int = 32, depth: int = 4) -> Backbone:
+def tower(in_channels: int, norm: str = "none", width: int = 32, depth: int = 4) -> Backbone:
     """A 3x3 convolution to `width` channels and `depth` residual blocks. The paper's has 256 and 19."""
-    first = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(inplace=True))
-    stages: list[nn.Module] = [first, *(TowerBlock(width) for _ in range(depth))]
-    return Backbone(stages, channels=[width] * (depth + 1), strides=[1] * (depth + 1))
+    first = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), norm_of(norm, width), nn.ReLU(inplace=True))
+    return Backbone([first, *(TowerBlock(width, norm) for _ in range(depth))], in_channels)

@@ -12,7 +12,7 @@ import contextlib
 from pathlib import Path
 
 from rlsuite import checkpoint
-from rlsuite.build import make_agent, make_env
+from rlsuite.build import make_agent, make_env, resumed
 from rlsuite.config import Config
 from rlsuite.runtime.loop import Result, run, signals
 from rlsuite.runtime.ray.cluster import connected
@@ -27,5 +27,5 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Resul
         spec = describe(env)
         agent = make_agent(config, spec)
         saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
-        with connected(config), contextlib.closing(Fleet(config, spec, agent, env, saved)) as fleet:
+        with connected(config), contextlib.closing(Fleet(resumed(config) if resume else config, spec, agent, env, saved)) as fleet:
             return run(config, run_dir, resume, fleet, fleet.train, stopped)

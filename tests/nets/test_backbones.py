@@ -1,0 +1,336 @@
+"""Every backbone by one contract, and the parameter counts that were published."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from rlsuite.config import NetConfig
+from rlsuite.errors import CheckpointError, UsageError
+from rlsuite.nets import catalogue
+from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
+from rlsuite.nets.backbones.bricks import Residual
+from rlsuite.nets.classifier import published
+from rlsuite.nets.q_net import QNet
+from rlsuite.nets.torso import PixelTorso, make_torso
+from rlsuite.nets.transfer import backbones_of, copy_in_order, freeze, in_order_of, layer_groups, load_backbones, pretrained
+from rlsuite.step import EnvSpec
+
+ALL = pytest.mark.parametrize("name", BACKBONES)
+# Deep or wide, and built of the same blocks as others: their shapes and counts are checked, not their gradients.
+HEAVY = {
+    *("vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet101", "resnet152", "preresnet34"),
+    *("preresnet101", "preresnet152", "wide_resnet50_2", "wide_resnet101_2", "resnext101_32x8d", "densenet161", "densenet169"),
+    *("densenet201", "densenet190_k40_bc_cifar", "wrn16_10_cifar", "wrn28_10_cifar", "wrn40_8_cifar", "resnet110_cifar"),
+    *("preresnet110_cifar", "pyramidnet110_a84_cifar", "pyramidnet110_a270_cifar", "pyramidnet200_a240_bn_cifar"),
+    *(
+        "pyramidnet164_a270_bn_cifar",
+        "pyramidnet272_a200_bn_cifar",
+        "efficientnet_b3",
+        "efficientnet_b4",
+        "efficientnet_b5",
+        "efficientnet_b6",
+        "efficientnet_b7",
+    ),
+}
+LIGHT = pytest.mark.parametrize("name", [name for name in BACKBONES if name not in HEAVY])
+
+# With 1,000 classes and 3 channels: torchvision, timm, pytorchcv. With 10 classes (_cifar): pytorchcv's tests.
+PUBLISHED = {
+    "lenet": 61_706,
+    "alexnet": 61_100_840,
+    "vgg11": 132_863_336,
+    "vgg11_bn": 132_868_840,
+    "vgg13": 133_047_848,
+    "vgg13_bn": 133_053_736,
+    "vgg16": 138_357_544,
+    "vgg16_bn": 138_365_992,
+    "vgg19": 143_667_240,
+    "vgg19_bn": 143_678_248,
+    "googlenet": 6_624_904,
+    "inception_v3": 23_834_568,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "preresnet18": 11_687_848,
+    "preresnet34": 21_796_008,
+    "preresnet50": 25_549_480,
+    "preresnet101": 44_541_608,
+    "preresnet152": 60_185_256,
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+    "densenet121": 7_978_856,
+    "densenet161": 28_681_000,
+    "densenet169": 14_149_480,
+    "densenet201": 20_013_928,
+    "squeezenet1_0": 1_248_424,
+    "squeezenet1_1": 1_235_496,
+    "mobilenet_v1": 4_231_976,
+    "mobilenet_v1_75": 2_585_560,
+    "mobilenet_v1_50": 1_331_592,
+    "mobilenet_v1_25": 470_072,
+    "mobilenet_v2": 3_504_872,
+    "efficientnet_b0": 5_288_548,
+    "efficientnet_b1": 7_794_184,
+    "efficientnet_b2": 9_109_994,
+    "efficientnet_b3": 12_233_232,
+    "efficientnet_b4": 19_341_616,
+    "efficientnet_b5": 30_389_784,
+    "efficientnet_b6": 43_040_704,
+    "efficientnet_b7": 66_347_960,
+    "darknet53": 41_609_928,
+    "resnet20_cifar": 272_474,
+    "resnet56_cifar": 855_770,
+    "resnet110_cifar": 1_730_714,
+    "preresnet20_cifar": 272_282,
+    "preresnet56_cifar": 855_578,
+    "preresnet110_cifar": 1_730_522,
+    "wrn16_10_cifar": 17_116_634,
+    "wrn28_10_cifar": 36_479_194,
+    "wrn40_8_cifar": 35_748_314,
+    "pyramidnet110_a48_cifar": 1_772_706,
+    "pyramidnet110_a84_cifar": 3_904_446,
+    "pyramidnet110_a270_cifar": 28_485_477,
+    "pyramidnet164_a270_bn_cifar": 27_216_021,
+    "pyramidnet200_a240_bn_cifar": 26_752_702,
+    "pyramidnet272_a200_bn_cifar": 26_210_842,
+    "densenet40_k12_cifar": 1_019_722,  # pytorchcv's has another transition; the paper says 1.0 M
+    "densenet100_k12_bc_cifar": 769_162,
+    "densenet190_k40_bc_cifar": 25_624_430,
+}
+TORSOS = {"nature": 77_984, "impala": 97_744, "small": None, "tower": None}
+
+
+def spec(shape: tuple[int, ...] = (4, 84, 84)) -> EnvSpec:
+    return EnvSpec(shape, "uint8", num_actions=5, num_states=None, stack=1, frames_per_step=1)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_as_published(name: str) -> None:
+    with torch.device("meta"):
+        assert sum(p.numel() for p in published(name).parameters()) == PUBLISHED[name]
+
+
+def test_every_net_has_a_published_count_or_is_a_torso() -> None:
+    assert set(PUBLISHED) | set(TORSOS) == set(BACKBONES)
+    for name in ("nature", "impala"):
+        assert sum(p.numel() for p in make_backbone(name, 4).parameters()) == TORSOS[name]
+
+
+@ALL
+def test_shapes_are_as_channels_and_strides_say(name: str) -> None:
+    """Odd sizes, and any number of input channels."""
+    size = (203, 165)
+    with torch.device("meta"):
+        backbone = make_backbone(name, 6)
+    assert len(backbone.channels) == len(backbone.strides) == len(backbone.stages)
+    assert list(backbone.strides) == sorted(backbone.strides)  # finest first
+    for (channels, *pixels), width, stride in zip(backbone.shapes(*size), backbone.channels, backbone.strides, strict=True):
+        assert channels == width
+        for whole, rows in zip(size, pixels, strict=True):
+            # Stages without padding lose places at the border.
+            assert whole / stride - 6 <= rows <= math.ceil(whole / stride) + 1
+
+
+@LIGHT
+@pytest.mark.parametrize("channels", [1, 4])
+def test_backbone_contract(name: str, channels: int) -> None:
+    """Every weight takes part, activations that write in place stay inside, and the maps are those that `shapes` told."""
+    torch.manual_seed(0)
+    backbone = make_backbone(name, channels).eval()  # in training, EfficientNet drops branches
+    for parameter in backbone.parameters():
+        if not parameter.any():  # begins at 0, and lets nothing through what lies before it
+            nn.init.normal_(parameter, std=0.1)
+    size = (96, 84) if name == "inception_v3" else (80, 72)
+    x = torch.rand(2, channels, *size, requires_grad=True)
+    kept = x.detach().clone()
+    maps = backbone(x)
+    assert [tuple(out.shape[1:]) for out in maps] == backbone.shapes(*size)
+    assert torch.equal(x, kept)
+    sum((out**2).mean() for out in maps).backward()  # type: ignore[union-attr, arg-type]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.parameters())
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+@LIGHT
+def test_rows_do_not_mix_without_batch_statistics(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = make_backbone(name, 3, acting=True).eval()
+    x = torch.rand(2, 3, 80, 80)
+    with torch.no_grad():
+        together, alone = backbone(x)[-1], backbone(x[1:])[-1]
+    torch.testing.assert_close(alone, together[1:], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])
+@pytest.mark.parametrize(
+    "name", ["nature", "tower", "vgg11", "resnet18", "preresnet20_cifar", "densenet40_k12_cifar", "mobilenet_v2", "efficientnet_b0"]
+)
+def test_every_norm_is_a_choice(name: str, norm: str) -> None:
+    torch.manual_seed(0)
+    backbone = make_backbone(f"{name}(norm={norm})", 3)
+    kinds = {type(module) for module in backbone.modules()} & {nn.BatchNorm2d, nn.GroupNorm}
+    assert kinds == ({nn.BatchNorm2d} if norm == "batch" else set() if norm == "none" else {nn.GroupNorm})
+    if norm == "layer":
+        assert all(module.num_groups == 1 for module in backbone.modules() if isinstance(module, nn.GroupNorm))
+    assert torch.isfinite(backbone(torch.rand(2, 3, 64, 64))[-1]).all()
+
+
+@pytest.mark.parametrize("name", ["nature", "impala", "tower", "resnet18", "squeezenet1_1"])
+def test_the_stride_is_how_far_a_shifted_picture_shifts_the_map(name: str) -> None:
+    """A pixel pattern moved by the stride moves the first maps by one place (away from the borders)."""
+    torch.manual_seed(0)
+    backbone = make_backbone(f"{name}(norm=none)", 1).eval()
+    for index, stride in enumerate(backbone.strides[:2]):
+        x = torch.zeros(1, 1, 256, 256)
+        x[..., 124:132, 124:132] = torch.rand(8, 8)
+        with torch.no_grad():
+            a, b = backbone(x)[index], backbone(torch.roll(x, stride, dims=-1))[index]
+        edge = 11  # places that zero padding may reach
+        inner = a[..., edge:-edge, edge : -edge - 1]
+        assert (inner - inner[..., :1, :1]).abs().max() > 1e-4  # the pattern is seen at all
+        torch.testing.assert_close(b[..., edge:-edge, edge + 1 : -edge], inner, rtol=1e-4, atol=1e-4)
+
+
+def test_pool_and_norm_of_a_torso() -> None:
+    flat, gap = make_torso("impala", 8, spec()), make_torso("impala(pool=gap)", 8, spec())
+    assert (flat.features, gap.features) == (32 * 11 * 11, 32)
+    x = torch.randint(0, 256, (2, 3, 4, 84, 84), dtype=torch.uint8)
+    assert isinstance(gap, PixelTorso)
+    torch.testing.assert_close(gap(x), gap.backbone(x.flatten(0, 1) / 255)[-1].mean((2, 3)).unflatten(0, (2, 3)))
+    assert make_torso("resnet18", 8, spec()).features == 512
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in make_torso("resnet18", 8, spec()).modules())
+    assert make_torso("resnet18(pool=flatten)", 8, spec()).features == 512 * 9
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet18(norm=batch)", "an agent acts on other batches"),
+        ("resnet18(norm=grup)", r"unknown norm of resnet18 'grup'; did you mean group"),
+        ("impala(pool=max)", r"unknown pool of impala 'max'"),
+        ("tower(wdth=8)", r"unknown parameter of tower 'wdth'; did you mean width"),
+        ("tower(width=0)", "whole numbers above 0"),
+        ("resnet18(layers=50)", "unknown parameter of resnet18 'layers'"),
+        ("resnet17", r"unknown net.torso 'resnet17'; did you mean resnet1"),
+    ],
+)
+def test_what_a_torso_refuses(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_torso(name, 8, spec())
+
+
+def test_pool_is_refused_outside_of_agents() -> None:
+    with pytest.raises(UsageError, match="pool is for torsos of agents"):
+        make_backbone("impala(pool=gap)", 3)
+
+
+def test_a_residual_block_by_hand() -> None:
+    """act(body + shortcut); with an entry both branches begin behind it."""
+    x = torch.tensor([-1.0, 2.0]).view(1, 2, 1, 1)
+    minus = nn.Conv2d(2, 2, 1, bias=False)
+    nn.init.constant_(minus.weight, 0)
+    minus.weight.data[0, 0] = minus.weight.data[1, 1] = -2.0
+    assert Residual(minus)(x).flatten().tolist() == [1.0, 0.0]
+    assert Residual(minus, act=False)(x).flatten().tolist() == [1.0, -2.0]
+    assert Residual(minus, act=False, entry=nn.ReLU())(x).flatten().tolist() == [0.0, -2.0]
+
+
+def test_facts_of_a_net() -> None:
+    found = catalogue.facts("resnet18")
+    assert found.parameters == 11_689_512
+    assert found.strides == (2, 4, 8, 16, 32)
+    assert found.channels == (64, 64, 128, 256, 512)
+    assert found.macs == 1_814_073_344  # He et al. 2015, table 1: 1.8e9
+    assert "resnet18" in catalogue.table(["resnet18"])
+
+
+# ------------------------------------------------------------------------------------------------------ weights that move
+
+
+def q_net(torso: str = "small") -> QNet:
+    return QNet(NetConfig(torso=torso, hidden=16), spec(), 1, False, None)
+
+
+def test_weights_in_order_fit_or_name_what_does_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    a, b = published("resnet20_cifar"), make_backbone("resnet20_cifar", 3)
+    renamed = {f"layer{index}": tensor for index, tensor in enumerate(a.state_dict().values())}
+    copy_in_order(b, renamed, "theirs")  # the classifier at the end is left over
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(a.backbone.eval()(x)[-1], b.eval()(x)[-1], rtol=0, atol=0)
+    before = {name: tensor.clone() for name, tensor in b.state_dict().items()}
+    renamed["layer6"] = torch.zeros(3)
+    with pytest.raises(CheckpointError, match=r"layer6 has shape \[3\], in its place"):
+        copy_in_order(b, renamed, "theirs")
+    with pytest.raises(CheckpointError, match="holds 1 tensors"):
+        copy_in_order(b, {"w": torch.zeros(1)}, "theirs")
+    assert all(torch.equal(before[name], tensor) for name, tensor in b.state_dict().items())
+
+
+def test_auxiliary_classifiers_are_passed_over() -> None:
+    net = make_backbone("lenet", 1)
+    first, *rest = net.state_dict().items()
+    copy_in_order(make_backbone("lenet", 1), {first[0]: first[1], "AuxLogits.conv": torch.zeros(7), **dict(rest)}, "theirs")
+
+
+def test_a_file_of_another_library_keeps_its_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    a, b = make_backbone("resnet20_cifar", 3), q_net("resnet20_cifar(norm=none)")
+    save_file(in_order_of(a.state_dict()), tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="holds the weights of another net"):
+        load_backbones(b, tmp_path / "a.safetensors")
+    c = make_backbone("resnet20_cifar", 3)
+    load_backbones(c, tmp_path / "a.safetensors")
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), c.state_dict().values(), strict=True))
+    save_file({"conv": torch.zeros(1)}, tmp_path / "b.safetensors")
+    with pytest.raises(UsageError, match="lost the order of its layers"):
+        load_backbones(c, tmp_path / "b.safetensors")
+    for name, message in (("c.safetensors", "cannot read weights"), ("d.pth", "pickles can run code"), ("no", "does not exist")):
+        with pytest.raises(UsageError, match=message):
+            load_backbones(c, tmp_path / name)
+
+
+def test_the_first_convolution_takes_other_channels() -> None:
+    """A grey picture repeated in every channel gives what it gave."""
+    torch.manual_seed(0)
+    grey, colour = make_backbone("alexnet", 3), make_backbone("alexnet", 4)
+    copy_in_order(colour, grey.state_dict(), "theirs")
+    x = torch.rand(1, 1, 96, 96)
+    a, b = grey(x.expand(-1, 3, -1, -1))[0], colour(x.expand(-1, 4, -1, -1))[0]
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_frozen_does_not_learn() -> None:
+    net = q_net()
+    freeze(net)
+    assert {name for name, p in net.named_parameters() if p.requires_grad} == {n for n, _ in net.named_parameters() if "head" in n}
+    with pytest.raises(UsageError, match="no backbone"):
+        freeze(nn.Linear(1, 1))
+
+
+def test_layer_wise_learning_rates() -> None:
+    net = q_net()
+    groups = layer_groups(net, 0.5)
+    assert [factor for factor, _ in groups] == [1.0, 0.5, 0.25, 0.125]
+    assert sum(len(parameters) for _, parameters in groups) == len(list(net.parameters()))
+    (backbone,) = backbones_of(net)
+    assert isinstance(backbone, Backbone)
+    assert {id(p) for p in backbone.stages[0].parameters()} == {id(p) for p in groups[-1][1]}
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [("resnet18", "must read torchvision:NAME"), ("keras:resnet18", "must read"), ("timm:nothing", "timm")],
+)
+def test_a_library_that_is_not_there_is_told(what: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        pretrained(what)
