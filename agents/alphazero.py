@@ -46,6 +46,7 @@ class AlphaZeroConfig(SelfPlayConfig):
 
 class AlphaZero:
     Config: ClassVar[type[AlphaZeroConfig]] = AlphaZeroConfig
+    has_target: ClassVar[bool] = False
     config: AlphaZeroConfig
 
     def __init__(self, config: AlphaZeroConfig, net: NetConfig, spec: EnvSpec):

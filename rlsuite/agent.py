@@ -56,10 +56,11 @@ class SliceSpec(NamedTuple):
 class Agent(Protocol):
     """One file an algorithm; no I/O, no devices. Everything that changes is passed in.
 
-    Two things may be there beside what stands below. `supports`, a frozen set: what the agent can do with among "continuous
-    actions", "net.memory", "net.last_action_reward", "net.separate_value", and, of an on-policy agent that corrects for them,
-    "old weights". And a hook, `prepare(net, trajectory, rng) -> iterator of trajectories`: the minibatches that a trajectory is
-    learned from, one update each, called without gradients.
+    Three things may be there beside what stands below. `has_target = False`: `loss` does not look at `target`. `supports`, a
+    frozen set: what the agent can do with among "continuous actions", "net.memory", "net.last_action_reward",
+    "net.separate_value", and, of an on-policy agent that corrects for them, "old weights". And a hook, `prepare(net,
+    trajectory, rng) -> iterator of trajectories`: the minibatches that a trajectory is learned from, one update each, called
+    without gradients.
     """
 
     @property

@@ -3,14 +3,15 @@
 Exit codes: 0 done, 1 failed, 2 asked for something impossible, 130 stopped by Ctrl-C (a checkpoint was written).
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from rlsuite.cli_parts import Json, examples, print_json
 from rlsuite.errors import RlsuiteError, UsageError, unknown
+from rlsuite.vision.cli import app as vision_app
 
 app = typer.Typer(
     help="Reinforcement-learning agents for Atari and board games, the same on a laptop and on a cluster.",
@@ -21,8 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Begin with: rlsuite train atari/pong     Then: rlsuite evaluate runs/... --video videos",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+app.add_typer(vision_app, name="vision")
 
 
 def main() -> None:
@@ -52,16 +52,8 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, allow_nan=False, default=str))
-
-
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
-
-
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "rlsuite train atari/pong",
         "rlsuite train atari/dqn env.id=ALE/Breakout-v5 learner.batch_size=64 seed=3",
         "rlsuite train my.yaml run.minutes=120 --run-dir runs/mine",
@@ -86,7 +78,7 @@ def train(
     config = given[0] if given and "=" not in given[0] else None
     result = api.train(config, given[1:] if config else given, run_dir=run_dir, resume=resume)
     if as_json:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
     elif result.evaluation is not None:
         print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} learner steps, {result.wall_seconds:,.0f} s")
         print(_score(result.evaluation))
@@ -99,7 +91,7 @@ def train(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "rlsuite evaluate runs/atari-pong__seed1__20260101-120000",
         "rlsuite evaluate runs/mine/checkpoints/step_000001000000 --episodes 100 --seed 7 --video videos",
         "rlsuite evaluate runs/connect_four --opponent 'mcts(simulations=1000)' --simulations 600",
@@ -126,7 +118,7 @@ def evaluate(
             raise UsageError("--opponent solver grades fixed positions: no --seed and no --video")
         count, grades = evaluation.grade(run_or_checkpoint, simulations, episodes)
         if as_json:
-            _print_json({"simulations": count, "grades": [grade._asdict() for grade in grades]})
+            print_json({"simulations": count, "grades": [grade._asdict() for grade in grades]})
         else:
             print(f"moves that give away what perfect play gets, {count} simulations a move (95% interval)")
             for grade in grades:
@@ -135,7 +127,7 @@ def evaluate(
         return
     summary, videos = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations)
     if as_json:
-        _print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos]})
+        print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos]})
     else:
         print(_score(summary))
         for path in videos:
@@ -154,7 +146,7 @@ def _score(summary: Any) -> str:
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "rlsuite record runs/mine --episodes 20 --out demonstrations/mine",
         "rlsuite record classic/key_door_r2d3 --policy rlsuite.envs.key_door:solve --episodes 100 --out demonstrations/key_door",
         "rlsuite record atari/pong --keyboard --episodes 1 --out demonstrations/pong --minari pong/human-v0",
@@ -208,12 +200,12 @@ def record(
     returns = made.returns()
     mean = sum(returns) / len(returns)
     if as_json:
-        _print_json({"folder": str(out), "episodes": len(returns), "steps": len(made.steps.first), "mean_return": mean})
+        print_json({"folder": str(out), "episodes": len(returns), "steps": len(made.steps.first), "mean_return": mean})
     else:
         print(f"{len(returns)} episodes, {len(made.steps.first):,} steps, mean return {mean:,.2f}: {out}")
 
 
-@app.command(epilog=_examples("rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png"))
+@app.command(epilog=examples("rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png"))
 def ladder(
     run: Annotated[Path, typer.Argument(help="The run of a board game.")],
     games: Annotated[
@@ -232,14 +224,14 @@ def ladder(
     rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints)
     ladders.draw(rungs, f"{run.name}: {games} games a pair, {simulations} simulations a move", out)
     if as_json:
-        _print_json({"picture": str(out), "rungs": [rung._asdict() for rung in rungs]})
+        print_json({"picture": str(out), "rungs": [rung._asdict() for rung in rungs]})
     else:
         for rung in rungs:
             print(f"{rung.agent_steps:>12,}  {rung.elo:+7.0f}  [{rung.interval[0]:+.0f}, {rung.interval[1]:+.0f}]")
         print(f"picture {out}")
 
 
-@app.command(epilog=_examples("rlsuite compare runs/a runs/b runs/c --out curves.png"))
+@app.command(epilog=examples("rlsuite compare runs/a runs/b runs/c --out curves.png"))
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; those that differ in the seed alone share a curve.")],
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("compare.png"),
@@ -253,7 +245,7 @@ def compare(
 
     rows = comparison.compare(runs, out, metric)
     if as_json:
-        _print_json({"picture": str(out), "rows": [asdict(row) for row in rows]})
+        print_json({"picture": str(out), "rows": [asdict(row) for row in rows]})
     else:
         print(comparison.format_table(rows))
         print(f"picture {out}")
@@ -262,7 +254,7 @@ def compare(
 KINDS = ("agents", "envs", "games", "configs", "nets")
 
 
-@app.command("list", epilog=_examples("rlsuite list configs", "rlsuite list envs --json"))
+@app.command("list", epilog=examples("rlsuite list configs", "rlsuite list envs --json"))
 def list_(
     kind: Annotated[str, typer.Argument(help="agents, envs, games, configs or nets.")],
     as_json: Json = False,
@@ -278,7 +270,7 @@ def list_(
         from rlsuite.nets.backbones import BACKBONES
 
         if as_json:
-            _print_json({"nets": [catalogue.facts(name)._asdict() for name in BACKBONES]})
+            print_json({"nets": [catalogue.facts(name)._asdict() for name in BACKBONES]})
         else:
             print(catalogue.table(list(BACKBONES)))
             print(
@@ -292,12 +284,12 @@ def list_(
         "configs": config_names,
     }[kind]()
     if as_json:
-        _print_json({kind: names})
+        print_json({kind: names})
     else:
         print("\n".join(names))
 
 
-@app.command("check-game", epilog=_examples("rlsuite check-game my_game.py", "rlsuite check-game 'go(size=7)' --games 1000"))
+@app.command("check-game", epilog=examples("rlsuite check-game my_game.py", "rlsuite check-game 'go(size=7)' --games 1000"))
 def check_game(
     game: Annotated[str, typer.Argument(help="A Python file or module with make(), or the name of a game.")],
     games: Annotated[int, typer.Option(min=1, help="How many random games.")] = 200,
@@ -312,7 +304,7 @@ def check_game(
     _show(facts, as_json)
 
 
-@app.command(epilog=_examples("rlsuite info runs/mine", "rlsuite info runs/mine --json"))
+@app.command(epilog=examples("rlsuite info runs/mine", "rlsuite info runs/mine --json"))
 def info(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Tell what a run is and how far it has come."""
     from rlsuite.doctor import describe_run
@@ -320,7 +312,7 @@ def info(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Js
     _show(describe_run(run), as_json)
 
 
-@app.command(epilog=_examples("rlsuite doctor", "rlsuite doctor --json"))
+@app.command(epilog=examples("rlsuite doctor", "rlsuite doctor --json"))
 def doctor(as_json: Json = False) -> None:
     """Check this machine: versions, cores, memory, GPU, ROMs, Ray."""
     from rlsuite.doctor import examine
@@ -333,7 +325,7 @@ def doctor(as_json: Json = False) -> None:
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -346,7 +338,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
 BENCHES = ("env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search", "all")
 
 
-@app.command(epilog=_examples("rlsuite bench", "rlsuite bench learner replay --json", "rlsuite bench all --quick"))
+@app.command(epilog=examples("rlsuite bench", "rlsuite bench learner replay --json", "rlsuite bench all --quick"))
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; default: all.")] = None,
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; figures are rough.")] = False,
@@ -361,7 +353,7 @@ def bench(
 
     report = benchmarks.run(names or ["all"], benchmarks.BenchSettings(quick=quick, repeats=repeats))
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
         print(benchmarks.format_report(report))
 

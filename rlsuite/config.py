@@ -34,10 +34,20 @@ class EnvSection(Section):
     lanes: int = Field(8, ge=1, le=4096)  # copies stepped together
 
 
-class NetConfig(Section):
-    torso: str = "nature"  # a name of `rlsuite list nets`; parameters in parentheses, such as impala(pool=gap,norm=group)
-    weights: str | None = None  # a run, a checkpoint or a file that its backbone's weights come from, at the start
+class WeightsMixin(Section):
+    """Where a net with a backbone begins."""
+
+    weights: str | None = None  # a run, a checkpoint or a file of `rlsuite vision import` that the backbone's come from
     freeze: bool = False  # the backbone stays as it is
+
+    @field_validator("weights")
+    @classmethod
+    def _from_everywhere(cls, value: str | None) -> str | None:
+        return _absolute(value)
+
+
+class NetConfig(WeightsMixin):
+    torso: str = "nature"  # a name of `rlsuite list nets`; parameters in parentheses, such as impala(pool=gap,norm=group)
     hidden: int = Field(512, ge=1)  # units of each hidden dense layer
     memory: str = "none"  # none, lstm, gru, or attention(window=32,heads=4,layers=1)
     memory_size: int = Field(256, ge=1)  # units of the memory
@@ -52,11 +62,6 @@ class NetConfig(Section):
         if kind not in (known := ("none", "lstm", "gru", "attention")):
             raise ValueError(f"{value!r} is not known; known: {', '.join(known)}")
         return value
-
-    @field_validator("weights")
-    @classmethod
-    def _from_everywhere(cls, value: str | None) -> str | None:
-        return _absolute(value)
 
     @model_validator(mode="after")
     def _one_memory(self) -> "NetConfig":
@@ -97,6 +102,18 @@ class ReplayConfig(Section):
         return self
 
 
+class AugmentConfig(Section):
+    """Random changes of the pictures that are learned from, for every picture anew. All off by default; ranges are uniform."""
+
+    shift: int = Field(0, ge=0)  # pixels, in both directions: DrQ's is 4
+    scale: float = Field(0.0, ge=0, lt=1)  # up to this fraction larger or smaller
+    rotate: float = Field(0.0, ge=0, le=180)  # degrees to either side
+    shear: float = Field(0.0, ge=0, lt=1)  # pixels sideways for each pixel down
+    flip: bool = False  # left and right, one picture of two
+    brightness: float = Field(0.0, ge=0, lt=1)  # a factor up to so much more or less than 1
+    cutout: int = Field(0, ge=0)  # side in pixels of a grey square (DeVries & Taylor 2017)
+
+
 class LearnerConfig(Section):
     batch_size: int = Field(32, ge=1)  # slices; of an on-policy agent rollouts, a multiple of env.lanes
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"  # rmsprop: centered, decay 0.95
@@ -111,6 +128,7 @@ class LearnerConfig(Section):
     channels_last: bool = True
     compile: bool = False  # torch.compile of the nets
     cuda_graphs: bool = False  # the whole update as one graph; CUDA only
+    augment: AugmentConfig = AugmentConfig()
     prefetch_batches: int = Field(0, ge=0, le=8)  # sampled ahead, so priorities are that many steps older
 
     @model_validator(mode="after")
@@ -187,11 +205,16 @@ def _default(section: Section, name: str) -> Any:
     return type(section).model_fields[name].default
 
 
-class Config(Section):
-    """A run as resolved: `agent` and `env` hold the sections of the agent and the environment family named in them."""
+class AnyConfig(Section):
+    """Of whatever kind of run."""
 
     name: str
     seed: int = Field(1, ge=0, lt=2**31)
+
+
+class Config(AnyConfig):
+    """A run as resolved: `agent` and `env` hold the sections of the agent and the environment family named in them."""
+
     agent: AgentSection
     env: EnvSection
     net: NetConfig = NetConfig()

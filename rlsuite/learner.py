@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlsuite.agent import Agent, Loss
+from rlsuite.augment import augmented
 from rlsuite.checkpoint import load_weights_into
-from rlsuite.config import LearnerConfig
+from rlsuite.config import AugmentConfig, LearnerConfig
 from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
@@ -51,10 +52,11 @@ class Learner:
         anneal_over: int = 1,
         reduce: Callable[[list[Tensor]], None] | None = None,
         adapt: Callable[[nn.Module], None] | None = None,
+        rates: Callable[[nn.Module], list[tuple[float, list[nn.Parameter]]]] | None = None,
     ):
         """`anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`. `reduce` makes of gradients, in
         place, their means over all learners that learn together. `adapt` is called once with the new net: for weights that it
-        begins with, and what does not learn."""
+        begins with, and what does not learn. `rates` gives of a net groups of parameters with a factor on the learning rate."""
         self.reduce = reduce
         self.agent, self.config, self.anneal_over = agent, config, anneal_over
         self.device = device or torch.device("cpu")
@@ -68,12 +70,16 @@ class Learner:
         net = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         bf16 = config.precision == "bf16"
         self.online = Precision(net, bf16)
-        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16)
+        # Agents without a target net say so; they are spared a copy of theirs.
+        targets = getattr(agent, "has_target", True)
+        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16) if targets else None
         if config.compile:
             self.net.compile()
-            self.target.compile()
+            if self.frozen is not None:
+                self.frozen.net.compile()
         self.parameters = [p for p in self.online.master.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(config, self.parameters)
+        self.groups = None if rates is None else rates(self.online.master)
+        self.optimizer = make_optimizer(config, self.parameters, self.groups)
         self.steps = 0
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.graph: _Graph | None = None
@@ -87,7 +93,8 @@ class Learner:
 
     @property
     def target(self) -> nn.Module:
-        return self.frozen.net
+        """The net itself, of an agent that has none."""
+        return self.net if self.frozen is None else self.frozen.net
 
     def stage(self, sample: Sample) -> Staged:
         """Sends a batch to the device. On CUDA it goes through pinned memory on a stream of its own, beside the update."""
@@ -159,6 +166,8 @@ class Learner:
 
     def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
         """Loss, gradient, optimizer: everything that runs on the device. Returns the loss and the gradient norm."""
+        if self.config.augment != AugmentConfig():
+            trajectory = augmented(trajectory, self.config.augment, self.rng)
         with self._autocast():
             loss = self.agent.loss(self.net, self.target, trajectory, self.rng)
         self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
@@ -196,7 +205,7 @@ class Learner:
     def _set_learning_rate(self, agent_steps: int) -> None:
         if self.config.learning_rate_end is not None:
             for group in self.optimizer.param_groups:
-                rate = self.learning_rate(agent_steps)
+                rate = self.learning_rate(agent_steps) * group.get("factor", 1.0)
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)
                 else:
@@ -204,6 +213,8 @@ class Learner:
 
     @torch.no_grad()
     def _move_target(self) -> None:
+        if self.frozen is None:
+            return
         pairs = zip(self.frozen.master.parameters(), self.online.master.parameters(), strict=True)
         for old, new in pairs:
             if self.config.target_ema is None:
@@ -215,7 +226,7 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """Without the net itself: its weights stand in a file of their own."""
         return {
-            "target": self.frozen.master.state_dict(),
+            "target": {} if self.frozen is None else self.frozen.master.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.get_state(),
             "steps": self.steps,
@@ -230,12 +241,13 @@ class Learner:
         """After the weights were loaded into `online.master`. ValueError if the state is another optimizer's."""
         if state["optimizer"]["param_groups"][0].keys() != self.optimizer.state_dict()["param_groups"][0].keys():
             raise ValueError(f"its optimizer is another one than learner.optimizer = {self.config.optimizer!r}")
-        self.frozen.master.load_state_dict(state["target"])
-        self.frozen.refresh()
+        if self.frozen is not None:
+            self.frozen.master.load_state_dict(state["target"])
+            self.frozen.refresh()
         self.online.refresh()
         self.optimizer.load_state_dict(state["optimizer"])
-        fresh = make_optimizer(self.config, self.parameters).param_groups[0]
-        for group in self.optimizer.param_groups:  # what this config says, not what it was when the state was saved
+        now = make_optimizer(self.config, self.parameters, self.groups).param_groups
+        for group, fresh in zip(self.optimizer.param_groups, now, strict=True):  # as this config says, not as it was when saved
             group.update({name: fresh[name] for name in ("lr", "eps") if name in fresh})
         for parameter, moments in self.optimizer.state.items():  # a file knows no memory layout
             for name, moment in moments.items():
@@ -287,20 +299,26 @@ def _copy_into(old: Any, new: Any) -> None:
             _copy_into(a, b)
 
 
-def make_optimizer(config: LearnerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: LearnerConfig, parameters: list[nn.Parameter], groups: list[tuple[float, list[nn.Parameter]]] | None = None
+) -> torch.optim.Optimizer:
+    """`groups` of the parameters, each with a factor on the learning rate; None: all learn alike."""
     rate, epsilon = config.learning_rate, config.optimizer_epsilon
+    params: Any = parameters
+    if groups is not None:
+        params = [{"params": group, "lr": rate * factor, "factor": factor} for factor, group in groups]
     if config.optimizer == "adam":
         graphs = config.cuda_graphs
         return torch.optim.Adam(
-            parameters,
+            params,
             lr=torch.tensor(rate, device=parameters[0].device) if graphs else rate,
             eps=epsilon,
             fused=not graphs,
             capturable=graphs,
         )
     if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=rate, alpha=0.95, eps=epsilon, centered=True)
-    return torch.optim.SGD(parameters, lr=rate)
+        return torch.optim.RMSprop(params, lr=rate, alpha=0.95, eps=epsilon, centered=True)
+    return torch.optim.SGD(params, lr=rate)
 
 
 def _not_finite(name: str, steps: int) -> str:

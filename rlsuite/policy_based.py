@@ -32,6 +32,7 @@ class PolicyAgent:
     """Acts with a `PolicyNet` and stores log π(a|s) of what it did; a loss makes it an agent."""
 
     Config: ClassVar[type[PolicyConfig]] = PolicyConfig
+    has_target: ClassVar[bool] = False
     supports: ClassVar[frozenset[str]] = frozenset(
         {"continuous actions", "net.memory", "net.last_action_reward", "net.separate_value"}
     )

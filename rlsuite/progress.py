@@ -14,10 +14,10 @@ from rich.table import Table
 class Status(NamedTuple):
     agent_steps: int
     of_agent_steps: int
-    env_frames: int
+    env_frames: int | None  # None: not told
     learner_steps: int
     replay_fill: float | None  # None: there is no replay memory
-    mean_return: float  # raw, last 100 episodes; nan before the first
+    mean_return: float | None  # raw, last 100 episodes; nan before the first; None: there are no episodes
     seconds: float  # wall, all sessions
     minutes_limit: float | None
     more: Mapping[str, str] = MappingProxyType({})  # what else the runtime shows
@@ -72,11 +72,13 @@ class Progress:
             left = min(left, s.minutes_limit * 60 - s.seconds) if left == left else s.minutes_limit * 60 - s.seconds
         return {
             "steps": f"{s.agent_steps:,}/{s.of_agent_steps:,}",
-            "frames": f"{s.env_frames:,}",
+            **({} if s.env_frames is None else {"frames": f"{s.env_frames:,}"}),
             "steps/s": f"{rate:,.0f}" if known else "-",
             "learner/s": f"{learner_rate:,.1f}" if known else "-",
             **({} if s.replay_fill is None else {"replay": f"{s.replay_fill:.0%}"}),
-            "return(100)": "-" if s.mean_return != s.mean_return else f"{s.mean_return:,.2f}",
+            **(
+                {} if s.mean_return is None else {"return(100)": "-" if s.mean_return != s.mean_return else f"{s.mean_return:,.2f}"}
+            ),
             "elapsed": duration(s.seconds),
             "left": duration(left),
             **s.more,

@@ -4,14 +4,16 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from rlsuite import registry
-from rlsuite.config import Config
+from rlsuite.config import AnyConfig, Config, Section
 from rlsuite.errors import UsageError, nearest, unknown
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,6 +42,11 @@ def resolve(config: str | Path, overrides: Sequence[str] | Mapping[str, Any] = (
 
     UsageError for an unknown name, a file that is no mapping, and everything that the schema refuses.
     """
+    return check(mapping(config, overrides))
+
+
+def mapping(config: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> dict[str, Any]:
+    """The sections of a config with its overrides, not checked yet."""
     name, text = _read(str(config))
     try:
         data = yaml.load(text, _Loader)
@@ -51,28 +58,42 @@ def resolve(config: str | Path, overrides: Sequence[str] | Mapping[str, Any] = (
     pairs = overrides.items() if isinstance(overrides, Mapping) else (_parse(text) for text in overrides)
     for key, value in pairs:
         _set(data, key, value)
-    return check(data)
+    return data
 
 
 def check(data: dict[str, Any]) -> Config:
     """A mapping of sections -> Config, with the sections of the agent and the environment family that it names."""
-    agent = _name(data, "agent", "name")
-    env = _name(data, "env", "id")
+    if "data" in data and "agent" not in data:
+        raise UsageError(f"{data.get('name')} is the config of a vision model: rlsuite vision train {data.get('name')}")
+    agent = name_in(data, "agent", "name")
+    env = name_in(data, "env", "id")
     agent_section = registry.agent_class(agent).Config
     env_section = registry.env_module(env).Config
     schema = create_model("Config", __base__=Config, agent=(agent_section, ...), env=(env_section, ...))
+    return validate(schema, data)
+
+
+def validate(schema: type[Model], data: dict[str, Any]) -> Model:
+    """UsageError that tells everything that is wrong."""
     try:
         return schema.model_validate(data)
     except ValidationError as error:
         raise UsageError("; ".join(_tell(schema, dict(item)) for item in error.errors())) from None
 
 
-def dump(config: Config) -> str:
-    """YAML that `resolve` reads back to the same config."""
+def as_mapping(config: AnyConfig) -> dict[str, Any]:
+    """Every section with all its keys, those of the agent, the environment family or the data source too."""
     data = config.model_dump(mode="json")
-    data["agent"] = config.agent.model_dump(mode="json")
-    data["env"] = config.env.model_dump(mode="json")
-    return yaml.safe_dump(data, sort_keys=False)
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            data[name] = value.model_dump(mode="json")
+    return data
+
+
+def dump(config: AnyConfig) -> str:
+    """YAML that `mapping` reads back, for the same config."""
+    return yaml.safe_dump(as_mapping(config), sort_keys=False)
 
 
 def _read(config: str) -> tuple[str, str]:
@@ -110,7 +131,7 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
     data[last] = value
 
 
-def _name(data: dict[str, Any], section: str, key: str) -> str:
+def name_in(data: dict[str, Any], section: str, key: str) -> str:
     part = data.get(section)
     if not isinstance(part, dict) or not isinstance(part.get(key), str):
         given = part.get(key) if isinstance(part, dict) else part

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from rlsuite import checkpoint, resolve
-from rlsuite.config import Config
+from rlsuite.config import AnyConfig, Config
 from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.step import EnvSpec
 
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "numba", "ray")
 
 
-def named(config: Config) -> Path:
+def named(config: AnyConfig) -> Path:
     """A new folder's name under runs/."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
 
 
-def create(config: Config, run_dir: Path) -> None:
+def create(config: AnyConfig, run_dir: Path) -> None:
     """Makes the folder, with `config.yaml` and `run.json` in it. UsageError if it holds a run already."""
     if (run_dir / "config.yaml").exists() and checkpoint.list_complete(run_dir):
         raise UsageError(f"{run_dir} holds a run already: go on with --resume {run_dir}, or choose another --run-dir")
@@ -62,7 +62,7 @@ def lock(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def write_config(config: Config, run_dir: Path) -> None:
+def write_config(config: AnyConfig, run_dir: Path) -> None:
     """Replaced in one step: a kill leaves the old file or the new one."""
     beside = run_dir / "config.yaml.tmp"
     beside.write_text(resolve.dump(config))
@@ -70,23 +70,23 @@ def write_config(config: Config, run_dir: Path) -> None:
 
 
 def config_of(run_dir: Path, overrides: Any = ()) -> Config:
-    """The config of a run, with overrides. UsageError if the folder is no run."""
+    """The config of an agent's run, with overrides. UsageError if the folder is no run."""
+    return resolve.resolve(config_file(run_dir), overrides)
+
+
+def config_file(run_dir: Path) -> Path:
+    """UsageError if the folder is no run."""
     path = run_dir / "config.yaml"
     if not path.is_file():
         what = "does not exist" if not run_dir.exists() else "is not a run folder: no config.yaml in it"
         raise UsageError(f"{run_dir} {what}")
-    return resolve.resolve(path, overrides)
+    return path
 
 
 def metadata(config: Config, spec: EnvSpec) -> dict[str, Any]:
     """What a checkpoint tells of itself, enough to act with it alone."""
-    as_yaml = {
-        **config.model_dump(mode="json"),
-        "agent": config.agent.model_dump(mode="json"),
-        "env": config.env.model_dump(mode="json"),
-    }
     return {
-        "config": as_yaml,
+        "config": resolve.as_mapping(config),
         "spec": {**spec._asdict(), "observation_shape": list(spec.observation_shape)},
         "versions": versions(),
     }

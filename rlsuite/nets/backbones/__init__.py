@@ -101,6 +101,10 @@ def make_backbone(name: str, in_channels: int, acting: bool = False) -> Backbone
         raise UsageError(f"{name}: pool is for torsos of agents; here the head decides what becomes of the maps")
     parameters.pop("pool", None)
     backbone = entry.build(in_channels, norm=norm, **parameters)
+    if acting:
+        for module in backbone.modules():
+            if isinstance(module, mobile.StochasticDepth):
+                module.p = 0.0  # the net that acts is the net that learns
     if entry.classes == 1000 or entry.norm == "batch":
         _initialise(backbone)
     return backbone

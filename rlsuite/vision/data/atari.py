@@ -1,0 +1,239 @@
+"""Frames of Atari games, labelled by the emulator itself. Shapes: S stacked planes, P colours of the palette.
+
+Every pixel of the console's screen is a number of its palette, so colours are classes (`labels: colours`); pieces of one colour
+are objects (`labels: boxes`), which is exact where objects have a colour of their own and do not touch, as in Pong. What the game
+remembers lies in its 128 bytes of RAM; `VARIABLES` names some of them, for probes.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numba
+import numpy as np
+from ale_py import ALEInterface, LoggerMode, roms
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rlsuite.envs import atari_game
+from rlsuite.errors import UsageError, unknown
+from rlsuite.vision.data import Data, DataSection, InMemory, padded
+
+SIDE = 84  # pixels of what an agent sees
+SKIP = 4  # frames in a step
+SCREEN = (210, 160)
+
+# Where the pieces that move are: rows of the screen. Scores and borders lie outside.
+PLAYFIELD = {"pong": (34, 194), "breakout": (57, 196), "freeway": (24, 193), "boxing": (38, 177), "space_invaders": (20, 195)}
+
+# Bytes of RAM (Anand et al. 2019, Unsupervised State Representation Learning in Atari).
+VARIABLES: dict[str, dict[str, int]] = {
+    "pong": {"ball_x": 49, "ball_y": 54, "player_y": 51, "enemy_y": 50},
+    "breakout": {"ball_x": 99, "ball_y": 101, "player_x": 72},
+    "space_invaders": {"player_x": 28, "invaders_x": 26, "invaders_y": 24, "invaders_left": 17},
+    "boxing": {"player_x": 32, "player_y": 34, "enemy_x": 33, "enemy_y": 35},
+    "freeway": {"player_y": 14, "score": 103},
+    "ms_pacman": {"player_x": 10, "player_y": 16},
+    "seaquest": {"player_x": 70, "player_y": 97, "oxygen": 102},
+    "montezuma_revenge": {"player_x": 42, "player_y": 43, "room": 3},
+    "tennis": {"ball_x": 16, "ball_y": 17, "player_x": 26, "player_y": 24, "enemy_x": 27, "enemy_y": 25},
+    "qbert": {"player_x": 43, "player_y": 67},
+}
+
+
+def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
+    """[smaller,size]: how much each pixel of a side goes into each of a shorter one. So does the environment of the agents."""
+    edges = np.arange(smaller + 1) * size / smaller
+    pixel = np.arange(size)
+    share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return share.clip(0) * smaller / size
+
+
+_ROWS, _COLUMNS = area_weights(SCREEN[0], SIDE), area_weights(SCREEN[1], SIDE)
+
+
+class Config(DataSection):
+    id: str = "ALE/Pong-v5"
+    labels: Literal["colours", "boxes"] = "colours"
+    pictures: int = Field(3000, ge=10)  # a fifth more for the test, from games of their own
+    stack: int = Field(4, ge=1, le=16)  # planes, as agents see them; the labels are those of the newest
+    every: int = Field(4, ge=1)  # agent steps from one picture to the next
+    rarest: float = Field(1e-4, ge=0, lt=1)  # colours with a smaller share of all pixels count as ground
+
+
+class Frame(NamedTuple):
+    planes: NDArray[np.uint8]  # [S,84,84], what an agent sees
+    screen: NDArray[np.uint8]  # [210,160], numbers of the palette
+    ram: NDArray[np.uint8]  # [128]
+
+
+class Emulator:
+    """One game outside of Gymnasium, seen as agents see it: four frames a step, the maximum of the last two, grey, 84x84."""
+
+    def __init__(self, env_id: str, seed: int, stack: int = 4):
+        game = atari_game(env_id)
+        if game is None:
+            raise UsageError(f"{env_id} is no packaged Atari game")
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        self.ale = ALEInterface()
+        self.ale.setInt("random_seed", seed)
+        self.ale.setFloat("repeat_action_probability", 0.0)
+        self.ale.loadROM(str(roms.get_rom_path(game)))
+        self.game, self.actions = game, self.ale.getMinimalActionSet()
+        self.rng = np.random.default_rng(seed)
+        self.planes = np.zeros((stack, SIDE, SIDE), np.uint8)
+        self.reset()
+
+    def reset(self) -> None:
+        """With up to 30 no-ops, as the protocol of Mnih et al. 2015."""
+        self.ale.reset_game()
+        for _ in range(int(self.rng.integers(1, 31))):
+            self.ale.act(0)
+        self.planes[:] = 0
+        self._see(self.ale.getScreenGrayscale())
+
+    def step(self, action: int) -> bool:
+        """True if the game is over; the next step begins another one."""
+        before = after = self.ale.getScreenGrayscale()
+        for _ in range(SKIP):
+            self.ale.act(self.actions[action])
+            before, after = after, self.ale.getScreenGrayscale()
+        self._see(np.maximum(before, after))
+        if self.ale.game_over():
+            self.reset()
+            return True
+        return False
+
+    def _see(self, grey: NDArray[np.uint8]) -> None:
+        self.planes[:-1] = self.planes[1:]
+        self.planes[-1] = np.rint(_ROWS @ grey.reshape(SCREEN).astype(np.float64) @ _COLUMNS.T)
+
+    def frame(self) -> Frame:
+        return Frame(self.planes.copy(), self.ale.getScreen().reshape(SCREEN).copy(), self.ale.getRAM().copy())
+
+
+def frames(env_id: str, count: int, seed: int, stack: int = 4, every: int = 4) -> Iterator[Frame]:
+    """Of games played at random, where an action lasts for one to eight steps, so that the pieces get about."""
+    emulator = Emulator(env_id, seed, stack)
+    action, left = 0, 0
+    for number in range(count * every):
+        if left == 0:
+            action, left = int(emulator.rng.integers(len(emulator.actions))), int(emulator.rng.integers(1, 9))
+        left -= 1
+        emulator.step(action)
+        if number % every == every - 1:
+            yield emulator.frame()
+
+
+def load(config: Config, seed: int) -> Data:
+    """The test pictures come from other games, the same for every seed."""
+    game = atari_game(config.id)
+    if game is None:
+        raise UsageError(f"data.id={config.id} is no packaged Atari game")
+    if config.labels == "boxes" and game not in PLAYFIELD:
+        raise unknown("game with boxes", game, PLAYFIELD)
+    train = list(frames(config.id, config.pictures, 1000 + seed, config.stack, config.every))
+    test = list(frames(config.id, max(10, config.pictures // 5), 7, config.stack, config.every))
+    shape = (config.stack, SIDE, SIDE)
+    palette = colours([frame.screen for frame in train], config.rarest)
+    if config.labels == "colours":
+        names = tuple(f"colour_{number}" for number in palette)
+        parts = [
+            InMemory(_stacked(part), {"mask": np.stack([class_map(f.screen, palette) for f in part])}) for part in (train, test)
+        ]
+        return Data(parts[0], parts[1], names, shape, ("segment",))
+    kinds = movers([frame.screen for frame in train], palette, PLAYFIELD[game])
+    names = tuple(f"colour_{number}" for number in kinds)
+    parts = []
+    for part in (train, test):
+        found = [boxes_of(frame.screen, kinds, PLAYFIELD[game]) for frame in part]
+        labels: dict[str, NDArray[Any]] = {
+            "boxes": padded([boxes for boxes, _ in found], 0),
+            "classes": padded([classes for _, classes in found], -1),
+        }
+        parts.append(InMemory(_stacked(part), labels))
+    return Data(parts[0], parts[1], names, shape, ("detect",))
+
+
+def _stacked(part: list[Frame]) -> NDArray[np.uint8]:
+    return np.stack([frame.planes for frame in part])
+
+
+def colours(screens: list[NDArray[np.uint8]], rarest: float) -> list[int]:
+    """Numbers of the palette that have a larger share of all pixels, the most frequent, the ground, first."""
+    counts = np.bincount(np.concatenate([screen.ravel() for screen in screens[:: max(1, len(screens) // 500)]]), minlength=256)
+    order = np.argsort(-counts, kind="stable")
+    return [int(number) for number in order if counts[number] > rarest * counts.sum() and counts[number] > 0]
+
+
+def class_map(screen: NDArray[np.uint8], palette: list[int]) -> NDArray[np.uint8]:
+    """[210,160] -> classes [84,84], of the pixel in the middle of each."""
+    table = np.zeros(256, np.uint8)
+    for place, number in enumerate(palette):
+        table[number] = place
+    rows, columns = (((np.arange(SIDE) + 0.5) * size / SIDE).astype(np.int64) for size in SCREEN)
+    return table[screen[rows[:, None], columns]]
+
+
+def movers(screens: list[NDArray[np.uint8]], palette: list[int], rows: tuple[int, int]) -> list[int]:
+    """Colours in the playfield besides the ground, which every pixel of it shows in most screens."""
+    inner = [screen[rows[0] : rows[1]] for screen in screens[:: max(1, len(screens) // 500)]]
+    counts = np.bincount(np.concatenate([screen.ravel() for screen in inner]), minlength=256)
+    ground = int(np.argmax(counts))
+    return sorted(int(number) for number in np.flatnonzero(counts) if number != ground)
+
+
+def boxes_of(screen: NDArray[np.uint8], kinds: list[int], rows: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Pieces of one colour within the playfield: boxes [M,4] in pixels of 84x84, classes [M]."""
+    table = np.full(256, -1, np.int64)
+    table[kinds] = np.arange(len(kinds))
+    inner = table[screen[rows[0] : rows[1]]]
+    found = components(inner)  # [M,5]
+    boxes = found[:, :4].astype(np.float32)
+    boxes[:, 1::2] += rows[0]
+    boxes *= np.array([SIDE / SCREEN[1], SIDE / SCREEN[0]] * 2, np.float32)
+    return boxes, found[:, 4]
+
+
+@numba.njit(cache=True)
+def components(classes: NDArray[np.int64]) -> NDArray[np.int64]:  # pragma: no cover (compiled)
+    """Connected pieces (by sides) of one class, -1 being none: [M,5] of x1, y1, x2, y2 (outer edges) and class."""
+    height, width = classes.shape
+    seen = np.zeros((height, width), np.bool_)
+    stack = np.empty((height * width, 2), np.int64)
+    found = np.empty((height * width, 5), np.int64)
+    count = 0
+    for y0 in range(height):
+        for x0 in range(width):
+            kind = classes[y0, x0]
+            if kind < 0 or seen[y0, x0]:
+                continue
+            seen[y0, x0] = True
+            stack[0, 0], stack[0, 1] = y0, x0
+            top = 1
+            left, high, right, low = x0, y0, x0, y0
+            while top > 0:
+                top -= 1
+                y, x = stack[top, 0], stack[top, 1]
+                left, right, high, low = min(left, x), max(right, x), min(high, y), max(low, y)
+                for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+                    v, u = y + dy, x + dx
+                    if 0 <= v < height and 0 <= u < width and not seen[v, u] and classes[v, u] == kind:
+                        seen[v, u] = True
+                        stack[top, 0], stack[top, 1] = v, u
+                        top += 1
+            found[count, 0], found[count, 1], found[count, 2], found[count, 3], found[count, 4] = (
+                left,
+                high,
+                right + 1,
+                low + 1,
+                kind,
+            )
+            count += 1
+    return found[:count].copy()
+
+
+def variables(game: str, ram: NDArray[np.uint8]) -> dict[str, int]:
+    """Of RAM [128]. UsageError for a game whose RAM nobody has read yet."""
+    if game not in VARIABLES:
+        raise unknown("game with known variables", game, VARIABLES)
+    return {name: int(ram[place]) for name, place in VARIABLES[game].items()}

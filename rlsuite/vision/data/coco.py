@@ -1,0 +1,103 @@
+"""A user's own objects: pictures and a JSON in COCO's format (Lin et al. 2014), with boxes, polygons or run lengths."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pydantic import Field
+
+from rlsuite.errors import UsageError
+from rlsuite.vision.data import Data, DataSection, padded
+from rlsuite.vision.data.files import Files
+
+
+class Config(DataSection):
+    images: str  # folder that `file_name` is found in
+    annotations: str  # the JSON
+    test_annotations: str | None = None  # null: a fifth of the pictures, chosen by chance that is the same for every seed
+    size: int = Field(128, ge=32, le=1024)  # pixels of a side, to which every picture is brought, boxes and masks with it
+    masks: bool = False  # load them too
+
+
+def load(config: Config, seed: int) -> Data:
+    """Objects marked `iscrowd` are left out. A class is a place among the categories in the order of their ids."""
+    document = _read(Path(config.annotations))
+    categories = sorted(document["categories"], key=lambda entry: entry["id"])
+    place = {entry["id"]: index for index, entry in enumerate(categories)}
+    rows = [_picture(document, image, place, config) for image in document["images"]]
+    if config.test_annotations is None:
+        order = np.random.default_rng(0).permutation(len(rows))
+        held = max(1, len(rows) // 5)
+        train, test = [rows[i] for i in order[held:]], [rows[i] for i in order[:held]]
+    else:
+        other = _read(Path(config.test_annotations))
+        train, test = rows, [_picture(other, image, place, config) for image in other["images"]]
+    if not train or not test:
+        raise UsageError(f"data.annotations={config.annotations}: {len(train)} pictures to train on and {len(test)} to test on")
+    names = tuple(str(entry["name"]) for entry in categories)
+    return Data(_files(train, config), _files(test, config), names, (3, config.size, config.size), ("detect",))
+
+
+Row = tuple[Path, NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
+
+
+def _files(rows: list[Row], config: Config) -> Files:
+    labels: dict[str, NDArray[Any]] = {
+        "boxes": padded([boxes for _, boxes, _, _ in rows], 0),
+        "classes": padded([classes for _, _, classes, _ in rows], -1),
+    }
+    if config.masks:
+        labels["masks"] = padded([masks for _, _, _, masks in rows], False)
+    return Files([path for path, *_ in rows], labels, (config.size, config.size))
+
+
+def _read(path: Path) -> Any:
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"annotations {path} cannot be read: {error}") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(document, dict) or not isinstance(document.get(key), list):
+            raise UsageError(f"annotations {path}: COCO's format has a list {key!r}")
+    return document
+
+
+def _picture(document: Any, image: Any, place: dict[int, int], config: Config) -> Row:
+    path = Path(config.images) / image["file_name"]
+    if not path.is_file():
+        raise UsageError(f"data.images={config.images} has no {image['file_name']}")
+    width, height = image["width"], image["height"]
+    sx, sy = config.size / width, config.size / height
+    mine = [entry for entry in document["annotations"] if entry["image_id"] == image["id"] and not entry.get("iscrowd")]
+    for entry in mine:
+        if entry["category_id"] not in place:
+            raise UsageError(f"annotation {entry.get('id')}: category {entry['category_id']} is not among the categories")
+    corners = [(x * sx, y * sy, (x + w) * sx, (y + h) * sy) for x, y, w, h in (entry["bbox"] for entry in mine)]
+    boxes = np.array(corners, np.float32).reshape(-1, 4)
+    classes = np.array([place[entry["category_id"]] for entry in mine], np.int64)
+    masks = np.zeros((len(mine) if config.masks else 0, config.size, config.size), bool)
+    if config.masks:
+        for index, entry in enumerate(mine):
+            masks[index] = decode_mask(entry.get("segmentation"), height, width, config.size)
+    return path, boxes, classes, masks
+
+
+def decode_mask(segmentation: Any, height: int, width: int, size: int) -> NDArray[np.bool_]:
+    """Polygons, or uncompressed run lengths down the columns -> [size,size]. UsageError for anything else."""
+    if isinstance(segmentation, list):
+        picture = Image.new("1", (width, height))
+        for polygon in segmentation:
+            ImageDraw.Draw(picture).polygon([float(value) for value in polygon], fill=1)
+        full = np.asarray(picture)
+    elif isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
+        runs = segmentation["counts"]
+        values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        if values.size != height * width:
+            raise UsageError(f"run lengths make {values.size} pixels, the picture has {height * width}")
+        full = values.reshape(width, height).T
+    else:
+        raise UsageError("data.masks: an object's segmentation must be polygons or uncompressed run lengths")
+    return np.asarray(Image.fromarray(full).resize((size, size), Image.Resampling.NEAREST))

@@ -1,0 +1,38 @@
+"""Pictures in files, read when they are asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rlsuite.errors import RlsuiteError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """-> [3,H,W] uint8; `size` (height, width) to bring it to. RlsuiteError for what is no picture."""
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise RlsuiteError(f"{path} cannot be read as a picture: {error}") from error
+    if size is not None:
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(picture).transpose(2, 0, 1).copy()
+
+
+class Files:
+    """`Pictures` of one size; labels are in memory."""
+
+    def __init__(self, paths: list[Path], labels: dict[str, NDArray[Any]], size: tuple[int, int]):
+        self.paths, self.labels, self.size = paths, labels, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
+        images = np.stack([read_picture(self.paths[row], self.size) for row in rows])
+        return images, {name: values[rows] for name, values in self.labels.items()}

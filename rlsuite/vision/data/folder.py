@@ -1,0 +1,58 @@
+"""A user's own pictures: `<path>/<class>/*.png`, or `<path>/train/<class>/...` and `<path>/test/<class>/...`."""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from rlsuite.errors import UsageError
+from rlsuite.vision.data import Data, DataSection
+from rlsuite.vision.data.files import SUFFIXES, Files
+
+
+class Config(DataSection):
+    path: str
+    size: int = Field(64, ge=8, le=1024)  # pixels of a side, to which every picture is brought
+    test_fraction: float = Field(0.2, gt=0, lt=1)  # where there are no folders train and test
+
+
+def load(config: Config, seed: int) -> Data:
+    """Without folders train and test, chance (the same for every seed) says which pictures are tested on."""
+    root = Path(config.path)
+    if not root.is_dir():
+        raise UsageError(f"data.path={root} is no folder")
+    size = (config.size, config.size)
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        classes = _classes(root / "train")
+        extra = set(_classes(root / "test")) - set(classes)
+        if extra:
+            raise UsageError(f"data.path={root}: test has classes that train has not: {', '.join(sorted(extra))}")
+        train, test = (_files(root / part, classes) for part in ("train", "test"))
+    else:
+        classes = _classes(root)
+        paths, labels = _files(root, classes)
+        order = np.random.default_rng(0).permutation(len(paths))
+        held = max(1, round(len(paths) * config.test_fraction))
+        train, test = (([paths[i] for i in part], labels[part]) for part in (order[held:], order[:held]))
+    if not train[0] or not test[0]:
+        raise UsageError(f"data.path={root}: {len(train[0])} pictures to train on and {len(test[0])} to test on")
+    pictures = [Files(paths, {"label": labels}, size) for paths, labels in (train, test)]
+    return Data(pictures[0], pictures[1], tuple(classes), (3, *size), ("classify",))
+
+
+def _classes(root: Path) -> list[str]:
+    found = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if len(found) < 2:
+        raise UsageError(f"{root} needs a folder of pictures for each of two classes or more, it has {found or 'none'}")
+    return found
+
+
+def _files(root: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        mine = (
+            sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in SUFFIXES) if (root / name).is_dir() else []
+        )
+        paths += mine
+        labels += [label] * len(mine)
+    return paths, np.array(labels, np.int64)

@@ -1,0 +1,87 @@
+"""What a vision model is worth on labelled pictures, and how fast it is."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rlsuite.vision import metrics
+from rlsuite.vision.data import Data, Pictures
+from rlsuite.vision.detection import Found
+from rlsuite.vision.metrics import Objects
+from rlsuite.vision.model import Model
+
+MAIN = {"classify": "accuracy", "segment": "mIoU", "detect": "mAP"}  # what says which weights are the best
+
+
+@torch.no_grad()
+def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16: bool) -> Any:
+    """images [N,C,H,W] -> what `Model.predict` gives. The model is left in evaluation mode."""
+    model.eval()
+    batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return model.predict(batch)
+
+
+def evaluate(
+    model: nn.Module, data: Data, task: str, device: torch.device, batch: int, bf16: bool, limit: int | None = None
+) -> dict[str, float]:
+    """On the test pictures, at most `limit` of them: the metrics of the task and pictures a second. The mode is as before."""
+    assert isinstance(model, Model)
+    training = model.training
+    pictures: Pictures = data.test
+    rows = np.arange(len(pictures) if limit is None else min(limit, len(pictures)))
+    seen, spent = _Seen(task, len(data.classes)), 0.0
+    try:
+        for at in range(0, len(rows), batch):
+            images, labels = pictures.take(rows[at : at + batch])
+            began = time.perf_counter()
+            found = predict(model, images, device, bf16)
+            spent += time.perf_counter() - began
+            seen.add(found, labels)
+    finally:
+        model.train(training)
+    return seen.result() | {"pictures_per_second": len(rows) / max(spent, 1e-9)}
+
+
+class _Seen:
+    """Collects what was predicted and what is true."""
+
+    def __init__(self, task: str, classes: int):
+        self.task, self.classes = task, classes
+        self.counts = np.zeros((classes, classes), np.int64)
+        self.predicted: list[Objects] = []
+        self.true: list[Objects] = []
+
+    def add(self, found: Any, labels: dict[str, NDArray[Any]]) -> None:
+        if self.task == "detect":
+            self.predicted += [as_objects(each) for each in found]
+            self.true += [true_objects(labels, row) for row in range(len(found))]
+        else:
+            true = labels["label" if self.task == "classify" else "mask"]
+            self.counts += metrics.confusion(found.cpu().numpy().ravel(), true.ravel(), self.classes)
+
+    def result(self) -> dict[str, float]:
+        if self.task == "classify":
+            return {"accuracy": metrics.pixel_accuracy(self.counts)}
+        if self.task == "segment":
+            return {"mIoU": metrics.mean_iou(self.counts), "pixel_accuracy": metrics.pixel_accuracy(self.counts)}
+        found = metrics.coco_map(self.predicted, self.true, self.classes)
+        if all(each.masks is not None for each in (*self.predicted, *self.true)):
+            drawn = metrics.coco_map(self.predicted, self.true, self.classes, masks=True)
+            found |= {f"mask_{name}": value for name, value in drawn.items() if not name.startswith("AP/")}
+        return found
+
+
+def as_objects(found: Found) -> Objects:
+    masks = None if found.masks is None else found.masks.cpu().numpy()
+    return Objects(found.boxes.cpu().numpy(), found.classes.cpu().numpy(), found.scores.cpu().numpy(), masks)
+
+
+def true_objects(labels: dict[str, NDArray[Any]], row: int) -> Objects:
+    there = labels["classes"][row] >= 0
+    masks = labels["masks"][row][there] if "masks" in labels else None
+    return Objects(labels["boxes"][row][there], labels["classes"][row][there], None, masks)

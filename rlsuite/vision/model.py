@@ -1,0 +1,164 @@
+"""A vision model is a backbone, a neck and a head. Shapes: N images, C channels, H x W pixels, K classes."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlsuite.calls import parse_call
+from rlsuite.errors import UsageError, unknown
+from rlsuite.nets import classifier
+from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
+from rlsuite.nets.torso import as_input
+from rlsuite.vision import detection, necks, segmentation
+from rlsuite.vision.necks import Maps, Neck
+
+
+class Classify(nn.Module):
+    """One class for an image, by a dense layer on the averaged last map, or as published with the backbone."""
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.head = head
+
+    def forward(self, maps: Maps, images: Tensor) -> Tensor:
+        """-> logits [N,K] f32."""
+        logits: Tensor = self.head(maps[-1])
+        return logits.float()
+
+    def losses(self, maps: Maps, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross entropy of `label` [N] i64 -> [N], metrics."""
+        logits = self(maps, images)
+        right = (logits.detach().argmax(1) == labels["label"]).float().mean()
+        return F.cross_entropy(logits, labels["label"], reduction="none"), {"losses/accuracy": right}
+
+    def predict(self, maps: Maps, images: Tensor) -> Tensor:
+        """-> classes [N] i64."""
+        return self.forward(maps, images).argmax(1)
+
+
+class Model(nn.Module):
+    """images [N,C,H,W] uint8 -> what the head makes of them."""
+
+    def __init__(self, backbone: Backbone, neck: Neck, head: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+
+    def maps(self, images: Tensor) -> Maps:
+        found: Maps = self.neck(self.backbone(as_input(images)))
+        return found
+
+    def _embed(self) -> dict[str, Any]:
+        # R-CNN sends pieces of the image through the backbone; every other head reads its maps of the whole.
+        return {"embed": self.maps} if getattr(self.head, "mode", "") == "rcnn" else {}
+
+    def losses(self, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """-> loss [N] f32, metrics."""
+        return self.head.losses(self.maps(images), images, labels, **self._embed())  # type: ignore[operator, no-any-return]
+
+    def predict(self, images: Tensor) -> Any:
+        """-> classes [N], a class map [N,H,W], or a list of N `Found`."""
+        return self.head.predict(self.maps(images), images, **self._embed())  # type: ignore[operator]
+
+
+class Kind(NamedTuple):
+    task: str  # classify, segment or detect
+    build: Callable[..., nn.Module]  # (channels, strides, classes, parameters of its own)
+
+
+def _linear(channels: Sequence[int], strides: Sequence[int], classes: int, dropout: float = 0.0) -> nn.Module:
+    return Classify(classifier.Linear(channels[-1], classes, dropout))
+
+
+HEADS: dict[str, Kind] = {
+    "linear": Kind("classify", _linear),
+    "fcn": Kind("segment", segmentation.Fcn),
+    "unet": Kind("segment", segmentation.UNet),
+    "segnet": Kind("segment", segmentation.SegNet),
+    "deeplab": Kind("segment", segmentation.DeepLab),
+    "retinanet": Kind("detect", detection.RetinaNet),
+    "anchor_free": Kind("detect", detection.AnchorFree),
+    "ssd": Kind("detect", detection.Ssd),
+    "yolo": Kind("detect", detection.Yolo),
+    "roi": Kind("detect", detection.RoiHead),
+}
+
+PUBLISHED = "published"  # the classifier that a backbone was published with
+
+
+def _fpn(channels: Sequence[int], strides: Sequence[int], width: int = 64, finest: int = 4, extra: str = "none") -> Neck:
+    if extra not in ("none", "pool", "conv"):
+        raise unknown("extra of fpn", extra, ("none", "pool", "conv"))
+    return necks.Fpn(channels, strides, width, finest, extra)
+
+
+def _jpu(channels: Sequence[int], strides: Sequence[int], width: int = 64) -> Neck:
+    return necks.Jpu(channels, strides, width)
+
+
+def _yolo(channels: Sequence[int], strides: Sequence[int], finest: int = 8) -> Neck:
+    return necks.YoloNeck(channels, strides, finest)
+
+
+def _extra(channels: Sequence[int], strides: Sequence[int], finest: int = 8, width: int = 128, count: int = 2) -> Neck:
+    return necks.Extra(channels, strides, finest, width, count)
+
+
+def _mlfpn(
+    channels: Sequence[int], strides: Sequence[int], finest: int = 8, width: int = 32, count: int = 4, scales: int = 3
+) -> Neck:
+    return necks.Mlfpn(channels, strides, finest, width, count, scales)
+
+
+NECKS: dict[str, Callable[..., Neck]] = {"none": Neck, "fpn": _fpn, "jpu": _jpu, "yolo": _yolo, "extra": _extra, "mlfpn": _mlfpn}
+
+
+def task_of(head: str) -> str:
+    """classify, segment or detect. UsageError for a head that there is not."""
+    name, _ = parse_call("head", head)
+    if name != PUBLISHED and name not in HEADS:
+        raise unknown("model.head", name, [PUBLISHED, *HEADS])
+    return "classify" if name == PUBLISHED else HEADS[name].task
+
+
+def make_model(
+    backbone: str, head: str, classes: int, channels: int, *, neck: str = "none", output_stride: int | None = None
+) -> Model:
+    """`make_model("resnet50", "deeplab", 21, 3, output_stride=8)`. UsageError for what there is not or does not fit.
+
+    `channels` of the images, `output_stride`: see `segmentation.dilate`.
+    """
+    trunk = make_backbone(backbone, channels)
+    try:
+        if output_stride is not None:
+            segmentation.dilate(trunk, output_stride)
+        between = _call("neck", NECKS, neck)(trunk.channels, trunk.strides)
+        if parse_call("head", head)[0] == PUBLISHED:
+            entry = BACKBONES[parse_call("backbone", backbone)[0]]
+            return Model(trunk, between, Classify(classifier.make_classifier(entry.head, between.channels[-1], classes)))
+        table = {name: kind.build for name, kind in HEADS.items()}
+        return Model(trunk, between, _call("head", table, head)(between.channels, between.strides, classes))
+    except ValueError as error:
+        raise UsageError(f"model {backbone}, {neck}, {head}: {error}") from error
+
+
+def _call(what: str, table: dict[str, Callable[..., Any]], text: str) -> Callable[..., Any]:
+    """The entry of that name, with its parameters filled in."""
+    name, parameters = parse_call(what, text)
+    if name not in table:
+        raise unknown(f"model.{what}", name, table)
+    names = inspect.signature(table[name]).parameters
+    own = {key: value.default for key, value in names.items() if value.default is not inspect.Parameter.empty}
+    for key, value in parameters.items():
+        if key not in own:
+            raise unknown(f"parameter of {name}", key, own)
+        kind = type(own[key])
+        if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
+            raise UsageError(
+                f"{text}: {key} must be {'a number' if kind is float else 'a whole number' if kind is int else 'a name'}"
+            )
+    return lambda *given: table[name](*given, **parameters)

@@ -1,0 +1,96 @@
+"""Shows what a saved vision model makes of pictures, a video, an Atari game, or its own test pictures."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from rlsuite.envs import atari_game
+from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.vision import draw
+from rlsuite.vision.data.atari import frames
+from rlsuite.vision.data.files import SUFFIXES, read_picture
+from rlsuite.vision.evaluate import as_objects, predict
+from rlsuite.vision.train import SavedModel, load_data
+
+TEST = "test"  # the model's own test pictures
+VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
+
+
+def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
+    """`what`: a picture, a folder of them, a video, an Atari environment's id, or `test`. At most `count` pictures.
+
+    Writes one PNG each into `out`, and returns their paths. UsageError for what there is not.
+    """
+    written = []
+    for name, image in _pictures(saved, what, count):
+        path = out / f"{name}.png"
+        draw.save(annotated(saved, image), path)
+        written.append(path)
+    return written
+
+
+def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> draw.Picture:
+    """image [C,H,W] with what the model finds in it."""
+    found: Any = predict(saved.model, image[None], saved.device, saved.bf16)
+    picture = draw.to_picture(image)
+    if saved.task == "detect":
+        return draw.draw_objects(picture, as_objects(found[0]), saved.classes)
+    if saved.task == "segment":
+        return draw.draw_classes(picture, found[0].cpu().numpy())
+    return draw.draw_label(picture, saved.classes[int(found[0])])
+
+
+def _pictures(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    channels, height, width = saved.shape
+    path = Path(what)
+    if what == TEST:
+        pictures = load_data(saved.config).test
+        rows = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(np.int64)
+        images, _ = pictures.take(rows)
+        for row, image in zip(rows, images, strict=True):
+            yield f"test_{row:05d}", image
+    elif atari_game(what) is not None:
+        if (height, width) != (84, 84):
+            raise UsageError(f"{what} gives pictures of 84x84, this model takes {height}x{width}")
+        for number, frame in enumerate(frames(what, count, seed=7, stack=channels, every=8)):
+            yield f"frame_{number:05d}", frame.planes
+    elif path.is_dir() or (path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".gif"):
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not files or not files[0].is_file():
+            raise UsageError(f"{what}: no picture there ({', '.join(SUFFIXES)})")
+        for file in files[:count]:
+            yield file.stem, _as_channels(read_picture(file, (height, width)), channels)
+    elif path.suffix.lower() in VIDEOS:
+        yield from _video(path, saved, count)
+    else:
+        raise UsageError(f"{what!r} is no picture, no folder, no video, no Atari environment, and not {TEST!r}")
+
+
+def _as_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """[3,H,W] -> [C,H,W]: a model of grey pictures gets the same one in every plane."""
+    if channels == 3:
+        return picture
+    grey = np.rint(picture.astype(np.float64).transpose(1, 2, 0) @ (0.299, 0.587, 0.114)).astype(np.uint8)
+    return grey[None].repeat(channels, 0)
+
+
+def _video(path: Path, saved: SavedModel, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist")
+    channels, height, width = saved.shape
+    reader = imageio_ffmpeg.read_frames(str(path), output_params=["-vf", f"scale={width}:{height}"])
+    try:
+        size = next(reader)["size"]
+        for number, raw in zip(range(count), reader, strict=False):
+            picture = np.frombuffer(raw, np.uint8).reshape(size[1], size[0], 3).transpose(2, 0, 1)
+            yield f"{path.stem}_{number:05d}", _as_channels(picture, channels)
+    except (OSError, RuntimeError, StopIteration) as error:
+        raise RlsuiteError(
+            f"{path} cannot be read as a video: {str(error).splitlines()[0] if str(error) else 'no frame in it'}"
+        ) from error
+    finally:
+        reader.close()

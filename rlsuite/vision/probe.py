@@ -1,0 +1,155 @@
+"""What an agent's torso knows of the game: linear probes on variables of the RAM, and where its decision looks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlsuite.envs import atari_game
+from rlsuite.errors import UsageError
+from rlsuite.evaluation import Player, Saved
+from rlsuite.nets.torso import PixelTorso
+from rlsuite.vision import draw
+from rlsuite.vision.data.atari import Emulator, Frame, variables
+
+
+class Probe(NamedTuple):
+    variable: str
+    trained: float  # R² on games that the probe was not fitted on
+    random: float  # the same from a torso of the same kind with new weights
+    spread: float  # standard deviation of the variable itself
+
+
+def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], list[Frame]]:
+    """Fits one ridge regression a variable, on games that the agent plays. Returns the frames as well, for pictures.
+
+    UsageError for a run that is not of an Atari game with known variables, or has no torso of pixels.
+    """
+    saved = Saved(run, device="auto")
+    game = atari_game(saved.config.env.id)
+    if game is None:
+        raise UsageError(f"{run} plays {saved.config.env.id}: probes read the RAM of Atari games")
+    shape = saved.spec.observation_shape
+    if shape[1:] != (84, 84):
+        raise UsageError(f"{run} sees planes of {shape[1]}x{shape[2]}, probes need 84x84")
+    played = list(_play(saved, pictures, seed))
+    true = [variables(game, frame.ram) for frame in played]
+    fresh = saved.agent.make_net().to(saved.device)
+    known, guessed = features(saved.net, played, saved.device), features(fresh, played, saved.device)
+    half = len(played) // 2
+    found = []
+    for name in true[0]:
+        y = np.array([values[name] for values in true], np.float64)
+        if y[:half].std() == 0 or y[half:].std() == 0:
+            continue
+        found.append(Probe(name, r_squared(known, y, half), r_squared(guessed, y, half), float(y.std())))
+    return saved, found, played
+
+
+def _play(saved: Saved, count: int, seed: int) -> Iterator[Frame]:
+    """Frames of the agent's games, every fourth step; now and then it acts at random, so that games differ."""
+    config = saved.config.env
+    player = Player(saved, seed)
+    emulator = Emulator(config.id, seed, saved.spec.stack)
+    if len(emulator.actions) != saved.spec.num_actions:
+        raise UsageError(
+            f"probes play with the game's own {len(emulator.actions)} actions, this agent has {saved.spec.num_actions}"
+        )
+    state = player.initial_state(1)
+    for step in range(4 * count):
+        action, state = player.act(emulator.planes[None], state)
+        chosen = int(action[0]) if emulator.rng.random() >= 0.05 else int(emulator.rng.integers(len(emulator.actions)))
+        if emulator.step(chosen):
+            state = player.initial_state(1)
+        if step % 4 == 3:
+            yield emulator.frame()
+
+
+def torso_of(net: nn.Module) -> PixelTorso:
+    """The first one. UsageError if there is none."""
+    for module in net.modules():
+        if isinstance(module, PixelTorso):
+            return module
+    raise UsageError("this agent's net has no torso of pixels")
+
+
+@torch.no_grad()
+def features(net: nn.Module, played: list[Frame], device: torch.device) -> NDArray[np.float64]:
+    """What the torso makes of the frames: [N,D], at most 2,000 of them (drawn once and for all) where there are more."""
+    torso = torso_of(net)
+    half = next(torso.parameters()).dtype == torch.bfloat16
+    out = []
+    for at in range(0, len(played), 128):
+        batch = torch.from_numpy(np.stack([frame.planes for frame in played[at : at + 128]])).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            out.append(torso(batch.unsqueeze(0))[0].float().cpu().numpy())
+    found = np.concatenate(out).astype(np.float64)
+    if found.shape[1] > 2000:
+        found = found[:, np.random.default_rng(0).permutation(found.shape[1])[:2000]]
+    return found
+
+
+def r_squared(x: NDArray[np.float64], y: NDArray[np.float64], half: int) -> float:
+    """Of a ridge regression fitted on the first `half` rows and judged on the others; 1 is perfect, 0 the mean's."""
+    mean, scale = x[:half].mean(0), x[:half].std(0) + 1e-6
+    a, b = (x[:half] - mean) / scale, (x[half:] - mean) / scale
+    centre = y[:half].mean()
+    best = -np.inf
+    # The strength is chosen on a quarter of the first half that is then given back.
+    cut = half * 3 // 4
+    strengths = [10.0**power for power in range(6)]
+    scores = [_score(a[:cut], y[:cut] - centre, a[cut:half], y[cut:half] - centre, strength) for strength in strengths]
+    strength = strengths[int(np.argmax(scores))]
+    best = _score(a, y[:half] - centre, b, y[half:] - centre, strength)
+    return float(best)
+
+
+def _score(
+    a: NDArray[np.float64], y: NDArray[np.float64], b: NDArray[np.float64], z: NDArray[np.float64], strength: float
+) -> float:
+    weights = np.linalg.solve(a.T @ a + strength * np.eye(a.shape[1]), a.T @ y)
+    return float(1 - ((b @ weights - z) ** 2).sum() / max(((z - z.mean()) ** 2).sum(), 1e-12))
+
+
+def saliency(saved: Saved, planes: NDArray[np.uint8], patch: int = 5) -> NDArray[np.float64]:
+    """How much the features change when a patch is blurred, [84,84] (Greydanus et al. 2018, with a mean for a blur)."""
+    torso = torso_of(saved.net)
+    image = torch.from_numpy(planes).to(saved.device).float()
+    blurred = nn.functional.avg_pool2d(image, 9, 1, padding=4, count_include_pad=False)
+    centres = range(patch // 2, 84, patch)
+    changed = [image]
+    for y in centres:
+        for x in centres:
+            weight = _bump(y, x, patch, saved.device)
+            changed.append(image * (1 - weight) + blurred * weight)
+    batch = torch.stack(changed).round().to(torch.uint8)
+    half = next(torso.parameters()).dtype == torch.bfloat16
+    with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=half):
+        seen = torso(batch.unsqueeze(0))[0].float()
+    moved = (seen[1:] - seen[0]).pow(2).sum(1).cpu().numpy().astype(np.float64)
+    side = len(centres)
+    large = torch.from_numpy(moved.reshape(1, 1, side, side))
+    full: NDArray[np.float64] = nn.functional.interpolate(large, size=(84, 84), mode="bilinear")[0, 0].numpy()
+    found: NDArray[np.float64] = full / max(full.max(), 1e-12)
+    return found
+
+
+def _bump(y: int, x: int, size: int, device: torch.device) -> Tensor:
+    row, column = (torch.arange(84, device=device) - at for at in (y, x))
+    return torch.exp(-(row[:, None] ** 2 + column[None] ** 2) / (2 * (size / 2) ** 2))
+
+
+def draw_saliency(saved: Saved, played: list[Frame], path: Path, count: int = 6) -> None:
+    """Frames in grey with red where the torso looks."""
+    chosen = [played[index] for index in np.linspace(len(played) // 10, len(played) - 1, count).astype(int)]
+    pictures = []
+    for frame in chosen:
+        heat = saliency(saved, frame.planes)[..., None]
+        grey = draw.to_picture(frame.planes).astype(np.float64)
+        painted = grey * (1 - 0.8 * heat) + heat * 0.8 * np.array([255.0, 40.0, 0.0])
+        pictures.append(draw.scaled(painted.clip(0, 255).astype(np.uint8))[0])
+    draw.save(draw.grid(pictures, 3), path)

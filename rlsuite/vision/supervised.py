@@ -1,0 +1,84 @@
+"""Vision in the roles of the suite: a data set is a store with `sample` only, a model learns as an agent does."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rlsuite.agent import Loss, SliceSpec
+from rlsuite.errors import UsageError
+from rlsuite.replay import Sample
+from rlsuite.step import Step, Trajectory
+from rlsuite.vision.config import ModelConfig
+from rlsuite.vision.data import Data, Pictures
+from rlsuite.vision.model import Model, make_model, task_of
+
+
+class Supervised:
+    """Learns the labels of pictures: a picture is an observation, and its labels lie in the extras. T is 1."""
+
+    has_target: ClassVar[bool] = False
+    slice = SliceSpec(length=1, sparse=False)
+
+    def __init__(self, config: ModelConfig, data: Data):
+        """UsageError where model and data do not fit each other."""
+        self.config, self.classes, self.channels = config, len(data.classes), data.shape[0]
+        task = task_of(config.head)
+        if task not in data.tasks:
+            raise UsageError(
+                f"model.head={config.head} is to {task}, but the labels of these data are to {' or '.join(data.tasks)}"
+            )
+        self.task = task
+        if "mask=" in config.head.replace(" ", "") and "masks" not in data.train.take(np.zeros(1, np.int64))[1]:
+            raise UsageError(f"model.head={config.head} draws masks, but these data have boxes only")
+
+    def make_net(self) -> Model:
+        made = self.config
+        return make_model(made.backbone, made.head, self.classes, self.channels, neck=made.neck, output_stride=made.output_stride)
+
+    def loss(self, net: nn.Module, target: nn.Module, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        steps = trajectory.steps
+        labels = {name: leaf[0] for name, leaf in steps.extras.items()}
+        loss, metrics = net.losses(steps.observation[0], labels)  # type: ignore[operator]
+        return Loss(loss, None, metrics)
+
+
+class DataStore:
+    """Draws pictures without repetition until all were seen, then in a new order."""
+
+    def __init__(self, pictures: Pictures, seed: int):
+        self.pictures = pictures
+        self.rng = np.random.default_rng(seed)
+        self.order = self.rng.permutation(len(pictures))
+        self.at = 0
+
+    def sample(self, count: int) -> Sample:
+        rows: list[int] = []
+        while len(rows) < count:
+            if self.at == len(self.order):
+                self.order, self.at = self.rng.permutation(len(self.pictures)), 0
+            more = self.order[self.at : self.at + count - len(rows)]
+            rows += more.tolist()
+            self.at += len(more)
+        keys = np.array(rows, np.int64)
+        images, labels = self.pictures.take(keys)
+        no = np.zeros((1, count), bool)
+        none = np.zeros((1, count), np.float32)
+        # In memory [N,H,W,C], as convolutions want it.
+        planes = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)[None]
+        extras = {name: values[None] for name, values in labels.items() if name != "caption"}
+        steps = Step(planes, none, no, no, no, np.zeros((1, count), np.int64), extras)
+        return Sample(Trajectory(steps, ()), keys, np.ones(count, np.float32))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rng": self.rng.bit_generator.state, "order": self.order, "at": self.at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """ValueError if it is of other data."""
+        if len(state["order"]) != len(self.pictures):
+            raise ValueError(f"it is of {len(state['order'])} pictures, there are {len(self.pictures)}")
+        self.rng.bit_generator.state = state["rng"]
+        order: NDArray[np.int64] = state["order"]
+        self.order, self.at = order.copy(), state["at"]
