@@ -1,10 +1,12 @@
 """Weights from one net to another: our own by name, a library's by order and shape."""
 
 import importlib
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -22,20 +24,63 @@ def load_backbones(net: nn.Module, source: str | Path) -> None:
 
     `source`: a run of ours, an agent's or a vision model's, or one of its checkpoints; or a file that `rlsuite vision import` made
     of a torchvision or timm model, which is read in order. A first convolution for another number of input channels takes the
-    mean over the channels that there are, so that grey pictures in each channel give what they gave. UsageError, CheckpointError
-    for what there is not, and for weights that do not fit; the net is unchanged then.
+    mean over the channels that there are, so that grey pictures in each channel give what they gave. Weights with batch
+    normalisation go into a backbone without any: each is folded into the convolution before it, so that the net gives what it gave
+    in evaluation. UsageError, CheckpointError for what there is not, and for weights that do not fit; the net is unchanged then.
     """
     path = Path(source)
     tensors = _read(path)
+    prefix = _prefix(tensors) or ""
+    normalised = any(key.startswith(prefix) and key.endswith("running_mean") for key in tensors)
     for backbone in backbones_of(net):
-        prefix = _prefix(tensors)
-        if prefix is None:
-            copy_in_order(backbone, tensors, str(path))
+        if normalised and backbone.twin is not None:
+            twin = backbone.twin()
+            _load(twin, tensors, str(path))
+            fold_into(backbone, twin, str(path))
         else:
-            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-            first = next(iter(own))
-            own[first] = _for_channels(own[first], backbone.state_dict().get(first))
-            checkpoint.load_weights_into(backbone, own, str(path))
+            _load(backbone, tensors, str(path))
+
+
+def _load(backbone: Backbone, tensors: Mapping[str, Tensor], what: str) -> None:
+    prefix = _prefix(tensors)
+    if prefix is None:
+        copy_in_order(backbone, tensors, what)
+        return
+    own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    first = next(iter(own))
+    own[first] = _for_channels(own[first], backbone.state_dict().get(first))
+    checkpoint.load_weights_into(backbone, own, what)
+
+
+@torch.no_grad()
+def fold_into(plain: nn.Module, normalised: nn.Module, what: str) -> None:
+    """The weights of a net with batch normalisation into the same one without: outputs are those in evaluation mode.
+
+    CheckpointError where a normalisation does not follow a convolution (pre-activation nets): it cannot be folded.
+    """
+    follows: dict[int, nn.BatchNorm2d] = {}  # by convolution
+    for chain in normalised.modules():
+        if isinstance(chain, nn.Sequential):
+            for layer, norm in itertools.pairwise(chain):
+                if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    follows[id(layer)] = norm
+    given = [module for module in normalised.modules() if isinstance(module, nn.Conv2d)]
+    convolutions = [module for module in plain.modules() if isinstance(module, nn.Conv2d)]
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in normalised.modules())
+    if norms != len(follows) or len(convolutions) != len(given):
+        raise CheckpointError(f"{what}: its batch normalisations do not follow convolutions, they cannot be folded into norm=none")
+    for convolution, source in zip(convolutions, given, strict=True):
+        weight = source.weight
+        bias = torch.zeros(len(weight)) if source.bias is None else source.bias
+        if id(source) in follows:
+            norm = follows[id(source)]
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            weight, bias = weight * scale[:, None, None, None], norm.bias + (bias - norm.running_mean) * scale
+        convolution.weight.copy_(weight)
+        if convolution.bias is not None:
+            convolution.bias.copy_(bias)
 
 
 def backbones_of(net: nn.Module) -> list[Backbone]:

@@ -284,10 +284,10 @@ def test_auxiliary_classifiers_are_passed_over() -> None:
 
 def test_a_file_of_another_library_keeps_its_order(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    a, b = make_backbone("resnet20_cifar", 3), q_net("resnet20_cifar(norm=none)")
+    a = make_backbone("resnet20_cifar", 3)
     save_file(in_order_of(a.state_dict()), tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match="holds the weights of another net"):
-        load_backbones(b, tmp_path / "a.safetensors")
+        load_backbones(q_net("resnet20_cifar"), tmp_path / "a.safetensors")  # group normalisation
     c = make_backbone("resnet20_cifar", 3)
     load_backbones(c, tmp_path / "a.safetensors")
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), c.state_dict().values(), strict=True))
@@ -307,6 +307,35 @@ def test_the_first_convolution_takes_other_channels() -> None:
     x = torch.rand(1, 1, 96, 96)
     a, b = grey(x.expand(-1, 3, -1, -1))[0], colour(x.expand(-1, 4, -1, -1))[0]
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v2", "googlenet", "efficientnet_b0", "resnet20_cifar"])
+def test_batch_normalisation_is_folded_into_a_torso_without_any(name: str, tmp_path: Path) -> None:
+    """So torchvision's weights serve agents: the torso gives what the net gives in evaluation."""
+    torch.manual_seed(0)
+    theirs = make_backbone(name, 4)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    save_file(in_order_of(theirs.state_dict()), tmp_path / "theirs.safetensors")
+    net = q_net(f"{name}(norm=none)")
+    load_backbones(net, tmp_path / "theirs.safetensors")
+    (ours,) = backbones_of(net)
+    x = torch.rand(2, 4, 84, 84)
+    with torch.no_grad():
+        a, b = theirs.eval()(x), ours.eval()(x)
+    for one, other in zip(a, b, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
+    with pytest.raises(CheckpointError, match="holds the weights of another net"):
+        load_backbones(q_net(name), tmp_path / "theirs.safetensors")  # group normalisation is another net
+
+
+def test_a_normalisation_before_its_convolution_is_not_folded(tmp_path: Path) -> None:
+    save_file(in_order_of(make_backbone("preresnet20_cifar", 4).state_dict()), tmp_path / "theirs.safetensors")
+    with pytest.raises(CheckpointError, match="cannot be folded into norm=none"):
+        load_backbones(q_net("preresnet20_cifar(norm=none)"), tmp_path / "theirs.safetensors")
 
 
 def test_what_is_frozen_does_not_learn() -> None:

@@ -101,6 +101,7 @@ def make_backbone(name: str, in_channels: int, acting: bool = False) -> Backbone
         raise UsageError(f"{name}: pool is for torsos of agents; here the head decides what becomes of the maps")
     parameters.pop("pool", None)
     backbone = entry.build(in_channels, norm=norm, **parameters)
+    backbone.twin = None if norm != "none" else partial(entry.build, in_channels, norm="batch", **parameters)
     if acting:
         for module in backbone.modules():
             if isinstance(module, mobile.StochasticDepth):

@@ -1,5 +1,9 @@
 """What every backbone is."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -17,6 +21,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.in_channels = in_channels
+        self.twin: Callable[[], Backbone] | None = None  # of one without normalisation: makes the same net with batch normalisation
         near, far = self.shapes(256, 256), self.shapes(512, 512)
         self.channels = tuple(shape[0] for shape in near)
         self.strides = tuple(256 // (b[1] - a[1]) for a, b in zip(near, far, strict=True))

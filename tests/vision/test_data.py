@@ -1,0 +1,266 @@
+"""Labelled pictures: generated, from files, from the emulator."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rlsuite
+from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.vision.data import Data, atari, coco, fashion_mnist, folder, padded, scenes, source
+from rlsuite.vision.data.files import read_picture
+
+
+def take(data: Data, row: int) -> tuple[Any, dict[str, Any]]:
+    images, labels = data.train.take(np.array([row]))
+    return images[0], {name: values[0] for name, values in labels.items()}
+
+
+# ---------------------------------------------------------------------------------------------------------- generated
+
+
+def test_scenes_are_what_their_labels_say() -> None:
+    data = scenes.load(scenes.Config(name="scenes", pictures=40), seed=1)
+    assert (len(data.train), len(data.test), data.shape) == (40, 4, (3, 64, 64))
+    for row in range(40):
+        image, labels = take(data, row)
+        there = labels["classes"] >= 0
+        assert image.shape == data.shape
+        assert there.any()
+        for mask, box in zip(labels["masks"][there], labels["boxes"][there], strict=True):
+            np.testing.assert_array_equal(scenes.box_of(mask), box)
+            inside, near = image[:, mask].mean(1), image[:, ~labels["masks"].any(0)].mean(1)
+            assert np.abs(inside - near).max() > 10  # it can be seen
+        assert (labels["masks"].sum(0) <= 1).all()  # what is covered is not seen
+        assert not labels["masks"][~there].any()
+
+
+def test_scenes_by_seed() -> None:
+    config = scenes.Config(name="scenes", pictures=10)
+    one, again, other = (scenes.load(config, seed) for seed in (1, 1, 2))
+    assert np.array_equal(take(one, 3)[0], take(again, 3)[0])
+    assert not np.array_equal(take(one, 3)[0], take(other, 3)[0])
+    assert np.array_equal(one.test.take(np.array([0]))[0], other.test.take(np.array([0]))[0])  # the test stays
+
+
+def test_scenes_with_a_class_for_every_pixel() -> None:
+    data = scenes.load(scenes.Config(name="scenes", pictures=5, labels="pixels"), seed=1)
+    assert data.classes == ("ground", *scenes.SHAPES)
+    assert data.tasks == ("segment",)
+    _, labels = take(data, 0)
+    assert set(np.unique(labels["mask"])) <= set(range(5))
+    assert (labels["mask"] == 0).mean() > 0.4
+
+
+def test_captions() -> None:
+    assert scenes.caption(np.array([0])) == "a circle"
+    assert scenes.caption(np.array([1, 0, 1, 3, 3])) == "a circle, two squares and two crosses"
+
+
+def test_padding() -> None:
+    assert padded([np.array([1, 2]), np.array([3])], -1).tolist() == [[1, 2], [3, -1]]
+    assert padded([np.zeros((0, 4), np.float32)], 0).shape == (1, 1, 4)
+
+
+# ---------------------------------------------------------------------------------------------------------- files
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    head = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    data = head + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_files_of_a_user(tmp_path: Path, suffix: str) -> None:
+    for prefix, count in (("train", 7), ("t10k", 3)):
+        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte{suffix}", np.arange(count * 6).reshape(count, 2, 3))
+        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte{suffix}", np.arange(count))
+    data = fashion_mnist.load(fashion_mnist.Config(name="fashion_mnist", path=str(tmp_path)), 1)
+    assert (len(data.train), len(data.test), data.shape) == (7, 3, (1, 2, 3))
+    image, labels = take(data, 1)
+    assert image.tolist() == [[[6, 7, 8], [9, 10, 11]]]
+    assert labels["label"] == 1
+
+
+def test_idx_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no train-images-idx3-ubyte\.gz"):
+        fashion_mnist.load(fashion_mnist.Config(name="fashion_mnist", path=str(tmp_path)), 1)
+    for content in (b"", b"junk", struct.pack(">HBBI", 0, 8, 1, 9) + b"abc"):
+        (tmp_path / "bad").write_bytes(content)
+        with pytest.raises(UsageError, match="is no IDX file"):
+            fashion_mnist.read_idx(tmp_path / "bad")
+
+
+def paint(path: Path, value: int, size: tuple[int, int] = (20, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), value, np.uint8)).save(path)
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    for number in range(10):
+        paint(tmp_path / "dark" / f"{number}.png", 20)
+        paint(tmp_path / "light" / f"{number}.jpg", 220)
+    data = folder.load(folder.Config(name="folder", path=str(tmp_path), size=16), 1)
+    assert (data.classes, data.shape, len(data.train), len(data.test)) == (("dark", "light"), (3, 16, 16), 16, 4)
+    images, labels = data.train.take(np.arange(16))
+    assert ((images.mean((1, 2, 3)) > 100) == (labels["label"] == 1)).all()
+
+
+def test_a_folder_with_its_own_test(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            paint(tmp_path / part / name / "0.png", 9)
+    data = folder.load(folder.Config(name="folder", path=str(tmp_path), size=8), 1)
+    assert (len(data.train), len(data.test)) == (2, 2)
+    paint(tmp_path / "test" / "c" / "0.png", 9)
+    with pytest.raises(UsageError, match="test has classes that train has not: c"):
+        folder.load(folder.Config(name="folder", path=str(tmp_path), size=8), 1)
+
+
+def test_what_a_folder_refuses(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no folder"):
+        folder.load(folder.Config(name="folder", path=str(tmp_path / "no")), 1)
+    (tmp_path / "one").mkdir()
+    with pytest.raises(UsageError, match="two classes or more"):
+        folder.load(folder.Config(name="folder", path=str(tmp_path)), 1)
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(RlsuiteError, match="cannot be read as a picture"):
+        read_picture(tmp_path / "broken.png")
+
+
+def annotations(tmp_path: Path, **changes: Any) -> coco.Config:
+    """Two pictures of 20x40, brought to 32x32."""
+    for number in range(2):
+        paint(tmp_path / f"{number}.png", 50, (20, 40))
+    runs = [3 * 20 + 5, 10, 20 * 40 - 3 * 20 - 15]  # down the fourth column
+    document = {
+        "images": [{"id": 5 + n, "file_name": f"{n}.png", "width": 40, "height": 20} for n in range(2)],
+        "categories": [{"id": 30, "name": "dog"}, {"id": 7, "name": "cat"}],
+        "annotations": [
+            {"id": 1, "image_id": 5, "category_id": 30, "bbox": [10, 5, 20, 10], "segmentation": [[10, 5, 29, 5, 29, 14, 10, 14]]},
+            {"id": 2, "image_id": 5, "category_id": 7, "bbox": [3, 5, 1, 10], "segmentation": {"counts": runs, "size": [20, 40]}},
+            {"id": 3, "image_id": 6, "category_id": 7, "bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 3, 0, 3, 3]]},
+            {"id": 4, "image_id": 6, "category_id": 7, "bbox": [0, 0, 40, 20], "iscrowd": 1, "segmentation": []},
+        ],
+        **changes,
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    path = str(tmp_path / "a.json")
+    return coco.Config(name="coco", images=str(tmp_path), annotations=path, test_annotations=path, size=32, masks=True)
+
+
+def test_coco_boxes_and_masks(tmp_path: Path) -> None:
+    data = coco.load(annotations(tmp_path), 1)
+    assert data.classes == ("cat", "dog")
+    image, labels = take(data, 0)
+    assert image.shape == (3, 32, 32)
+    assert labels["classes"].tolist() == [1, 0]
+    np.testing.assert_allclose(labels["boxes"], [[8, 8, 24, 24], [2.4, 8, 3.2, 24]], rtol=1e-6)
+    rows, columns = np.nonzero(labels["masks"][0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 23, 8, 23)
+    rows, columns = np.nonzero(labels["masks"][1])
+    assert set(columns) == {2}
+    assert (rows.min(), rows.max()) == (8, 23)
+    _, second = take(data, 1)
+    assert second["classes"].tolist() == [0, -1]  # the crowd is left out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": None}, "COCO's format has a list 'images'"),
+        ({"categories": []}, "category 30 is not among the categories"),
+        ({"images": [{"id": 5, "file_name": "no.png", "width": 4, "height": 4}]}, r"has no no\.png"),
+        ({"images": []}, "0 pictures to train on"),
+    ],
+)
+def test_what_coco_refuses(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    config = annotations(tmp_path, **changes)
+    with pytest.raises(UsageError, match=message):
+        coco.load(config, 1)
+
+
+def test_masks_that_are_none() -> None:
+    with pytest.raises(UsageError, match="run lengths make 3 pixels, the picture has 4"):
+        coco.decode_mask({"counts": [1, 2]}, 2, 2, 2)
+    with pytest.raises(UsageError, match="polygons or uncompressed run lengths"):
+        coco.decode_mask("abc", 2, 2, 2)
+
+
+def test_digits_need_their_library_and_nothing_else() -> None:
+    pytest.importorskip("sklearn")
+    data = source("digits").load(source("digits").Config(name="digits"), 1)
+    assert (len(data.train), len(data.test), data.shape) == (1437, 360, (1, 32, 32))
+    with pytest.raises(UsageError, match=r"unknown data\.name 'digit'; did you mean digits"):
+        source("digit")
+
+
+# ---------------------------------------------------------------------------------------------------------- the emulator
+
+
+def test_frames_are_those_that_agents_see() -> None:
+    """The same actions in the agents' environment give the same planes, but for how a half is rounded."""
+    env = rlsuite.make_env("ALE/Pong-v5", lanes=1, noop_max=0)
+    seen, _ = env.reset(seed=0)
+    emulator = atari.Emulator("ALE/Pong-v5", 0)
+    emulator.ale.reset_game()
+    emulator.planes[:] = 0
+    emulator._see(emulator.ale.getScreenGrayscale())
+    assert np.abs(seen[0].astype(int) - emulator.planes).max() <= 1
+    for step in range(60):
+        action = step // 7 % 6
+        seen, *_ = env.step(np.array([action]))
+        emulator.step(action)
+        assert np.abs(seen[0].astype(int) - emulator.planes).max() <= 1
+    env.close()
+
+
+def test_colours_of_pong_are_classes() -> None:
+    config = atari.Config(name="atari", id="ALE/Pong-v5", pictures=40)
+    data = atari.load(config, 1)
+    assert (len(data.train), len(data.test), data.shape, data.tasks) == (40, 10, (4, 84, 84), ("segment",))
+    _, labels = take(data, 20)
+    assert labels["mask"].shape == (84, 84)
+    assert (labels["mask"] == 0).mean() > 0.7  # the ground
+    assert len(np.unique(labels["mask"])) >= 3
+
+
+def test_boxes_of_pong_are_where_its_memory_says() -> None:
+    """Of every frame with a ball in play: its box and the byte that the game keeps of it move together."""
+    found = list(atari.frames("ALE/Pong-v5", 200, seed=3))
+    screens = [frame.screen for frame in found]
+    rows = atari.PLAYFIELD["pong"]
+    kinds = atari.movers(screens, atari.colours(screens, 1e-4), rows)
+    assert len(kinds) == 3  # ball and two paddles
+    balls, bytes_ = [], []
+    for frame in found:
+        boxes, _ = atari.boxes_of(frame.screen, kinds, rows)
+        small = [box for box in boxes if (box[2] - box[0]) < 1.5]  # paddles are twice as wide
+        if len(small) == 1:
+            balls.append([(small[0][0] + small[0][2]) / 2, (small[0][1] + small[0][3]) / 2])
+            values = atari.variables("pong", frame.ram)
+            bytes_.append([values["ball_x"], values["ball_y"]])
+    assert len(balls) > 50
+    for axis in range(2):
+        assert np.corrcoef(np.array(balls)[:, axis], np.array(bytes_)[:, axis])[0, 1] > 0.99
+
+
+def test_components_by_hand() -> None:
+    classes = np.array([[0, 0, -1, 1], [-1, 0, -1, 1], [1, -1, -1, 0]], np.int64)
+    found = sorted(map(tuple, atari.components(classes).tolist()))
+    assert found == [(0, 0, 2, 2, 0), (0, 2, 1, 3, 1), (3, 0, 4, 2, 1), (3, 2, 4, 3, 0)]
+
+
+def test_what_the_emulator_refuses() -> None:
+    with pytest.raises(UsageError, match="is no packaged Atari game"):
+        atari.load(atari.Config(name="atari", id="CartPole-v1"), 1)
+    with pytest.raises(UsageError, match="unknown game with boxes 'qbert'"):
+        atari.load(atari.Config(name="atari", id="ALE/Qbert-v5", labels="boxes"), 1)
+    with pytest.raises(UsageError, match="unknown game with known variables 'alien'"):
+        atari.variables("alien", np.zeros(128, np.uint8))

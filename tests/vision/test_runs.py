@@ -1,0 +1,287 @@
+"""Vision runs: they learn, they resume exactly, their weights become an agent's and come back, and the commands."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rlsuite
+from rlsuite import checkpoint
+from rlsuite.errors import CheckpointError, UsageError
+from rlsuite.evaluation import Saved
+from rlsuite.vision import predict, probe
+from rlsuite.vision.config import load_config
+from rlsuite.vision.data import InMemory
+from rlsuite.vision.supervised import DataStore
+from rlsuite.vision.train import Outcome, SavedModel, train
+
+TINY = {
+    "data.pictures": 32,
+    "data.size": 32,
+    "model.backbone": "impala(norm=batch)",
+    "learner.batch_size": 8,
+    "run.steps": 48,
+    "run.threads": 1,
+    "run.device": "cpu",
+}
+PIXELS = {**TINY, "data.labels": "pixels", "model.neck": "none", "model.head": "unet(width=8)"}
+
+
+def scenes(tmp_path: Path, **more: Any) -> Outcome:
+    return train("vision/scenes_boxes", {**PIXELS, **more}, tmp_path / "run")
+
+
+def test_a_store_shows_every_picture_before_it_shows_one_again() -> None:
+    images = np.arange(10, dtype=np.uint8).repeat(12).reshape(10, 3, 2, 2)
+    store = DataStore(InMemory(images, {"label": np.arange(10)}), seed=1)
+    first, second = store.sample(7), store.sample(7)
+    seen = [*first.keys.tolist(), *second.keys.tolist()]
+    assert sorted(seen[:10]) == list(range(10))
+    assert seen[:10] != list(range(10))
+    observation = first.trajectory.steps.observation
+    assert observation.shape == (1, 7, 3, 2, 2)
+    assert observation[0, :, 0, 0, 0].tolist() == first.keys.tolist() == first.trajectory.steps.extras["label"][0].tolist()
+    other = DataStore(InMemory(images, {"label": np.arange(10)}), seed=5)
+    other.load_state_dict(store.state_dict())
+    assert other.sample(20).keys.tolist() == store.sample(20).keys.tolist()
+    with pytest.raises(ValueError, match="it is of 10 pictures, there are 3"):
+        DataStore(InMemory(images[:3], {}), seed=1).load_state_dict(store.state_dict())
+
+
+def test_n_and_n_is_2n_bit_for_bit(tmp_path: Path) -> None:
+    """With batch statistics, augmentation, and proposals drawn by chance."""
+    config = {
+        **TINY,
+        "learner.augment.flip": True,
+        "learner.augment.shift": 2,
+        "model.head": "roi(hidden=16,proposals=20)",
+        "learner.learning_rate_anneal_agent_steps": 48,
+    }
+    train("vision/scenes_boxes", config, tmp_path / "whole")
+    train("vision/scenes_boxes", {**config, "run.steps": 24}, tmp_path / "half")
+    train(None, {"run.steps": 48}, resume=tmp_path / "half")
+    a, b = (checkpoint.load(checkpoint.find(tmp_path / name)) for name in ("whole", "half"))
+    assert a.weights.keys() == b.weights.keys()
+    for name in a.weights:
+        assert torch.equal(a.weights[name], b.weights[name]), name
+
+
+def test_a_run_leaves_what_an_agents_leaves(tmp_path: Path) -> None:
+    done = scenes(tmp_path, **{"eval.every_steps": 16})
+    assert done.metrics is not None
+    assert set(done.metrics) == {"mIoU", "pixel_accuracy", "pictures_per_second"}
+    run = done.run
+    assert {"config.yaml", "run.json", "metrics.jsonl", "checkpoints"} <= {path.name for path in run.iterdir()}
+    assert any(path.name.startswith("events.out") for path in run.iterdir())
+    tags = {tag for line in (run / "metrics.jsonl").read_text().splitlines() for tag in json.loads(line)}
+    assert {"losses/loss", "losses/pixel_accuracy", "charts/SPS", "eval/mIoU"} <= tags
+    saved = SavedModel(run)
+    assert saved.task == "segment"
+    assert saved.classes[0] == "ground"
+    assert json.loads((saved.path / "evaluation.json").read_text()) == done.metrics
+
+
+def test_ctrl_c_writes_a_checkpoint(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, threading; from rlsuite.vision.train import train; "
+        "threading.Timer(6, lambda: os.kill(os.getpid(), signal.SIGINT)).start(); "
+        f"print(train('vision/scenes_boxes', { ({**PIXELS, 'run.steps': 10**7})!r}, __import__('pathlib').Path('run')).metrics)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "None", done.stderr
+    steps = checkpoint.load(checkpoint.find(tmp_path / "run", resumable=True)).agent_steps
+    again = train(None, {"run.steps": steps + 8}, resume=tmp_path / "run")
+    assert again.steps == steps + 8
+
+
+def test_weights_go_to_an_agent_and_back(tmp_path: Path) -> None:
+    """By name: a torso begins with what a vision model learned, frozen or not; a vision model with what a torso learned."""
+    atari = {
+        **PIXELS,
+        "data": {"name": "atari", "pictures": 10},
+        "model.backbone": "impala",
+        "model.head": "unet(width=8)",
+    }
+    for key in ("data.pictures", "data.size", "data.labels"):
+        atari.pop(key)
+    pictured = train("vision/scenes_boxes", atari, tmp_path / "vision").run
+    agent = {
+        "env.lanes": 2,
+        "run.agent_steps": 40,
+        "run.device": "cpu",
+        "run.threads": 1,
+        "eval.episodes": 1,
+        "env.max_frames": 200,
+        "net.torso": "impala",
+        "net.hidden": 8,
+        "net.weights": str(pictured),
+        "replay.capacity_agent_steps": 200,
+        "replay.min_agent_steps": 16,
+        "learner.batch_size": 4,
+        "learner.learning_rate": 1e-2,
+    }
+    frozen = rlsuite.train("atari/dqn", {**agent, "net.freeze": True}, run_dir=tmp_path / "frozen").run
+    tuned = rlsuite.train("atari/dqn", agent, run_dir=tmp_path / "tuned").run
+    runs = {"pictured": pictured, "frozen": frozen, "tuned": tuned}
+    of = {name: checkpoint.load(checkpoint.find(run), weights_only=True).weights for name, run in runs.items()}
+
+    def backbone(name: str) -> dict[str, torch.Tensor]:
+        return {key.split("backbone.")[1]: value for key, value in of[name].items() if "backbone." in key}
+
+    assert all(torch.equal(value, backbone("frozen")[key]) for key, value in backbone("pictured").items())
+    assert not all(torch.equal(value, backbone("tuned")[key]) for key, value in backbone("pictured").items())
+    (pictured / "checkpoints").rename(tmp_path / "gone")  # a run that goes on has its own weights
+    rlsuite.train(resume=tmp_path / "frozen", overrides={"run.agent_steps": 60})
+    back = train("vision/scenes_boxes", {**atari, "model.weights": str(tuned), "model.freeze": True}, tmp_path / "back").run
+    learned = checkpoint.load(checkpoint.find(back), weights_only=True).weights
+    assert all(torch.equal(value, learned[f"backbone.{key}"]) for key, value in backbone("tuned").items())
+    with pytest.raises(CheckpointError, match="holds the weights of another net"):
+        rlsuite.train("atari/dqn", {**agent, "net.torso": "nature", "net.weights": str(tuned)}, run_dir=tmp_path / "no")
+    with pytest.raises(UsageError, match="is of an agent, not of a vision model"):
+        SavedModel(tuned)
+    with pytest.raises(UsageError, match="is the config of a vision model"):
+        Saved(back)
+
+
+def test_layer_decay_moves_early_stages_less(tmp_path: Path) -> None:
+    rates = {"model.layer_decay": 1e-6, "learner.optimizer": "sgd", "learner.learning_rate": 0.05}
+    start = scenes(tmp_path / "a", **{**rates, "run.steps": 1, "learner.batch_size": 1})
+    end = scenes(tmp_path / "b", **rates)
+    a, b = (checkpoint.load(checkpoint.find(done.run), weights_only=True).weights for done in (start, end))
+    moved = {name: float((a[name] - b[name]).abs().max()) for name in a if "running" not in name and "num_batches" not in name}
+    assert max(value for name, value in moved.items() if name.startswith("backbone.")) < 1e-5
+    assert max(value for name, value in moved.items() if name.startswith("head.")) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.head": "linear"}, "model.head=linear is to classify, but the labels of these data are to segment"),
+        ({"model.hed": "unet"}, "unknown key model.hed; did you mean model.head"),
+        ({"data.picturs": 3}, "unknown key data.picturs; did you mean data.pictures"),
+        ({"data.name": "scene"}, "unknown data.name 'scene'; did you mean scenes"),
+        ({"learner.target_ema": 0.1}, "a vision model has no target net"),
+        ({"agent": {"name": "dqn"}}, "is the config of an agent"),
+        ({"run.steps": 0}, "run.steps = 0"),
+        ({"run.device": "cuda"}, "no CUDA device" if not torch.cuda.is_available() else "never"),
+    ],
+)
+def test_what_a_vision_config_refuses(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    if message == "never":
+        return
+    with pytest.raises(UsageError, match=message):
+        train("vision/scenes_boxes", {**PIXELS, **changes}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vision_config_is_no_agents() -> None:
+    with pytest.raises(UsageError, match="rlsuite vision train vision/digits"):
+        rlsuite.train("vision/digits")
+    with pytest.raises(UsageError, match="draws masks, but these data have boxes only"):
+        train("vision/pong_boxes", {"model.head": "roi(mask=8)", "model.neck": "fpn", "data.pictures": 10})
+
+
+@pytest.mark.parametrize(
+    "name", ["digits", "fashion_mnist", "pong_boxes", "scenes_boxes", "scenes_masks", "space_invaders_colours"]
+)
+def test_shipped_configs_resolve(name: str) -> None:
+    assert load_config(f"vision/{name}").name == f"vision/{name}"
+
+
+def test_pictures_of_what_a_model_sees(tmp_path: Path) -> None:
+    found = train("vision/scenes_boxes", {**TINY, "model.head": "roi(hidden=16,proposals=20,mask=8)"}, tmp_path / "run").run
+    saved = SavedModel(found)
+    written = predict.show(saved, "test", tmp_path / "out", 2)
+    assert [path.name for path in written] == ["test_00000.png", "test_00002.png"]
+    assert Image.open(written[0]).size == (320, 320)
+    Image.fromarray(np.zeros((50, 70, 3), np.uint8)).save(tmp_path / "mine.png")
+    assert [path.name for path in predict.show(saved, str(tmp_path / "mine.png"), tmp_path / "out", 5)] == ["mine.png"]
+    for what, message in (("nothing", "is no picture"), ("ALE/Pong-v5", "this model takes 32x32"), ("no.mp4", "does not exist")):
+        with pytest.raises(UsageError, match=message):
+            predict.show(saved, what, tmp_path / "out", 5)
+
+
+def test_probes_read_a_linear_variable_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 20))
+    assert probe.r_squared(x, x @ rng.normal(size=20) + 3, 200) > 0.99
+    assert abs(probe.r_squared(x, rng.normal(size=400), 200)) < 0.2
+
+
+def test_probe_of_a_run(tmp_path: Path) -> None:
+    settings = {
+        "env.lanes": 2,
+        "run.agent_steps": 8,
+        "run.device": "cpu",
+        "run.threads": 1,
+        "eval.episodes": 1,
+        "env.max_frames": 100,
+        "net.hidden": 8,
+        "replay.capacity_agent_steps": 100,
+        "replay.min_agent_steps": 50,
+    }
+    run = rlsuite.train("atari/dqn", {**settings, "env.id": "ALE/Pong-v5"}, run_dir=tmp_path / "run").run
+    saved, found, played = probe.probe(run, 60)
+    assert {row.variable for row in found} <= {"ball_x", "ball_y", "player_y", "enemy_y"}
+    assert found
+    heat = probe.saliency(saved, played[-1].planes)
+    assert heat.shape == (84, 84)
+    assert 0 <= heat.min() <= heat.max() <= 1.0 + 1e-9
+    probe.draw_saliency(saved, played, tmp_path / "saliency.png", count=3)
+    assert Image.open(tmp_path / "saliency.png").size == (3 * 336 + 8, 336)
+
+
+def test_commands(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def call(*arguments: str) -> str:
+        command = [sys.executable, "-m", "rlsuite", "vision", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    given = [f"{key}={value}" for key, value in PIXELS.items()]
+    trained = json.loads(call("train", "vision/scenes_boxes", *given, "--run-dir", "run", "--json"))
+    assert trained["steps"] == 48
+    scored = json.loads(call("evaluate", "run", "--json"))["eval"]
+    assert scored["mIoU"] == pytest.approx(trained["eval"]["mIoU"], abs=1e-6)
+    pictures = json.loads(call("predict", "run", "test", "--out", "out", "--count", "1", "--json"))["pictures"]
+    assert (tmp_path / pictures[0]).is_file()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_torchvision_and_with_a_broken_one(tmp_path: Path, broken: bool) -> None:
+    """Nothing of ours imports it; what asks for it says what is wrong with it."""
+    if broken:  # as beside a torch of another build
+        (tmp_path / "torchvision").mkdir()
+        (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    else:
+        (tmp_path / "torchvision.py").write_text("raise ModuleNotFoundError(\"No module named 'torchvision'\")")
+    script = (
+        "import sys, pkgutil, importlib, rlsuite\n"
+        "for m in pkgutil.walk_packages(rlsuite.vision.__path__ if hasattr(rlsuite, 'vision') else [], 'rlsuite.vision.'):\n"
+        "    importlib.import_module(m.name)\n"
+        "import rlsuite.vision.train, rlsuite.vision.predict, rlsuite.vision.probe, rlsuite.nets.transfer as t\n"
+        "assert 'torchvision' not in sys.modules\n"
+        "try:\n"
+        "    t.pretrained('torchvision:resnet18')\n"
+        "except rlsuite.errors.UsageError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torchvision cannot be imported here" in done.stdout
+    assert ("does not exist" in done.stdout) == broken
