@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rlsuite import bench
-from rlsuite.bench import BenchSettings, acting, learner, measure, replay, train
+from rlsuite.bench import BenchSettings, acting, learner, measure, replay, train, vision
 from rlsuite.bench.measure import Row, Target
 from rlsuite.errors import UsageError
 from rlsuite.replay.sum_tree import SumTree
@@ -37,6 +37,8 @@ ROWS = {  # benchmark -> row -> what the reference needs; None: the row has no r
         "search/cache": None,
         "search/tree": None,
     },
+    "torsos": {"torsos/nature": None, **dict.fromkeys([f"torsos/{name}" for name in vision.TORSOS[1:]], ())},
+    "vision": {"vision/unet": (), "vision/anchor_free": ()},
 }
 TARGETS = {
     "collect": "ratio >= 0.85",
@@ -97,7 +99,7 @@ def test_names_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(bench, "BENCHMARKS", {name: fake(name) for name in bench.BENCHMARKS})
     ran = [row["name"] for row in bench.run(["all"], QUICK)["results"]]
-    assert ran == ["env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search"]
+    assert ran == ["env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search", "torsos", "vision"]
     assert [row["name"] for row in bench.run(["train", "env", "train"], QUICK)["results"]] == ["env", "train"]
     report = bench.run(["env"], BenchSettings(threads=2, device="cpu"))
     assert report["results"][0]["what"] == "2 threads"

@@ -22,6 +22,7 @@ from rlsuite.bench.replay import bench_replay
 from rlsuite.bench.search import bench_search
 from rlsuite.bench.sequences import bench_sequences
 from rlsuite.bench.train import bench_train
+from rlsuite.bench.vision import bench_torsos, bench_vision
 from rlsuite.build import device_of
 from rlsuite.errors import UsageError, unknown
 
@@ -35,6 +36,8 @@ BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
     "ppo": bench_ppo,
     "sequences": bench_sequences,
     "search": bench_search,
+    "torsos": bench_torsos,
+    "vision": bench_vision,
 }
 __all__ = ["BENCHMARKS", "BenchSettings", "format_report", "run"]
 

@@ -1,6 +1,7 @@
 """learner: updates from random batches that are on the device already. B batch."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,11 @@ def _in_batches(work: Work, batch: int) -> Work:
     return lambda rounds: work(rounds) // batch
 
 
-def updates(settings: BenchSettings, agent: dict[str, Any], batch: int, *, nchw: bool, **switches: Any) -> Work:
-    """Updates of a learner of its own, without priorities; `switches` are those of its config section."""
-    setup = config(settings, agent, learner={"batch_size": batch, **switches})
+def updates(
+    settings: BenchSettings, agent: dict[str, Any], batch: int, *, nchw: bool, net: Mapping[str, Any] | None = None, **switches: Any
+) -> Work:
+    """Updates of a learner of its own, without priorities; `switches` are those of its config section, `net` that of the net."""
+    setup = config(settings, agent, net=net or {}, learner={"batch_size": batch, **switches})
     made = make_agent(setup, PONG)
     assert made.slice.length is not None
     trained = Learner(made, setup.learner, seed=1, device=device_of(setup))
