@@ -45,6 +45,7 @@ def test_scenes_by_seed() -> None:
     one, again, other = (scenes.load(config, seed) for seed in (1, 1, 2))
     assert np.array_equal(take(one, 3)[0], take(again, 3)[0])
     assert not np.array_equal(take(one, 3)[0], take(other, 3)[0])
+    assert "a" in str(take(one, 3)[1]["caption"])
     assert np.array_equal(one.test.take(np.array([0]))[0], other.test.take(np.array([0]))[0])  # the test stays
 
 
@@ -264,3 +265,25 @@ def test_what_the_emulator_refuses() -> None:
         atari.load(atari.Config(name="atari", id="ALE/Qbert-v5", labels="boxes"), 1)
     with pytest.raises(UsageError, match="unknown game with known variables 'alien'"):
         atari.variables("alien", np.zeros(128, np.uint8))
+
+
+def test_objects_need_their_package() -> None:
+    """Where it is there its boxes are those of the pieces of one colour."""
+    try:
+        from ocatari.ram import extract_ram_info  # noqa: F401
+    except Exception:
+        with pytest.raises(UsageError, match=r"data\.labels=objects needs OCAtari"):
+            atari.load(atari.Config(name="atari", labels="objects", pictures=10), 1)
+        return
+    reader = atari.Objects("ALE/Pong-v5")
+    assert reader.names == ("Player", "Ball", "Enemy")
+    found = list(atari.frames("ALE/Pong-v5", 60, seed=3))
+    kinds = atari.movers([frame.screen for frame in found], atari.colours([f.screen for f in found], 1e-4), (34, 194))
+    hits = total = 0
+    for frame in found:
+        theirs, _ = atari.seen_small(*reader.boxes(frame.ram))
+        ours, _ = atari.boxes_of(frame.screen, kinds, atari.PLAYFIELD["pong"])
+        for box in ours:
+            total += 1
+            hits += int((np.abs(theirs - box).max(1) < 1.5).any())
+    assert hits > 0.8 * total

@@ -2,7 +2,8 @@
 
 Every pixel of the console's screen is a number of its palette, so colours are classes (`labels: colours`); pieces of one colour
 are objects (`labels: boxes`), which is exact where objects have a colour of their own and do not touch, as in Pong. What the game
-remembers lies in its 128 bytes of RAM; `VARIABLES` names some of them, for probes.
+remembers lies in its 128 bytes of RAM; `VARIABLES` names some of them, for probes, and OCAtari reads objects from them
+(`labels: objects`).
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pydantic import Field
 from rlsuite.envs import atari_game
 from rlsuite.errors import UsageError, unknown
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
+from rlsuite.vision.data.objects import Objects
 
 SIDE = 84  # pixels of what an agent sees
 SKIP = 4  # frames in a step
@@ -53,7 +55,7 @@ _ROWS, _COLUMNS = area_weights(SCREEN[0], SIDE), area_weights(SCREEN[1], SIDE)
 
 class Config(DataSection):
     id: str = "ALE/Pong-v5"
-    labels: Literal["colours", "boxes"] = "colours"
+    labels: Literal["colours", "boxes", "objects"] = "colours"  # objects: of many games, by an optional package
     pictures: int = Field(3000, ge=10)  # a fifth more for the test, from games of their own
     stack: int = Field(4, ge=1, le=16)  # planes, as agents see them; the labels are those of the newest
     every: int = Field(4, ge=1)  # agent steps from one picture to the next
@@ -141,11 +143,18 @@ def load(config: Config, seed: int) -> Data:
             InMemory(_stacked(part), {"mask": np.stack([class_map(f.screen, palette) for f in part])}) for part in (train, test)
         ]
         return Data(parts[0], parts[1], names, shape, ("segment",))
-    kinds = movers([frame.screen for frame in train], palette, PLAYFIELD[game])
-    names = tuple(f"colour_{number}" for number in kinds)
     parts = []
+    if config.labels == "boxes":
+        kinds = movers([frame.screen for frame in train], palette, PLAYFIELD[game])
+        names = tuple(f"colour_{number}" for number in kinds)
+    else:
+        names = Objects(config.id).names
     for part in (train, test):
-        found = [boxes_of(frame.screen, kinds, PLAYFIELD[game]) for frame in part]
+        if config.labels == "boxes":
+            found = [boxes_of(frame.screen, kinds, PLAYFIELD[game]) for frame in part]
+        else:
+            reader = Objects(config.id)
+            found = [seen_small(*reader.boxes(frame.ram)) for frame in part]
         labels: dict[str, NDArray[Any]] = {
             "boxes": padded([boxes for boxes, _ in found], 0),
             "classes": padded([classes for _, classes in found], -1),
@@ -190,8 +199,12 @@ def boxes_of(screen: NDArray[np.uint8], kinds: list[int], rows: tuple[int, int])
     found = components(inner)  # [M,5]
     boxes = found[:, :4].astype(np.float32)
     boxes[:, 1::2] += rows[0]
-    boxes *= np.array([SIDE / SCREEN[1], SIDE / SCREEN[0]] * 2, np.float32)
-    return boxes, found[:, 4]
+    return seen_small(boxes, found[:, 4])
+
+
+def seen_small(boxes: NDArray[np.float32], classes: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """From pixels of the screen to those of 84x84."""
+    return boxes * np.array([SIDE / SCREEN[1], SIDE / SCREEN[0]] * 2, np.float32), classes
 
 
 @numba.njit(cache=True)

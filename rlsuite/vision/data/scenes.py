@@ -44,6 +44,7 @@ def _arrays(scenes: list[Scene], config: Config) -> InMemory:
             "boxes": padded([scene.boxes for scene in scenes], 0, config.objects),
             "classes": padded([scene.classes for scene in scenes], -1, config.objects),
             "masks": padded([scene.masks for scene in scenes], False, config.objects),
+            "caption": np.array([scene.caption for scene in scenes]),
         }
         return InMemory(images, labels)
     mask = np.zeros((len(scenes), config.size, config.size), np.uint8)
