@@ -48,7 +48,9 @@ def draw_objects(picture: Picture, found: Objects, names: Sequence[str], floor: 
         kind = int(found.classes[row])
         pen.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=colour(kind), width=max(1, factor // 3))
         score = "" if found.scores is None else f" {found.scores[row]:.2f}"
-        pen.text((x1, max(0.0, y1 - 11)), f"{names[kind]}{score}", fill=colour(kind))
+        text = f"{names[kind]}{score}"
+        room = large.shape[1] - pen.textlength(text)
+        pen.text((max(0.0, min(x1, room)), max(0.0, y1 - 11)), text, fill=colour(kind))
     return np.asarray(drawn)
 
 

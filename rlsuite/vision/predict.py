@@ -54,9 +54,7 @@ def _pictures(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, N
         for row, image in zip(rows, images, strict=True):
             yield f"test_{row:05d}", image
     elif atari_game(what) is not None:
-        if (height, width) != (84, 84):
-            raise UsageError(f"{what} gives pictures of 84x84, this model takes {height}x{width}")
-        for number, frame in enumerate(frames(what, count, seed=7, stack=channels, every=8)):
+        for number, frame in enumerate(frames(what, count, 7, (channels, height, width), every=8)):
             yield f"frame_{number:05d}", frame.planes
     elif path.is_dir() or (path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".gif"):
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]

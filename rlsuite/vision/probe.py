@@ -33,9 +33,6 @@ def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], 
     game = atari_game(saved.config.env.id)
     if game is None:
         raise UsageError(f"{run} plays {saved.config.env.id}: probes read the RAM of Atari games")
-    shape = saved.spec.observation_shape
-    if shape[1:] != (84, 84):
-        raise UsageError(f"{run} sees planes of {shape[1]}x{shape[2]}, probes need 84x84")
     played = list(_play(saved, pictures, seed))
     true = [variables(game, frame.ram) for frame in played]
     fresh = saved.agent.make_net().to(saved.device)
@@ -54,11 +51,8 @@ def _play(saved: Saved, count: int, seed: int) -> Iterator[Frame]:
     """Frames of the agent's games, every fourth step; now and then it acts at random, so that games differ."""
     config = saved.config.env
     player = Player(saved, seed)
-    emulator = Emulator(config.id, seed, saved.spec.stack)
-    if len(emulator.actions) != saved.spec.num_actions:
-        raise UsageError(
-            f"probes play with the game's own {len(emulator.actions)} actions, this agent has {saved.spec.num_actions}"
-        )
+    stack, height, width = saved.spec.observation_shape
+    emulator = Emulator(config.id, seed, (stack, height, width), saved.spec.num_actions == 18)
     state = player.initial_state(1)
     for step in range(4 * count):
         action, state = player.act(emulator.planes[None], state)
@@ -116,30 +110,31 @@ def _score(
 
 
 def saliency(saved: Saved, planes: NDArray[np.uint8], patch: int = 5) -> NDArray[np.float64]:
-    """How much the features change when a patch is blurred, [84,84] (Greydanus et al. 2018, with a mean for a blur)."""
+    """How much the features change when a patch is blurred, [H,W] (Greydanus et al. 2018, with a mean for a blur)."""
     torso = torso_of(saved.net)
     image = torch.from_numpy(planes).to(saved.device).float()
     blurred = nn.functional.avg_pool2d(image, 9, 1, padding=4, count_include_pad=False)
-    centres = range(patch // 2, 84, patch)
+    height, width = planes.shape[1:]
+    rows, columns = range(patch // 2, height, patch), range(patch // 2, width, patch)
     changed = [image]
-    for y in centres:
-        for x in centres:
-            weight = _bump(y, x, patch, saved.device)
+    for y in rows:
+        for x in columns:
+            weight = _bump(height, width, y, x, patch).to(saved.device)
             changed.append(image * (1 - weight) + blurred * weight)
     batch = torch.stack(changed).round().to(torch.uint8)
     half = next(torso.parameters()).dtype == torch.bfloat16
     with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=half):
         seen = torso(batch.unsqueeze(0))[0].float()
     moved = (seen[1:] - seen[0]).pow(2).sum(1).cpu().numpy().astype(np.float64)
-    side = len(centres)
-    large = torch.from_numpy(moved.reshape(1, 1, side, side))
-    full: NDArray[np.float64] = nn.functional.interpolate(large, size=(84, 84), mode="bilinear")[0, 0].numpy()
+    large = torch.from_numpy(moved.reshape(1, 1, len(rows), len(columns)))
+    full: NDArray[np.float64] = nn.functional.interpolate(large, size=(height, width), mode="bilinear")[0, 0].numpy()
     found: NDArray[np.float64] = full / max(full.max(), 1e-12)
     return found
 
 
-def _bump(y: int, x: int, size: int, device: torch.device) -> Tensor:
-    row, column = (torch.arange(84, device=device) - at for at in (y, x))
+def _bump(height: int, width: int, y: int, x: int, size: int) -> Tensor:
+    """[H,W]: 1 at (y, x), falling off over `size` pixels."""
+    row, column = torch.arange(height) - y, torch.arange(width) - x
     return torch.exp(-(row[:, None] ** 2 + column[None] ** 2) / (2 * (size / 2) ** 2))
 
 

@@ -222,6 +222,24 @@ def test_frames_are_those_that_agents_see() -> None:
     env.close()
 
 
+def test_frames_of_another_size() -> None:
+    """As small configs of agents have them."""
+    env = rlsuite.make_env("ALE/Breakout-v5", lanes=1, noop_max=0, height=64, width=48, stack=2, full_action_set=True)
+    seen, _ = env.reset(seed=0)
+    emulator = atari.Emulator("ALE/Breakout-v5", 0, (2, 64, 48), full_action_set=True)
+    emulator.ale.reset_game()
+    emulator.planes[:] = 0
+    emulator._see(emulator.ale.getScreenGrayscale())
+    for step in range(30):
+        seen, *_ = env.step(np.array([step % 18]))
+        emulator.step(step % 18)
+        assert np.abs(seen[0].astype(int) - emulator.planes).max() <= 1
+    env.close()
+    data = atari.load(atari.Config(name="atari", id="ALE/Pong-v5", labels="boxes", pictures=10, height=64, width=64, stack=2), 1)
+    assert data.shape == (2, 64, 64)
+    assert take(data, 3)[1]["boxes"].max() <= 64
+
+
 def test_colours_of_pong_are_classes() -> None:
     config = atari.Config(name="atari", id="ALE/Pong-v5", pictures=40)
     data = atari.load(config, 1)
@@ -281,7 +299,7 @@ def test_objects_need_their_package() -> None:
     kinds = atari.movers([frame.screen for frame in found], atari.colours([f.screen for f in found], 1e-4), (34, 194))
     hits = total = 0
     for frame in found:
-        theirs, _ = atari.seen_small(*reader.boxes(frame.ram))
+        theirs, _ = atari.scaled(*reader.boxes(frame.ram), (84, 84))
         ours, _ = atari.boxes_of(frame.screen, kinds, atari.PLAYFIELD["pong"])
         for box in ours:
             total += 1

@@ -20,7 +20,7 @@ from rlsuite.errors import UsageError, unknown
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
 from rlsuite.vision.data.objects import Objects
 
-SIDE = 84  # pixels of what an agent sees
+SEEN = (4, 84, 84)  # planes, height and width of what an agent sees by default
 SKIP = 4  # frames in a step
 SCREEN = (210, 160)
 
@@ -50,28 +50,28 @@ def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
     return share.clip(0) * smaller / size
 
 
-_ROWS, _COLUMNS = area_weights(SCREEN[0], SIDE), area_weights(SCREEN[1], SIDE)
-
-
 class Config(DataSection):
     id: str = "ALE/Pong-v5"
     labels: Literal["colours", "boxes", "objects"] = "colours"  # objects: of many games, by an optional package
     pictures: int = Field(3000, ge=10)  # a fifth more for the test, from games of their own
     stack: int = Field(4, ge=1, le=16)  # planes, as agents see them; the labels are those of the newest
+    height: int = Field(84, ge=16, le=210)
+    width: int = Field(84, ge=16, le=160)
     every: int = Field(4, ge=1)  # agent steps from one picture to the next
     rarest: float = Field(1e-4, ge=0, lt=1)  # colours with a smaller share of all pixels count as ground
 
 
 class Frame(NamedTuple):
-    planes: NDArray[np.uint8]  # [S,84,84], what an agent sees
+    planes: NDArray[np.uint8]  # [S,H,W], what an agent sees
     screen: NDArray[np.uint8]  # [210,160], numbers of the palette
     ram: NDArray[np.uint8]  # [128]
 
 
 class Emulator:
-    """One game outside of Gymnasium, seen as agents see it: four frames a step, the maximum of the last two, grey, 84x84."""
+    """One game outside of Gymnasium, seen as agents see it: four frames a step, the maximum of the last two, in grey planes."""
 
-    def __init__(self, env_id: str, seed: int, stack: int = 4):
+    def __init__(self, env_id: str, seed: int, shape: tuple[int, int, int] = SEEN, full_action_set: bool = False):
+        """`shape` (S,H,W) of what is seen."""
         game = atari_game(env_id)
         if game is None:
             raise UsageError(f"{env_id} is no packaged Atari game")
@@ -80,9 +80,11 @@ class Emulator:
         self.ale.setInt("random_seed", seed)
         self.ale.setFloat("repeat_action_probability", 0.0)
         self.ale.loadROM(str(roms.get_rom_path(game)))
-        self.game, self.actions = game, self.ale.getMinimalActionSet()
+        self.game = game
+        self.actions = self.ale.getLegalActionSet() if full_action_set else self.ale.getMinimalActionSet()
         self.rng = np.random.default_rng(seed)
-        self.planes = np.zeros((stack, SIDE, SIDE), np.uint8)
+        self.rows, self.columns = area_weights(SCREEN[0], shape[1]), area_weights(SCREEN[1], shape[2])
+        self.planes = np.zeros(shape, np.uint8)
         self.reset()
 
     def reset(self) -> None:
@@ -107,15 +109,15 @@ class Emulator:
 
     def _see(self, grey: NDArray[np.uint8]) -> None:
         self.planes[:-1] = self.planes[1:]
-        self.planes[-1] = np.rint(_ROWS @ grey.reshape(SCREEN).astype(np.float64) @ _COLUMNS.T)
+        self.planes[-1] = np.rint(self.rows @ grey.reshape(SCREEN).astype(np.float64) @ self.columns.T)
 
     def frame(self) -> Frame:
         return Frame(self.planes.copy(), self.ale.getScreen().reshape(SCREEN).copy(), self.ale.getRAM().copy())
 
 
-def frames(env_id: str, count: int, seed: int, stack: int = 4, every: int = 4) -> Iterator[Frame]:
+def frames(env_id: str, count: int, seed: int, shape: tuple[int, int, int] = SEEN, every: int = 4) -> Iterator[Frame]:
     """Of games played at random, where an action lasts for one to eight steps, so that the pieces get about."""
-    emulator = Emulator(env_id, seed, stack)
+    emulator = Emulator(env_id, seed, shape)
     action, left = 0, 0
     for number in range(count * every):
         if left == 0:
@@ -133,14 +135,15 @@ def load(config: Config, seed: int) -> Data:
         raise UsageError(f"data.id={config.id} is no packaged Atari game")
     if config.labels == "boxes" and game not in PLAYFIELD:
         raise unknown("game with boxes", game, PLAYFIELD)
-    train = list(frames(config.id, config.pictures, 1000 + seed, config.stack, config.every))
-    test = list(frames(config.id, max(10, config.pictures // 5), 7, config.stack, config.every))
-    shape = (config.stack, SIDE, SIDE)
+    shape = (config.stack, config.height, config.width)
+    train = list(frames(config.id, config.pictures, 1000 + seed, shape, config.every))
+    test = list(frames(config.id, max(10, config.pictures // 5), 7, shape, config.every))
     palette = colours([frame.screen for frame in train], config.rarest)
     if config.labels == "colours":
         names = tuple(f"colour_{number}" for number in palette)
         parts = [
-            InMemory(_stacked(part), {"mask": np.stack([class_map(f.screen, palette) for f in part])}) for part in (train, test)
+            InMemory(_stacked(part), {"mask": np.stack([class_map(f.screen, palette, shape[1:]) for f in part])})
+            for part in (train, test)
         ]
         return Data(parts[0], parts[1], names, shape, ("segment",))
     parts = []
@@ -151,10 +154,10 @@ def load(config: Config, seed: int) -> Data:
         names = Objects(config.id).names
     for part in (train, test):
         if config.labels == "boxes":
-            found = [boxes_of(frame.screen, kinds, PLAYFIELD[game]) for frame in part]
+            found = [boxes_of(frame.screen, kinds, PLAYFIELD[game], shape[1:]) for frame in part]
         else:
             reader = Objects(config.id)
-            found = [seen_small(*reader.boxes(frame.ram)) for frame in part]
+            found = [scaled(*reader.boxes(frame.ram), shape[1:]) for frame in part]
         labels: dict[str, NDArray[Any]] = {
             "boxes": padded([boxes for boxes, _ in found], 0),
             "classes": padded([classes for _, classes in found], -1),
@@ -174,12 +177,12 @@ def colours(screens: list[NDArray[np.uint8]], rarest: float) -> list[int]:
     return [int(number) for number in order if counts[number] > rarest * counts.sum() and counts[number] > 0]
 
 
-def class_map(screen: NDArray[np.uint8], palette: list[int]) -> NDArray[np.uint8]:
-    """[210,160] -> classes [84,84], of the pixel in the middle of each."""
+def class_map(screen: NDArray[np.uint8], palette: list[int], size: tuple[int, int] = SEEN[1:]) -> NDArray[np.uint8]:
+    """[210,160] -> classes of `size`, those of the pixel in the middle of each."""
     table = np.zeros(256, np.uint8)
     for place, number in enumerate(palette):
         table[number] = place
-    rows, columns = (((np.arange(SIDE) + 0.5) * size / SIDE).astype(np.int64) for size in SCREEN)
+    rows, columns = (((np.arange(n) + 0.5) * whole / n).astype(np.int64) for n, whole in zip(size, SCREEN, strict=True))
     return table[screen[rows[:, None], columns]]
 
 
@@ -191,20 +194,24 @@ def movers(screens: list[NDArray[np.uint8]], palette: list[int], rows: tuple[int
     return sorted(int(number) for number in np.flatnonzero(counts) if number != ground)
 
 
-def boxes_of(screen: NDArray[np.uint8], kinds: list[int], rows: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Pieces of one colour within the playfield: boxes [M,4] in pixels of 84x84, classes [M]."""
+def boxes_of(
+    screen: NDArray[np.uint8], kinds: list[int], rows: tuple[int, int], size: tuple[int, int] = SEEN[1:]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Pieces of one colour within the playfield: boxes [M,4] in pixels of `size` (H,W), classes [M]."""
     table = np.full(256, -1, np.int64)
     table[kinds] = np.arange(len(kinds))
     inner = table[screen[rows[0] : rows[1]]]
     found = components(inner)  # [M,5]
     boxes = found[:, :4].astype(np.float32)
     boxes[:, 1::2] += rows[0]
-    return seen_small(boxes, found[:, 4])
+    return scaled(boxes, found[:, 4], size)
 
 
-def seen_small(boxes: NDArray[np.float32], classes: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """From pixels of the screen to those of 84x84."""
-    return boxes * np.array([SIDE / SCREEN[1], SIDE / SCREEN[0]] * 2, np.float32), classes
+def scaled(
+    boxes: NDArray[np.float32], classes: NDArray[np.int64], size: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """From pixels of the screen to those of `size` (H,W)."""
+    return boxes * np.array([size[1] / SCREEN[1], size[0] / SCREEN[0]] * 2, np.float32), classes
 
 
 @numba.njit(cache=True)
