@@ -11,7 +11,7 @@ from torch import nn
 from rlsuite import cpu, demonstrations, registry
 from rlsuite.agent import Agent, Net
 from rlsuite.collect import Collector
-from rlsuite.config import Config
+from rlsuite.config import AugmentConfig, Config
 from rlsuite.errors import UsageError
 from rlsuite.gate import Gate
 from rlsuite.lag import PolicyLag
@@ -85,6 +85,9 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         if needed and ability not in getattr(kind, "supports", ()):
             able = [name for name in registry.agent_names() if ability in getattr(registry.agent_class(name), "supports", ())]
             raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {', '.join(able)} can")
+    pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
+    if config.learner.augment != AugmentConfig() and not pictures:
+        raise UsageError(f"learner.augment changes pictures, and {config.env.id} shows none; leave it out")
     agent: Agent = kind(config.agent, config.net, spec)
     return agent
 

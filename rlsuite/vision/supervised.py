@@ -16,6 +16,11 @@ from rlsuite.vision.data import Data, Pictures
 from rlsuite.vision.model import Model, make_model, task_of
 
 
+def build_model(config: ModelConfig, classes: int, channels: int) -> Model:
+    """`channels` of the pictures."""
+    return make_model(config.backbone, config.head, classes, channels, neck=config.neck, output_stride=config.output_stride)
+
+
 class Supervised:
     """Learns the labels of pictures: a picture is an observation, and its labels lie in the extras. T is 1."""
 
@@ -35,8 +40,7 @@ class Supervised:
             raise UsageError(f"model.head={config.head} draws masks, but these data have boxes only")
 
     def make_net(self) -> Model:
-        made = self.config
-        return make_model(made.backbone, made.head, self.classes, self.channels, neck=made.neck, output_stride=made.output_stride)
+        return build_model(self.config, self.classes, self.channels)
 
     def loss(self, net: nn.Module, target: nn.Module, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps = trajectory.steps

@@ -22,8 +22,8 @@ from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
 from rlsuite.vision.data import Data
 from rlsuite.vision.evaluate import MAIN, evaluate
-from rlsuite.vision.model import Model, make_model
-from rlsuite.vision.supervised import DataStore, Supervised
+from rlsuite.vision.model import Model
+from rlsuite.vision.supervised import DataStore, Supervised, build_model
 
 RESULT = "evaluation.json"
 
@@ -276,9 +276,6 @@ class SavedModel:
         self.task: str = facts["vision"]["task"]
         self.device = device_of(self.config)
         self.bf16 = self.config.learner.precision == "bf16"
-        made = self.config.model
-        model: Model = make_model(
-            made.backbone, made.head, len(self.classes), self.shape[0], neck=made.neck, output_stride=made.output_stride
-        )
+        model: Model = build_model(self.config.model, len(self.classes), self.shape[0])
         checkpoint.load_weights_into(model, saved.weights, str(self.path))
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
