@@ -109,18 +109,21 @@ def _score(
     return float(1 - ((b @ weights - z) ** 2).sum() / max(((z - z.mean()) ** 2).sum(), 1e-12))
 
 
-def saliency(saved: Saved, planes: NDArray[np.uint8], patch: int = 5) -> NDArray[np.float64]:
-    """How much the features change when a patch is blurred, [H,W] (Greydanus et al. 2018, with a mean for a blur)."""
+def saliency(saved: Saved, planes: NDArray[np.uint8], ground: NDArray[np.uint8], patch: int = 3) -> NDArray[np.float64]:
+    """How much the features change where a patch of planes [S,H,W] becomes what is usually there, [H,W], 1 at most.
+
+    As Greydanus et al. 2018, who blur the patch; but then the edges of what never moves outshine everything.
+    """
     torso = torso_of(saved.net)
     image = torch.from_numpy(planes).to(saved.device).float()
-    blurred = nn.functional.avg_pool2d(image, 9, 1, padding=4, count_include_pad=False)
+    usual = torch.from_numpy(ground).to(saved.device).float()
     height, width = planes.shape[1:]
     rows, columns = range(patch // 2, height, patch), range(patch // 2, width, patch)
     changed = [image]
     for y in rows:
         for x in columns:
             weight = _bump(height, width, y, x, patch).to(saved.device)
-            changed.append(image * (1 - weight) + blurred * weight)
+            changed.append(image * (1 - weight) + usual * weight)
     batch = torch.stack(changed).round().to(torch.uint8)
     half = next(torso.parameters()).dtype == torch.bfloat16
     with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=half):
@@ -141,9 +144,11 @@ def _bump(height: int, width: int, y: int, x: int, size: int) -> Tensor:
 def draw_saliency(saved: Saved, played: list[Frame], path: Path, count: int = 6) -> None:
     """Frames in grey with red where the torso looks."""
     chosen = [played[index] for index in np.linspace(len(played) // 10, len(played) - 1, count).astype(int)]
+    some = played[:: max(1, len(played) // 200)]
+    ground = np.median(np.stack([frame.planes for frame in some]), axis=0).astype(np.uint8)
     pictures = []
     for frame in chosen:
-        heat = saliency(saved, frame.planes)[..., None]
+        heat = saliency(saved, frame.planes, ground)[..., None]
         grey = draw.to_picture(frame.planes).astype(np.float64)
         painted = grey * (1 - 0.8 * heat) + heat * 0.8 * np.array([255.0, 40.0, 0.0])
         pictures.append(draw.scaled(painted.clip(0, 255).astype(np.uint8))[0])

@@ -232,9 +232,12 @@ def test_probe_of_a_run(tmp_path: Path) -> None:
     saved, found, played = probe.probe(run, 60)
     assert {row.variable for row in found} <= {"ball_x", "ball_y", "player_y", "enemy_y"}
     assert found
-    heat = probe.saliency(saved, played[-1].planes)
+    usual = played[-1].planes.copy()
+    usual[:, 40:50, 30:40] += 90  # the only place where this picture is not as usual
+    heat = probe.saliency(saved, played[-1].planes, usual)
     assert heat.shape == (84, 84)
-    assert 0 <= heat.min() <= heat.max() <= 1.0 + 1e-9
+    assert heat[38:52, 28:42].max() == heat.max() > 0
+    assert heat[:25].max() < 1e-6
     probe.draw_saliency(saved, played, tmp_path / "saliency.png", count=3)
     assert Image.open(tmp_path / "saliency.png").size == (3 * 336 + 8, 336)
 
