@@ -36,7 +36,7 @@ def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Ge
     is labelled, the border is repeated. A box that loses more than three quarters of
     its area at the border is dropped.
     """
-    bends = config.scale or config.rotate or config.shear or config.flip
+    bends = config.scale or config.rotate or config.shear or config.flip or config.crop
     if config.shift and not bends and not labels:
         images = random_shift(images, config.shift, rng)
     elif config.shift or bends:
@@ -61,14 +61,17 @@ def _maps(images: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor
         return most * (2 * _uniform(n, rng, device) - 1)
 
     angle = both_ways(config.rotate) * torch.pi / 180
-    size = 1 / (1 + both_ways(config.scale))
+    window = 1 - config.crop * _uniform(n, rng, device)  # the part of each side that is kept
+    size = window / (1 + both_ways(config.scale))
     shear = both_ways(config.shear)
     mirror = torch.where(_uniform(n, rng, device) < 0.5, -1.0, 1.0) if config.flip else torch.ones(n, device=device)
     cos, sin = size * angle.cos(), size * angle.sin()
     linear = torch.stack(
         [torch.stack([cos * mirror, -sin + shear * cos], -1), torch.stack([sin * mirror, cos + shear * sin], -1)], -2
     )
-    move = torch.stack([both_ways(config.shift).round(), both_ways(config.shift).round()], -1)
+    sides = torch.tensor(images.shape[:1:-1], dtype=torch.float32, device=device)  # width, height
+    slack = (1 - window)[:, None] * sides / 2 * (2 * torch.rand(n, 2, generator=rng, device=device) - 1)
+    move = slack + torch.stack([both_ways(config.shift).round(), both_ways(config.shift).round()], -1)
     return torch.cat([linear, move.unsqueeze(-1)], -1)
 
 
@@ -111,8 +114,9 @@ def _sample_mask(mask: Tensor, grid: Tensor) -> Tensor:
 def _cut(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
     n, _, height, width = images.shape
     y, x = (torch.randint(0, size, (n, 1), generator=rng, device=images.device) for size in (height, width))
-    rows = (torch.arange(height, device=images.device) - y).abs() * 2 < side  # [N,H]
-    columns = (torch.arange(width, device=images.device) - x).abs() * 2 < side
+    down, across = torch.arange(height, device=images.device) - y, torch.arange(width, device=images.device) - x
+    rows = (down >= -(side // 2)) & (down < side - side // 2)  # [N,H]
+    columns = (across >= -(side // 2)) & (across < side - side // 2)  # [N,W]
     hole = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
     return torch.where(hole, torch.full_like(images[:1, :1, :1, :1], 128), images)
 

@@ -14,7 +14,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _absolute(path: str | None) -> str | None:
+def absolute(path: str | None) -> str | None:
     """A run may go on, and workers may live, in another folder."""
     return str(Path(path).resolve()) if path is not None and Path(path).exists() else path
 
@@ -43,7 +43,7 @@ class WeightsMixin(Section):
     @field_validator("weights")
     @classmethod
     def _from_everywhere(cls, value: str | None) -> str | None:
-        return _absolute(value)
+        return absolute(value)
 
 
 class NetConfig(WeightsMixin):
@@ -86,7 +86,7 @@ class ReplayConfig(Section):
     @field_validator("demonstrations")
     @classmethod
     def _from_everywhere(cls, value: str | None) -> str | None:
-        return _absolute(value)
+        return absolute(value)
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":
@@ -107,6 +107,7 @@ class AugmentConfig(Section):
 
     shift: int = Field(0, ge=0)  # pixels, in both directions: DrQ's is 4
     scale: float = Field(0.0, ge=0, lt=1)  # up to this fraction larger or smaller
+    crop: float = Field(0.0, ge=0, lt=1)  # of both sides up to this fraction is cut away, the rest enlarged
     rotate: float = Field(0.0, ge=0, le=180)  # degrees to either side
     shear: float = Field(0.0, ge=0, lt=1)  # pixels sideways for each pixel down
     flip: bool = False  # left and right, one picture of two

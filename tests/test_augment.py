@@ -44,7 +44,9 @@ def labelled(n: int = 64) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return images, {"mask": mask, "boxes": boxes, "classes": classes, "masks": masks}
 
 
-@pytest.mark.parametrize("change", [{"shift": 5}, {"scale": 0.3}, {"flip": True}, {"shift": 3, "scale": 0.2, "flip": True}])
+@pytest.mark.parametrize(
+    "change", [{"shift": 5}, {"scale": 0.3}, {"flip": True}, {"crop": 0.3}, {"shift": 3, "scale": 0.2, "flip": True}]
+)
 def test_boxes_and_masks_follow_the_picture(change: dict[str, object]) -> None:
     images, labels = augment(*labelled(), AugmentConfig(**change), rng())  # type: ignore[arg-type]
     moved = 0
@@ -95,7 +97,7 @@ def test_brightness_and_cutout() -> None:
     assert values.max() <= 130
     assert len(values.unique()) > 10
     cut, _ = augment(images, {}, AugmentConfig(cutout=6), rng())
-    assert ((cut == 128).sum((1, 2, 3)) <= 2 * 36).all()
+    assert int((cut == 128).sum((1, 2, 3)).max()) == 2 * 36
     assert (cut == 128).any((1, 2, 3)).all()
 
 

@@ -3,7 +3,7 @@
 import importlib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -47,8 +47,10 @@ def _load(backbone: Backbone, tensors: Mapping[str, Tensor], what: str) -> None:
         copy_in_order(backbone, tensors, what)
         return
     own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-    first = next(iter(own))
-    own[first] = _for_channels(own[first], backbone.state_dict().get(first))
+    # A file sorts its tensors, so the first convolution is found in the net.
+    first, weight = next((name, tensor) for name, tensor in backbone.state_dict().items() if tensor.dim() == 4)
+    if first in own:
+        own[first] = _for_channels(own[first], weight)
     checkpoint.load_weights_into(backbone, own, what)
 
 
@@ -145,9 +147,11 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def freeze(net: nn.Module) -> None:
-    """No backbone of the net learns any more."""
+    """No backbone of the net changes any more, nor do the statistics of its normalisation."""
     for backbone in backbones_of(net):
         backbone.requires_grad_(False)
+        backbone.frozen = True
+        backbone.eval()
 
 
 def layer_groups(net: nn.Module, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
@@ -172,7 +176,7 @@ def in_order_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pretrained(what: str, state_dict: Path | None = None) -> dict[str, Tensor]:
-    """`torchvision:resnet18` or `timm:resnet18` -> the weights of that model, in its order.
+    """`torchvision:resnet18` or `timm:resnet18` -> the weights of that model, in its order, for pictures in [0,1].
 
     `state_dict`: a safetensors file of the library's own names; None: what the library itself gets, which may download.
     UsageError if the library is not installed, is broken, or knows no such model.
@@ -193,5 +197,36 @@ def pretrained(what: str, state_dict: Path | None = None) -> dict[str, Tensor]:
             model.load_state_dict(load_file(state_dict))
     except Exception as error:
         raise UsageError(f"{what}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
-    weights: dict[str, Tensor] = model.state_dict()
-    return weights
+    # What their models learned from: (x - mean) / std of each channel; these two bring it to (x - 0.5) / 0.5 themselves.
+    centred = library == "torchvision" and name in ("googlenet", "inception_v3")
+    mean, std = (_HALF, _HALF) if centred else (_MEAN, _STD)
+    if library == "timm":
+        mean, std = model.default_cfg.get("mean", mean), model.default_cfg.get("std", std)
+    return take_over_normalisation(dict(model.state_dict()), mean, std)
+
+
+_MEAN, _STD, _HALF = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (0.5, 0.5, 0.5)  # of ImageNet
+
+
+def take_over_normalisation(weights: dict[str, Tensor], mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
+    """The weights of a net for (x - mean) / std -> those of the same net for x in [0,1], which is what ours get.
+
+    The first convolution takes it over, its bias or the running mean of the normalisation behind it the constant. The same but at
+    the border, where the padding of the one is the mean colour and that of the other black.
+    """
+    names = list(weights)
+    first = next(name for name in names if weights[name].dim() == 4)
+    weight = weights[first].double()
+    if weight.shape[1] != len(mean):
+        return weights
+    scaled = weight / torch.tensor(std, dtype=torch.float64)[:, None, None]
+    constant = (scaled * torch.tensor(mean, dtype=torch.float64)[:, None, None]).sum((1, 2, 3))
+    found = {**weights, first: scaled.to(weights[first].dtype)}
+    behind = names[names.index(first) + 1 :]
+    bias = first.removesuffix("weight") + "bias"
+    if bias in weights:
+        found[bias] = (weights[bias].double() - constant).to(weights[bias].dtype)
+    else:
+        running = next(name for name in behind if name.endswith("running_mean"))
+        found[running] = (weights[running].double() + constant).to(weights[running].dtype)
+    return found

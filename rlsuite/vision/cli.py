@@ -69,7 +69,7 @@ def evaluate(
     result = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
     training.write_result(saved.path, result)
     if as_json:
-        print_json({"eval": result})
+        print_json({"eval": training.plain(result)})
     else:
         print(_told(result))
 
@@ -138,10 +138,15 @@ def import_(
     ] = None,
 ) -> None:
     """Write the weights of a torchvision or timm model into a file that backbones load, in order and by shape."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    from rlsuite.errors import UsageError
     from rlsuite.nets.transfer import in_order_of, pretrained
 
     weights: Any = in_order_of(pretrained(model, state_dict))
-    save_file(weights, out)
+    try:
+        save_file(weights, out)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"cannot write {out}: {str(error).splitlines()[0]}") from error
     print(f"{len(weights)} tensors of {model} in {out}")

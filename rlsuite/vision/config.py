@@ -47,9 +47,9 @@ class VisionConfig(AnyConfig):
 
     @model_validator(mode="after")
     def _possible(self) -> "VisionConfig":
-        for field in ("target_period_learner_steps", "target_ema", "cuda_graphs"):
+        for field in ("target_period_learner_steps", "target_ema", "cuda_graphs", "compile", "prefetch_batches"):
             if getattr(self.learner, field) != LearnerConfig.model_fields[field].default:
-                raise ValueError(f"learner.{field}: a vision model has no target net and no graph of its update; leave it out")
+                raise ValueError(f"learner.{field}: only agents have that; leave it out")
         return self
 
 

@@ -118,6 +118,12 @@ def _size(x: Tensor) -> tuple[int, int]:
     return x.shape[2], x.shape[3]
 
 
+def _one_width(channels: Sequence[int]) -> None:
+    """ValueError if the levels could not share weights."""
+    if len(set(channels)) > 1:
+        raise ValueError(f"its maps must be of one width, they have {list(channels)} channels: use a neck such as fpn")
+
+
 def _true(labels: dict[str, Tensor], row: int) -> tuple[Tensor, Tensor]:
     """Boxes [M',4] and classes [M'] of one image."""
     there = labels["classes"][row] >= 0
@@ -146,6 +152,7 @@ class RetinaNet(nn.Module):
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, depth: int = 4, anchor: float = 4.0):
         super().__init__()
+        _one_width(channels)
         self.anchors = Anchored(strides, [anchor * 2 ** (third / 3) for third in range(3)], (0.5, 1.0, 2.0))
         self.towers = Towers(channels[0], classes, self.anchors.each, depth)
 
@@ -183,6 +190,7 @@ class AnchorFree(nn.Module):
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, depth: int = 2):
         super().__init__()
+        _one_width(channels)
         self.strides = tuple(strides)
         self.towers = Towers(channels[0], classes, 1, depth)
 
@@ -295,23 +303,32 @@ class Yolo(nn.Module):
         self.anchors = Anchored(strides, (anchor, 1.6 * anchor, 2.6 * anchor), (1.0,))
         self.convs = Separate(channels, 5 + classes, self.anchors.each, hidden=True)
 
-    def _boxes(self, out: Tensor, sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """-> boxes [N,A,4], and the anchors [A,4]."""
+    @staticmethod
+    def _owners(boxes: Tensor, anchors: Tensor, stride: Tensor) -> Tensor:
+        """[M] i64: of the anchors whose cell holds a box's centre the one of the nearest size."""
+        middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2  # [M,1,2]
+        off = (middle - (anchors[:, :2] + anchors[:, 2:]) / 2).abs().amax(-1)  # [M,A]
+        sides, own = (boxes[:, 2:] - boxes[:, :2])[:, None], anchors[:, 2:] - anchors[:, :2]
+        both = torch.minimum(sides, own).prod(-1)
+        overlap = both / (sides.prod(-1) + own.prod(-1) - both)  # as if they had one centre
+        return torch.where(off <= stride[:, 0] / 2, overlap, -off).argmax(1)
+
+    def _boxes(self, out: Tensor, sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """-> boxes [N,A,4], the anchors [A,4], and their strides [A,1]."""
         anchors = self.anchors(sizes)
         each = [torch.full((h * w * self.anchors.each,), float(s)) for (h, w), s in zip(sizes, self.anchors.strides, strict=True)]
         stride = torch.cat(each).to(out.device)[:, None]
         centre = (anchors[:, :2] + anchors[:, 2:]) / 2 + (out[..., :2].sigmoid() - 0.5) * stride
         half = out[..., 2:4].clamp(max=5).exp() * (anchors[:, 2:] - anchors[:, :2]) / 2
-        return torch.cat([centre - half, centre + half], -1), anchors
+        return torch.cat([centre - half, centre + half], -1), anchors, stride
 
     def losses(self, maps: Maps, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         out, sizes = self.convs(maps)
-        predicted, anchors = self._boxes(out, sizes)
+        predicted, anchors, stride = self._boxes(out, sizes)
         there, found, place = [], [], []
         for row in range(len(images)):
             boxes, classes = _true(labels, row)
-            overlap = iou(boxes, anchors)  # [M,A]: largest for the anchor of its size whose cell holds the centre
-            owner = overlap.argmax(1) if len(boxes) else boxes.new_zeros(0, dtype=torch.int64)
+            owner = self._owners(boxes, anchors, stride)
             wanted = torch.zeros_like(out[row, :, 4])
             wanted[owner] = 1.0
             with torch.no_grad():  # what overlaps an object well, but is not its own, is neither
@@ -329,7 +346,7 @@ class Yolo(nn.Module):
 
     def predict(self, maps: Maps, images: Tensor) -> list[Found]:
         out, sizes = self.convs(maps)
-        boxes, _ = self._boxes(out, sizes)
+        boxes, _, _ = self._boxes(out, sizes)
         scores = out[..., 5:].sigmoid() * out[..., 4:5].sigmoid()
         return [best(box, score, *images.shape[2:]) for box, score in zip(boxes, scores, strict=True)]
 
@@ -409,7 +426,8 @@ class RoiHead(nn.Module):
     """
 
     WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-    CROP = 64  # pixels of a side, in mode rcnn
+    MODES = ("faster", "fast", "rcnn")
+    CROP, AT_ONCE = 64, 256  # in mode rcnn: pixels of a side, and pieces that go through the backbone together
 
     def __init__(
         self,
@@ -424,6 +442,9 @@ class RoiHead(nn.Module):
     ):
         """`mask`: channels of its convolutions, 0: no masks. `anchor` of the proposals, in strides."""
         super().__init__()
+        _one_width(channels)
+        if mode not in self.MODES:
+            raise ValueError(f"mode={mode}: must be {', '.join(self.MODES)}")
         self.classes, self.count, self.mode, self.strides = classes, proposals, mode, tuple(strides)
         width = channels[0]
         self.rpn = Rpn(width, strides, anchor) if mode == "faster" else None
@@ -498,7 +519,7 @@ class RoiHead(nn.Module):
         logits, deltas = self._second(maps, boxes, image, images, embed)
         positive = label > 0
         offset = encode(torch.cat(true), boxes[positive], self.WEIGHTS)
-        mine = deltas[positive].view(int(positive.sum()), -1, 4)[torch.arange(int(positive.sum())), label[positive]]
+        mine = deltas[positive].view(-1, self.classes + 1, 4)[torch.arange(int(positive.sum())), label[positive]]
         parts["class"] = _by_image(F.cross_entropy(logits, label, reduction="none"), image, n)
         spread = F.smooth_l1_loss(mine, offset, beta=1 / 9, reduction="none").sum(1)
         parts["box"] = torch.zeros(n, device=images.device).index_add(0, image[positive], spread) / torch.bincount(
@@ -512,8 +533,11 @@ class RoiHead(nn.Module):
         """-> logits [P,K+1], deltas [P,(K+1)*4], f32; class 0 is the background."""
         if self.mode == "rcnn":
             assert embed is not None
-            crops = roi_align(images.float(), boxes, owner, 1, self.CROP)
-            pieces = F.adaptive_avg_pool2d(embed(crops)[0], 7)
+            parts = []
+            for at in range(0, len(boxes), self.AT_ONCE):
+                some = slice(at, at + self.AT_ONCE)
+                parts.append(embed(roi_align(images.float(), boxes[some], owner[some], 1, self.CROP))[0])
+            pieces = F.adaptive_avg_pool2d(torch.cat(parts), 7)
         else:
             pieces = self._pieces(maps, boxes, owner, 7)
         inner = self.dense(pieces)
@@ -543,7 +567,7 @@ class RoiHead(nn.Module):
         owner = torch.cat([torch.full((len(each),), row, device=images.device) for row, each in enumerate(given)])
         logits, deltas = self._second(maps, torch.cat(given), owner, images, embed)
         scores = logits.softmax(-1)[:, 1:]
-        boxes = decode(deltas.view(len(deltas), -1, 4)[:, 1:], torch.cat(given)[:, None], self.WEIGHTS)
+        boxes = decode(deltas.view(-1, self.classes + 1, 4)[:, 1:], torch.cat(given)[:, None], self.WEIGHTS)
         found = []
         for row in range(n):
             mine = owner == row

@@ -33,7 +33,8 @@ def evaluate(
     assert isinstance(model, Model)
     training = model.training
     pictures: Pictures = data.test
-    rows = np.arange(len(pictures) if limit is None else min(limit, len(pictures)))
+    count = len(pictures) if limit is None else min(limit, len(pictures))
+    rows = np.linspace(0, len(pictures) - 1, count).astype(np.int64)  # spread: files are often sorted by class
     seen, spent = _Seen(task, len(data.classes)), 0.0
     try:
         for at in range(0, len(rows), batch):

@@ -56,13 +56,16 @@ class Model(nn.Module):
         # R-CNN sends pieces of the image through the backbone; every other head reads its maps of the whole.
         return {"embed": self.maps} if getattr(self.head, "mode", "") == "rcnn" else {}
 
+    def _whole(self, images: Tensor) -> Maps:
+        return [] if self._embed() else self.maps(images)
+
     def losses(self, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """-> loss [N] f32, metrics."""
-        return self.head.losses(self.maps(images), images, labels, **self._embed())  # type: ignore[operator, no-any-return]
+        return self.head.losses(self._whole(images), images, labels, **self._embed())  # type: ignore[operator, no-any-return]
 
     def predict(self, images: Tensor) -> Any:
         """-> classes [N], a class map [N,H,W], or a list of N `Found`."""
-        return self.head.predict(self.maps(images), images, **self._embed())  # type: ignore[operator]
+        return self.head.predict(self._whole(images), images, **self._embed())  # type: ignore[operator]
 
 
 class Kind(NamedTuple):
@@ -87,6 +90,7 @@ HEADS: dict[str, Kind] = {
     "roi": Kind("detect", detection.RoiHead),
 }
 
+_NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals")
 PUBLISHED = "published"  # the classifier that a backbone was published with
 
 
@@ -138,6 +142,8 @@ def make_model(
             segmentation.dilate(trunk, output_stride)
         between = _call("neck", NECKS, neck)(trunk.channels, trunk.strides)
         if parse_call("head", head)[0] == PUBLISHED:
+            if parse_call("head", head)[1]:
+                raise ValueError("published takes no parameters")
             entry = BACKBONES[parse_call("backbone", backbone)[0]]
             return Model(trunk, between, Classify(classifier.make_classifier(entry.head, between.channels[-1], classes)))
         table = {name: kind.build for name, kind in HEADS.items()}
@@ -157,6 +163,8 @@ def _call(what: str, table: dict[str, Callable[..., Any]], text: str) -> Callabl
         if key not in own:
             raise unknown(f"parameter of {name}", key, own)
         kind = type(own[key])
+        if kind in (int, float) and isinstance(value, int | float) and (value < 0 or (value == 0 and key in _NOT_NONE)):
+            raise UsageError(f"{text}: {key} must be above 0")
         if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
             raise UsageError(
                 f"{text}: {key} must be {'a number' if kind is float else 'a whole number' if kind is int else 'a name'}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,9 +33,18 @@ def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], 
     game = atari_game(saved.config.env.id)
     if game is None:
         raise UsageError(f"{run} plays {saved.config.env.id}: probes read the RAM of Atari games")
+    torso_of(saved.net)
+    variables(game, np.zeros(128, np.uint8))
+    env: Any = saved.config.env
+    other = {"frame_skip": 4, "protocol": "classic", "flicker": 0.0, "fire_reset": False}
+    for name, usual in other.items():
+        if getattr(env, name) != usual:
+            raise UsageError(f"{run} was trained with env.{name} = {getattr(env, name)!r}: probes play with {usual!r}")
     played = list(_play(saved, pictures, seed))
     true = [variables(game, frame.ram) for frame in played]
-    fresh = saved.agent.make_net().to(saved.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = saved.agent.make_net().to(saved.device)
     known, guessed = features(saved.net, played, saved.device), features(fresh, played, saved.device)
     half = len(played) // 2
     found = []
@@ -53,12 +62,11 @@ def _play(saved: Saved, count: int, seed: int) -> Iterator[Frame]:
     player = Player(saved, seed)
     stack, height, width = saved.spec.observation_shape
     emulator = Emulator(config.id, seed, (stack, height, width), saved.spec.num_actions == 18)
-    state = player.initial_state(1)
+    state, first = player.initial_state(1), np.ones(1, bool)
     for step in range(4 * count):
-        action, state = player.act(emulator.planes[None], state)
+        action, state = player.act(emulator.planes[None], state, first=first, reward=np.array([emulator.reward]))
         chosen = int(action[0]) if emulator.rng.random() >= 0.05 else int(emulator.rng.integers(len(emulator.actions)))
-        if emulator.step(chosen):
-            state = player.initial_state(1)
+        first = np.array([emulator.step(chosen)])
         if step % 4 == 3:
             yield emulator.frame()
 

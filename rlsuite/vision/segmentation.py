@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlsuite.nets.backbones import Backbone
-from rlsuite.nets.backbones.bricks import conv
+from rlsuite.nets.backbones.bricks import Widen, conv
 from rlsuite.vision.necks import Maps
 
 IGNORED = 255  # in a mask: counted nowhere
@@ -146,10 +146,12 @@ def dilate(backbone: Backbone, stride: int) -> Backbone:
     """Turns strides beyond `stride` into dilations, in place: finer last maps from the same weights (Chen et al. 2015).
 
     As DeepLab's ResNets have it: where a stride went, its own convolution keeps the dilation so far, and those behind it double it.
-    ValueError if the backbone begins coarser than that, or pools where it would have to dilate.
+    ValueError if no map of the backbone has that stride, or it pools where it would have to dilate.
     """
-    if backbone.strides[0] > stride:
-        raise ValueError(f"the backbone's first stride is {backbone.strides[0]} already, it cannot end at {stride}")
+    if stride not in backbone.strides:
+        raise ValueError(f"output_stride {stride} is none of the backbone's strides, {sorted(set(backbone.strides))}")
+    if any(isinstance(module, Widen) for module in backbone.modules()):
+        raise ValueError("its shortcuts pool where it would have to dilate: use one that strides, such as a ResNet")
     seen, dilation = 1, 1
     for stage, total in zip(backbone.stages, backbone.strides, strict=True):
         if total <= stride:

@@ -36,7 +36,8 @@ class Outcome:
     metrics: dict[str, float] | None  # None if the run was interrupted
 
     def as_dict(self) -> dict[str, Any]:
-        return {"run": str(self.run), "steps": self.steps, "wall_seconds": round(self.wall_seconds, 2), "eval": self.metrics}
+        facts = {"run": str(self.run), "steps": self.steps, "wall_seconds": round(self.wall_seconds, 2)}
+        return {**facts, "eval": None if self.metrics is None else plain(self.metrics)}
 
 
 def train(config: str | Path | None, overrides: Any = (), run_dir: Path | None = None, resume: Path | None = None) -> Outcome:
@@ -151,7 +152,13 @@ def _to_the_end(loop: _Loop, stopped: list[int]) -> Outcome:
 
 
 def write_result(path: Path, result: dict[str, float]) -> None:
-    (path / RESULT).write_text(json.dumps(result, indent=1))
+    """Beside the checkpoint, which itself never changes."""
+    path.with_name(f"{path.name}.{RESULT}").write_text(json.dumps(plain(result), indent=1))
+
+
+def plain(result: dict[str, float]) -> dict[str, float | None]:
+    """For JSON, which knows no nan: a metric that these pictures do not define, such as mAP without objects, is null."""
+    return {name: None if value != value else value for name, value in result.items()}
 
 
 def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> bool:
@@ -164,7 +171,8 @@ def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> bool:
     while loop.steps < run.steps and (run.minutes is None or loop.seconds < run.minutes * 60):
         if stopped:
             return True
-        count = min(batch, run.steps - loop.steps)
+        left = run.steps - loop.steps
+        count = left if left <= batch + 1 and batch > 1 else batch  # one alone would have no statistics of a batch
         update = loop.learner.step(loop.learner.stage(loop.store.sample(count)), loop.steps, want_priority=False)
         before, loop.steps = loop.steps, loop.steps + count
         now = time.monotonic()

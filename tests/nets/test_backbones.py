@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from rlsuite import checkpoint
 from rlsuite.config import NetConfig
 from rlsuite.errors import CheckpointError, UsageError
 from rlsuite.nets import catalogue
@@ -16,7 +17,16 @@ from rlsuite.nets.backbones.bricks import Residual
 from rlsuite.nets.classifier import published
 from rlsuite.nets.q_net import QNet
 from rlsuite.nets.torso import PixelTorso, make_torso
-from rlsuite.nets.transfer import backbones_of, copy_in_order, freeze, in_order_of, layer_groups, load_backbones, pretrained
+from rlsuite.nets.transfer import (
+    backbones_of,
+    copy_in_order,
+    freeze,
+    in_order_of,
+    layer_groups,
+    load_backbones,
+    pretrained,
+    take_over_normalisation,
+)
 from rlsuite.step import EnvSpec
 
 ALL = pytest.mark.parametrize("name", BACKBONES)
@@ -338,7 +348,40 @@ def test_a_normalisation_before_its_convolution_is_not_folded(tmp_path: Path) ->
         load_backbones(q_net("preresnet20_cifar(norm=none)"), tmp_path / "theirs.safetensors")
 
 
+@pytest.mark.parametrize("name", ["impala", "impala(norm=batch)", "resnet18"])
+def test_a_checkpoint_of_ours_fits_other_channels(name: str, tmp_path: Path) -> None:
+    """As a file holds it, which sorts its tensors."""
+    torch.manual_seed(0)
+    a, b = make_backbone(name, 3), make_backbone(name, 4)
+    weights = {f"backbone.{key}": tensor for key, tensor in a.state_dict().items()}
+    path = checkpoint.save(tmp_path, 1, weights, {}, {})
+    load_backbones(b, path)
+    x = torch.rand(1, 1, 40, 40)
+    with torch.no_grad():
+        one, other = a.eval()(x.expand(-1, 3, -1, -1)), b.eval()(x.expand(-1, 4, -1, -1))
+    torch.testing.assert_close(one[-1], other[-1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet18"])
+def test_the_first_convolution_takes_over_the_normalisation_of_colours(name: str) -> None:
+    """The same away from the border."""
+    torch.manual_seed(0)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    a, b = make_backbone(name, 3).eval(), make_backbone(name, 3).eval()
+    b.load_state_dict(take_over_normalisation(dict(a.state_dict()), mean, std))
+    x = torch.rand(1, 3, 96, 96)
+    centred = (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    inner = (..., slice(3, -3), slice(3, -3))
+    with torch.no_grad():
+        torch.testing.assert_close(a(centred)[0][inner], b(x)[0][inner], rtol=1e-3, atol=1e-4)
+
+
 def test_what_is_frozen_does_not_learn() -> None:
+    resnet = make_backbone("resnet18", 3)
+    freeze(resnet)
+    before = {name: tensor.clone() for name, tensor in resnet.state_dict().items()}
+    resnet.train()(torch.rand(2, 3, 64, 64))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in resnet.state_dict().items())  # the statistics neither
     net = q_net()
     freeze(net)
     assert {name for name, p in net.named_parameters() if p.requires_grad} == {n for n, _ in net.named_parameters() if "head" in n}

@@ -144,7 +144,7 @@ def annotations(tmp_path: Path, **changes: Any) -> coco.Config:
         "images": [{"id": 5 + n, "file_name": f"{n}.png", "width": 40, "height": 20} for n in range(2)],
         "categories": [{"id": 30, "name": "dog"}, {"id": 7, "name": "cat"}],
         "annotations": [
-            {"id": 1, "image_id": 5, "category_id": 30, "bbox": [10, 5, 20, 10], "segmentation": [[10, 5, 29, 5, 29, 14, 10, 14]]},
+            {"id": 1, "image_id": 5, "category_id": 30, "bbox": [10, 5, 20, 10], "segmentation": [[10, 5, 30, 5, 30, 15, 10, 15]]},
             {"id": 2, "image_id": 5, "category_id": 7, "bbox": [3, 5, 1, 10], "segmentation": {"counts": runs, "size": [20, 40]}},
             {"id": 3, "image_id": 6, "category_id": 7, "bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 3, 0, 3, 3]]},
             {"id": 4, "image_id": 6, "category_id": 7, "bbox": [0, 0, 40, 20], "iscrowd": 1, "segmentation": []},
@@ -179,12 +179,19 @@ def test_coco_boxes_and_masks(tmp_path: Path) -> None:
         ({"categories": []}, "category 30 is not among the categories"),
         ({"images": [{"id": 5, "file_name": "no.png", "width": 4, "height": 4}]}, r"has no no\.png"),
         ({"images": []}, "0 pictures to train on"),
+        ({"images": [{"id": 5, "file_name": "0.png"}]}, r"annotations of 0\.png are not in COCO's format: KeyError 'width'"),
     ],
 )
 def test_what_coco_refuses(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     config = annotations(tmp_path, **changes)
     with pytest.raises(UsageError, match=message):
         coco.load(config, 1)
+
+
+def test_a_polygon_covers_the_middles_of_its_pixels() -> None:
+    mask = coco.decode_mask([[10, 10, 30, 10, 30, 30, 10, 30]], 40, 40, 40)
+    rows, columns = np.nonzero(mask)
+    assert (rows.min(), rows.max(), columns.min(), columns.max(), mask.sum()) == (10, 29, 10, 29, 400)
 
 
 def test_masks_that_are_none() -> None:
@@ -255,7 +262,7 @@ def test_boxes_of_pong_are_where_its_memory_says() -> None:
     found = list(atari.frames("ALE/Pong-v5", 200, seed=3))
     screens = [frame.screen for frame in found]
     rows = atari.PLAYFIELD["pong"]
-    kinds = atari.movers(screens, atari.colours(screens, 1e-4), rows)
+    kinds = atari.movers(screens, rows)
     assert len(kinds) == 3  # ball and two paddles
     balls, bytes_ = [], []
     for frame in found:
@@ -296,7 +303,7 @@ def test_objects_need_their_package() -> None:
     reader = atari.Objects("ALE/Pong-v5")
     assert reader.names == ("Player", "Ball", "Enemy")
     found = list(atari.frames("ALE/Pong-v5", 60, seed=3))
-    kinds = atari.movers([frame.screen for frame in found], atari.colours([f.screen for f in found], 1e-4), (34, 194))
+    kinds = atari.movers([frame.screen for frame in found], (34, 194))
     hits = total = 0
     for frame in found:
         theirs, _ = atari.scaled(*reader.boxes(frame.ram), (84, 84))

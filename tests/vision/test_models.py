@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rlsuite.errors import UsageError
 from rlsuite.nets.backbones import make_backbone
-from rlsuite.vision.detection import Anchored, AnchorFree, focal
+from rlsuite.vision.detection import Anchored, AnchorFree, Yolo, focal
 from rlsuite.vision.model import HEADS, NECKS, Model, make_model, task_of
 from rlsuite.vision.necks import Fpn, levels
 from rlsuite.vision.segmentation import SegNet, dilate
@@ -84,6 +84,33 @@ def test_every_model_learns_and_predicts(backbone: str, neck: str, head: str) ->
             assert (each.masks is not None) == ("mask=" in head)
 
 
+@pytest.mark.parametrize(("backbone", "neck", "head"), [m for m in MODELS if task_of(m[2]) == "detect"])
+def test_pictures_without_any_object(backbone: str, neck: str, head: str) -> None:
+    torch.manual_seed(0)
+    model = make_model(backbone, head, 5, 3, neck=neck)
+    images, labels = labelled()
+    labels["classes"][:] = -1
+    loss, _ = model.losses(images, labels)
+    assert torch.isfinite(loss).all()
+    loss.mean().backward()
+
+
+def test_yolo_puts_an_object_into_the_cell_of_its_centre() -> None:
+    head = Yolo([4, 4], [8, 16], 1)
+    sizes = [(8, 8), (4, 4)]
+    anchors = head.anchors(sizes)
+    stride = torch.cat([torch.full((8 * 8 * 3, 1), 8.0), torch.full((4 * 4 * 3, 1), 16.0)])
+    torch.manual_seed(0)
+    low = torch.rand(200, 2) * 40
+    boxes = torch.cat([low, low + 2 + torch.rand(200, 2) * 20], 1)
+    owner = head._owners(boxes, anchors, stride)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    off = (centre - (anchors[owner][:, :2] + anchors[owner][:, 2:]) / 2).abs()
+    assert (off <= stride[owner] / 2 + 1e-4).all()
+    square = torch.tensor([[20.0, 20, 36, 36]])  # as large as the smallest anchor of the fine level
+    assert (anchors[head._owners(square, anchors, stride)] == square).all()
+
+
 def test_every_head_and_neck_is_covered() -> None:
     assert {head.split("(")[0] for _, _, head in MODELS} == {"published", *HEADS}
     assert {neck.split("(")[0] for _, neck, _ in MODELS} == set(NECKS)
@@ -91,7 +118,7 @@ def test_every_head_and_neck_is_covered() -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "neck", "head"),
-    [m for m in MODELS if m[2].split("(")[0] in ("retinanet", "anchor_free", "ssd", "yolo", "roi", "unet", "fcn")][:9],
+    [m for m in MODELS if task_of(m[2]) != "classify" and "mode=" not in m[2]],
 )
 def test_a_model_learns_two_pictures_by_heart(backbone: str, neck: str, head: str) -> None:
     """The loss of what was learned falls far below that of the start: no sign is wrong and no target is misplaced."""
@@ -148,8 +175,10 @@ def test_dilation_keeps_the_weights_and_the_receptive_field() -> None:
 
 
 def test_dilation_says_what_it_cannot() -> None:
-    with pytest.raises(ValueError, match="it cannot end at 1"):
+    with pytest.raises(ValueError, match="output_stride 1 is none of"):
         dilate(make_backbone("resnet18", 3), 1)
+    with pytest.raises(ValueError, match="its shortcuts pool"):
+        dilate(make_backbone("pyramidnet110_a48_cifar", 3), 2)
     with pytest.raises(ValueError, match="pools where it would have to dilate"):
         dilate(make_backbone("vgg11", 3), 8)
 
@@ -216,14 +245,19 @@ def test_levels_of_a_backbone() -> None:
         ({"neck": "fpn(widht=3)"}, "unknown parameter of fpn 'widht'; did you mean width"),
         ({"neck": "fpn(width=many)"}, "width must be a whole number"),
         ({"neck": "fpn(finest=64)"}, "its finest map should have stride 64"),
+        ({"neck": "fpn(width=0)"}, "width must be above 0"),
+        ({"neck": "none"}, "its maps must be of one width"),
+        ({"head": "roi(mode=fster)", "neck": "fpn"}, "mode=fster: must be faster, fast, rcnn"),
+        ({"head": "published(dropout=0.5)"}, "published takes no parameters"),
+        ({"head": "fcn", "output_stride": 10}, "output_stride 10 is none of"),
         ({"neck": "fpn(extra=more)"}, "unknown extra of fpn"),
-        ({"head": "fcn(skips=9)"}, "9 skips"),
+        ({"head": "fcn(skips=9)", "neck": "none"}, "9 skips"),
         ({"backbone": "resnet"}, "unknown backbone 'resnet'"),
         ({"backbone": "vgg11", "output_stride": 8}, "pools where it would have to dilate"),
     ],
 )
 def test_what_a_model_refuses(changes: dict[str, Any], message: str) -> None:
-    given = {"backbone": "resnet18", "head": "retinanet", "neck": "none", **changes}
+    given = {"backbone": "resnet18", "head": "retinanet", "neck": "fpn", **changes}
     with pytest.raises(UsageError, match=message):
         make_model(given["backbone"], given["head"], 3, 3, neck=given["neck"], output_stride=given.get("output_stride"))
 

@@ -21,10 +21,14 @@ class Backbone(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.in_channels = in_channels
+        self.frozen = False  # stays in evaluation mode
         self.twin: Callable[[], Backbone] | None = None  # of one without normalisation: makes the same net with batch normalisation
         near, far = self.shapes(256, 256), self.shapes(512, 512)
         self.channels = tuple(shape[0] for shape in near)
         self.strides = tuple(256 // (b[1] - a[1]) for a, b in zip(near, far, strict=True))
+
+    def train(self, mode: bool = True) -> Backbone:
+        return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = []

@@ -85,6 +85,7 @@ class Emulator:
         self.rng = np.random.default_rng(seed)
         self.rows, self.columns = area_weights(SCREEN[0], shape[1]), area_weights(SCREEN[1], shape[2])
         self.planes = np.zeros(shape, np.uint8)
+        self.reward = 0.0  # of the last step
         self.reset()
 
     def reset(self) -> None:
@@ -98,8 +99,9 @@ class Emulator:
     def step(self, action: int) -> bool:
         """True if the game is over; the next step begins another one."""
         before = after = self.ale.getScreenGrayscale()
+        self.reward = 0.0
         for _ in range(SKIP):
-            self.ale.act(self.actions[action])
+            self.reward += self.ale.act(self.actions[action])
             before, after = after, self.ale.getScreenGrayscale()
         self._see(np.maximum(before, after))
         if self.ale.game_over():
@@ -138,8 +140,8 @@ def load(config: Config, seed: int) -> Data:
     shape = (config.stack, config.height, config.width)
     train = list(frames(config.id, config.pictures, 1000 + seed, shape, config.every))
     test = list(frames(config.id, max(10, config.pictures // 5), 7, shape, config.every))
-    palette = colours([frame.screen for frame in train], config.rarest)
     if config.labels == "colours":
+        palette = colours([frame.screen for frame in train], config.rarest)
         names = tuple(f"colour_{number}" for number in palette)
         parts = [
             InMemory(_stacked(part), {"mask": np.stack([class_map(f.screen, palette, shape[1:]) for f in part])})
@@ -148,7 +150,7 @@ def load(config: Config, seed: int) -> Data:
         return Data(parts[0], parts[1], names, shape, ("segment",))
     parts = []
     if config.labels == "boxes":
-        kinds = movers([frame.screen for frame in train], palette, PLAYFIELD[game])
+        kinds = movers([frame.screen for frame in train], PLAYFIELD[game], config.rarest)
         names = tuple(f"colour_{number}" for number in kinds)
     else:
         names = Objects(config.id).names
@@ -186,12 +188,12 @@ def class_map(screen: NDArray[np.uint8], palette: list[int], size: tuple[int, in
     return table[screen[rows[:, None], columns]]
 
 
-def movers(screens: list[NDArray[np.uint8]], palette: list[int], rows: tuple[int, int]) -> list[int]:
+def movers(screens: list[NDArray[np.uint8]], rows: tuple[int, int], rarest: float = 1e-4) -> list[int]:
     """Colours in the playfield besides the ground, which every pixel of it shows in most screens."""
     inner = [screen[rows[0] : rows[1]] for screen in screens[:: max(1, len(screens) // 500)]]
     counts = np.bincount(np.concatenate([screen.ravel() for screen in inner]), minlength=256)
     ground = int(np.argmax(counts))
-    return sorted(int(number) for number in np.flatnonzero(counts) if number != ground)
+    return [int(number) for number in np.flatnonzero(counts > rarest * counts.sum()) if number != ground]
 
 
 def boxes_of(

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from rlsuite.config import absolute
 from rlsuite.errors import UsageError
 from rlsuite.vision.data import Data, DataSection, padded
 from rlsuite.vision.data.files import Files
@@ -21,26 +22,32 @@ class Config(DataSection):
     size: int = Field(128, ge=32, le=1024)  # pixels of a side, to which every picture is brought, boxes and masks with it
     masks: bool = False  # load them too
 
+    @field_validator("images", "annotations", "test_annotations")
+    @classmethod
+    def _from_everywhere(cls, value: str | None) -> str | None:
+        return absolute(value)
+
 
 def load(config: Config, seed: int) -> Data:
     """Objects marked `iscrowd` are left out. A class is a place among the categories in the order of their ids."""
     document = _read(Path(config.annotations))
     categories = sorted(document["categories"], key=lambda entry: entry["id"])
     place = {entry["id"]: index for index, entry in enumerate(categories)}
-    rows = [_picture(document, image, place, config) for image in document["images"]]
+    rows = _pictures(document, place, config)
     if config.test_annotations is None:
         order = np.random.default_rng(0).permutation(len(rows))
         held = max(1, len(rows) // 5)
         train, test = [rows[i] for i in order[held:]], [rows[i] for i in order[:held]]
     else:
         other = _read(Path(config.test_annotations))
-        train, test = rows, [_picture(other, image, place, config) for image in other["images"]]
+        train, test = rows, _pictures(other, place, config)
     if not train or not test:
         raise UsageError(f"data.annotations={config.annotations}: {len(train)} pictures to train on and {len(test)} to test on")
     names = tuple(str(entry["name"]) for entry in categories)
     return Data(_files(train, config), _files(test, config), names, (3, config.size, config.size), ("detect",))
 
 
+_FINE = 8
 Row = tuple[Path, NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
 
 
@@ -65,13 +72,28 @@ def _read(path: Path) -> Any:
     return document
 
 
-def _picture(document: Any, image: Any, place: dict[int, int], config: Config) -> Row:
+def _pictures(document: Any, place: dict[int, int], config: Config) -> list[Row]:
+    """UsageError that names the picture whose entries are not in COCO's format."""
+    objects: dict[Any, list[Any]] = {}
+    found = []
+    for entry in document["annotations"]:
+        if not entry.get("iscrowd"):
+            objects.setdefault(entry.get("image_id"), []).append(entry)
+    for image in document["images"]:
+        try:
+            found.append(_picture(objects.get(image["id"], []), image, place, config))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            name = image.get("file_name", image) if isinstance(image, dict) else image
+            raise UsageError(f"annotations of {name} are not in COCO's format: {type(error).__name__} {error}") from error
+    return found
+
+
+def _picture(mine: list[Any], image: Any, place: dict[int, int], config: Config) -> Row:
     path = Path(config.images) / image["file_name"]
     if not path.is_file():
         raise UsageError(f"data.images={config.images} has no {image['file_name']}")
     width, height = image["width"], image["height"]
     sx, sy = config.size / width, config.size / height
-    mine = [entry for entry in document["annotations"] if entry["image_id"] == image["id"] and not entry.get("iscrowd")]
     for entry in mine:
         if entry["category_id"] not in place:
             raise UsageError(f"annotation {entry.get('id')}: category {entry['category_id']} is not among the categories")
@@ -88,10 +110,11 @@ def _picture(document: Any, image: Any, place: dict[int, int], config: Config) -
 def decode_mask(segmentation: Any, height: int, width: int, size: int) -> NDArray[np.bool_]:
     """Polygons, or uncompressed run lengths down the columns -> [size,size]. UsageError for anything else."""
     if isinstance(segmentation, list):
-        picture = Image.new("1", (width, height))
+        # Drawn with their outline, so larger: what covers the middle of a pixel counts.
+        picture = Image.new("1", (_FINE * width, _FINE * height))
         for polygon in segmentation:
-            ImageDraw.Draw(picture).polygon([float(value) for value in polygon], fill=1)
-        full = np.asarray(picture)
+            ImageDraw.Draw(picture).polygon([_FINE * float(value) for value in polygon], fill=1)
+        full = np.asarray(picture)[_FINE // 2 :: _FINE, _FINE // 2 :: _FINE]
     elif isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
         runs = segmentation["counts"]
         values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)

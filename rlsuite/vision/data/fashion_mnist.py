@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator
 
+from rlsuite.config import absolute
 from rlsuite.errors import UsageError
 from rlsuite.vision.data import Data, DataSection, InMemory
 
@@ -16,6 +18,11 @@ DEBIAN = "/usr/share/datasets/fashion-mnist"
 
 class Config(DataSection):
     path: str = DEBIAN  # folder of train-images-idx3-ubyte.gz and its like: apt-get install dataset-fashion-mnist
+
+    @field_validator("path")
+    @classmethod
+    def _from_everywhere(cls, value: str | None) -> str | None:
+        return absolute(value)
 
 
 def load(config: Config, seed: int) -> Data:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from rlsuite.config import absolute
 from rlsuite.errors import UsageError
 from rlsuite.vision.data import Data, DataSection
 from rlsuite.vision.data.files import SUFFIXES, Files
@@ -14,6 +15,11 @@ class Config(DataSection):
     path: str
     size: int = Field(64, ge=8, le=1024)  # pixels of a side, to which every picture is brought
     test_fraction: float = Field(0.2, gt=0, lt=1)  # where there are no folders train and test
+
+    @field_validator("path")
+    @classmethod
+    def _from_everywhere(cls, value: str | None) -> str | None:
+        return absolute(value)
 
 
 def load(config: Config, seed: int) -> Data:
