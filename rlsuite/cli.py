@@ -267,12 +267,11 @@ def list_(
 
     if kind == "nets":
         from rlsuite.nets import catalogue
-        from rlsuite.nets.backbones import BACKBONES
 
         if as_json:
-            print_json({"nets": [catalogue.facts(name)._asdict() for name in BACKBONES]})
+            print_json({"nets": [facts._asdict() for facts in catalogue.known()]})
         else:
-            print(catalogue.table(list(BACKBONES)))
+            print(catalogue.table())
             print(
                 "\nAs torsos of agents: net.torso=NAME, or NAME(norm=none|group|layer,pool=flatten|gap); for vectors: mlp, onehot"
             )

@@ -1,6 +1,13 @@
-"""What `rlsuite list nets` tells of every backbone."""
+"""What `rlsuite list nets` tells of every backbone.
 
-from typing import NamedTuple
+To build them all takes half a minute, so the facts lie in `rlsuite/data/nets.json`; tests compare them, and `python -m
+rlsuite.nets.catalogue` writes them anew.
+"""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -41,11 +48,23 @@ def count_macs(net: nn.Module, x: torch.Tensor) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def table(names: list[str]) -> str:
-    rows = [facts(name) for name in names]
-    lines = [f"{'net':<30} {'parameters':>12} {'input':>11} {'MACs':>9}  strides and channels of its maps"]
+def known() -> list[Facts]:
+    """Of every backbone, as written down."""
+    rows: list[dict[str, Any]] = json.loads((files("rlsuite") / "data" / "nets.json").read_text())
     for row in rows:
+        row.update({key: tuple(value) for key, value in row.items() if isinstance(value, list)})
+    return [Facts(**row) for row in rows]
+
+
+def table() -> str:
+    lines = [f"{'net':<30} {'parameters':>12} {'input':>11} {'MACs':>9}  strides and channels of its maps"]
+    for row in known():
         maps = " ".join(f"{stride}:{width}" for stride, width in zip(row.strides, row.channels, strict=True))
         shape = "x".join(map(str, row.input))
-        lines.append(f"{row.name:<30} {row.parameters:>12,} {shape:>11} {row.macs / 1e6:>8,.0f}M  {maps}")
+        lines.append(f"{row.name:<30} {row.parameters:>12,} {shape:>11} {row.macs / 1e6:>8,.1f}M  {maps}")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    written = [json.dumps(facts(name)._asdict()) for name in BACKBONES]
+    (Path(__file__).parents[1] / "data" / "nets.json").write_text("[\n" + ",\n".join(written) + "\n]\n")

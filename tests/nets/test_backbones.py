@@ -122,10 +122,15 @@ def spec(shape: tuple[int, ...] = (4, 84, 84)) -> EnvSpec:
     return EnvSpec(shape, "uint8", num_actions=5, num_states=None, stack=1, frames_per_step=1)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_are_as_published(name: str) -> None:
-    with torch.device("meta"):
-        assert sum(p.numel() for p in published(name).parameters()) == PUBLISHED[name]
+WRITTEN = {facts.name: facts for facts in catalogue.known()}
+
+
+@ALL
+def test_parameters_are_as_published_and_facts_as_written(name: str) -> None:
+    """If only the second fails: `python -m rlsuite.nets.catalogue`."""
+    facts = catalogue.facts(name)
+    assert facts.parameters == PUBLISHED.get(name, facts.parameters)
+    assert facts == WRITTEN[name]
 
 
 def test_every_net_has_a_published_count_or_is_a_torso() -> None:
@@ -260,7 +265,7 @@ def test_facts_of_a_net() -> None:
     assert found.strides == (2, 4, 8, 16, 32)
     assert found.channels == (64, 64, 128, 256, 512)
     assert found.macs == 1_814_073_344  # He et al. 2015, table 1: 1.8e9
-    assert "resnet18" in catalogue.table(["resnet18"])
+    assert [line.split()[0] for line in catalogue.table().splitlines()[1:]] == list(BACKBONES)
 
 
 # ------------------------------------------------------------------------------------------------------ weights that move
