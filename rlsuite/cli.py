@@ -334,7 +334,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         print(f"{name:<14} {value}")
 
 
-BENCHES = ("env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search", "all")
+BENCHES = ("env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search", "torsos", "vision", "all")
 
 
 @app.command(epilog=examples("rlsuite bench", "rlsuite bench learner replay --json", "rlsuite bench all --quick"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlsuite import bench
+from rlsuite import bench, cli
 from rlsuite.bench import BenchSettings, acting, learner, measure, replay, train, vision
 from rlsuite.bench.measure import Row, Target
 from rlsuite.errors import UsageError
@@ -108,6 +108,7 @@ def test_names_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["settings"]["repeats"] == 5  # not shrunk without `quick`
     with pytest.raises(UsageError, match=r"unknown benchmark 'replya'; did you mean replay"):
         bench.run(["env", "replya"], QUICK)
+    assert (*bench.BENCHMARKS, "all") == cli.BENCHES
     with pytest.raises(UsageError, match="name a benchmark"):
         bench.run([], QUICK)
 
