@@ -11,6 +11,7 @@ import typer
 
 from rlsuite.cli_parts import Json, examples, print_json
 from rlsuite.errors import RlsuiteError, UsageError, unknown
+from rlsuite.play import cli as play_cli
 from rlsuite.vision.cli import app as vision_app
 
 app = typer.Typer(
@@ -203,6 +204,9 @@ def record(
         print_json({"folder": str(out), "episodes": len(returns), "steps": len(made.steps.first), "mean_return": mean})
     else:
         print(f"{len(returns)} episodes, {len(made.steps.first):,} steps, mean return {mean:,.2f}: {out}")
+
+
+play_cli.add_to(app)
 
 
 @app.command(epilog=examples("rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png"))

@@ -209,8 +209,11 @@ class Player:
 
 
 def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-    """A saved agent's opinions of positions, with a cache, and its search without noise. UsageError if it plays something else."""
-    if saved.spec.game is None or make_game(saved.spec.game).name != game.name:
+    """A saved agent's opinions of positions, with a cache, and its search without noise. UsageError if it plays something else.
+
+    Another komi is no other game: a net does not see it.
+    """
+    if saved.spec.game is None or not _same_board(make_game(saved.spec.game), game):
         raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")
     agent: Any = saved.agent
     bf16 = saved.config.learner.precision == "bf16"
@@ -221,3 +224,10 @@ def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
         return opinions
 
     return Cached(plane_evaluator(game, judge), game.num_actions, agent.config.cache_positions), agent.config.play()
+
+
+def _same_board(a: Game, b: Game) -> bool:
+    """Whether one net fits both."""
+    if "komi" not in a.parameters:
+        return a.name == b.name
+    return a.rules is b.rules and a.observation_shape == b.observation_shape

@@ -12,7 +12,8 @@ from rlsuite.build import threads_of
 from rlsuite.envs.boards import make_game
 from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.evaluation import Saved, board_evaluator
-from rlsuite.matches import elo, elo_intervals, play_match, searcher
+from rlsuite.matches import play_match, searcher
+from rlsuite.ratings import elo, elo_intervals
 
 
 class Rung(NamedTuple):

@@ -1,12 +1,17 @@
-"""Matches between board agents, many games at once, and ratings. Shapes: G games, R bytes a row, N players."""
+"""Matches between board players: many games at once, paired openings, both sides. Shapes: n games, R bytes a row."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.envs.boards.game import Game
+from rlsuite.envs.boards.gtp import RESIGNS
+from rlsuite.envs.boards.opponents import Opponent
+from rlsuite.errors import OpponentError
+from rlsuite.ratings import Score
 from rlsuite.search import Evaluate, Gumbel, Puct
 from rlsuite.search.search import search_rows
 
@@ -17,83 +22,153 @@ def searcher(game: Game, evaluate: Evaluate, method: Puct | Gumbel, simulations:
     return lambda rows: search_rows(game, rows, evaluate, simulations, method, solve=solve).action
 
 
-class Score(NamedTuple):
-    """Of the first of two players."""
+class Failure(NamedTuple):
+    """In place of an action: the player has crashed, was too slow or broke the rules, and has lost."""
 
-    wins: int
-    draws: int
-    losses: int
+    why: str
 
-    @property
-    def points(self) -> float:
-        """In [0, 1]: a draw is half a win."""
-        return (self.wins + self.draws / 2) / (self.wins + self.draws + self.losses)
+
+class Seat(Protocol):
+    """One side of a match, that plays many games at once."""
+
+    def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
+        """Positions [n,R] in which it is to move, how they came about, and a number for each game, of which at most as many as
+        the match plays at once -> n actions, RESIGNS among them."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Batched:
+    """A seat of a player that thinks about all games in one batch."""
+
+    def __init__(self, opponent: Opponent, seed: int):
+        self.opponent, self.rng = opponent, np.random.default_rng(seed)
+
+    def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
+        return [int(action) for action in self.opponent(rows, histories, self.rng)]
+
+    def close(self) -> None:
+        self.opponent.close()
+
+
+class Programs:
+    """A seat of other programs, one for each game that is played at once; one that fails is started anew for the next game."""
+
+    def __init__(self, make: Callable[[], Opponent], count: int):
+        self.make, self.rng = make, np.random.default_rng(0)  # which programs do not ask for
+        self.programs: list[Opponent | None] = [None] * count
+        self.pool = ThreadPoolExecutor(count)
+        self.programs[0] = make()  # a command that cannot be started is told at once
+
+    def _move(self, slot: int, row: NDArray[np.int8], history: Sequence[int]) -> int | Failure:
+        program = None
+        try:
+            program = self.programs[slot] = self.programs[slot] or self.make()
+            return int(program(row[None], [history], self.rng)[0])
+        except OpponentError as error:
+            if program is not None:
+                program.close()
+            self.programs[slot] = None
+            return Failure(str(error))
+
+    def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
+        return list(self.pool.map(self._move, slots, rows, histories))
+
+    def close(self) -> None:
+        self.pool.shutdown()
+        for program in self.programs:
+            if program is not None:
+                program.close()
+
+
+class Played(NamedTuple):
+    """A game that has ended."""
+
+    number: int  # from 0; games 2i and 2i + 1 are a pair
+    side: int  # the player, 0 or 1, that the first seat was
+    actions: list[int]
+    opening: int  # how many of them were random
+    points: float  # to the first seat: 1, 0.5 or 0
+    ending: str  # "" by the rules, or what happened
+
+
+def play_games(
+    game: Game, first: Seat, second: Seat, games: int, opening_moves: int, seed: int, at_once: int | None = None
+) -> Iterator[Played]:
+    """`games` (made even) games from pairs of random openings of up to `opening_moves` moves, each played from both sides.
+
+    They come as they end. At most `at_once` run at a time; None: all.
+    Agents play the same from the same position, so without openings two of them would play two games for ever.
+    """
+    rng, rules, total = np.random.default_rng(seed), game.rules, games + games % 2
+    openings = [_opening(game, opening_moves, rng) for _ in range(total // 2)]
+    free = list(range(at_once or total))[::-1]
+    running: dict[int, int] = {}  # number -> slot
+    rows: dict[int, NDArray[np.int8]] = {}
+    histories: dict[int, list[int]] = {}
+    waiting = iter(range(total))
+    while True:
+        while free and (number := next(waiting, None)) is not None:
+            running[number] = free.pop()
+            opening, row = openings[number // 2]
+            rows[number], histories[number] = row.copy(), list(opening)
+        if not running:
+            return
+        sides: tuple[list[int], list[int]] = ([], [])
+        for number in running:
+            sides[int(rules.player(rows[number])) != number % 2].append(number)
+        for at, (seat, theirs) in enumerate(zip((first, second), sides, strict=True)):
+            if not theirs:
+                continue
+            answers = seat([running[g] for g in theirs], np.stack([rows[g] for g in theirs]), [histories[g] for g in theirs])
+            for number, answer in zip(theirs, answers, strict=True):
+                ending = ""
+                if isinstance(answer, Failure) or answer == RESIGNS:
+                    ending = answer.why if isinstance(answer, Failure) else "resigned"
+                    over, points = True, float(at == 1)
+                else:
+                    rules.play(rows[number], answer)
+                    histories[number].append(answer)
+                    over, value = rules.outcome(rows[number])
+                    points = (1 + (value if number % 2 == 0 else -value)) / 2
+                if over:
+                    free.append(running.pop(number))
+                    del rows[number]
+                    opening = openings[number // 2][0]
+                    yield Played(number, number % 2, histories.pop(number), len(opening), float(points), ending)
 
 
 def play_match(game: Game, first: Mover, second: Mover, games: int, opening_moves: int, seed: int) -> Score:
-    """`games` (made even) games from pairs of random openings of up to `opening_moves` moves, each played from both sides.
-
-    Agents play the same from the same position, so without openings two of them would play two games for ever.
-    """
-    rng, rules, pairs = np.random.default_rng(seed), game.rules, (games + 1) // 2
-    rows = np.repeat(np.stack([_opening(game, opening_moves, rng) for _ in range(pairs)]), 2, 0)  # [G,R]
-    side = np.tile([0, 1], pairs)  # [G] the player that `first` is
-    running = np.arange(len(rows))
-    points = np.zeros(len(rows))  # [G] to `first`
-    while running.size:
-        turn = np.array([rules.player(rows[g]) for g in running]) == side[running]
-        for mover, theirs in ((first, running[turn]), (second, running[~turn])):
-            if theirs.size:
-                for g, action in zip(theirs.tolist(), mover(rows[theirs]), strict=True):
-                    rules.play(rows[g], int(action))
-        ends = [rules.outcome(rows[g]) for g in running]
-        for g, (over, value) in zip(running.tolist(), ends, strict=True):
-            if over:
-                points[g] = value if side[g] == 0 else -value
-        running = running[[not over for over, _ in ends]]
-    return Score(int((points > 0).sum()), int((points == 0).sum()), int((points < 0).sum()))
+    """The score of `play_games` of two players that look at positions only."""
+    seats = [Batched(_Positions(mover), seed) for mover in (first, second)]
+    return score([played.points for played in play_games(game, seats[0], seats[1], games, opening_moves, seed)])
 
 
-def _opening(game: Game, most: int, rng: np.random.Generator) -> NDArray[np.int8]:
-    state = game.new_state()
+class _Positions:
+    def __init__(self, mover: Mover):
+        self.mover = mover
+
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        return self.mover(rows)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def score(points: Sequence[float]) -> Score:
+    """Of games: what is neither won nor lost is drawn."""
+    return Score(sum(p > 0.5 for p in points), sum(p == 0.5 for p in points), sum(p < 0.5 for p in points))
+
+
+def _opening(game: Game, most: int, rng: np.random.Generator) -> tuple[list[int], NDArray[np.int8]]:
+    """Random moves that do not end the game, and where they lead."""
+    state, moves = game.new_state(), list[int]()
     for _ in range(int(rng.integers(most + 1))):
-        after = state.apply(int(rng.choice(state.legal_actions())))
+        action = int(rng.choice(state.legal_actions()))
+        after = state.apply(action)
         if after.is_terminal():
             break
         state = after
-    return state.row
-
-
-def elo(results: Sequence[tuple[int, int, Score]], players: int) -> NDArray[np.float64]:
-    """Ratings [N] of the Bradley-Terry model, player 0 at 0, from (player, opponent, score of the player).
-
-    A draw is half a win and half a loss; one draw beside every match's results keeps ratings finite. Newton's method.
-    """
-    rating = np.zeros(players)  # natural units: ln(10) / 400 of an Elo point
-    for _ in range(100):
-        gradient, curvature = np.zeros(players), np.zeros((players, players))
-        for a, b, score in results:
-            total = score.wins + score.draws + score.losses + 1
-            won = score.wins + score.draws / 2 + 0.5
-            expected = 1 / (1 + np.exp(rating[b] - rating[a]))
-            gradient[a] += won - total * expected
-            gradient[b] -= won - total * expected
-            weight = total * expected * (1 - expected)
-            curvature[[a, b], [a, b]] += weight
-            curvature[[a, b], [b, a]] -= weight
-        step = np.zeros(players)
-        step[1:] = np.linalg.solve(curvature[1:, 1:], gradient[1:])
-        rating += np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-9:
-            break
-    return np.asarray(rating * 400 / np.log(10))
-
-
-def elo_intervals(results: Sequence[tuple[int, int, Score]], players: int, seed: int, resamples: int = 200) -> NDArray[np.float64]:
-    """95% bootstrap intervals [N,2] of `elo`, every match's games drawn again."""
-    rng = np.random.default_rng(seed)
-    ratings = []
-    for _ in range(resamples):
-        drawn = [(a, b, Score(*map(int, rng.multinomial(sum(s), np.array(s) / sum(s))))) for a, b, s in results]
-        ratings.append(elo(drawn, players))
-    return np.percentile(ratings, [2.5, 97.5], axis=0).T
+        moves.append(action)
+    return moves, state.row

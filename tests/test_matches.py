@@ -12,7 +12,8 @@ from rlsuite import checkpoint, grading, ladder
 from rlsuite.envs.boards import make_game
 from rlsuite.errors import OpponentError, UsageError
 from rlsuite.evaluation import evaluate, grade
-from rlsuite.matches import Score, elo, elo_intervals, play_match, searcher
+from rlsuite.matches import play_match, searcher
+from rlsuite.ratings import Score, elo, elo_intervals
 from rlsuite.search import Gumbel, Puct, rollout_evaluator, uniform_evaluator
 
 TINY = {

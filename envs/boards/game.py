@@ -51,6 +51,7 @@ class Game:
     has_draws: bool = True
     plane_scale: float = 1.0  # what a net multiplies the planes by
     parameters: dict[str, Any] = field(default_factory=dict)
+    move_text: Callable[[Row, int], str] | None = None  # where a move's name depends on the position: "Nf3"
 
     def new_state(self) -> "BoardState":
         row = self.start.copy()
@@ -97,6 +98,10 @@ class BoardState:
         row = self._row.copy()
         self.game.rules.play(row, action)
         return BoardState(self.game, row)
+
+    def text_of(self, action: int) -> str:
+        """The name of a move here."""
+        return self.game.action_text(action) if self.game.move_text is None else self.game.move_text(self._row, action)
 
     def is_terminal(self) -> bool:
         return bool(self.game.rules.outcome(self._row)[0])

@@ -141,6 +141,7 @@ def hex_game(size: int = 11) -> Game:
         board_text=board_text,
         parse=parse,
         has_draws=False,
+        parameters={"size": size},
     )
 
 

@@ -134,6 +134,7 @@ def make(name: str, size: int, connect: int) -> Game:
         action_text=cell_name(size),
         board_text=board_text,
         parse=parse,
+        parameters={} if name == "tic_tac_toe" else {"size": size, "connect": connect},
     )
 
 

@@ -78,7 +78,7 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
             raise UsageError(f"{name}: the last line of a board text lists the moves that led there: `moves: 3 1 4`")
         row = start.copy()
         for word in last.removeprefix("moves:").split():
-            legal = _position(row).legal_actions()
+            legal = position(row).legal_actions()
             if not word.isdigit() or int(word) not in legal:
                 raise UsageError(f"{name}: move {word!r} is illegal there; legal: {legal[:20]}")
             play(row, int(word))
@@ -94,9 +94,10 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
         cell_maps=np.arange(cells, dtype=np.int32)[None],
         action_maps=np.arange(actions, dtype=np.int32)[None],
         action_text=action_text,
-        board_text=lambda row: f"{_position(row)}\nmoves: {' '.join(map(str, _moves(row)))}",
+        board_text=lambda row: f"{position(row)}\nmoves: {' '.join(map(str, _moves(row)))}",
         parse=parse,
         plane_scale=1 / _games[number].scale,
+        move_text=lambda row, action: str(position(row).action_to_string(action)),
     )
 
 
@@ -127,7 +128,7 @@ def _moves(row: Row) -> list[int]:
     return [int(move) for move in row[_HEAD : _HEAD + 2 * count].view(np.int16)]
 
 
-def _position(row: Row) -> Any:
+def position(row: Row) -> Any:
     """The position that the row's moves lead to; nobody may change it."""
     moves, known = _moves(row), len(_moves(row))
     while known > 0 and _key(row, known) not in _states:  # back to the last position that is kept
@@ -152,17 +153,17 @@ def _key(row: Row, count: int) -> bytes:
 
 
 def _ask_player(row: Row) -> int:
-    return max(0, int(_position(row).current_player()))  # -4 where the game is over
+    return max(0, int(position(row).current_player()))  # -4 where the game is over
 
 
 def _ask_legal(row: Row, actions: Actions) -> int:
-    legal = _position(row).legal_actions()
+    legal = position(row).legal_actions()
     actions[: len(legal)] = legal
     return len(legal)
 
 
 def _ask_outcome(row: Row) -> tuple[bool, float]:
-    state = _position(row)
+    state = position(row)
     if state.is_terminal():
         return True, float(np.clip(state.returns()[0], -1, 1))
     count, most = row[8:_HEAD].view(np.int32)
@@ -170,7 +171,7 @@ def _ask_outcome(row: Row) -> tuple[bool, float]:
 
 
 def _ask_planes(row: Row, planes: Planes) -> None:
-    state, scale = _position(row), _games[int(row[:8].view(np.int64)[0])].scale
+    state, scale = position(row), _games[int(row[:8].view(np.int64)[0])].scale
     mover = max(0, int(state.current_player()))
     seen = np.array(state.observation_tensor(mover)) * scale
     planes[:-1] = np.clip(np.round(seen), -127, 127).reshape(planes[:-1].shape)

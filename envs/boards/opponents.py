@@ -1,4 +1,4 @@
-"""Who a board agent is graded against: `random`, `mcts(simulations=1000)`, `gtp(command=gnugo --mode gtp)`.
+"""Who a board agent is graded against: `random`, `mcts(simulations=1000)`, `gtp(command=gnugo --mode gtp)`, `uci(...)`.
 
 Shapes: n positions, R bytes a row.
 """
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rlsuite.calls import check_keywords, parse_call
 from rlsuite.envs.boards.game import Game
 from rlsuite.envs.boards.gtp import Gtp
+from rlsuite.envs.boards.uci import Uci
 from rlsuite.errors import UsageError, unknown
 
 
@@ -60,7 +61,7 @@ class Mcts:
     def close(self) -> None: ...
 
 
-OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts, "gtp": Gtp}
+OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts, "gtp": Gtp, "uci": Uci}
 
 
 def make_opponent(name: str, game: Game) -> Opponent:

@@ -168,6 +168,7 @@ def othello(size: int = 8) -> Game:
         action_text=cell_name(size),
         board_text=board_text,
         parse=parse,
+        parameters={"size": size},
     )
 
 

@@ -105,14 +105,16 @@ class Searcher:
         seed: int = 0,
     ):
         """As of `search_one`, which also tells the errors."""
-        self.game, (self.evaluate, self.method) = game, opinions_of(game, agent, seed)
+        self.game, self.simulations, (self.evaluate, self.method) = game, simulations, opinions_of(game, agent, seed)
         check(simulations, leaves)
         self.run = kernels(game.rules, METHODS[type(self.method)])
         self.tree = make_tree(game, 1, simulations, seed, leaves, solve)
         self.tree.slot["nodes"] = 0  # nothing searched yet
 
-    def search(self, state: BoardState) -> Found:
+    def search(self, state: BoardState, simulations: int | None = None) -> Found:
+        """`simulations`: fewer than there is room for; asked again with more, it goes on."""
         check_position(self.game, state)
+        self.tree.slot["budget"] = min(max(simulations or self.simulations, 1), self.simulations)
         node = self._find(state.row)
         if node is None:
             self.run.set_roots(self.tree, np.zeros(1, np.int32), state.row[None])

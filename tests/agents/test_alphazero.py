@@ -17,8 +17,8 @@ from rlsuite.config import NetConfig
 from rlsuite.envs.boards import make_game
 from rlsuite.errors import UsageError
 from rlsuite.gate import Gate
-from rlsuite.matches import Score
 from rlsuite.nets.board_net import BoardNet, Judgement
+from rlsuite.ratings import Score
 from rlsuite.resolve import resolve
 from rlsuite.selfplay import SelfPlay
 from rlsuite.step import EnvSpec, Step, Trajectory, describe

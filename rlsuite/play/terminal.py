@@ -1,0 +1,112 @@
+"""A game in the terminal: boards as text, moves by their names."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rlsuite import records
+from rlsuite.envs.boards.gtp import RESIGNS
+from rlsuite.errors import UsageError, nearest
+from rlsuite.play.session import Session
+
+HELP = "a move by its name; moves: all of them; hint; undo; resign; save FILE; quit"
+
+
+def run(
+    session: Session,
+    side: int | None,
+    watching: bool = False,
+    read: Callable[[str], str] = input,
+    show: Callable[[str], None] = print,
+) -> None:
+    """`side`: the player that the person is, None for both, or for neither where `watching`.
+
+    Ends with the game, or when there is no more to read.
+    """
+    show(f"{session.game.name}: {HELP}")
+    seen = None
+    while not session.over:
+        state = session.state
+        if state is not seen:
+            show(f"\n{board(session)}")
+        seen = state
+        if watching or (side is not None and state.player != side):
+            action = session.answer()
+            told = "gives up" if action == RESIGNS else f"plays {state.text_of(action)}"
+            value = session.values[-2] if action != RESIGNS else None
+            show(
+                f"{session.player.title} {told}"
+                + (f" (it expects {value * (1 - 2 * state.player):+.2f})" if value is not None else "")
+            )
+            continue
+        try:
+            words = read(f"{session.side_names[state.player]}> ").split()
+        except EOFError:
+            return
+        if words and not command(session, words, side, show):
+            return
+    show(f"\n{board(session)}\n{outcome(session, side)}")
+
+
+def command(session: Session, words: list[str], side: int | None, show: Callable[[str], None]) -> bool:
+    """Does what a person typed; False to end."""
+    state = session.state
+    names = {state.text_of(action).lower(): action for action in state.legal_actions()}
+    word = " ".join(words).lower()
+    try:
+        if word in names:
+            session.play(names[word])
+        elif word in ("quit", "exit"):
+            return False
+        elif word == "moves":
+            show(" ".join(names))
+        elif word == "hint":
+            found = session.think()
+            best = sorted(range(len(found.policy)), key=lambda action: -found.policy[action])[:5]
+            shares = ", ".join(f"{state.text_of(a)} {found.policy[a]:.0%}" for a in best if found.policy[a] > 0)
+            show(f"{state.text_of(found.action)}; you can expect {found.value:+.2f}. Looked at: {shares}")
+        elif word == "undo":
+            session.undo()
+            while side is not None and session.actions and session.state.player != side:
+                session.undo()
+        elif word == "resign":
+            session.resigned = state.player
+        elif words[0] == "save" and len(words) == 2:
+            records.write(Path(words[1]), session.game, session.actions, players(session, side), session.points)
+            show(f"written to {words[1]}")
+        elif word in ("help", "?"):
+            show(HELP)
+        else:
+            close = nearest(word, names)
+            show(f"{word!r} is no move here{'; did you mean ' + ' or '.join(close) + '?' if close else ''} ({HELP})")
+    except UsageError as error:
+        show(str(error))
+    return True
+
+
+def players(session: Session, side: int | None) -> tuple[str, str]:
+    other = session.player.name
+    return ("you", "you") if side is None else ("you", other) if side == 0 else (other, "you")
+
+
+def board(session: Session) -> str:
+    """With the names of columns and rows where moves have such names."""
+    game, lines = session.game, str(session.state).splitlines()
+    height, width = game.observation_shape[1:]
+    grid = [line.replace(" ", "") for line in lines[:height]]
+    if game.name.startswith("openspiel(") or any(len(line) != width for line in grid):
+        return "\n".join(lines)
+    letters = "    " + " ".join(chr(ord("a") + column) for column in range(width))
+    slant = game.name.startswith("hex(")  # a board of hexagons leans
+    rows = [f"{' ' * at * slant}{at + 1:>3} {' '.join(line)}" for at, line in enumerate(grid)]
+    return "\n".join([letters, *rows, *lines[height:]])
+
+
+def outcome(session: Session, side: int | None) -> str:
+    points = session.points
+    if points is None or points == 0.5:
+        return "not over" if points is None else "a draw"
+    winner = 0 if points > 0.5 else 1
+    how = " by resignation" if session.resigned is not None else ""
+    if side is None:
+        return f"{session.side_names[winner]} has won{how}"
+    return ("you have won" if winner == side else "you have lost") + how

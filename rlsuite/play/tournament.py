@@ -1,0 +1,174 @@
+"""`rlsuite match`: players against each other, all pairs of them, with ratings, a sequential test, and every game written down."""
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlsuite import records
+from rlsuite.envs.boards.game import Game
+from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.matches import Played, play_games, score
+from rlsuite.players import is_program, make_seat
+from rlsuite.ratings import Score, Sprt, elo, elo_intervals, elo_of, interval_of
+
+_ALL_AT_ONCE = 256  # games, where no other program plays
+
+
+class Meeting(NamedTuple):
+    """Of two players."""
+
+    first: str
+    second: str
+    score: Score  # of the first
+    interval: tuple[float, float]  # 95%, of its share of the points
+    failures: tuple[int, int]  # games lost by a crash, a time-out or an illegal move
+    moves: float  # a game, on average
+    ratio: float | None  # log likelihood ratio of the sequential test
+    verdict: str | None  # elo0, elo1
+
+    def as_dict(self) -> dict[str, Any]:
+        low, high = (elo_of(share) for share in self.interval)
+        difference = elo_of(self.score.points)
+        return {
+            **self._asdict(),
+            "score": self.score._asdict(),
+            "points": self.score.points,
+            "elo": difference if isfinite(difference) else None,
+            "elo_interval": [value if isfinite(value) else None for value in (low, high)],
+        }
+
+
+class Rating(NamedTuple):
+    player: str
+    elo: float  # the first player is 0
+    interval: tuple[float, float]  # 95%, bootstrap
+
+
+def meet(
+    names: Sequence[str],
+    game: Game,
+    games: int,
+    opening_moves: int,
+    simulations: int | None,
+    seed: int,
+    parallel: int,
+    sprt: Sprt | None,
+    out: Path | None,
+) -> list[Meeting]:
+    """Every two of the players. UsageError for a player that there is not, before anything is played."""
+    if len(names) < 2:
+        raise UsageError("a match needs two players")
+    if sprt is not None and not sprt.elo0 < sprt.elo1:
+        raise UsageError(f"--sprt {sprt.elo0:g} {sprt.elo1:g}: the second must be larger")
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RlsuiteError(f"could not write {out}: {error.strerror}") from error
+    meetings = []
+    for first, second in combinations(names, 2):
+        meetings.append(_meet(first, second, game, games, opening_moves, simulations, seed, parallel, sprt, out))
+    if out is not None:
+        (out / "match.json").write_text(json.dumps([meeting.as_dict() for meeting in meetings], indent=1) + "\n")
+    return meetings
+
+
+def _meet(
+    first: str,
+    second: str,
+    game: Game,
+    games: int,
+    opening_moves: int,
+    simulations: int | None,
+    seed: int,
+    parallel: int,
+    sprt: Sprt | None,
+    out: Path | None,
+) -> Meeting:
+    at_once = min(parallel if is_program(first) or is_program(second) else _ALL_AT_ONCE, games + games % 2)
+    one = make_seat(first, game, simulations, at_once, seed)
+    try:
+        other = make_seat(second, game, simulations, at_once, seed + 1)
+    except RlsuiteError:
+        one.close()
+        raise
+    played: dict[int, Played] = {}
+    try:
+        for found in play_games(game, one, other, games, opening_moves, seed, at_once):
+            played[found.number] = found
+            if out is not None:
+                _write(out, game, found, first, second)
+            result = score([p.points for p in played.values()])
+            print(
+                f"\r{first} against {second}: {len(played)} of {games + games % 2} games, "
+                f"{result.wins} won, {result.draws} drawn, {result.losses} lost",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+            if found.ending not in ("", "resigned"):
+                print(f"\ngame {found.number + 1}: {found.ending}", file=sys.stderr)
+            if sprt is not None and sprt.verdict(_pairs(played)) is not None:
+                break
+    finally:
+        print(file=sys.stderr)
+        one.close()
+        other.close()
+    pairs = _pairs(played)
+    return Meeting(
+        first,
+        second,
+        score([p.points for p in played.values()]),
+        interval_of(pairs or [p.points for p in played.values()]),
+        tuple(sum(p.ending not in ("", "resigned") and p.points == lost for p in played.values()) for lost in (0, 1)),  # type: ignore[arg-type]
+        sum(len(p.actions) for p in played.values()) / len(played),
+        None if sprt is None else sprt.ratio(pairs),
+        None if sprt is None else sprt.verdict(pairs),
+    )
+
+
+def _pairs(played: dict[int, Played]) -> list[float]:
+    """Points in [0, 1] of the pairs whose games have both ended, in order: one that ends early must not count for more."""
+    return [(played[n].points + played[n + 1].points) / 2 for n in sorted(played) if n % 2 == 0 and n + 1 in played]
+
+
+def _write(out: Path, game: Game, played: Played, first: str, second: str) -> None:
+    players = (first, second) if played.side == 0 else (second, first)
+    points = played.points if played.side == 0 else 1 - played.points
+    name = f"{_short(first)}_{_short(second)}_{played.number + 1:04d}{records.suffix(game)}"
+    records.write(out / name, game, played.actions, players, points, played.ending)
+
+
+def _short(name: str) -> str:
+    """Of a player, for a file's name."""
+    last = name.rstrip("/").rsplit("/", 1)[-1] if "(" not in name else name
+    return "".join(char if char.isalnum() else "-" for char in last).strip("-")[:40]
+
+
+def rate(names: Sequence[str], meetings: Sequence[Meeting], seed: int) -> list[Rating]:
+    """Of three players and more, from all meetings together."""
+    place = {name: at for at, name in enumerate(names)}
+    results = [(place[m.first], place[m.second], m.score) for m in meetings]
+    ratings, intervals = elo(results, len(names)), elo_intervals(results, len(names), seed)
+    return [
+        Rating(name, float(rating), (float(low), float(high)))
+        for name, rating, (low, high) in zip(names, ratings, intervals, strict=True)
+    ]
+
+
+def describe(meeting: Meeting) -> str:
+    found, (low, high) = meeting.score, meeting.interval
+    text = (
+        f"{meeting.first} against {meeting.second}: {found.wins} won, {found.draws} drawn, {found.losses} lost; "
+        f"{found.points:.1%} [{low:.1%}, {high:.1%}] of the points, Elo {elo_of(found.points):+.0f} "
+        f"[{elo_of(low):+.0f}, {elo_of(high):+.0f}] (95%), {meeting.moves:.0f} moves a game"
+    )
+    if any(meeting.failures):
+        text += f"; crashes, time-outs and illegal moves: {meeting.failures[0]} and {meeting.failures[1]}"
+    if meeting.ratio is not None:
+        text += f"; log likelihood ratio {meeting.ratio:+.2f}: {meeting.verdict or 'open'}"
+    return text

@@ -1,0 +1,60 @@
+"""A game in the terminal, as a person types it."""
+
+from pathlib import Path
+
+from rlsuite import records
+from rlsuite.envs.boards import make_game
+from rlsuite.play.session import Session
+from rlsuite.play.terminal import board, run
+from rlsuite.players import Player
+
+
+def play(
+    game: str, typed: list[str], side: int | None, player: str = "mcts(simulations=400)", watching: bool = False
+) -> tuple[Session, str]:
+    made = make_game(game)
+    session, shown, lines = Session(made, Player(player, made)), list[str](), iter(typed)
+
+    def read(prompt: str) -> str:
+        try:
+            return next(lines)
+        except StopIteration as error:
+            raise EOFError from error
+
+    run(session, side, watching, read, shown.append)
+    return session, "\n".join(shown)
+
+
+def test_a_whole_game_and_its_commands(tmp_path: Path) -> None:
+    saved = tmp_path / "game.txt"
+    session, shown = play("tic_tac_toe", ["hint", "moves", "b2", "undo", "b9", "A1", "undo", "a1", f"save {saved}", "quit"], 0)
+    assert session.actions[0] == 0
+    assert len(session.actions) == 2
+    assert "did you mean b" in shown
+    assert "you can expect" in shown
+    assert "a1 b1 c1 a2" in shown
+    assert records.read(saved)[1] == session.actions
+
+
+def test_it_takes_a_win_and_says_so() -> None:
+    session, shown = play("tic_tac_toe", ["a1", "b1", "a2", "b2", "a3", "b3", "c1", "c2"], 1)
+    assert session.over
+    assert "you have lost" in shown
+
+
+def test_both_sides_and_none() -> None:
+    _, shown = play("tic_tac_toe", ["a1", "b1", "a2", "b2", "a3"], None)
+    assert shown.endswith("x has won")
+    session, shown = play("hex(size=3)", [], None, watching=True)
+    assert session.over
+    assert "has won" in shown
+    _, shown = play("connect_four", ["resign"], 0, "random")
+    assert "you have lost by resignation" in shown
+    _, shown = play("connect_four", ["hint"], 0, "random")
+    assert "random does not say what it thinks" in shown
+
+
+def test_boards_have_names_of_rows_and_columns() -> None:
+    game = make_game("hex(size=3)")
+    text = board(Session(game, Player("random", game)))
+    assert text == "    a b c\n  1 . . .\n   2 . . .\n    3 . . ."
