@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_UNSEEN = 1e-3  # taken for the count of a result that has not been seen: both hypotheses need all of them to be possible
 _PAIR_SCORES = (0.0, 0.25, 0.5, 0.75, 1.0)  # points of a pair, as a share: 2 losses ... 2 wins
 
 
@@ -93,12 +94,9 @@ def _likelihood(counts: Sequence[float], mean: float) -> float:
 
     Its shares are n_i / (n (1 + t (s_i - mean))), t such that the mean is right (Owen's empirical likelihood).
     """
-    if sum(count > 0 for count in counts) == 1 or not any(c and s < mean for c, s in zip(counts, _PAIR_SCORES, strict=True)):
-        counts = [count + 1e-3 for count in counts]  # a little of every result, or no distribution has this mean
-    elif not any(c and s > mean for c, s in zip(counts, _PAIR_SCORES, strict=True)):
-        counts = [count + 1e-3 for count in counts]
+    counts = [count or _UNSEEN for count in counts]
     total = sum(counts)
-    seen = [(count / total, score - mean) for count, score in zip(counts, _PAIR_SCORES, strict=True) if count]
+    seen = [(count / total, score - mean) for count, score in zip(counts, _PAIR_SCORES, strict=True)]
     low, high = -1 / max(d for _, d in seen), -1 / min(d for _, d in seen)
     for _ in range(100):
         t = (low + high) / 2

@@ -1,5 +1,6 @@
 """Matches are fair to both sides, ratings are those of the model, and a board run is graded and rated from the command line."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from rlsuite import checkpoint, grading, ladder
 from rlsuite.envs.boards import make_game
 from rlsuite.errors import OpponentError, UsageError
 from rlsuite.evaluation import evaluate, grade
-from rlsuite.matches import play_match, searcher
+from rlsuite.matches import play_games, play_match, searcher
+from rlsuite.players import make_seat
 from rlsuite.ratings import Score, elo, elo_intervals
 from rlsuite.search import Gumbel, Puct, rollout_evaluator, uniform_evaluator
 
@@ -183,3 +185,132 @@ def test_what_no_board_run_is_asked_is_refused(tmp_path: Path) -> None:
     game = make_game("tic_tac_toe")
     with pytest.raises(UsageError, match="cannot judge positions"):
         rlsuite.search(game, game.new_state(), 3)
+
+
+PROGRAM = """
+import sys, time
+from rlsuite.envs.boards import make_game
+from rlsuite.envs.boards.gtp import vertex
+game = make_game("go(size=5,komi=0.5)")
+state, moves = game.new_state(), 0
+for line in sys.stdin:
+    word, *rest = line.split()
+    answer = ""
+    if word == "clear_board":
+        state = game.new_state()
+    elif word == "play":
+        state = state.apply(next(a for a in range(26) if vertex(game, a) == rest[1].lower()))
+    elif word == "genmove":
+        moves += 1
+        MISCHIEF
+        answer = vertex(game, state.legal_actions()[0])
+        state = state.apply(state.legal_actions()[0])
+    print(f"= {answer}\\n", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mischief", "seconds", "ending"),
+    [
+        ("if moves == 3: sys.exit(1)", 20, "has ended at 'genmove"),
+        ("if moves == 3: time.sleep(60)", 5, "did not answer 'genmove"),
+        ("if moves == 3: print('= z9\\n', flush=True); continue", 20, "answered 'z9', which is no legal move"),
+        ("if moves % 3 == 0: print('= resign\\n', flush=True); continue", 20, "resigned"),
+        ("if moves == 3: print('\\x00\\xff nonsense\\n', flush=True); continue", 20, "refuses 'genmove"),
+    ],
+)
+def test_a_program_that_fails_loses_that_game_and_plays_the_next(
+    mischief: str, seconds: float, ending: str, tmp_path: Path
+) -> None:
+    (tmp_path / "engine.py").write_text(PROGRAM.replace("MISCHIEF", mischief))
+    game = make_game("go(size=5,komi=0.5)")
+    name = f"gtp(command={sys.executable} {tmp_path / 'engine.py'},seconds={seconds})"
+    mine, theirs = make_seat("random", game, None, 1, 0), make_seat(name, game, None, 1, 0)
+    played = list(play_games(game, mine, theirs, 2, 0, seed=0, at_once=1))
+    mine.close()
+    theirs.close()
+    assert [p.points for p in played] == [1.0, 1.0]
+    assert all(ending in p.ending for p in played), played
+
+
+def test_openings_are_paired_and_games_run_a_few_at_a_time() -> None:
+    game = make_game("othello(size=4)")
+    most = 0
+
+    class Seat:
+        def __call__(self, slots: Any, rows: Any, histories: Any) -> Any:
+            nonlocal most
+            assert len(set(slots)) == len(slots)
+            assert max(slots) < 3
+            most = max(most, len(slots))
+            legal = np.empty(game.num_actions, np.int32)
+            return [int(legal[: game.rules.legal(row, legal)][-1]) for row in rows]
+
+        def close(self) -> None:
+            pass
+
+    played = sorted(play_games(game, Seat(), Seat(), 8, 4, seed=3, at_once=3))
+    assert [p.number for p in played] == list(range(8))
+    assert [p.side for p in played] == [0, 1] * 4
+    for one, other in zip(played[::2], played[1::2], strict=True):
+        assert one.opening == other.opening
+        assert one.actions == other.actions  # both seats play alike
+        assert one.points == 1 - other.points
+    assert most >= 2
+
+
+def test_a_match_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rlsuite.cli import app
+
+    names = ["random", "mcts(simulations=5)", "mcts(simulations=60)"]
+    app(
+        [
+            "match",
+            *names,
+            "--game",
+            "tic_tac_toe",
+            "--games",
+            "10",
+            "--opening-moves",
+            "1",
+            "--out",
+            str(tmp_path / "games"),
+            "--json",
+        ],
+        standalone_mode=False,
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert [(m["first"], m["second"]) for m in found["meetings"]] == [
+        (names[0], names[1]),
+        (names[0], names[2]),
+        (names[1], names[2]),
+    ]
+    assert found["meetings"][1]["points"] < 0.5
+    assert found["ratings"][2]["elo"] > found["ratings"][0]["elo"] == 0
+    assert len(list((tmp_path / "games").glob("*.txt"))) == 30
+    assert json.loads((tmp_path / "games" / "match.json").read_text()) == found["meetings"]
+    app(
+        ["match", names[2], names[0], "--game", "tic_tac_toe", "--games", "200", "--opening-moves", "1", "--sprt", "0", "100"],
+        standalone_mode=False,
+    )
+    told = capsys.readouterr().out
+    assert "elo1" in told
+    assert int(told.split(": ")[1].split(" won")[0]) < 100  # it has stopped long before 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["random"], "a match needs two"),
+        (["random", "random"], "meets itself"),
+        (["random", "mtcs", "--game", "go(size=5)"], "did you mean mcts"),
+        (["random", "mcts"], "which game"),
+        (["random", "mcts", "--game", "hexx"], "did you mean hex"),
+        (["random", "mcts", "--game", "hex(size=3)", "--sprt", "5", "5"], "must be larger"),
+    ],
+)
+def test_what_is_no_match(arguments: list[str], complaint: str) -> None:
+    from rlsuite.cli import app
+
+    with pytest.raises(UsageError, match=complaint):
+        app(["match", *arguments], standalone_mode=False)

@@ -131,6 +131,8 @@ def match(
     from rlsuite.players import game_of, is_saved
     from rlsuite.ratings import Sprt
 
+    if len(players) < 2:
+        raise UsageError("a match needs two players")
     for name in players:
         is_saved(name)  # told before a checkpoint is loaded
     if len(set(players)) < len(players):

@@ -60,8 +60,6 @@ def meet(
     out: Path | None,
 ) -> list[Meeting]:
     """Every two of the players. UsageError for a player that there is not, before anything is played."""
-    if len(names) < 2:
-        raise UsageError("a match needs two players")
     if sprt is not None and not sprt.elo0 < sprt.elo1:
         raise UsageError(f"--sprt {sprt.elo0:g} {sprt.elo1:g}: the second must be larger")
     if out is not None:
