@@ -11,5 +11,6 @@ AGENTS = {
     "qrdqn": "rlsuite.agents.distributional:QRDQN",
     "iqn": "rlsuite.agents.distributional:IQN",
     "r2d2": "rlsuite.agents.r2d2:R2D2",
+    "alphago": "rlsuite.agents.alphago:AlphaGo",
     "alphazero": "rlsuite.agents.alphazero:AlphaZero",
 }

@@ -31,9 +31,9 @@ from rlsuite.envs.boards import make_game
 from rlsuite.errors import UsageError
 from rlsuite.nets.board_net import BoardNet
 from rlsuite.search import plane_evaluator
-from rlsuite.search.evaluators import Opinions
+from rlsuite.search.evaluators import Evaluate, Opinions
 from rlsuite.search.search import search_rows
-from rlsuite.selfplay import SelfPlayConfig
+from rlsuite.selfplay import SelfPlay, SelfPlayConfig
 from rlsuite.step import EnvSpec, State, Step, Trajectory
 
 
@@ -71,6 +71,13 @@ class AlphaZero:
         found = net.judge(torch.from_numpy(planes).to(device))  # type: ignore[operator]
         return found.logits.detach().cpu().numpy(), found.value.detach().cpu().numpy()
 
+    def evaluator(self, net: Net) -> Evaluate:
+        """What it thinks of positions, for any search."""
+        return plane_evaluator(self.game, lambda planes: self.judge(net, planes))
+
+    def collector(self, env: Any, net: Net, *, seed: int, device: torch.device, bf16: bool) -> SelfPlay:
+        return SelfPlay(env, self, net, seed=seed, device=device, bf16=bf16)
+
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Searches the positions `step.extras["row"]` [1,B,R]. Actions [B]; 0 where nothing is legal, the game being over."""
         rows = step.extras["row"][0].cpu().numpy()  # [B,R]
@@ -79,9 +86,8 @@ class AlphaZero:
         if running.size:
             seed = int(torch.randint(2**31, (), generator=mode.rng, device=mode.rng.device))
             method = self.config.explore() if mode.explore else self.config.play()
-            evaluate = plane_evaluator(self.game, lambda planes: self.judge(net, planes))
             found = search_rows(
-                self.game, rows[running], evaluate, self.config.eval_simulations, method, seed, solve=self.config.solve
+                self.game, rows[running], self.evaluator(net), self.config.eval_simulations, method, seed, solve=self.config.solve
             )
             action[running] = found.action
         return torch.from_numpy(action), state, {}

@@ -47,7 +47,7 @@ class SliceSpec(NamedTuple):
     length: int | None  # T; None: on-policy, whole chunks and what is seen behind them, each once
     sparse: bool  # observations only at step 0 and at the bootstrap step
     extras: tuple[Extra, ...] = ()
-    games: bool = False  # a chunk is finished games of self-play, one behind the other in one lane
+    games: bool = False  # chunks are of games, one behind the other in one lane, and the agent brings its collector
     stride: int = 1  # steps from one slice to the next; 1: a slice for every action
     from_first: bool = False  # strides are counted from the first step of every episode
     state: tuple[Extra, ...] = ()  # leaves of the recurrent state that a replay memory keeps where slices start
@@ -60,7 +60,8 @@ class Agent(Protocol):
     frozen set: what the agent can do with among "continuous actions", "net.memory", "net.last_action_reward",
     "net.separate_value", and, of an on-policy agent that corrects for them, "old weights". And a hook, `prepare(net,
     trajectory, rng) -> iterator of trajectories`: the minibatches that a trajectory is learned from, one update each, called
-    without gradients.
+    without gradients. An agent of board games (`slice.games`) brings `collector(env, net, *, seed, device, bf16)`, which gives a
+    `GameCollector`, and `evaluator(net)`, which gives what a search asks.
     """
 
     @property

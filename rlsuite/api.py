@@ -11,6 +11,7 @@ from rlsuite.errors import UsageError
 from rlsuite.resolve import resolve
 from rlsuite.runtime.local import run_local
 from rlsuite.runtime.loop import Result
+from rlsuite.runtime.stages import run_stages
 from rlsuite.scores import Summary
 
 
@@ -37,6 +38,8 @@ def train(
 
 
 def _run(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
+    if config.stages is not None:
+        return run_stages(config, run_dir, resume, _run)
     if config.runtime.kind == "local":
         return run_local(config, run_dir, resume)
     from rlsuite.runtime.ray import run_ray  # takes a second to import

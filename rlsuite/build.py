@@ -10,7 +10,7 @@ from torch import nn
 
 from rlsuite import cpu, demonstrations, registry
 from rlsuite.agent import Agent, Net
-from rlsuite.collect import Collector
+from rlsuite.collect import Collector, GameCollector
 from rlsuite.config import AugmentConfig, Config
 from rlsuite.errors import UsageError
 from rlsuite.gate import Gate
@@ -21,7 +21,6 @@ from rlsuite.priorities import Priorities
 from rlsuite.replay.mixture import Mixture, store_of
 from rlsuite.replay.queue import Queue
 from rlsuite.replay.replay import Replay, Store, build_replay
-from rlsuite.selfplay import SelfPlay
 from rlsuite.step import EnvSpec, describe
 
 # Every role has a random stream of its own, so that moving one to another process changes no other.
@@ -34,7 +33,7 @@ class Parts:
     agent: Agent
     learner: Learner
     lag: PolicyLag | Gate
-    collector: Collector | SelfPlay
+    collector: Collector | GameCollector
     replay: Store
 
 
@@ -128,6 +127,8 @@ def make_learner(
     """`reduce`: see `Learner`."""
 
     def adapt(net: nn.Module) -> None:
+        if config.net.begin_with is not None:
+            transfer.load_all(net, config.net.begin_with)
         if config.net.weights is not None:
             transfer.load_backbones(net, config.net.weights)
         if config.net.freeze:
@@ -146,17 +147,18 @@ def make_learner(
 
 def resumed(config: Config) -> Config:
     """The roles of a run that goes on: its checkpoint has the weights, so those that it began with may be gone."""
-    return config.model_copy(update={"net": config.net.model_copy(update={"weights": None})})
+    return config.model_copy(update={"net": config.net.model_copy(update={"weights": None, "begin_with": None})})
 
 
 def make_collector(
     config: Config, env: Any, agent: Any, net: Net, device: torch.device, index: int = 0, of: int = 1, restart: int = 0
-) -> Collector | SelfPlay:
+) -> Collector | GameCollector:
     """Collector `index` of so many. Each has random streams of its own, and another one after each `restart`."""
     count, bf16 = index + of * restart, config.learner.precision == "bf16"
     seed = stream_seed(config.seed, _COLLECTOR, count)
     if agent.slice.games:
-        return SelfPlay(env, agent, net, seed=seed, device=device, bf16=bf16)
+        made: GameCollector = agent.collector(env, net, seed=seed, device=device, bf16=bf16)
+        return made
     priorities = None
     if config.replay.initial_priority == "td":
         steps, stream = config.run.collect_agent_steps, stream_seed(config.seed, _PRIORITIES, count)
@@ -168,7 +170,7 @@ def make_collector(
 def make_lag(config: Config, agent: Any, learner: Learner) -> PolicyLag | Gate:
     """What the collector acts with."""
     behind = config.run.policy_lag_learner_steps
-    if not agent.slice.games or agent.config.gate_games == 0:
+    if getattr(agent.config, "gate_games", 0) == 0:
         return PolicyLag(learner.net, behind)
     if behind:
         raise UsageError(f"run.policy_lag_learner_steps = {behind}: with agent.gate_games the best net acts, however old")

@@ -227,6 +227,8 @@ def find(path: Path, resumable: bool = False) -> Path:
         if path.name == "checkpoints":
             raise UsageError(f"{path} is not a run folder: give the folder above it, or one of the checkpoints in it")
         if not (path / "checkpoints").is_dir():
+            if stages := [folder for folder in sorted(path.glob("[0-9]_*")) if list_complete(folder)]:
+                return find(stages[-1], resumable)  # of a run in stages
             raise UsageError(f"{path} is not a run folder: no checkpoints/ in it")
         if not (complete := list_complete(path)):
             raise UsageError(f"{path} has no complete checkpoint yet")

@@ -1,6 +1,6 @@
 """The collector rolls a vector environment with an agent's `act`. Shapes: K steps, L lanes."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,30 @@ class Episode(NamedTuple):
     episodic_return: float  # raw
     length: int  # agent steps
     lane: int
+
+
+class GameCollector(Protocol):
+    """What an agent of board games brings: chunks are of finished games, [K,1,...], one behind the other."""
+
+    env: Any
+    lanes: int
+    version: int
+
+    def ready(self, steps: int) -> bool:
+        """Whether the finished games hold `steps` positions a lane."""
+        ...
+
+    def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
+        """Plays on: positions that were made, and games that have ended."""
+        ...
+
+    def take(self) -> Chunk: ...
+
+    def diagnostics(self) -> dict[str, float]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool: ...
 
 
 class Collector:

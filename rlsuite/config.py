@@ -47,6 +47,7 @@ class WeightsMixin(Section):
 
 
 class NetConfig(WeightsMixin):
+    begin_with: str | None = None  # a run or a checkpoint of the same net, whose weights are the first ones
     torso: str = "nature"  # a name of `rlsuite list nets`; parameters in parentheses, such as impala(pool=gap,norm=group)
     hidden: int = Field(512, ge=1)  # units of each hidden dense layer
     memory: str = "none"  # none, lstm, gru, or attention(window=32,heads=4,layers=1)
@@ -54,6 +55,11 @@ class NetConfig(WeightsMixin):
     last_action_reward: bool = False  # the memory also gets the last action and the reward for it
     layer_norm: bool = False  # on the torso's features and inside dense layers, before their ReLU: steadies values
     separate_value: bool = False  # the value does not share the policy's torso and dense layer
+
+    @field_validator("begin_with")
+    @classmethod
+    def _begins_everywhere(cls, value: str | None) -> str | None:
+        return absolute(value)
 
     @field_validator("memory")
     @classmethod
@@ -224,6 +230,8 @@ class Config(AnyConfig):
     run: RunConfig = RunConfig()
     eval: EvalConfig = EvalConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    # Runs one after the other, each beginning with the weights of the last: name -> sections that differ.
+    stages: dict[str, dict[str, Any]] | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":

@@ -23,7 +23,7 @@ from rlsuite.grading import grade as grade_positions
 from rlsuite.nets.precision import Precision
 from rlsuite.resolve import check
 from rlsuite.scores import Summary, summarise
-from rlsuite.search import Cached, Evaluate, Gumbel, Puct, plane_evaluator
+from rlsuite.search import Cached, Evaluate, Gumbel, Puct
 from rlsuite.search.evaluators import Opinions
 from rlsuite.step import EnvSpec
 
@@ -218,12 +218,13 @@ def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
     agent: Any = saved.agent
     bf16 = saved.config.learner.precision == "bf16"
 
-    def judge(planes: NDArray[np.int8]) -> Opinions:
-        with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=bf16):
-            opinions: Opinions = agent.judge(saved.net, planes)
-        return opinions
+    evaluate: Evaluate = agent.evaluator(saved.net)
 
-    return Cached(plane_evaluator(game, judge), game.num_actions, agent.config.cache_positions), agent.config.play()
+    def judge(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> Opinions:
+        with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=bf16):
+            return evaluate(rows, keys)
+
+    return Cached(judge, game.num_actions, agent.config.cache_positions), agent.config.play()
 
 
 def _same_board(a: Game, b: Game) -> bool:

@@ -15,7 +15,7 @@ from rlsuite.envs.boards import make_game
 from rlsuite.envs.boards.game import Game
 from rlsuite.errors import UsageError
 from rlsuite.search import Evaluate, Gumbel, Puct
-from rlsuite.search.search import search_rows
+from rlsuite.search.search import search_rows, without_search
 
 SOLVED = ("connect_four",)  # games with graded positions
 _BATCH = 250
@@ -78,14 +78,7 @@ def _moves(
 ) -> NDArray[np.int64]:
     if simulations:
         return search_rows(game, rows, evaluate, simulations, method, seed, solve=solve).action
-    legal = np.empty(game.num_actions, np.int32)
-    keys = np.array([game.rules.hash(row) for row in rows], np.uint64)
-    logits: NDArray[np.float32] = evaluate(rows, keys)[0].copy()
-    for b, row in enumerate(rows):
-        allowed = legal[: game.rules.legal(row, legal)]
-        logits[b, np.setdiff1d(np.arange(game.num_actions), allowed)] = -np.inf
-    best: NDArray[np.int64] = logits.argmax(1)
-    return best
+    return without_search(game, rows, evaluate)
 
 
 def wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:

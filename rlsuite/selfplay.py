@@ -76,8 +76,11 @@ class SelfPlayConfig(AgentSection):
 class Player(Protocol):
     """What self-play needs of an agent."""
 
-    config: SelfPlayConfig
-    game: Game
+    @property
+    def config(self) -> SelfPlayConfig: ...
+
+    @property
+    def game(self) -> Game: ...
 
     def judge(self, net: Net, planes: NDArray[np.int8]) -> Opinions:
         """Planes [n,C,H,W] -> logits [n,A] f32 and values [n] f32 to the player to move."""

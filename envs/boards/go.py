@@ -20,7 +20,7 @@ Words = NDArray[np.uint64]
 
 _HEAD = 8
 _LARGEST = 19
-_STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
 @njit(cache=True)
@@ -30,27 +30,27 @@ def _moves(n: int) -> int:
 
 
 @njit(cache=True)
-def _past(row: Row) -> Words:
+def past_of(row: Row) -> Words:
     """As uint64: how many arrangements there were, and their hashes."""
     return row[_HEAD : _HEAD + 8 * (_moves(int(row[0])) + 2)].view(np.uint64)
 
 
 @njit(cache=True)
-def _points(row: Row) -> Row:
+def points_of(row: Row) -> Row:
     n = int(row[0])
     begin = _HEAD + 8 * (_moves(n) + 2)
     return row[begin : begin + n * n]
 
 
 @njit(cache=True)
-def _stone_hash(point: int, stone: int) -> np.uint64:
+def stone_hash(point: int, stone: int) -> np.uint64:
     """Zobrist's number of a stone; that of an arrangement is their exclusive or."""
     return finalise(np.uint64(point * 2 + stone) * np.uint64(0x9E3779B97F4A7C15))
 
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    past = _past(row)
+    past = past_of(row)
     past[0] = 1
     past[1] = 0  # the empty board
 
@@ -74,7 +74,7 @@ def _chain(points: Row, n: int, start: int, chain: Actions) -> tuple[int, int]:
     while at < size:
         y, x = chain[at] // n, chain[at] % n
         at += 1
-        for dy, dx in _STEPS:
+        for dy, dx in STEPS:
             r, c = y + dy, x + dx
             if 0 <= r < n and 0 <= c < n:
                 point = r * n + c
@@ -90,7 +90,7 @@ def _chain(points: Row, n: int, start: int, chain: Actions) -> tuple[int, int]:
 
 
 @njit(cache=True)
-def _survey(points: Row, n: int, head: Actions, sizes: Actions, liberties: Actions, hashes: Words) -> None:
+def survey(points: Row, n: int, head: Actions, sizes: Actions, liberties: Actions, hashes: Words) -> None:
     """For every stone the first point of its chain; there the chain's size, liberties (0, 1, 2 for more) and hash."""
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     for point in range(n * n):
@@ -102,7 +102,7 @@ def _survey(points: Row, n: int, head: Actions, sizes: Actions, liberties: Actio
             value = np.uint64(0)
             for i in range(size):
                 head[chain[i]] = point
-                value ^= _stone_hash(chain[i], stone)
+                value ^= stone_hash(chain[i], stone)
             sizes[point], liberties[point], hashes[point] = size, free, value
     for point in range(n * n):
         points[point] &= 3
@@ -113,12 +113,12 @@ def legal(row: Row, actions: Actions) -> int:
     if row[3]:
         return 0
     n, own = int(row[0]), row[1] + 1
-    points, past = _points(row), _past(row)
+    points, past = points_of(row), past_of(row)
     head = np.empty(_LARGEST * _LARGEST, np.int32)
     sizes = np.empty(_LARGEST * _LARGEST, np.int32)
     liberties = np.empty(_LARGEST * _LARGEST, np.int32)
     hashes = np.empty(_LARGEST * _LARGEST, np.uint64)
-    _survey(points, n, head, sizes, liberties, hashes)
+    survey(points, n, head, sizes, liberties, hashes)
     count = int(past[0])
     now = past[count]
     taken = np.empty(4, np.int32)
@@ -128,9 +128,9 @@ def legal(row: Row, actions: Actions) -> int:
             continue
         y, x = point // n, point % n
         alive = False
-        after = now ^ _stone_hash(point, own)
+        after = now ^ stone_hash(point, own)
         captures = 0
-        for dy, dx in _STEPS:
+        for dy, dx in STEPS:
             r, c = y + dy, x + dx
             if not (0 <= r < n and 0 <= c < n):
                 continue
@@ -170,20 +170,20 @@ def play(row: Row, action: int) -> None:
         row[2] += 1
     else:
         row[2] = 0
-        points, past = _points(row), _past(row)
+        points, past = points_of(row), past_of(row)
         count = int(past[0])
-        now = past[count] ^ _stone_hash(action, own)
+        now = past[count] ^ stone_hash(action, own)
         points[action] = own
         chain = np.empty(_LARGEST * _LARGEST, np.int32)
         y, x = action // n, action % n
-        for dy, dx in _STEPS:
+        for dy, dx in STEPS:
             r, c = y + dy, x + dx
             if 0 <= r < n and 0 <= c < n and points[r * n + c] == 3 - own:
                 size, liberties = _chain(points, n, r * n + c, chain)
                 for i in range(size):
                     if liberties == 0:
                         points[chain[i]] = 0
-                        now ^= _stone_hash(chain[i], 3 - own)
+                        now ^= stone_hash(chain[i], 3 - own)
                     else:
                         points[chain[i]] -= 4
         past[count + 1] = now
@@ -198,7 +198,7 @@ def play(row: Row, action: int) -> None:
 @njit(cache=True)
 def area(row: Row) -> int:
     """Black's points less White's, komi left out: stones, and empty points that reach stones of one colour only."""
-    n, points = int(row[0]), _points(row)
+    n, points = int(row[0]), points_of(row)
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     lead = 0
     for start in range(n * n):
@@ -211,7 +211,7 @@ def area(row: Row) -> int:
             while at < size:
                 y, x = chain[at] // n, chain[at] % n
                 at += 1
-                for dy, dx in _STEPS:
+                for dy, dx in STEPS:
                     r, c = y + dy, x + dx
                     if 0 <= r < n and 0 <= c < n:
                         point = r * n + c
@@ -238,7 +238,7 @@ def outcome(row: Row) -> tuple[bool, float]:
 @njit(cache=True)
 def encode(row: Row, planes: Planes) -> None:
     """Own stones, opposing stones, chains in atari, whether Black is to move, whether the other player has just passed."""
-    n, own, points = int(row[0]), row[1] + 1, _points(row)
+    n, own, points = int(row[0]), row[1] + 1, points_of(row)
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     for y in range(n):
         for x in range(n):
@@ -260,7 +260,7 @@ def encode(row: Row, planes: Planes) -> None:
 
 @njit(cache=True)
 def position_hash(row: Row) -> np.uint64:
-    past = _past(row)
+    past = past_of(row)
     return finalise(past[int(past[0])] ^ np.uint64(row[1] + 2 * (row[2] > 0) + 4))
 
 
@@ -279,7 +279,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
     cell_maps, action_maps = square_maps(size, extra_actions=1)
 
     def board_text(row: Row) -> str:
-        cells = _points(row).reshape(size, size)
+        cells = points_of(row).reshape(size, size)
         turn = "over" if row[3] else f"{'xo'[row[1]]} to play" + (" after a pass" if row[2] else "")
         return "\n".join("".join(".xo"[stone] for stone in line) for line in cells) + f"\n{turn}"
 
@@ -293,7 +293,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
             raise UsageError(f"{name}: the last line of a board text is one of {', '.join(turns)}")
         row = start.copy()
         init(row)
-        points, past = _points(row), _past(row)
+        points, past = points_of(row), past_of(row)
         points[:] = np.array(read_grid("\n".join(lines[:-1]), name, size, size, ".xo"), np.int8).reshape(-1)
         for point in np.flatnonzero(points).tolist():
             _, liberties = _chain(points, size, point, np.empty(size * size, np.int32))
@@ -303,7 +303,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         if points.any():
             past[0] = 2
             for point in np.flatnonzero(points).tolist():
-                past[2] ^= _stone_hash(point, points[point])
+                past[2] ^= stone_hash(point, points[point])
         row[1], row[2] = turns[lines[-1].strip()]
         return row
 

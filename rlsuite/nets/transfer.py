@@ -41,6 +41,12 @@ def load_backbones(net: nn.Module, source: str | Path) -> None:
             _load(backbone, tensors, str(path))
 
 
+def load_all(net: nn.Module, source: str | Path) -> None:
+    """All weights of a run or a checkpoint of the same net. UsageError, CheckpointError for what there is not or does not fit."""
+    path = checkpoint.find(Path(source).resolve())
+    checkpoint.load_weights_into(net, checkpoint.load(path, weights_only=True).weights, str(path))
+
+
 def _load(backbone: Backbone, tensors: Mapping[str, Tensor], what: str) -> None:
     prefix = _prefix(tensors)
     if prefix is None:

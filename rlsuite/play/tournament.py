@@ -100,20 +100,14 @@ def _meet(
             played[found.number] = found
             if out is not None:
                 _write(out, game, found, first, second)
-            result = score([p.points for p in played.values()])
-            print(
-                f"\r{first} against {second}: {len(played)} of {games + games % 2} games, "
-                f"{result.wins} won, {result.draws} drawn, {result.losses} lost",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
+            _tell(score([p.points for p in played.values()]), first, second, games + games % 2)
             if found.ending not in ("", "resigned"):
                 print(f"\ngame {found.number + 1}: {found.ending}", file=sys.stderr)
             if sprt is not None and sprt.verdict(_pairs(played)) is not None:
                 break
     finally:
-        print(file=sys.stderr)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
         one.close()
         other.close()
     pairs = _pairs(played)
@@ -127,6 +121,15 @@ def _meet(
         None if sprt is None else sprt.ratio(pairs),
         None if sprt is None else sprt.verdict(pairs),
     )
+
+
+def _tell(result: Score, first: str, second: str, total: int) -> None:
+    """How far it has come: one line that is written over, or a line now and then where it goes into a file."""
+    tty = sys.stderr.isatty()
+    if tty or result.games % max(1, total // 20) == 0:
+        text = f"{_short(first)} against {_short(second)}: {result.games} of {total} games, "
+        text += f"{result.wins} won, {result.draws} drawn, {result.losses} lost"
+        print(f"\r{text}" if tty else text, end="" if tty else "\n", file=sys.stderr, flush=True)
 
 
 def _pairs(played: dict[int, Played]) -> list[float]:

@@ -83,6 +83,18 @@ def search_rows(
     return read(tree, run, method)
 
 
+def without_search(game: Game, rows: NDArray[np.int8], evaluate: Evaluate) -> NDArray[np.int64]:
+    """The legal moves [B] that a net likes best in positions [B,R] that run."""
+    legal = np.empty(game.num_actions, np.int32)
+    keys = np.array([game.rules.hash(row) for row in rows], np.uint64)
+    logits: NDArray[np.float32] = evaluate(rows, keys)[0].copy()
+    for b, row in enumerate(rows):
+        allowed = legal[: game.rules.legal(row, legal)]
+        logits[b, np.setdiff1d(np.arange(game.num_actions), allowed)] = -np.inf
+    best: NDArray[np.int64] = logits.argmax(1)
+    return best
+
+
 def finish(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel) -> None:
     """Simulates until every tree has had its budget."""
     size, leaves, row = *tree.ticket.shape, tree.rows.shape[2]

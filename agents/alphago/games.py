@@ -1,0 +1,325 @@
+"""Where AlphaGo's positions come from: records of games, games against a pool of earlier policies, and games for the value net.
+
+Each has the face of `Collector`; what `advance` counts are positions that are learned from.
+Shapes: L lanes, n positions, A actions, R bytes a row, [C,H,W] planes, K positions of a chunk.
+"""
+
+import copy
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import nn
+
+from rlsuite import records
+from rlsuite.collect import Episode
+from rlsuite.envs.boards.game import Game, Rules
+from rlsuite.errors import UsageError
+from rlsuite.search.evaluators import encoder
+from rlsuite.step import Chunk, Step
+
+Policy = Callable[[NDArray[np.int8]], NDArray[np.float32]]  # planes [n,C,H,W] -> logits [n,A]
+NO_MOVE = -1
+
+
+class Batch(NamedTuple):
+    """Functions of a game on many rows at once."""
+
+    legal: Callable[[NDArray[np.int8], NDArray[np.bool_]], None]  # rows [n,R] -> masks [n,A], into zeros
+    play: Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]], None]  # -> over, value to 0
+
+
+@cache
+def batched(rules: Rules, num_actions: int) -> Batch:
+    legal, play, outcome = rules.legal, rules.play, rules.outcome
+
+    @njit(nogil=True, error_model="numpy")
+    def legal_all(rows: NDArray[np.int8], masks: NDArray[np.bool_]) -> None:
+        actions = np.empty(num_actions, np.int32)
+        for i in range(rows.shape[0]):
+            for j in range(legal(rows[i], actions)):
+                masks[i, actions[j]] = True
+
+    @njit(nogil=True, error_model="numpy")
+    def play_all(rows: NDArray[np.int8], actions: NDArray[np.int64], over: NDArray[np.bool_], values: NDArray[np.float32]) -> None:
+        for i in range(rows.shape[0]):
+            play(rows[i], actions[i])
+            over[i], values[i] = outcome(rows[i])
+
+    return Batch(legal_all, play_all)
+
+
+def drawn(logits: NDArray[np.float32], legal: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Any, Any]:
+    """logits, masks [n,A] -> actions [n] drawn from the softmax over legal ones, and their log-probabilities [n]."""
+    masked = np.where(legal, logits.astype(np.float64), -np.inf)
+    log_p = masked - masked.max(1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+    actions = (masked + rng.gumbel(size=masked.shape)).argmax(1)
+    return actions, np.take_along_axis(log_p, actions[:, None], 1)[:, 0]
+
+
+class _Games:
+    """What the three share: positions that wait to be taken, and rows of running games."""
+
+    def __init__(self, env: Any, game: Game, seed: int, extras: dict[str, Any]):
+        """`extras`: name -> dtype of what a position has beside its planes and the move."""
+        self.env, self.game, self.dtypes = env, game, extras
+        self.lanes: int = env.num_envs
+        self.version = 0
+        self.rng = np.random.default_rng(seed)
+        self.waiting: list[dict[str, NDArray[Any]]] = []  # leaves [n,...]
+        self.encode, self.batch = encoder(game.rules), batched(game.rules, game.num_actions)
+        self.start = game.new_state().row
+
+    def planes(self, rows: NDArray[np.int8]) -> NDArray[np.int8]:
+        found = np.empty((len(rows), *self.game.observation_shape), np.int8)
+        self.encode(rows, found)
+        return found
+
+    def legal(self, rows: NDArray[np.int8]) -> NDArray[np.bool_]:
+        masks = np.zeros((len(rows), self.game.num_actions), bool)
+        self.batch.legal(rows, masks)
+        return masks
+
+    def play(self, rows: NDArray[np.int8], actions: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """In place -> over [n], values [n] to player 0."""
+        over, values = np.empty(len(rows), bool), np.empty(len(rows), np.float32)
+        self.batch.play(rows, actions, over, values)
+        return over, values
+
+    def ready(self, steps: int) -> bool:
+        return sum(len(part["action"]) for part in self.waiting) >= steps * self.lanes
+
+    def take(self) -> Chunk:
+        """Leaves [K,1,...]."""
+        names = ("planes", "action", *self.dtypes)
+        leaves = {name: np.concatenate([part[name] for part in self.waiting])[:, None] for name in names}
+        self.waiting = []
+        no = np.zeros(leaves["action"].shape, bool)
+        extras = {name: leaves[name].astype(kind) for name, kind in self.dtypes.items()}
+        reward, action = np.zeros(no.shape, np.float32), leaves["action"].astype(np.int64)
+        return Chunk(Step(leaves["planes"], reward, ~no, no, no, action, extras), version=self.version)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rng": self.rng.bit_generator.state, "version": self.version, "waiting": self.waiting}
+
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        """Always True: games go on."""
+        self.rng.bit_generator.state = state["rng"]
+        self.version, self.waiting = state["version"], state["waiting"]
+        return True
+
+
+class Expert(NamedTuple):
+    """Positions of recorded games."""
+
+    planes: NDArray[np.int8]  # [n,C,H,W]
+    action: NDArray[np.int64]  # [n]
+    last: NDArray[np.int32]  # [n] the move before, NO_MOVE at the start
+
+    @staticmethod
+    def read(folder: str, game: Game, from_move: int, tested: float) -> "tuple[Expert, Expert]":
+        """All records of a folder -> positions to learn from, and those of a share `tested` of the games.
+
+        UsageError for a folder without records, and one that is no game of `game`, with its name.
+        """
+        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".sgf", ".txt"))
+        if not paths:
+            raise UsageError(
+                f"agent.records = {folder}: no records (.sgf, .txt) in it; rlsuite match ... --out {folder} makes some"
+            )
+        apart = max(2, round(1 / tested)) if tested else 0
+        parts: tuple[list[Any], list[Any]] = ([], [])
+        for number, path in enumerate(paths):
+            _, actions = records.read(path, game)
+            state, last = game.new_state(), NO_MOVE
+            for at, action in enumerate(actions):
+                if at >= from_move:
+                    parts[bool(apart) and number % apart == apart - 1].append((state.observation(), action, last))
+                state, last = state.apply(action), action
+        return tuple(Expert._stack(part, game) for part in parts)  # type: ignore[return-value]
+
+    @staticmethod
+    def _stack(found: list[Any], game: Game) -> "Expert":
+        planes = np.array([p for p, _, _ in found], np.int8).reshape(-1, *game.observation_shape)
+        return Expert(planes, np.array([a for _, a, _ in found], np.int64), np.array([l for _, _, l in found], np.int32))
+
+
+Judge = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.int32]], dict[str, float]]
+
+
+class Records(_Games):
+    """Recorded positions in random order, all of them before any comes again. `judge` tells metrics of those held out."""
+
+    def __init__(self, env: Any, game: Game, seed: int, learned: Expert, tested: Expert, judge: Judge):
+        super().__init__(env, game, seed, {"last": "int32"})
+        self.learned, self.tested, self.judge = learned, tested, judge
+        self.order, self.at = self.rng.permutation(len(learned.action)), 0
+
+    def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
+        chosen = self.order[self.at : self.at + self.lanes]
+        self.at += len(chosen)
+        if self.at == len(self.order):
+            self.order, self.at = self.rng.permutation(len(self.order)), 0
+        found = self.learned
+        self.waiting.append({"planes": found.planes[chosen], "action": found.action[chosen], "last": found.last[chosen]})
+        return len(chosen), []
+
+    def diagnostics(self) -> dict[str, float]:
+        found = self.tested
+        return self.judge(found.planes[:4096], found.action[:4096], found.last[:4096]) if len(found.action) else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "order": self.order, "at": self.at}
+
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        self.order, self.at = state["order"], state["at"]
+        return super().load_state_dict(state, reseed)
+
+
+class PoolPlay(_Games):
+    """Games of the policy that learns against one of the pool, L at a time; the next opponent when all have ended.
+
+    The pool has the policy as it began, and as it was every `every` learner steps since, the last `size` of them.
+    Sides alternate from lane to lane. Only the learning policy's moves are given out, with the outcome to it.
+    """
+
+    def __init__(
+        self, env: Any, game: Game, seed: int, policy: nn.Module, ask: Callable[[nn.Module], Policy], every: int, size: int
+    ):
+        """`ask` makes of a net what plays."""
+        super().__init__(env, game, seed, {"outcome": "float32", "log_prob": "float32"})
+        self.policy, self.every, self.size = policy, every, size
+        self.opponent = copy.deepcopy(policy).requires_grad_(False)
+        self.plays, self.answers = ask(policy), ask(self.opponent)
+        self.pool = [_copied(policy)]
+        self.added = 0  # the version of the newest in the pool
+        self.side = np.arange(self.lanes) % 2  # [L] the player that learns
+        self.scores: list[float] = []  # of games that have ended, to the learner
+        self._begin()
+
+    def _begin(self) -> None:
+        self.rows = np.repeat(self.start[None], self.lanes, 0)  # [L,R]
+        self.running = np.ones(self.lanes, bool)
+        self.moves: list[list[tuple[Any, int, float]]] = [[] for _ in range(self.lanes)]
+        if self.version - self.added >= self.every:
+            self.pool = [*self.pool, _copied(self.policy)][-self.size :]
+            self.added = self.version
+        self.opponent.load_state_dict(self.pool[int(self.rng.integers(len(self.pool)))])
+
+    def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
+        """A move in every game that runs."""
+        if not self.running.any():
+            self._begin()
+        lanes = np.flatnonzero(self.running)
+        rows = self.rows[lanes]
+        planes, legal = self.planes(rows), self.legal(rows)
+        mine = rows[:, 1] == self.side[lanes]  # whose turn stands there in Go's rows
+        logits = np.empty((len(lanes), self.game.num_actions), np.float32)
+        for mask, policy in ((mine, self.plays), (~mine, self.answers)):
+            if mask.any():
+                logits[mask] = policy(planes[mask])
+        actions, log_p = drawn(logits, legal, self.rng)
+        for i in np.flatnonzero(mine).tolist():
+            self.moves[lanes[i]].append((planes[i], int(actions[i]), float(log_p[i])))
+        over, values = self.play(rows, actions)
+        self.rows[lanes] = rows
+        moved, episodes = 0, []
+        for i in np.flatnonzero(over).tolist():
+            lane = int(lanes[i])
+            z, played = float(values[i]) * (1 - 2 * int(self.side[lane])), self.moves[lane]
+            self.running[lane] = False
+            self.scores.append((1 + z) / 2)
+            episodes.append(Episode(z, len(played), lane))
+            if played:
+                moved += len(played)
+                leaves = {"planes": np.array([p for p, _, _ in played]), "action": np.array([a for _, a, _ in played])}
+                leaves |= {"log_prob": np.array([q for _, _, q in played]), "outcome": np.full(len(played), z)}
+                self.waiting.append(leaves)
+        return moved, episodes
+
+    def diagnostics(self) -> dict[str, float]:
+        """Of games since the last call."""
+        scores, self.scores = self.scores, []
+        found = {"selfplay/pool": float(len(self.pool))}
+        return found | ({"selfplay/score_against_pool": float(np.mean(scores))} if scores else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        games = [
+            {
+                "planes": np.array([p for p, _, _ in played], np.int8).reshape(-1, *self.game.observation_shape),
+                "action": np.array([a for _, a, _ in played], np.int64),
+                "log_prob": np.array([q for _, _, q in played], np.float64),
+            }
+            for played in self.moves
+        ]
+        own = {"rows": self.rows, "running": self.running, "games": games, "pool": self.pool, "added": self.added}
+        return {**super().state_dict(), **own, "opponent": _copied(self.opponent)}
+
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        self.rows, self.running, self.pool, self.added = state["rows"], state["running"], state["pool"], state["added"]
+        self.moves = [list(zip(g["planes"], g["action"].tolist(), g["log_prob"].tolist(), strict=True)) for g in state["games"]]
+        self.opponent.load_state_dict(state["opponent"])
+        return super().load_state_dict(state, reseed)
+
+
+class ValuePlay(_Games):
+    """One position a game (AlphaGo, Methods): U drawn from 1 to `latest`, U - 1 moves of the supervised policy, a random legal one,
+    the reinforced policy to the end; the position behind the random move is given out with the outcome to who moves there."""
+
+    def __init__(self, env: Any, game: Game, seed: int, supervised: Policy, reinforced: Policy, latest: int):
+        super().__init__(env, game, seed, {"outcome": "float32"})
+        self.supervised, self.reinforced, self.latest = supervised, reinforced, latest
+        self.rows = np.repeat(self.start[None], self.lanes, 0)  # [L,R]
+        self.plies = np.zeros(self.lanes, np.int64)  # [L] moves made
+        self.turning = self.rng.integers(1, latest + 1, self.lanes)  # [L] U
+        self.kept = np.zeros((self.lanes, *game.observation_shape), np.int8)  # [L,C,H,W] the position to be given out
+        self.mover = np.zeros(self.lanes, np.int64)  # [L] who moves there
+        self.seen: list[float] = []  # outcomes given out
+
+    def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
+        """A move in every game."""
+        planes, legal = self.planes(self.rows), self.legal(self.rows)
+        early, behind = self.plies < self.turning - 1, self.plies >= self.turning
+        logits = np.zeros((self.lanes, self.game.num_actions), np.float32)  # of the random move: all alike
+        for mask, policy in ((early, self.supervised), (behind, self.reinforced)):
+            if mask.any():
+                logits[mask] = policy(planes[mask])
+        here = self.plies == self.turning
+        self.kept[here], self.mover[here] = planes[here], self.rows[here, 1]
+        actions, _ = drawn(logits, legal, self.rng)
+        over, values = self.play(self.rows, actions)
+        self.plies += 1
+        given = np.flatnonzero(over & behind)  # a game that ends before is begun anew
+        if given.size:
+            outcome = values[given] * (1 - 2 * self.mover[given])
+            self.seen += outcome.tolist()
+            self.waiting.append({"planes": self.kept[given], "action": np.zeros(given.size, np.int64), "outcome": outcome})
+        episodes = [Episode(float(values[lane]), int(self.plies[lane]), int(lane)) for lane in given.tolist()]
+        ended = np.flatnonzero(over)
+        self.rows[ended], self.plies[ended] = self.start, 0
+        self.turning[ended] = self.rng.integers(1, self.latest + 1, ended.size)
+        return int(given.size), episodes
+
+    def diagnostics(self) -> dict[str, float]:
+        """The error of always saying the mean of the outcomes: what a value net has to beat."""
+        seen, self.seen = self.seen, []
+        return {"selfplay/outcome_variance": float(np.var(seen))} if seen else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("rows", "plies", "turning", "kept", "mover")
+        return {**super().state_dict(), **{name: getattr(self, name) for name in names}}
+
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        for name in ("rows", "plies", "turning", "kept", "mover"):
+            setattr(self, name, state[name])
+        return super().load_state_dict(state, reseed)
+
+
+def _copied(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}

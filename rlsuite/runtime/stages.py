@@ -1,0 +1,72 @@
+"""Runs that come one after the other: `stages` of a config.
+
+Each is an ordinary run in a folder of its own, `1_name`, `2_name`, ..., and begins with the weights of the one before; the last
+one's checkpoint is the result.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rlsuite import checkpoint, resolve, run_folder
+from rlsuite.config import Config
+from rlsuite.errors import UsageError, unknown
+from rlsuite.runtime.loop import Result
+
+_DONE = "done"  # a file in the folder of a stage that has come to its end
+_SECTIONS = ("agent", "env", "net", "replay", "learner", "run", "eval", "runtime")
+
+
+def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
+    """Folder and config of every stage. UsageError that names the stage whose sections are wrong."""
+    assert config.stages is not None
+    if not config.stages:
+        raise UsageError("stages: {} has none; leave the section out for a run of one piece")
+    found: list[tuple[Path, Config]] = []
+    for number, (name, sections) in enumerate(config.stages.items(), 1):
+        data = resolve.as_mapping(config)
+        data |= {"stages": None, "name": f"{config.name}/{name}"}
+        for section, values in sections.items():
+            if section not in _SECTIONS:
+                raise unknown(f"section of stages.{name}", section, _SECTIONS)
+            if not isinstance(values, dict):
+                raise UsageError(f"stages.{name}.{section} = {values!r}: must be a mapping of keys")
+            data[section] = {**data[section], **values}
+        if found:
+            data["net"] = {**data["net"], "begin_with": str(found[-1][0].resolve())}
+        try:
+            found.append((folder / f"{number}_{name}", resolve.check(data)))
+        except UsageError as error:
+            raise UsageError(f"stages.{name}: {error}") from error
+    return found
+
+
+def run_stages(config: Config, run_dir: Path | None, resume: bool, run: Callable[[Config, Path, bool], Result]) -> Result:
+    """`run` trains one config in a folder, or goes on there. Ctrl-C ends the stage that runs, and `resume` goes on with it."""
+    folder = run_dir or run_folder.named(config)
+    stages = split(config, folder)
+    if not resume and (folder / "config.yaml").exists():
+        raise UsageError(f"{folder} holds a run already: go on with --resume {folder}, or choose another --run-dir")
+    with run_folder.lock(folder):
+        run_folder.write_config(config, folder)
+        result: Result | None = None
+        for number, (place, stage) in enumerate(stages, 1):
+            if (place / _DONE).exists() and number < len(stages):
+                continue
+            begun = (place / "config.yaml").exists() and _resumable(place)
+            print(f"stage {number} of {len(stages)}: {place.name}", file=sys.stderr, flush=True)
+            result = run(stage, place, begun)
+            if result.interrupted:
+                break
+            (place / _DONE).touch()
+    assert result is not None
+    result.run = folder
+    return result
+
+
+def _resumable(place: Path) -> bool:
+    try:
+        checkpoint.find(place, resumable=True)
+    except UsageError:
+        return False
+    return True
