@@ -1,4 +1,4 @@
-"""AlphaGo as it played Lee Sedol (Silver et al. 2016): policies from records and from self-play, a value net, and a search with rollouts.
+"""AlphaGo (Silver et al. 2016): policies from records and from self-play, a value net, and a search with rollouts.
 
 Four things are learned, in three stages, of which `configs/boards/alphago.yaml` runs one after the other:
 

@@ -147,7 +147,7 @@ class Expert(NamedTuple):
     @staticmethod
     def _stack(found: list[Any], game: Game) -> "Expert":
         planes = np.array([p for p, _, _ in found], np.int8).reshape(-1, *game.observation_shape)
-        return Expert(planes, np.array([a for _, a, _ in found], np.int64), np.array([l for _, _, l in found], np.int32))
+        return Expert(planes, np.array([a for _, a, _ in found], np.int64), np.array([last for _, _, last in found], np.int32))
 
 
 Judge = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.int32]], dict[str, float]]
