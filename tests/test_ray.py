@@ -206,6 +206,20 @@ def test_an_evaluation_on_the_way_keeps_the_weights_that_played(tmp_path: Path) 
     assert len(checkpoint.list_complete(tmp_path / "run")) >= 2
 
 
+@pytest.mark.parametrize("lockstep", [True, False])
+def test_a_run_that_stops_at_a_return_ends_with_the_weights_that_reached_it(tmp_path: Path, lockstep: bool) -> None:
+    settings = {**DQN, **RAY, "run.agent_steps": 200_000, "runtime.lockstep": lockstep, "run.keep_checkpoints": 9}
+    settings |= {"eval.every_agent_steps": 256, "eval.every_episodes": 1, "eval.stop_at_return": 5}  # the first one reaches it
+    result = rlsuite.train("classic/dqn", settings, run_dir=tmp_path / "run")
+    rows = [row for row in read_metrics(tmp_path / "run") if "eval/episodic_return" in row]
+    assert result.agent_steps < 200_000
+    # The last evaluation on the way is of the step at which the run ends; behind it stands the one at the end.
+    assert [row["agent_steps"] for row in rows[-2:]] == [result.agent_steps] * 2
+    assert rows[-2]["learner_steps"] == result.learner_steps
+    if lockstep:
+        assert len(rows) == 2
+
+
 # ----------------------------------------------------------------------------------------------------------- deaths
 
 

@@ -400,7 +400,7 @@ class Fleet:
         with contextlib.suppress(RayError):  # a worker that is lost meanwhile is noticed elsewhere; then nothing is kept
             note_evaluation(loop, told, clock, weights=lambda: self._tensors(weights))
         stop = self.config.eval.stop_at_return
-        self.reached = self.reached or (stop is not None and told.mean >= stop)
+        self.reached = stop is not None and told.mean >= stop
 
     def _tensors(self, ref: Any) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(array.copy()) for name, array in ray.get(ref).items()}
@@ -421,13 +421,16 @@ class Fleet:
             if stopped:
                 self.settle(loop)
                 return True
-            if self.reached or loop.collected >= run.agent_steps:
+            if loop.collected >= run.agent_steps:
                 break
             if run.minutes is not None and loop.seconds >= run.minutes * 60:
                 break
             if time.monotonic() >= next_checkpoint and self.save_whole(loop):
                 next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
-            self._evaluate_on_the_way(loop, before)
+            if not self.reached:
+                self._evaluate_on_the_way(loop, before)
+            if self.reached and self._still_reached(loop):
+                break
             self._refuse_to_stall()
             if time.monotonic() >= next_shown:
                 progress.update(status(loop, self.facts()))
@@ -519,6 +522,26 @@ class Fleet:
         every = self.config.eval.every_agent_steps
         if not every or loop.collected // every <= before // every or self.evaluating is not None:
             return
+        self._evaluate(loop)
+        if self.lockstep:
+            self._await_evaluation(loop)
+
+    def _still_reached(self, loop: Loop) -> bool:
+        """Whether the weights of now do what those that were evaluated did: training went on meanwhile, unless in lockstep."""
+        if not self.lockstep:
+            self.settle(loop)
+            self._fetch_weights()
+            self.reached = False  # should the evaluator die meanwhile
+            self._evaluate(loop)
+            self._await_evaluation(loop)
+        return self.reached
+
+    def _await_evaluation(self, loop: Loop) -> None:
+        while self.evaluating is not None:
+            self._wait(loop, 1.0)
+            self.progressed = time.monotonic()  # nothing is to be learned meanwhile
+
+    def _evaluate(self, loop: Loop) -> None:
         if self.evaluator.actor is None:
             self.evaluator.actor = self.evaluator.make(0)
             self.evaluator.actor.hello.remote()
@@ -526,9 +549,6 @@ class Fleet:
         self.evaluator.calls += 1
         call = self.evaluator.actor.evaluate.remote(self.published[1], self.config.eval.every_episodes)
         self._call(self.evaluator, "evaluated", call, (loop.clock(), self.published[1]))
-        while self.lockstep and self.evaluating is not None:
-            self._wait(loop, 1.0)
-            self.progressed = time.monotonic()  # nothing is to be learned meanwhile
 
     def _refuse_to_stall(self) -> None:
         minutes = (time.monotonic() - self.progressed) / 60
