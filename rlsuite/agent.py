@@ -60,8 +60,9 @@ class Agent(Protocol):
     frozen set: what the agent can do with among "continuous actions", "net.memory", "net.last_action_reward",
     "net.separate_value", and, of an on-policy agent that corrects for them, "old weights". And a hook, `prepare(net,
     trajectory, rng) -> iterator of trajectories`: the minibatches that a trajectory is learned from, one update each, called
-    without gradients. An agent of board games (`slice.games`) brings `collector(env, net, *, seed, device, bf16)`, which gives a
-    `GameCollector`, and `evaluator(net)`, which gives what a search asks.
+    without gradients. `begin(net)` may change a new net's first weights, those of
+    `net.begin_with` included. An agent of board games (`slice.games`) brings `collector(env, net, *, seed, device, bf16)`, which
+    gives a `GameCollector`, and `evaluator(net)`, which gives what a search asks.
     """
 
     @property

@@ -133,6 +133,8 @@ def make_learner(
             transfer.load_backbones(net, config.net.weights)
         if config.net.freeze:
             transfer.freeze(net)
+        if hasattr(agent, "begin"):
+            agent.begin(net)
 
     return Learner(
         agent,

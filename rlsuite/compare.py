@@ -29,6 +29,7 @@ _GRID = 1000  # points of a drawn line: more than the picture has pixels for
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the pale yellow is left out.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 _DASHES = ("-", "--", "-.", ":")  # the next round of colours
+_TOLD = 3  # differences between runs that fit into a label
 _GREY = "#555555"
 
 
@@ -182,7 +183,7 @@ def _field(config: dict[str, Any], section: str, field: str) -> Any:
 
 
 def _groups(runs: list[_Run]) -> dict[str, list[_Run]]:
-    """Label -> runs. Labels are unique: a second group of one label carries the folder of its first run."""
+    """Label -> runs. Labels are unique: a second group of one label tells what is set otherwise, or its first run's folder."""
     groups: list[list[_Run]] = []
     for run in runs:
         for group in groups:
@@ -194,8 +195,26 @@ def _groups(runs: list[_Run]) -> dict[str, list[_Run]]:
     labelled: dict[str, list[_Run]] = {}
     for group in groups:
         label = group[0].label
-        labelled[f"{label} ({group[0].path})" if label in labelled else label] = group
+        if label in labelled:
+            told = f"{label} ({_otherwise(group[0], labelled[label][0])})"
+            label = f"{label} ({group[0].path})" if told in labelled else told
+        labelled[label] = group
     return labelled
+
+
+def _otherwise(run: _Run, first: _Run) -> str:
+    """`net.weights=pong`: what a run sets otherwise than another; its folder where that is much or nothing."""
+    one, other = (_flat(json.loads(each.key)) if each.key.startswith("{") else {} for each in (run, first))
+    found = [f"{key}={Path(str(value)).name}" for key, value in one.items() if key in other and value != other[key]]
+    return ", ".join(found) if 0 < len(found) <= _TOLD else str(run.path)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def _row(label: str, runs: list[_Run], window: int) -> Row:

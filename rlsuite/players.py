@@ -20,7 +20,7 @@ from rlsuite.errors import UsageError, nearest
 from rlsuite.evaluation import Saved, board_evaluator
 from rlsuite.matches import Batched, Programs, Seat
 from rlsuite.search import Evaluate, Gumbel, Puct, Searcher, rollout_evaluator
-from rlsuite.search.search import search_rows
+from rlsuite.search.search import search_rows, without_search
 
 PROGRAMS = ("gtp", "uci")  # kinds that are other programs
 
@@ -57,14 +57,16 @@ class Player:
         return self.opinions
 
     def searcher(self, simulations: int | None = None, seed: int = 0) -> Searcher:
-        """Searches one position after another of a game, as this player does."""
-        return Searcher(self.game, self, simulations or self.simulations, solve=self.solve, seed=seed)
+        """Searches one position after another of a game, as this player does; one that plays without a search looks at 100."""
+        return Searcher(self.game, self, simulations or self.simulations or 100, solve=self.solve, seed=seed)
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
         """As `Opponent` says."""
         if self.opponent is not None:
             return self.opponent(rows, histories, rng)
         evaluate, method = self.evaluator(self.game)
+        if self.simulations == 0:
+            return without_search(self.game, rows, evaluate)
         return search_rows(self.game, rows, evaluate, self.simulations, method, int(rng.integers(2**31)), solve=self.solve).action
 
     def close(self) -> None:

@@ -87,6 +87,7 @@ def test_runs_that_differ_in_more_than_the_seed_stay_apart(tmp_path: Path) -> No
     rows = compare(runs, tmp_path / "c.png")
     assert [row.seeds for row in rows] == [(0,), (1,), (2,), (3,), (4,)]
     assert len({row.label for row in rows}) == 5
+    assert rows[4].label == "named (agent.name=qr)"
 
 
 def test_a_seed_counts_once_in_a_group(tmp_path: Path) -> None:

@@ -314,3 +314,18 @@ def test_what_is_no_match(arguments: list[str], complaint: str) -> None:
 
     with pytest.raises(UsageError, match=complaint):
         app(["match", *arguments], standalone_mode=False)
+
+
+def test_a_run_may_play_without_a_search(tmp_path: Path) -> None:
+    """Its best move by the net alone, where agent.eval_simulations is 0."""
+    from rlsuite.players import Player
+    from rlsuite.search.search import without_search
+
+    run = rlsuite.train("boards/connect_four", TINY, run_dir=tmp_path / "run").run
+    game = make_game("connect_four")
+    player = Player(str(run), game)
+    player.simulations = 0
+    rows = np.stack([game.new_state().row, game.new_state().apply(3).row])
+    assert (
+        player(rows, [[], [3]], np.random.default_rng(0)).tolist() == without_search(game, rows, player.evaluator(game)[0]).tolist()
+    )

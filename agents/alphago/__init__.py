@@ -114,6 +114,12 @@ class AlphaGo:
     def make_net(self) -> AlphaGoNet:
         return AlphaGoNet(self.net_config, self.spec, self.game.plane_scale, self.config.stage)
 
+    def begin(self, net: Net) -> None:
+        """The policy that is reinforced begins as the supervised one."""
+        if self.config.stage == "reinforced":
+            nets = _as_ours(net)
+            nets.reinforced.load_state_dict(nets.policy.state_dict())
+
     def initial_state(self, batch: int) -> State:
         return ()
 

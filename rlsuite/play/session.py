@@ -74,7 +74,7 @@ class Session:
 
     def think(self, simulations: int | None = None, stop: Callable[[], bool] | None = None) -> Found:
         """What the player thinks of the position; `stop` is asked now and then, and ends it early. UsageError if it never says."""
-        wanted = simulations or self.simulations
+        wanted = simulations or self.simulations or 100
         if self.searcher is None or self.searcher.simulations < wanted or self.searcher.game is not self.game:
             self.searcher = self.player.searcher(wanted, self.seed)
         if stop is None:
@@ -91,7 +91,7 @@ class Session:
         """The player's move here, which is played; RESIGNS where it gives up."""
         if self.over:
             raise UsageError("the game is over")
-        if self.player.opinions is not None:
+        if self.player.opinions is not None and self.simulations:
             action = self.think(simulations, stop).action
         else:
             action = int(self.player(self.state.row[None], [self.actions], self.rng)[0])

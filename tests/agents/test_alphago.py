@@ -318,3 +318,16 @@ def test_weights_of_a_whole_net_begin_another_run(tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(rlsuite.errors.RlsuiteError):
         rlsuite.train("classic/dqn", {**given, "net.hidden": 33}, run_dir=tmp_path / "c")
+
+
+def test_the_reinforced_policy_begins_as_the_supervised_one() -> None:
+    from rlsuite.build import describe, make_agent, make_env, make_learner
+    from rlsuite.resolve import resolve
+
+    settings = {**SMALL, "agent.stage": "reinforced"}
+    config = resolve("boards/alphago", settings)
+    learner = make_learner(config, make_agent(config, describe(make_env(config))), torch.device("cpu"))
+    nets: Any = learner.net
+    one, other = nets.policy.state_dict(), nets.reinforced.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not any(torch.equal(nets.value.state_dict()[name], one[name]) for name in one if name.endswith("policy.weight"))
