@@ -74,7 +74,7 @@ class Saved:
         for section, values in (changes or {}).items():
             for key, value in values.items():
                 if key not in written[section]:
-                    raise UsageError(f"{self.path} has no {section}.{key}: only a board game's run has")
+                    raise UsageError(f"{self.path} has no {section}.{key} (known: {', '.join(written[section])})")
                 written[section][key] = value
         self.config: Config = check(written)
         spec = data["spec"]

@@ -23,6 +23,7 @@ from rlsuite.search import Evaluate, Gumbel, Puct, Searcher, rollout_evaluator
 from rlsuite.search.search import search_rows, without_search
 
 PROGRAMS = ("gtp", "uci")  # kinds that are other programs
+RUN = "run"  # the kind that is a saved run with other settings
 
 
 class Player:
@@ -36,7 +37,7 @@ class Player:
         self.opinions: tuple[Evaluate, Puct | Gumbel] | None = None
         self.simulations, self.solve = simulations or 0, True
         if is_saved(name):
-            saved = Saved(Path(name), device="auto")
+            saved = _load(name)
             cpu.set_up(threads_of(saved.config))
             self.opinions = board_evaluator(saved, game)
             agent: Any = saved.agent
@@ -75,15 +76,25 @@ class Player:
 
 
 def is_saved(name: str) -> bool:
-    """Whether it names a folder. UsageError for what is neither a folder nor a kind of player."""
+    """Whether it names a folder, or is `run(path=...)`. UsageError for what is neither that nor a kind of player."""
     if Path(name).exists():
         return True
-    kind = name.split("(")[0].strip()
-    if kind in OPPONENTS:
-        return False
-    close = nearest(kind, OPPONENTS)
+    kind, known = name.split("(")[0].strip(), [*OPPONENTS, RUN]
+    if kind in known:
+        return kind == RUN
+    close = nearest(kind, known)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise UsageError(f"no player {name!r}: no such run folder, and no kind of player{hint} (known: {', '.join(sorted(OPPONENTS))})")
+    raise UsageError(f"no player {name!r}: no such run folder, and no kind of player{hint} (known: {', '.join(sorted(known))})")
+
+
+def _load(name: str) -> Saved:
+    """A folder, or `run(path=FOLDER,key=value)` with keys of its config's section `agent`: `run(path=runs/go,eval_simulations=50)`."""
+    if Path(name).exists():
+        return Saved(Path(name), device="auto")
+    settings = parse_call("player", name)[1]
+    if (path := settings.pop("path", None)) is None:
+        raise UsageError(f"{name}: run needs path=..., a run or a checkpoint folder")
+    return Saved(Path(str(path)), device="auto", changes={"agent": settings})
 
 
 def is_program(name: str) -> bool:
@@ -103,7 +114,7 @@ def game_of(names: Sequence[str], game: str | None) -> Game:
         return make_game(game)
     for name in names:
         if is_saved(name):
-            spec = Saved(Path(name)).spec
+            spec = _load(name).spec
             if spec.game is None:
                 raise UsageError(f"{name} is no run of a board game")
             return make_game(spec.game)

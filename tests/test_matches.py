@@ -176,7 +176,7 @@ def test_what_no_board_run_is_asked_is_refused(tmp_path: Path) -> None:
         {"run.agent_steps": 60, "replay.min_agent_steps": 50, "learner.batch_size": 4, "run.threads": 1, "eval.episodes": 1},
         run_dir=tmp_path / "run",
     ).run
-    with pytest.raises(UsageError, match=r"has no env.opponent: only a board game's run has"):
+    with pytest.raises(UsageError, match=r"has no env\.opponent"):
         evaluate(run, 1, 1, None, opponent="random")
     with pytest.raises(UsageError, match="which is no board game"):
         grade(run)
@@ -329,3 +329,16 @@ def test_a_run_may_play_without_a_search(tmp_path: Path) -> None:
     assert (
         player(rows, [[], [3]], np.random.default_rng(0)).tolist() == without_search(game, rows, player.evaluator(game)[0]).tolist()
     )
+
+
+def test_a_run_plays_with_other_settings(tmp_path: Path) -> None:
+    from rlsuite.players import Player
+
+    run = rlsuite.train("boards/connect_four", TINY, run_dir=tmp_path / "run").run
+    game = make_game("connect_four")
+    assert Player(str(run), game).simulations == 4
+    assert Player(f"run(path={run},eval_simulations=7,c_scale=0.5)", game).simulations == 7
+    with pytest.raises(UsageError, match=r"has no agent\.simulation "):
+        Player(f"run(path={run},simulation=7)", game)
+    with pytest.raises(UsageError, match=r"run needs path"):
+        Player("run(eval_simulations=7)", game)

@@ -9,7 +9,9 @@ import typer
 from rlsuite.cli_parts import Json, examples, print_json
 from rlsuite.errors import UsageError
 
-Players = "A run or checkpoint, mcts(simulations=1000), random, gtp(command=...) or uci(command=...)."
+Players = (
+    "A run or checkpoint, run(path=...,eval_simulations=50), mcts(simulations=1000), random, gtp(command=...) or uci(command=...)."
+)
 SIDES = ("first", "second", "both", "watch")
 GameName = Annotated[str | None, typer.Option("--game", help="Its name (rlsuite list games); default: that of the run.")]
 Simulations = Annotated[int | None, typer.Option(min=1, help="A move; default: the player's own number.")]
