@@ -88,7 +88,7 @@ def is_saved(name: str) -> bool:
 
 
 def _load(name: str) -> Saved:
-    """A folder, or `run(path=FOLDER,key=value)` with keys of its config's section `agent`: `run(path=runs/go,eval_simulations=50)`."""
+    """A folder, or `run(path=FOLDER,key=value)`, the keys being those of the section `agent` of its config."""
     if Path(name).exists():
         return Saved(Path(name), device="auto")
     settings = parse_call("player", name)[1]

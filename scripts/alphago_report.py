@@ -1,0 +1,68 @@
+"""What the parts of an AlphaGo run are worth: held-out accuracy of both policies, speed of rollouts, error of the value net.
+
+    python scripts/alphago_report.py runs/alphago --positions 2000
+
+The value net is asked about positions of games that it has not seen (another seed), beside the best constant.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlsuite.agents.alphago.rollouts import NONE, playouts
+from rlsuite.build import make_env
+from rlsuite.evaluation import Saved
+from rlsuite.metrics import read_metrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--positions", type=int, default=2000)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [row for row in read_metrics(given.run / "1_policy") if "test/policy_accuracy" in row]
+    print(f"held-out games: policy {rows[-1]['test/policy_accuracy']:.1%}, rollout policy {rows[-1]['test/rollout_accuracy']:.1%}")
+
+    saved = Saved(given.run)
+    agent: Any = saved.agent
+    net: Any = saved.net
+    game, weights = agent.game, net.rollouts.weights()
+    play_out = playouts(game.rules.play)
+    seen = np.repeat(game.new_state().row[None], 2000, 0)
+    streams, last, values = np.arange(2000, dtype=np.uint64), np.full(2000, NONE), np.empty(2000, np.float32)
+    play_out(seen[:2].copy(), last[:2], streams[:2].copy(), weights, values[:2])
+    begin = time.perf_counter()
+    moves = play_out(seen.copy(), last, streams, weights, values)
+    spent = time.perf_counter() - begin
+    planes = torch.from_numpy(np.repeat(game.new_state().observation()[None], 1, 0))
+    with torch.no_grad():
+        net.policy.judge(planes)
+        begin = time.perf_counter()
+        for _ in range(100):
+            net.policy.judge(planes)
+        alone = (time.perf_counter() - begin) / 100
+    print(
+        f"rollouts: {moves / 2000:.0f} moves a game, {spent / moves * 1e6:.2f} us a move; the policy net alone {alone * 1e3:.2f} ms"
+    )
+
+    collector = agent.collector(make_env(saved.config), net, seed=987_654_321, device=torch.device("cpu"), bf16=False)
+    made = 0
+    while made < given.positions:
+        made += collector.advance(0)[0]
+    steps = collector.take().steps
+    z = steps.extras["outcome"][:, 0]
+    with torch.no_grad():
+        v = net.value.judge(torch.from_numpy(steps.observation[:, 0])).value.numpy()
+    print(
+        f"{len(z)} new positions: squared error of the value net {np.mean((v - z) ** 2):.3f}, of the best constant {np.var(z):.3f}; "
+        f"the sign is right in {np.mean(np.sign(v) == np.sign(z)):.1%}"
+    )
+
+
+if __name__ == "__main__":
+    main()
