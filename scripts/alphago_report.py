@@ -58,10 +58,9 @@ def main() -> None:
     z = steps.extras["outcome"][:, 0]
     with torch.no_grad():
         v = net.value.judge(torch.from_numpy(steps.observation[:, 0])).value.numpy()
-    print(
-        f"{len(z)} new positions: squared error of the value net {np.mean((v - z) ** 2):.3f}, of the best constant {np.var(z):.3f}; "
-        f"the sign is right in {np.mean(np.sign(v) == np.sign(z)):.1%}"
-    )
+    error, constant, right = np.mean((v - z) ** 2), np.var(z), np.mean(np.sign(v) == np.sign(z))
+    print(f"{len(z)} new positions: squared error of the value net {error:.3f}, of the best constant {constant:.3f}")
+    print(f"its sign is right in {right:.1%}")
 
 
 if __name__ == "__main__":
