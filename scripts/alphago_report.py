@@ -47,9 +47,8 @@ def main() -> None:
         for _ in range(100):
             net.policy.judge(planes)
         alone = (time.process_time() - begin) / 100
-    print(
-        f"rollouts: {moves / 2000:.0f} moves a game, {spent / moves * 1e6:.2f} us a move; the policy net alone {alone * 1e3:.2f} ms (seconds of the processor)"
-    )
+    print(f"rollouts: {moves / 2000:.0f} moves a game, {spent / moves * 1e6:.2f} us of the processor's time a move")
+    print(f"the policy net alone: {alone * 1e3:.2f} ms")
 
     collector = agent.collector(make_env(saved.config), net, seed=987_654_321, device=torch.device("cpu"), bf16=bf16)
     made = 0

@@ -166,7 +166,7 @@ def test_another_program_plays_through_gtp(tmp_path: Path) -> None:
     env = Boards("go(size=5,komi=0.5)", 3, f"gtp(command={sys.executable} {tmp_path / 'engine.py'})", opening_moves=2)
     seen = random_play(env, 40, seed=2)
     assert any(over.any() for _, _, over, _, _ in seen[1:])
-    process = env.opponent.process  # type: ignore[attr-defined]
+    process = env.opponent.program.process  # type: ignore[attr-defined]
     env.close()
     assert process.poll() is not None
     with pytest.raises(RlsuiteError, match="has ended"):
