@@ -76,10 +76,10 @@ class Programs:
         return list(self.pool.map(self._move, slots, rows, histories))
 
     def close(self) -> None:
-        self.pool.shutdown()
         for program in self.programs:
             if program is not None:
-                program.close()
+                program.close()  # which also ends a move that is waited for
+        self.pool.shutdown()
 
 
 class Played(NamedTuple):

@@ -15,7 +15,7 @@ from rlsuite.build import threads_of
 from rlsuite.calls import parse_call
 from rlsuite.envs.boards import make_game
 from rlsuite.envs.boards.game import Game
-from rlsuite.envs.boards.opponents import OPPONENTS, Mcts, Opponent, Random, make_opponent
+from rlsuite.envs.boards.opponents import OPPONENTS, Mcts, Opponent, make_opponent
 from rlsuite.errors import UsageError, nearest
 from rlsuite.evaluation import Saved, board_evaluator
 from rlsuite.matches import Batched, Programs, Seat
@@ -29,8 +29,11 @@ RUN = "run"  # the kind that is a saved run with other settings
 class Player:
     """An opponent that may also be asked what it thinks: it moves as in matches, and `evaluator` is for a `Searcher`."""
 
-    def __init__(self, name: str, game: Game, simulations: int | None = None):
-        """`simulations` a move, instead of the player's own. UsageError for no such player, or one of another game."""
+    def __init__(self, name: str, game: Game, simulations: int | None = None, seed: int = 0):
+        """`simulations` a move, instead of the player's own; `seed`: of its random games.
+
+        UsageError for no such player, or one of another game.
+        """
         self.name, self.game = name, game
         self.title = name if simulations is None else f"{name}, {simulations} simulations"
         self.opponent: Opponent | None = None
@@ -46,9 +49,9 @@ class Player:
         opponent = make_opponent(name, game)
         if isinstance(opponent, Mcts):
             opponent.simulations = self.simulations = simulations or opponent.simulations
-            self.opinions, self.solve = (rollout_evaluator(game), opponent.method), False
-        elif simulations is not None and isinstance(opponent, Random):
-            raise UsageError("random does not search: no simulations")
+            self.opinions, self.solve = (rollout_evaluator(game, seed), opponent.method), False
+        elif simulations is not None:
+            self.title = name  # it has none that we could set
         self.opponent = opponent
 
     def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
@@ -77,7 +80,7 @@ class Player:
 
 def is_saved(name: str) -> bool:
     """Whether it names a folder, or is `run(path=...)`. UsageError for what is neither that nor a kind of player."""
-    if Path(name).exists():
+    if _is_path(name):
         return True
     kind, known = name.split("(")[0].strip(), [*OPPONENTS, RUN]
     if kind in known:
@@ -87,9 +90,16 @@ def is_saved(name: str) -> bool:
     raise UsageError(f"no player {name!r}: no such run folder, and no kind of player{hint} (known: {', '.join(sorted(known))})")
 
 
+def _is_path(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a command that is longer than a file's name may be
+        return False
+
+
 def _load(name: str) -> Saved:
     """A folder, or `run(path=FOLDER,key=value)`, the keys being those of the section `agent` of its config."""
-    if Path(name).exists():
+    if _is_path(name):
         return Saved(Path(name), device="auto")
     settings = parse_call("player", name)[1]
     if (path := settings.pop("path", None)) is None:

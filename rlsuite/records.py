@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rlsuite.envs.boards import make_game
+from rlsuite.envs.boards import make_game, own_game
 from rlsuite.envs.boards.game import Game
 from rlsuite.errors import RlsuiteError, UsageError
 
@@ -123,14 +123,31 @@ def read(path: Path, game: Game | None = None) -> tuple[Game, list[int]]:
     text = content.decode("utf-8", "replace")
     if text.splitlines()[:1] == [_HEAD]:
         fields = dict(line.split(": ", 1) for line in text.splitlines()[1:] if ": " in line)
-        found = game or make_game(fields.get("game", ""))
+        found = make_game(_named(fields.get("game", ""), path, game))
+        if game is not None and found.name != game.name:
+            raise UsageError(f"{path} is a game of {found.name}, not of {game.name}")
         words = fields.get("actions", "").split()
-        if not all(word.isdigit() for word in words):
+        if not all(word.isdecimal() for word in words):
             raise UsageError(f"{path}: its actions are no numbers")
         return found, _checked(found, [int(word) for word in words], str(path))
     if text.startswith("["):
+        if game is not None and not game.name.startswith("openspiel(game=chess,"):
+            raise UsageError(f"{path} is a game of chess, not of {game.name}")
         return _read_pgn(text, str(path))
     raise UsageError(f"{path} is no record of a game: SGF, PGN or the text that rlsuite writes")
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file begins as our own text does."""
+    with path.open("rb") as file:
+        return file.read(len(_HEAD)) == _HEAD.encode()
+
+
+def _named(name: str, path: Path, game: Game | None) -> str:
+    """A record may name our games only: to load one of the user's own means to run its file, which the user must ask for."""
+    if own_game(name) is not None and (game is None or own_game(name) != own_game(game.name)):
+        raise UsageError(f"{path} is a game of {name}, which is Python code: name that game yourself to load it")
+    return name
 
 
 def _checked(game: Game, actions: list[int], path: str) -> list[int]:
@@ -197,6 +214,8 @@ def _read_sgf(content: bytes, path: str, game: Game | None) -> tuple[Game, list[
         raise UsageError(f"{path} begins with stones on the board (handicap); only games from the empty board are read")
     state, actions = game.new_state(), list[int]()
     for node in record.get_main_sequence()[1:]:
+        if any(node.has_property(name) for name in ("AB", "AW", "AE")):
+            raise UsageError(f"{path}: stones are set up behind move {len(actions)}, which no move of the game does")
         for number, colour in enumerate(("B", "W")):
             if not node.has_property(colour):
                 continue

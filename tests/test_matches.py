@@ -342,3 +342,32 @@ def test_a_run_plays_with_other_settings(tmp_path: Path) -> None:
         Player(f"run(path={run},simulation=7)", game)
     with pytest.raises(UsageError, match=r"run needs path"):
         Player("run(eval_simulations=7)", game)
+
+
+def test_only_the_first_pairs_count_up_to_one_that_runs() -> None:
+    from rlsuite.matches import Played
+    from rlsuite.play.tournament import _pairs
+
+    ended = {n: Played(n, n % 2, [], 0, points, "") for n, points in ((0, 1.0), (1, 0.5), (2, 0.0), (4, 1.0), (5, 1.0))}
+    assert _pairs(ended) == [0.75]
+    assert _pairs({**ended, 3: Played(3, 1, [], 0, 1.0, "")}) == [0.75, 0.5, 1.0]
+
+
+def test_a_program_that_refuses_the_board_does_not_stay(tmp_path: Path) -> None:
+    import time
+
+    (tmp_path / "engine.py").write_text(
+        f"import os, sys\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "for line in sys.stdin: print('? no\\n', flush=True)\n"
+    )
+    with pytest.raises(OpponentError, match="refuses 'boardsize"):
+        make_seat(f"gtp(command={sys.executable} {tmp_path / 'engine.py'})", make_game("go(size=5)"), None, 1, 0)
+    time.sleep(0.1)
+    pid = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_long_command_is_a_command() -> None:
+    from rlsuite.players import is_saved
+
+    assert not is_saved(f"gtp(command=engine {'x' * 5000})")

@@ -106,7 +106,11 @@ class AlphaGo:
         self.game = make_game(spec.game)
         extras = {
             "policy": (Extra("last", (), "int32"),),
-            "reinforced": (Extra("outcome", (), "float32"), Extra("log_prob", (), "float32")),
+            "reinforced": (
+                Extra("outcome", (), "float32"),
+                Extra("log_prob", (), "float32"),
+                Extra("legal", (spec.num_actions,), "bool"),
+            ),
             "value": (Extra("outcome", (), "float32"),),
         }[config.stage]
         self.slice = SliceSpec(length=1, sparse=False, extras=extras, games=True)
@@ -205,7 +209,8 @@ class AlphaGo:
             return self._imitate(nets, planes, action, last)
         z = steps.extras["outcome"][0]  # [B]
         if stage == "reinforced":
-            log_p = nets.reinforced.judge(planes).logits.log_softmax(-1)  # [B,A]
+            legal = steps.extras["legal"][0]  # [B,A]; of others no move was ever drawn
+            log_p = nets.reinforced.judge(planes).logits.masked_fill(~legal, -1e9).log_softmax(-1)  # [B,A]
             taken = log_p.gather(1, action.unsqueeze(1)).squeeze(1)  # [B]
             ratio = (taken.detach() - steps.extras["log_prob"][0]).exp().clamp(max=2.0)
             entropy = -(log_p.exp() * log_p).sum(-1).mean()

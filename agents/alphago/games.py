@@ -25,6 +25,7 @@ from rlsuite.step import Chunk, Step
 
 Policy = Callable[[NDArray[np.int8]], NDArray[np.float32]]  # planes [n,C,H,W] -> logits [n,A]
 NO_MOVE = -1
+_MOVE = ("planes", "action", "log_prob", "legal")  # what is kept of a move against the pool
 
 
 class Batch(NamedTuple):
@@ -136,12 +137,16 @@ class Expert(NamedTuple):
         apart = max(2, round(1 / tested)) if tested else 0
         parts: tuple[list[Any], list[Any]] = ([], [])
         for number, path in enumerate(paths):
+            if path.suffix == ".txt" and not records.is_text(path):
+                continue  # some other text, such as a README
             _, actions = records.read(path, game)
             state, last = game.new_state(), NO_MOVE
             for at, action in enumerate(actions):
                 if at >= from_move:
                     parts[bool(apart) and number % apart == apart - 1].append((state.observation(), action, last))
                 state, last = state.apply(action), action
+        if not parts[0]:
+            raise UsageError(f"agent.records_from_move = {from_move}: no position of the games in {folder} is left to learn from")
         return tuple(Expert._stack(part, game) for part in parts)  # type: ignore[return-value]
 
     @staticmethod
@@ -178,6 +183,8 @@ class Records(_Games):
         return {**super().state_dict(), "order": self.order, "at": self.at}
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        if len(state["order"]) != len(self.learned.action):
+            raise ValueError("agent.records holds other games than when the run began")
         self.order, self.at = state["order"], state["at"]
         return super().load_state_dict(state, reseed)
 
@@ -193,20 +200,24 @@ class PoolPlay(_Games):
         self, env: Any, game: Game, seed: int, policy: nn.Module, ask: Callable[[nn.Module], Policy], every: int, size: int
     ):
         """`ask` makes of a net what plays."""
-        super().__init__(env, game, seed, {"outcome": "float32", "log_prob": "float32"})
+        super().__init__(env, game, seed, {"outcome": "float32", "log_prob": "float32", "legal": "bool"})
         self.policy, self.every, self.size = policy, every, size
         self.opponent = copy.deepcopy(policy).requires_grad_(False)
         self.plays, self.answers = ask(policy), ask(self.opponent)
-        self.pool = [_copied(policy)]
+        self.pool: list[dict[str, torch.Tensor]] = []  # filled with the first game, when the weights are there
         self.added = 0  # the version of the newest in the pool
         self.side = np.arange(self.lanes) % 2  # [L] the player that learns
         self.scores: list[float] = []  # of games that have ended, to the learner
-        self._begin()
+        self.rows = np.repeat(self.start[None], self.lanes, 0)  # [L,R]
+        self.running = np.zeros(self.lanes, bool)
+        self.moves: list[list[tuple[Any, int, float, Any]]] = [[] for _ in range(self.lanes)]
 
     def _begin(self) -> None:
-        self.rows = np.repeat(self.start[None], self.lanes, 0)  # [L,R]
-        self.running = np.ones(self.lanes, bool)
-        self.moves: list[list[tuple[Any, int, float]]] = [[] for _ in range(self.lanes)]
+        self.rows[:] = self.start
+        self.running[:] = True
+        self.moves = [[] for _ in range(self.lanes)]
+        if not self.pool:
+            self.pool, self.added = [_copied(self.policy)], self.version
         if self.version - self.added >= self.every:
             self.pool = [*self.pool, _copied(self.policy)][-self.size :]
             self.added = self.version
@@ -226,7 +237,7 @@ class PoolPlay(_Games):
                 logits[mask] = policy(planes[mask])
         actions, log_p = drawn(logits, legal, self.rng)
         for i in np.flatnonzero(mine).tolist():
-            self.moves[lanes[i]].append((planes[i], int(actions[i]), float(log_p[i])))
+            self.moves[lanes[i]].append((planes[i], int(actions[i]), float(log_p[i]), legal[i]))
         over, values = self.play(rows, actions)
         self.rows[lanes] = rows
         moved, episodes = 0, []
@@ -238,8 +249,9 @@ class PoolPlay(_Games):
             episodes.append(Episode(z, len(played), lane))
             if played:
                 moved += len(played)
-                leaves = {"planes": np.array([p for p, _, _ in played]), "action": np.array([a for _, a, _ in played])}
-                leaves |= {"log_prob": np.array([q for _, _, q in played]), "outcome": np.full(len(played), z)}
+                kept = zip(*played, strict=True)
+                leaves = {name: np.array(list(leaf)) for name, leaf in zip(_MOVE, kept, strict=True)}
+                leaves["outcome"] = np.full(len(played), z)
                 self.waiting.append(leaves)
         return moved, episodes
 
@@ -252,9 +264,10 @@ class PoolPlay(_Games):
     def state_dict(self) -> dict[str, Any]:
         games = [
             {
-                "planes": np.array([p for p, _, _ in played], np.int8).reshape(-1, *self.game.observation_shape),
-                "action": np.array([a for _, a, _ in played], np.int64),
-                "log_prob": np.array([q for _, _, q in played], np.float64),
+                "planes": np.array([move[0] for move in played], np.int8).reshape(-1, *self.game.observation_shape),
+                "action": np.array([move[1] for move in played], np.int64),
+                "log_prob": np.array([move[2] for move in played], np.float64),
+                "legal": np.array([move[3] for move in played], bool).reshape(-1, self.game.num_actions),
             }
             for played in self.moves
         ]
@@ -263,7 +276,9 @@ class PoolPlay(_Games):
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
         self.rows, self.running, self.pool, self.added = state["rows"], state["running"], state["pool"], state["added"]
-        self.moves = [list(zip(g["planes"], g["action"].tolist(), g["log_prob"].tolist(), strict=True)) for g in state["games"]]
+        self.moves = [
+            list(zip(g["planes"], g["action"].tolist(), g["log_prob"].tolist(), g["legal"], strict=True)) for g in state["games"]
+        ]
         self.opponent.load_state_dict(state["opponent"])
         return super().load_state_dict(state, reseed)
 

@@ -38,9 +38,13 @@ class Gtp:
         self.game, self.command, self.is_go = game, command, kind == "go"
         self.program = Program("gtp", command, seconds)
         self.played: list[int] | None = None  # the moves on the program's board
-        self._say(f"boardsize {game.observation_shape[1]}")
-        if self.is_go:
-            self._say(f"komi {game.parameters['komi']}")
+        try:
+            self._say(f"boardsize {game.observation_shape[1]}")
+            if self.is_go:
+                self._say(f"komi {game.parameters['komi']}")
+        except BaseException:
+            self.close()
+            raise
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
         actions = np.empty(len(rows), np.int64)

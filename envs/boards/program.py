@@ -22,7 +22,7 @@ class Program:
         """`kind`: what it is called in errors; `seconds`: for every answer. UsageError for a command that cannot be started."""
         if not command.strip():
             raise UsageError(f"{kind} needs a program: {kind}(command=...)")
-        if not 0 < seconds < float("inf"):
+        if not (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
             raise UsageError(f"{kind}: seconds = {seconds}; allowed are numbers above 0")
         self.kind, self.command, self.seconds = kind, command, seconds
         try:
@@ -72,13 +72,11 @@ class Program:
         return time.monotonic() + self.seconds
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self._signal(signal.SIGTERM)
-            try:
-                self.process.wait(_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
-                self.process.wait()
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_SECONDS)
+        self._signal(signal.SIGKILL)  # and whatever it has started
+        self.process.wait()
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -40,14 +40,18 @@ class Uci:
         check_chess(game)
         self.game, self.command, self.go = game, command, go
         self.program = Program("uci", command, seconds)
-        self._say("uci", "uciok")
-        for option in filter(None, (part.strip() for part in options.split(";"))):
-            name, equals, value = option.partition("=")
-            if not equals:
-                raise UsageError(f"uci: option {option!r} must read Name=value; several are separated by ;")
-            self.program.say(f"setoption name {name.strip()} value {value.strip()}")
-        self.program.say("ucinewgame")
-        self._say("isready", "readyok")
+        try:
+            self._say("uci", "uciok")
+            for option in filter(None, (part.strip() for part in options.split(";"))):
+                name, equals, value = option.partition("=")
+                if not equals:
+                    raise UsageError(f"uci: option {option!r} must read Name=value; several are separated by ;")
+                self.program.say(f"setoption name {name.strip()} value {value.strip()}")
+            self.program.say("ucinewgame")
+            self._say("isready", "readyok")
+        except BaseException:
+            self.close()
+            raise
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
         actions = np.empty(len(rows), np.int64)

@@ -14,7 +14,7 @@ Players = (
 )
 SIDES = ("first", "second", "both", "watch")
 GameName = Annotated[str | None, typer.Option("--game", help="Its name (rlsuite list games); default: that of the run.")]
-Simulations = Annotated[int | None, typer.Option(min=1, help="A move; default: the player's own number.")]
+Simulations = Annotated[int | None, typer.Option(min=1, help="A move, of players that search; default: the player's own number.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,7 +74,7 @@ def play(
     if game is None and run is None and load is not None:
         game = records.read(load)[0].name
     board = game_of([name] if run is None else [run, name], game)
-    session = Session(board, Player(name, board, simulations), seed=seed)
+    session = Session(board, Player(name, board, simulations, seed), seed=seed)
     first = session.state.player
     person = {"first": first, "second": 1 - first}.get(side)
     try:
@@ -172,7 +172,7 @@ def gtp(
 
     lines = Lines()
     board = game_of([player], game)
-    session = Session(board, Player(player, board, simulations), seed=seed)
+    session = Session(board, Player(player, board, simulations, seed), seed=seed)
     engine = server.Engine(session, f"rlsuite {player}", __version__, lines, resign_below)
     try:
         engine.run()
@@ -195,7 +195,7 @@ def uci(
 
     lines = Lines()
     board = make_game("openspiel(game=chess)")
-    session = Session(board, Player(player, board, simulations), seed=seed)
+    session = Session(board, Player(player, board, simulations, seed), seed=seed)
     try:
         server.Engine(session, f"rlsuite {player}", lines).run()
     finally:

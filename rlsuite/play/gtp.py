@@ -19,7 +19,7 @@ from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.play.lines import Lines, write
 from rlsuite.play.session import Session
 from rlsuite.players import Player
-from rlsuite.search import Found, Puct, Searcher
+from rlsuite.search import Cached, Found, Puct, Searcher
 
 _PLAYERS = {"b": 0, "black": 0, "w": 1, "white": 1}
 _ANALYSIS = 20_000  # simulations at most of an analysis
@@ -168,6 +168,8 @@ class Engine:
         session, actions = self.session, self.session.actions
         session.game = session.player.game = other
         session.searcher = None
+        if session.player.opinions is not None and isinstance(evaluate := session.player.opinions[0], Cached):
+            evaluate.clear()  # rollouts know the komi
         session.clear()
         for action in actions:
             session.play(action)
@@ -218,18 +220,24 @@ class Engine:
             return min(self.session.simulations, 32)  # to measure it
         return int(np.clip(_USED * share * self.rate, 1, self.session.simulations))
 
-    def _think_and_play(self, player: int) -> str:
+    def _think_and_play(self, player: int, wanted: int | None = None) -> str:
+        """`wanted`: simulations, instead of as many as there is time for."""
         session, mark = self.session, len(self.session.actions)
         if session.over:
             if session.resigned is None and any(self._is_pass(a) for a in range(session.game.num_actions)):
+                self.marks.append(mark)  # so that `undo` takes back this pass, which changes nothing
                 return "pass"
             raise Refused("the game is over")
         for action in self._to_move(player):
             session.play(action)
-        simulations, begin = self._simulations(player), time.monotonic()
+        simulations, begin = wanted or self._simulations(player), time.monotonic()
         known = 0 if session.searcher is None else int(session.searcher.tree.slot["done"][0])
         action = session.answer(simulations)
         self.marks.append(mark)
+        if self.timed:
+            left = self.left.get(player, (self.main, 0) if self.main else (self.extra, self.extra_stones))
+            spent = time.monotonic() - begin
+            self.left[player] = (max(left[0] - spent, 0.0), left[1]) if left[1] == 0 else left  # until time_left says it
         if session.searcher is not None and (done := int(session.searcher.tree.slot["done"][0]) - known) > 0:
             measured = done / max(time.monotonic() - begin, 1e-3)
             self.rate = measured if self.rate is None else (self.rate + measured) / 2
@@ -336,8 +344,9 @@ class Engine:
             raise Refused("the game is over")
         for action in self._to_move(player):
             self.session.play(action)
-        self._stream(seconds, _leela_zero, lambda: False, False, self._simulations(player) or self.session.simulations)
-        return f"play {self._think_and_play(player)}"
+        wanted = self._simulations(player) or self.session.simulations or 100
+        self._stream(seconds, _leela_zero, lambda: False, False, max(wanted // 2, 1))  # the other half is the move's own search
+        return f"play {self._think_and_play(player, max(wanted // 2, 1))}"
 
     def _arguments(self, words: list[str]) -> float:
         """Seconds between two reports. A colour in front changes nothing: whose turn it is, the board knows."""

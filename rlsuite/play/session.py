@@ -53,6 +53,11 @@ class Session:
             return float(self.resigned)
         return (1 + self.state.returns()[0]) / 2 if self.state.is_terminal() else None
 
+    @property
+    def ending(self) -> str:
+        """What ended it, where it was not the rules; for a record."""
+        return "" if self.resigned is None else "resigned"
+
     def play(self, action: int) -> None:
         """UsageError for an illegal move and behind the end."""
         if self.resigned is not None:
@@ -72,15 +77,18 @@ class Session:
         else:
             raise UsageError("there is no move to take back")
 
-    def think(self, simulations: int | None = None, stop: Callable[[], bool] | None = None) -> Found:
-        """What the player thinks of the position; `stop` is asked now and then, and ends it early. UsageError if it never says."""
+    def think(self, simulations: int | None = None, stop: Callable[[], bool] | None = None, each: int = _SLICE) -> Found:
+        """What the player thinks of the position; `stop` is asked every `each` simulations, and ends it early.
+
+        UsageError if it never says.
+        """
         wanted = simulations or self.simulations or 100
         if self.searcher is None or self.searcher.simulations < wanted or self.searcher.game is not self.game:
             self.searcher = self.player.searcher(wanted, self.seed)
         if stop is None:
             found = self.searcher.search(self.state, wanted)
         else:
-            for budget in [*range(_SLICE, wanted, _SLICE), wanted]:
+            for budget in [*range(each, wanted, each), wanted]:
                 found = self.searcher.search(self.state, budget)
                 if stop() or found.proven:
                     break

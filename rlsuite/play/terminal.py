@@ -71,7 +71,7 @@ def command(session: Session, words: list[str], side: int | None, show: Callable
         elif word == "resign":
             session.resigned = state.player
         elif words[0] == "save" and len(words) == 2:
-            records.write(Path(words[1]), session.game, session.actions, players(session, side), session.points)
+            records.write(Path(words[1]), session.game, session.actions, players(session, side), session.points, session.ending)
             show(f"written to {words[1]}")
         elif word in ("help", "?"):
             show(HELP)

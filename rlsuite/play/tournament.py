@@ -60,16 +60,17 @@ def meet(
     out: Path | None,
 ) -> list[Meeting]:
     """Every two of the players. UsageError for a player that there is not, before anything is played."""
-    if sprt is not None and not sprt.elo0 < sprt.elo1:
-        raise UsageError(f"--sprt {sprt.elo0:g} {sprt.elo1:g}: the second must be larger")
+    if sprt is not None and not -2000 <= sprt.elo0 < sprt.elo1 <= 2000:
+        raise UsageError(f"--sprt {sprt.elo0:g} {sprt.elo1:g}: the second must be larger, and both between -2000 and 2000")
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RlsuiteError(f"could not write {out}: {error.strerror}") from error
     meetings = []
-    for first, second in combinations(names, 2):
-        meetings.append(_meet(first, second, game, games, opening_moves, simulations, seed, parallel, sprt, out))
+    for number, (first, second) in enumerate(combinations(names, 2), 1):
+        stem = None if out is None else out / f"{number:02d}_{_short(first)}_{_short(second)}"
+        meetings.append(_meet(first, second, game, games, opening_moves, simulations, seed, parallel, sprt, stem))
     if out is not None:
         (out / "match.json").write_text(json.dumps([meeting.as_dict() for meeting in meetings], indent=1) + "\n")
     return meetings
@@ -85,7 +86,7 @@ def _meet(
     seed: int,
     parallel: int,
     sprt: Sprt | None,
-    out: Path | None,
+    stem: Path | None,
 ) -> Meeting:
     at_once = min(parallel if is_program(first) or is_program(second) else _ALL_AT_ONCE, games + games % 2)
     one = make_seat(first, game, simulations, at_once, seed)
@@ -98,8 +99,8 @@ def _meet(
     try:
         for found in play_games(game, one, other, games, opening_moves, seed, at_once):
             played[found.number] = found
-            if out is not None:
-                _write(out, game, found, first, second)
+            if stem is not None:
+                _write(stem, game, found, first, second)
             _tell(score([p.points for p in played.values()]), first, second, games + games % 2)
             if found.ending not in ("", "resigned"):
                 print(f"\ngame {found.number + 1}: {found.ending}", file=sys.stderr)
@@ -111,11 +112,12 @@ def _meet(
         one.close()
         other.close()
     pairs = _pairs(played)
+    played = {n: p for n, p in played.items() if n < 2 * len(pairs)}
     return Meeting(
         first,
         second,
         score([p.points for p in played.values()]),
-        interval_of(pairs or [p.points for p in played.values()]),
+        interval_of(pairs),
         tuple(sum(p.ending not in ("", "resigned") and p.points == lost for p in played.values()) for lost in (0, 1)),  # type: ignore[arg-type]
         sum(len(p.actions) for p in played.values()) / len(played),
         None if sprt is None else sprt.ratio(pairs),
@@ -133,15 +135,18 @@ def _tell(result: Score, first: str, second: str, total: int) -> None:
 
 
 def _pairs(played: dict[int, Played]) -> list[float]:
-    """Points in [0, 1] of the pairs whose games have both ended, in order: one that ends early must not count for more."""
-    return [(played[n].points + played[n + 1].points) / 2 for n in sorted(played) if n % 2 == 0 and n + 1 in played]
+    """Points in [0, 1] of the first pairs, up to one that still runs: short games, which come first, must not count for more."""
+    found = list[float]()
+    while (n := 2 * len(found)) in played and n + 1 in played:
+        found.append((played[n].points + played[n + 1].points) / 2)
+    return found
 
 
-def _write(out: Path, game: Game, played: Played, first: str, second: str) -> None:
+def _write(stem: Path, game: Game, played: Played, first: str, second: str) -> None:
     players = (first, second) if played.side == 0 else (second, first)
     points = played.points if played.side == 0 else 1 - played.points
-    name = f"{_short(first)}_{_short(second)}_{played.number + 1:04d}{records.suffix(game)}"
-    records.write(out / name, game, played.actions, players, points, played.ending)
+    path = stem.with_name(f"{stem.name}_{played.number + 1:04d}{records.suffix(game)}")
+    records.write(path, game, played.actions, players, points, played.ending)
 
 
 def _short(name: str) -> str:

@@ -47,6 +47,8 @@ class OwnOnly:
     def __init__(self, app: ASGIApp, port: int):
         self.app = app
         self.hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
+        if port == 80:  # which browsers leave out
+            self.hosts |= {HOST, "localhost"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -121,7 +123,7 @@ class Table:
         side, simulations = body.get("side", "0"), body.get("simulations", session.simulations)
         if side not in ("0", "1", "both", "watch"):
             raise UsageError(f"side {side!r}: 0, 1, both or watch")
-        if not isinstance(simulations, int) or not 0 <= simulations <= _MOST:
+        if not isinstance(simulations, int) or isinstance(simulations, bool) or not 0 <= simulations <= _MOST:
             raise UsageError(f"simulations {simulations!r}: a whole number up to {_MOST}")
         if session.player.opinions is not None:
             session.simulations = max(simulations, 1)
@@ -180,11 +182,9 @@ class Table:
             raise UsageError("no record")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "record"
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="replace")
             try:
-                game, actions = records.read(path, None)
-                if game.name != session.game.name:
-                    game, actions = records.read(path, session.game)
+                _, actions = records.read(path, session.game)
             except UsageError as error:
                 raise UsageError(str(error).replace(str(path), "the record")) from error
         session.clear()
@@ -196,7 +196,7 @@ class Table:
         session = self.game()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"game{records.suffix(session.game)}"
-            records.write(path, session.game, session.actions, players(session, self.side), session.points)
+            records.write(path, session.game, session.actions, players(session, self.side), session.points, session.ending)
             return path.name, path.read_text(encoding="utf-8")
 
 
@@ -260,7 +260,7 @@ def make_app(table: Table, port: int) -> ASGIApp:
                     return _refused("too long", 413)
             try:
                 body = json.loads(content or b"{}")
-            except ValueError:
+            except (ValueError, RecursionError):
                 return _refused("no JSON", 400)
             if not isinstance(body, dict):
                 return _refused("no JSON object", 400)

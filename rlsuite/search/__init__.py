@@ -120,6 +120,8 @@ class Searcher:
             self.run.set_roots(self.tree, np.zeros(1, np.int32), state.row[None])
         elif node > 0:
             keep_below(self.tree, 0, node)
+        elif self.tree.slot["done"][0] > 0:
+            self.tree.slot["kept"] = 1  # a plan that was made for fewer simulations has come to its end
         finish(self.tree, self.run, self.evaluate, self.method)
         return _first(read(self.tree, self.run, self.method))
 

@@ -285,6 +285,7 @@ def test_a_stop_in_any_stage_changes_nothing(stage: str, folder: Path, tmp_path:
     [
         ({}, "agent.records: the first stage learns from records"),
         ({"agent.records": "nowhere"}, "no records"),
+        ({"agent.records": "RECORDS", "agent.records_from_move": 99}, "no position .* is left"),
         ({"env.id": "hex(size=5)"}, "plays Go"),
         ({"stages.policy.leaner": {}}, "did you mean learner"),
         (
@@ -294,7 +295,10 @@ def test_a_stop_in_any_stage_changes_nothing(stage: str, folder: Path, tmp_path:
         ({"stages": {}}, "has none"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_starts(settings: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused_before_anything_starts(
+    settings: dict[str, Any], complaint: str, folder: Path, tmp_path: Path
+) -> None:
+    settings = {key: str(folder) if value == "RECORDS" else value for key, value in settings.items()}
     with pytest.raises(UsageError, match=complaint):
         rlsuite.train("boards/alphago", {**SMALL, **settings}, run_dir=tmp_path / "run")
     assert not list(tmp_path.glob("run/*/checkpoints"))

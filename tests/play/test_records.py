@@ -82,3 +82,21 @@ def test_what_is_no_record(text: str, complaint: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(UsageError, match=complaint):
         records.read(path)
+
+
+def test_a_record_runs_no_code_and_is_of_the_game_asked_for(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    record = tmp_path / "game.txt"
+    record.write_text(f"rlsuite game\ngame: {own}\nactions: 0\n")
+    with pytest.raises(UsageError, match="which is Python code"):
+        records.read(record)
+    with pytest.raises(UsageError, match="which is Python code"):
+        records.read(record, make_game("tic_tac_toe"))
+    assert not (tmp_path / "ran").exists()
+    record.write_text("rlsuite game\ngame: tic_tac_toe\nactions: 0\n")
+    with pytest.raises(UsageError, match="is a game of tic_tac_toe, not of gomoku"):
+        records.read(record, make_game("gomoku(size=7)"))
+    record.write_text("rlsuite game\ngame: tic_tac_toe\nactions: ²\n")
+    with pytest.raises(UsageError, match="no numbers"):
+        records.read(record)

@@ -32,6 +32,11 @@ def test_it_speaks_uci(tmp_path: Path) -> None:
         "ucinewgame",
         "position startpos",
         "go movetime 200",
+        "go wtime 1000 btime 1000 movestogo 0",
+        "go movetime abc nodes 5",
+        "position startpos moves e2e5",
+        "go nodes 5",
+        "position startpos",
         "go infinite",
         "stop",
         "quit",
@@ -46,7 +51,8 @@ def test_it_speaks_uci(tmp_path: Path) -> None:
     assert "info string position: e2e5 is no legal move there" in told
     assert "info string position: only games from the first position are known" in told
     best = [line for line in told if line.startswith("bestmove")]
-    assert len(best) == 3
+    assert len(best) == 6
+    assert best[4] == "bestmove 0000"  # of a position that was refused
     assert best[0] == "bestmove d8h4"
     assert any(line.startswith("info depth") and " pv d8h4" in line for line in told)
 

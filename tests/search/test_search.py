@@ -11,7 +11,7 @@ import pytest
 from rlsuite.envs.boards import make_game
 from rlsuite.envs.boards.game import BoardState, Game
 from rlsuite.errors import UsageError
-from rlsuite.search import Evaluate, Gumbel, Puct, Searcher, plane_evaluator, search, uniform_evaluator
+from rlsuite.search import Evaluate, Gumbel, Puct, Searcher, plane_evaluator, rollout_evaluator, search, uniform_evaluator
 from rlsuite.search.gumbel import considered_visits
 from rlsuite.search.random import gamma, gumbel, uniform
 
@@ -499,3 +499,22 @@ def test_a_searcher_forgets_what_another_game_does_not_need() -> None:
         searcher.search(game.parse_state("xxx\noo.\n..."))
     with pytest.raises(UsageError, match="simulations = 0"):
         Searcher(game, "uniform", simulations=0)
+
+
+def test_a_search_in_pieces_finds_what_one_in_one_piece_does() -> None:
+    """Sequential halving plans for a number of simulations: asked again with more, it goes on sensibly."""
+    game = make_game("connect_four")
+    state = game.parse_state("\n".join([*["......."] * 4, "oo.....", "xxx.o.."]))  # d wins
+    logits = np.zeros(7, np.float32)
+
+    class Agent:
+        def evaluator(self, game: Game) -> Any:
+            plain = rollout_evaluator(game)
+            return (lambda rows, keys: (np.tile(logits, (len(rows), 1)), plain(rows, keys)[1])), Gumbel(noise=0.0)
+
+    searcher = Searcher(game, Agent(), 256, solve=False)
+    for budget in (32, 64, 128, 256):
+        found = searcher.search(state, budget)
+        assert found.visits.sum() >= budget
+        assert found.action == 3
+    assert found.visits.argmax() == 3

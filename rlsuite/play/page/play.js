@@ -43,7 +43,7 @@ async function act(path, body, waiting) {
   try {
     now = shown = await ask(path, body);
     draw();
-    while (now.game && !now.over && !now.mine && path !== "load") {
+    while (now.game && !now.over && !now.mine) {
       const before = now.plies;
       tell(`${now.player} is thinking…`);
       const found = await ask("answer", { ply: before });

@@ -428,8 +428,8 @@ class Fleet:
             if time.monotonic() >= next_checkpoint and self.save_whole(loop):
                 next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
             if not self.reached:
-                self._evaluate_on_the_way(loop, before)
-            if self.reached and self._still_reached(loop):
+                self._evaluate_on_the_way(loop, before, stopped)
+            if self.reached and self._still_reached(loop, stopped):
                 break
             self._refuse_to_stall()
             if time.monotonic() >= next_shown:
@@ -518,26 +518,26 @@ class Fleet:
             self._wait(loop, 1.0)
             self._refuse_to_stall()
 
-    def _evaluate_on_the_way(self, loop: Loop, before: int) -> None:
+    def _evaluate_on_the_way(self, loop: Loop, before: int, stopped: list[int]) -> None:
         every = self.config.eval.every_agent_steps
         if not every or loop.collected // every <= before // every or self.evaluating is not None:
             return
         self._evaluate(loop)
         if self.lockstep:
-            self._await_evaluation(loop)
+            self._await_evaluation(loop, stopped)
 
-    def _still_reached(self, loop: Loop) -> bool:
+    def _still_reached(self, loop: Loop, stopped: list[int]) -> bool:
         """Whether the weights of now do what those that were evaluated did: training went on meanwhile, unless in lockstep."""
         if not self.lockstep:
             self.settle(loop)
             self._fetch_weights()
             self.reached = False  # should the evaluator die meanwhile
             self._evaluate(loop)
-            self._await_evaluation(loop)
+            self._await_evaluation(loop, stopped)
         return self.reached
 
-    def _await_evaluation(self, loop: Loop) -> None:
-        while self.evaluating is not None:
+    def _await_evaluation(self, loop: Loop, stopped: list[int]) -> None:
+        while self.evaluating is not None and not stopped:
             self._wait(loop, 1.0)
             self.progressed = time.monotonic()  # nothing is to be learned meanwhile
 
