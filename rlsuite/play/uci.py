@@ -33,8 +33,8 @@ class Engine:
                 return
 
     def _told_to_stop(self) -> bool:
-        """Looks at what has come during a search: `isready` is answered, the rest is for later."""
-        while self.lines.waiting():
+        """Looks at what has come during a search: `isready` is answered, anything else but `stop` is for later, with what follows."""
+        while self.lines.waiting() and not self.held:
             line = self.lines.next()
             word = "quit" if line is None else (line.split() or [""])[0]
             if word == "stop":
@@ -43,8 +43,7 @@ class Engine:
                 write("readyok\n")
             else:
                 self.held.append(line)
-                if word == "quit":
-                    return True
+                return word == "quit" and line is not None
         return False
 
     def _answer(self, words: list[str]) -> bool:
@@ -104,7 +103,7 @@ class Engine:
             return stopped
 
         found = session.think(max(most, 1), ask, _SLICE)
-        while "infinite" in words and not stopped and not self._told_to_stop():
+        while "infinite" in words and not stopped and not self.held and not self._told_to_stop():
             time.sleep(0.01)  # the protocol waits for `stop`
         return write(f"{self._news(found)}\nbestmove {move_name(session.state.row, found.action)}\n")
 
