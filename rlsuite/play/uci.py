@@ -33,7 +33,7 @@ class Engine:
                 return
 
     def _told_to_stop(self) -> bool:
-        """Looks at what has come during a search: `isready` is answered, anything else but `stop` is for later, with what follows."""
+        """Looks at what has come during a search: `isready` is answered, what is neither that nor `stop` is for later."""
         while self.lines.waiting() and not self.held:
             line = self.lines.next()
             word = "quit" if line is None else (line.split() or [""])[0]
