@@ -20,8 +20,8 @@ _SECTIONS = ("agent", "env", "net", "replay", "learner", "run", "eval", "runtime
 def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
     """Folder and config of every stage. UsageError that names the stage whose sections are wrong."""
     assert config.stages is not None
-    if not config.stages:
-        raise UsageError("stages: {} has none; leave the section out for a run of one piece")
+    if not 1 <= len(config.stages) <= 9:
+        raise UsageError(f"stages: {len(config.stages)} of them; 1 to 9, or leave the section out for a run of one piece")
     found: list[tuple[Path, Config]] = []
     for number, (name, sections) in enumerate(config.stages.items(), 1):
         data = resolve.as_mapping(config)

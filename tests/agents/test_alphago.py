@@ -292,7 +292,7 @@ def test_a_stop_in_any_stage_changes_nothing(stage: str, folder: Path, tmp_path:
             {"stages.value.learner": {"batch_sise": 3}},
             "stages.value: unknown key learner.batch_sise; did you mean learner.batch_size",
         ),
-        ({"stages": {}}, "has none"),
+        ({"stages": {}}, "stages: 0 of them"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(
