@@ -20,12 +20,18 @@ def run(
 ) -> None:
     """`side`: the player that the person is, None for both, or for neither where `watching`.
 
-    Ends with the game, or when there is no more to read.
+    A game that is over can still be saved or gone back in. Ends when the person wants it, or when there is no more to read.
     """
     show(f"{session.game.name}: {HELP}")
     seen = None
-    while not session.over:
+    while True:
         state = session.state
+        if session.over:
+            show(f"\n{board(session)}\n{outcome(session, side)}")
+            if not behind_the_end(session, side, read, show):
+                return
+            seen = None
+            continue
         if state is not seen:
             show(f"\n{board(session)}")
         seen = state
@@ -44,7 +50,22 @@ def run(
             return
         if words and not command(session, words, side, show):
             return
-    show(f"\n{board(session)}\n{outcome(session, side)}")
+
+
+def behind_the_end(session: Session, side: int | None, read: Callable[[str], str], show: Callable[[str], None]) -> bool:
+    """Whether the game goes on, because a move was taken back."""
+    while session.over:
+        try:
+            words = read("over (save FILE, undo; return ends)> ").split()
+        except EOFError:
+            return False
+        if not words or words == ["quit"] or words == ["exit"]:
+            return False
+        if words[0] in ("save", "undo"):
+            command(session, words, side, show)
+        else:
+            show("the game is over: save FILE, undo or quit")
+    return True
 
 
 def command(session: Session, words: list[str], side: int | None, show: Callable[[str], None]) -> bool:

@@ -42,6 +42,16 @@ def test_it_takes_a_win_and_says_so() -> None:
     assert "you have lost" in shown
 
 
+def test_a_game_that_is_over_can_be_saved_and_gone_back_in(tmp_path: Path) -> None:
+    saved = tmp_path / "game.txt"
+    typed = ["a1", "b1", "a2", "b2", "a3", f"save {saved}", "a1", "undo", "c3", ""]
+    session, shown = play("tic_tac_toe", typed, None)
+    assert len(records.read(saved)[1]) == 5
+    assert "the game is over: save FILE, undo or quit" in shown
+    assert len(session.actions) == 5
+    assert not session.over
+
+
 def test_both_sides_and_none() -> None:
     _, shown = play("tic_tac_toe", ["a1", "b1", "a2", "b2", "a3"], None)
     assert shown.endswith("x has won")

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -196,39 +198,67 @@ def test_ctrl_c_ends_it_and_a_taken_port_is_told() -> None:
     process.stderr.close()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("side", ["first", "second"])
-def test_a_browser_plays_a_game_by_keyboard_and_mouse(side: str) -> None:
-    """Every second move by arrow keys and Enter; on a phone's width nothing is cut off."""
+@contextmanager
+def in_a_browser(offset: int, *arguments: str) -> Iterator[Any]:
+    """The page of `play --web`, on a phone's width; no script of it may fail."""
     sync_api = pytest.importorskip("playwright.sync_api")
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("needs chromium on the path")
-    port = str(20_000 + os.getpid() % 10_000 + (side == "second"))
-    process = start("hex(size=4)", "--against", "mcts(simulations=50)", "--web", "--side", side, "--port", port)
+    port = str(20_000 + os.getpid() % 10_000 + offset)
+    process = start(*arguments, "--web", "--port", port)
     try:
         with sync_api.sync_playwright() as play:
             opened = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
             page, errors = opened.new_page(viewport={"width": 375, "height": 800}), list[str]()
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.goto(f"http://127.0.0.1:{port}/")
-            turns = 0
-            while True:
-                page.wait_for_selector('#board[aria-busy="false"]')
-                if "your move" not in page.inner_text("#status"):
-                    break
-                cell = page.locator(".cell.can").nth(turns % page.locator(".cell.can").count())
-                if turns % 2:
-                    cell.focus()
-                    page.keyboard.press("Enter")
-                else:
-                    cell.click()
-                turns += 1
-            assert turns > 2
-            assert page.inner_text("#status") in ("You have won.", "You have lost.")
+            yield page
             assert page.evaluate("document.documentElement.scrollWidth") <= 375
             assert not errors
             opened.close()
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["first", "second"])
+def test_a_browser_plays_a_game_by_keyboard_and_mouse(side: str) -> None:
+    """Every second move by arrow keys and Enter."""
+    with in_a_browser(int(side == "second"), "hex(size=4)", "--against", "mcts(simulations=50)", "--side", side) as page:
+        turns = 0
+        while True:
+            page.wait_for_selector('#board[aria-busy="false"]')
+            if "your move" not in page.inner_text("#status"):
+                break
+            cell = page.locator(".cell.can").nth(turns % page.locator(".cell.can").count())
+            if turns % 2:
+                cell.focus()
+                page.keyboard.press("Enter")
+            else:
+                cell.click()
+            turns += 1
+        assert turns > 2
+        assert page.inner_text("#status") in ("You have won.", "You have lost.")
+
+
+@pytest.mark.slow
+def test_a_browser_asks_what_a_pawn_becomes() -> None:
+    pytest.importorskip("pyspiel")
+    with in_a_browser(2, "openspiel(game=chess)", "--against", "random", "--side", "both") as page:
+
+        def click(square: str) -> None:
+            page.wait_for_selector('#board[aria-busy="false"]')
+            page.locator(f'[data-cell="{(8 - int(square[1])) * 8 + ord(square[0]) - ord("a")}"]').click()
+
+        for move in ("h2h4", "g7g5", "h4g5", "h7h6", "g5h6", "a7a6", "h6h7", "a6a5", "h7g8"):
+            click(move[:2])
+            click(move[2:])
+        assert page.inner_text("#status") == "What shall the pawn become?"
+        offered = page.locator("#moves-here button").all_inner_texts()
+        assert sorted(text[-1] for text in offered) == ["B", "N", "Q", "R"]
+        page.get_by_role("button", name=next(text for text in offered if text.endswith("N")), exact=True).click()
+        page.wait_for_selector('#board[aria-busy="false"]')
+        assert page.get_attribute('[data-cell="6"]', "aria-label") == "g8, N"
+        assert page.locator("#moves-here button").count() == 0

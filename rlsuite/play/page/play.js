@@ -7,6 +7,7 @@ let now = null; // the newest position, as the server told it
 let shown = null; // the position on the screen: `now`, or an earlier one
 let busy = false;
 let from = null; // chess: the square that was clicked first
+let offered = []; // chess: what a pawn can become, where it was clicked on to its last row
 let focused = null; // the cell that had the keyboard's focus
 
 function node(name, attributes, parent) {
@@ -38,6 +39,7 @@ function tell(text, wrong) {
 async function act(path, body, waiting) {
   if (busy) return;
   busy = true;
+  offered = [];
   buttons();
   if (waiting) tell(waiting);
   try {
@@ -68,6 +70,7 @@ function play(action) {
 }
 
 async function step(ply) {
+  offered = [];
   try {
     shown = ply >= now.plies ? now : await ask(`state?ply=${Math.max(ply, 0)}`);
     draw();
@@ -268,11 +271,13 @@ function choose(cell) {
     return;
   }
   const fitting = layout.moves.filter((move) => move.from === from && move.to === cell);
-  if (from !== null && fitting.length) play((fitting.find((move) => move.text.includes("Q")) || fitting[0]).action);
-  else {
-    from = layout.moves.some((move) => move.from === cell) ? cell : null;
-    board();
-  }
+  if (from !== null && fitting.length === 1) return play(fitting[0].action);
+  offered = from === null ? [] : fitting;
+  if (!offered.length) from = layout.moves.some((move) => move.from === cell) ? cell : null;
+  board();
+  choices();
+  tell(offered.length ? "What shall the pawn become?" : status());
+  if (offered.length) $("moves-here").querySelector("button").focus();
 }
 
 function key(event, layout, cell) {
@@ -290,12 +295,12 @@ function key(event, layout, cell) {
   }
 }
 
-// Moves that no cell stands for.
+// Moves that no cell stands for, and those among which a click did not choose.
 function choices() {
   const layout = shown.board, list = $("moves-here");
   const covered = layout ? new Set([...layout.clicks, ...(layout.moves || []).map((move) => move.action)]) : new Set();
   const left = shown === now && now.mine ? now.legal.filter((move) => !covered.has(move.action) && move.text !== "pass") : [];
-  list.replaceChildren(...left.map((move) => {
+  list.replaceChildren(...[...offered, ...left].map((move) => {
     const button = document.createElement("button");
     button.textContent = move.text;
     button.disabled = busy;
