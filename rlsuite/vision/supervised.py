@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlsuite.agent import Loss, SliceSpec
+from rlsuite.calls import parse_call
 from rlsuite.errors import UsageError
 from rlsuite.replay import Sample
 from rlsuite.step import Step, Trajectory
@@ -36,7 +37,7 @@ class Supervised:
                 f"model.head={config.head} is to {task}, but the labels of these data are to {' or '.join(data.tasks)}"
             )
         self.task = task
-        if "mask=" in config.head.replace(" ", "") and "masks" not in data.train.take(np.zeros(1, np.int64))[1]:
+        if parse_call("head", config.head)[1].get("mask") and "masks" not in data.train.take(np.zeros(1, np.int64))[1]:
             raise UsageError(f"model.head={config.head} draws masks, but these data have boxes only")
 
     def make_net(self) -> Model:

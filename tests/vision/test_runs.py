@@ -17,9 +17,9 @@ from rlsuite import checkpoint
 from rlsuite.errors import CheckpointError, UsageError
 from rlsuite.evaluation import Saved
 from rlsuite.vision import predict, probe
-from rlsuite.vision.config import load_config
-from rlsuite.vision.data import InMemory
-from rlsuite.vision.supervised import DataStore
+from rlsuite.vision.config import ModelConfig, load_config
+from rlsuite.vision.data import Data, InMemory
+from rlsuite.vision.supervised import DataStore, Supervised
 from rlsuite.vision.train import Outcome, SavedModel, train
 
 TINY = {
@@ -186,6 +186,13 @@ def test_a_vision_config_is_no_agents() -> None:
         rlsuite.train("vision/digits")
     with pytest.raises(UsageError, match="draws masks, but these data have boxes only"):
         train("vision/pong_boxes", {"model.head": "roi(mask=8)", "model.neck": "fpn", "data.pictures": 10})
+
+
+@pytest.mark.parametrize("head", ["roi(mask=0)", "roi(mode=fast)"])
+def test_a_head_without_masks_needs_none_in_the_labels(head: str) -> None:
+    boxes = InMemory(np.zeros((2, 3, 32, 32), np.uint8), {"boxes": np.zeros((2, 1, 4), np.float32)})
+    model = ModelConfig(backbone="impala", neck="fpn", head=head)
+    assert Supervised(model, Data(boxes, boxes, ("none", "ball"), (3, 32, 32), ("detect",))).task == "detect"
 
 
 @pytest.mark.parametrize(
