@@ -67,8 +67,15 @@ class Killer(threading.Thread):
         self.kills: dict[str, int] = {}
         self.begun = time.monotonic()
         self.seen: list[Seen] = []
+        self.failed: Exception | None = None  # what ended the thread
 
     def run(self) -> None:
+        try:
+            self._kill()
+        except Exception as error:
+            self.failed = error
+
+    def _kill(self) -> None:
         rounds = 0
         while not self.stop.wait(self.every * self.rng.uniform(0.5, 1.5)):
             if self.fleet is None:
@@ -95,7 +102,8 @@ class Killer(threading.Thread):
 def chaos(minutes: float, every: float, seed: int, run_dir: Path, overrides: dict[str, Any] | None = None) -> tuple[Any, Killer]:
     """Trains CartPole through it -> the run's result, and the killer's records."""
     with own_cluster():
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        # Nodes that clean up by themselves set signal handlers, which only the main thread may: here `finally` ends them.
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2}, shutdown_at_exit=False)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     killer = Killer(cluster, every, seed)
     train = Fleet.train
@@ -117,6 +125,7 @@ def chaos(minutes: float, every: float, seed: int, run_dir: Path, overrides: dic
             "runtime.restarts": 100_000,
             "run.minutes": minutes,
             "run.agent_steps": 10**9,
+            "learner.learning_rate_anneal_agent_steps": 100_000,
             "run.checkpoint_minutes": 0.25,
             "run.collect_agent_steps": 16,
             "eval.every_agent_steps": None,
@@ -130,6 +139,8 @@ def chaos(minutes: float, every: float, seed: int, run_dir: Path, overrides: dic
         killer.join(timeout=60)
         ray.shutdown()
         cluster.shutdown()
+    if killer.failed is not None:
+        raise killer.failed
     return result, killer
 
 

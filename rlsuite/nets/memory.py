@@ -40,10 +40,11 @@ class FeedForward(Core):
 
 
 class Recurrent(Core):
-    """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014), one layer, in fp32.
+    """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014), one layer. State and gates are fp32.
 
-    The sequence is run in pieces between the steps at which any lane begins an episode; there the state of those lanes becomes 0.
-    So the library's fused kernels do all the work, and a slice without such a step is one piece.
+    The library's fused kernels, cuDNN's on a GPU, run a sequence in pieces between the steps at which any lane begins an episode;
+    there the state of those lanes becomes 0. A slice without such a step is one piece. A single step on a CPU goes without them, as
+    they would lay out all weights anew for it: it takes half of the time then.
     """
 
     def __init__(self, features: int, size: int, lstm: bool):
@@ -63,20 +64,29 @@ class Recurrent(Core):
         return tuple(torch.zeros(batch, self.features) for _ in range(2 if self.lstm else 1))
 
     def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
-        first = step.first
+        with torch.autocast(x.device.type, enabled=False):
+            way = self.single if len(x) == 1 and x.device.type == "cpu" else self.fused
+            return way(x.float(), step.first, state)
+
+    def fused(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
         resets = torch.nonzero(first[1:].any(1)).flatten().add(1).tolist()
         bounds = [0, *resets, x.shape[0]]
         outs = []
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            for begin, end in pairwise(bounds):
-                keep = (~first[begin]).unsqueeze(-1)  # [B,1]
-                state = tuple(leaf * keep for leaf in state)  # [B,M]
-                inner = tuple(leaf.unsqueeze(0) for leaf in state)  # [1,B,M]
-                out, inner = self.cell(x[begin:end], inner if self.lstm else inner[0])
-                state = tuple(leaf.squeeze(0) for leaf in (inner if self.lstm else (inner,)))
-                outs.append(out)
+        for begin, end in pairwise(bounds):
+            keep = (~first[begin]).unsqueeze(-1)  # [B,1]
+            state = tuple(leaf * keep for leaf in state)  # [B,M]
+            inner = tuple(leaf.unsqueeze(0) for leaf in state)  # [1,B,M]
+            out, inner = self.cell(x[begin:end], inner if self.lstm else inner[0])
+            state = tuple(leaf.squeeze(0) for leaf in (inner if self.lstm else (inner,)))
+            outs.append(out)
         return torch.cat(outs), state
+
+    def single(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
+        keep = (~first[0]).unsqueeze(-1)  # [B,1]
+        state = tuple(leaf * keep for leaf in state)  # [B,M]
+        weights = self.cell.all_weights[0]
+        state = torch.lstm_cell(x[0], state, *weights) if self.lstm else (torch.gru_cell(x[0], state[0], *weights),)
+        return state[0].unsqueeze(0), state
 
 
 class Attention(Core):
