@@ -286,6 +286,7 @@ class Fleet:
     def _learn_rollouts(self, agent_steps: int, want_metrics: bool) -> None:
         learner, count = self.the_learner, self.config.learner.batch_size // self.config.env.lanes
         chunks = [self.rollouts.popleft() for _ in range(count)]
+        self.counts["sample"] += self.config.learner.batch_size
         for member in self.learners:
             member.calls += 1
             call = member.actor.learn_rollouts.options(num_returns=3)
