@@ -15,3 +15,19 @@ def test_idle_workers_soon_sleep_unless_the_user_says_otherwise(before: str | No
     code = "import sys, rlsuite, os; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == [after, "False"]  # libgomp reads it when torch loads
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+def test_large_blocks_are_not_faulted_in_again() -> None:
+    code = """
+import resource, torch
+from rlsuite import cpu
+cpu.set_up(1)
+torch.empty(40 << 20, dtype=torch.uint8).fill_(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.empty(40 << 20, dtype=torch.uint8).fill_(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # 50,000 pages of 4 kB otherwise
