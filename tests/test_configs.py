@@ -49,7 +49,8 @@ def tiny(name: str) -> dict[str, Any]:
     if atari_game(given.env.id) is not None:
         overrides["env.max_frames"] = 40
     if given.runtime.kind == "ray":  # in turn, so that it ends on the step too
-        overrides |= {"runtime": {"kind": "ray", "lockstep": True}, "run.collect_agent_steps": 1}
+        overrides["runtime"] = {"kind": "ray", "lockstep": True}
+        overrides.setdefault("run.collect_agent_steps", 1)
     if plays_itself(name):
         overrides |= {"agent.simulations": 4, "agent.eval_simulations": 4, "env.opponent": "random", "run.agent_steps": MOVES}
     return overrides
