@@ -74,6 +74,7 @@ class Killer(threading.Thread):
             self._kill()
         except Exception as error:
             self.failed = error
+            print(f"nothing is killed any more: {error!r}", flush=True)
 
     def _kill(self) -> None:
         rounds = 0
