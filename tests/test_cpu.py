@@ -1,6 +1,7 @@
 """What importing the package asks of OpenMP."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ def test_idle_workers_soon_sleep_unless_the_user_says_otherwise(before: str | No
     assert done.stdout.split() == [after, "False"]  # libgomp reads it when torch loads
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc is what is set up")
 def test_large_blocks_are_not_faulted_in_again() -> None:
     code = """
 import resource, torch

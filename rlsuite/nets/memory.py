@@ -69,6 +69,7 @@ class Recurrent(Core):
             return way(x.float(), step.first, state)
 
     def fused(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
+        """x [T,B,D] f32, first [T,B] -> [T,B,M], the state behind."""
         resets = torch.nonzero(first[1:].any(1)).flatten().add(1).tolist()
         bounds = [0, *resets, x.shape[0]]
         outs = []
@@ -82,6 +83,7 @@ class Recurrent(Core):
         return torch.cat(outs), state
 
     def single(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same for T = 1."""
         keep = (~first[0]).unsqueeze(-1)  # [B,1]
         state = tuple(leaf * keep for leaf in state)  # [B,M]
         weights = self.cell.all_weights[0]
