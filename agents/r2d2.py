@@ -91,31 +91,33 @@ class R2D2:
         if not config.stored_state:
             state = tree_map(lambda leaf: leaf.to(steps.reward.device), self.initial_state(rows))
         warm_up, rest = split(steps, config.burn_in)
+        learned, behind = split(rest, config.unroll)
         explore = Mode(explore=True, agent_steps=0, rng=rng)
         set_noise(net, rows, explore)
 
         with torch.no_grad():
             set_noise(target, rows, explore)
-            state_target = state
+            q_target = target(steps, state)[0][config.burn_in :]  # [U+n,B,A]
             if config.burn_in:
-                state, state_target = net(warm_up, state)[1], target(warm_up, state)[1]
-            q_target = target(rest, state_target)[0]  # [U+n,B,A]
+                state = net(warm_up, state)[1]
 
-        q = net(rest, state)[0]  # [U+n,B,A]
+        q, state = net(learned, state)  # [U,B,A]
         with torch.no_grad():
-            best = (q if config.double else q_target).argmax(-1)  # [U+n,B]
+            ahead = net(behind, state)[0]  # [n,B,A] only to choose actions by: a gradient through them would be 0
+            best = (torch.cat([q, ahead]) if config.double else q_target).argmax(-1)  # [U+n,B]
             values = self._unscale(pick(q_target, best))  # [U+n,B]
             paid = transitions(rest._replace(reward=clip_reward(rest.reward, config.reward_clip)), config.discount)
             y = self._rescale(n_step_targets(paid, values, config.n_steps))  # [U,B]
 
-        td = y - pick(q, rest.action)[: config.unroll]  # [U,B]
-        valid = ~rest.last[: config.unroll]
+        chosen = pick(q, learned.action)  # [U,B]
+        td = y - chosen  # [U,B]
+        valid = ~learned.last
         if not config.cross_episodes:
             valid = valid & split(before_the_end(steps.last), config.burn_in)[1][: config.unroll]
         loss = 0.5 * (td**2 * valid).sum(0)  # [B]
         td, counted = td.detach(), valid.sum().clamp(min=1)
         metrics = {
-            "losses/q_values": (pick(q.detach(), rest.action)[: config.unroll] * valid).sum() / counted,
+            "losses/q_values": (chosen.detach() * valid).sum() / counted,
             "losses/td_error": (td.abs() * valid).sum() / counted,
             "losses/valid_share": valid.float().mean(),
         }

@@ -169,8 +169,8 @@ def test_burn_in_moves_both_states_and_gets_no_gradient() -> None:
     y = [h(GAMMA * h_inverse(0.1 * t + 7 + t + 1)) for t in (4, 5)]
     q = [0.1 * t + 7 + t + 1 for t in (3, 4)]
     assert out.td[:, 0].tolist() == pytest.approx([y[0] - q[0], y[1] - q[1]], rel=1e-4)
-    assert sorted(online.calls) == [(3, False), (3, True)]
-    assert target.calls == [(3, False), (3, False)]
+    assert online.calls == [(3, False), (2, True), (1, False)]  # burn-in, learned from, behind
+    assert target.calls == [(6, False)]
     out.loss.sum().backward()
     grad = online.rows.grad
     assert grad is not None
@@ -264,7 +264,7 @@ def test_the_net_sees_raw_rewards_whatever_is_clipped() -> None:
     made = agent(reward_clip=1.0, burn_in=1, unroll=2, n_steps=1)
     rewards = [5.0, -7.0, 3.0, 0.5]
     out = made.loss(Noting(ONLINE), Table(TARGET), slice_of(4, rewards), rng())
-    assert seen == [rewards[:1], rewards[1:]]
+    assert seen == [rewards[:1], rewards[1:3], rewards[3:]]
     assert out.td is not None
     assert float(out.td[0, 0]) == pytest.approx(h(1 + GAMMA * h_inverse(9.0)) - 3.0, rel=1e-4)  # 1, not 3
 
