@@ -70,6 +70,7 @@ class R2D2:
             sparse=False,
             stride=config.stride,
             from_first=not config.cross_episodes,
+            burn_in=config.burn_in,
             state=tuple(Extra(f"state {i}", tuple(leaf.shape[1:]), leaf.numpy().dtype.name) for i, leaf in enumerate(state)),
         )
 

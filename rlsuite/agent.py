@@ -51,6 +51,7 @@ class SliceSpec(NamedTuple):
     stride: int = 1  # steps from one slice to the next; 1: a slice for every action
     from_first: bool = False  # strides are counted from the first step of every episode
     state: tuple[Extra, ...] = ()  # leaves of the recurrent state that a replay memory keeps where slices start
+    burn_in: int = 0  # steps at a slice's start that nothing is learned from
 
 
 class Agent(Protocol):

@@ -151,7 +151,7 @@ def _score(summary: Any) -> str:
         "rlsuite record runs/mine --episodes 20 --out demonstrations/mine",
         "rlsuite record classic/key_door_r2d3 --policy rlsuite.envs.key_door:solve --episodes 100 --out demonstrations/key_door",
         "rlsuite record atari/pong --keyboard --episodes 1 --out demonstrations/pong --minari pong/human-v0",
-        "rlsuite train classic/key_door_r2d3 replay.demonstrations=demonstrations/key_door",
+        "rlsuite train classic/key_door_r2d3 replay.demonstrations=demonstrations/key_door replay.demonstration_ratio=0.25",
     )
 )
 def record(
@@ -179,8 +179,7 @@ def record(
     from rlsuite.resolve import resolve
 
     source, settings = arguments[0], arguments[1:]
-    if out.exists():
-        raise UsageError(f"{out} exists already: name a new folder")
+    demonstrations.check_new(out)
     if minari is not None:
         demonstrations.check_minari(minari)
     if policy is not None and keyboard:

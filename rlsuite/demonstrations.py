@@ -12,13 +12,14 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
-import gymnasium
 import numpy as np
+from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -48,10 +49,21 @@ class Demonstrations(NamedTuple):
         return [float(episode.reward.sum()) for episode in self.episodes()]
 
 
-def save(demonstrations: Demonstrations, folder: Path) -> None:
-    """UsageError if there is something already."""
+def check_new(folder: Path) -> None:
+    """UsageError where `save` could not write: asked before anybody plays. Makes the folders above it."""
     if folder.exists():
         raise UsageError(f"{folder} exists already: name a new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def save(demonstrations: Demonstrations, folder: Path) -> None:
+    """UsageError if there is something already."""
+    check_new(folder)
     beside = folder.with_name(f".{folder.name}.part")
     _check_stream(demonstrations, "what was recorded")
     spec = demonstrations.spec
@@ -150,27 +162,35 @@ def _minari(path: Path) -> Demonstrations:
         raise UsageError(f"{path} is no Minari dataset that can be read: {type(error).__name__}: {error}") from error
     if not (isinstance(getattr(spaces, "shape", None), tuple) and spaces.dtype is not None):
         raise UsageError(f"{path}: observations must be one array, its space is {spaces}")
-    discrete = hasattr(action_space, "n")
+    discrete = isinstance(action_space, Discrete)
+    if not (discrete or isinstance(action_space, Box)):
+        raise UsageError(f"{path}: actions must be Discrete or a Box, their space is {action_space}")
+    states = isinstance(spaces, Discrete)
     spec = EnvSpec(
         observation_shape=tuple(spaces.shape),
         observation_dtype=np.dtype(spaces.dtype).name,
         num_actions=int(action_space.n) if discrete else 0,
-        num_states=int(spaces.n) if hasattr(spaces, "n") else None,
+        num_states=int(spaces.n) if states else None,
         stack=1,
         frames_per_step=1,
         action_shape=() if discrete else tuple(action_space.shape),
     )
     if not episodes:
         raise UsageError(f"{path} holds no episode")
-    streams = [_stream(episode, spec, f"{path}: episode {episode.id}") for episode in episodes]
+    begins = (int(spaces.start) if states else 0, int(action_space.start) if discrete else 0)
+    streams = [_stream(episode, spec, begins, f"{path}: episode {episode.id}") for episode in episodes]
     whole = {name: np.concatenate([stream[name] for stream in streams]) for name in _LEAVES}
     return Demonstrations(env_id, spec, Step(**whole, extras={}))
 
 
-def _stream(episode: Any, spec: EnvSpec, where: str) -> dict[str, NDArray[Any]]:
-    """A Minari episode (n actions, n + 1 observations) as steps: a reward stands with the observation that it led to."""
+def _stream(episode: Any, spec: EnvSpec, begins: tuple[int, int], where: str) -> dict[str, NDArray[Any]]:
+    """A Minari episode (n actions, n + 1 observations) as steps: a reward stands with the observation that it led to.
+
+    `begins`: the smallest observation and action, which are 0 here.
+    """
     actions, rewards = np.asarray(episode.actions), np.asarray(episode.rewards, np.float32)
     n, observation = len(actions), np.asarray(episode.observations)
+    observation, actions = (a - begin if begin else a for a, begin in zip((observation, actions), begins, strict=True))
     lengths = {"observations": len(observation) - 1, "rewards": len(rewards)}
     lengths |= {"terminations": len(episode.terminations), "truncations": len(episode.truncations)}
     for name, length in lengths.items():
@@ -264,12 +284,12 @@ def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
     spec = demonstrations.spec
     dtype = np.dtype(spec.observation_dtype)
     low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (-np.inf, np.inf)
-    space: Any = gymnasium.spaces.Box(low, high, spec.observation_shape, dtype.type)
+    space: Any = Box(low, high, spec.observation_shape, dtype.type)
     if spec.num_states is not None:
-        space = gymnasium.spaces.Discrete(spec.num_states)
-    actions: Any = gymnasium.spaces.Box(-np.inf, np.inf, spec.action_shape, np.float32)
+        space = Discrete(spec.num_states)
+    actions: Any = Box(-np.inf, np.inf, spec.action_shape, np.float32)
     if spec.num_actions:
-        actions = gymnasium.spaces.Discrete(spec.num_actions)
+        actions = Discrete(spec.num_actions)
     buffers = []
     for index, episode in enumerate(demonstrations.episodes()):
         n = len(episode.reward) - 1

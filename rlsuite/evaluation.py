@@ -25,7 +25,7 @@ from rlsuite.resolve import check
 from rlsuite.scores import Summary, summarise
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct
 from rlsuite.search.evaluators import Opinions
-from rlsuite.step import EnvSpec
+from rlsuite.step import EnvSpec, tree_map
 
 MOST_LANES = 32
 
@@ -163,7 +163,7 @@ class Player:
 
     def initial_state(self, batch: int) -> Any:
         """The state to pass to the first `act`; () for a feed-forward net."""
-        return self.saved.agent.initial_state(batch)
+        return tree_map(lambda leaf: leaf.to(self.saved.device), self.saved.agent.initial_state(batch))
 
     def act(
         self,
@@ -187,6 +187,8 @@ class Player:
         if missing := [name for name in tells if name not in (info or {})]:
             raise ValueError(f"act needs info[{missing[0]!r}] of the environment: pass info=info")
         no, continuous = np.zeros((1, batch), bool), self.saved.spec.action_shape
+        if len(state) == 0 < len(self.saved.agent.initial_state(1)):
+            raise ValueError("this agent has a memory: pass state=player.initial_state(B) first, then what act returned")
         if reward is None and self.saved.config.net.last_action_reward:
             raise ValueError("this agent sees rewards (net.last_action_reward): pass reward=, zeros for the first observation")
         step = Step(

@@ -46,5 +46,8 @@ class Priorities:
         return {"ring": self.ring.state_dict(), "rng": self.rng.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """ValueError if it was saved with longer or shorter chunks, or other slices."""
+        if state["ring"]["slots"] != self.ring.slots:
+            raise ValueError("run.collect_agent_steps has changed, which replay.initial_priority = td does not allow")
         self.ring.load_state_dict(state["ring"])
         self.rng.set_state(state["rng"])

@@ -44,6 +44,20 @@ def test_observations_of_another_shape_are_refused(tmp_path: Path) -> None:
         rlsuite.load(run).act(np.zeros((2, 5), np.float32))
 
 
+def test_an_agent_with_a_memory_says_what_it_needs(tmp_path: Path) -> None:
+    settings = {"net.hidden": 8, "net.memory_size": 8, "run.agent_steps": 200, "replay.min_agent_steps": 100, "eval.episodes": 1}
+    agent = rlsuite.load(rlsuite.train("classic/recall_r2d2", settings, run_dir=tmp_path / "run").run)
+    env = rlsuite.make_env("rlsuite/Recall-v0", lanes=2)
+    observation, _ = env.reset(seed=1)
+    with pytest.raises(ValueError, match=r"has a memory: pass state=player.initial_state\(B\)"):
+        agent.act(observation, reward=np.zeros(2))
+    with pytest.raises(ValueError, match="pass reward="):
+        agent.act(observation, agent.initial_state(2))
+    action, state = agent.act(observation, agent.initial_state(2), first=np.ones(2, bool), reward=np.zeros(2))
+    assert action.shape == (2,)
+    assert len(state) == len(agent.initial_state(2))
+
+
 def test_evaluation_does_not_depend_on_training_and_names_stay_functions(tmp_path: Path) -> None:
     """An evaluation on the way uses its own games and random streams: the weights come out the same."""
     plain = rlsuite.train("classic/dqn", TINY, run_dir=tmp_path / "a")

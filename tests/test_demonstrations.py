@@ -260,6 +260,37 @@ def test_broken_minari_datasets_are_refused_by_name(minari_home: Path, broken: s
         demonstrations.load(Path("key/door-v0"), spec())
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_minari_actions_and_states_may_begin_elsewhere_than_at_0(minari_home: Path) -> None:
+    import minari
+    from gymnasium.spaces import Discrete, MultiBinary
+    from minari.data_collector import EpisodeBuffer
+
+    def make(name: str, actions: Any, space: Any) -> Path:
+        ends = np.array([False, False, True])
+        told = {"rewards": [0.0, 0.0, 1.0], "terminations": ends, "truncations": ~ends & False}
+        buffer = EpisodeBuffer(id=0, observations=np.array([5, 6, 5, 7]), actions=actions, **told)  # type: ignore[arg-type]
+        minari.create_dataset_from_buffers(name, [buffer], observation_space=Discrete(3, start=5), action_space=space)
+        return Path(name)
+
+    found = demonstrations.load(make("from/one-v0", np.array([1, 3, 2]), Discrete(3, start=1)))
+    assert found.steps.action.tolist()[:3] == [0, 2, 1]
+    assert found.steps.observation.tolist() == [0, 1, 0, 2]
+    with pytest.raises(UsageError, match="actions must be whole numbers below 2, found 2"):
+        demonstrations.load(make("too/few-v0", np.array([1, 3, 2]), Discrete(2, start=1)))
+    with pytest.raises(UsageError, match="actions must be Discrete or a Box, their space is MultiBinary"):
+        demonstrations.load(make("many/bits-v0", np.ones((3, 2), np.int8), MultiBinary(2)))
+
+
+def test_nobody_plays_for_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "from_policy", lambda *_: pytest.fail("somebody played"))
+    with pytest.raises(UsageError, match="/proc/none/x cannot be written"):
+        app(
+            ["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:solve", "--out", "/proc/none/x"],
+            standalone_mode=False,
+        )
+
+
 def test_without_minari_one_is_told_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['minari'] = None\n"

@@ -122,6 +122,13 @@ def test_resumed_sequences_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, 
         assert differences(whole.state[role], halves.state[role], role) == []
 
 
+def test_chunks_of_another_length_are_refused_where_collectors_give_priorities(tmp_path: Path) -> None:
+    settings = {**SEQUENCES, "replay.initial_priority": "td", "run.agent_steps": 300}
+    rlsuite.train("classic/recall_r2d2", settings, run_dir=tmp_path)
+    with pytest.raises(CheckpointError, match=r"run\.collect_agent_steps has changed, which replay.initial_priority = td does not"):
+        rlsuite.train(None, {"run.agent_steps": 600, "run.collect_agent_steps": 4}, resume=tmp_path)
+
+
 @pytest.mark.parametrize(
     "extra",
     [

@@ -82,7 +82,8 @@ def _ours(priority: Floats, batch: int) -> Work:
 
     def once() -> None:
         ids, probability = selector.sample(batch, rng)
-        importance_weights(probability, len(selector), BETA)
+        weights = importance_weights(probability, len(selector), BETA)
+        weights /= weights.max()
         selector.update(ids, rng.random(batch) + 0.01)
 
     return repeated(once, batch)
@@ -95,7 +96,8 @@ def _numpy(priority: Floats, batch: int) -> Work:
 
     def once() -> None:
         ids, probability = tree.sample((np.arange(batch) + rng.random(batch)) / batch)
-        importance_weights(probability, priority.size, BETA)
+        weights = importance_weights(probability, priority.size, BETA)
+        weights /= weights.max()
         tree.set(ids, (rng.random(batch) + 0.01) ** ALPHA)
 
     return repeated(once, batch)

@@ -3,6 +3,7 @@
 Shapes: N recorded steps, B samples.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from rlsuite.agent import SliceSpec
 from rlsuite.config import ReplayConfig
-from rlsuite.replay.replay import Replay, Sample, build_replay
+from rlsuite.errors import UsageError
+from rlsuite.replay.replay import Replay, Sample, build_replay, normalised
 from rlsuite.replay.ring import joined
 from rlsuite.step import Chunk, EnvSpec, State, Step, tree_map
 
@@ -19,12 +21,14 @@ from rlsuite.step import Chunk, EnvSpec, State, Step, tree_map
 class Mixture:
     """Every element of a batch comes from the demonstrations with chance `ratio`, else from the agent's own store.
 
-    Each has priorities of its own, and importance weights against them. A key of a demonstration is negative.
+    Each has priorities of its own, and importance weights against them, over the largest of the whole batch. A key of a
+    demonstration is negative.
     """
 
     def __init__(self, own: Replay, demonstrations: Replay, ratio: float, seed: int):
         self.own, self.demonstrations, self.ratio = own, demonstrations, ratio
         self.rng = np.random.default_rng(seed)
+        self.digest = digest(demonstrations)
 
     @property
     def stale(self) -> int:
@@ -37,11 +41,6 @@ class Mixture:
     @property
     def inserted(self) -> int:
         return self.own.inserted
-
-    @property
-    def slices(self) -> int:
-        """Of the agent's own store."""
-        return self.own.slices
 
     def __len__(self) -> int:
         """Steps of the agent's own."""
@@ -56,21 +55,23 @@ class Mixture:
     def can_sample(self, count: int) -> bool:
         return self.own.can_sample(count)
 
-    def sample(self, count: int, share: float = 1.0, slices: int | None = None) -> Sample:
-        """`share`, `slices`: as of `Replay.sample`, of the agent's own."""
+    def sample(self, count: int, inserted: int | None = None) -> Sample:
+        """`inserted`: as of `Replay.sample`."""
+        exponent = self.own.importance_exponent(inserted)
         shown = int(self.rng.binomial(count, self.ratio))
         parts = []
         if shown < count:
-            parts.append(self.own.sample(count - shown, share, slices))
+            parts.append(self.own.draw(count - shown, exponent))
         if shown:
             self.own.limiter.did_sample(shown)
-            part = self.demonstrations.sample(shown, importance_exponent=self.own.importance_exponent)
+            part = self.demonstrations.draw(shown, exponent)
             parts.append(part._replace(keys=-1 - part.keys))
-        return Sample(
+        whole = Sample(
             joined([part.trajectory for part in parts]),
             np.concatenate([part.keys for part in parts]),
             np.concatenate([part.weights for part in parts]),
         )
+        return normalised(whole)
 
     def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
         shown = keys < 0
@@ -84,12 +85,14 @@ class Mixture:
         """Without what was recorded: that stands in its own folder."""
         demonstrations = self.demonstrations
         kept = {"selector": demonstrations.selector.state_dict(), "rng": demonstrations.rng.bit_generator.state}
-        return {"own": self.own.state_dict(), "demonstrations": kept, "rng": self.rng.bit_generator.state}
+        return {"own": self.own.state_dict(), "demonstrations": kept, "digest": self.digest, "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if it is another store's, or the demonstrations are others now."""
         if "own" not in state:
-            raise ValueError("the saved replay has no demonstrations")
+            raise ValueError("the saved replay has no demonstrations (replay.demonstrations)")
+        if state.get("digest", self.digest) != self.digest:
+            raise ValueError("replay.demonstrations hold other episodes than when this was saved")
         self.own.load_state_dict(state["own"])
         self.demonstrations.selector.load_state_dict(state["demonstrations"]["selector"])
         self.demonstrations.rng.bit_generator.state = state["demonstrations"]["rng"]
@@ -99,18 +102,42 @@ class Mixture:
 def store_of(
     steps: Step, config: ReplayConfig, spec: EnvSpec, cut: SliceSpec, initial_state: Callable[[int], State], seed: int
 ) -> Replay:
-    """A store that holds recorded `steps` [N,...] (single planes) for good. Recurrent states in it are zero."""
+    """A store that holds recorded `steps` [N,...] (single planes) for good. Recurrent states in it are zero.
+
+    UsageError if they do not fit into memory, or no slice holds a step to learn from.
+    """
     assert cut.length is not None
-    n, pad = len(steps.first), cut.length - 1
-    # Behind the last episode stand blank ones of one record each, so that slices of its last steps are whole.
-    padded = tree_map(lambda leaf: np.concatenate([leaf, np.zeros((pad, *leaf.shape[1:]), leaf.dtype)])[:, None], steps)
-    padded.first[n:] = padded.last[n:] = True
-    time = np.arange(n)
-    since = time - np.maximum.accumulate(np.where(steps.first, time, 0)) if cut.from_first else time
-    starts = np.concatenate([since % cut.stride == 0, np.zeros(pad, bool)])[:, None]  # [N+pad,1]
+    # Blank episodes of one record each stand before the first one, so that burn-in falls on them, and behind the last one, so that
+    # slices of its last steps are whole.
+    n, before, behind = len(steps.first), 0 if cut.from_first else cut.burn_in, cut.length - 1
+    longest = int(np.diff([*np.flatnonzero(steps.first), n]).max()) - 1
+    if cut.from_first and longest <= cut.burn_in:
+        raise UsageError(
+            f"replay.demonstrations have at most {longest} actions an episode, and slices that do not cross episodes begin with "
+            f"{cut.burn_in} to burn in: nothing could be learned; lower agent.burn_in, or leave agent.cross_episodes on"
+        )
+
+    def padded(leaf: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(leaf, [(before, behind), *[(0, 0)] * (leaf.ndim - 1)])
+
+    stream = tree_map(padded, steps)
+    for blank in (slice(0, before), slice(before + n, None)):
+        stream.first[blank] = stream.last[blank] = True
+    time = np.arange(before + n)
+    since = time - np.maximum.accumulate(np.where(stream.first[: before + n], time, 0)) if cut.from_first else time
+    starts = np.concatenate([since % cut.stride == 0, np.zeros(behind, bool)])[:, None]  # [before+N+behind,1]
     state = tree_map(lambda leaf: leaf.numpy(), initial_state(int(starts.sum()))) if cut.state else ()
-    size = n + pad + spec.stack + max(spec.stack, cut.stride) + 1
+    size = before + n + behind + max(spec.stack, cut.stride) + cut.stride + 1
     sized = config.model_copy(update={"capacity_agent_steps": size, "min_agent_steps": 1, "samples_per_insert": 1e12})
-    store = build_replay(sized, spec, 1, cut, 1, seed)
-    store.add(Chunk(padded, starts=starts if cut.stride > 1 else None, state=state))
+    store = build_replay(sized, spec, 1, cut, 1, seed, what=f"replay.demonstrations of {n} steps")
+    store.add(Chunk(tree_map(lambda leaf: leaf[:, None], stream), starts=starts if cut.stride > 1 else None, state=state))
     return store
+
+
+def digest(demonstrations: Replay) -> str:
+    """Tells recorded steps from others."""
+    (ring,) = demonstrations.rings
+    found = hashlib.sha256()
+    for leaf in (ring.observation, ring.reward, ring.flags, ring.action):
+        found.update(np.ascontiguousarray(leaf[:, : ring.filled]).data)
+    return found.hexdigest()

@@ -20,7 +20,7 @@ from rlsuite.step import Chunk, EnvSpec, Trajectory, tree_map
 class Sample(NamedTuple):
     trajectory: Trajectory  # NumPy leaves [T,B,...]
     keys: NDArray[np.int64]  # [B], to return priorities with
-    weights: NDArray[np.float32]  # [B], importance weights; ones for a uniform selector
+    weights: NDArray[np.float32]  # [B], importance weights over the largest of them; ones for a uniform selector
     version: int | None = None  # of the oldest weights that acted in it; None: the store does not know
 
     def part(self, index: int, of: int) -> "Sample":
@@ -30,6 +30,11 @@ class Sample(NamedTuple):
         steps = tree_map(lambda leaf: leaf[:, rows], self.trajectory.steps)
         state = tree_map(lambda leaf: leaf[rows], self.trajectory.state)
         return Sample(Trajectory(steps, state), self.keys[rows], self.weights[rows], self.version)
+
+
+def normalised(sample: Sample) -> Sample:
+    """Weights over the largest of the batch, so that they only scale updates down."""
+    return sample._replace(weights=sample.weights / sample.weights.max())
 
 
 class Store(Protocol):
@@ -85,11 +90,6 @@ class Replay:
         return sum(ring.filled * ring.lanes for ring in self.rings)
 
     @property
-    def slices(self) -> int:
-        """That can be sampled."""
-        return len(self.selector)
-
-    @property
     def inserted(self) -> int:
         """Steps that ever came in, all lanes."""
         return sum(ring.head * ring.lanes for ring in self.rings)
@@ -121,9 +121,12 @@ class Replay:
     def can_sample(self, count: int) -> bool:
         return len(self.selector) > 0 and self.limiter.can_sample(count)
 
-    def sample(self, count: int, share: float = 1.0, slices: int | None = None, importance_exponent: float | None = None) -> Sample:
-        """`share`: the chance with which this store is asked among others, `slices`: what all of them hold (for the weights);
-        `importance_exponent`: another one than the schedule's."""
+    def sample(self, count: int, inserted: int | None = None) -> Sample:
+        """`inserted`: what the schedule of importance weights goes by; None: the steps that came in here."""
+        return normalised(self.draw(count, self.importance_exponent(inserted)))
+
+    def draw(self, count: int, importance_exponent: float) -> Sample:
+        """With weights (N P)^-exponent as they are."""
         ids, probability = self.selector.sample(count, self.rng)
         self.limiter.did_sample(count)
         if len(self.rings) > 1:  # slices of one source lie together in the batch
@@ -135,8 +138,7 @@ class Replay:
         time = head - 1 - (head - 1 - slot) % self.slots  # [B] absolute
         weights = np.ones(count, np.float32)
         if self.config.prioritized:
-            exponent = self.importance_exponent if importance_exponent is None else importance_exponent
-            weights = importance_weights(probability * share, slices or len(self.selector), exponent)
+            weights = importance_weights(probability, len(self.selector), importance_exponent)
         return Sample(self._read(source, lane, time), time * self.lanes + lane, weights)
 
     def _read(self, source: NDArray[np.int64], lane: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
@@ -158,10 +160,10 @@ class Replay:
         self.stale += int((~alive).sum())
         self.selector.update((lane * self.slots + time % self.slots)[alive], priority[alive])
 
-    @property
-    def importance_exponent(self) -> float:
-        c = self.config
-        return linear(c.importance_exponent_start, c.importance_exponent_end, c.importance_anneal_agent_steps, at=self.inserted)
+    def importance_exponent(self, inserted: int | None = None) -> float:
+        """Of the schedule, at so many steps; None: at those that came in here."""
+        c, at = self.config, self.inserted if inserted is None else inserted
+        return linear(c.importance_exponent_start, c.importance_exponent_end, c.importance_anneal_agent_steps, at=at)
 
     def end_streams(self, source: int | None = None) -> None:
         """The environments (of one source) start anew, so nothing may be learned across this point: see `Ring.end_streams`."""
@@ -179,6 +181,8 @@ class Replay:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if it is another store's."""
+        if "rings" not in state:
+            raise ValueError("the saved replay has demonstrations (replay.demonstrations), this one has none")
         if len(state["rings"]) != len(self.rings):
             raise ValueError(f"the saved replay has {len(state['rings'])} sources, this one {len(self.rings)}")
         for ring, saved in zip(self.rings, state["rings"], strict=True):
@@ -201,25 +205,30 @@ def predicted_bytes(spec: EnvSpec, config: ReplayConfig, cut: SliceSpec) -> int:
 
 
 def build_replay(
-    config: ReplayConfig, spec: EnvSpec, lanes: int, cut: SliceSpec, chunk: int, seed: int, sources: int = 1
+    config: ReplayConfig,
+    spec: EnvSpec,
+    lanes: int,
+    cut: SliceSpec,
+    chunk: int,
+    seed: int,
+    sources: int = 1,
+    what: str | None = None,
 ) -> Replay:
-    """`lanes`: of each source. UsageError where the capacity is too small for a slice of every lane, or larger than this
-    machine's free memory."""
+    """`lanes`: of each source; `what`: who asks for the memory. UsageError where the capacity is too small for a slice of every
+    lane, or larger than this machine's free memory."""
+    what = what or f"replay.capacity_agent_steps {config.capacity_agent_steps}"
     assert cut.length is not None
     lanes *= sources
     slots = config.capacity_agent_steps // lanes
     least = cut.length + max(spec.stack, cut.stride) + chunk + (cut.stride if cut.stride > 1 else 0)
     if slots < least:
         raise UsageError(
-            f"replay.capacity_agent_steps {config.capacity_agent_steps} gives each of {lanes} lanes {slots} steps, but slices of "
-            f"{cut.length} need {least}: at least {least * lanes}"
+            f"{what} gives each of {lanes} lanes {slots} steps, but slices of {cut.length} need {least}: at least {least * lanes}"
         )
     need, free = predicted_bytes(spec, config, cut), available_bytes()
     if free is not None and need > free:
-        raise UsageError(
-            f"replay.capacity_agent_steps {config.capacity_agent_steps} needs {need / 1e9:.1f} GB, but {free / 1e9:.1f} GB are "
-            f"free: at most {int(config.capacity_agent_steps * 0.9 * free / need)} fit"
-        )
+        fit = int(config.capacity_agent_steps * 0.9 * free / need)
+        raise UsageError(f"{what} needs {need / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: at most {fit} steps fit")
     size = slots * lanes
     selector: Selector = Prioritized(size, config.priority_exponent, stratified=True) if config.prioritized else Uniform(size)
     limiter = SamplesPerInsert(config.samples_per_insert, config.min_agent_steps)

@@ -83,6 +83,10 @@ class Ring:
         slot = (self.head + step) % self.slots  # [M]
         self.flags[lane, slot] |= _START
         own = (self.flags[lane, slot] & FIRST) == 0  # [M]
+        for row, at in zip(lane[own], slot[own], strict=True):
+            # Only a store that came back older than its collector finds an earlier start here: its state is lost.
+            cell = self.flags[row, at // self.cut.stride * self.cut.stride : at]  # a view
+            cell[(cell & FIRST) == 0] &= ~np.uint8(_START)
         for stored, leaf in zip(self.state, chunk.state, strict=True):
             stored[lane[own], slot[own] // self.cut.stride] = leaf[own]
 

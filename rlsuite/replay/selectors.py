@@ -196,13 +196,12 @@ class Prioritized:
 
 
 def importance_weights(probability: Floats, size: int, beta: float) -> npt.NDArray[np.float32]:
-    """(size * probability)^-beta over its largest in the batch: float32[n] (Schaul et al. 2016, section 3.4).
+    """(size * probability)^-beta: float32[n] (Schaul et al. 2016, section 3.4).
 
-    `probability` float64[n], n >= 1, of each sample; `size`: number of sampleable slots; `beta` >= 0, 1 corrects fully.
+    `probability` float64[n] of each sample; `size`: number of sampleable slots; `beta` >= 0, 1 corrects fully.
     """
-    weights: Floats = (size * probability) ** -beta
-    normalised: npt.NDArray[np.float32] = (weights / weights.max()).astype(np.float32)
-    return normalised
+    weights: npt.NDArray[np.float32] = ((size * probability) ** -beta).astype(np.float32)
+    return weights
 
 
 def _power(priority: Floats, exponent: float) -> Floats:

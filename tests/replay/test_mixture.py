@@ -8,6 +8,7 @@ import torch
 
 from rlsuite.agent import Extra, SliceSpec
 from rlsuite.config import ReplayConfig
+from rlsuite.errors import UsageError
 from rlsuite.replay import build_replay
 from rlsuite.replay.mixture import Mixture, store_of
 from rlsuite.step import Chunk, EnvSpec, State, Step
@@ -95,6 +96,38 @@ def test_slices_with_strides_start_from_zero_states(from_first: bool) -> None:
     assert starts == {t for t in range(40) if (t % 10 if from_first else t) % 4 == 0}
 
 
+def learned_from(cut: SliceSpec, steps: Step) -> set[int]:
+    """Recorded times of steps with an action that stand behind the burn-in of a slice that can be drawn, as R2D2 counts them."""
+    store, unroll = store_of(steps, CONFIG, SPEC, cut, zero_state, seed=2), cut.length - cut.burn_in - 1  # type: ignore[operator]
+    seen = set()
+    for _ in range(60):
+        drawn = store.sample(16).trajectory.steps
+        counts = ~drawn.last
+        if cut.from_first:
+            ends = drawn.last.cumsum(0)
+            counts &= ends - drawn.last == 0
+        seen |= set(drawn.observation[cut.burn_in : cut.burn_in + unroll][counts[cut.burn_in : cut.burn_in + unroll]].tolist())
+    return seen
+
+
+def test_what_was_recorded_first_is_learned_from_too() -> None:
+    """No burn-in falls on the beginning of the first episode."""
+    cut = SliceSpec(10, False, stride=4, burn_in=5, state=(Extra("a", (2,), "float32"),))
+    assert learned_from(cut, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if t % 10 != 9}
+
+
+def test_slices_within_episodes_burn_in_at_their_beginnings() -> None:
+    cut = SliceSpec(10, False, stride=4, from_first=True, burn_in=5, state=(Extra("a", (2,), "float32"),))
+    assert learned_from(cut, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if 5 <= t % 10 < 9}
+    with pytest.raises(UsageError, match=r"at most 4 actions an episode, .* begin with 5 to burn in: nothing could be learned"):
+        store_of(stream(40, SHOWN, 5), CONFIG, SPEC, cut, zero_state, seed=2)
+
+
+def test_one_short_game_is_enough() -> None:
+    cut = SliceSpec(125, False, stride=40, burn_in=40, state=(Extra("a", (2,), "float32"),))
+    assert learned_from(cut, stream(3, SHOWN, 3)) == {SHOWN, SHOWN + 1}
+
+
 def test_it_comes_back_without_what_was_recorded() -> None:
     one, two = mixture(0.5), mixture(0.5)
     for _ in range(5):
@@ -109,6 +142,12 @@ def test_it_comes_back_without_what_was_recorded() -> None:
         np.testing.assert_array_equal(a.weights, b.weights)
     with pytest.raises(ValueError, match="has no demonstrations"):
         two.load_state_dict(one.own.state_dict())
+    with pytest.raises(ValueError, match="this one has none"):
+        one.own.load_state_dict(state)
+    two.demonstrations = store_of(stream(40, SHOWN, 20), CONFIG, SPEC, SliceSpec(3, False), zero_state, seed=2)  # as many steps
+    others = Mixture(two.own, two.demonstrations, 0.5, seed=3)
+    with pytest.raises(ValueError, match="hold other episodes"):
+        others.load_state_dict(state)
 
 
 def test_importance_weights_of_both_follow_the_same_schedule() -> None:
@@ -122,3 +161,20 @@ def test_importance_weights_of_both_follow_the_same_schedule() -> None:
     np.testing.assert_allclose(sample.weights[~odd], 1.0, rtol=1e-5)
     assert odd.any()
     assert (~odd).any()
+
+
+def test_importance_weights_of_both_are_measured_alike() -> None:
+    """One recorded slice in a batch is not always the heaviest."""
+    mixed = mixture(0.05)
+    mixed.demonstrations.selector.update(np.arange(40), np.where(np.arange(40) % 2, 8.0, 1.0))
+    chances = mixed.demonstrations.selector.state_dict()["leaves"] / mixed.demonstrations.mass()  # type: ignore[operator]
+    exponent, slices, checked = CONFIG.importance_exponent_start, len(mixed.demonstrations.selector), 0
+    for _ in range(100):
+        sample = mixed.sample(16)
+        shown = np.flatnonzero(sample.keys < 0)
+        if len(shown) == 1:
+            at = int(sample.trajectory.steps.observation[0, shown[0]]) - SHOWN
+            raw = (slices * chances[at]) ** -exponent  # the agent's own have equal chances: 1 of each
+            np.testing.assert_allclose(sample.weights[shown[0]], raw / max(raw, 1.0), rtol=1e-4)
+            checked += 1
+    assert checked > 10

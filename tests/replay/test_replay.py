@@ -213,12 +213,13 @@ def test_new_steps_get_the_largest_priority() -> None:
 
 def test_importance_exponent_follows_the_stored_steps() -> None:
     replay, feed = build(40, 2, True, importance_exponent_start=0.4, importance_anneal_agent_steps=60), Feed(seed=4)
-    assert replay.importance_exponent == pytest.approx(0.4)
+    assert replay.importance_exponent() == pytest.approx(0.4)
     replay.add(feed.chunk(10))  # 30 agent steps
-    assert replay.importance_exponent == pytest.approx(0.7)
+    assert replay.importance_exponent() == pytest.approx(0.7)
     for _ in range(20):
         replay.add(feed.chunk(10))
-    assert replay.importance_exponent == 1.0
+    assert replay.importance_exponent() == 1.0
+    assert replay.importance_exponent(inserted=30) == pytest.approx(0.7)  # of a shard: the steps of all of them
 
 
 def test_the_limiter_counts_agent_steps_of_all_lanes() -> None:

