@@ -21,8 +21,12 @@ _FAMILIES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
 _STATE = ("state", "s", "steps_beyond_terminated", "last_u", "lastaction", "fickle_step")
 
 
+LONGEST = 10_000  # steps of an episode that nothing else ends: else an evaluation of an agent that walks in circles would never end
+
+
 class Config(EnvSection):
     kwargs: dict[str, Any] = Field(default_factory=dict)  # passed on to the environment
+    max_episode_steps: int | None = Field(None, ge=1)  # null: the environment's own limit, 10,000 where it has none
 
 
 class Lanes(VectorWrapper[Any, Any, Any, Any, Any]):
@@ -91,11 +95,13 @@ def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> 
     """One process, one thread. UsageError if the environment cannot be built (a missing extra, a wrong keyword)."""
     kwargs = {**config.kwargs, **({"render_mode": "rgb_array"} if render else {})}
     try:
+        limit = config.max_episode_steps or gymnasium.spec(config.id).max_episode_steps or LONGEST
         env = gymnasium.make_vec(
             config.id,
             lanes,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
+            max_episode_steps=limit,
             **kwargs,
         )
     except (gymnasium.error.Error, TypeError, ImportError) as error:

@@ -18,7 +18,7 @@ from rlsuite.lag import PolicyLag
 from rlsuite.learner import Learner
 from rlsuite.nets import transfer
 from rlsuite.priorities import Priorities
-from rlsuite.replay.mixture import Mixture, store_of
+from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.replay.queue import Queue
 from rlsuite.replay.replay import Replay, Store, build_replay
 from rlsuite.step import EnvSpec, describe
@@ -115,10 +115,10 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
         return own
     if agent.slice.games:
         raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns from games of its own only")
-    shown = demonstrations.load(Path(place), spec).steps
+    shown = demonstrations.load(Path(place), spec, config.env.id).steps
     seed = stream_seed(config.seed, _MIXTURE, 2 * part)
     store = store_of(shown, sized, spec, agent.slice, agent.initial_state, seed)
-    return Mixture(own, store, ratio, stream_seed(config.seed, _MIXTURE, 2 * part + 1))
+    return Mixture(own, store, ratio, stream_seed(config.seed, _MIXTURE, 2 * part + 1), digest(shown))
 
 
 def make_learner(

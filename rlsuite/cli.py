@@ -83,7 +83,8 @@ def train(
     elif result.evaluation is not None:
         print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} learner steps, {result.wall_seconds:,.0f} s")
         print(_score(result.evaluation))
-        more = f"rlsuite ladder {result.run}" if result.board_game else f"rlsuite evaluate {result.run} --video {result.run}/videos"
+        more = f"rlsuite evaluate {result.run}" + (f" --video {result.run}/videos" if result.pictures else "")
+        more = f"rlsuite ladder {result.run}" if result.board_game else more
         print(f"\n{more}\ntensorboard --logdir {result.run}")
     else:
         print(f"stopped at {result.agent_steps:,} agent steps; go on with: rlsuite train --resume {result.run}")
@@ -176,7 +177,7 @@ def record(
     from rlsuite import demonstrations
     from rlsuite import record as recording
     from rlsuite.evaluation import Saved
-    from rlsuite.resolve import resolve
+    from rlsuite.resolve import config_names, resolve
 
     source, settings = arguments[0], arguments[1:]
     demonstrations.check_new(out)
@@ -187,9 +188,12 @@ def record(
     if policy is None and not keyboard:
         if settings:
             raise UsageError(f"{settings[0]}: a saved agent plays as it was configured; overrides go with --policy or --keyboard")
+        if not Path(source).exists() and source in config_names():
+            raise UsageError(f"{source} is a config, and nobody plays: name a run, --policy or --keyboard")
         made = recording.from_agent(Saved(Path(source), device="auto"), episodes, seed)
     else:
-        section = resolve(source, settings).env
+        in_run = Path(source) / "config.yaml"
+        section = resolve(in_run if in_run.is_file() else source, settings).env
         if keyboard:
             made = recording.from_keyboard(section, episodes, seed, fps)
         else:
@@ -198,11 +202,15 @@ def record(
     if minari is not None:
         demonstrations.save_minari(made, minari)
     returns = made.returns()
-    mean = sum(returns) / len(returns)
+    actions, mean = len(made.steps.first) - len(returns), sum(returns) / len(returns)
     if as_json:
-        print_json({"folder": str(out), "episodes": len(returns), "steps": len(made.steps.first), "mean_return": mean})
+        facts = {"folder": str(out), "episodes": len(returns), "actions": actions, "mean_return": mean, "minari": minari}
+        print_json(facts)
     else:
-        print(f"{len(returns)} episodes, {len(made.steps.first):,} steps, mean return {mean:,.2f}: {out}")
+        print(f"{len(returns)} episodes, {actions:,} actions, mean return {mean:,.2f}: {out}" + (f", {minari}" if minari else ""))
+    if len(returns) < episodes:
+        print(f"rlsuite: stopped: {len(returns)} of {episodes} episodes are kept", file=sys.stderr)
+        raise typer.Exit(130)
 
 
 play_cli.add_to(app)

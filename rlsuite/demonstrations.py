@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,8 +87,10 @@ def save(demonstrations: Demonstrations, folder: Path) -> None:
         raise RlsuiteError(f"could not write {folder}: {error.strerror or error}") from error
 
 
-def load(path: Path, spec: EnvSpec | None = None) -> Demonstrations:
+def load(path: Path, spec: EnvSpec | None = None, env_id: str | None = None) -> Demonstrations:
     """Our own folder, or a Minari dataset: its folder (with `data/` in it), or its id. `spec`: what they must fit.
+
+    `env_id`: whose play it must be; of a Minari dataset it is not asked, as others name environments otherwise.
 
     UsageError, with the file and what is wrong in it.
     """
@@ -99,6 +102,8 @@ def load(path: Path, spec: EnvSpec | None = None) -> Demonstrations:
     else:
         found = _minari(path)
     _check_stream(found, path)
+    if ours and env_id not in (None, found.env_id):
+        raise UsageError(f"{path} was recorded of {found.env_id}, not of {env_id}")
     if spec is not None:
         if ours and found.spec.frames_per_step != spec.frames_per_step:
             raise UsageError(f"{path} has {found.spec.frames_per_step} frames a step, this environment {spec.frames_per_step}")
@@ -152,7 +157,7 @@ def _minari(path: Path) -> Demonstrations:
         raise UsageError(f"{path}: {what} needs the package minari (pip install 'rlsuite[demonstrations]')") from error
     where = path if path.is_dir() else Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets")) / path
     if not where.is_dir():
-        raise UsageError(f"{path}: there is no such folder, and no Minari dataset in {where}")
+        raise UsageError(f"{path}: there is no such folder" + ("" if path.is_absolute() else f", and no Minari dataset {where}"))
     try:
         data = minari.MinariDataset(path / "data") if path.is_dir() else minari.load_dataset(str(path))
         env_id = data.env_spec.id if data.env_spec is not None else "unknown"
@@ -304,8 +309,12 @@ def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
                 truncations=ends & ~bool(episode.terminal[-1]),
             )
         )
+    about = f"Recorded by rlsuite of {demonstrations.env_id}."
     try:
-        minari.create_dataset_from_buffers(dataset_id, buffers, observation_space=space, action_space=actions)
+        with warnings.catch_warnings(action="ignore"):  # that author, code and further facts are not known
+            minari.create_dataset_from_buffers(
+                dataset_id, buffers, observation_space=space, action_space=actions, description=about
+            )
     except Exception as error:  # a name that is taken, a bad one, a full disk: the library's own words
         raise UsageError(f"Minari refuses {dataset_id}: {error}") from error
 

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +18,13 @@ from rlsuite.agent import Mode, SliceSpec
 from rlsuite.collect import Collector
 from rlsuite.config import EnvSection
 from rlsuite.demonstrations import Demonstrations
-from rlsuite.errors import UsageError
+from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.evaluation import Saved
 from rlsuite.step import State, Step, describe, part_of, tree_zip
 
 Policy = Callable[[Any, NDArray[Any]], NDArray[Any]]  # (vector env, observation [L,...]) -> actions [L]
 LANES = 8
+TOLD_SECONDS = 10  # between lines of progress
 
 
 class Scripted:
@@ -37,7 +39,11 @@ class Scripted:
         return ()
 
     def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        action = np.asarray(self.policy(self.env, step.observation[0].numpy()))
+        try:
+            action = np.asarray(self.policy(self.env, step.observation[0].numpy()))
+        except Exception as error:
+            where = traceback.format_exception(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
+            raise RlsuiteError("the policy failed:\n" + "".join(where)) from error
         space = self.env.single_action_space
         if action.shape != (self.env.num_envs, *space.shape):
             raise UsageError(f"the policy gave actions of shape {list(action.shape)} for {self.env.num_envs} lanes of {space}")
@@ -61,15 +67,16 @@ def from_policy(section: EnvSection, policy: Policy, episodes: int, seed: int, l
 
 
 def find_policy(name: str) -> Policy:
-    """`package.module:function`. UsageError if there is none."""
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise UsageError(f"--policy {name}: write it as package.module:function")
+    """`package.module:function`, or `file.py:function` of a file below this folder. UsageError if there is none."""
+    module, _, function = name.removeprefix("./").replace(".py:", ":").partition(":")
+    module = module.replace(os.sep, ".")
+    if not all(part.isidentifier() for part in [*module.split("."), function]):
+        raise UsageError(f"--policy {name}: write it as package.module:function, or as file.py:function")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a file that lies here, as for `python -m`
     try:
         found: Policy = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise UsageError(f"--policy {name} cannot be imported: {error}") from error
     if not callable(found):
         raise UsageError(f"--policy {name} is no function but {type(found).__name__}")
@@ -81,10 +88,11 @@ def _make(section: EnvSection, lanes: int) -> Any:
 
 
 def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
-    """Every lane plays its share, so that short episodes are no likelier than long ones."""
+    """Every lane plays its share, so that short episodes are no likelier than long ones. Ctrl-C: those that are whole."""
     share = [episodes // player.lanes + (lane < episodes % player.lanes) for lane in range(player.lanes)]
     running: list[list[Step]] = [[] for _ in share]
     done: list[Step] = []
+    told = time.monotonic()
     while any(share):
         try:
             record, _ = player.tick(agent_steps=0)
@@ -92,6 +100,9 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
             if not done:
                 raise
             break
+        if time.monotonic() > told + TOLD_SECONDS:
+            told = time.monotonic()
+            print(f"{len(done)} of {episodes} episodes", file=sys.stderr, flush=True)
         record = player.compact(record)._replace(extras={})
         for lane, left in enumerate(share):
             if not left:
@@ -118,8 +129,10 @@ class Keyboard:
         except ImportError as error:
             raise UsageError("--keyboard needs pygame (pip install pygame)") from error
         self.pygame, self.picture, self.keys, self.idle, self.fps = pygame, picture, keys, idle, fps
-        pygame.init()
         try:
+            pygame.display.init()  # no sound
+            if pygame.display.get_driver() in ("offscreen", "dummy") and "SDL_VIDEODRIVER" not in os.environ:
+                raise pygame.error("no display here")
             height, width = picture().shape[:2]
             self.scale = max(1, round(480 / height))
             self.window = pygame.display.set_mode((width * self.scale, height * self.scale))

@@ -82,6 +82,11 @@ def env_module(env_id: str) -> Any:
     return _load(found)
 
 
+def has_pictures(env_id: str, env: Any) -> bool:
+    """Whether a game of this vector environment can be filmed."""
+    return hasattr(env_module(env_id), "ColourTwin") or "rgb_array" in env.metadata.get("render_modes", ())
+
+
 def env_ids() -> list[str]:
     from rlsuite.envs import ENVS, known_ids
 

@@ -92,6 +92,19 @@ def metadata(config: Config, spec: EnvSpec) -> dict[str, Any]:
     }
 
 
+def changes(before: dict[str, Any], config: AnyConfig) -> list[str]:
+    """`section.key old -> new` where a config differs from what was written `before`."""
+
+    def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in tree.items():
+            found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        return found
+
+    was, now = flat(before), flat(resolve.as_mapping(config))
+    return [f"{key} {was[key]} -> {now[key]}" for key in now if key in was and was[key] != now[key]]
+
+
 def versions() -> dict[str, str]:
     from rlsuite import __version__
 

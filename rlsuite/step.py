@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Discrete
 from torch import Tensor
+
+from rlsuite.errors import UsageError
 
 Tree = Any  # a Tensor, an array, or a (named) tuple, dict of them
 State = Any  # what a recurrent net carries from step to step, leaves [B,...]; () for a feed-forward one
@@ -96,6 +99,10 @@ class EnvSpec(NamedTuple):
 def describe(env: Any) -> EnvSpec:
     """The spec of a Gymnasium VectorEnv; `metadata` may name `frame_stack`, `frames_per_step` (both else 1), `game`, `tells`."""
     space, actions = env.single_observation_space, env.single_action_space
+    if space.shape is None or space.dtype is None:
+        raise UsageError(f"observations must be one array or a whole number, their space is {space}")
+    if not isinstance(actions, Discrete | Box):
+        raise UsageError(f"actions must be Discrete or a Box, their space is {actions}")
     return EnvSpec(
         observation_shape=tuple(space.shape),
         observation_dtype=np.dtype(space.dtype).name,

@@ -15,7 +15,7 @@ from rlsuite import demonstrations, record
 from rlsuite.cli import app
 from rlsuite.demonstrations import Demonstrations
 from rlsuite.envs import atari, key_door
-from rlsuite.errors import UsageError
+from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.resolve import resolve
 from rlsuite.step import EnvSpec, Step, describe
 
@@ -153,7 +153,7 @@ def test_another_environments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="observation_shape"):
         rlsuite.train("classic/key_door_r2d3", settings, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(UsageError, match="there is no such folder, and no Minari dataset"):
+    with pytest.raises(UsageError, match="nowhere: there is no such folder"):
         demonstrations.load(tmp_path / "nowhere")
     lake = Demonstrations("FrozenLake-v1", LAKE, made_in_a_lake())
     demonstrations.save(lake, tmp_path / "lake")
@@ -312,21 +312,28 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         "import numpy as np\n"
         "def wide(env, seen): return np.zeros((env.num_envs, 1), int)\n"
         "def wild(env, seen): return np.full(env.num_envs, 9)\n"
+        "def broken(env, seen): return env.no_such_thing\n"
     )
+    (tmp_path / "half.py").write_text("def x(:\n")
     out = tmp_path / "kd"
     arguments = ["record", "classic/key_door_r2d3", "env.rooms=2", "env.size=3", "--policy", "rlsuite.envs.key_door:solve"]
     app([*arguments, "--episodes", "4", "--out", str(out), "--json"], standalone_mode=False)
     told = json.loads(capsys.readouterr().out)
     assert told["episodes"] == 4
+    assert told["actions"] == len(np.load(out / "reward.npy")) - 4
     assert told["mean_return"] == 1
     for given, message in (
         (arguments, "exists already"),
         (["record", "classic/key_door_r2d3", "--policy", "nonsense"], "package.module:function"),
+        (["record", "classic/key_door_r2d3", "--policy", ":solve"], "package.module:function"),
+        (["record", "classic/key_door_r2d3", "--policy", "half.py:x"], "cannot be imported: .*half.py"),
+        (["record", "classic/key_door_r2d3"], "is a config, and nobody plays"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:slove"], "cannot be imported"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:UP"], "is no function but int"),
         (["record", "classic/key_door_r2d3", "--policy", "my_bot:wide"], r"shape \[8, 1\] for 8 lanes"),
         (["record", "classic/key_door_r2d3", "--policy", "my_bot:wild"], "whole numbers below 5"),
         (["record", "classic/dqn", "--policy", "a:b", "--keyboard"], "one of them plays"),
+        (["record", "classic/key_door_r2d3", "--policy", "./my_bot.py:wild"], "whole numbers below 5"),
         (["record", "runs/nowhere"], "nowhere"),
         (["record", "classic/dqn", "--keyboard"], "says nothing of keys"),
     ):
@@ -334,6 +341,29 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         with pytest.raises(UsageError, match=message):
             app([*given, "--out", str(folder)], standalone_mode=False)
         assert not (tmp_path / "new").exists()
+    with pytest.raises(RlsuiteError, match=r"(?s)the policy failed:\nTraceback.*my_bot.py.*no_such_thing"):
+        app(["record", "classic/key_door_r2d3", "--policy", "my_bot:broken", "--out", "new"], standalone_mode=False)
+
+
+def test_ctrl_c_keeps_what_is_whole_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def impatient(env: Any, seen: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 60:
+            raise KeyboardInterrupt
+        return key_door.solve(env, seen)
+
+    monkeypatch.setattr(record, "find_policy", lambda name: impatient)
+    arguments = ["record", "classic/key_door_r2d3", "env.rooms=2", "env.size=3", "--policy", "a:b", "--episodes", "1000"]
+    code = app([*arguments, "--out", str(tmp_path / "kd")], standalone_mode=False)
+    kept = len(demonstrations.load(tmp_path / "kd").returns())
+    assert 0 < kept < 1000
+    assert f"stopped: {kept} of 1000 episodes are kept" in capsys.readouterr().err
+    assert code == 130
 
 
 def test_a_saved_agent_is_recorded_and_learned_from(tmp_path: Path) -> None:
@@ -353,9 +383,24 @@ def test_a_saved_agent_is_recorded_and_learned_from(tmp_path: Path) -> None:
     }
     run = rlsuite.train("classic/key_door_r2d3", tiny, run_dir=tmp_path / "run").run
     app(["record", str(run), "--episodes", "3", "--out", str(tmp_path / "shown")], standalone_mode=False)
+    policy = ["--policy", "rlsuite.envs.key_door:solve", "--episodes", "2"]
+    app(["record", str(run), *policy, "--out", str(tmp_path / "solved")], standalone_mode=False)  # in the run's environment
     mixed = {**tiny, "replay.demonstrations": str(tmp_path / "shown"), "replay.demonstration_ratio": 0.5}
     result = rlsuite.train("classic/key_door_r2d3", mixed, run_dir=tmp_path / "mixed")
     assert result.learner_steps > 5
+    other = {**mixed, "env.id": "rlsuite/Recall-v0", "replay.demonstrations": str(tmp_path / "solved")}
+    for key in ("env.rooms", "env.size", "env.max_steps"):
+        del other[key]
+    with pytest.raises(UsageError, match="was recorded of rlsuite/KeyDoor-v0, not of rlsuite/Recall-v0"):
+        rlsuite.train("classic/recall_r2d2", other, run_dir=tmp_path / "other")
+
+
+def test_nobody_plays_in_a_window_that_nobody_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pygame")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UsageError, match="cannot open a window"):
+        record.from_keyboard(KEY_DOOR, 1, seed=1, fps=1000)
 
 
 @pytest.mark.parametrize("game", ["key_door", "pong"])

@@ -122,6 +122,18 @@ def test_resumed_sequences_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, 
         assert differences(whole.state[role], halves.state[role], role) == []
 
 
+def test_what_changes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rlsuite.train("classic/recall_r2d2", {**SEQUENCES, "run.agent_steps": 100}, run_dir=tmp_path)
+    assert "nothing was learned: 100 agent steps brought no update" in capsys.readouterr().err
+    rlsuite.train(None, {"run.agent_steps": 300, "env.length": 12, "learner.learning_rate": 2e-3}, resume=tmp_path)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("changed: ")]
+    assert told == [
+        "changed: env.length 10 -> 12",
+        "changed: learner.learning_rate 0.001 -> 0.002",
+        "changed: run.agent_steps 100 -> 300",
+    ]
+
+
 def test_chunks_of_another_length_are_refused_where_collectors_give_priorities(tmp_path: Path) -> None:
     settings = {**SEQUENCES, "replay.initial_priority": "td", "run.agent_steps": 300}
     rlsuite.train("classic/recall_r2d2", settings, run_dir=tmp_path)

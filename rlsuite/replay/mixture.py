@@ -25,10 +25,11 @@ class Mixture:
     demonstration is negative.
     """
 
-    def __init__(self, own: Replay, demonstrations: Replay, ratio: float, seed: int):
+    def __init__(self, own: Replay, demonstrations: Replay, ratio: float, seed: int, recorded: str):
+        """`recorded`: the digest of what `demonstrations` hold."""
         self.own, self.demonstrations, self.ratio = own, demonstrations, ratio
         self.rng = np.random.default_rng(seed)
-        self.digest = digest(demonstrations)
+        self.recorded = recorded
 
     @property
     def stale(self) -> int:
@@ -85,13 +86,13 @@ class Mixture:
         """Without what was recorded: that stands in its own folder."""
         demonstrations = self.demonstrations
         kept = {"selector": demonstrations.selector.state_dict(), "rng": demonstrations.rng.bit_generator.state}
-        return {"own": self.own.state_dict(), "demonstrations": kept, "digest": self.digest, "rng": self.rng.bit_generator.state}
+        return {"own": self.own.state_dict(), "demonstrations": kept, "digest": self.recorded, "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if it is another store's, or the demonstrations are others now."""
         if "own" not in state:
             raise ValueError("the saved replay has no demonstrations (replay.demonstrations)")
-        if state.get("digest", self.digest) != self.digest:
+        if state.get("digest", self.recorded) != self.recorded:
             raise ValueError("replay.demonstrations hold other episodes than when this was saved")
         self.own.load_state_dict(state["own"])
         self.demonstrations.selector.load_state_dict(state["demonstrations"]["selector"])
@@ -134,10 +135,9 @@ def store_of(
     return store
 
 
-def digest(demonstrations: Replay) -> str:
-    """Tells recorded steps from others."""
-    (ring,) = demonstrations.rings
+def digest(steps: Step) -> str:
+    """Tells recorded steps [N,...] from others."""
     found = hashlib.sha256()
-    for leaf in (ring.observation, ring.reward, ring.flags, ring.action):
-        found.update(np.ascontiguousarray(leaf[:, : ring.filled]).data)
+    for leaf in steps[:-1]:
+        found.update(np.ascontiguousarray(leaf).view(np.uint8).data)
     return found.hexdigest()

@@ -160,7 +160,7 @@ class Ring:
                 f"the saved replay has {state['slots']} slots a lane and observations {saved}, this one {self.slots} and {own}"
             )
         if state.get("cut", self._cut()) != self._cut():
-            raise ValueError(f"the saved replay has slices of {state['cut']}, this one of {self._cut()}")
+            raise ValueError(f"agent.* has changed: the saved replay has slices of {state['cut']}, this one of {self._cut()}")
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):
             getattr(self, name)[:, :n] = state[name]

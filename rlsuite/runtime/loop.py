@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from rlsuite import checkpoint, run_folder
+from rlsuite import checkpoint, registry, run_folder
 from rlsuite.agent import Agent
 from rlsuite.build import evaluation_seed, restart_seed
 from rlsuite.config import Config
@@ -119,6 +119,7 @@ class Result:
     evaluation: Summary | None  # None if the run was interrupted
     interrupted: bool = False
     board_game: bool = False
+    pictures: bool = False  # a game can be filmed
 
     def as_dict(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -189,6 +190,8 @@ def run(config: Config, run_dir: Path | None, resume: bool, parts: Roles, train:
             loop = Loop(config, run_dir, parts, log)
             if saved:
                 _restore(loop, saved)
+                for change in run_folder.changes(saved.metadata["config"], config):
+                    print(f"changed: {change}", file=sys.stderr)
                 saved = None  # its copy of the replay memory is gigabytes
                 run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
             _announce(loop)
@@ -209,8 +212,11 @@ def _to_the_end(loop: Loop, train: Train, stopped: list[int]) -> Result:
     summary = None if interrupted else evaluate(loop, config.eval.episodes, stopped, final=True)
     if summary is not None:
         write_summary(path, summary, evaluation_seed(config.seed))
-    game = describe(loop.parts.env).game
-    return Result(loop.run_dir, loop.agent_steps, learner.steps, loop.seconds, summary, summary is None, game is not None)
+    if not interrupted and learner.steps == 0:
+        print(f"rlsuite: nothing was learned: {loop.agent_steps:,} agent steps brought no update", file=sys.stderr, flush=True)
+    game = describe(loop.parts.env).game is not None
+    figures = loop.agent_steps, learner.steps, loop.seconds
+    return Result(loop.run_dir, *figures, summary, summary is None, game, registry.has_pictures(config.env.id, loop.parts.env))
 
 
 def log_losses(loop: Loop, metrics: dict[str, torch.Tensor], more: dict[str, float] | None = None) -> None:
@@ -352,6 +358,7 @@ def _announce(loop: Loop) -> None:
     config, spec = loop.config, describe(loop.parts.env)
     parameters = sum(p.numel() for p in loop.parts.learner.net.parameters())
     steps = loop.parts.replay.capacity_steps
+    shown = config.replay.demonstrations is not None
     memory = f"rollouts of {config.run.collect_agent_steps} steps"
     if not config.agent.on_policy:
         memory = f"replay {steps:,} steps = {predicted_bytes(spec, config.replay, loop.parts.agent.slice) / 1e9:.2f} GB when full"
@@ -359,7 +366,9 @@ def _announce(loop: Loop) -> None:
         f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.lanes} lanes, "
         f"{loop.parts.learner.device.type}, {torch.get_num_threads()} threads, {parameters:,} parameters, "
         f"{memory}\n"
-        f"run folder {loop.run_dir}" + (f", resumed at step {loop.agent_steps:,}" if loop.collected else ""),
+        + (f"demonstrations {config.replay.demonstrations}, ratio {config.replay.demonstration_ratio}\n" if shown else "")
+        + f"run folder {loop.run_dir}"
+        + (f", resumed at step {loop.agent_steps:,}" if loop.collected else ""),
         file=sys.stderr,
         flush=True,
     )

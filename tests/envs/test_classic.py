@@ -181,6 +181,15 @@ def test_what_cannot_be_built_is_refused_with_its_name() -> None:
         registry.env_module("CartPole-v7")
 
 
+def test_every_episode_ends() -> None:
+    """CliffWalking has no limit of its own: who walks in circles would never be evaluated."""
+    for settings, limit in (({}, 10_000), ({"max_episode_steps": 7}, 7)):
+        env = make(Config(id="CliffWalking-v1", **settings), 1)  # type: ignore[arg-type]
+        env.reset(seed=1)
+        ends = [bool(env.step(np.array([0]))[3][0]) for _ in range(limit)]
+        assert ends == [False] * (limit - 1) + [True]
+
+
 def test_a_picture_if_asked_for() -> None:
     env = make(Config(id="FrozenLake-v1", kwargs={"map_name": "4x4"}), 1, render=True)
     assert env.env.envs[0].unwrapped.render_mode == "rgb_array"

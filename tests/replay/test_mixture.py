@@ -10,7 +10,7 @@ from rlsuite.agent import Extra, SliceSpec
 from rlsuite.config import ReplayConfig
 from rlsuite.errors import UsageError
 from rlsuite.replay import build_replay
-from rlsuite.replay.mixture import Mixture, store_of
+from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.step import Chunk, EnvSpec, State, Step
 
 SPEC = EnvSpec((), "int64", num_actions=4, num_states=None, stack=1, frames_per_step=1)
@@ -37,8 +37,9 @@ def mixture(ratio: float, cut: SliceSpec | None = None) -> Mixture:
     state = (np.zeros((int(np.ceil(60 / cut.stride)) * 2, 2), np.float32),) if cut.state else ()
     starts = np.repeat((np.arange(60) % cut.stride == 0)[:, None], 2, 1) if cut.stride > 1 else None
     own.add(Chunk(steps, starts=starts, state=state))
-    demonstrations = store_of(stream(40, SHOWN, 10), CONFIG, SPEC, cut, zero_state, seed=2)
-    return Mixture(own, demonstrations, ratio, seed=3)
+    recorded = stream(40, SHOWN, 10)
+    demonstrations = store_of(recorded, CONFIG, SPEC, cut, zero_state, seed=2)
+    return Mixture(own, demonstrations, ratio, 3, digest(recorded))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 1.0])
@@ -144,8 +145,7 @@ def test_it_comes_back_without_what_was_recorded() -> None:
         two.load_state_dict(one.own.state_dict())
     with pytest.raises(ValueError, match="this one has none"):
         one.own.load_state_dict(state)
-    two.demonstrations = store_of(stream(40, SHOWN, 20), CONFIG, SPEC, SliceSpec(3, False), zero_state, seed=2)  # as many steps
-    others = Mixture(two.own, two.demonstrations, 0.5, seed=3)
+    others = Mixture(two.own, two.demonstrations, 0.5, 3, digest(stream(40, SHOWN, 20)))  # as many steps, other episodes
     with pytest.raises(ValueError, match="hold other episodes"):
         others.load_state_dict(state)
 
