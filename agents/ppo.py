@@ -6,7 +6,7 @@
 
 The details that implementations agree on (Huang et al. 2022, "The 37 implementation details of PPO") and the line that does each:
 
-    orthogonal init, gains sqrt2 / 0.01 / 1; biases 0        nets/policy_net.py: _initialise
+    orthogonal init, gains sqrt2 / 0.01 / 1; biases 0        nets/policy_net.py
     Adam with ε = 1e-5                                       configs: learner.optimizer_epsilon
     learning rate annealed to 0                              configs: learner.learning_rate_end
     GAE; R_t = A_t + V_old                                   prepare: gae(...), returns

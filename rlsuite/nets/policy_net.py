@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rlsuite.config import NetConfig
 from rlsuite.nets.memory import make_core
 from rlsuite.nets.precision import keep_fp32
-from rlsuite.nets.torso import Trunk
+from rlsuite.nets.torso import Trunk, orthogonal_
 from rlsuite.step import EnvSpec, State, Step
 
 
@@ -32,7 +32,9 @@ class PolicyNet(nn.Module):
         self.policy = keep_fp32(nn.Linear(self.core.features, size))
         self.value = keep_fp32(nn.Linear(net.hidden if net.separate_value else self.core.features, 1))
         self.log_std = nn.Parameter(torch.zeros(size)) if spec.action_shape else None
-        _initialise(self)
+        orthogonal_(self, skip=self.core)
+        nn.init.orthogonal_(self.policy.weight, 0.01)
+        nn.init.orthogonal_(self.value.weight, 1.0)
 
     def forward(self, step: Step, state: State) -> tuple[Policy, State]:
         features, state = self.core(self.trunk(step.observation), step, state)  # [T,B,D]
@@ -40,14 +42,3 @@ class PolicyNet(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             logits, value = self.policy(features.float()), self.value(own.float())
         return Policy(logits, self.log_std, value.squeeze(-1)), state
-
-
-def _initialise(net: PolicyNet) -> None:
-    """Orthogonal with gain sqrt(2), biases 0; the policy's last layer with 0.01, the value's with 1."""
-    for module in net.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.orthogonal_(module.weight, 2**0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.orthogonal_(net.policy.weight, 0.01)
-    nn.init.orthogonal_(net.value.weight, 1.0)

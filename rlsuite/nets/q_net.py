@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from rlsuite.config import NetConfig
 from rlsuite.nets.heads import CosineEmbedding, QHead
 from rlsuite.nets.memory import FeedForward, make_core
-from rlsuite.nets.torso import Trunk, make_torso
+from rlsuite.nets.torso import Trunk, make_torso, orthogonal_
 from rlsuite.step import EnvSpec, State, Step
 
 
@@ -50,6 +50,7 @@ class MemoryQNet(nn.Module):
     def __init__(self, net: NetConfig, spec: EnvSpec, dueling: bool, noisy_sigma: float | None):
         super().__init__()
         self.trunk = Trunk(net, spec)
+        orthogonal_(self.trunk)
         self.core = make_core(net, net.hidden, spec)
         self.head = QHead(self.core.features, net.hidden, spec.num_actions, 1, dueling, noisy_sigma, net.layer_norm)
 

@@ -15,7 +15,7 @@ from rlsuite.nets.heads import CosineEmbedding, Mlp, NoisyLinear, QHead, clear_n
 from rlsuite.nets.memory import FeedForward
 from rlsuite.nets.policy_net import PolicyNet
 from rlsuite.nets.precision import Precision
-from rlsuite.nets.q_net import ImplicitQNet, QNet
+from rlsuite.nets.q_net import ImplicitQNet, MemoryQNet, QNet
 from rlsuite.nets.torso import TORSOS, make_torso
 from rlsuite.step import EnvSpec, Step
 
@@ -228,6 +228,33 @@ def test_noisy_initial_weights_are_the_papers() -> None:
         assert tensor.abs().max() <= 1 / 20
         assert tensor.abs().max() > 0.95 / 20
     assert float(layer.mean.weight.detach().std()) == pytest.approx(1 / 20 / math.sqrt(3), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["q", "policy"])
+def test_what_stands_before_a_memory_begins_orthogonal_and_the_memory_as_it_likes(kind: str) -> None:
+    torch.manual_seed(0)
+    net = NetConfig(torso="small", hidden=16, memory="attention(window=4)", memory_size=8)
+    made = MemoryQNet(net, spec((2, 36, 36)), True, 0.5) if kind == "q" else PolicyNet(net, spec((2, 36, 36)))
+    for layer in made.trunk.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            rows = layer.weight.detach().flatten(1)
+            rows = rows if rows.shape[0] <= rows.shape[1] else rows.T
+            torch.testing.assert_close(rows @ rows.T, 2 * torch.eye(len(rows)), atol=1e-5, rtol=0)
+            assert not layer.bias.detach().any()
+    gate = made.core.get_submodule("layers.0.gate.from_y").bias  # closed at first
+    assert float(gate[8:16].detach().mean()) == pytest.approx(-2, abs=0.5)
+
+
+def test_what_differs_between_pictures_does_not_fade() -> None:
+    """A small square moves over a grey picture, as Pong's ball does: with torch's own first weights 0.036 of it is left."""
+    torch.manual_seed(0)
+    shape = (2, 64, 64)
+    trunk = MemoryQNet(NetConfig(torso="small", hidden=64, memory="lstm"), spec(shape), True, None).trunk
+    pictures = torch.full((1, 20, *shape), 80, dtype=torch.uint8)
+    for i in range(20):
+        pictures[0, i, :, 3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = 236
+    features = trunk(pictures)[0].detach()  # [20,64]
+    assert float(features.std(0).pow(2).mean().sqrt() / features.mean(0).pow(2).mean().sqrt()) > 0.06
 
 
 def test_noise_gives_gradients_to_both_halves() -> None:
