@@ -161,6 +161,10 @@ class Player:
         self.saved = saved
         self._mode = Mode(explore=False, agent_steps=0, rng=torch.Generator(saved.device).manual_seed(seed))
 
+    def make_env(self, lanes: int = 1) -> Any:
+        """The vector environment that it was trained in (`env.*` of its config), of so many lanes."""
+        return make_env(self.saved.config, lanes)
+
     def initial_state(self, batch: int) -> Any:
         """The state to pass to the first `act`; () for a feed-forward net."""
         return tree_map(lambda leaf: leaf.to(self.saved.device), self.saved.agent.initial_state(batch))

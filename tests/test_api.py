@@ -47,7 +47,8 @@ def test_observations_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_an_agent_with_a_memory_says_what_it_needs(tmp_path: Path) -> None:
     settings = {"net.hidden": 8, "net.memory_size": 8, "run.agent_steps": 200, "replay.min_agent_steps": 100, "eval.episodes": 1}
     agent = rlsuite.load(rlsuite.train("classic/recall_r2d2", settings, run_dir=tmp_path / "run").run)
-    env = rlsuite.make_env("rlsuite/Recall-v0", lanes=2)
+    env = agent.make_env(lanes=2)
+    assert (env.num_envs, env.length) == (2, 10)  # as configured, where 5 is the environment's own
     observation, _ = env.reset(seed=1)
     with pytest.raises(ValueError, match=r"has a memory: pass state=player.initial_state\(B\)"):
         agent.act(observation, reward=np.zeros(2))
