@@ -55,7 +55,7 @@ class Recurrent(Core):
         for name, parameter in self.cell.named_parameters():
             nn.init.zeros_(parameter) if "bias" in name else nn.init.orthogonal_(parameter)
         # The second gate, LSTM's forget and GRU's update, begins open: else what is held is halved at every step (Jozefowicz et al.
-        # 2015). A cue 16 steps back was never learned with a GRU that began at 0.
+        # 2015). With the LSTM's at 0 a cue 10 steps back was not learned in 60,000 steps.
         with torch.no_grad():
             self.cell.get_parameter("bias_ih_l0")[size : 2 * size] = 1.0
 
