@@ -101,8 +101,7 @@ def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> 
             lanes,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
-            max_episode_steps=limit,
-            **kwargs,
+            **{"max_episode_steps": limit, **kwargs},
         )
     except (gymnasium.error.Error, TypeError, ImportError) as error:
         raise UsageError(f"env.id={config.id} cannot be built: {error}") from error

@@ -183,7 +183,7 @@ def test_what_cannot_be_built_is_refused_with_its_name() -> None:
 
 def test_every_episode_ends() -> None:
     """CliffWalking has no limit of its own: who walks in circles would never be evaluated."""
-    for settings, limit in (({}, 10_000), ({"max_episode_steps": 7}, 7)):
+    for settings, limit in (({}, 10_000), ({"max_episode_steps": 7}, 7), ({"kwargs": {"max_episode_steps": 5}}, 5)):
         env = make(Config(id="CliffWalking-v1", **settings), 1)  # type: ignore[arg-type]
         env.reset(seed=1)
         ends = [bool(env.step(np.array([0]))[3][0]) for _ in range(limit)]
