@@ -2,19 +2,29 @@
 
     L = -A_t log π(a_t|s_t) + c_v (V(s_t) - R_t)² / 2 - c_e H[π]          A_t: GAE(γ, λ); λ = 1 gives the paper's n-step returns
 
-Where we differ: lanes in lockstep instead of asynchronous threads; a time limit bootstraps from the final observation; Adam or
+Where we differ: environments synchronously instead of asynchronous threads; a time limit bootstraps from the final observation; Adam or
 RMSProp of the learner, not the paper's shared RMSProp.
 
-Shapes: T steps of a rollout, B lanes.
+Shapes: T steps of a rollout, B environments.
 """
 
 import torch
 from pydantic import Field
 
-from rlsuite.agent import Loss, Net
-from rlsuite.policy_based import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, head_of, log_prob, mean, unpack
-from rlsuite.returns import gae
-from rlsuite.step import Trajectory
+from rlsuite.agents.policy_gradient import (
+    PolicyAgent,
+    PolicyConfig,
+    columns,
+    entropy,
+    explained_variance,
+    head_of,
+    log_prob,
+    mean,
+    unpack,
+)
+from rlsuite.core.agent import Loss, Net
+from rlsuite.core.returns import gae
+from rlsuite.core.types import Trajectory
 
 
 class A2CConfig(PolicyConfig):

@@ -4,7 +4,7 @@
     π, q = search(s; p, v)             the improved policy, and the value of the root
     L    = CE(π, p) + c_v CE(z', v)    z' = (1 - λ) z + λ q, z the game's outcome to the player who moved at s
 
-`act` searches and plays the best move; self-play (`rlsuite/selfplay.py`) does the same in many games at once, with noise.
+`act` searches and plays the best move; self-play (`rlsuite/acting/selfplay.py`) does the same in many games at once, with noise.
 
 Two searches: `method: puct` is the paper's, with Dirichlet noise at the root and visits as π; `gumbel` (the default here) is Gumbel
 AlphaZero's (Danihelka et al. 2022), whose π improves on p with as few as 16 simulations.
@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from rlsuite.agent import Extra, Loss, Mode, Net, SliceSpec
-from rlsuite.config import NetConfig
-from rlsuite.envs.boards import make_game
-from rlsuite.errors import UsageError
+from rlsuite.acting.selfplay import SelfPlay, SelfPlayConfig
+from rlsuite.boardgames.games import make_game
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Extra, Loss, Mode, Net, SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.nets.board_net import BoardNet
 from rlsuite.search import plane_evaluator
-from rlsuite.search.evaluators import Evaluate, Opinions
+from rlsuite.search.evaluators import Evaluate, PolicyValue
 from rlsuite.search.search import search_rows
-from rlsuite.selfplay import SelfPlay, SelfPlayConfig
-from rlsuite.step import EnvSpec, State, Step, Trajectory
 
 
 class AlphaZeroConfig(SelfPlayConfig):
@@ -57,7 +57,7 @@ class AlphaZero:
         self.config, self.net_config, self.spec = config, net, spec
         self.game = make_game(spec.game)
         extras = (Extra("policy", (spec.num_actions,), "float32"), Extra("value", (), "float32"), Extra("outcome", (), "float32"))
-        self.slice = SliceSpec(length=1, sparse=False, extras=extras, games=True)
+        self.sequence = SequenceSpec(length=1, sparse=False, extras=extras, games=True)
 
     def make_net(self) -> BoardNet:
         return BoardNet(self.net_config, self.spec, 3 if self.config.value == "wdl" else 1, self.game.plane_scale)
@@ -65,15 +65,15 @@ class AlphaZero:
     def initial_state(self, batch: int) -> State:
         return ()
 
-    def judge(self, net: Net, planes: NDArray[np.int8]) -> Opinions:
+    def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
         """Planes [N,C,H,W] -> logits [N,A] f32 and values [N] f32."""
         device = next(net.parameters()).device
-        found = net.judge(torch.from_numpy(planes).to(device))  # type: ignore[operator]
+        found = net.evaluate(torch.from_numpy(planes).to(device))  # type: ignore[operator]
         return found.logits.detach().cpu().numpy(), found.value.detach().cpu().numpy()
 
     def evaluator(self, net: Net) -> Evaluate:
         """What it thinks of positions, for any search."""
-        return plane_evaluator(self.game, lambda planes: self.judge(net, planes))
+        return plane_evaluator(self.game, lambda planes: self.evaluate(net, planes))
 
     def collector(self, env: Any, net: Net, *, seed: int, device: torch.device, bf16: bool) -> SelfPlay:
         return SelfPlay(env, self, net, seed=seed, device=device, bf16=bf16)
@@ -97,7 +97,7 @@ class AlphaZero:
         planes, policy = self._turned(steps.observation[0], steps.extras["policy"][0], rng)  # [B,C,H,W], [B,A]
         z, q = steps.extras["outcome"][0], steps.extras["value"][0]  # [B]
         goal = (1 - config.search_value_fraction) * z + config.search_value_fraction * q  # [B]
-        found = net.judge(planes)  # type: ignore[operator]
+        found = net.evaluate(planes)  # type: ignore[operator]
         log_p = found.logits.log_softmax(-1)  # [B,A]
         policy_loss = -(policy * log_p).sum(-1)  # [B]
         if config.value == "wdl":

@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rlsuite.agent import Loss, Mode, Net
-from rlsuite.config import NetConfig
+from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, set_noise, take
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Loss, Mode, Net
+from rlsuite.core.returns import NStep, clip_reward, n_step
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
 from rlsuite.nets.q_net import ImplicitQNet, QNet
-from rlsuite.returns import NStep, clip_reward, n_step
-from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions
-from rlsuite.value_based import ValueConfig, epsilon_greedy, set_noise, take
 
 
 class C51Config(ValueConfig):
@@ -59,7 +59,7 @@ class C51:
 
     def __init__(self, config: C51Config, net: NetConfig, spec: EnvSpec):
         self.config, self.net_config, self.spec = config, net, spec
-        self.slice = config.slice
+        self.sequence = config.sequence
 
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma)
@@ -107,7 +107,7 @@ class QRDQN:
 
     def __init__(self, config: QRDQNConfig, net: NetConfig, spec: EnvSpec):
         self.config, self.net_config, self.spec = config, net, spec
-        self.slice = config.slice
+        self.sequence = config.sequence
 
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma)
@@ -147,7 +147,7 @@ class IQN:
 
     def __init__(self, config: IQNConfig, net: NetConfig, spec: EnvSpec):
         self.config, self.net_config, self.spec = config, net, spec
-        self.slice = config.slice
+        self.sequence = config.sequence
 
     def make_net(self) -> ImplicitQNet:
         return ImplicitQNet(self.net_config, self.spec, self.config.cosines, self.config.dueling, self.config.sigma)

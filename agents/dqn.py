@@ -5,7 +5,7 @@
     L_t = Huber(Q(s_t, a_t) - y_t)                              the gradient of the TD error is clipped to ±1
 
 `dueling`: Q = V + A - mean A, each stream with its own hidden layer (Wang et al. 2016). `noisy`: factorised Gaussian noise in
-the head's layers (Fortunato et al. 2018), drawn anew at every step and for every lane. `n_steps` (Sutton 1988; Hessel et al.
+the head's layers (Fortunato et al. 2018), drawn anew at every step and for every environment. `n_steps` (Sutton 1988; Hessel et al.
 2018). Prioritized replay (Schaul et al. 2016) is the store's (`replay.prioritized`); its priority is |y - Q|.
 
 Where we differ from the papers: the shipped configs use Adam (1e-4 or 6.25e-5) where Nature has centered RMSProp, as Dopamine's
@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlsuite.agent import Loss, Mode, Net
-from rlsuite.config import NetConfig
+from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, set_noise, take
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Loss, Mode, Net
+from rlsuite.core.returns import clip_reward, n_step
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
 from rlsuite.nets.q_net import QNet
-from rlsuite.returns import clip_reward, n_step
-from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions
-from rlsuite.value_based import ValueConfig, epsilon_greedy, set_noise, take
 
 
 class DQN:
@@ -34,7 +34,7 @@ class DQN:
 
     def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
         self.config, self.net_config, self.spec = config, net, spec
-        self.slice = config.slice
+        self.sequence = config.sequence
 
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, outputs=1, dueling=self.config.dueling, noisy_sigma=self.config.sigma)

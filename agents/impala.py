@@ -16,10 +16,20 @@ Shapes: T steps of a rollout, B rollouts.
 import torch
 from pydantic import Field
 
-from rlsuite.agent import Loss, Net
-from rlsuite.policy_based import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, head_of, log_prob, mean, unpack
-from rlsuite.returns import v_trace
-from rlsuite.step import Trajectory
+from rlsuite.agents.policy_gradient import (
+    PolicyAgent,
+    PolicyConfig,
+    columns,
+    entropy,
+    explained_variance,
+    head_of,
+    log_prob,
+    mean,
+    unpack,
+)
+from rlsuite.core.agent import Loss, Net
+from rlsuite.core.returns import v_trace
+from rlsuite.core.types import Trajectory
 
 
 class ImpalaConfig(PolicyConfig):

@@ -10,7 +10,7 @@ The details that implementations agree on (Huang et al. 2022, "The 37 implementa
     Adam with ε = 1e-5                                       configs: learner.optimizer_epsilon
     learning rate annealed to 0                              configs: learner.learning_rate_end
     GAE; R_t = A_t + V_old                                   prepare: gae(...), returns
-    minibatches of shuffled steps; of whole lanes if         prepare: fold, randperm
+    minibatches of shuffled steps; of whole environments if         prepare: fold, randperm
       the net has a memory, which starts from its state
     advantages normalised per minibatch                      loss: normalised
     clipped surrogate                                        loss: ratio.clamp
@@ -18,7 +18,7 @@ The details that implementations agree on (Huang et al. 2022, "The 37 implementa
     one loss, entropy bonus                                  loss: the last sum
     gradient norm clipped at 0.5                             configs: learner.max_grad_norm
     KL, clip fraction, explained variance are logged         loss: metrics
-    vector env, several lanes in lockstep                    the collector
+    vector env, several environments synchronously                    the collector
     Atari: 4 planes of 84x84, rewards clipped to ±1,         envs/atari.py, configs/atari/ppo.yaml
       no-op starts, end of life as terminal
     continuous: mean from the net, log σ a free parameter,   nets/policy_net.py: log_std; envs/classic.py: clip
@@ -28,7 +28,7 @@ Where we differ: a time limit bootstraps from the final observation, only a term
 policy and value share a trunk also on vectors unless `net.separate_value`; observations and rewards are not normalised by running
 means; `target_kl` ends the epochs of a rollout behind the update that exceeded it.
 
-Shapes: T steps of a rollout, B lanes (in a folded minibatch T = 1), A actions.
+Shapes: T steps of a rollout, B environments (in a folded minibatch T = 1), A actions.
 """
 
 from collections.abc import Iterator
@@ -37,10 +37,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rlsuite.agent import Loss, Net
-from rlsuite.policy_based import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, log_prob, mean, unpack
-from rlsuite.returns import gae
-from rlsuite.step import Trajectory, flatten_time, take_columns, tree_map
+from rlsuite.agents.policy_gradient import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, log_prob, mean, unpack
+from rlsuite.core.agent import Loss, Net
+from rlsuite.core.returns import gae
+from rlsuite.core.types import Trajectory, flatten_time, take_columns, tree_map
 
 
 class PPOConfig(PolicyConfig):

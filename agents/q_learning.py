@@ -15,12 +15,12 @@ Shapes: T time (= 2), B batch, A actions, S states.
 import torch
 from torch import Tensor, nn
 
-from rlsuite.agent import Loss, Mode, Net, SliceSpec
-from rlsuite.config import NetConfig
-from rlsuite.errors import UsageError
-from rlsuite.returns import clip_reward, n_step
-from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions
-from rlsuite.value_based import ValueConfig, epsilon_greedy, take
+from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, take
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Loss, Mode, Net, SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.returns import clip_reward, n_step
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
 
 
 class Table(nn.Module):
@@ -45,7 +45,7 @@ class QLearning:
             raise UsageError("agent.name=q_learning takes no n_steps, double, dueling or noisy: a table has no use for them")
         self.config, self.spec = config, spec
         self.num_states = spec.num_states
-        self.slice = SliceSpec(length=2, sparse=True)
+        self.sequence = SequenceSpec(length=2, sparse=True)
 
     def make_net(self) -> Table:
         return Table(self.num_states, self.spec.num_actions)

@@ -1,20 +1,20 @@
 """R2D2 (Kapturowski et al. 2019): recurrent double Q-learning from replayed sequences, with stored states and burn-in.
 
-    Q_t  = Q(s_t, ·) from the memory's state at the slice's start, after `burn_in` steps that only bring it up to date
+    Q_t  = Q(s_t, ·) from the memory's state at the sequence's start, after `burn_in` steps that only bring it up to date
     y_t  = h( Σ_{k<n} γ^k r_{t+k+1}  +  γ^n h⁻¹(Q⁻(s_{t+n}, a*)) ),  a* = argmax_a Q(s_{t+n}, a)      cut where the episode ends
     L    = Σ_t (y_t - Q(s_t, a_t))² / 2 over the `unroll` steps
     p    = η max_t |y_t - Q_t| + (1 - η) mean_t |y_t - Q_t|,  h(x) = sign(x) (sqrt(|x| + 1) - 1) + ε x
 
-`stored_state` false starts slices from zeros (the paper's "zero state"). `cross_episodes` false is the paper's rule that no
+`stored_state` false starts sequences from zeros (the paper's "zero state"). `cross_episodes` false is the paper's rule that no
 sequence crosses an episode: strides are counted from its first step, and what lies behind its end is not learned from; the first
-`burn_in` steps of an episode then only warm up. By default slices start every `stride` steps and may hold ends of episodes: the
+`burn_in` steps of an episode then only warm up. By default sequences start every `stride` steps and may hold ends of episodes: the
 memory is reset there, and every step is learned from.
 
 Where we differ: the printed target has its argmax under Q⁻, a misprint of double Q-learning; importance weights are on (Table 2 has
 exponent 0.6, another version of the text none: `replay.importance_exponent_*` = 0); the loss is summed over steps, as the paper
 does not say; a time limit bootstraps from its final observation.
 
-Shapes: T steps of a slice = burn_in + unroll + n_steps, U of it the unroll, B batch, A actions.
+Shapes: T steps of a sequence = burn_in + unroll + n_steps, U of it the unroll, B batch, A actions.
 """
 
 from typing import Any
@@ -23,13 +23,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rlsuite.agent import Extra, Loss, Mode, Net, SliceSpec
-from rlsuite.config import NetConfig
+from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, set_noise
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Extra, Loss, Mode, Net, SequenceSpec
+from rlsuite.core.returns import clip_reward, n_step_targets, rescale, unscale
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions, tree_map
 from rlsuite.nets.memory import initial_state, remember
 from rlsuite.nets.q_net import MemoryQNet
-from rlsuite.returns import clip_reward, n_step_targets, rescale, unscale
-from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions, tree_map
-from rlsuite.value_based import ValueConfig, epsilon_greedy, set_noise
 
 
 class R2D2Config(ValueConfig):
@@ -41,7 +41,7 @@ class R2D2Config(ValueConfig):
     epsilon_ladder: bool = True
     burn_in: int = Field(40, ge=0)  # steps
     unroll: int = Field(80, ge=1)  # steps that are learned from
-    stride: int = Field(40, ge=2)  # steps from the start of a slice to the next one's
+    stride: int = Field(40, ge=2)  # steps from the start of a sequence to the next one's
     stored_state: bool = True
     cross_episodes: bool = True
     rescale_epsilon: float | None = Field(1e-3, gt=0)  # null: values are not rescaled
@@ -51,13 +51,13 @@ class R2D2Config(ValueConfig):
     def _covers(self) -> "R2D2Config":
         if self.stride > self.unroll:
             raise ValueError(
-                f"stride {self.stride} is larger than unroll {self.unroll}: steps between slices would never be learned"
+                f"stride {self.stride} is larger than unroll {self.unroll}: steps between sequences would never be learned"
             )
         return self
 
 
 class R2D2:
-    """Acts ε-greedily on Q(s, ·) of a recurrent net; learns from slices of any behaviour."""
+    """Acts ε-greedily on Q(s, ·) of a recurrent net; learns from sequences of any behaviour."""
 
     supports = frozenset({"net.memory", "net.last_action_reward"})
     Config = R2D2Config
@@ -65,7 +65,7 @@ class R2D2:
     def __init__(self, config: R2D2Config, net: NetConfig, spec: EnvSpec):
         self.config, self.net_config, self.spec = config, net, spec
         state = self.initial_state(1) if config.stored_state else ()
-        self.slice = SliceSpec(
+        self.sequence = SequenceSpec(
             length=config.burn_in + config.unroll + config.n_steps,
             sparse=False,
             stride=config.stride,
@@ -147,6 +147,6 @@ def pick(q: Tensor, action: Tensor) -> Tensor:
 
 
 def before_the_end(last: Tensor) -> Tensor:
-    """last [T,B] -> [T,B]: does the step belong to the episode that the slice began in?"""
+    """last [T,B] -> [T,B]: does the step belong to the episode that the sequence began in?"""
     ends = last.long().cumsum(0)
     return ends - last.long() == 0

@@ -8,15 +8,15 @@ Only steps whose episode ends within the rollout are learned from, so that every
 Where we differ: no factor γ^t before the gradient, as nearly nobody has it; a time limit bootstraps from the final observation; an
 entropy bonus (`entropy_weight: 0` switches it off).
 
-Shapes: T steps of a rollout, B lanes.
+Shapes: T steps of a rollout, B environments.
 """
 
 import torch
 
-from rlsuite.agent import Loss, Net
-from rlsuite.policy_based import PolicyAgent, columns, entropy, explained_variance, head_of, log_prob, mean, unpack
-from rlsuite.returns import discounted, finished
-from rlsuite.step import Trajectory
+from rlsuite.agents.policy_gradient import PolicyAgent, columns, entropy, explained_variance, head_of, log_prob, mean, unpack
+from rlsuite.core.agent import Loss, Net
+from rlsuite.core.returns import discounted, finished
+from rlsuite.core.types import Trajectory
 
 
 class Reinforce(PolicyAgent):

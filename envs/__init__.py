@@ -2,10 +2,9 @@
 
 import re
 
-from rlsuite import gym_ids as gym_ids  # gymnasium is imported now in any case
-from rlsuite.registry import game_names
+from rlsuite.core import registry
 
-ENVS = {"rlsuite/KeyDoor-v0": "rlsuite.envs.key_door", "rlsuite/Recall-v0": "rlsuite.envs.memory"}
+ENVS = {"rlsuite/KeyDoor-v0": "rlsuite.envs.key_door", "rlsuite/Recall-v0": "rlsuite.envs.recall"}
 
 _ATARI = re.compile(r"^(?:ALE/)?([A-Z][A-Za-z0-9]*?)(?:-ram)?(NoFrameskip|Deterministic)?-v([045])$")
 
@@ -32,10 +31,13 @@ def family(env_id: str) -> str | None:
     """The module that builds `env_id`, or None."""
     if atari_game(env_id) is not None:
         return "rlsuite.envs.atari"
-    if env_id.endswith(".py") or re.fullmatch(r"\w+(\.\w+)+", env_id) or env_id.split("(")[0].strip() in game_names():
+    if env_id.endswith(".py") or re.fullmatch(r"\w+(\.\w+)+", env_id) or env_id.split("(")[0].strip() in registry.games.names():
         return "rlsuite.envs.boards.env"
     import gymnasium
 
+    from rlsuite.envs import gym_ids
+
+    gym_ids.register()  # gymnasium is imported now in any case
     return "rlsuite.envs.classic" if env_id in gymnasium.registry else None
 
 
@@ -52,4 +54,4 @@ def known_ids() -> list[str]:
         "gymnasium.envs.mujoco",
     )
     ours = [spec.id for spec in gymnasium.registry.values() if str(spec.entry_point).startswith(kinds)]
-    return sorted([env_id for env_id in atari if atari_game(env_id)] + ours + game_names())
+    return sorted([env_id for env_id in atari if atari_game(env_id)] + ours + registry.games.names())

@@ -1,4 +1,4 @@
-"""Atari on ale-py's C++ vector env. Shapes: L lanes, S stacked planes.
+"""Atari on ale-py's C++ vector env. Shapes: L environments, S stacked planes.
 
 Two protocols. `classic` (Mnih et al. 2015): up to 30 no-ops at the start of a game, every action carried out. `sticky` (Machado
 et al. 2018): with probability 0.25 the emulator repeats the previous action; no no-ops. Both: 4 frames a step, the maximum of the
@@ -17,14 +17,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rlsuite.config import EnvSection
+from rlsuite.config.schema import EnvSection
 from rlsuite.envs import atari_game
 
 STICKY_PROBABILITY = 0.25
 
 
 class Config(EnvSection):
-    lanes: int = Field(16, ge=1, le=4096)
+    num_envs: int = Field(16, ge=1, le=4096)
     protocol: Literal["classic", "sticky"] = "classic"
     full_action_set: bool = False  # all 18 actions instead of the game's own
     life_loss: bool = False  # a lost life is terminal for the learner; the game goes on
@@ -41,15 +41,15 @@ class Config(EnvSection):
 class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
     """AtariVectorEnv with the frame stack outside and, in `info["terminal"]`, the life-loss signal."""
 
-    def __init__(self, config: Config, lanes: int, threads: int, full_colour: bool = False):
+    def __init__(self, config: Config, num_envs: int, threads: int, full_colour: bool = False):
         game = atari_game(config.id)
         if game is None:
             raise ValueError(f"{config.id} is no packaged Atari game")
         sticky = config.protocol == "sticky"
         self.planes = AtariVectorEnv(
             game,
-            lanes,
-            num_threads=min(threads, lanes),
+            num_envs,
+            num_threads=min(threads, num_envs),
             max_num_frames_per_episode=config.max_frames,
             repeat_action_probability=STICKY_PROBABILITY if sticky else 0.0,
             full_action_space=config.full_action_set,
@@ -65,10 +65,10 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
             reward_clipping=False,
             use_fire_reset=config.fire_reset,
         )
-        self.config, self.num_envs = config, lanes
+        self.config, self.num_envs = config, num_envs
         shape = (config.stack, config.height, config.width)
         self.single_observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, lanes)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.single_action_space = self.planes.single_action_space
         self.action_space = self.planes.action_space
         self.metadata = {
@@ -76,16 +76,16 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
             "frame_stack": config.stack,
             "frames_per_step": config.frame_skip,
         }
-        self._stack = np.zeros((lanes, config.height, config.width, config.stack), np.uint8)  # [L,H,W,S]
-        self._ended = np.zeros(lanes, bool)  # the next step of these lanes is a reset
-        self._lives = np.zeros(lanes, np.int32)
+        self._stack = np.zeros((num_envs, config.height, config.width, config.stack), np.uint8)  # [L,H,W,S]
+        self._ended = np.zeros(num_envs, bool)  # the next step of these environments is a reset
+        self._lives = np.zeros(num_envs, np.int32)
         self._rng = np.random.default_rng()
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         if options:
-            raise ValueError("partial resets are not supported: lanes reset themselves on the step after an end")
+            raise ValueError("partial resets are not supported: environments reset themselves on the step after an end")
         planes, info = self.planes.reset(seed=seed if not isinstance(seed, list) else np.array(seed))
         if seed is not None:
             self._rng = np.random.default_rng(seed)  # type: ignore[arg-type]  # a list holds numbers
@@ -123,8 +123,8 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
 class ColourTwin:
     """The same games in colour and full size, for videos: the same seed and the same actions give the same games."""
 
-    def __init__(self, config: Config, lanes: int):
-        self._env = StackedAtari(config, lanes, threads=1, full_colour=True).planes
+    def __init__(self, config: Config, num_envs: int):
+        self._env = StackedAtari(config, num_envs, threads=1, full_colour=True).planes
 
     def reset(self, seed: int) -> NDArray[np.uint8]:
         """-> [L,210,160,3]."""
@@ -152,6 +152,6 @@ def keys(config: Config) -> tuple[dict[frozenset[str], int], int | None]:
     return found, meanings.index("NOOP")
 
 
-def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> StackedAtari:
+def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> StackedAtari:
     """`threads` of the C++ pool. `render` changes nothing here: videos come from a `ColourTwin`."""
-    return StackedAtari(config, lanes, threads)
+    return StackedAtari(config, num_envs, threads)

@@ -1,4 +1,4 @@
-"""Any registered Gymnasium environment, as a vector of lanes that can be saved and restored where its state is known.
+"""Any registered Gymnasium environment, as a vector of environments that can be saved and restored where its state is known.
 
 Gymnasium has no standard way to save an environment. The state of the classic-control and toy-text ones lies in a few plain
 attributes, named below; for any other environment a resumed run starts new episodes.
@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrap
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rlsuite.config import EnvSection
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import EnvSection
+from rlsuite.core.errors import UsageError
 
 # In these families such attributes are an environment's whole state, beside its random generator and its time limit.
 _FAMILIES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
@@ -29,7 +29,7 @@ class Config(EnvSection):
     max_episode_steps: int | None = Field(None, ge=1)  # null: the environment's own limit, 10,000 where it has none
 
 
-class Lanes(VectorWrapper[Any, Any, Any, Any, Any]):
+class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
     """A SyncVectorEnv with float32 rewards and a state."""
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
@@ -41,22 +41,22 @@ class Lanes(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def get_state(self) -> dict[str, Any] | None:
         """None where the environment's state is not known."""
-        lanes = [self._lane_state(env) for env in self._sync.envs]
-        if any(lane is None for lane in lanes):
+        num_envs = [self._env_state(env) for env in self._sync.envs]
+        if any(env_index is None for env_index in num_envs):
             return None
-        return {"lanes": lanes, "autoreset": np.array(self._sync._autoreset_envs)}
+        return {"num_envs": num_envs, "autoreset": np.array(self._sync._autoreset_envs)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """After a reset, so that the wrappers know that they were reset."""
         self._sync._autoreset_envs = state["autoreset"].copy()
-        for env, lane in zip(self._sync.envs, state["lanes"], strict=True):
-            for name, value in lane["attributes"].items():
+        for env, env_index in zip(self._sync.envs, state["num_envs"], strict=True):
+            for name, value in env_index["attributes"].items():
                 # An environment may keep its state as a tuple, which a file knows as a list only.
                 was = getattr(env.unwrapped, name)
                 setattr(env.unwrapped, name, tuple(value) if isinstance(was, tuple) else copy.deepcopy(value))
-            env.unwrapped.np_random.bit_generator.state = lane["rng"]
-            if lane["elapsed"] is not None:
-                _time_limit(env)._elapsed_steps = lane["elapsed"]
+            env.unwrapped.np_random.bit_generator.state = env_index["rng"]
+            if env_index["elapsed"] is not None:
+                _time_limit(env)._elapsed_steps = env_index["elapsed"]
 
     @property
     def _sync(self) -> SyncVectorEnv:
@@ -64,7 +64,7 @@ class Lanes(VectorWrapper[Any, Any, Any, Any, Any]):
         return self.env
 
     @staticmethod
-    def _lane_state(env: gymnasium.Env[Any, Any]) -> dict[str, Any] | None:
+    def _env_state(env: gymnasium.Env[Any, Any]) -> dict[str, Any] | None:
         attributes = {name: getattr(env.unwrapped, name) for name in _STATE if hasattr(env.unwrapped, name)}
         if not attributes or not type(env.unwrapped).__module__.startswith(_FAMILIES):
             return None
@@ -91,18 +91,18 @@ def _time_limit(env: Any) -> Any:
     return env
 
 
-def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> VectorEnv[Any, Any, Any]:
+def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> VectorEnv[Any, Any, Any]:
     """One process, one thread. UsageError if the environment cannot be built (a missing extra, a wrong keyword)."""
     kwargs = {**config.kwargs, **({"render_mode": "rgb_array"} if render else {})}
     try:
         limit = config.max_episode_steps or gymnasium.spec(config.id).max_episode_steps or LONGEST
         env = gymnasium.make_vec(
             config.id,
-            lanes,
+            num_envs,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
             **{"max_episode_steps": limit, **kwargs},
         )
     except (gymnasium.error.Error, TypeError, ImportError) as error:
         raise UsageError(f"env.id={config.id} cannot be built: {error}") from error
-    return Lanes(env)
+    return SyncEnvs(env)

@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rlsuite.config import EnvSection
+from rlsuite.config.schema import EnvSection
 
 UP, DOWN, LEFT, RIGHT, USE = range(5)
 Ints = NDArray[np.int64]
@@ -31,29 +31,29 @@ class Config(EnvSection):
 
 
 class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
-    """Per lane [L]: the cells of the player and of the key or goal (-1: taken), the row of the door (S: none)."""
+    """Per environment [L]: the cells of the player and of the key or goal (-1: taken), the row of the door (S: none)."""
 
     FIELDS = ("room", "row", "column", "item_row", "item_column", "door", "held", "open", "t", "ended")
 
-    def __init__(self, lanes: int, rooms: int, size: int, max_steps: int, render: bool = False):
-        self.num_envs, self.rooms, self.size, self.max_steps = lanes, rooms, size, max_steps
+    def __init__(self, num_envs: int, rooms: int, size: int, max_steps: int, render: bool = False):
+        self.num_envs, self.rooms, self.size, self.max_steps = num_envs, rooms, size, max_steps
         self.render_mode = "rgb_array" if render else None
         width = 5 * size + 4 + rooms
         self.single_observation_space = gymnasium.spaces.Box(0, 1, (width,), np.float32)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, lanes)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.single_action_space = gymnasium.spaces.Discrete(5)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, lanes)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": ["rgb_array"]}
         self._rng = np.random.default_rng()
-        self.room, self.row, self.column, self.item_row, self.item_column, self.door, self.t = np.zeros((7, lanes), np.int64)
-        self.held, self.open, self.ended = np.zeros((3, lanes), bool)
+        self.room, self.row, self.column, self.item_row, self.item_column, self.door, self.t = np.zeros((7, num_envs), np.int64)
+        self.held, self.open, self.ended = np.zeros((3, num_envs), bool)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """One stream of random numbers serves all lanes, so only a single seed makes sense."""
+        """One stream of random numbers serves all environments, so only a single seed makes sense."""
         if isinstance(seed, list):
-            raise TypeError("one seed for all lanes, not a list")
+            raise TypeError("one seed for all environments, not a list")
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self._begin(np.ones(self.num_envs, bool))
@@ -91,22 +91,22 @@ class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
         self._begin(again)
         return self._observe(), won.astype(np.float32), won, truncated, {}
 
-    def _begin(self, lanes: NDArray[np.bool_]) -> None:
-        self.t[lanes] = 0
-        self.room[lanes] = -1
-        self.ended[lanes] = False
-        self.door[lanes] = self._rng.integers(self.size, size=self.num_envs)[lanes]  # the row at which one enters
-        self._enter(lanes)
+    def _begin(self, num_envs: NDArray[np.bool_]) -> None:
+        self.t[num_envs] = 0
+        self.room[num_envs] = -1
+        self.ended[num_envs] = False
+        self.door[num_envs] = self._rng.integers(self.size, size=self.num_envs)[num_envs]  # the row at which one enters
+        self._enter(num_envs)
 
-    def _enter(self, lanes: NDArray[np.bool_]) -> None:
+    def _enter(self, num_envs: NDArray[np.bool_]) -> None:
         """The next room, at its left side in the row of the door."""
         item_row, door = self._rng.integers(self.size, size=(2, self.num_envs))
         column = self._rng.integers(1, self.size, size=self.num_envs)
-        self.room[lanes] += 1
-        self.row[lanes], self.column[lanes] = self.door[lanes], 0
-        self.item_row[lanes], self.item_column[lanes] = item_row[lanes], column[lanes]
-        self.door[lanes] = np.where(self.room == self.rooms - 1, self.size, door)[lanes]  # the last has none
-        self.held[lanes], self.open[lanes] = False, False
+        self.room[num_envs] += 1
+        self.row[num_envs], self.column[num_envs] = self.door[num_envs], 0
+        self.item_row[num_envs], self.item_column[num_envs] = item_row[num_envs], column[num_envs]
+        self.door[num_envs] = np.where(self.room == self.rooms - 1, self.size, door)[num_envs]  # the last has none
+        self.held[num_envs], self.open[num_envs] = False, False
 
     def _observe(self) -> NDArray[np.float32]:
         goal = (self.room == self.rooms - 1) & (self.item_row >= 0)
@@ -124,18 +124,18 @@ class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
         return np.concatenate(parts, 1).astype(np.float32)
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """The room of every lane, [H,W,3] u8: player white, key yellow, goal green, door red, or blue once open."""
-        return tuple(self._picture(lane) for lane in range(self.num_envs))
+        """The room of every environment, [H,W,3] u8: player white, key yellow, goal green, door red, or blue once open."""
+        return tuple(self._picture(env_index) for env_index in range(self.num_envs))
 
-    def _picture(self, lane: int) -> NDArray[np.uint8]:
+    def _picture(self, env_index: int) -> NDArray[np.uint8]:
         cells = np.full((self.size + 2, self.size + 2, 3), 90, np.uint8)
         cells[1:-1, 1:-1] = 20
-        last = self.room[lane] == self.rooms - 1
+        last = self.room[env_index] == self.rooms - 1
         if not last:
-            cells[self.door[lane] + 1, -1] = (60, 90, 220) if self.open[lane] else (200, 40, 40)
-        if self.item_row[lane] >= 0:
-            cells[self.item_row[lane] + 1, self.item_column[lane] + 1] = (40, 200, 60) if last else (230, 200, 30)
-        cells[self.row[lane] + 1, self.column[lane] + 1] = (255, 230, 160) if self.held[lane] else 255
+            cells[self.door[env_index] + 1, -1] = (60, 90, 220) if self.open[env_index] else (200, 40, 40)
+        if self.item_row[env_index] >= 0:
+            cells[self.item_row[env_index] + 1, self.item_column[env_index] + 1] = (40, 200, 60) if last else (230, 200, 30)
+        cells[self.row[env_index] + 1, self.column[env_index] + 1] = (255, 230, 160) if self.held[env_index] else 255
         return cells.repeat(24, 0).repeat(24, 1)
 
     def get_state(self) -> dict[str, Any]:
@@ -174,6 +174,6 @@ def keys(config: Config) -> tuple[dict[frozenset[str], int], int | None]:
     return {frozenset({name}): action for name, action in names.items()}, None
 
 
-def make(config: Config, lanes: int, threads: int = 1, render: bool = False) -> KeyDoor:
+def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> KeyDoor:
     """`threads` has nothing to do here: the game is arithmetic."""
-    return KeyDoor(lanes, config.rooms, config.size, config.max_steps, render)
+    return KeyDoor(num_envs, config.rooms, config.size, config.max_steps, render)

@@ -3,7 +3,7 @@
 import rlsuite
 result = rlsuite.train("classic/dqn", {"seed": 1})
 agent = rlsuite.load(result.run)
-env = rlsuite.make_env("CartPole-v1", lanes=4)
+env = rlsuite.make_env("CartPole-v1", environments=4)
 game = rlsuite.make_game("connect_four")
 found = rlsuite.search(game, game.new_state().apply(3), "uniform", simulations=400)
 """
@@ -17,13 +17,39 @@ from typing import TYPE_CHECKING, Any
 # forward, emulators on all cores took a third longer. So they sleep after a tenth of that; libgomp reads this when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
-from rlsuite.registry import register_agent, register_env, register_game
+from rlsuite.agents import AGENTS
+from rlsuite.core import registry
+from rlsuite.core.registry import register_agent, register_env, register_game, register_memory_core, register_torso
+from rlsuite.envs import ENVS
+from rlsuite.envs.boards import GAMES
+from rlsuite.nets import MEMORY_CORES, TORSOS
+from rlsuite.version import __version__
+
+# Tables of import paths: nothing in them is imported before it is asked for.
+registry.agents.ship(AGENTS)
+registry.envs.ship(ENVS)
+registry.envs.family, registry.envs.family_ids = "rlsuite.envs:family", "rlsuite.envs:known_ids"
+registry.games.ship(GAMES)
+registry.torsos.ship(TORSOS)
+registry.memory_cores.ship(MEMORY_CORES)
 
 if "gymnasium" in sys.modules:  # who has imported it wants its ids; importing it here would slow `rlsuite --help`
-    import rlsuite.gym_ids  # noqa: F401
+    import rlsuite.envs.gym_ids  # noqa: F401
 
-__version__ = "0.1.0"
-__all__ = ["evaluate", "load", "make_env", "make_game", "register_agent", "register_env", "register_game", "search", "train"]
+__all__ = [
+    "__version__",
+    "evaluate",
+    "load",
+    "make_env",
+    "make_game",
+    "register_agent",
+    "register_env",
+    "register_game",
+    "register_memory_core",
+    "register_torso",
+    "search",
+    "train",
+]
 
 if TYPE_CHECKING:
     from rlsuite.api import evaluate, load, make_env, make_game, train

@@ -1,5 +1,5 @@
 """`python -m rlsuite`."""
 
-from rlsuite.cli import main
+from rlsuite.cli.main import main
 
 main()

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlsuite import evaluation, registry, run_folder
-from rlsuite.config import Config, EnvSection
-from rlsuite.envs.boards import make_game as make_game
-from rlsuite.errors import UsageError
-from rlsuite.resolve import resolve
+from rlsuite.boardgames.games import make_game as make_game
+from rlsuite.config.loader import resolve
+from rlsuite.config.schema import Config, EnvSection
+from rlsuite.core import registry
+from rlsuite.core.errors import UsageError
+from rlsuite.evaluation import evaluate as evaluation
+from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
+from rlsuite.evaluation.statistics import Summary
+from rlsuite.runs import run_folder
 from rlsuite.runtime.local import run_local
-from rlsuite.runtime.loop import Result
+from rlsuite.runtime.run_loop import Result
 from rlsuite.runtime.stages import run_stages
-from rlsuite.scores import Summary
 
 
 def train(
@@ -47,9 +50,9 @@ def _run(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
     return run_ray(config, run_dir, resume)
 
 
-def load(run_or_checkpoint: str | Path, seed: int = 0) -> evaluation.Player:
+def load(run_or_checkpoint: str | Path, seed: int = 0) -> LoadedAgent:
     """A saved agent: `.initial_state(batch)` and `.act(observation, state) -> action, state` on NumPy arrays."""
-    return evaluation.Player(evaluation.Saved(Path(run_or_checkpoint)), seed)
+    return LoadedAgent(Saved(Path(run_or_checkpoint)), seed)
 
 
 def evaluate(
@@ -59,11 +62,11 @@ def evaluate(
     return evaluation.evaluate(Path(run_or_checkpoint), episodes, seed, None if video is None else Path(video))[0]
 
 
-def make_env(env_id: str, lanes: int = 1, threads: int = 1, **settings: Any) -> Any:
+def make_env(env_id: str, num_envs: int = 1, threads: int = 1, **settings: Any) -> Any:
     """The vector environment that agents train in (Gymnasium's VectorEnv, NEXT_STEP autoreset); `settings` as in `env.*`."""
-    module = registry.env_module(env_id)
-    section: EnvSection = module.Config(id=env_id, lanes=lanes, **settings)
-    return module.make(section, lanes, threads=threads, render=False)
+    module = registry.envs.get(env_id)
+    section: EnvSection = module.Config(id=env_id, num_envs=num_envs, **settings)
+    return module.make(section, num_envs, threads=threads, render=False)
 
 
 register_agent, register_env = registry.register_agent, registry.register_env

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from rlsuite.agents.alphago.rollouts import NONE, playouts
-from rlsuite.build import make_env
-from rlsuite.evaluation import Saved
-from rlsuite.metrics import read_metrics
+from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.factories import make_env
+from rlsuite.runs.metrics import read_metrics
 
 
 def main() -> None:
@@ -42,10 +42,10 @@ def main() -> None:
     spent = time.process_time() - begin
     planes = torch.from_numpy(np.repeat(game.new_state().observation()[None], 1, 0))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        net.policy.judge(planes)
+        net.policy.evaluate(planes)
         begin = time.process_time()
         for _ in range(100):
-            net.policy.judge(planes)
+            net.policy.evaluate(planes)
         alone = (time.process_time() - begin) / 100
     print(f"rollouts: {moves / 2000:.0f} moves a game, {spent / moves * 1e6:.2f} us of the processor's time a move")
     print(f"the policy net alone: {alone * 1e3:.2f} ms")
@@ -57,7 +57,7 @@ def main() -> None:
     steps = collector.take().steps
     z = steps.extras["outcome"][:, 0]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        v = net.value.judge(torch.from_numpy(steps.observation[:, 0])).value.numpy()
+        v = net.value.evaluate(torch.from_numpy(steps.observation[:, 0])).value.numpy()
     error, constant, right = np.mean((v - z) ** 2), np.var(z), np.mean(np.sign(v) == np.sign(z))
     print(f"{len(z)} new positions: squared error of the value net {error:.3f}, of the best constant {constant:.3f}")
     print(f"its sign is right in {right:.1%}")

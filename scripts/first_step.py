@@ -8,7 +8,7 @@ import time
 
 CODE = """
 import sys, time
-import rlsuite.learner as learner
+import rlsuite.learning.learner as learner
 from rlsuite import api
 step = learner.Learner.step
 def first(*arguments, **named):

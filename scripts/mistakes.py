@@ -9,9 +9,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rlsuite import checkpoint
-from rlsuite.evaluation import grade
-from rlsuite.metrics import read_metrics
+from rlsuite.evaluation.evaluate import grade
+from rlsuite.runs import checkpoint
+from rlsuite.runs.metrics import read_metrics
 
 
 def minutes_at(run: Path, agent_steps: int) -> float:

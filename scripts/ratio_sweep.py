@@ -11,7 +11,7 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from rlsuite.metrics import read_metrics
+from rlsuite.runs.metrics import read_metrics
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 import rlsuite
-from rlsuite.metrics import read_metrics
+from rlsuite.runs.metrics import read_metrics
 from rlsuite.runtime.ray.cluster import object_store_bytes, own_cluster
-from rlsuite.runtime.ray.fleet import Fleet
+from rlsuite.runtime.ray.driver import Driver
 
 
 class Seen(NamedTuple):
@@ -61,7 +61,7 @@ class Killer(threading.Thread):
     def __init__(self, cluster: Cluster, every: float, seed: int):
         super().__init__(daemon=True)
         self.cluster, self.every, self.rng = cluster, every, random.Random(seed)
-        self.fleet: Fleet | None = None
+        self.driver: Driver | None = None
         self.stop = threading.Event()
         self.nodes = [cluster.add_node(num_cpus=3) for _ in range(2)]
         self.kills: dict[str, int] = {}
@@ -79,7 +79,7 @@ class Killer(threading.Thread):
     def _kill(self) -> None:
         rounds = 0
         while not self.stop.wait(self.every * self.rng.uniform(0.5, 1.5)):
-            if self.fleet is None:
+            if self.driver is None:
                 continue
             rounds += 1
             if rounds % 10 == 0:
@@ -87,12 +87,12 @@ class Killer(threading.Thread):
                 self.cluster.remove_node(self.nodes.pop(self.rng.randrange(2)), allow_graceful=False)
                 self.nodes.append(self.cluster.add_node(num_cpus=3))
             else:
-                alive = [member for member in self.fleet._core() if member.ready and member.actor is not None]
+                alive = [worker for worker in self.driver._core() if worker.ready and worker.actor is not None]
                 if alive:
-                    member = self.rng.choice(alive)
-                    self._count(member.kind)
+                    worker = self.rng.choice(alive)
+                    self._count(worker.kind)
                     with contextlib.suppress(Exception):
-                        ray.kill(member.actor)
+                        ray.kill(worker.actor)
             self.seen.append(look(self.begun, sum(self.kills.values())))
             print(json.dumps({name: round(value, 1) for name, value in self.seen[-1]._asdict().items()}), flush=True)
 
@@ -107,16 +107,16 @@ def chaos(minutes: float, every: float, seed: int, run_dir: Path, overrides: dic
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2}, shutdown_at_exit=False)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     killer = Killer(cluster, every, seed)
-    train = Fleet.train
+    train = Driver.train
 
-    def watched(fleet: Fleet, *args: Any) -> bool:
-        killer.fleet = fleet
+    def watched(driver: Driver, *args: Any) -> bool:
+        killer.driver = driver
         try:
-            return train(fleet, *args)
+            return train(driver, *args)
         finally:
-            killer.fleet = None
+            killer.driver = None
 
-    Fleet.train = watched  # type: ignore[method-assign]
+    Driver.train = watched  # type: ignore[method-assign]
     killer.start()
     try:
         settings: dict[str, Any] = {
@@ -135,7 +135,7 @@ def chaos(minutes: float, every: float, seed: int, run_dir: Path, overrides: dic
         }
         result = rlsuite.train("classic/dqn", settings | (overrides or {}), run_dir=run_dir)
     finally:
-        Fleet.train = train  # type: ignore[method-assign]
+        Driver.train = train  # type: ignore[method-assign]
         killer.stop.set()
         killer.join(timeout=60)
         ray.shutdown()

@@ -2,8 +2,8 @@
 
     python scripts/ray_scaling.py --collectors 1 2 4 8 16 32 --seconds 15
 
-Real are the driver, Ray's calls and object store, and the size of chunks (100 Atari steps, 0.7 MB). With `--chunk-seconds 0` nobody
-sleeps and chunks are small: what is left is the most calls a second that the driver bears.
+Real are the driver, Ray's calls and object store, and the size of unrolls (100 Atari steps, 0.7 MB). With `--unroll-seconds 0` nobody
+sleeps and unrolls are small: what is left is the most calls a second that the driver bears.
 """
 
 import argparse
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-import rlsuite.runtime.ray.fleet as runtime
-from rlsuite.collect import Episode
-from rlsuite.metrics import MetricLog, read_metrics
-from rlsuite.resolve import resolve
-from rlsuite.runtime.loop import Loop
+import rlsuite.runtime.ray.driver as runtime
+from rlsuite.acting.collector import Episode
+from rlsuite.config.loader import resolve
+from rlsuite.core.types import EnvSpec, Step, Unroll
+from rlsuite.runs.metrics import MetricLog, read_metrics
 from rlsuite.runtime.ray.cluster import connected
 from rlsuite.runtime.ray.workers import Collected, Facts, Learned, Stored
-from rlsuite.step import Chunk, EnvSpec, Step
+from rlsuite.runtime.run_loop import Loop
 
 STEPS = 100
 BATCHES_PER_SECOND = 19  # of Ape-X's learner
@@ -34,7 +34,7 @@ class Idle:
         self.args, self.stored, self.steps = args, 0, 0
 
     def hello(self) -> Facts:
-        from rlsuite import run_folder
+        from rlsuite.runs import run_folder
 
         return Facts("here", 0, run_folder.versions())
 
@@ -43,21 +43,21 @@ class Idle:
 
 
 class SleepingCollector(Idle):
-    def collect(self, weights: Any, version: int, agent_steps: int) -> tuple[Chunk, Collected]:
+    def collect(self, weights: Any, version: int, agent_steps: int) -> tuple[Unroll, Collected]:
         seconds, side = self.args[0].run.log_seconds, self.args[0].env.height
         time.sleep(seconds)
         leaf = np.zeros((STEPS, 1), np.float32)
         frames = np.zeros((STEPS, 1, side, side), np.uint8)
-        chunk = Chunk(Step(frames, leaf, leaf > 0, leaf > 0, leaf > 0, leaf, {}))
-        return chunk, Collected(STEPS, [Episode(0.0, STEPS, 0)], version, {})
+        unroll = Unroll(Step(frames, leaf, leaf > 0, leaf > 0, leaf > 0, leaf, {}))
+        return unroll, Collected(STEPS, [Episode(0.0, STEPS, 0)], version, {})
 
 
 class IdleShard(Idle):
-    def add(self, chunk: Chunk, source: int) -> Stored:
-        self.stored += len(chunk.steps.reward)
-        return Stored(self.stored, self.stored, float(self.stored), 0, len(chunk.steps.reward))
+    def add(self, unroll: Unroll, source: int) -> Stored:
+        self.stored += len(unroll.steps.reward)
+        return Stored(self.stored, self.stored, float(self.stored), 0, len(unroll.steps.reward))
 
-    def sample(self, count: int, share: float, slices: int, batches: int) -> tuple[list[bytes], Stored]:
+    def sample(self, count: int, share: float, sequences: int, batches: int) -> tuple[list[bytes], Stored]:
         return [bytes(1000)] * batches, Stored(self.stored, self.stored, float(self.stored), 0)
 
     def update(self, priority: Any) -> Stored:
@@ -84,16 +84,16 @@ class Lines:
         self.rounds += 1
 
 
-def measure(collectors: int, chunk_seconds: float, seconds: float) -> dict[str, float]:
-    """Chunks and calls a second that the driver has seen through."""
-    small = chunk_seconds == 0
+def measure(collectors: int, unroll_seconds: float, seconds: float) -> dict[str, float]:
+    """Unrolls and calls a second that the driver has seen through."""
+    small = unroll_seconds == 0
     config = resolve(
         "atari/apex",
         {
             "runtime.collectors": collectors,
             "runtime.shards": min(2, collectors),
             "env.height": 16 if small else 84,
-            "run.log_seconds": chunk_seconds or 1e-9,
+            "run.log_seconds": unroll_seconds or 1e-9,
             "run.agent_steps": 10**12,
             "run.minutes": seconds / 60,
             "replay.min_agent_steps": 100,
@@ -102,24 +102,24 @@ def measure(collectors: int, chunk_seconds: float, seconds: float) -> dict[str, 
     )
     spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
     with tempfile.TemporaryDirectory() as folder, connected(config):
-        fleet = runtime.Fleet(config, spec, _Agent(), _Env())  # type: ignore[arg-type]
+        driver = runtime.Driver(config, spec, _Agent(), _Env())  # type: ignore[arg-type]
         log = MetricLog(Path(folder))
-        loop = Loop(config, Path(folder), fleet, log)
-        calls, wait = [0], fleet._call
+        loop = Loop(config, Path(folder), driver, log)
+        calls, wait = [0], driver._call
 
         def counted(*args: Any, **more: Any) -> None:
             calls[0] += 1
             wait(*args, **more)
 
-        fleet._call = counted  # type: ignore[method-assign]
+        driver._call = counted  # type: ignore[method-assign]
         begun, cpu = time.monotonic(), time.process_time()
-        fleet.train(loop, Lines(), [])  # type: ignore[arg-type]
+        driver.train(loop, Lines(), [])  # type: ignore[arg-type]
         span = time.monotonic() - begun
         log.close()
         episodes = len(read_metrics(Path(folder)))
         busy = (time.process_time() - cpu) / span
-        fleet.close()
-    return {"chunks/s": episodes / span, "calls/s": calls[0] / span, "driver": busy}
+        driver.close()
+    return {"unrolls/s": episodes / span, "calls/s": calls[0] / span, "driver": busy}
 
 
 class _Agent:
@@ -136,15 +136,15 @@ class _Env:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collectors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
-    parser.add_argument("--chunk-seconds", type=float, default=0.25, help="that a collector sleeps for a chunk")
+    parser.add_argument("--unroll-seconds", type=float, default=0.25, help="that a collector sleeps for an unroll")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
     given = parser.parse_args()
     runtime.CollectorWorker, runtime.ShardWorker, runtime.LearnerWorker = SleepingCollector, IdleShard, IdleLearner  # type: ignore
-    runtime.LearnerElsewhere = lambda fleet: _Steps(fleet)  # type: ignore
+    runtime.LearnerElsewhere = lambda driver: _Steps(driver)  # type: ignore
     print(f"{'collectors':>10} {'chunks/s':>9} {'of ideal':>9} {'calls/s':>9} {'driver busy':>12}")
     for collectors in given.collectors:
-        found = measure(collectors, given.chunk_seconds, given.seconds)
-        ideal = f"{found['chunks/s'] * given.chunk_seconds / collectors:.0%}" if given.chunk_seconds else "-"
+        found = measure(collectors, given.unroll_seconds, given.seconds)
+        ideal = f"{found['chunks/s'] * given.unroll_seconds / collectors:.0%}" if given.unroll_seconds else "-"
         print(
             f"{collectors:>10} {found['chunks/s']:>9.1f} {ideal:>9} {found['calls/s']:>9.1f} {found['driver']:>12.0%}", flush=True
         )
@@ -153,12 +153,12 @@ def main() -> None:
 class _Steps:
     """The learner's stand-in, without a net."""
 
-    def __init__(self, fleet: Any) -> None:
-        self.fleet = fleet
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
 
     @property
     def steps(self) -> int:
-        return int(self.fleet.learner_steps)
+        return int(self.driver.learner_steps)
 
 
 if __name__ == "__main__":

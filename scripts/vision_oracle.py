@@ -18,7 +18,7 @@ import torchvision  # noqa: E402  (needs the shim)
 
 from rlsuite.nets.backbones import BACKBONES  # noqa: E402
 from rlsuite.nets.classifier import published  # noqa: E402
-from rlsuite.nets.transfer import copy_in_order  # noqa: E402
+from rlsuite.nets.pretrained import copy_in_order  # noqa: E402
 
 NETS = (
     *("alexnet", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn", "vgg19_bn", "googlenet", "inception_v3"),

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import Field
 
-from rlsuite.config import EnvSection
+from rlsuite.config.schema import EnvSection
+from rlsuite.core.errors import UsageError
 from rlsuite.envs import classic
-from rlsuite.errors import UsageError
 
 
 class Config(EnvSection):
@@ -16,10 +16,10 @@ class Config(EnvSection):
     marker: str = ""  # a file; where it exists nothing is missing
 
 
-def make(config: Config, lanes: int, threads: int, render: bool = False) -> Any:
+def make(config: Config, num_envs: int, threads: int, render: bool = False) -> Any:
     if config.missing and not Path(config.marker).exists():
         raise UsageError("the package of this environment is not installed here")
-    env = classic.make(classic.Config(id="CartPole-v1", lanes=lanes), lanes, threads=threads, render=render)
+    env = classic.make(classic.Config(id="CartPole-v1", num_envs=num_envs), num_envs, threads=threads, render=render)
     left, step = [config.steps], env.step
 
     def failing(actions: Any) -> Any:

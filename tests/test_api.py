@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import rlsuite
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.envs import recall
 
 TINY = {
     "run.agent_steps": 300,
@@ -22,7 +23,7 @@ TINY = {
 def test_a_loaded_agent_plays_in_anyones_own_loop_as_evaluate_does(tmp_path: Path) -> None:
     run = rlsuite.train("classic/dqn", TINY, run_dir=tmp_path / "run").run
     agent = rlsuite.load(run)
-    env = rlsuite.make_env("CartPole-v1", lanes=4)
+    env = rlsuite.make_env("CartPole-v1", num_envs=4)
     seed = 123
     expected = rlsuite.evaluate(run, episodes=4, seed=seed)
     observation, _ = env.reset(seed=seed)
@@ -47,7 +48,7 @@ def test_observations_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_an_agent_with_a_memory_says_what_it_needs(tmp_path: Path) -> None:
     settings = {"net.hidden": 8, "net.memory_size": 8, "run.agent_steps": 200, "replay.min_agent_steps": 100, "eval.episodes": 1}
     agent = rlsuite.load(rlsuite.train("classic/recall_r2d2", settings, run_dir=tmp_path / "run").run)
-    env = agent.make_env(lanes=2)
+    env = agent.make_env(num_envs=2)
     assert (env.num_envs, env.length) == (2, 10)  # as configured, where 5 is the environment's own
     observation, _ = env.reset(seed=1)
     with pytest.raises(ValueError, match=r"has a memory: pass state=player.initial_state\(B\)"):
@@ -74,7 +75,7 @@ def test_atari_trains_evaluates_and_films(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "run.agent_steps": 100,
         "run.threads": 1,
-        "env.lanes": 4,
+        "env.num_envs": 4,
         "env.max_frames": 400,
         "replay.capacity_agent_steps": 1_000,
         "replay.min_agent_steps": 50,
@@ -107,10 +108,9 @@ def read_video(path: Path) -> tuple[int, tuple[int, int]]:
 
 def test_a_third_party_agent_and_environment_are_found_by_name(tmp_path: Path) -> None:
     from rlsuite.agents.dqn import DQN
-    from rlsuite.envs import memory
 
     rlsuite.register_agent("mine", DQN)
-    rlsuite.register_env("mine/Recall-v0", memory)
+    rlsuite.register_env("mine/Recall-v0", recall)
     result = rlsuite.train("classic/dqn", {**TINY, "agent.name": "mine", "env.id": "mine/Recall-v0"}, run_dir=tmp_path / "run")
     assert result.agent_steps == 300
     with pytest.raises(UsageError, match="did you mean mine"):

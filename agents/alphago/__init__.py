@@ -25,18 +25,18 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlsuite.agent import Extra, Loss, Mode, Net, SliceSpec
+from rlsuite.acting.collector import GameCollector
 from rlsuite.agents.alphago.games import Expert, Policy, PoolPlay, Records, ValuePlay
 from rlsuite.agents.alphago.rollouts import NONE, Rollouts, playouts
-from rlsuite.collect import GameCollector
-from rlsuite.config import AgentSection, NetConfig, absolute
-from rlsuite.envs.boards import make_game
-from rlsuite.errors import UsageError
+from rlsuite.boardgames.games import make_game
+from rlsuite.config.schema import AgentSection, NetConfig, absolute
+from rlsuite.core.agent import Extra, Loss, Mode, Net, SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.nets.board_net import BoardNet
 from rlsuite.search import Evaluate, Puct
-from rlsuite.search.evaluators import Opinions, encoder
+from rlsuite.search.evaluators import PolicyValue, encoder
 from rlsuite.search.search import search_rows, without_search
-from rlsuite.step import EnvSpec, State, Step, Trajectory
 
 
 class AlphaGoConfig(AgentSection):
@@ -113,7 +113,7 @@ class AlphaGo:
             ),
             "value": (Extra("outcome", (), "float32"),),
         }[config.stage]
-        self.slice = SliceSpec(length=1, sparse=False, extras=extras, games=True)
+        self.sequence = SequenceSpec(length=1, sparse=False, extras=extras, games=True)
 
     def make_net(self) -> AlphaGoNet:
         return AlphaGoNet(self.net_config, self.spec, self.game.plane_scale, self.config.stage)
@@ -134,7 +134,7 @@ class AlphaGo:
         def ask(one: nn.Module) -> Policy:
             def logits(planes: NDArray[np.int8]) -> NDArray[np.float32]:
                 with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    found: NDArray[np.float32] = one.judge(torch.from_numpy(planes).to(device)).logits.cpu().numpy()  # type: ignore[operator]
+                    found: NDArray[np.float32] = one.evaluate(torch.from_numpy(planes).to(device)).logits.cpu().numpy()  # type: ignore[operator]
                 return found
 
             return logits
@@ -149,7 +149,7 @@ class AlphaGo:
         learned, tested = Expert.read(config.records, self.game, config.records_from_move, config.records_tested)
         plays = ask(nets.policy)
 
-        def judge(planes: NDArray[np.int8], action: NDArray[np.int64], last: NDArray[np.int32]) -> dict[str, float]:
+        def evaluate(planes: NDArray[np.int8], action: NDArray[np.int64], last: NDArray[np.int32]) -> dict[str, float]:
             with torch.no_grad():
                 small = nets.rollouts(torch.from_numpy(planes).to(device), torch.from_numpy(last).to(device)).cpu().numpy()
             empty = (planes[:, :2].sum(1) == 0).reshape(len(planes), -1)  # [n,H*W]
@@ -160,7 +160,7 @@ class AlphaGo:
                 "test/rollout_accuracy": float((guess == action)[moved].mean()),
             }
 
-        return Records(env, self.game, seed, learned, tested, judge)
+        return Records(env, self.game, seed, learned, tested, evaluate)
 
     def evaluator(self, net: Net) -> Evaluate:
         """Of the last stage what the search asks; of the others their policy, and no opinion of who wins."""
@@ -170,16 +170,16 @@ class AlphaGo:
         policy = nets.reinforced if config.stage == "reinforced" else nets.policy
         exponent, mix = (config.prior_exponent, config.mix) if config.stage == "value" else (1.0, 1.0)
 
-        def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> Opinions:
+        def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
             planes = np.empty((len(rows), *game.observation_shape), np.int8)
             encode(rows, planes)
             seen = torch.from_numpy(planes).to(device)
-            logits = (policy.judge(seen).logits.float() * exponent).cpu().numpy()
+            logits = (policy.evaluate(seen).logits.float() * exponent).cpu().numpy()
             values = np.zeros(len(rows), np.float32)
             if mix > 0:
                 play_out(rows.copy(), np.full(len(rows), NONE), keys.copy(), weights, values)
             if mix < 1:
-                values = (1 - mix) * nets.value.judge(seen).value.float().cpu().numpy() + mix * values
+                values = (1 - mix) * nets.value.evaluate(seen).value.float().cpu().numpy() + mix * values
             return logits, values.astype(np.float32)
 
         return evaluate
@@ -210,18 +210,18 @@ class AlphaGo:
         z = steps.extras["outcome"][0]  # [B]
         if stage == "reinforced":
             legal = steps.extras["legal"][0]  # [B,A]; of others no move was ever drawn
-            log_p = nets.reinforced.judge(planes).logits.masked_fill(~legal, -1e9).log_softmax(-1)  # [B,A]
+            log_p = nets.reinforced.evaluate(planes).logits.masked_fill(~legal, -1e9).log_softmax(-1)  # [B,A]
             taken = log_p.gather(1, action.unsqueeze(1)).squeeze(1)  # [B]
             ratio = (taken.detach() - steps.extras["log_prob"][0]).exp().clamp(max=2.0)
             entropy = -(log_p.exp() * log_p).sum(-1).mean()
             metrics = {"losses/entropy": entropy.detach(), "losses/ratio": ratio.mean(), "losses/outcome": z.mean()}
             return Loss(-ratio * z * taken, None, metrics)
-        error = (nets.value.judge(planes).value - z) ** 2  # [B]
+        error = (nets.value.evaluate(planes).value - z) ** 2  # [B]
         return Loss(error, None, {"losses/value_error": error.detach().mean()})
 
     def _imitate(self, nets: AlphaGoNet, planes: Tensor, action: Tensor, last: Tensor) -> Loss:
         """The policy learns all moves, the rollout policy those that are no passes."""
-        logits = nets.policy.judge(planes).logits  # [B,A]
+        logits = nets.policy.evaluate(planes).logits  # [B,A]
         policy_loss = F.cross_entropy(logits, action, reduction="none")  # [B]
         empty = (planes[:, :2].sum(1) == 0).flatten(1)  # [B,H*W]
         small = nets.rollouts(planes, last).masked_fill(~empty, -1e9)

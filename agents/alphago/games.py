@@ -1,7 +1,7 @@
 """Where AlphaGo's positions come from: records of games, games against a pool of earlier policies, and games for the value net.
 
 Each has the face of `Collector`; what `advance` counts are positions that are learned from.
-Shapes: L lanes, n positions, A actions, R bytes a row, [C,H,W] planes, K positions of a chunk.
+Shapes: L environments, n positions, A actions, R bytes a row, [C,H,W] planes, K positions of an unroll.
 """
 
 import copy
@@ -16,12 +16,12 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import nn
 
-from rlsuite import records
-from rlsuite.collect import Episode
-from rlsuite.envs.boards.game import Game, Rules
-from rlsuite.errors import UsageError
+from rlsuite.acting.collector import Episode
+from rlsuite.boardgames import game_records
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game, Rules
+from rlsuite.core.types import Step, Unroll
 from rlsuite.search.evaluators import encoder
-from rlsuite.step import Chunk, Step
 
 Policy = Callable[[NDArray[np.int8]], NDArray[np.float32]]  # planes [n,C,H,W] -> logits [n,A]
 NO_MOVE = -1
@@ -70,7 +70,7 @@ class _Games:
     def __init__(self, env: Any, game: Game, seed: int, extras: dict[str, Any]):
         """`extras`: name -> dtype of what a position has beside its planes and the move."""
         self.env, self.game, self.dtypes = env, game, extras
-        self.lanes: int = env.num_envs
+        self.num_envs: int = env.num_envs
         self.version = 0
         self.rng = np.random.default_rng(seed)
         self.waiting: list[dict[str, NDArray[Any]]] = []  # leaves [n,...]
@@ -94,9 +94,9 @@ class _Games:
         return over, values
 
     def ready(self, steps: int) -> bool:
-        return sum(len(part["action"]) for part in self.waiting) >= steps * self.lanes
+        return sum(len(part["action"]) for part in self.waiting) >= steps * self.num_envs
 
-    def take(self) -> Chunk:
+    def take(self) -> Unroll:
         """Leaves [K,1,...]."""
         names = ("planes", "action", *self.dtypes)
         leaves = {name: np.concatenate([part[name] for part in self.waiting])[:, None] for name in names}
@@ -104,7 +104,7 @@ class _Games:
         no = np.zeros(leaves["action"].shape, bool)
         extras = {name: leaves[name].astype(kind) for name, kind in self.dtypes.items()}
         reward, action = np.zeros(no.shape, np.float32), leaves["action"].astype(np.int64)
-        return Chunk(Step(leaves["planes"], reward, ~no, no, no, action, extras), version=self.version)
+        return Unroll(Step(leaves["planes"], reward, ~no, no, no, action, extras), version=self.version)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rng": self.rng.bit_generator.state, "version": self.version, "waiting": self.waiting}
@@ -137,9 +137,9 @@ class Expert(NamedTuple):
         apart = max(2, round(1 / tested)) if tested else 0
         parts: tuple[list[Any], list[Any]] = ([], [])
         for number, path in enumerate(paths):
-            if path.suffix == ".txt" and not records.is_text(path):
+            if path.suffix == ".txt" and not game_records.is_text(path):
                 continue  # some other text, such as a README
-            _, actions = records.read(path, game)
+            _, actions = game_records.read(path, game)
             state, last = game.new_state(), NO_MOVE
             for at, action in enumerate(actions):
                 if at >= from_move:
@@ -161,13 +161,13 @@ Judge = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.int32]], dict[
 class Records(_Games):
     """Recorded positions in random order, all of them before any comes again. `judge` tells metrics of those held out."""
 
-    def __init__(self, env: Any, game: Game, seed: int, learned: Expert, tested: Expert, judge: Judge):
+    def __init__(self, env: Any, game: Game, seed: int, learned: Expert, tested: Expert, evaluate: Judge):
         super().__init__(env, game, seed, {"last": "int32"})
-        self.learned, self.tested, self.judge = learned, tested, judge
+        self.learned, self.tested, self.evaluate = learned, tested, evaluate
         self.order, self.at = self.rng.permutation(len(learned.action)), 0
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        chosen = self.order[self.at : self.at + self.lanes]
+        chosen = self.order[self.at : self.at + self.num_envs]
         self.at += len(chosen)
         if self.at == len(self.order):
             self.order, self.at = self.rng.permutation(len(self.order)), 0
@@ -177,7 +177,7 @@ class Records(_Games):
 
     def diagnostics(self) -> dict[str, float]:
         found = self.tested
-        return self.judge(found.planes[:4096], found.action[:4096], found.last[:4096]) if len(found.action) else {}
+        return self.evaluate(found.planes[:4096], found.action[:4096], found.last[:4096]) if len(found.action) else {}
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "order": self.order, "at": self.at}
@@ -193,7 +193,7 @@ class PoolPlay(_Games):
     """Games of the policy that learns against one of the pool, L at a time; the next opponent when all have ended.
 
     The pool has the policy as it began, and as it was every `every` learner steps since, the last `size` of them.
-    Sides alternate from lane to lane. Only the learning policy's moves are given out, with the outcome to it.
+    Sides alternate from environment to environment. Only the learning policy's moves are given out, with the outcome to it.
     """
 
     def __init__(
@@ -206,16 +206,16 @@ class PoolPlay(_Games):
         self.plays, self.answers = ask(policy), ask(self.opponent)
         self.pool: list[dict[str, torch.Tensor]] = []  # filled with the first game, when the weights are there
         self.added = 0  # the version of the newest in the pool
-        self.side = np.arange(self.lanes) % 2  # [L] the player that learns
+        self.side = np.arange(self.num_envs) % 2  # [L] the player that learns
         self.scores: list[float] = []  # of games that have ended, to the learner
-        self.rows = np.repeat(self.start[None], self.lanes, 0)  # [L,R]
-        self.running = np.zeros(self.lanes, bool)
-        self.moves: list[list[tuple[Any, int, float, Any]]] = [[] for _ in range(self.lanes)]
+        self.rows = np.repeat(self.start[None], self.num_envs, 0)  # [L,R]
+        self.running = np.zeros(self.num_envs, bool)
+        self.moves: list[list[tuple[Any, int, float, Any]]] = [[] for _ in range(self.num_envs)]
 
     def _begin(self) -> None:
         self.rows[:] = self.start
         self.running[:] = True
-        self.moves = [[] for _ in range(self.lanes)]
+        self.moves = [[] for _ in range(self.num_envs)]
         if not self.pool:
             self.pool, self.added = [_copied(self.policy)], self.version
         if self.version - self.added >= self.every:
@@ -227,26 +227,26 @@ class PoolPlay(_Games):
         """A move in every game that runs."""
         if not self.running.any():
             self._begin()
-        lanes = np.flatnonzero(self.running)
-        rows = self.rows[lanes]
+        num_envs = np.flatnonzero(self.running)
+        rows = self.rows[num_envs]
         planes, legal = self.planes(rows), self.legal(rows)
-        mine = rows[:, 1] == self.side[lanes]  # whose turn stands there in Go's rows
-        logits = np.empty((len(lanes), self.game.num_actions), np.float32)
+        mine = rows[:, 1] == self.side[num_envs]  # whose turn stands there in Go's rows
+        logits = np.empty((len(num_envs), self.game.num_actions), np.float32)
         for mask, policy in ((mine, self.plays), (~mine, self.answers)):
             if mask.any():
                 logits[mask] = policy(planes[mask])
         actions, log_p = drawn(logits, legal, self.rng)
         for i in np.flatnonzero(mine).tolist():
-            self.moves[lanes[i]].append((planes[i], int(actions[i]), float(log_p[i]), legal[i]))
+            self.moves[num_envs[i]].append((planes[i], int(actions[i]), float(log_p[i]), legal[i]))
         over, values = self.play(rows, actions)
-        self.rows[lanes] = rows
+        self.rows[num_envs] = rows
         moved, episodes = 0, []
         for i in np.flatnonzero(over).tolist():
-            lane = int(lanes[i])
-            z, played = float(values[i]) * (1 - 2 * int(self.side[lane])), self.moves[lane]
-            self.running[lane] = False
+            env_index = int(num_envs[i])
+            z, played = float(values[i]) * (1 - 2 * int(self.side[env_index])), self.moves[env_index]
+            self.running[env_index] = False
             self.scores.append((1 + z) / 2)
-            episodes.append(Episode(z, len(played), lane))
+            episodes.append(Episode(z, len(played), env_index))
             if played:
                 moved += len(played)
                 kept = zip(*played, strict=True)
@@ -290,18 +290,18 @@ class ValuePlay(_Games):
     def __init__(self, env: Any, game: Game, seed: int, supervised: Policy, reinforced: Policy, latest: int):
         super().__init__(env, game, seed, {"outcome": "float32"})
         self.supervised, self.reinforced, self.latest = supervised, reinforced, latest
-        self.rows = np.repeat(self.start[None], self.lanes, 0)  # [L,R]
-        self.plies = np.zeros(self.lanes, np.int64)  # [L] moves made
-        self.turning = self.rng.integers(1, latest + 1, self.lanes)  # [L] U
-        self.kept = np.zeros((self.lanes, *game.observation_shape), np.int8)  # [L,C,H,W] the position to be given out
-        self.mover = np.zeros(self.lanes, np.int64)  # [L] who moves there
+        self.rows = np.repeat(self.start[None], self.num_envs, 0)  # [L,R]
+        self.plies = np.zeros(self.num_envs, np.int64)  # [L] moves made
+        self.turning = self.rng.integers(1, latest + 1, self.num_envs)  # [L] U
+        self.kept = np.zeros((self.num_envs, *game.observation_shape), np.int8)  # [L,C,H,W] the position to be given out
+        self.mover = np.zeros(self.num_envs, np.int64)  # [L] who moves there
         self.seen: list[float] = []  # outcomes given out
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
         """A move in every game."""
         planes, legal = self.planes(self.rows), self.legal(self.rows)
         early, behind = self.plies < self.turning - 1, self.plies >= self.turning
-        logits = np.zeros((self.lanes, self.game.num_actions), np.float32)  # of the random move: all alike
+        logits = np.zeros((self.num_envs, self.game.num_actions), np.float32)  # of the random move: all alike
         for mask, policy in ((early, self.supervised), (behind, self.reinforced)):
             if mask.any():
                 logits[mask] = policy(planes[mask])
@@ -315,7 +315,7 @@ class ValuePlay(_Games):
             outcome = values[given] * (1 - 2 * self.mover[given])
             self.seen += outcome.tolist()
             self.waiting.append({"planes": self.kept[given], "action": np.zeros(given.size, np.int64), "outcome": outcome})
-        episodes = [Episode(float(values[lane]), int(self.plies[lane]), int(lane)) for lane in given.tolist()]
+        episodes = [Episode(float(values[env_index]), int(self.plies[env_index]), int(env_index)) for env_index in given.tolist()]
         ended = np.flatnonzero(over)
         self.rows[ended], self.plies[ended] = self.start, 0
         self.turning[ended] = self.rng.integers(1, self.latest + 1, ended.size)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlsuite.core.hashing import finalise
 from rlsuite.envs.boards.go import STEPS, area, past_of, points_of, stone_hash, survey
-from rlsuite.envs.boards.hashing import finalise
 from rlsuite.search.random import uniform
 
 _EMPTY, _OWN, _OWN_ATARI, _OTHER, _OTHER_ATARI, _EDGE = range(6)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from rlsuite.envs.boards.game import Game, Planes, Row
-from rlsuite.errors import RlsuiteError
+from rlsuite.core.errors import RlsuiteError
+from rlsuite.core.game import Game, Planes, Row
 
 _UNWRITTEN = 77
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 from numba import njit
 
-from rlsuite.envs.boards.game import Actions, Game, Planes, Row, Rules, read_grid
-from rlsuite.envs.boards.hashing import finalise
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Actions, Game, Planes, Row, Rules, read_grid
+from rlsuite.core.hashing import finalise
 
 WIDTH, HEIGHT = 7, 6
 _COLUMN = HEIGHT + 1

@@ -10,10 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlsuite.envs.boards import make_game, own_game
+from rlsuite.boardgames.games import make_game, own_game
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import BoardState, Game
 from rlsuite.envs.boards.env import Boards
-from rlsuite.envs.boards.game import BoardState, Game
-from rlsuite.errors import UsageError
 
 Planes = NDArray[np.int8]
 
@@ -29,39 +29,39 @@ class BoardEnv(gymnasium.Env[Planes, np.int64]):
         if render_mode not in (None, "ansi"):
             raise UsageError(f"render_mode = {render_mode!r}: a board is shown as text, ansi")
         self.render_mode = render_mode
-        self.lane = Boards(own_game(game) or make_game(game, **parameters).name, 1, opponent, opening_moves)
-        self.observation_space = self.lane.single_observation_space
-        self.action_space = self.lane.single_action_space
+        self.env_index = Boards(own_game(game) or make_game(game, **parameters).name, 1, opponent, opening_moves)
+        self.observation_space = self.env_index.single_observation_space
+        self.action_space = self.env_index.single_action_space
         self._begun = False
 
     @property
     def state(self) -> BoardState:
         """The position, with its plain Python face."""
-        return BoardState(self.lane.game, self.lane.rows[0].copy())
+        return BoardState(self.env_index.game, self.env_index.rows[0].copy())
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Planes, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is None and self._begun:
-            observation, info = self.lane.begin_next()
+            observation, info = self.env_index.begin_next()
         else:
-            observation, info = self.lane.reset(seed=seed)
+            observation, info = self.env_index.reset(seed=seed)
         self._begun = True
-        return observation[0], _first_lane(info)
+        return observation[0], _first_env(info)
 
     def step(self, action: np.int64) -> tuple[Planes, float, bool, bool, dict[str, Any]]:
         if not self._begun or self.state.is_terminal():
-            raise UsageError(f"{self.lane.game.name}: the game is over; reset the environment")
-        observation, reward, terminated, _, info = self.lane.step(np.array([action]))
-        return observation[0], float(reward[0]), bool(terminated[0]), False, _first_lane(info)
+            raise UsageError(f"{self.env_index.game.name}: the game is over; reset the environment")
+        observation, reward, terminated, _, info = self.env_index.step(np.array([action]))
+        return observation[0], float(reward[0]), bool(terminated[0]), False, _first_env(info)
 
     def render(self) -> str | None:
         return str(self.state) if self.render_mode == "ansi" else None
 
     def close(self) -> None:
-        self.lane.close()
+        self.env_index.close()
 
 
-def _first_lane(info: dict[str, Any]) -> dict[str, Any]:
+def _first_env(info: dict[str, Any]) -> dict[str, Any]:
     return {"row": info["row"][0], "action_mask": info["action_mask"][0].astype(np.int8)}
 
 

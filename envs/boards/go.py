@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rlsuite.envs.boards.game import Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
-from rlsuite.envs.boards.hashing import finalise
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
+from rlsuite.core.hashing import finalise
 
 Words = NDArray[np.uint64]
 

@@ -8,9 +8,9 @@ with an edge 4 (the player's first edge) or 8 (its last one) added.
 import numpy as np
 from numba import njit
 
-from rlsuite.envs.boards.game import HALF_TURN, Actions, Game, Planes, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
-from rlsuite.envs.boards.hashing import mix
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import HALF_TURN, Actions, Game, Planes, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
+from rlsuite.core.hashing import mix
 
 _HEAD = 8
 _LARGEST = 19

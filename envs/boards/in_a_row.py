@@ -7,9 +7,9 @@ Actions are cells, row * n + column. Row: n, k, player to move, result (0 runnin
 import numpy as np
 from numba import njit
 
-from rlsuite.envs.boards.game import Actions, Game, Planes, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
-from rlsuite.envs.boards.hashing import mix
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Actions, Game, Planes, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
+from rlsuite.core.hashing import mix
 
 _HEAD = 8
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit, objmode
 
-from rlsuite.envs.boards.game import Actions, Game, Planes, Row, Rules
-from rlsuite.envs.boards.hashing import mix
-from rlsuite.errors import UsageError, unknown
+from rlsuite.core.errors import UsageError, unknown
+from rlsuite.core.game import Actions, Game, Planes, Row, Rules
+from rlsuite.core.hashing import mix
 
 _HEAD = 16  # bytes of a row before the moves: the game's number, how many moves there are, how many there may be
 _KEPT = 50_000  # positions, of all games together

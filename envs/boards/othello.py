@@ -7,9 +7,9 @@ player can move; more stones win.
 import numpy as np
 from numba import njit
 
-from rlsuite.envs.boards.game import DIAGONALS, Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
-from rlsuite.envs.boards.hashing import mix
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import DIAGONALS, Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
+from rlsuite.core.hashing import mix
 
 _HEAD = 8
 _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1))

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlsuite import cpu
 from rlsuite.bench.acting import bench_collect, bench_env, bench_inference
 from rlsuite.bench.learner import bench_learner
 from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, say
@@ -23,8 +22,9 @@ from rlsuite.bench.search import bench_search
 from rlsuite.bench.sequences import bench_sequences
 from rlsuite.bench.train import bench_train
 from rlsuite.bench.vision import bench_torsos, bench_vision
-from rlsuite.build import device_of
-from rlsuite.errors import UsageError, unknown
+from rlsuite.core import cpu
+from rlsuite.core.errors import UsageError, unknown
+from rlsuite.factories import device_of
 
 BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
     "env": bench_env,

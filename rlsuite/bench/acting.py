@@ -1,4 +1,4 @@
-"""env, inference, collect: what playing costs, in parts and together. L lanes."""
+"""env, inference, collect: what playing costs, in parts and together. L environments."""
 
 import importlib
 import itertools
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlsuite.agent import Agent, Mode, Net
+from rlsuite.acting.collector import Collector
 from rlsuite.bench.measure import (
     DUELING,
     NOT_INSTALLED,
@@ -23,25 +23,25 @@ from rlsuite.bench.measure import (
     named,
     repeated,
 )
-from rlsuite.build import device_of, make_agent, make_env
-from rlsuite.collect import Collector
-from rlsuite.config import Config
+from rlsuite.config.schema import Config
+from rlsuite.core.agent import Agent, Mode, Net
+from rlsuite.core.types import Step, to_tensors
+from rlsuite.factories import device_of, make_agent, make_env
 from rlsuite.nets.precision import Precision
-from rlsuite.step import Step, to_tensors
 
-REFERENCE_LANES = 8
+REFERENCE_ENVS = 8
 OBSERVATIONS = 32  # different ones in turn: an agent never sees the same one twice, nor has it in the cache
 
 
 def bench_env(settings: BenchSettings) -> list[Row]:
     """Random actions in Pong, nothing else."""
     setup = config(settings, DUELING)
-    contenders = {"ours": _random_play(make_env(setup), settings.lanes)}
+    contenders = {"ours": _random_play(make_env(setup), settings.num_envs)}
     reference, label = _reference_env()
     if reference is not None:
-        contenders["reference"] = _random_play(reference, REFERENCE_LANES)
+        contenders["reference"] = _random_play(reference, REFERENCE_ENVS)
     rates = alternate("env", contenders, settings)
-    what = f"Pong, random actions, 84x84 grey, 4 planes stacked: our {settings.lanes} lanes on ALE's C++ vector env against {label}"
+    what = f"Pong, random actions, 84x84 grey, 4 planes stacked: our {settings.num_envs} environments on ALE's C++ vector env against {label}"
     return [Row("env", what, "steps/s", rates["ours"], rates.get("reference"))]
 
 
@@ -50,9 +50,7 @@ def bench_inference(settings: BenchSettings) -> list[Row]:
     setup = config(settings, DUELING)
     contenders = {"ours": _act(setup, fast=True), "reference": _act(setup, fast=False)}
     rates = alternate("inference", contenders, settings)
-    what = (
-        f"act of dueling double DQN, Nature torso, {settings.lanes} lanes a call: bf16 channels_last against fp32 contiguous NCHW"
-    )
+    what = f"act of dueling double DQN, Nature torso, {settings.num_envs} environments a call: bf16 channels_last against fp32 contiguous NCHW"
     return [Row("inference", what, "obs/s", rates["ours"], rates["reference"])]
 
 
@@ -65,24 +63,24 @@ def bench_collect(settings: BenchSettings) -> list[Row]:
     # At step 0 every action is random, though the net runs: the games are those of the env alone.
     collector = Collector(make_env(setup), agent, net, seed=1, device=device, bf16=True)
     contenders = {
-        "env": _random_play(make_env(setup), settings.lanes),
+        "env": _random_play(make_env(setup), settings.num_envs),
         "inference": _act(setup, fast=True),
-        "collect": repeated(lambda: collector.collect(1, agent_steps=0), settings.lanes),
+        "collect": repeated(lambda: collector.collect(1, agent_steps=0), settings.num_envs),
     }
     rates = alternate("collect", contenders, settings)
     bound = 1 / (1 / rates["env"] + 1 / rates["inference"])
     what = (
-        f"Collector, Pong, {settings.lanes} lanes, dueling double DQN in bf16, against 1/(1/env + 1/inference) "
+        f"Collector, Pong, {settings.num_envs} environments, dueling double DQN in bf16, against 1/(1/env + 1/inference) "
         f"= 1/(1/{rates['env']:,.0f} + 1/{rates['inference']:,.0f}) measured in turns with it"
     )
     return [Row("collect", what, "steps/s", rates["collect"], bound, Target("ratio", ">=", 0.85))]
 
 
-def _random_play(vector_env: Any, lanes: int) -> Work:
+def _random_play(vector_env: Any, num_envs: int) -> Work:
     """Steps a vector env, ours, Gymnasium's or Stable-Baselines3's, with actions drawn beforehand."""
-    actions = itertools.cycle(np.random.default_rng(0).integers(PONG.num_actions, size=(4096, lanes)))
+    actions = itertools.cycle(np.random.default_rng(0).integers(PONG.num_actions, size=(4096, num_envs)))
     vector_env.reset()
-    return repeated(lambda: vector_env.step(next(actions)), lanes)
+    return repeated(lambda: vector_env.step(next(actions)), num_envs)
 
 
 def _reference_env() -> tuple[Any | None, str]:
@@ -90,8 +88,8 @@ def _reference_env() -> tuple[Any | None, str]:
     if lacking(["cv2"]):
         return None, f"Stable-Baselines3's vector env ({NOT_INSTALLED})"
     if not lacking(["stable_baselines3"]):
-        return sb3_env(REFERENCE_LANES), (
-            f"{named('stable_baselines3')}'s make_atari_env + VecFrameStack (AtariWrapper, DummyVecEnv of {REFERENCE_LANES})"
+        return sb3_env(REFERENCE_ENVS), (
+            f"{named('stable_baselines3')}'s make_atari_env + VecFrameStack (AtariWrapper, DummyVecEnv of {REFERENCE_ENVS})"
         )
     import ale_py
     import gymnasium
@@ -103,11 +101,11 @@ def _reference_env() -> tuple[Any | None, str]:
         game = gymnasium.make("ALE/Pong-v5", frameskip=1, repeat_action_probability=0.0)
         return FrameStackObservation(AtariPreprocessing(game), 4)
 
-    label = f"{named('gymnasium')}'s SyncVectorEnv of {REFERENCE_LANES} AtariPreprocessing + FrameStackObservation"
-    return gymnasium.vector.SyncVectorEnv([one] * REFERENCE_LANES), label
+    label = f"{named('gymnasium')}'s SyncVectorEnv of {REFERENCE_ENVS} AtariPreprocessing + FrameStackObservation"
+    return gymnasium.vector.SyncVectorEnv([one] * REFERENCE_ENVS), label
 
 
-def sb3_env(lanes: int) -> Any:
+def sb3_env(num_envs: int) -> Any:
     """Stable-Baselines3's own Atari stack, as its users and its zoo build it."""
     import ale_py
     import gymnasium
@@ -115,7 +113,7 @@ def sb3_env(lanes: int) -> Any:
     gymnasium.register_envs(ale_py)
     make: Callable[..., Any] = importlib.import_module("stable_baselines3.common.env_util").make_atari_env
     stack: Callable[..., Any] = importlib.import_module("stable_baselines3.common.vec_env").VecFrameStack
-    return stack(make("PongNoFrameskip-v4", n_envs=lanes, seed=1), n_stack=4)
+    return stack(make("PongNoFrameskip-v4", n_envs=num_envs, seed=1), n_stack=4)
 
 
 def _net(agent: Agent, device: torch.device, fast: bool) -> Net:
@@ -126,22 +124,22 @@ def _net(agent: Agent, device: torch.device, fast: bool) -> Net:
 
 def _act(setup: Config, fast: bool) -> Work:
     """`fast`: bf16 on observations as the env lays them out, [1,L,4,84,84] in channels_last; else fp32 on contiguous ones."""
-    device, lanes = device_of(setup), setup.env.lanes
+    device, num_envs = device_of(setup), setup.env.num_envs
     agent = make_agent(setup, PONG)
     net = _net(agent, device, fast)
-    pixels = np.random.default_rng(0).integers(256, size=(OBSERVATIONS, 1, lanes, 84, 84, 4), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(256, size=(OBSERVATIONS, 1, num_envs, 84, 84, 4), dtype=np.uint8)
     observations = np.moveaxis(pixels, -1, 3)  # [O,1,L,4,84,84]
     if not fast:
         observations = np.ascontiguousarray(observations)
-    no = np.zeros((1, lanes), bool)
+    no = np.zeros((1, num_envs), bool)
     steps = [
         Step(
             observation=observation,
-            reward=np.zeros((1, lanes), np.float32),
+            reward=np.zeros((1, num_envs), np.float32),
             first=no,
             last=no,
             terminal=no,
-            action=np.zeros((1, lanes), np.int64),
+            action=np.zeros((1, num_envs), np.int64),
             extras={},
         )
         for observation in observations
@@ -153,4 +151,4 @@ def _act(setup: Config, fast: bool) -> Work:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
             agent.act(net, next(seen), (), mode)[0].cpu()
 
-    return repeated(once, lanes)
+    return repeated(once, num_envs)

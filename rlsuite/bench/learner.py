@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from rlsuite.bench.measure import DUELING, PLAIN, PONG, BenchSettings, Row, Target, Work, alternate, config, repeated, say
-from rlsuite.build import device_of, make_agent
-from rlsuite.learner import Learner
+from rlsuite.core.types import State, Step, Trajectory
+from rlsuite.factories import device_of, make_agent
+from rlsuite.learning.learner import Learner
 from rlsuite.replay import Sample
-from rlsuite.step import State, Step, Trajectory
 
 KINDS = {
     "plain": ("plain DQN, n = 1", PLAIN),
@@ -75,11 +75,11 @@ def updates(
     """Updates of a learner of its own, without priorities; `switches` are those of its config section, `net` that of the net."""
     setup = config(settings, agent, net=net or {}, learner={"batch_size": batch, **switches})
     made = make_agent(setup, PONG)
-    assert made.slice.length is not None
+    assert made.sequence.length is not None
     trained = Learner(made, setup.learner, seed=1, device=device_of(setup))
-    samples = [random_sample(batch, made.slice.length, nchw, seed) for seed in range(DIFFERENT_BATCHES)]
-    staged = itertools.cycle([trained.stage(sample) for sample in samples])
-    return repeated(lambda: trained.step(next(staged), want_priority=False), batch)
+    samples = [random_sample(batch, made.sequence.length, nchw, seed) for seed in range(DIFFERENT_BATCHES)]
+    batches = itertools.cycle([trained.stage(sample) for sample in samples])
+    return repeated(lambda: trained.step(next(batches), want_priority=False), batch)
 
 
 def random_sample(batch: int, length: int, nchw: bool, seed: int, seen: int = 2, state: State = ()) -> Sample:

@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from rlsuite.config import Config
-from rlsuite.cpu import cores
-from rlsuite.errors import UsageError
-from rlsuite.resolve import check
-from rlsuite.step import EnvSpec
+from rlsuite.config.loader import check
+from rlsuite.config.schema import Config
+from rlsuite.core.cpu import cores
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec
 
 PONG = EnvSpec(observation_shape=(4, 84, 84), observation_dtype="uint8", num_actions=6, num_states=None, stack=4, frames_per_step=4)
 DUELING: dict[str, Any] = {"name": "dqn", "double": True, "dueling": True, "n_steps": 3}
@@ -34,13 +34,13 @@ class BenchSettings:
 
     repeats: int = 5  # turns of each contender
     seconds: float = 2.0  # of each turn
-    lanes: int = 32  # env, inference, collect
+    num_envs: int = 32  # env, inference, collect
     batch: int = 256  # learner
     cuda_batch: int = 512  # learner, on a GPU, eager against compiled against CUDA graphs
     replay_batch: int = 512
     replay_size: int = 1_000_000  # slots of the prioritized selectors
     replay_steps: int = 65_536  # stored Atari steps that whole batches are sampled from
-    sequences: int = 16  # slices of a batch
+    sequences: int = 16  # sequences of a batch
     train_start: int = 1_000  # agent steps before learning begins, which is before the measurement
     threads: int | None = None  # None: all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -49,7 +49,7 @@ class BenchSettings:
     def __post_init__(self) -> None:
         counts = (
             "repeats",
-            "lanes",
+            "num_envs",
             "batch",
             "cuda_batch",
             "replay_batch",
@@ -76,7 +76,7 @@ class BenchSettings:
         small = {
             "repeats": 1,
             "seconds": 0.05,
-            "lanes": 4,
+            "num_envs": 4,
             "batch": 16,
             "cuda_batch": 32,
             "replay_batch": 64,
@@ -188,7 +188,7 @@ def config(settings: BenchSettings, agent: Mapping[str, Any], **sections: Mappin
     data: dict[str, Any] = {
         "name": "bench",
         "agent": dict(agent),
-        "env": {"id": "ALE/Pong-v5", "lanes": settings.lanes},
+        "env": {"id": "ALE/Pong-v5", "num_envs": settings.num_envs},
         "net": {"torso": "nature", "hidden": 512},
         "learner": {"precision": "bf16", "channels_last": True},
         "run": {"device": settings.device, "threads": settings.threads},

@@ -1,4 +1,4 @@
-"""ppo: whole PPO training on Pong, collecting and updating. K steps of a rollout, L lanes."""
+"""ppo: whole PPO training on Pong, collecting and updating. K steps of a rollout, L environments."""
 
 import importlib
 import tempfile
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from rlsuite.bench.acting import sb3_env
 from rlsuite.bench.measure import NOT_INSTALLED, BenchSettings, Row, Target, Work, alternate, config, lacking, named, say
 from rlsuite.bench.train import Ours, rounds_of, sb3_rounds
-from rlsuite.build import device_of
-from rlsuite.config import Config
+from rlsuite.config.schema import Config
+from rlsuite.factories import device_of
 
-LANES, MINIBATCHES, EPOCHS = 8, 4, 4
+NUM_ENVS, MINIBATCHES, EPOCHS = 8, 4, 4
 RATE, CLIP, ENTROPY, VALUE, DISCOUNT, LAMBDA, NORM = 2.5e-4, 0.1, 0.01, 0.5, 0.99, 0.95, 0.5
 
 
@@ -29,15 +29,17 @@ def bench_ppo(settings: BenchSettings) -> list[Row]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             ours = Ours(setup_of(settings, memory), folder)
             stack.callback(ours.close)
-            contenders[name] = rounds_of(ours, LANES * k)
+            contenders[name] = rounds_of(ours, NUM_ENVS * k)
         contenders["plain"] = Plain(device_of(setup), settings.threads or 1, k).work
         label = f"Stable-Baselines3's PPO ({NOT_INSTALLED})"
         if not lacking(["stable_baselines3", "cv2"]):
             contenders["sb3"] = _sb3(str(device_of(setup)), k)
             label = f"{named('stable_baselines3')}'s PPO (CnnPolicy, fp32)"
-        say(f"ppo: every round is a rollout of {LANES * k} steps and its {EPOCHS * MINIBATCHES} updates")
+        say(f"ppo: every round is a rollout of {NUM_ENVS * k} steps and its {EPOCHS * MINIBATCHES} updates")
         rates = alternate("ppo", contenders, settings)
-    numbers = f"{LANES} lanes, rollouts of {k}, {EPOCHS} epochs of {MINIBATCHES} minibatches, Nature net of 512 units, Adam"
+    numbers = (
+        f"{NUM_ENVS} environments, rollouts of {k}, {EPOCHS} epochs of {MINIBATCHES} minibatches, Nature net of 512 units, Adam"
+    )
     mine = f"Pong, local runtime, bf16, channels_last, {numbers}, against"
     what = {
         "sb3": (f"{mine} {label} with the same numbers", rates.get("sb3"), Target("ratio", ">=", 2.5)),
@@ -48,7 +50,7 @@ def bench_ppo(settings: BenchSettings) -> list[Row]:
         ),
     }
     rows = [Row(f"ppo/{key}", text, "agent steps/s", rates["ours"], other, target) for key, (text, other, target) in what.items()]
-    text = "the same with an LSTM of 256 units and minibatches of whole lanes, against ours without"
+    text = "the same with an LSTM of 256 units and minibatches of whole environments, against ours without"
     return [*rows, Row("ppo/recurrent", text, "agent steps/s", rates["recurrent"], rates["ours"], Target("ratio", ">=", 0.5))]
 
 
@@ -66,9 +68,9 @@ def setup_of(settings: BenchSettings, memory: str) -> Config:
             "value_weight": VALUE,
             "reward_clip": 1.0,
         },
-        env={"lanes": LANES, "life_loss": True, "fire_reset": True},
+        env={"num_envs": NUM_ENVS, "life_loss": True, "fire_reset": True},
         net={"memory": memory, "memory_size": 256},
-        learner={"batch_size": LANES, "learning_rate": RATE, "optimizer_epsilon": 1e-5, "max_grad_norm": NORM},
+        learner={"batch_size": NUM_ENVS, "learning_rate": RATE, "optimizer_epsilon": 1e-5, "max_grad_norm": NORM},
         run={"collect_agent_steps": 16 if settings.quick else 128, "checkpoint_minutes": 1e9},
     )
 
@@ -77,10 +79,10 @@ def _sb3(device: str, k: int) -> Work:
     ppo: Any = importlib.import_module("stable_baselines3").PPO
     model = ppo(
         "CnnPolicy",
-        sb3_env(LANES),
+        sb3_env(NUM_ENVS),
         learning_rate=RATE,
         n_steps=k,
-        batch_size=LANES * k // MINIBATCHES,
+        batch_size=NUM_ENVS * k // MINIBATCHES,
         n_epochs=EPOCHS,
         gamma=DISCOUNT,
         gae_lambda=LAMBDA,
@@ -91,7 +93,7 @@ def _sb3(device: str, k: int) -> Work:
         seed=1,
         device=device,
     )
-    return sb3_rounds(model, LANES * k)
+    return sb3_rounds(model, NUM_ENVS * k)
 
 
 class Plain:
@@ -102,7 +104,7 @@ class Plain:
 
         self.device, self.k = device, k
         self.env = AtariVectorEnv(
-            "pong", LANES, num_threads=min(threads, LANES), episodic_life=True, reward_clipping=True, use_fire_reset=True
+            "pong", NUM_ENVS, num_threads=min(threads, NUM_ENVS), episodic_life=True, reward_clipping=True, use_fire_reset=True
         )
         convolutions = [nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1), nn.ReLU()]
         self.trunk = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(3136, 512), nn.ReLU()).to(device)
@@ -110,7 +112,7 @@ class Plain:
         self.parameters = [*self.trunk.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.Adam(self.parameters, lr=RATE, eps=1e-5)
         self.observation = torch.from_numpy(self.env.reset(seed=1)[0]).to(device)
-        self.over = torch.zeros(LANES, device=device)
+        self.over = torch.zeros(NUM_ENVS, device=device)
 
     def _net(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """-> log-probabilities [B,A], values [B]."""
@@ -120,12 +122,12 @@ class Plain:
     def work(self, rounds: int) -> int:
         for _ in range(rounds):
             self._update(*self._rollout())
-        return rounds * LANES * self.k
+        return rounds * NUM_ENVS * self.k
 
     @torch.no_grad()
     def _rollout(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """-> observations [K,L,4,84,84], actions, log-probabilities, values, advantages [K,L]."""
-        shape = (self.k, LANES)
+        shape = (self.k, NUM_ENVS)
         observations = torch.zeros((*shape, 4, 84, 84), dtype=torch.uint8, device=self.device)
         actions = torch.zeros(shape, dtype=torch.long, device=self.device)
         log_probs, rewards, overs, values = torch.zeros((4, *shape), device=self.device)

@@ -1,4 +1,4 @@
-"""replay: the prioritized selector, whole batches of stacked frames, and memory. N slots, K steps and L lanes of a chunk."""
+"""replay: the prioritized selector, whole batches of stacked frames, and memory. N slots, K steps and L environments of an unroll."""
 
 import importlib
 from collections.abc import Callable
@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.agent import SliceSpec
 from rlsuite.bench.measure import NOT_INSTALLED, PONG, BenchSettings, Row, Target, Work, alternate, lacking, named, repeated, say
-from rlsuite.config import ReplayConfig
+from rlsuite.config.schema import ReplayConfig
+from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.types import Step, Unroll
 from rlsuite.replay import Replay, build_replay
 from rlsuite.replay.selectors import Prioritized, importance_weights
-from rlsuite.step import Chunk, Step
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 ALPHA, BETA = 0.6, 0.4
-LANES, CHUNK = 32, 16
-SLICE = SliceSpec(length=4, sparse=True)  # n = 3
+NUM_ENVS, UNROLL = 32, 16
+SEQUENCE = SequenceSpec(length=4, sparse=True)  # n = 3
 
 
 class NumpySumTree:
@@ -30,10 +30,10 @@ class NumpySumTree:
         self.first = 1 << self.depth
         self.nodes = np.zeros(2 * self.first)
 
-    def set(self, ids: Ids, masses: Floats) -> None:
+    def set(self, ids: Ids, weights: Floats) -> None:
         """Overwrites the leaves `ids` [n]."""
         nodes, at = self.nodes, ids + self.first
-        nodes[at] = masses
+        nodes[at] = weights
         for _ in range(self.depth):
             at = at >> 1
             nodes[at] = nodes[2 * at] + nodes[2 * at + 1]
@@ -41,11 +41,11 @@ class NumpySumTree:
     def sample(self, uniforms: Floats) -> tuple[Ids, Floats]:
         """Leaves [n] in which `u * total` falls for each u of `uniforms` [n], and their probabilities."""
         nodes, at = self.nodes, np.ones(uniforms.size, np.int64)
-        mass = uniforms * nodes[1]
+        total_weight = uniforms * nodes[1]
         for _ in range(self.depth):
             at = 2 * at
-            right = mass >= nodes[at]
-            mass = mass - right * nodes[at]
+            right = total_weight >= nodes[at]
+            total_weight = total_weight - right * nodes[at]
             at = at + right
         return at - self.first, nodes[at] / nodes[1]
 
@@ -126,7 +126,7 @@ def _store(settings: BenchSettings) -> list[Row]:
     )
     capacity = ReplayConfig().capacity_agent_steps
     stored = (
-        f"ring + selector, prioritized, frames stored once: arrays of a full store of {len(store):,} steps in {LANES} lanes, "
+        f"ring + selector, prioritized, frames stored once: arrays of a full store of {len(store):,} steps in {NUM_ENVS} environments, "
         f"scaled to the default capacity of {capacity:,}, for each transition that can be sampled"
     )
     return [
@@ -138,23 +138,23 @@ def _store(settings: BenchSettings) -> list[Row]:
 def filled_store(steps: int) -> Replay:
     """A full prioritized store of at least `steps` Atari steps: noise, episodes of about 1,000 steps, every page written."""
     say(f"replay: filling a store of {steps:,} steps")
-    slots = max(-(-steps // LANES), 2 * CHUNK)
-    settings = ReplayConfig(capacity_agent_steps=slots * LANES, min_agent_steps=1, samples_per_insert=1e12, prioritized=True)
-    store = build_replay(settings, PONG, LANES, SLICE, CHUNK, seed=1)
+    slots = max(-(-steps // NUM_ENVS), 2 * UNROLL)
+    settings = ReplayConfig(capacity_agent_steps=slots * NUM_ENVS, min_agent_steps=1, samples_per_insert=1e12, prioritized=True)
+    store = build_replay(settings, PONG, NUM_ENVS, SEQUENCE, UNROLL, seed=1)
     rng = np.random.default_rng(2)
-    pixels = rng.integers(256, size=(CHUNK, LANES, 84, 84), dtype=np.uint8)
-    first = np.ones(LANES, bool)
-    for _ in range(-(-slots // CHUNK) + 1):
-        last = rng.random((CHUNK, LANES)) < 1e-3
+    pixels = rng.integers(256, size=(UNROLL, NUM_ENVS, 84, 84), dtype=np.uint8)
+    first = np.ones(NUM_ENVS, bool)
+    for _ in range(-(-slots // UNROLL) + 1):
+        last = rng.random((UNROLL, NUM_ENVS)) < 1e-3
         store.add(
-            Chunk(
+            Unroll(
                 Step(
                     observation=pixels,
-                    reward=rng.random((CHUNK, LANES), np.float32),
+                    reward=rng.random((UNROLL, NUM_ENVS), np.float32),
                     first=np.concatenate([first[None], last[:-1]]),
                     last=last,
                     terminal=last,
-                    action=rng.integers(PONG.num_actions, size=(CHUNK, LANES)),
+                    action=rng.integers(PONG.num_actions, size=(UNROLL, NUM_ENVS)),
                     extras={},
                 )
             )
@@ -166,11 +166,11 @@ def filled_store(steps: int) -> Replay:
 def bytes_per_transition(store: Replay, capacity: int) -> float:
     """Bytes a sampleable transition at `capacity` steps, from the arrays of a full but smaller `store`.
 
-    The arrays grow with the steps, and so do the final observations, from which nothing starts. What a lane loses at the ends of
-    the ring, where a slice or its first stack is not whole, does not.
+    The arrays grow with the steps, and so do the final observations, from which nothing starts. What an environment loses at the ends of
+    the ring, where a sequence or its first stack is not whole, does not.
     """
     steps = len(store)
-    ends = store.rings[0].lanes * (store.rings[0].spec.stack - 1 + store.rings[0].length - 1)
+    ends = store.rings[0].num_envs * (store.rings[0].spec.stack - 1 + store.rings[0].length - 1)
     finals = steps - ends - len(store.selector)
     scale = capacity / steps
     return (nbytes(store.rings[0]) + nbytes(store.selector)) * scale / (capacity - ends - finals * scale)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from rlsuite.acting.selfplay import SelfPlay
 from rlsuite.bench.measure import NOT_INSTALLED, BenchSettings, Row, Target, Work, alternate, lacking, named, repeated, say
-from rlsuite.build import build
-from rlsuite.envs.boards import make_game
-from rlsuite.resolve import resolve
+from rlsuite.boardgames.games import make_game
+from rlsuite.config.loader import resolve
+from rlsuite.factories import build
 from rlsuite.search import Puct, uniform_evaluator
 from rlsuite.search.search import search_rows
-from rlsuite.selfplay import SelfPlay
 
 TREES, SIMULATIONS = 64, 64
 
@@ -79,7 +79,7 @@ def _selfplay(settings: BenchSettings) -> list[Row]:
 
 
 def _self_player(settings: BenchSettings, overrides: dict[str, Any] | None = None) -> SelfPlay:
-    small: dict[str, Any] = {"env.lanes": 8, "agent.simulations": 4} if settings.quick else {}
+    small: dict[str, Any] = {"env.num_envs": 8, "agent.simulations": 4} if settings.quick else {}
     config = resolve("boards/connect_four", {"run.threads": settings.threads, **small, **(overrides or {})})
     collector = build(config).collector
     assert isinstance(collector, SelfPlay)
@@ -89,7 +89,7 @@ def _self_player(settings: BenchSettings, overrides: dict[str, Any] | None = Non
 def _length(collector: SelfPlay) -> float:
     """Mean moves of the games that end from now on, twice as many as there are slots."""
     lengths: list[int] = []
-    while len(lengths) < 2 * collector.lanes:
+    while len(lengths) < 2 * collector.num_envs:
         lengths += [episode.length for episode in collector.advance(0)[1]]
         collector.take()
     return sum(lengths) / len(lengths)
@@ -117,6 +117,6 @@ def _watch_net(collector: SelfPlay) -> dict[str, float]:
 
         return wrapped
 
-    collector.agent.judge = timed("net", collector.agent.judge)  # type: ignore[method-assign]
+    collector.agent.evaluate = timed("net", collector.agent.evaluate)  # type: ignore[method-assign]
     collector.advance = timed("all", collector.advance)  # type: ignore[method-assign]
     return spent

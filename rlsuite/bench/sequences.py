@@ -1,4 +1,4 @@
-"""sequences: R2D2's updates, and what a stored observation takes. B slices, T steps of a slice."""
+"""sequences: R2D2's updates, and what a stored observation takes. B sequences, T steps of a sequence."""
 
 import itertools
 from typing import Any
@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlsuite.agent import Agent
 from rlsuite.bench.learner import random_sample
 from rlsuite.bench.measure import PONG, BenchSettings, Row, Target, Work, alternate, config, repeated, say
 from rlsuite.bench.replay import nbytes
-from rlsuite.build import device_of, make_agent
-from rlsuite.config import Config, ReplayConfig
-from rlsuite.learner import Learner
+from rlsuite.config.schema import Config, ReplayConfig
+from rlsuite.core.agent import Agent
+from rlsuite.core.types import State, Step, Unroll, tree_map
+from rlsuite.factories import device_of, make_agent
+from rlsuite.learning.learner import Learner
 from rlsuite.replay import build_replay
-from rlsuite.step import Chunk, State, Step, tree_map
 
 AGENT: dict[str, Any] = {"name": "r2d2"}  # as in the paper: 40 steps of burn-in, 80 learned from, 5 to bootstrap, stride 40
 NET: dict[str, Any] = {"memory": "lstm", "memory_size": 512, "last_action_reward": True}
@@ -62,18 +62,18 @@ def bench_sequences(settings: BenchSettings) -> list[Row]:
     }
     rates = alternate("sequences", contenders, settings)
     agent = make_agent(setup, PONG)
-    numbers = f"{batch} slices of {agent.slice.length} steps, Nature torso, LSTM of 512"
+    numbers = f"{batch} sequences of {agent.sequence.length} steps, Nature torso, LSTM of 512"
     what = f"Learner.step of R2D2, {numbers}, bf16 + channels_last, against "
     return [
         Row(
             "sequences/plain",
             what + "the same net unrolled step by step in fp32 NCHW",
-            "slices/s",
+            "sequences/s",
             rates["ours"],
             rates["plain"],
             Target("ratio", ">=", 5.0),
         ),
-        Row("sequences/steps", what + "the same unrolled step by step, else alike", "slices/s", rates["ours"], rates["steps"]),
+        Row("sequences/steps", what + "the same unrolled step by step, else alike", "sequences/s", rates["ours"], rates["steps"]),
         _memory(settings, setup),
     ]
 
@@ -85,31 +85,31 @@ def setup_of(settings: BenchSettings, batch: int, **learner: Any) -> Config:
 
 def updates(setup: Config, agent: Agent, batch: int, nchw: bool) -> Work:
     learner = Learner(agent, setup.learner, seed=1, device=device_of(setup))
-    length = agent.slice.length
+    length = agent.sequence.length
     assert length is not None
     state = tree_map(lambda leaf: leaf.numpy(), agent.initial_state(batch))
     samples = [random_sample(batch, length, nchw, seed, length, state) for seed in range(DIFFERENT_BATCHES)]
-    staged = itertools.cycle([learner.stage(sample) for sample in samples])
-    return repeated(lambda: learner.step(next(staged)), batch)
+    batches = itertools.cycle([learner.stage(sample) for sample in samples])
+    return repeated(lambda: learner.step(next(batches)), batch)
 
 
 def _memory(settings: BenchSettings, setup: Config) -> Row:
     """A full prioritized store of noise."""
-    cut, lanes, chunk = make_agent(setup, PONG).slice, 4, 40
-    slots = max(settings.replay_steps // lanes, 400)
-    say(f"sequences: filling a store of {slots * lanes:,} steps")
-    sized = ReplayConfig(capacity_agent_steps=slots * lanes, min_agent_steps=1, samples_per_insert=1e12, prioritized=True)
-    store = build_replay(sized, PONG, lanes, cut, chunk, seed=1)
+    sequence, num_envs, unroll = make_agent(setup, PONG).sequence, 4, 40
+    slots = max(settings.replay_steps // num_envs, 400)
+    say(f"sequences: filling a store of {slots * num_envs:,} steps")
+    sized = ReplayConfig(capacity_agent_steps=slots * num_envs, min_agent_steps=1, samples_per_insert=1e12, prioritized=True)
+    store = build_replay(sized, PONG, num_envs, sequence, unroll, seed=1)
     rng = np.random.default_rng(2)
-    planes = rng.integers(256, size=(chunk, lanes, 84, 84), dtype=np.uint8)
-    no = np.zeros((chunk, lanes), bool)
-    for begin in range(0, slots + chunk, chunk):
-        starts = np.repeat(((begin + np.arange(chunk)) % cut.stride == 0)[:, None], lanes, 1)
-        state = tuple(rng.random((int(starts.sum()), *leaf.shape)).astype(leaf.dtype) for leaf in cut.state)
-        steps = Step(planes, rng.random((chunk, lanes), np.float32), no, no, no, rng.integers(6, size=(chunk, lanes)), {})
-        store.add(Chunk(steps, starts=starts, state=state))
+    planes = rng.integers(256, size=(unroll, num_envs, 84, 84), dtype=np.uint8)
+    no = np.zeros((unroll, num_envs), bool)
+    for begin in range(0, slots + unroll, unroll):
+        starts = np.repeat(((begin + np.arange(unroll)) % sequence.stride == 0)[:, None], num_envs, 1)
+        state = tuple(rng.random((int(starts.sum()), *leaf.shape)).astype(leaf.dtype) for leaf in sequence.state)
+        steps = Step(planes, rng.random((unroll, num_envs), np.float32), no, no, no, rng.integers(6, size=(unroll, num_envs)), {})
+        store.add(Unroll(steps, starts=starts, state=state))
     what = (
-        f"ring + selector of R2D2, prioritized: arrays of a full store of {len(store):,} steps in {lanes} lanes, frames stored "
-        f"once, an LSTM state every {cut.stride} steps, for each stored observation"
+        f"ring + selector of R2D2, prioritized: arrays of a full store of {len(store):,} steps in {num_envs} environments, frames stored "
+        f"once, an LSTM state every {sequence.stride} steps, for each stored observation"
     )
     return Row("sequences/bytes", what, "bytes/observation", nbytes(store) / len(store), None, Target("ours", "<=", 7700))

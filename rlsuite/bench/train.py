@@ -9,13 +9,13 @@ from typing import Any
 
 from rlsuite.bench.acting import sb3_env
 from rlsuite.bench.measure import NOT_INSTALLED, PLAIN, BenchSettings, Row, Target, Work, alternate, config, lacking, named, say
-from rlsuite.build import build, device_of
-from rlsuite.config import Config
-from rlsuite.metrics import MetricLog
-from rlsuite.progress import Progress
-from rlsuite.resolve import resolve
+from rlsuite.config.loader import resolve
+from rlsuite.config.schema import Config
+from rlsuite.factories import build, device_of
+from rlsuite.runs.metrics import MetricLog
+from rlsuite.runs.progress import Progress
 from rlsuite.runtime.local import train_loop
-from rlsuite.runtime.loop import Loop
+from rlsuite.runtime.run_loop import Loop
 
 SAMPLES_PER_INSERT = 8  # a batch of 32 every 4 steps
 BATCH, EVERY = 32, 4
@@ -27,11 +27,11 @@ TARGETS = {"bf16": Target("ratio", ">=", 1.7), "shipped": Target("ratio", ">=", 
 
 def bench_train(settings: BenchSettings) -> list[Row]:
     shipped = as_shipped(settings)
-    lanes, batch = shipped.env.lanes, shipped.learner.batch_size
+    num_envs, batch = shipped.env.num_envs, shipped.learner.batch_size
     setups = {
         "bf16": setup_of(settings, 1, EVERY, BATCH, "bf16"),
         "fp32": setup_of(settings, 1, EVERY, BATCH, "fp32"),
-        "wide": setup_of(settings, lanes, shipped.run.collect_agent_steps, batch, "bf16"),
+        "wide": setup_of(settings, num_envs, shipped.run.collect_agent_steps, batch, "bf16"),
         "shipped": shipped,
     }
     with ExitStack() as stack:
@@ -42,7 +42,7 @@ def bench_train(settings: BenchSettings) -> list[Row]:
             ours = Ours(setup, folder)
             stack.callback(ours.close)
             ours.advance(settings.train_start)
-            contenders[name] = rounds_of(ours, setup.env.lanes * setup.run.collect_agent_steps)
+            contenders[name] = rounds_of(ours, setup.env.num_envs * setup.run.collect_agent_steps)
         label = f"Stable-Baselines3's DQN ({NOT_INSTALLED})"
         if not lacking(["stable_baselines3", "cv2"]):
             say(f"train: collecting the first {settings.train_start:,} steps, Stable-Baselines3")
@@ -56,14 +56,14 @@ def bench_train(settings: BenchSettings) -> list[Row]:
         "fp32": f"Pong, local runtime, fp32, {same}",
         "wide": (
             f"Pong, local runtime, bf16, channels_last, the same net and samples per insert ({SAMPLES_PER_INSERT}), but "
-            f"{lanes} lanes and a batch of {batch}, against {label} with {numbers}; once learning has begun"
+            f"{num_envs} environments and a batch of {batch}, against {label} with {numbers}; once learning has begun"
         ),
         "shipped": (
-            f"our config {QUICK_START} as it is ({shipped.net.torso} torso, smaller planes, {lanes} lanes, batch {batch}), against "
+            f"our config {QUICK_START} as it is ({shipped.net.torso} torso, smaller planes, {num_envs} environments, batch {batch}), against "
             f"{label} with {numbers}: as many samples per insert, but not the same net; once learning has begun"
         ),
     }
-    labels = {"bf16": "train/same", "fp32": "train/same fp32", "wide": "train/lanes", "shipped": f"train/{QUICK_START}"}
+    labels = {"bf16": "train/same", "fp32": "train/same fp32", "wide": "train/environments", "shipped": f"train/{QUICK_START}"}
     reference = rates.get("reference")
     return [Row(labels[key], what[key], "agent steps/s", rates[key], reference, TARGETS.get(key)) for key in setups]
 
@@ -82,12 +82,12 @@ def as_shipped(settings: BenchSettings) -> Config:
     return resolve(QUICK_START, more)
 
 
-def setup_of(settings: BenchSettings, lanes: int, chunk: int, batch: int, precision: str) -> Config:
+def setup_of(settings: BenchSettings, num_envs: int, unroll: int, batch: int, precision: str) -> Config:
     """Plain DQN with Stable-Baselines3's numbers; what `AtariWrapper` does to a game is switched on too."""
     return config(
         settings,
         {**PLAIN, "epsilon_start": EPSILON, "epsilon_end": EPSILON},
-        env={"lanes": lanes, "life_loss": True, "fire_reset": True},
+        env={"num_envs": num_envs, "life_loss": True, "fire_reset": True},
         replay={
             "capacity_agent_steps": BUFFER,
             "min_agent_steps": settings.train_start,
@@ -100,7 +100,7 @@ def setup_of(settings: BenchSettings, lanes: int, chunk: int, batch: int, precis
             "target_period_learner_steps": TARGET_PERIOD * SAMPLES_PER_INSERT // batch,
             "precision": precision,
         },
-        run={"collect_agent_steps": chunk, "checkpoint_minutes": 1e9},
+        run={"collect_agent_steps": unroll, "checkpoint_minutes": 1e9},
     )
 
 
@@ -113,7 +113,7 @@ class Ours:
         self.progress = Progress(out=io.StringIO())
 
     def advance(self, agent_steps: int) -> int:
-        """Trains for so many agent steps more, whole ticks of all lanes -> how many it were."""
+        """Trains for so many agent steps more, whole ticks of all environments -> how many it were."""
         loop, before = self.loop, self.loop.collected
         until = loop.config.run.model_copy(update={"agent_steps": before + agent_steps})
         loop.config = loop.config.model_copy(update={"run": until})

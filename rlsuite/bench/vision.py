@@ -6,9 +6,9 @@ import numpy as np
 
 from rlsuite.bench.learner import updates
 from rlsuite.bench.measure import PLAIN, PONG, BenchSettings, Row, Work, alternate, config, repeated
-from rlsuite.build import device_of, make_agent
-from rlsuite.config import LearnerConfig
-from rlsuite.learner import Learner
+from rlsuite.config.schema import LearnerConfig
+from rlsuite.factories import device_of, make_agent
+from rlsuite.learning.learner import Learner
 from rlsuite.vision.config import ModelConfig
 from rlsuite.vision.data import Data, InMemory
 from rlsuite.vision.supervised import DataStore, Supervised
@@ -68,5 +68,5 @@ def _updates(settings: BenchSettings, model: ModelConfig, batch: int, learner: L
     task = Supervised(model, Data(pictures, pictures, tuple("abcde"), (4, 84, 84), ("segment", "detect")))
     trained = Learner(task, learner, seed=1, device=device_of(config(settings, PLAIN)))  # type: ignore[arg-type]
     store = DataStore(pictures, seed=1)
-    staged = itertools.cycle([trained.stage(store.sample(batch)) for _ in range(4)])
-    return repeated(lambda: trained.step(next(staged), want_priority=False), batch)
+    batches = itertools.cycle([trained.stage(store.sample(batch)) for _ in range(4)])
+    return repeated(lambda: trained.step(next(batches), want_priority=False), batch)

@@ -5,16 +5,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlsuite.config import NetConfig
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.backbones import make_backbone
 from rlsuite.nets.precision import keep_fp32
-from rlsuite.step import EnvSpec, State, Step
 
 _POLICY_PLANES, _VALUE_PLANES = 8, 16
 
 
-class Judgement(NamedTuple):
+class BoardOutput(NamedTuple):
     """Of positions, as the player to move sees them."""
 
     logits: Tensor  # [...,A] f32
@@ -52,7 +52,7 @@ class BoardNet(nn.Module):
             nn.init.orthogonal_(last.weight, 0.1)
             nn.init.zeros_(last.bias)
 
-    def judge(self, planes: Tensor) -> Judgement:
+    def evaluate(self, planes: Tensor) -> BoardOutput:
         """planes [N,C,H,W] int8 -> leaves [N,...]."""
         kind = planes.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
@@ -62,9 +62,9 @@ class BoardNet(nn.Module):
         x = self.backbone(x)[-1]
         policy, value = self.policy_planes(x).flatten(1), self.hidden(self.value_planes(x).flatten(1))
         with torch.autocast(kind, enabled=False):
-            return Judgement(self.policy(policy.float()), self.outcome(value.float()))
+            return BoardOutput(self.policy(policy.float()), self.outcome(value.float()))
 
-    def forward(self, step: Step, state: State) -> tuple[Judgement, State]:
+    def forward(self, step: Step, state: State) -> tuple[BoardOutput, State]:
         t, b = step.observation.shape[:2]
-        found = self.judge(step.observation.flatten(0, 1))
-        return Judgement(*(leaf.view(t, b, -1) for leaf in found)), state
+        found = self.evaluate(step.observation.flatten(0, 1))
+        return BoardOutput(*(leaf.view(t, b, -1) for leaf in found)), state

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rlsuite.nets.backbones import BACKBONES, make_backbone
 from rlsuite.nets.classifier import published
-from rlsuite.nets.transfer import backbones_of
+from rlsuite.nets.pretrained import backbones_of
 
 
 class Facts(NamedTuple):

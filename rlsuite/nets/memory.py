@@ -9,11 +9,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from rlsuite.calls import check_keywords, parse_call
-from rlsuite.config import NetConfig
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import NetConfig
+from rlsuite.config.spec_string import check_keywords, parse_call
+from rlsuite.core import registry
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.precision import keep_fp32
-from rlsuite.step import EnvSpec, State, Step
 
 
 class Core(nn.Module):
@@ -42,8 +43,8 @@ class FeedForward(Core):
 class Recurrent(Core):
     """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014), one layer. State and gates are fp32.
 
-    The library's fused kernels, cuDNN's on a GPU, run a sequence in pieces between the steps at which any lane begins an episode;
-    there the state of those lanes becomes 0. A slice without such a step is one piece. A single step on a CPU goes without them, as
+    The library's fused kernels, cuDNN's on a GPU, run a sequence in pieces between the steps at which any environment begins an episode;
+    there the state of those environments becomes 0. A sequence without such a step is one piece. A single step on a CPU goes without them, as
     they would lay out all weights anew for it: it takes half of the time then.
     """
 
@@ -116,7 +117,7 @@ class Attention(Core):
         x = self.embed(x).transpose(0, 1)  # [B,T,M]
 
         # Which of the W + T steps (key) each of the T (query) may see.
-        episode = first.long().cumsum(1)  # [B,T] 0: the one that began before this slice
+        episode = first.long().cumsum(1)  # [B,T] 0: the one that began before this sequence
         old = torch.arange(self.window, device=device) >= self.window - count.unsqueeze(1)  # [B,W]
         key = torch.cat([torch.where(old, 0, -1), episode], 1)  # [B,W+T]
         back = torch.arange(length, device=device).unsqueeze(1) + self.window - torch.arange(self.window + length, device=device)
@@ -194,9 +195,9 @@ class LastActionReward(Core):
         action = torch.cat([before.unsqueeze(0), step.action[:-1]])  # [T,B] i64, or [T,B,A] f32
         if not self.action_shape:
             action = action.unsqueeze(-1) == torch.arange(self.actions, device=x.device)  # one-hot, zeros for -1
-        told = torch.cat([action.to(x.dtype), torch.tanh(step.reward).unsqueeze(-1).to(x.dtype)], -1)  # [T,B,A+1]
-        told = told * ~step.first.unsqueeze(-1)
-        x, after = self.core(torch.cat([x, told], -1), step, tuple(inner))
+        extras = torch.cat([action.to(x.dtype), torch.tanh(step.reward).unsqueeze(-1).to(x.dtype)], -1)  # [T,B,A+1]
+        extras = extras * ~step.first.unsqueeze(-1)
+        x, after = self.core(torch.cat([x, extras], -1), step, tuple(inner))
         return x, (*after, step.action[-1])
 
 
@@ -214,10 +215,11 @@ def gru(features: int, size: int) -> Core:
 
 
 def attention(features: int, size: int, window: int = 32, heads: int = 4, layers: int = 1) -> Core:
+    if min(window, heads, layers) < 1:
+        raise ValueError("its parameters are whole numbers above 0")
+    if size % heads:
+        raise ValueError(f"net.memory_size = {size} cannot be shared by {heads} heads")
     return Attention(features, size, window, heads, layers)
-
-
-MEMORIES: dict[str, Callable[..., Core]] = {"lstm": lstm, "gru": gru, "attention": attention}
 
 
 def make_core(net: NetConfig, features: int, spec: EnvSpec) -> Core:
@@ -231,12 +233,13 @@ def _bare(net: NetConfig, features: int) -> Core:
     kind, parameters = parse_call("memory", net.memory)  # whose name the config has checked
     if kind == "none":
         return FeedForward(features)
-    check_keywords(kind, MEMORIES[kind], parameters, skip=2)
-    if not all(isinstance(value, int) and value > 0 for value in parameters.values()):
-        raise UsageError(f"net.memory={net.memory}: its parameters are whole numbers above 0")
-    if net.memory_size % parameters.get("heads", 4 if kind == "attention" else 1):
-        raise UsageError(f"net.memory_size = {net.memory_size} cannot be shared by the heads of net.memory={net.memory}")
-    return MEMORIES[kind](features, net.memory_size, **parameters)
+    make = registry.memory_cores.get(kind)
+    check_keywords(kind, make, parameters, skip=2)
+    try:
+        core: Core = make(features, net.memory_size, **parameters)
+    except ValueError as error:
+        raise UsageError(f"net.memory={net.memory}: {error}") from error
+    return core
 
 
 def initial_state(net: NetConfig, spec: EnvSpec, batch: int) -> State:

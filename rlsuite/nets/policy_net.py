@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlsuite.config import NetConfig
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.memory import make_core
 from rlsuite.nets.precision import keep_fp32
 from rlsuite.nets.torso import Trunk, orthogonal_
-from rlsuite.step import EnvSpec, State, Step
 
 
 class Policy(NamedTuple):

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from rlsuite.config import NetConfig
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.heads import CosineEmbedding, QHead
 from rlsuite.nets.memory import FeedForward, make_core
 from rlsuite.nets.torso import Trunk, make_torso, orthogonal_
-from rlsuite.step import EnvSpec, State, Step
 
 
 class QNet(nn.Module):

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from rlsuite.calls import parse_call
-from rlsuite.config import NetConfig
-from rlsuite.errors import UsageError, unknown
+from rlsuite.config.schema import NetConfig
+from rlsuite.config.spec_string import check_keywords, parse_call
+from rlsuite.core import registry
+from rlsuite.core.errors import UsageError, unknown
+from rlsuite.core.types import EnvSpec
 from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone, pool_of
-from rlsuite.step import EnvSpec
 
 
 class Torso(nn.Module):
@@ -91,7 +92,9 @@ def orthogonal_(net: nn.Module, skip: nn.Module | None = None) -> None:
                 nn.init.zeros_(module.bias)
 
 
-TORSOS = sorted([*BACKBONES, "mlp", "onehot"])
+def torso_names() -> list[str]:
+    """What `net.torso` may name, parameters apart."""
+    return sorted({*BACKBONES, *registry.torsos.names()})
 
 
 def make_torso(name: str, hidden: int, spec: EnvSpec, layer_norm: bool = False) -> Torso:
@@ -101,23 +104,32 @@ def make_torso(name: str, hidden: int, spec: EnvSpec, layer_norm: bool = False) 
 
 
 def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
+    kind, parameters = parse_call("torso", name)
+    if kind not in BACKBONES:
+        if registry.file_of(kind) is None and kind not in registry.torsos.names():
+            raise unknown("net.torso", name, torso_names())
+        make = registry.torsos.get(kind)
+        check_keywords(kind, make, parameters, skip=2)
+        torso: Torso = make(spec, hidden, **parameters)
+        return torso
     shape = spec.observation_shape
-    kind, _ = parse_call("torso", name)
-    if kind not in TORSOS or (kind not in BACKBONES and kind != name):
-        raise unknown("net.torso", name, TORSOS)
-    if kind in BACKBONES:
-        if len(shape) != 3:
-            fit = "onehot" if spec.num_states else "mlp"
-            raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations are {shape}: use {fit}")
-        try:
-            return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name))
-        except ValueError as error:
-            raise UsageError(f"net.torso={name}: {error}") from error
-    if name == "onehot":
-        if spec.num_states is None:
-            raise UsageError(f"net.torso=onehot needs discrete states, but observations are {shape}")
-        return OneHotTorso(spec.num_states)
-    return MlpTorso(shape, hidden)
+    if len(shape) != 3:
+        fit = "onehot" if spec.num_states else "mlp"
+        raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations are {shape}: use {fit}")
+    try:
+        return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name))
+    except ValueError as error:
+        raise UsageError(f"net.torso={name}: {error}") from error
+
+
+def mlp(spec: EnvSpec, hidden: int) -> Torso:
+    return MlpTorso(spec.observation_shape, hidden)
+
+
+def one_hot(spec: EnvSpec, hidden: int) -> Torso:
+    if spec.num_states is None:
+        raise UsageError(f"net.torso=onehot needs discrete states, but observations are {spec.observation_shape}")
+    return OneHotTorso(spec.num_states)
 
 
 class Trunk(nn.Module):

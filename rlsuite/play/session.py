@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rlsuite.envs.boards.game import BoardState, Game
-from rlsuite.envs.boards.gtp import RESIGNS
-from rlsuite.errors import UsageError
-from rlsuite.players import Player
+from rlsuite.boardgames.gtp_opponent import RESIGNS
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import BoardState, Game
+from rlsuite.play.players import BoardPlayer
 from rlsuite.search import Found, Searcher
 
 _SLICE = 64  # simulations between two looks at whether to stop
@@ -16,7 +16,7 @@ _SLICE = 64  # simulations between two looks at whether to stop
 class Session:
     """`states[i]` is the position behind `actions[:i]`; `values[i]` what the player thought of it, to player 0, if it did."""
 
-    def __init__(self, game: Game, player: Player, simulations: int | None = None, seed: int = 0):
+    def __init__(self, game: Game, player: BoardPlayer, simulations: int | None = None, seed: int = 0):
         self.game, self.player, self.seed = game, player, seed
         self.simulations = simulations or player.simulations
         self.rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ class Session:
         """The player's move here, which is played; RESIGNS where it gives up."""
         if self.over:
             raise UsageError("the game is over")
-        if self.player.opinions is not None and self.simulations:
+        if self.player.evaluation is not None and self.simulations:
             action = self.think(simulations, stop).action
         else:
             action = int(self.player(self.state.row[None], [self.actions], self.rng)[0])

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rlsuite import records
-from rlsuite.envs.boards.gtp import RESIGNS
-from rlsuite.errors import UsageError, nearest
+from rlsuite.boardgames import game_records
+from rlsuite.boardgames.gtp_opponent import RESIGNS
+from rlsuite.core.errors import UsageError, nearest
 from rlsuite.play.session import Session
 
 HELP = "a move by its name; moves: all of them; hint; undo; resign; save FILE; quit"
@@ -92,7 +92,9 @@ def command(session: Session, words: list[str], side: int | None, show: Callable
         elif word == "resign":
             session.resigned = state.player
         elif words[0] == "save" and len(words) == 2:
-            records.write(Path(words[1]), session.game, session.actions, players(session, side), session.points, session.ending)
+            game_records.write(
+                Path(words[1]), session.game, session.actions, players(session, side), session.points, session.ending
+            )
             show(f"written to {words[1]}")
         elif word in ("help", "?"):
             show(HELP)

@@ -8,12 +8,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlsuite import records
-from rlsuite.envs.boards.game import Game
-from rlsuite.errors import RlsuiteError, UsageError
-from rlsuite.matches import Played, play_games, score
-from rlsuite.players import is_program, make_seat
-from rlsuite.ratings import Score, Sprt, elo, elo_intervals, elo_of, interval_of
+from rlsuite.boardgames import game_records
+from rlsuite.boardgames.matches import Played, play_games, score
+from rlsuite.boardgames.ratings import Score, Sprt, elo, elo_intervals, elo_of, interval_of
+from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.game import Game
+from rlsuite.play.players import is_program, make_seat
 
 _ALL_AT_ONCE = 256  # games, where no other program plays
 
@@ -145,8 +145,8 @@ def _pairs(played: dict[int, Played]) -> list[float]:
 def _write(stem: Path, game: Game, played: Played, first: str, second: str) -> None:
     players = (first, second) if played.side == 0 else (second, first)
     points = played.points if played.side == 0 else 1 - played.points
-    path = stem.with_name(f"{stem.name}_{played.number + 1:04d}{records.suffix(game)}")
-    records.write(path, game, played.actions, players, points, played.ending)
+    path = stem.with_name(f"{stem.name}_{played.number + 1:04d}{game_records.suffix(game)}")
+    game_records.write(path, game, played.actions, players, points, played.ending)
 
 
 def _short(name: str) -> str:

@@ -21,10 +21,10 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rlsuite import records
-from rlsuite.envs.boards.game import BoardState, Game
-from rlsuite.envs.boards.uci import move_name
-from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.boardgames import game_records
+from rlsuite.boardgames.uci_opponent import move_name
+from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.game import BoardState, Game
 from rlsuite.play.session import Session
 from rlsuite.play.terminal import players
 
@@ -94,7 +94,7 @@ class Table:
         return {
             "game": session.game.name,
             "player": session.player.title,
-            "thinks": session.player.opinions is not None,
+            "thinks": session.player.evaluation is not None,
             "simulations": session.simulations,
             "side": "watch" if self.watching else "both" if self.side is None else str(self.side),
             "sides": _COLOURS.get(session.game.name.split("(")[0], session.side_names),
@@ -125,7 +125,7 @@ class Table:
             raise UsageError(f"side {side!r}: 0, 1, both or watch")
         if not isinstance(simulations, int) or isinstance(simulations, bool) or not 0 <= simulations <= _MOST:
             raise UsageError(f"simulations {simulations!r}: a whole number up to {_MOST}")
-        if session.player.opinions is not None:
+        if session.player.evaluation is not None:
             session.simulations = max(simulations, 1)
         self.watching, self.side = side == "watch", int(side) if side in ("0", "1") else None
         session.clear()
@@ -184,7 +184,7 @@ class Table:
             path = Path(folder) / "record"
             path.write_text(text, encoding="utf-8", errors="replace")
             try:
-                _, actions = records.read(path, session.game)
+                _, actions = game_records.read(path, session.game)
             except UsageError as error:
                 raise UsageError(str(error).replace(str(path), "the record")) from error
         session.clear()
@@ -195,8 +195,8 @@ class Table:
         """File name and text of the game so far."""
         session = self.game()
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"game{records.suffix(session.game)}"
-            records.write(path, session.game, session.actions, players(session, self.side), session.points, session.ending)
+            path = Path(folder) / f"game{game_records.suffix(session.game)}"
+            game_records.write(path, session.game, session.actions, players(session, self.side), session.points, session.ending)
             return path.name, path.read_text(encoding="utf-8")
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from rlsuite.errors import CheckpointError
+from rlsuite.core.errors import CheckpointError
 
 
 class SamplesPerInsert:
@@ -14,12 +14,12 @@ class SamplesPerInsert:
         sampled + n <= ratio * (inserted - min_size) + n
 
     The slack is the batch itself, so the first batch comes at `min_size` exactly and the samples are never more than
-    one batch ahead of the ratio: after any number of steps of the loop "insert a chunk, sample while allowed" the count
+    one batch ahead of the ratio: after any number of steps of the loop "insert an unroll, sample while allowed" the count
     `sampled` lies in (budget, budget + batch], where budget = ratio * (inserted - min_size).
 
     `tolerance` (in inserts) bounds how far inserts may run ahead of sampling: `inserted` stays at most at
-    min_size + sampled / ratio + tolerance. None: inserts are never refused. So that a chunk larger than the tolerance
-    cannot stop everything, an insert is never refused while sampling is: the bound is max(tolerance, chunk) then.
+    min_size + sampled / ratio + tolerance. None: inserts are never refused. So that an unroll larger than the tolerance
+    cannot stop everything, an insert is never refused while sampling is: the bound is max(tolerance, unroll) then.
 
     Resume: the config given to the constructor holds, never the saved one. If `ratio` and `min_size` are as saved, the
     counting goes on exactly. If one has changed, the counting starts anew at the loaded point: what was inserted and

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.agent import SliceSpec
-from rlsuite.config import ReplayConfig
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import ReplayConfig
+from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, State, Step, Unroll, tree_map
 from rlsuite.replay.replay import Replay, Sample, build_replay, normalised
 from rlsuite.replay.ring import joined
-from rlsuite.step import Chunk, EnvSpec, State, Step, tree_map
 
 
 class Mixture:
@@ -32,8 +32,8 @@ class Mixture:
         self.recorded = recorded
 
     @property
-    def stale(self) -> int:
-        return self.own.stale
+    def dropped_updates(self) -> int:
+        return self.own.dropped_updates
 
     @property
     def capacity_steps(self) -> int:
@@ -47,11 +47,11 @@ class Mixture:
         """Steps of the agent's own."""
         return len(self.own)
 
-    def mass(self) -> float:
-        return self.own.mass()
+    def total_weight(self) -> float:
+        return self.own.total_weight()
 
-    def add(self, chunk: Chunk, source: int = 0) -> None:
-        self.own.add(chunk, source)
+    def add(self, unroll: Unroll, source: int = 0) -> None:
+        self.own.add(unroll, source)
 
     def can_sample(self, count: int) -> bool:
         return self.own.can_sample(count)
@@ -101,21 +101,21 @@ class Mixture:
 
 
 def store_of(
-    steps: Step, config: ReplayConfig, spec: EnvSpec, cut: SliceSpec, initial_state: Callable[[int], State], seed: int
+    steps: Step, config: ReplayConfig, spec: EnvSpec, sequence: SequenceSpec, initial_state: Callable[[int], State], seed: int
 ) -> Replay:
     """A store that holds recorded `steps` [N,...] (single planes) for good. Recurrent states in it are zero.
 
-    UsageError if they do not fit into memory, or no slice holds a step to learn from.
+    UsageError if they do not fit into memory, or no sequence holds a step to learn from.
     """
-    assert cut.length is not None
+    assert sequence.length is not None
     # Blank episodes of one record each stand before the first one, so that burn-in falls on them, and behind the last one, so that
-    # slices of its last steps are whole.
-    n, before, behind = len(steps.first), 0 if cut.from_first else cut.burn_in, cut.length - 1
+    # sequences of its last steps are whole.
+    n, before, behind = len(steps.first), 0 if sequence.from_first else sequence.burn_in, sequence.length - 1
     longest = int(np.diff([*np.flatnonzero(steps.first), n]).max()) - 1
-    if cut.from_first and longest <= cut.burn_in:
+    if sequence.from_first and longest <= sequence.burn_in:
         raise UsageError(
-            f"replay.demonstrations have at most {longest} actions an episode, and slices that do not cross episodes begin with "
-            f"{cut.burn_in} to burn in: nothing could be learned; lower agent.burn_in, or leave agent.cross_episodes on"
+            f"replay.demonstrations have at most {longest} actions an episode, and sequences that do not cross episodes begin with "
+            f"{sequence.burn_in} to burn in: nothing could be learned; lower agent.burn_in, or leave agent.cross_episodes on"
         )
 
     def padded(leaf: NDArray[Any]) -> NDArray[Any]:
@@ -125,13 +125,13 @@ def store_of(
     for blank in (slice(0, before), slice(before + n, None)):
         stream.first[blank] = stream.last[blank] = True
     time = np.arange(before + n)
-    since = time - np.maximum.accumulate(np.where(stream.first[: before + n], time, 0)) if cut.from_first else time
-    starts = np.concatenate([since % cut.stride == 0, np.zeros(behind, bool)])[:, None]  # [before+N+behind,1]
-    state = tree_map(lambda leaf: leaf.numpy(), initial_state(int(starts.sum()))) if cut.state else ()
-    size = before + n + behind + max(spec.stack, cut.stride) + cut.stride + 1
+    since = time - np.maximum.accumulate(np.where(stream.first[: before + n], time, 0)) if sequence.from_first else time
+    starts = np.concatenate([since % sequence.stride == 0, np.zeros(behind, bool)])[:, None]  # [before+N+behind,1]
+    state = tree_map(lambda leaf: leaf.numpy(), initial_state(int(starts.sum()))) if sequence.state else ()
+    size = before + n + behind + max(spec.stack, sequence.stride) + sequence.stride + 1
     sized = config.model_copy(update={"capacity_agent_steps": size, "min_agent_steps": 1, "samples_per_insert": 1e12})
-    store = build_replay(sized, spec, 1, cut, 1, seed, what=f"replay.demonstrations of {n} steps")
-    store.add(Chunk(tree_map(lambda leaf: leaf[:, None], stream), starts=starts if cut.stride > 1 else None, state=state))
+    store = build_replay(sized, spec, 1, sequence, 1, seed, what=f"replay.demonstrations of {n} steps")
+    store.add(Unroll(tree_map(lambda leaf: leaf[:, None], stream), starts=starts if sequence.stride > 1 else None, state=state))
     return store
 
 

@@ -1,4 +1,4 @@
-"""A store = storage x selector x limiter. Shapes: K steps and L lanes of a chunk, B samples, T steps of a slice."""
+"""A store = storage x selector x limiter. Shapes: K steps and L environments of an unroll, B samples, T steps of a sequence."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.agent import SliceSpec
-from rlsuite.config import ReplayConfig
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import ReplayConfig
+from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.schedules import linear
+from rlsuite.core.types import EnvSpec, Trajectory, Unroll, tree_map
 from rlsuite.replay.limiter import SamplesPerInsert
 from rlsuite.replay.ring import Ring, completed, joined
 from rlsuite.replay.selectors import Prioritized, Selector, Uniform, importance_weights
-from rlsuite.schedules import linear
-from rlsuite.step import Chunk, EnvSpec, Trajectory, tree_map
 
 
 class Sample(NamedTuple):
@@ -41,7 +41,7 @@ class Store(Protocol):
     """What collectors fill and the learner draws from."""
 
     @property
-    def stale(self) -> int:
+    def dropped_updates(self) -> int:
         """Priorities that came back too late."""
         ...
 
@@ -50,7 +50,7 @@ class Store(Protocol):
 
     def __len__(self) -> int: ...
 
-    def add(self, chunk: Chunk) -> None: ...
+    def add(self, unroll: Unroll) -> None: ...
 
     def can_sample(self, count: int) -> bool: ...
 
@@ -66,55 +66,55 @@ class Store(Protocol):
 
 
 class Replay:
-    """Slices become sampleable when their last step has arrived, and stop when their first frame stack loses a plane.
+    """Sequences become sampleable when their last step has arrived, and stop when their first frame stack loses a plane.
 
-    Every source (a collector) has a ring of its own, of L lanes that advance together. A key is absolute time * lanes + lane,
-    lanes counted over all sources, so it also tells the generation of its slot: a priority that returns for a slice that was
+    Every source (a collector) has a ring of its own, of L environments that advance together. A key is absolute time * environments + environment,
+    environments counted over all sources, so it also tells the generation of its slot: a priority that returns for a sequence that was
     overwritten meanwhile is dropped and counted in `stale`.
     """
 
     def __init__(self, rings: Sequence[Ring], selector: Selector, limiter: SamplesPerInsert, config: ReplayConfig, seed: int):
         """`rings`: one a source, all of one size."""
         self.rings, self.selector, self.limiter, self.config = rings, selector, limiter, config
-        self.lanes = sum(ring.lanes for ring in rings)
+        self.num_envs = sum(ring.num_envs for ring in rings)
         self.slots = rings[0].slots
         self.rng = np.random.default_rng(seed)
-        self.stale = 0
+        self.dropped_updates = 0
 
     @property
     def capacity_steps(self) -> int:
-        return self.slots * self.lanes
+        return self.slots * self.num_envs
 
     def __len__(self) -> int:
-        """Stored steps, all lanes."""
-        return sum(ring.filled * ring.lanes for ring in self.rings)
+        """Stored steps, all environments."""
+        return sum(ring.filled * ring.num_envs for ring in self.rings)
 
     @property
     def inserted(self) -> int:
-        """Steps that ever came in, all lanes."""
-        return sum(ring.head * ring.lanes for ring in self.rings)
+        """Steps that ever came in, all environments."""
+        return sum(ring.head * ring.num_envs for ring in self.rings)
 
-    def mass(self) -> float:
-        """What a sampleable slice's chance is measured against: the sum of priorities^exponent, or the number of slices."""
-        return self.selector.mass()
+    def total_weight(self) -> float:
+        """What a sampleable sequence's chance is measured against: the sum of priorities^exponent, or the number of sequences."""
+        return self.selector.total_weight()
 
-    def add(self, chunk: Chunk, source: int = 0) -> None:
+    def add(self, unroll: Unroll, source: int = 0) -> None:
         """Leaves [K,L,...], frames as single planes."""
-        ring, k = self.rings[source], chunk.steps.reward.shape[0]
+        ring, k = self.rings[source], unroll.steps.reward.shape[0]
         before, oldest = ring.head, ring.oldest
-        ring.write(chunk)
+        ring.write(unroll)
         if ring.oldest > oldest:
             self.selector.remove(self._ids(source, np.arange(oldest, ring.oldest)).reshape(-1))
         starts = completed(before, ring.head, ring.length)  # [K']
-        given = 0 if chunk.priority is None else min(len(chunk.priority), len(starts))
-        # One of both may be new, the collector or the store: then the older of these slices have no priority, or are not here.
+        given = 0 if unroll.priority is None else min(len(unroll.priority), len(starts))
+        # One of both may be new, the collector or the store: then the older of these sequences have no priority, or are not here.
         self._offer(source, starts[: len(starts) - given], None)
         if given:
-            self._offer(source, starts[-given:], chunk.priority[-given:])
-        self.limiter.did_insert(k * ring.lanes)
+            self._offer(source, starts[-given:], unroll.priority[-given:])
+        self.limiter.did_insert(k * ring.num_envs)
 
     def _offer(self, source: int, starts: NDArray[np.int64], priority: NDArray[np.float64] | None) -> None:
-        """Makes slices sampleable that start at `starts` [K'], with priorities [K',L] or the largest so far."""
+        """Makes sequences sampleable that start at `starts` [K'], with priorities [K',L] or the largest so far."""
         there = self.rings[source].starts(starts)  # [K',L]
         self.selector.add(self._ids(source, starts)[there], None if priority is None else priority[there])
 
@@ -129,24 +129,24 @@ class Replay:
         """With weights (N P)^-exponent as they are."""
         ids, probability = self.selector.sample(count, self.rng)
         self.limiter.did_sample(count)
-        if len(self.rings) > 1:  # slices of one source lie together in the batch
-            order = np.argsort(ids // (self.slots * self.rings[0].lanes), kind="stable")
+        if len(self.rings) > 1:  # sequences of one source lie together in the batch
+            order = np.argsort(ids // (self.slots * self.rings[0].num_envs), kind="stable")
             ids, probability = ids[order], probability[order]
-        lane, slot = ids // self.slots, ids % self.slots  # [B]
-        source = lane // self.rings[0].lanes  # [B]
+        env_index, slot = ids // self.slots, ids % self.slots  # [B]
+        source = env_index // self.rings[0].num_envs  # [B]
         head = np.array([ring.head for ring in self.rings])[source]  # [B]
         time = head - 1 - (head - 1 - slot) % self.slots  # [B] absolute
         weights = np.ones(count, np.float32)
         if self.config.prioritized:
             weights = importance_weights(probability, len(self.selector), importance_exponent)
-        return Sample(self._read(source, lane, time), time * self.lanes + lane, weights)
+        return Sample(self._read(source, env_index, time), time * self.num_envs + env_index, weights)
 
-    def _read(self, source: NDArray[np.int64], lane: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
-        """Slices [T,B,...] that start at `time` [B] of `lane` [B] of `source` [B], in rising order."""
+    def _read(self, source: NDArray[np.int64], env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
+        """Sequences [T,B,...] that start at `time` [B] of `environment` [B] of `source` [B], in rising order."""
         cuts = np.searchsorted(source, np.arange(len(self.rings) + 1))
         spans = [slice(begin, end) for begin, end in pairwise(cuts)]
         parts = [
-            ring.read(lane[span] - at * ring.lanes, time[span])
+            ring.read(env_index[span] - at * ring.num_envs, time[span])
             for at, (ring, span) in enumerate(zip(self.rings, spans, strict=True))
             if span.stop > span.start
         ]
@@ -154,11 +154,11 @@ class Replay:
 
     def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
         """New priorities [B] for sampled keys [B]."""
-        time, lane = keys // self.lanes, keys % self.lanes
-        oldest = np.array([ring.oldest for ring in self.rings])[lane // self.rings[0].lanes]  # [B]
+        time, env_index = keys // self.num_envs, keys % self.num_envs
+        oldest = np.array([ring.oldest for ring in self.rings])[env_index // self.rings[0].num_envs]  # [B]
         alive = time >= oldest
-        self.stale += int((~alive).sum())
-        self.selector.update((lane * self.slots + time % self.slots)[alive], priority[alive])
+        self.dropped_updates += int((~alive).sum())
+        self.selector.update((env_index * self.slots + time % self.slots)[alive], priority[alive])
 
     def importance_exponent(self, inserted: int | None = None) -> float:
         """Of the schedule, at so many steps; None: at those that came in here."""
@@ -176,7 +176,7 @@ class Replay:
             "selector": self.selector.state_dict(),
             "limiter": self.limiter.state_dict(),
             "rng": self.rng.bit_generator.state,
-            "stale": self.stale,
+            "dropped_updates": self.dropped_updates,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -190,49 +190,49 @@ class Replay:
         self.selector.load_state_dict(state["selector"])
         self.limiter.load_state_dict(state["limiter"])
         self.rng.bit_generator.state = state["rng"]
-        self.stale = state["stale"]
+        self.dropped_updates = state["dropped_updates"]
 
     def _ids(self, source: int, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Selector ids [K,L] of absolute times [K]: slots of one lane lie together."""
-        lanes = self.rings[source].lanes
-        return times[:, None] % self.slots + np.arange(source * lanes, (source + 1) * lanes) * self.slots
+        """Selector ids [K,L] of absolute times [K]: slots of one environment lie together."""
+        num_envs = self.rings[source].num_envs
+        return times[:, None] % self.slots + np.arange(source * num_envs, (source + 1) * num_envs) * self.slots
 
 
-def predicted_bytes(spec: EnvSpec, config: ReplayConfig, cut: SliceSpec) -> int:
+def predicted_bytes(spec: EnvSpec, config: ReplayConfig, sequence: SequenceSpec) -> int:
     """Memory of a full store, bookkeeping included."""
     selector = 8 + 2 * 8 / 7 if config.prioritized else 8  # 8-ary tree of sums and maxima; two i32 for uniform
-    return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec, cut) + selector))
+    return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec, sequence) + selector))
 
 
 def build_replay(
     config: ReplayConfig,
     spec: EnvSpec,
-    lanes: int,
-    cut: SliceSpec,
-    chunk: int,
+    num_envs: int,
+    sequence: SequenceSpec,
+    unroll: int,
     seed: int,
     sources: int = 1,
     what: str | None = None,
 ) -> Replay:
-    """`lanes`: of each source; `what`: who asks for the memory. UsageError where the capacity is too small for a slice of every
-    lane, or larger than this machine's free memory."""
+    """`environments`: of each source; `what`: who asks for the memory. UsageError where the capacity is too small for a sequence of every
+    environment, or larger than this machine's free memory."""
     what = what or f"replay.capacity_agent_steps {config.capacity_agent_steps}"
-    assert cut.length is not None
-    lanes *= sources
-    slots = config.capacity_agent_steps // lanes
-    least = cut.length + max(spec.stack, cut.stride) + chunk + (cut.stride if cut.stride > 1 else 0)
+    assert sequence.length is not None
+    num_envs *= sources
+    slots = config.capacity_agent_steps // num_envs
+    least = sequence.length + max(spec.stack, sequence.stride) + unroll + (sequence.stride if sequence.stride > 1 else 0)
     if slots < least:
         raise UsageError(
-            f"{what} gives each of {lanes} lanes {slots} steps, but slices of {cut.length} need {least}: at least {least * lanes}"
+            f"{what} gives each of {num_envs} environments {slots} steps, but sequences of {sequence.length} need {least}: at least {least * num_envs}"
         )
-    need, free = predicted_bytes(spec, config, cut), available_bytes()
+    need, free = predicted_bytes(spec, config, sequence), available_bytes()
     if free is not None and need > free:
         fit = int(config.capacity_agent_steps * 0.9 * free / need)
         raise UsageError(f"{what} needs {need / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: at most {fit} steps fit")
-    size = slots * lanes
+    size = slots * num_envs
     selector: Selector = Prioritized(size, config.priority_exponent, stratified=True) if config.prioritized else Uniform(size)
     limiter = SamplesPerInsert(config.samples_per_insert, config.min_agent_steps)
-    rings = [Ring(spec, lanes // sources, slots, cut) for _ in range(sources)]
+    rings = [Ring(spec, num_envs // sources, slots, sequence) for _ in range(sources)]
     return Replay(rings, selector, limiter, config, seed)
 
 

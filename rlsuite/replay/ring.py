@@ -1,7 +1,7 @@
-"""Storage: a ring of steps for each lane. Frames are stored once, as single planes, and stacked on read.
+"""Storage: a ring of steps for each environment. Frames are stored once, as single planes, and stacked on read.
 
-Shapes: L lanes, N slots a lane, K steps of a chunk, B samples, T steps of a slice, S planes of a stack, P pixels of a plane.
-A step's absolute time (0, 1, 2, ... in its lane) says its slot (time % N) and its generation (time // N) at once.
+Shapes: L environments, N slots an environment, K steps of an unroll, B samples, T steps of a sequence, S planes of a stack, P pixels of a plane.
+A step's absolute time (0, 1, 2, ... in its environment) says its slot (time % N) and its generation (time // N) at once.
 """
 
 from typing import Any
@@ -10,36 +10,36 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.agent import SliceSpec
-from rlsuite.step import Chunk, EnvSpec, Step, Trajectory, tree_zip
+from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.types import EnvSpec, Step, Trajectory, Unroll, tree_zip
 
 FIRST, _LAST, _TERMINAL, _START = 1, 2, 4, 8
 Arrays = dict[str, NDArray[Any]]
 
 
 class Ring:
-    """Arrays [L,N,...]; all lanes advance together."""
+    """Arrays [L,N,...]; all environments advance together."""
 
-    def __init__(self, spec: EnvSpec, lanes: int, slots: int, cut: SliceSpec):
-        assert cut.length is not None
-        self.spec, self.lanes, self.slots, self.cut = spec, lanes, slots, cut
-        self.length = cut.length
+    def __init__(self, spec: EnvSpec, num_envs: int, slots: int, sequence: SequenceSpec):
+        assert sequence.length is not None
+        self.spec, self.num_envs, self.slots, self.sequence = spec, num_envs, slots, sequence
+        self.length = sequence.length
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
         # np.zeros leaves pages unmapped until they are written, so memory grows with the fill.
-        self.observation = np.zeros((lanes, slots, *shape), spec.observation_dtype)
-        self.reward = np.zeros((lanes, slots), np.float32)
-        self.flags = np.zeros((lanes, slots), np.uint8)
-        self.action = np.zeros((lanes, slots), np.int32)
-        self.extras = {extra.name: np.zeros((lanes, slots, *extra.shape), extra.dtype) for extra in cut.extras}
+        self.observation = np.zeros((num_envs, slots, *shape), spec.observation_dtype)
+        self.reward = np.zeros((num_envs, slots), np.float32)
+        self.flags = np.zeros((num_envs, slots), np.uint8)
+        self.action = np.zeros((num_envs, slots), np.int32)
+        self.extras = {extra.name: np.zeros((num_envs, slots, *extra.shape), extra.dtype) for extra in sequence.extras}
         # Starts with a state of their own are `stride` steps apart, so each finds a cell; what is `first` needs none.
-        cells = -(-slots // cut.stride)
-        self.state = [np.zeros((lanes, cells, *leaf.shape), leaf.dtype) for leaf in cut.state]
+        cells = -(-slots // sequence.stride)
+        self.state = [np.zeros((num_envs, cells, *leaf.shape), leaf.dtype) for leaf in sequence.state]
         self.head = 0  # absolute time of the next step
         self.whole_from = 0  # absolute time from which on stacks are whole, where the streams began within an episode
 
     @property
     def filled(self) -> int:
-        """Slots a lane that hold a step."""
+        """Slots an environment that hold a step."""
         return min(self.head, self.slots)
 
     @property
@@ -47,17 +47,17 @@ class Ring:
         """Absolute time of the oldest step whose frame stack is whole and whose recurrent state is still there."""
         if self.head <= self.slots:
             return self.whole_from
-        return self.head - self.slots + max(self.spec.stack, self.cut.stride) - 1
+        return self.head - self.slots + max(self.spec.stack, self.sequence.stride) - 1
 
     @staticmethod
-    def bytes_per_step(spec: EnvSpec, cut: SliceSpec) -> int:
+    def bytes_per_step(spec: EnvSpec, sequence: SequenceSpec) -> int:
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
-        leaves = [(shape, spec.observation_dtype), *((extra.shape, extra.dtype) for extra in cut.extras)]
-        return _bytes(leaves) + 4 + 1 + 4 + -(-_bytes([(leaf.shape, leaf.dtype) for leaf in cut.state]) // cut.stride)
+        leaves = [(shape, spec.observation_dtype), *((extra.shape, extra.dtype) for extra in sequence.extras)]
+        return _bytes(leaves) + 4 + 1 + 4 + -(-_bytes([(leaf.shape, leaf.dtype) for leaf in sequence.state]) // sequence.stride)
 
-    def write(self, chunk: Chunk) -> None:
+    def write(self, unroll: Unroll) -> None:
         """Appends [K,L,...]."""
-        steps = chunk.steps
+        steps = unroll.steps
         k = steps.reward.shape[0]
         if self.head == 0 and not steps.first[0].all():
             self.whole_from = self.spec.stack - 1
@@ -72,44 +72,44 @@ class Ring:
             self.action[:, slot] = steps.action[i]
             for name, stored in self.extras.items():
                 stored[:, slot] = steps.extras[name][i]
-        if self.cut.stride > 1:
-            self._mark(chunk)
+        if self.sequence.stride > 1:
+            self._mark(unroll)
         self.head += k
 
-    def _mark(self, chunk: Chunk) -> None:
-        """Where slices start, and the recurrent states there."""
-        assert chunk.starts is not None, "slices with a stride start where the collector says"
-        step, lane = np.nonzero(chunk.starts)  # [M]
+    def _mark(self, unroll: Unroll) -> None:
+        """Where sequences start, and the recurrent states there."""
+        assert unroll.starts is not None, "sequences with a stride start where the collector says"
+        step, env_index = np.nonzero(unroll.starts)  # [M]
         slot = (self.head + step) % self.slots  # [M]
-        self.flags[lane, slot] |= _START
-        own = (self.flags[lane, slot] & FIRST) == 0  # [M]
-        for row, at in zip(lane[own], slot[own], strict=True):
+        self.flags[env_index, slot] |= _START
+        own = (self.flags[env_index, slot] & FIRST) == 0  # [M]
+        for row, at in zip(env_index[own], slot[own], strict=True):
             # Only a store that came back older than its collector finds an earlier start here: its state is lost.
-            cell = self.flags[row, at // self.cut.stride * self.cut.stride : at]  # a view
+            cell = self.flags[row, at // self.sequence.stride * self.sequence.stride : at]  # a view
             cell[(cell & FIRST) == 0] &= ~np.uint8(_START)
-        for stored, leaf in zip(self.state, chunk.state, strict=True):
-            stored[lane[own], slot[own] // self.cut.stride] = leaf[own]
+        for stored, leaf in zip(self.state, unroll.state, strict=True):
+            stored[env_index[own], slot[own] // self.sequence.stride] = leaf[own]
 
     def end_streams(self) -> None:
-        """The environments start anew: the newest step of each lane becomes a final observation, as at a time limit."""
+        """The environments start anew: the newest step of each environment becomes a final observation, as at a time limit."""
         if self.head:
             self.flags[:, (self.head - 1) % self.slots] |= _LAST
 
     def starts(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """times [K] -> [K,L]: does a slice start at these steps that is whole once its last step is here?"""
+        """times [K] -> [K,L]: does a sequence start at these steps that is whole once its last step is here?"""
         flags = self.flags[:, times % self.slots].T  # [K,L]
         # Where every action starts one, a final observation does not: it has no action to learn from.
-        wanted = (flags & _START) > 0 if self.cut.stride > 1 else (flags & _LAST) == 0
+        wanted = (flags & _START) > 0 if self.sequence.stride > 1 else (flags & _LAST) == 0
         return np.asarray(wanted & (times >= self.oldest)[:, None])
 
-    def read(self, lane: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
-        """Slices that start at `time` [B] of `lane` [B]: leaves [T,B,...], observations [2,B,...] where the slice is sparse."""
+    def read(self, env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
+        """Sequences that start at `time` [B] of `environment` [B]: leaves [T,B,...], observations [2,B,...] where the sequence is sparse."""
         length = self.length
         times = time + np.arange(length)[:, None]  # [T,B]
         slots = times % self.slots
-        flags = self.flags[lane, slots]  # [T,B]
+        flags = self.flags[env_index, slots]  # [T,B]
         last = (flags & _LAST).astype(bool)
-        if self.cut.sparse:
+        if self.sequence.sparse:
             ends = last[1:]  # [T-1,B]
             bootstrap = np.where(ends.any(0), ends.argmax(0) + 1, length - 1)  # [B]
             at = np.stack([time, time + bootstrap])  # [2,B]
@@ -117,27 +117,27 @@ class Ring:
             at = times
         return Trajectory(
             Step(
-                observation=self._observations(lane, at),
-                reward=self.reward[lane, slots],
+                observation=self._observations(env_index, at),
+                reward=self.reward[env_index, slots],
                 first=(flags & FIRST).astype(bool),
                 last=last,
                 terminal=(flags & _TERMINAL).astype(bool),
-                action=self.action[lane, slots].astype(np.int64),
-                extras={name: stored[lane, slots] for name, stored in self.extras.items()},
+                action=self.action[env_index, slots].astype(np.int64),
+                extras={name: stored[env_index, slots] for name, stored in self.extras.items()},
             ),
-            state=tuple(stored[lane, time % self.slots // self.cut.stride] for stored in self.state),
+            state=tuple(stored[env_index, time % self.slots // self.sequence.stride] for stored in self.state),
         )
 
-    def _observations(self, lane: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[Any]:
+    def _observations(self, env_index: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[Any]:
         """times [T,B] -> [T,B,*observation_shape]; stacks are [T,B,H,W,S] in memory, seen as [T,B,S,H,W]."""
         slots = times % self.slots
         stack = self.spec.stack
         if stack == 1:
-            return self.observation[lane, slots]
+            return self.observation[env_index, slots]
         height, width = self.spec.observation_shape[1:]
-        planes = self.observation.reshape(self.lanes, self.slots, height * width)
-        lanes = np.broadcast_to(lane, slots.shape).reshape(-1)
-        out = stack_planes(planes, self.flags, lanes, slots.reshape(-1), stack)
+        planes = self.observation.reshape(self.num_envs, self.slots, height * width)
+        num_envs = np.broadcast_to(env_index, slots.shape).reshape(-1)
+        out = stack_planes(planes, self.flags, num_envs, slots.reshape(-1), stack)
         return np.moveaxis(out.reshape(*slots.shape, height, width, stack), -1, 2)
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,22 +145,22 @@ class Ring:
         n = self.filled
         arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
         extras = {name: stored[:, :n] for name, stored in self.extras.items()}
-        state = [stored[:, : -(-n // self.cut.stride)] for stored in self.state]
+        state = [stored[:, : -(-n // self.sequence.stride)] for stored in self.state]
         counts = {"head": self.head, "whole_from": self.whole_from, "slots": self.slots, "cut": self._cut()}
         return {**arrays, "extras": extras, "state": state, **counts}
 
     def _cut(self) -> dict[str, int]:
-        return {"length": self.length, "stride": self.cut.stride, "from_first": int(self.cut.from_first)}
+        return {"length": self.length, "stride": self.sequence.stride, "from_first": int(self.sequence.from_first)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if the arrays are of another shape: a store can only be restored as it was."""
         saved, own = state["observation"].shape, self.observation.shape
         if state["slots"] != self.slots or (saved[0], *saved[2:]) != (own[0], *own[2:]):
             raise ValueError(
-                f"the saved replay has {state['slots']} slots a lane and observations {saved}, this one {self.slots} and {own}"
+                f"the saved replay has {state['slots']} slots an environment and observations {saved}, this one {self.slots} and {own}"
             )
         if state.get("cut", self._cut()) != self._cut():
-            raise ValueError(f"agent.* has changed: the saved replay has slices of {state['cut']}, this one of {self._cut()}")
+            raise ValueError(f"agent.* has changed: the saved replay has sequences of {state['cut']}, this one of {self._cut()}")
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):
             getattr(self, name)[:, :n] = state[name]
@@ -177,7 +177,7 @@ def _bytes(leaves: list[tuple[tuple[int, ...], str]]) -> int:
 
 
 def completed(before: int, head: int, length: int) -> NDArray[np.int64]:
-    """Starts [K'] of the slices of `length` steps whose last step came while a lane's head went from `before` to `head`."""
+    """Starts [K'] of the sequences of `length` steps whose last step came while an environment's head went from `before` to `head`."""
     delay = length - 1
     return np.arange(max(before - delay, 0), max(head - delay, 0))
 
@@ -197,37 +197,37 @@ def _side_by_side(leaves: tuple[NDArray[Any], ...]) -> NDArray[Any]:
 
 
 def stack_planes(
-    planes: NDArray[Any], flags: NDArray[np.uint8], lanes: NDArray[np.int64], slots: NDArray[np.int64], stack: int
+    planes: NDArray[Any], flags: NDArray[np.uint8], num_envs: NDArray[np.int64], slots: NDArray[np.int64], stack: int
 ) -> NDArray[Any]:
-    """Planes [L,N,P] and flags [L,N] (FIRST where an episode begins) -> the stacks that end at slots [B] of lanes [B], [B,P,S]."""
+    """Planes [L,N,P] and flags [L,N] (FIRST where an episode begins) -> the stacks that end at slots [B] of environments [B], [B,P,S]."""
     out = np.empty((slots.size, planes.shape[2], stack), planes.dtype)
     if stack == 4 and out.dtype == np.uint8:
-        _stack_four(planes, flags, lanes, slots, out.view(np.uint32)[..., 0])
+        _stack_four(planes, flags, num_envs, slots, out.view(np.uint32)[..., 0])
     else:
-        _stack_any(planes, flags, lanes, slots, out)
+        _stack_any(planes, flags, num_envs, slots, out)
     return out
 
 
 @numba.njit(cache=True, nogil=True)
-def _history(flags: Any, lane: int, slot: int, stack: int) -> int:
+def _history(flags: Any, env_index: int, slot: int, stack: int) -> int:
     """How many older planes of the same episode belong to the stack at `slot`."""
     depth = 0
-    while depth < stack - 1 and not flags[lane, slot - depth] & FIRST:  # negative indices wrap around as the ring does
+    while depth < stack - 1 and not flags[env_index, slot - depth] & FIRST:  # negative indices wrap around as the ring does
         depth += 1
     return depth
 
 
 @numba.njit(cache=True, nogil=True)
-def _stack_four(planes: Any, flags: Any, lanes: Any, slots: Any, out: Any) -> None:
+def _stack_four(planes: Any, flags: Any, num_envs: Any, slots: Any, out: Any) -> None:
     """Four u8 planes [P] become one u32 a pixel, the newest in the highest byte: on little-endian machines [P,4] u8."""
     blank = np.zeros(planes.shape[2], planes.dtype)
-    for i in range(lanes.shape[0]):
-        lane, slot = lanes[i], slots[i]
-        depth = _history(flags, lane, slot, 4)
-        a = planes[lane, slot - 3] if depth > 2 else blank
-        b = planes[lane, slot - 2] if depth > 1 else blank
-        c = planes[lane, slot - 1] if depth > 0 else blank
-        d = planes[lane, slot]
+    for i in range(num_envs.shape[0]):
+        env_index, slot = num_envs[i], slots[i]
+        depth = _history(flags, env_index, slot, 4)
+        a = planes[env_index, slot - 3] if depth > 2 else blank
+        b = planes[env_index, slot - 2] if depth > 1 else blank
+        c = planes[env_index, slot - 1] if depth > 0 else blank
+        d = planes[env_index, slot]
         row = out[i]
         for p in range(row.shape[0]):
             row[p] = (
@@ -239,11 +239,11 @@ def _stack_four(planes: Any, flags: Any, lanes: Any, slots: Any, out: Any) -> No
 
 
 @numba.njit(cache=True, nogil=True)
-def _stack_any(planes: Any, flags: Any, lanes: Any, slots: Any, out: Any) -> None:
+def _stack_any(planes: Any, flags: Any, num_envs: Any, slots: Any, out: Any) -> None:
     stack = out.shape[2]
-    for i in range(lanes.shape[0]):
-        lane, slot = lanes[i], slots[i]
-        depth = _history(flags, lane, slot, stack)
+    for i in range(num_envs.shape[0]):
+        env_index, slot = num_envs[i], slots[i]
+        depth = _history(flags, env_index, slot, stack)
         for age in range(stack):
             for p in range(out.shape[1]):
-                out[i, p, stack - 1 - age] = planes[lane, slot - age, p] if age <= depth else 0
+                out[i, p, stack - 1 - age] = planes[env_index, slot - age, p] if age <= depth else 0

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from rlsuite.errors import CheckpointError
+from rlsuite.core.errors import CheckpointError
 from rlsuite.replay.sum_tree import Floats, Ids, SumTree, as_ids
 
 State = dict[str, npt.NDArray[Any] | int | float]
@@ -36,7 +36,7 @@ class Selector(Protocol):
         """Number of sampleable slots."""
         ...
 
-    def mass(self) -> float:
+    def total_weight(self) -> float:
         """What a slot's probability is its share of."""
         ...
 
@@ -101,7 +101,7 @@ class Uniform:
     def __len__(self) -> int:
         return self._count
 
-    def mass(self) -> float:
+    def total_weight(self) -> float:
         return float(self._count)
 
     def state_dict(self) -> State:
@@ -142,7 +142,7 @@ class Prioritized:
         if priority is None:
             self._tree.set(slots, np.full(slots.size, self._tree.max if len(self) else 1.0))
         else:
-            self._tree.set(slots, self._masses(priority))
+            self._tree.set(slots, self._weights(priority))
 
     def remove(self, ids: npt.ArrayLike) -> None:
         slots = as_ids(ids, self.capacity)
@@ -157,16 +157,16 @@ class Prioritized:
 
     def update(self, ids: npt.ArrayLike, priority: npt.ArrayLike) -> None:
         """See `Selector`. ValueError for a priority that is not finite and > 0, present slot or not."""
-        slots, masses = as_ids(ids, self.capacity), self._masses(priority)
-        if masses.shape != slots.shape:
-            raise ValueError(f"{slots.size} slots but priority of shape {list(masses.shape)}")
+        slots, weights = as_ids(ids, self.capacity), self._weights(priority)
+        if weights.shape != slots.shape:
+            raise ValueError(f"{slots.size} slots but priority of shape {list(weights.shape)}")
         present = self._tree.get(slots) > 0.0
-        self._tree.set(slots[present], masses[present])
+        self._tree.set(slots[present], weights[present])
 
     def __len__(self) -> int:
         return self._tree.positive
 
-    def mass(self) -> float:
+    def total_weight(self) -> float:
         return float(self._tree.total)
 
     def state_dict(self) -> State:
@@ -187,7 +187,7 @@ class Prioritized:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"selector state: bad 'leaves' or 'exponent': {error}") from error
 
-    def _masses(self, priority: npt.ArrayLike) -> Floats:
+    def _weights(self, priority: npt.ArrayLike) -> Floats:
         values: Floats = np.asarray(priority, np.float64)
         good = (values > 0.0) & (values < np.inf)
         if not good.all():
@@ -206,8 +206,8 @@ def importance_weights(probability: Floats, size: int, beta: float) -> npt.NDArr
 
 def _power(priority: Floats, exponent: float) -> Floats:
     # A mass that underflows to zero would read as an absent slot.
-    masses: Floats = np.maximum(priority**exponent, np.finfo(np.float64).tiny)
-    return masses
+    weights: Floats = np.maximum(priority**exponent, np.finfo(np.float64).tiny)
+    return weights
 
 
 def _check_capacity(state: Mapping[str, Any], capacity: int) -> None:

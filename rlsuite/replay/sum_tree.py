@@ -42,12 +42,12 @@ def _row_max(rows: Floats, row: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _pick(rows: Floats, row: int, mass: float) -> tuple[int, float]:
+def _pick(rows: Floats, row: int, total_weight: float) -> tuple[int, float]:
     """The child of `row` in which `mass` falls, and the mass left inside it. Without branches: they mispredict."""
     child, end, below = 0, 0.0, 0.0
     for j in range(_WIDTH):
         end += rows[row, j]
-        passed = end <= mass
+        passed = end <= total_weight
         child += 1 if passed else 0
         below = end if passed else below
     if child == _WIDTH:
@@ -57,7 +57,7 @@ def _pick(rows: Floats, row: int, mass: float) -> tuple[int, float]:
         while rows[row, child] == 0.0:
             child -= 1
         return child, rows[row, child]
-    return child, mass - below  # the first child whose end lies above `mass`: it has a positive width
+    return child, total_weight - below  # the first child whose end lies above `mass`: it has a positive width
 
 
 @njit(cache=True, nogil=True)
@@ -79,7 +79,7 @@ def _first_outside(capacity: int, indices: Ids) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _first_bad_mass(values: Floats) -> int:
+def _first_bad_weight(values: Floats) -> int:
     for q in range(values.size):
         if not (values[q] >= 0.0 and values[q] < np.inf):
             return q
@@ -103,7 +103,7 @@ def _refresh(leaves: Floats, sums: Floats, maxima: Floats, starts: Ids, touched:
             count = width
             for row in range(width):
                 touched[row] = row
-        else:  # neighbours share their parent (a chunk of new items): once is enough
+        else:  # neighbours share their parent (an unroll of new items): once is enough
             kept, last = 0, -1
             for q in range(count):
                 row = touched[q] >> _SHIFT
@@ -130,15 +130,15 @@ def _set(leaves: Floats, sums: Floats, maxima: Floats, starts: Ids, indices: Ids
 @njit(cache=True, nogil=True)
 def _sample(leaves: Floats, sums: Floats, starts: Ids, uniforms: Floats, total: float) -> Ids:
     node = np.zeros(uniforms.size, np.int64)
-    mass = uniforms * total
+    total_weight = uniforms * total
     for level in range(starts.size - 2, -1, -1):
         start = starts[level]
         for q in range(node.size):
-            child, left = _pick(sums, start + node[q], mass[q])
+            child, left = _pick(sums, start + node[q], total_weight[q])
             node[q] = (node[q] << _SHIFT) + child
-            mass[q] = left
+            total_weight[q] = left
     for q in range(node.size):
-        child, _ = _pick(leaves, node[q], mass[q])
+        child, _ = _pick(leaves, node[q], total_weight[q])
         node[q] = (node[q] << _SHIFT) + child
     return node
 
@@ -202,8 +202,8 @@ class SumTree:
         changed then.
         """
         ids = as_ids(indices, self.capacity)
-        masses = self._masses(values, ids.shape)
-        self._positive += int(_set(self._leaves, self._sums, self._maxima, self._starts, ids, masses))
+        weights = self._weights(values, ids.shape)
+        self._positive += int(_set(self._leaves, self._sums, self._maxima, self._starts, ids, weights))
 
     def get(self, indices: npt.ArrayLike) -> Floats:
         """The leaves `indices` int64[n], as float64[n]. IndexError for an index out of range."""
@@ -232,9 +232,9 @@ class SumTree:
 
     def load_leaves(self, array: npt.ArrayLike) -> None:
         """Replace all leaves by float64[capacity]. ValueError for another shape or a value that `set` would refuse."""
-        masses = self._masses(array, (self.capacity,))
-        self._flat()[:] = masses
-        self._positive = int(np.count_nonzero(masses))
+        weights = self._weights(array, (self.capacity,))
+        self._flat()[:] = weights
+        self._positive = int(np.count_nonzero(weights))
         rows = np.arange(self._leaves.shape[0])
         _refresh(self._leaves, self._sums, self._maxima, self._starts, rows)
 
@@ -242,11 +242,11 @@ class SumTree:
         return self._leaves.reshape(-1)[: self.capacity]
 
     @staticmethod
-    def _masses(values: npt.ArrayLike, shape: tuple[int, ...]) -> Floats:
-        masses: Floats = np.ascontiguousarray(values, np.float64)
-        if masses.shape != shape:
-            raise ValueError(f"values have shape {list(masses.shape)}, expected {list(shape)}")
-        bad = _first_bad_mass(masses)
+    def _weights(values: npt.ArrayLike, shape: tuple[int, ...]) -> Floats:
+        weights: Floats = np.ascontiguousarray(values, np.float64)
+        if weights.shape != shape:
+            raise ValueError(f"values have shape {list(weights.shape)}, expected {list(shape)}")
+        bad = _first_bad_weight(weights)
         if bad >= 0:
-            raise ValueError(f"leaf values must be finite and not negative, got {masses[bad]}")
-        return masses
+            raise ValueError(f"leaf values must be finite and not negative, got {weights[bad]}")
+        return weights

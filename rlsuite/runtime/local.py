@@ -1,6 +1,6 @@
 """The local runtime: one process, deterministic for a seed on one thread.
 
-Collector and learner take turns. Every tick steps all lanes; after `collect_agent_steps` ticks the chunk goes to the store, then
+Collector and learner take turns. Every tick steps all environments; after `collect_agent_steps` ticks the unroll goes to the store, then
 the learner runs as long as the limiter allows.
 """
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from rlsuite.build import Parts, build, resumed
-from rlsuite.config import Config
-from rlsuite.learner import Staged
-from rlsuite.progress import Progress
-from rlsuite.runtime.loop import Loop, Result, evaluate, log_losses, run, save, signals, status
+from rlsuite.config.schema import Config
+from rlsuite.factories import Parts, build, resumed
+from rlsuite.learning.learner import DeviceBatch
+from rlsuite.runs.progress import Progress
+from rlsuite.runtime.run_loop import Loop, Result, evaluate, log_losses, run, save, signals, status
 
 
 def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
@@ -31,7 +31,7 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
 def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: list[int]) -> bool:
     """Until the steps, the minutes or the return asked for are reached; True if a signal came before."""
     config, run = loop.config, loop.config.run
-    queue = deque[Staged]()  # prefetched batches
+    queue = deque[DeviceBatch]()  # prefetched batches
     collector = parts.collector
     next_log = next_checkpoint = time.monotonic()
     next_checkpoint += run.checkpoint_minutes * 60
@@ -70,8 +70,8 @@ def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: list[int])
         progress.update(status(loop))
 
 
-def _learn(parts: Parts, loop: Loop, queue: deque[Staged]) -> dict[str, torch.Tensor] | None:
-    """The chunk goes to the store; then as many updates as the limiter allows. Metrics of the last one."""
+def _learn(parts: Parts, loop: Loop, queue: deque[DeviceBatch]) -> dict[str, torch.Tensor] | None:
+    """The unroll goes to the store; then as many updates as the limiter allows. Metrics of the last one."""
     replay, learner, config = parts.replay, parts.learner, loop.config
     replay.add(parts.collector.take())
     metrics = None
@@ -80,11 +80,11 @@ def _learn(parts: Parts, loop: Loop, queue: deque[Staged]) -> dict[str, torch.Te
         queue.append(learner.stage(replay.sample(batch)))
         if len(queue) <= ahead:
             continue
-        staged = queue.popleft()
-        update = learner.step(staged, loop.agent_steps, want_priority=config.replay.prioritized)
+        on_device = queue.popleft()
+        update = learner.step(on_device, loop.agent_steps, want_priority=config.replay.prioritized)
         parts.lag.follow(learner.steps)
         if update.priority is not None:
-            replay.update(staged.keys, update.priority)
+            replay.update(on_device.keys, update.priority)
         metrics = update.metrics
     parts.collector.version = parts.lag.version
     return metrics

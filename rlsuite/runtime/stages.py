@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rlsuite import checkpoint, resolve, run_folder
-from rlsuite.config import Config
-from rlsuite.errors import UsageError, unknown
-from rlsuite.runtime.loop import Result
+from rlsuite.config import loader
+from rlsuite.config.schema import Config
+from rlsuite.core.errors import UsageError, unknown
+from rlsuite.runs import checkpoint, run_folder
+from rlsuite.runtime.run_loop import Result
 
 _DONE = "done"  # a file in the folder of a stage that has come to its end
 _SECTIONS = ("agent", "env", "net", "replay", "learner", "run", "eval", "runtime")
@@ -24,7 +25,7 @@ def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
         raise UsageError(f"stages: {len(config.stages)} of them; 1 to 9, or leave the section out for a run of one piece")
     found: list[tuple[Path, Config]] = []
     for number, (name, sections) in enumerate(config.stages.items(), 1):
-        data = resolve.as_mapping(config)
+        data = loader.as_mapping(config)
         data |= {"stages": None, "name": f"{config.name}/{name}"}
         for section, values in sections.items():
             if section not in _SECTIONS:
@@ -33,9 +34,9 @@ def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
                 raise UsageError(f"stages.{name}.{section} = {values!r}: must be a mapping of keys")
             data[section] = {**data[section], **values}
         if found:
-            data["net"] = {**data["net"], "begin_with": str(found[-1][0].resolve())}
+            data["net"] = {**data["net"], "init_from": str(found[-1][0].resolve())}
         try:
-            found.append((folder / f"{number}_{name}", resolve.check(data)))
+            found.append((folder / f"{number}_{name}", loader.check(data)))
         except UsageError as error:
             raise UsageError(f"stages.{name}: {error}") from error
     return found

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.envs.boards.game import BoardState, Game
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import BoardState, Game
 from rlsuite.search.evaluators import Cached, Evaluate, plane_evaluator, rollout_evaluator, uniform_evaluator
 from rlsuite.search.gumbel import Gumbel
 from rlsuite.search.puct import Puct
@@ -65,7 +65,7 @@ def search_one(
     `agent`: what `rlsuite.load` gives, an `Evaluate` function, or "uniform" or "rollout" for none. UsageError for an agent of
     another game, a game that is over, and fewer than one simulation.
     """
-    evaluate, method = opinions_of(game, agent, seed)
+    evaluate, method = evaluation_of(game, agent, seed)
     return _first(search(game, [state], evaluate, simulations, method, seed, leaves, solve))
 
 
@@ -74,7 +74,7 @@ def _first(found: SearchResult) -> Found:
     return Found(int(found.action[0]), *first)
 
 
-def opinions_of(game: Game, agent: Any, seed: int) -> tuple[Evaluate, Puct | Gumbel]:
+def evaluation_of(game: Game, agent: Any, seed: int) -> tuple[Evaluate, Puct | Gumbel]:
     """What `agent` of `search_one` thinks of positions, and how it searches."""
     method: Puct | Gumbel = Puct(noise_fraction=0.0)
     if agent == "uniform":
@@ -105,7 +105,7 @@ class Searcher:
         seed: int = 0,
     ):
         """As of `search_one`, which also tells the errors."""
-        self.game, self.simulations, (self.evaluate, self.method) = game, simulations, opinions_of(game, agent, seed)
+        self.game, self.simulations, (self.evaluate, self.method) = game, simulations, evaluation_of(game, agent, seed)
         check(simulations, leaves)
         self.run = kernels(game.rules, METHODS[type(self.method)])
         self.tree = make_tree(game, 1, simulations, seed, leaves, solve)

@@ -12,12 +12,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rlsuite.envs.boards.game import Game, Rules
-from rlsuite.envs.boards.hashing import finalise
+from rlsuite.core.game import Game, Rules
+from rlsuite.core.hashing import finalise
 from rlsuite.search.random import uniform
 
-Opinions = tuple[NDArray[np.float32], NDArray[np.float32]]
-Evaluate = Callable[[NDArray[np.int8], NDArray[np.uint64]], Opinions]
+PolicyValue = tuple[NDArray[np.float32], NDArray[np.float32]]
+Evaluate = Callable[[NDArray[np.int8], NDArray[np.uint64]], PolicyValue]
 Planes = NDArray[np.int8]  # [n,C,H,W]
 
 
@@ -30,7 +30,7 @@ def rollout_evaluator(game: Game, seed: int = 0) -> Evaluate:
     """All moves alike; a position is worth what one random game from it brings. Draws depend on the position and `seed` alone."""
     play_out, salt = _rollouts(game.rules), np.uint64(seed)
 
-    def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> Opinions:
+    def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
         values = np.empty(len(rows), np.float32)
         play_out(rows.copy(), keys + salt, game.num_actions, values)
         return np.zeros((len(rows), game.num_actions), np.float32), values
@@ -38,11 +38,11 @@ def rollout_evaluator(game: Game, seed: int = 0) -> Evaluate:
     return evaluate
 
 
-def plane_evaluator(game: Game, net: Callable[[Planes], Opinions]) -> Evaluate:
+def plane_evaluator(game: Game, net: Callable[[Planes], PolicyValue]) -> Evaluate:
     """`net` sees planes as the player to move sees them."""
     encode = encoder(game.rules)
 
-    def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> Opinions:
+    def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
         planes = np.empty((len(rows), *game.observation_shape), np.int8)
         encode(rows, planes)
         return net(planes)
@@ -68,7 +68,7 @@ class Cached:
         """When the weights have changed."""
         self.keys[:] = 0
 
-    def __call__(self, rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> Opinions:
+    def __call__(self, rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
         n = len(rows)
         source, ask = np.empty(n, np.int32), np.empty(n, np.int32)
         logits, values = np.empty((n, self.logits.shape[1]), np.float32), np.empty(n, np.float32)

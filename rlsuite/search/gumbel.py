@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gumbel
-from rlsuite.search.tree import Edges, Method, Nodes, Policy, Tree, hopeless, perfect, to_player, tries, worth
+from rlsuite.search.tree import Edges, Method, Nodes, Policy, Tree, proven_lost, proven_optimal, to_player, tries, worth
 
 
 class Gumbel(NamedTuple):
@@ -81,7 +81,7 @@ def _softmax(scores: Policy, count: int) -> None:
 def begin(tree: Tree, b: int, config: Gumbel) -> None:
     """When the root has its edges: their Gumbel variates."""
     for e in range(tree.node[b, 0].fanout):
-        tree.noise[b, e] = config.noise * gumbel(tree.rng, b) if config.noise > 0.0 and tree.slot[b].quiet == 0 else 0.0
+        tree.noise[b, e] = config.noise * gumbel(tree.rng, b) if config.noise > 0.0 and tree.slot[b].no_root_noise == 0 else 0.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -116,13 +116,13 @@ def conclude(tree: Tree, b: int, config: Gumbel, policy: Policy) -> int:
     _score(nodes, edges, 0, config, scores)
     most, keep = 0, 0
     for e in range(count):
-        if not hopeless(nodes, edges, e):
+        if not proven_lost(nodes, edges, e):
             most = max(most, edges[e].visits)
-        keep += perfect(nodes, edges, e)
+        keep += proven_optimal(nodes, edges, e)
     best, best_score = 0, -np.inf
     for e in range(count):
-        lost = hopeless(nodes, edges, e)
-        chosen = perfect(nodes, edges, e) if keep > 0 else edges[e].visits == most and not lost
+        lost = proven_lost(nodes, edges, e)
+        chosen = proven_optimal(nodes, edges, e) if keep > 0 else edges[e].visits == most and not lost
         if chosen and scores[e] + tree.noise[b, e] > best_score:
             best, best_score = e, scores[e] + tree.noise[b, e]
         if lost or (keep > 0 and not chosen):

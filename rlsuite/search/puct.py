@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gamma
-from rlsuite.search.tree import Method, Policy, Tree, hopeless, perfect, settled, to_player, tries, worth
+from rlsuite.search.tree import Method, Policy, Tree, proven, proven_lost, proven_optimal, to_player, tries, worth
 
 
 class Puct(NamedTuple):
@@ -38,7 +38,7 @@ def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
     for e in range(first, first + count):
         n = tries(edges, e)
         q = worth(nodes, edges, e, mover) if n > 0 else unknown
-        if q <= -1.0 and settled(nodes, edges, e):
+        if q <= -1.0 and proven(nodes, edges, e):
             continue
         score = q + scale * edges[e].prior / (1 + n)
         if score > best_score:
@@ -49,7 +49,7 @@ def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
 @njit(cache=True, error_model="numpy")
 def begin(tree: Tree, b: int, puct: Puct) -> None:
     """When the root has its edges: Dirichlet noise in their priors."""
-    if puct.noise_fraction == 0.0 or tree.slot[b].quiet != 0:
+    if puct.noise_fraction == 0.0 or tree.slot[b].no_root_noise != 0:
         return
     edges, count = tree.edge[b], tree.node[b, 0].fanout
     noise = np.empty(count)
@@ -70,12 +70,12 @@ def conclude(tree: Tree, b: int, puct: Puct, policy: Policy) -> int:
     nodes, edges = tree.node[b], tree.edge[b]
     visits, keep = 0, 0
     for e in range(nodes[0].fanout):
-        if not hopeless(nodes, edges, e):
+        if not proven_lost(nodes, edges, e):
             visits += edges[e].visits
-        keep += perfect(nodes, edges, e)
+        keep += proven_optimal(nodes, edges, e)
     best, most = 0, -1
     for e in range(nodes[0].fanout):
-        if (keep > 0 and not perfect(nodes, edges, e)) or hopeless(nodes, edges, e):
+        if (keep > 0 and not proven_optimal(nodes, edges, e)) or proven_lost(nodes, edges, e):
             continue
         if keep > 0:
             policy[edges[e].action] = 1.0 / keep

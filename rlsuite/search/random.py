@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rlsuite.envs.boards.hashing import finalise
+from rlsuite.core.hashing import finalise
 
 
 @njit(cache=True, error_model="numpy")

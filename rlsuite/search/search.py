@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.envs.boards.game import BoardState, Game
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import BoardState, Game
 from rlsuite.search.evaluators import Evaluate
 from rlsuite.search.gumbel import GUMBEL, Gumbel
 from rlsuite.search.puct import PUCT, Puct

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rlsuite.envs.boards.game import Game, Rules
+from rlsuite.core.game import Game, Rules
 
 Policy = NDArray[np.float64]  # [A] probabilities of a root's moves
 
@@ -54,7 +54,7 @@ SLOT = np.dtype(
         ("edges", "i4"),  # in use
         ("done", "i4"),  # simulations since the root was set
         ("budget", "i4"),  # simulations wanted
-        ("quiet", "u1"),  # no noise at the root
+        ("no_root_noise", "u1"),  # no noise at the root
         ("kept", "u1"),  # the root was a node of an earlier search, and has its visits
         ("solve", "u1"),  # values that are proven go up the tree (MCTS-Solver, Winands et al. 2008)
     ],
@@ -108,7 +108,7 @@ def tries(edges: Edges, e: int) -> int:
 
 
 @njit(inline="always", error_model="numpy")
-def settled(nodes: Nodes, edges: Edges, e: int) -> bool:
+def proven(nodes: Nodes, edges: Edges, e: int) -> bool:
     """Whether what this edge leads to is proven."""
     child = edges[e].child
     return child != NO_CHILD and nodes[child].proven != 0  # type: ignore[no-any-return]
@@ -123,21 +123,21 @@ def to_player(nodes: Nodes, node: int, player: int) -> float:
 @njit(inline="always", error_model="numpy")
 def worth(nodes: Nodes, edges: Edges, e: int, player: int) -> float:
     """Q of an edge that was tried, to the player who moves along it: what is proven, or the mean of what was backed up."""
-    if settled(nodes, edges, e):
+    if proven(nodes, edges, e):
         return to_player(nodes, edges[e].child, player)
     return (edges[e].total - edges[e].flight) / tries(edges, e)  # type: ignore[no-any-return]
 
 
 @njit(inline="always", error_model="numpy")
-def perfect(nodes: Nodes, edges: Edges, e: int) -> bool:
+def proven_optimal(nodes: Nodes, edges: Edges, e: int) -> bool:
     """Whether the root and this move of it are proven, and the move keeps what the root is worth."""
-    return nodes[0].proven != 0 and settled(nodes, edges, e) and nodes[edges[e].child].value == nodes[0].value
+    return nodes[0].proven != 0 and proven(nodes, edges, e) and nodes[edges[e].child].value == nodes[0].value
 
 
 @njit(inline="always", error_model="numpy")
-def hopeless(nodes: Nodes, edges: Edges, e: int) -> bool:
+def proven_lost(nodes: Nodes, edges: Edges, e: int) -> bool:
     """Whether this move of the root is proven lost while the root is open."""
-    return nodes[0].proven == 0 and settled(nodes, edges, e) and to_player(nodes, edges[e].child, nodes[0].player) <= -1.0
+    return nodes[0].proven == 0 and proven(nodes, edges, e) and to_player(nodes, edges[e].child, nodes[0].player) <= -1.0
 
 
 @njit(inline="always", error_model="numpy")
@@ -146,7 +146,7 @@ def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
     player, first = nodes[node].player, nodes[node].first
     best, all_known = -1.0, True
     for e in range(first, first + nodes[node].fanout):
-        if settled(nodes, edges, e):
+        if proven(nodes, edges, e):
             best = max(best, to_player(nodes, edges[e].child, player))
         else:
             all_known = False
@@ -265,7 +265,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
                 new = tree.slot[b].nodes
                 tree.slot[b].nodes = new + 1
                 edges[e].child = new
-                for byte in range(tree.rows.shape[2]):  # a loop, since numba is slow to assign slices
+                for byte in range(tree.rows.shape[2]):  # a loop, since numba is slow to assign sequences
                     tree.rows[b, new, byte] = tree.rows[b, node, byte]
                 play(tree.rows[b, new], edges[e].action)
                 place(tree, b, new)

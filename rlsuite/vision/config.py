@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from rlsuite import resolve
-from rlsuite.config import AnyConfig, LearnerConfig, Section, WeightsMixin
-from rlsuite.errors import UsageError
+from rlsuite.config import loader
+from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, WeightsMixin
+from rlsuite.core.errors import UsageError
 from rlsuite.vision import data
 from rlsuite.vision.data import DataSection
 
@@ -55,13 +55,13 @@ class VisionConfig(AnyConfig):
 
 def load_config(config: str | Path, overrides: Any = ()) -> VisionConfig:
     """A shipped config such as `vision/digits`, or a YAML file, with `key=value` overrides. UsageError as `resolve`."""
-    return check(resolve.mapping(config, overrides))
+    return check(loader.mapping(config, overrides))
 
 
 def check(content: dict[str, Any]) -> VisionConfig:
     if "agent" in content or "env" in content:
         raise UsageError(f"{content.get('name')} is the config of an agent: rlsuite train {content.get('name')}")
-    section = data.source(resolve.name_in(content, "data", "name")).Config
+    section = data.source(loader.name_in(content, "data", "name")).Config
     schema = create_model("VisionConfig", __base__=VisionConfig, data=(section, ...))
-    found: VisionConfig = resolve.validate(schema, content)
+    found: VisionConfig = loader.validate(schema, content)
     return found

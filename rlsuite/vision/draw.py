@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rlsuite.errors import RlsuiteError
+from rlsuite.core.errors import RlsuiteError
 from rlsuite.vision.metrics import Objects
 
 Picture = NDArray[np.uint8]  # [H,W,3]

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlsuite.calls import parse_call
-from rlsuite.errors import UsageError, unknown
+from rlsuite.config.spec_string import parse_call
+from rlsuite.core.errors import UsageError, unknown
 from rlsuite.nets import classifier
 from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
 from rlsuite.nets.torso import as_input

@@ -8,8 +8,8 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.envs import atari_game
-from rlsuite.errors import RlsuiteError, UsageError
 from rlsuite.vision import draw
 from rlsuite.vision.data.atari import frames
 from rlsuite.vision.data.files import SUFFIXES, read_picture

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rlsuite.core.errors import UsageError
 from rlsuite.envs import atari_game
-from rlsuite.errors import UsageError
-from rlsuite.evaluation import Player, Saved
+from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
 from rlsuite.nets.memory import remember
 from rlsuite.nets.torso import PixelTorso
 from rlsuite.vision import draw
@@ -60,7 +60,7 @@ def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], 
 def _play(saved: Saved, count: int, seed: int) -> Iterator[Frame]:
     """Frames of the agent's games, every fourth step; now and then it acts at random, so that games differ."""
     config = saved.config.env
-    player = Player(saved, seed)
+    player = LoadedAgent(saved, seed)
     stack, height, width = saved.spec.observation_shape
     emulator = Emulator(config.id, seed, (stack, height, width), saved.spec.num_actions == 18)
     state, first = player.initial_state(1), np.ones(1, bool)

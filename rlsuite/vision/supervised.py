@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rlsuite.agent import Loss, SliceSpec
-from rlsuite.calls import parse_call
-from rlsuite.errors import UsageError
+from rlsuite.config.spec_string import parse_call
+from rlsuite.core.agent import Loss, SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import Step, Trajectory
 from rlsuite.replay import Sample
-from rlsuite.step import Step, Trajectory
 from rlsuite.vision.config import ModelConfig
 from rlsuite.vision.data import Data, Pictures
 from rlsuite.vision.model import Model, make_model, task_of
@@ -26,7 +26,7 @@ class Supervised:
     """Learns the labels of pictures: a picture is an observation, and its labels lie in the extras. T is 1."""
 
     has_target: ClassVar[bool] = False
-    slice = SliceSpec(length=1, sparse=False)
+    sequence = SequenceSpec(length=1, sparse=False)
 
     def __init__(self, config: ModelConfig, data: Data):
         """UsageError where model and data do not fit each other."""

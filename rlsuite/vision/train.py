@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlsuite import checkpoint, cpu, resolve, run_folder
-from rlsuite.errors import CheckpointError, UsageError
-from rlsuite.learner import Learner
-from rlsuite.metrics import Clock, MetricLog
-from rlsuite.nets import transfer
-from rlsuite.progress import Progress, Status
-from rlsuite.runtime.loop import signals
+from rlsuite.config import loader
+from rlsuite.core import cpu
+from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.learning.learner import Learner
+from rlsuite.nets import pretrained
+from rlsuite.runs import checkpoint, run_folder
+from rlsuite.runs.metrics import Clock, MetricLog
+from rlsuite.runs.progress import Progress, Status
+from rlsuite.runtime.run_loop import signals
 from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
 from rlsuite.vision.data import Data
@@ -121,9 +123,9 @@ def make_learner(config: VisionConfig, task: Supervised, device: torch.device, f
 
     def adapt(net: nn.Module) -> None:
         if fresh and config.model.weights is not None:
-            transfer.load_backbones(net, config.model.weights)
+            pretrained.load_backbones(net, config.model.weights)
         if config.model.freeze:
-            transfer.freeze(net)
+            pretrained.freeze(net)
 
     decay = config.model.layer_decay
     return Learner(
@@ -133,7 +135,7 @@ def make_learner(config: VisionConfig, task: Supervised, device: torch.device, f
         device=device,
         anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.steps,
         adapt=adapt,
-        rates=None if decay == 1 else lambda net: transfer.layer_groups(net, decay),
+        rates=None if decay == 1 else lambda net: pretrained.layer_groups(net, decay),
     )
 
 
@@ -219,7 +221,7 @@ def _save(loop: _Loop, full: bool) -> Path:
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []},
         }
     facts = {
-        "config": resolve.as_mapping(loop.config),
+        "config": loader.as_mapping(loop.config),
         "vision": {"classes": list(loop.data.classes), "shape": list(loop.data.shape), "task": loop.task.task},
         "versions": run_folder.versions(),
     }

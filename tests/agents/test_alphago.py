@@ -10,19 +10,20 @@ import pytest
 import torch
 
 import rlsuite
-from rlsuite import checkpoint, records
 from rlsuite.agents.alphago import rollouts
 from rlsuite.agents.alphago.games import NO_MOVE, Expert, PoolPlay, ValuePlay, drawn
 from rlsuite.agents.alphago.rollouts import FAR, PATTERNS, Rollouts, nearness, patterns, playouts
-from rlsuite.envs.boards import make_game
+from rlsuite.boardgames import game_records
+from rlsuite.boardgames.games import make_game
+from rlsuite.core.errors import UsageError
 from rlsuite.envs.boards.go import points_of
-from rlsuite.errors import UsageError
-from rlsuite.evaluation import Saved
+from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.runs import checkpoint
 from rlsuite.search.random import uniform
 
 SMALL = {
     "env.id": "go(size=5,komi=0.5)",
-    "env.lanes": 8,
+    "env.num_envs": 8,
     "env.opponent": "random",
     "net.torso": "tower(width=8,depth=1)",
     "net.hidden": 8,
@@ -54,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         while not state.is_terminal() and len(actions) < 30:
             actions.append(int(rng.choice(state.legal_actions())))
             state = state.apply(actions[-1])
-        records.write(place / f"{number:02d}.sgf", game, actions, ("a", "b"))
+        game_records.write(place / f"{number:02d}.sgf", game, actions, ("a", "b"))
     return place
 
 
@@ -138,7 +139,7 @@ def test_moves_are_drawn_from_the_policy() -> None:
 def test_records_are_split_by_games_and_know_the_last_move(folder: Path) -> None:
     game = make_game("go(size=5,komi=0.5)")
     learned, tested = Expert.read(str(folder), game, 3, 0.25)
-    games = [records.read(path, game)[1] for path in sorted(folder.glob("*.sgf"))]
+    games = [game_records.read(path, game)[1] for path in sorted(folder.glob("*.sgf"))]
     assert len(tested.action) == sum(len(actions) - 3 for actions in games[3::4])
     assert len(learned.action) + len(tested.action) == sum(len(actions) - 3 for actions in games)
     assert learned.action[:5].tolist() == games[0][3:8]
@@ -174,20 +175,20 @@ def test_the_pool_gets_a_copy_every_so_many_steps_and_gives_out_the_learners_mov
         with torch.no_grad():
             net.mark.fill_(version)
         ended = 0
-        while ended < 8:  # all lanes
+        while ended < 8:  # all environments
             moved, episodes = play.advance(0)
             ended += len(episodes)
             seen += moved
             outcomes += [episode.episodic_return for episode in episodes]
-    chunk = play.take()
-    assert chunk.steps.action.shape == (seen, 1)
-    assert chunk.steps.extras["log_prob"].max() <= 0
+    unroll = play.take()
+    assert unroll.steps.action.shape == (seen, 1)
+    assert unroll.steps.extras["log_prob"].max() <= 0
     marks = [float(entry["mark"]) for entry in play.pool]
     assert len(marks) == 3
     assert all(b - a >= 10 for a, b in itertools.pairwise(marks))
-    black = chunk.steps.observation[:, 0, 3].any((1, 2))  # the plane that says that Black is to move
+    black = unroll.steps.observation[:, 0, 3].any((1, 2))  # the plane that says that Black is to move
     assert 0.4 < black.mean() < 0.6  # the learner has both sides
-    assert set(chunk.steps.extras["outcome"].reshape(-1).tolist()) <= {-1.0, 1.0}
+    assert set(unroll.steps.extras["outcome"].reshape(-1).tolist()) <= {-1.0, 1.0}
     assert play.diagnostics()["selfplay/score_against_pool"] == pytest.approx((1 + np.mean(outcomes)) / 2)
 
 
@@ -208,13 +209,13 @@ def test_one_position_of_a_game_stands_behind_the_random_move() -> None:
     given = 0
     while given < 200:
         given += play.advance(0)[0]
-    chunk = play.take()
-    stones = chunk.steps.observation[:, 0, :2].sum((1, 2, 3))
+    unroll = play.take()
+    stones = unroll.steps.observation[:, 0, :2].sum((1, 2, 3))
     assert stones.min() >= 0
     assert stones.max() <= 9  # U moves at most
     assert 3 < stones.mean() < 6
     assert calls["second"] <= 2 * (given + 8) + 40  # two passes end a game
-    for planes, z in zip(chunk.steps.observation[:50, 0], chunk.steps.extras["outcome"][:50, 0], strict=True):
+    for planes, z in zip(unroll.steps.observation[:50, 0], unroll.steps.extras["outcome"][:50, 0], strict=True):
         own, other = planes[0].sum(), planes[1].sum()
         assert z in (-1.0, 1.0)
         if other == 0 and own > 1:
@@ -305,12 +306,12 @@ def test_what_cannot_be_is_refused_before_anything_starts(
 
 
 def test_weights_of_a_whole_net_begin_another_run(tmp_path: Path) -> None:
-    """net.begin_with: equal before the first step, and refused where the net is another."""
+    """net.init_from: equal before the first step, and refused where the net is another."""
     first = rlsuite.train(
         "classic/dqn", {"run.agent_steps": 300, "replay.min_agent_steps": 200, "eval.episodes": 1}, run_dir=tmp_path / "a"
     )
     given = {
-        "net.begin_with": str(first.run),
+        "net.init_from": str(first.run),
         "run.agent_steps": 100,
         "replay.min_agent_steps": 1000,
         "eval.episodes": 1,
@@ -320,13 +321,13 @@ def test_weights_of_a_whole_net_begin_another_run(tmp_path: Path) -> None:
     rlsuite.train("classic/dqn", given, run_dir=tmp_path / "b")
     one, other = Saved(tmp_path / "a").net.state_dict(), Saved(tmp_path / "b").net.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(rlsuite.errors.RlsuiteError):
+    with pytest.raises(rlsuite.core.errors.RlsuiteError):
         rlsuite.train("classic/dqn", {**given, "net.hidden": 33}, run_dir=tmp_path / "c")
 
 
 def test_the_reinforced_policy_begins_as_the_supervised_one() -> None:
-    from rlsuite.build import describe, make_agent, make_env, make_learner
-    from rlsuite.resolve import resolve
+    from rlsuite.config.loader import resolve
+    from rlsuite.factories import describe, make_agent, make_env, make_learner
 
     settings = {**SMALL, "agent.stage": "reinforced"}
     config = resolve("boards/alphago", settings)

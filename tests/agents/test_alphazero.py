@@ -9,25 +9,25 @@ import pytest
 import torch
 
 import rlsuite
-from rlsuite import checkpoint
-from rlsuite.agent import Mode
+from rlsuite.acting.best_net_gate import Gate
+from rlsuite.acting.selfplay import SelfPlay
 from rlsuite.agents.alphazero import AlphaZero, AlphaZeroConfig
-from rlsuite.build import build
-from rlsuite.config import NetConfig
-from rlsuite.envs.boards import make_game
-from rlsuite.errors import UsageError
-from rlsuite.gate import Gate
-from rlsuite.nets.board_net import BoardNet, Judgement
-from rlsuite.ratings import Score
-from rlsuite.resolve import resolve
-from rlsuite.selfplay import SelfPlay
-from rlsuite.step import EnvSpec, Step, Trajectory, describe
+from rlsuite.boardgames.games import make_game
+from rlsuite.boardgames.ratings import Score
+from rlsuite.config.loader import resolve
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Mode
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, Step, Trajectory, describe
+from rlsuite.factories import build
+from rlsuite.nets.board_net import BoardNet, BoardOutput
+from rlsuite.runs import checkpoint
 
 NET = NetConfig(torso="tower(width=8,depth=1)", hidden=16)
 SMALL = {
     "run.threads": 1,
     "run.collect_agent_steps": 2,
-    "env.lanes": 8,
+    "env.num_envs": 8,
     "env.opponent": "random",
     "agent.simulations": 6,
     "agent.eval_simulations": 6,
@@ -43,7 +43,7 @@ SMALL = {
 
 
 def spec_of(name: str) -> EnvSpec:
-    return describe(rlsuite.make_env(name, lanes=1, opponent="random"))
+    return describe(rlsuite.make_env(name, num_envs=1, opponent="random"))
 
 
 def agent_of(name: str, **settings: Any) -> AlphaZero:
@@ -57,8 +57,8 @@ class Fixed(torch.nn.Module):
         super().__init__()
         self.logits, self.outcome = torch.nn.Parameter(torch.tensor(logits)), torch.nn.Parameter(torch.tensor(outcome))
 
-    def judge(self, planes: torch.Tensor) -> Judgement:
-        return Judgement(self.logits.expand(len(planes), -1), self.outcome.expand(len(planes), -1))
+    def evaluate(self, planes: torch.Tensor) -> BoardOutput:
+        return BoardOutput(self.logits.expand(len(planes), -1), self.outcome.expand(len(planes), -1))
 
 
 def batch(agent: AlphaZero, policy: list[list[float]], outcome: list[float], value: list[float]) -> Trajectory:
@@ -108,8 +108,8 @@ def test_it_plays_the_winning_move_and_nothing_where_the_game_is_over() -> None:
     rows = torch.from_numpy(np.stack([win.row, over.row]))[None]
     no = torch.zeros(1, 2, dtype=torch.bool)
     mask = torch.tensor([[[True] * 7, [False] * 7]])
-    tells = {"row": rows, "action_mask": mask}
-    step = Step(torch.zeros(1, 2, *game.observation_shape), torch.zeros(1, 2), no, no, no, no, tells)
+    info_keys = {"row": rows, "action_mask": mask}
+    step = Step(torch.zeros(1, 2, *game.observation_shape), torch.zeros(1, 2), no, no, no, no, info_keys)
     action, state, extras = agent.act(agent.make_net(), step, (), Mode(False, 0, torch.Generator()))
     assert action.tolist() == [3, 0]
     assert (state, extras) == ((), {})
@@ -197,12 +197,12 @@ def test_a_slot_is_busy_in_every_tick() -> None:
     before = collector.cache.asked
     for _ in range(50):
         collector.advance(0)
-    assert collector.cache.asked - before == 50 * collector.lanes
+    assert collector.cache.asked - before == 50 * collector.num_envs
 
 
 @pytest.mark.parametrize("gate_games", [0, 4])
 def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path, gate_games: int) -> None:
-    from test_resume import differences
+    from helpers import differences
 
     n = 1_003
     settings = {**SMALL, "agent.gate_games": gate_games, "agent.gate_learner_steps": 40}
@@ -235,11 +235,11 @@ def test_a_gate_lets_a_better_net_play_and_no_worse_one(monkeypatch: pytest.Monk
     gate.follow(4)
     assert gate.matches == 0
     assert gate.diagnostics() == {}
-    monkeypatch.setattr("rlsuite.gate.play_match", lambda *_: Score(10, 1, 9))  # 0.525 is too little
+    monkeypatch.setattr("rlsuite.acting.best_net_gate.play_match", lambda *_: Score(10, 1, 9))  # 0.525 is too little
     gate.follow(5)
     assert (gate.matches, gate.passed, gate.version) == (1, 0, 0)
     assert float(gate.net.policy.bias[8]) != 50.0  # type: ignore[index,union-attr]
-    monkeypatch.setattr("rlsuite.gate.play_match", lambda *_: Score(11, 0, 9))
+    monkeypatch.setattr("rlsuite.acting.best_net_gate.play_match", lambda *_: Score(11, 0, 9))
     gate.follow(9)
     assert gate.matches == 1
     gate.follow(10)

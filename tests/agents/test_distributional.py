@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlsuite.agent import Mode, SliceSpec
 from rlsuite.agents.distributional import C51, IQN, QRDQN, C51Config, IQNConfig, QRDQNConfig, project, quantile_huber
-from rlsuite.config import NetConfig
-from rlsuite.step import EnvSpec, State, Step, Trajectory
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 
 GAMMA = 0.5
 SPEC = EnvSpec((3,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
@@ -51,7 +51,7 @@ class Implicit(nn.Module):
         return self.base[row].unsqueeze(-1) + self.slope[row].unsqueeze(-1) * tau.unsqueeze(1)  # [B,A,N]
 
 
-def slices(rewards: list[list[float]], last: list[set[int]], terminal: list[set[int]], action: list[int]) -> Trajectory:
+def sequences(rewards: list[list[float]], last: list[set[int]], terminal: list[set[int]], action: list[int]) -> Trajectory:
     """Sparse, one list a row: from state 0 by `action` to state 1."""
     b, t = len(rewards), len(rewards[0])
     steps = Step(
@@ -75,7 +75,7 @@ RETURNS = [(2.0, 0.25), (-1.5, 0.0), (0.5, 0.5), (0.5, 0.0)]
 
 
 def trajectory() -> Trajectory:
-    return slices(REWARDS, LAST, TERMINAL, ACTIONS)
+    return sequences(REWARDS, LAST, TERMINAL, ACTIONS)
 
 
 def base(**more: Any) -> dict[str, Any]:
@@ -85,14 +85,14 @@ def base(**more: Any) -> dict[str, Any]:
 def naive_projection(p: np.ndarray, at: np.ndarray, atoms: np.ndarray) -> np.ndarray:
     """Algorithm 1 of the C51 paper, loop by loop."""
     m, step = np.zeros(len(atoms)), (atoms[-1] - atoms[0]) / (len(atoms) - 1)
-    for mass, z in zip(p, at, strict=True):
+    for total_weight, z in zip(p, at, strict=True):
         b = (min(max(z, atoms[0]), atoms[-1]) - atoms[0]) / step
         low, high = math.floor(b + 1e-9), math.ceil(b - 1e-9)
         if low == high:
-            m[low] += mass
+            m[low] += total_weight
         else:
-            m[low] += mass * (high - b)
-            m[high] += mass * (b - low)
+            m[low] += total_weight * (high - b)
+            m[high] += total_weight * (b - low)
     return m
 
 
@@ -131,7 +131,7 @@ def test_projection_equals_the_papers_loop_and_keeps_all_mass(n: int) -> None:
 @pytest.mark.parametrize("double", [False, True])
 def test_c51_loss_against_a_naive_loop(double: bool) -> None:
     agent = C51(C51Config(name="c51", atoms=5, v_min=-2.0, v_max=4.0, **base(double=double)), NET, SPEC)
-    assert agent.slice == SliceSpec(3, sparse=True)
+    assert agent.sequence == SequenceSpec(3, sparse=True)
     generator = np.random.default_rng(1)
     online, target = Table(generator.normal(size=(2, 3, 5))), Table(generator.normal(size=(2, 3, 5)))
     atoms = np.linspace(-2.0, 4.0, 5)
@@ -144,7 +144,11 @@ def test_c51_loss_against_a_naive_loop(double: bool) -> None:
         m = naive_projection(p_target[1, best], reward + discount * atoms, atoms)
         q = p[0, ACTIONS[b]]
         assert out.loss[b].item() == pytest.approx(-(m * np.log(q)).sum(), rel=1e-4)
-        kl = sum(mass * (math.log(mass) - math.log(other)) for mass, other in zip(m, q, strict=True) if mass > 0)
+        kl = sum(
+            total_weight * (math.log(total_weight) - math.log(other))
+            for total_weight, other in zip(m, q, strict=True)
+            if total_weight > 0
+        )
         assert out.td is not None
         assert out.td[0, b].item() == pytest.approx(kl, rel=1e-3, abs=1e-5)
     mean = np.mean([p[0, a] @ atoms for a in ACTIONS])
@@ -161,7 +165,7 @@ def test_c51_by_hand_on_three_atoms() -> None:
     agent = C51(C51Config(name="c51", atoms=3, v_min=-1.0, v_max=1.0, **base(n_steps=1)), NET, SPEC)
     rows = torch.zeros(2, 3, 3)
     rows[0, 2] = torch.tensor([0.2, 0.3, 0.5]).log()
-    out = agent.loss(Table(rows), Table(torch.zeros(2, 3, 3)), slices([[9.0, 0.5]], [{1}], [{1}], [2]), rng())
+    out = agent.loss(Table(rows), Table(torch.zeros(2, 3, 3)), sequences([[9.0, 0.5]], [{1}], [{1}], [2]), rng())
     assert out.loss.item() == pytest.approx(-0.5 * math.log(0.3) - 0.5 * math.log(0.5), rel=1e-5)
     assert out.td is not None
     assert out.td.item() == pytest.approx(out.loss.item() - math.log(2), rel=1e-4)
@@ -173,8 +177,8 @@ def test_c51_loses_nothing_with_certain_predictions() -> None:
     rows = torch.zeros(2, 3, 3)
     rows[..., 2] = 500.0
     net = Table(rows)
-    right = agent.loss(net, Table(rows), slices([[0.0, 1.0]], [{1}], [{1}], [0]), rng())
-    wrong = agent.loss(net, Table(rows), slices([[0.0, -1.0]], [{1}], [{1}], [0]), rng())
+    right = agent.loss(net, Table(rows), sequences([[0.0, 1.0]], [{1}], [{1}], [0]), rng())
+    wrong = agent.loss(net, Table(rows), sequences([[0.0, -1.0]], [{1}], [{1}], [0]), rng())
     assert right.loss.item() == 0
     assert wrong.loss.item() == pytest.approx(500.0)
     assert right.td is not None
@@ -393,7 +397,7 @@ def test_rewards_are_clipped_in_the_loss(kind: str) -> None:
     results = []
     for reward, clip in [(70.0, 1.0), (1.0, None), (70.0, None)]:
         agent, net = build(kind, reward_clip=clip, discount=0.0)
-        loss = agent.loss(net, build(kind)[1], slices([[0.0, reward]], [set()], [set()], [0]), rng()).loss
+        loss = agent.loss(net, build(kind)[1], sequences([[0.0, reward]], [set()], [set()], [0]), rng()).loss
         results.append(loss.item())
     assert results[0] == results[1]
     if kind != "c51":  # C51's atoms end at 1 here

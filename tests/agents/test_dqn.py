@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlsuite.agent import Mode, SliceSpec
 from rlsuite.agents.dqn import DQN
-from rlsuite.config import NetConfig
-from rlsuite.step import EnvSpec, State, Step, Trajectory
-from rlsuite.value_based import ValueConfig, epsilon_greedy, ladder
+from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, ladder
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 
 GAMMA = 0.5
 SPEC = EnvSpec((3,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
@@ -38,8 +38,8 @@ def agent(**switches: object) -> DQN:
     return DQN(ValueConfig.model_validate({**base, **switches}), NetConfig(torso="mlp", hidden=8), SPEC)
 
 
-def slices(rewards: list[float], last: set[int], terminal: set[int], action: int = 1, batch: int = 1) -> Trajectory:
-    """Sparse: from state 0 by `action` to state 1. The first reward came before the slice."""
+def sequences(rewards: list[float], last: set[int], terminal: set[int], action: int = 1, batch: int = 1) -> Trajectory:
+    """Sparse: from state 0 by `action` to state 1. The first reward came before the sequence."""
     t = len(rewards)
     ends, overs = (torch.tensor([i in at for i in range(t)])[:, None].repeat(1, batch) for at in (last, terminal))
     steps = Step(
@@ -84,10 +84,10 @@ CASES = {
 def test_targets_by_hand(case: str, action: int) -> None:
     n, double, last, terminal, y = CASES[case]
     dqn = agent(n_steps=n, double=double)
-    assert dqn.slice == SliceSpec(n + 1, sparse=True)
+    assert dqn.sequence == SequenceSpec(n + 1, sparse=True)
     net, target = Table(ONLINE), Table(TARGET)
     rewards = [100.0, 7.0, 8.0, 16.0][: n + 1]
-    out = dqn.loss(net, target, slices(rewards, set(last), set(terminal), action), rng())
+    out = dqn.loss(net, target, sequences(rewards, set(last), set(terminal), action), rng())
     error = y - ONLINE[0][action]
     assert out.td is not None
     assert out.td.tolist() == [[pytest.approx(error)]]
@@ -103,7 +103,7 @@ def test_only_the_value_of_the_action_taken_learns(double: bool, reward: float) 
     net, target = Table(ONLINE), Table(TARGET)
     y = reward + 0.5 * (10 if double else 30)
     expected = max(-1.0, min(1.0, ONLINE[0][1] - y))  # -0.3 for y = 2.3
-    agent(double=double).loss(net, target, slices([0.0, reward], set(), set()), rng()).loss.sum().backward()
+    agent(double=double).loss(net, target, sequences([0.0, reward], set(), set()), rng()).loss.sum().backward()
     assert net.rows.grad is not None
     gradient = net.rows.grad.clone()
     assert gradient[0, 1].item() == pytest.approx(expected, abs=1e-5)
@@ -115,14 +115,16 @@ def test_only_the_value_of_the_action_taken_learns(double: bool, reward: float) 
 @pytest.mark.parametrize("double", [False, True])
 def test_each_net_sees_its_own_end(double: bool) -> None:
     net, target = Table(ONLINE), Table(TARGET)
-    agent(double=double).loss(net, target, slices([0.0, 1.0], set(), set()), rng())
+    agent(double=double).loss(net, target, sequences([0.0, 1.0], set(), set()), rng())
     assert target.seen == [([1], False)]
     assert net.seen == ([([1], False)] if double else []) + [([0], True)]
 
 
 def test_rows_of_a_batch_do_not_mix() -> None:
     dqn = agent(n_steps=2)
-    one = [slices([0.0, 1.0, 2.0], last, terminal, a) for last, terminal, a in [(set(), set(), 0), ({1}, {1}, 1), ({1}, set(), 2)]]
+    one = [
+        sequences([0.0, 1.0, 2.0], last, terminal, a) for last, terminal, a in [(set(), set(), 0), ({1}, {1}, 1), ({1}, set(), 2)]
+    ]
     leaves = {name: torch.cat([getattr(t.steps, name) for t in one], 1) for name in Step._fields if name != "extras"}
     both = dqn.loss(Table(ONLINE), Table(TARGET), Trajectory(Step(**leaves, extras={}), ()), rng())
     alone = [dqn.loss(Table(ONLINE), Table(TARGET), t, rng()).loss.item() for t in one]
@@ -132,11 +134,11 @@ def test_rows_of_a_batch_do_not_mix() -> None:
 
 @pytest.mark.parametrize(("bound", "y"), [(None, 7 - 0.5 * 3 + 0.25 * 30), (1.0, 1 - 0.5 * 1 + 0.25 * 30), (5.0, 5 - 1.5 + 7.5)])
 def test_every_reward_is_clipped_before_the_sum(bound: float | None, y: float) -> None:
-    trajectory = slices([100.0, 7.0, -3.0], set(), set())
+    trajectory = sequences([100.0, 7.0, -3.0], set(), set())
     out = agent(n_steps=2, reward_clip=bound).loss(Table(ONLINE), Table(TARGET), trajectory, rng())
     assert out.td is not None
     assert out.td.item() == pytest.approx(y - 2.0)
-    assert trajectory.steps.reward[:, 0].tolist() == [100, 7, -3]  # the slice itself is left as the game gave it
+    assert trajectory.steps.reward[:, 0].tolist() == [100, 7, -3]  # the sequence itself is left as the game gave it
 
 
 def observe(batch: int, row: int = 0) -> Step:
@@ -200,7 +202,7 @@ def test_noisy_nets_explore_by_noise_and_are_judged_by_their_means() -> None:
     net = dqn.make_net()
     generator = rng(1)
     action = dqn.act(net, seen_of(300), (), Mode(True, 0, generator))[0]
-    assert len(set(action.tolist())) > 1  # every lane its own noise
+    assert len(set(action.tolist())) > 1  # every environment its own noise
     assert not torch.equal(action, dqn.act(net, seen_of(300), (), Mode(True, 0, generator))[0])  # anew at every step
     judged = dqn.act(net, seen_of(300), (), Mode(False, 0, generator))[0]
     q = net(seen_of(300), ())[0][0, ..., 0]  # the noise is cleared
@@ -212,7 +214,7 @@ def test_noise_in_the_loss_is_drawn_from_the_given_generator() -> None:
     dqn = agent(noisy=True, double=True, epsilon_start=0.0, epsilon_end=0.0)
     torch.manual_seed(0)
     net, target = dqn.make_net(), dqn.make_net()
-    trajectory = slices([0.0, 1.0], set(), set(), batch=5)
+    trajectory = sequences([0.0, 1.0], set(), set(), batch=5)
     trajectory = trajectory._replace(steps=trajectory.steps._replace(observation=torch.rand(2, 5, 3, generator=rng(9))))
     losses = [dqn.loss(net, target, trajectory, rng(seed)).loss for seed in (0, 0, 1)]
     assert torch.equal(losses[0], losses[1])
@@ -227,7 +229,7 @@ def test_online_and_target_noise_are_independent() -> None:
     kept: list[Tensor] = []
     for one in (net, target):
         one.head.advantage.hidden.register_forward_hook(lambda module, inputs, output: kept.append(module.noise[0].clone()))
-    trajectory = slices([0.0, 1.0], set(), set(), batch=4)
+    trajectory = sequences([0.0, 1.0], set(), set(), batch=4)
     trajectory = trajectory._replace(steps=trajectory.steps._replace(observation=torch.rand(2, 4, 3)))
     dqn.loss(net, target, trajectory, rng())
     assert len(kept) == 3
@@ -265,7 +267,7 @@ def test_impossible_switches_are_refused(switches: dict[str, object]) -> None:
 def test_the_ladder_gives_every_lane_of_every_collector_its_own_epsilon() -> None:
     """Ape-X, section 4.1: ε_i = 0.4^(1 + 7 i / (N - 1))."""
     config = agent(epsilon_ladder=True, epsilon_start=0.0, epsilon_end=0.0).config
-    mode = Mode(True, 0, rng(), first_lane=4, of_lanes=8)
+    mode = Mode(True, 0, rng(), first_env=4, total_envs=8)
     expected = [0.4 ** (1 + 7 * i / 7) for i in range(4, 8)]
     assert ladder(config, mode, 4).tolist() == pytest.approx(expected)
     assert ladder(config, Mode(True, 0, rng()), 2).tolist() == pytest.approx([0.4, 0.4**8])

@@ -1,4 +1,4 @@
-"""REINFORCE, A2C, PPO and IMPALA: losses by hand, minibatches, what they share. Shapes: T steps, B lanes, A actions."""
+"""REINFORCE, A2C, PPO and IMPALA: losses by hand, minibatches, what they share. Shapes: T steps, B environments, A actions."""
 
 import math
 from pathlib import Path
@@ -10,19 +10,28 @@ import torch
 from torch import Tensor, nn
 
 import rlsuite
-from rlsuite.agent import Mode
 from rlsuite.agents.a2c import A2C, A2CConfig
 from rlsuite.agents.impala import Impala, ImpalaConfig
+from rlsuite.agents.policy_gradient import (
+    PolicyAgent,
+    PolicyConfig,
+    columns,
+    entropy,
+    explained_variance,
+    likeliest,
+    log_prob,
+    sample,
+)
 from rlsuite.agents.ppo import PPO, PPOConfig, normalised
 from rlsuite.agents.reinforce import Reinforce
-from rlsuite.config import LearnerConfig, NetConfig
-from rlsuite.errors import RlsuiteError, UsageError
-from rlsuite.learner import Learner
+from rlsuite.config.schema import LearnerConfig, NetConfig
+from rlsuite.core.agent import Mode
+from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.returns import gae
+from rlsuite.core.types import EnvSpec, Step, Trajectory, take_columns, transitions
+from rlsuite.learning.learner import Learner
 from rlsuite.nets.policy_net import Policy, PolicyNet
-from rlsuite.policy_based import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, likeliest, log_prob, sample
 from rlsuite.replay import Sample
-from rlsuite.returns import gae
-from rlsuite.step import EnvSpec, Step, Trajectory, take_columns, transitions
 
 SPEC = EnvSpec((3,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
 ARM = EnvSpec((3,), "float32", num_actions=0, num_states=None, stack=1, frames_per_step=1, action_shape=(2,))
@@ -62,7 +71,7 @@ def rollout(made: Any, seed: int = 0, ends: bool = True, net: nn.Module | None =
         return Trajectory(steps._replace(action=action, extras={"log_prob": log_prob(policy, action)}), state)
 
 
-def staged(trajectory: Trajectory) -> Sample:
+def batch(trajectory: Trajectory) -> Sample:
     arrays = Trajectory(Step(*(_numpy(leaf) for leaf in trajectory.steps)), tuple(leaf.numpy() for leaf in trajectory.state))
     return Sample(arrays, np.arange(B), np.ones(B, np.float32), 0)
 
@@ -144,7 +153,7 @@ def test_columns_average_to_the_mean_of_valid_steps() -> None:
 
 
 def test_ppo_by_hand() -> None:
-    """One step, four lanes: ratios 1.5 and 0.5 with advantages of both signs; the clip takes hold where it must."""
+    """One step, four environments: ratios 1.5 and 0.5 with advantages of both signs; the clip takes hold where it must."""
     made = agent(PPO, clip=0.2, normalise_advantages=False, value_weight=0.5, entropy_weight=0.1, value_clip=0.3)
     logits = torch.zeros(1, 4, 3, requires_grad=True)
     value = torch.tensor([[1.0, 0.0, 2.0, 0.0]], requires_grad=True)
@@ -203,9 +212,9 @@ def test_recurrent_ppo_prepares_whole_lanes_with_their_states() -> None:
     assert [part.steps.first.shape for part in parts] == [(T, B // 2)] * 2
     for part in parts:
         for b in range(B // 2):
-            lane = int(part.state[0][b, 0]) // 5
-            assert torch.equal(part.steps.observation[:, b], trajectory.steps.observation[:-1, lane])
-            assert torch.equal(part.state[1][b], trajectory.state[1][lane])
+            env_index = int(part.state[0][b, 0]) // 5
+            assert torch.equal(part.steps.observation[:, b], trajectory.steps.observation[:-1, env_index])
+            assert torch.equal(part.state[1][b], trajectory.state[1][env_index])
 
 
 def test_minibatch_gradients_add_up_to_the_batch() -> None:
@@ -249,8 +258,8 @@ def test_final_observations_teach_nothing(kind: type[PolicyAgent], settings: dic
         action=torch.where(mask, noise.abs(), steps.action),
         extras={"log_prob": torch.where(ignored, steps.extras["log_prob"] - 5, steps.extras["log_prob"])},
     )
-    learner.step(learner.stage(staged(trajectory)))
-    other.step(other.stage(staged(Trajectory(changed, trajectory.state))))
+    learner.step(learner.stage(batch(trajectory)))
+    other.step(other.stage(batch(Trajectory(changed, trajectory.state))))
     for a, b in zip(learner.net.parameters(), other.net.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -260,7 +269,7 @@ def test_reinforce_leaves_unfinished_episodes_alone() -> None:
     trajectory = rollout(made)
     net = made.make_net()
     loss = made.loss(net, net, trajectory, torch.Generator())
-    # Lane 0 ends at 2, lane 1 at 3, lane 2 never (a lost life ends no episode), lane 3 at T.
+    # Lane 0 ends at 2, environment 1 at 3, environment 2 never (a lost life ends no episode), environment 3 at T.
     assert float(loss.metrics["losses/whole_returns"]) == pytest.approx((2 + 3 + 0 + T) / (T * B))
     assert float(loss.loss[2].detach()) == 0
 
@@ -290,10 +299,10 @@ def test_kl_stops_the_epochs_and_metrics_are_means() -> None:
     tight = agent(PPO, epochs=5, minibatches=2, target_kl=1e-9)
     config = LearnerConfig(batch_size=B, optimizer="adam", learning_rate=0.05)
     a, b = Learner(free, config, seed=0), Learner(tight, config, seed=0)
-    update = a.step(a.stage(staged(rollout(free))))
+    update = a.step(a.stage(batch(rollout(free))))
     assert a.steps == 10
     assert float(update.metrics["charts/policy_lag"]) == 0
-    b.step(b.stage(staged(rollout(tight))))
+    b.step(b.stage(batch(rollout(tight))))
     assert b.steps == 2  # the first minibatch meets the policy that acted, the second a moved one
     assert update.priority is None
 
@@ -302,7 +311,7 @@ def test_lag_is_measured_from_the_version() -> None:
     made = agent(Impala)
     learner = Learner(made, LearnerConfig(batch_size=B), seed=0)
     for _ in range(3):
-        update = learner.step(learner.stage(staged(rollout(made))))
+        update = learner.step(learner.stage(batch(rollout(made))))
     assert float(update.metrics["charts/policy_lag"]) == 2  # version 0 acted, two updates came before this one
 
 

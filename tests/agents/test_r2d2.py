@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlsuite.agent import Mode
 from rlsuite.agents.r2d2 import R2D2, R2D2Config, before_the_end
-from rlsuite.config import NetConfig
-from rlsuite.errors import UsageError
-from rlsuite.resolve import resolve
-from rlsuite.returns import n_step, n_step_targets, rescale, unscale
-from rlsuite.step import EnvSpec, State, Step, Trajectory, transitions
+from rlsuite.config.loader import resolve
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.agent import Mode
+from rlsuite.core.errors import UsageError
+from rlsuite.core.returns import n_step, n_step_targets, rescale, unscale
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
 
 A, GAMMA, EPS = 2, 0.5, 1e-2
 SPEC = EnvSpec((), "int64", num_actions=A, num_states=20, stack=1, frames_per_step=1)
@@ -63,7 +63,7 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def slice_of(length: int, rewards: list[float], last: tuple[int, ...] = (), terminal: tuple[int, ...] = ()) -> Trajectory:
+def sequence_of(length: int, rewards: list[float], last: tuple[int, ...] = (), terminal: tuple[int, ...] = ()) -> Trajectory:
     def flags(at: tuple[int, ...]) -> Tensor:
         return torch.tensor([t in at for t in range(length)])[:, None]
 
@@ -90,7 +90,7 @@ def test_rescaling_and_its_inverse(x: float, epsilon: float) -> None:
 
 ONLINE = [[1.0, 2.0], [3.0, 1.0], [0.5, 0.6], [2.0, 1.0]]  # chooses actions 1, 0, 1, 0
 TARGET = [[4.0, 5.0], [6.0, 7.0], [-8.0, 9.0], [10.0, 30.0]]
-R = [100.0, 1.0, 2.0, 4.0]  # the first came before the slice
+R = [100.0, 1.0, 2.0, 4.0]  # the first came before the sequence
 V2, V3 = h_inverse(9.0), h_inverse(10.0)  # by the target, at actions of the online net
 CASES = {
     # last, terminal -> targets of steps 0 and 1, whether they count
@@ -101,7 +101,7 @@ CASES = {
     "truncated at 2": ((2,), (), [1 + GAMMA * 2 + GAMMA**2 * V2, 2 + GAMMA * V2], [True, True]),
     "over at 3": ((3,), (3,), [1 + GAMMA * 2 + GAMMA**2 * V2, 2 + GAMMA * 4], [True, True]),
     "truncated at 3": ((3,), (), [1 + GAMMA * 2 + GAMMA**2 * V2, 2 + GAMMA * 4 + GAMMA**2 * V3], [True, True]),
-    "over before the slice": ((0,), (0,), [None, 2 + GAMMA * 4 + GAMMA**2 * V3], [False, True]),
+    "over before the sequence": ((0,), (0,), [None, 2 + GAMMA * 4 + GAMMA**2 * V3], [False, True]),
     "a life lost at 1": ((), (1,), [1.0, 2 + GAMMA * 4 + GAMMA**2 * V3], [True, True]),
 }
 
@@ -110,7 +110,7 @@ CASES = {
 def test_targets_by_hand(case: str) -> None:
     last, terminal, targets, counts = CASES[case]
     made, online, target = agent(), Table(ONLINE), Table(TARGET)
-    out = made.loss(online, target, slice_of(4, R, last, terminal), rng())
+    out = made.loss(online, target, sequence_of(4, R, last, terminal), rng())
     assert out.td is not None
     assert out.valid is not None
     assert out.valid[:, 0].tolist() == counts
@@ -123,14 +123,14 @@ def test_targets_by_hand(case: str) -> None:
 
 def test_without_double_and_rescaling() -> None:
     made = agent(double=False, rescale_epsilon=None, reward_clip=1.0)
-    out = made.loss(Table(ONLINE), Table(TARGET), slice_of(4, R), rng())
+    out = made.loss(Table(ONLINE), Table(TARGET), sequence_of(4, R), rng())
     assert out.td is not None
     assert out.td[:, 0].tolist() == pytest.approx([1 + 0.5 * 1 + 0.25 * 9 - 1, 1 + 0.5 * 1 + 0.25 * 30 - 3])
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_targets_of_every_step_equal_the_n_step_return_of_that_step(n: int) -> None:
-    """Against `n_step` and the bootstrap of a slice, on random streams."""
+    """Against `n_step` and the bootstrap of a sequence, on random streams."""
     generator = torch.Generator().manual_seed(n)
     t, b = 12, 64
     last = torch.rand(t, b, generator=generator) < 0.2
@@ -162,7 +162,7 @@ def test_burn_in_moves_both_states_and_gets_no_gradient() -> None:
     made = agent(burn_in=3, unroll=2, n_steps=1)
     rows = [[0.1 * i, 0.0] for i in range(6)]
     online, target = Table(rows, weight=1.0), Table(rows, weight=1.0)
-    trajectory = slice_of(6, [0.0] * 6)._replace(state=(torch.tensor([7.0]),))
+    trajectory = sequence_of(6, [0.0] * 6)._replace(state=(torch.tensor([7.0]),))
     out = made.loss(online, target, trajectory, rng())
     assert out.td is not None
     # The state counts on from the stored 7: step 3 is the eleventh.
@@ -188,7 +188,7 @@ def test_no_gradient_reaches_the_net_through_the_burn_in() -> None:
     torch.manual_seed(0)
     net = made.make_net()
     state = tuple(leaf + 0.3 for leaf in made.initial_state(1))
-    trajectory = slice_of(6, [0.0] * 6)._replace(state=state)
+    trajectory = sequence_of(6, [0.0] * 6)._replace(state=state)
     made.loss(net, net, trajectory, rng()).loss.sum().backward()
     weight = net.trunk.dense.weight.grad  # [hidden, states]: a column is one step's one-hot
     assert weight is not None
@@ -199,8 +199,8 @@ def test_no_gradient_reaches_the_net_through_the_burn_in() -> None:
 
 def test_a_zero_state_ignores_what_was_stored() -> None:
     made = agent(stored_state=False)
-    assert made.slice.state == ()
-    trajectory = slice_of(4, R)
+    assert made.sequence.state == ()
+    trajectory = sequence_of(4, R)
     seen = [
         made.loss(Table(ONLINE, 1.0), Table(TARGET, 1.0), trajectory._replace(state=state), rng()).loss.item()
         for state in ((), (torch.tensor([5.0]),))
@@ -210,12 +210,12 @@ def test_a_zero_state_ignores_what_was_stored() -> None:
 
 def test_without_crossing_nothing_behind_an_end_counts() -> None:
     made = agent(burn_in=1, unroll=4, n_steps=1, stride=2, cross_episodes=False)
-    assert made.slice.from_first
+    assert made.sequence.from_first
     rows = [[0.1 * i, 0.0] for i in range(6)]
-    ended = made.loss(Table(rows), Table(rows), slice_of(6, [0.0] * 6, last=(3,)), rng())
+    ended = made.loss(Table(rows), Table(rows), sequence_of(6, [0.0] * 6, last=(3,)), rng())
     assert ended.valid is not None
     assert ended.valid[:, 0].tolist() == [True, True, False, False]  # steps 1, 2 | the end, and the next episode
-    early = made.loss(Table(rows), Table(rows), slice_of(6, [0.0] * 6, last=(0,)), rng())
+    early = made.loss(Table(rows), Table(rows), sequence_of(6, [0.0] * 6, last=(0,)), rng())
     assert early.valid is not None
     assert not early.valid.any()
     assert early.loss.item() == 0
@@ -226,7 +226,7 @@ def test_acting_puts_the_action_into_the_state() -> None:
     spec = SPEC
     net_config = NetConfig(torso="onehot", hidden=8, memory="lstm", memory_size=4, last_action_reward=True)
     made = R2D2(R2D2Config.model_validate({"name": "r2d2", "epsilon_base": 0.9, "epsilon_power": 0}), net_config, spec)
-    assert [(extra.shape, extra.dtype) for extra in made.slice.state] == [((4,), "float32"), ((4,), "float32"), ((), "int64")]
+    assert [(extra.shape, extra.dtype) for extra in made.sequence.state] == [((4,), "float32"), ((4,), "float32"), ((), "int64")]
     torch.manual_seed(0)
     net = made.make_net()
     no = torch.zeros(1, 5, dtype=torch.bool)
@@ -263,7 +263,7 @@ def test_the_net_sees_raw_rewards_whatever_is_clipped() -> None:
 
     made = agent(reward_clip=1.0, burn_in=1, unroll=2, n_steps=1)
     rewards = [5.0, -7.0, 3.0, 0.5]
-    out = made.loss(Noting(ONLINE), Table(TARGET), slice_of(4, rewards), rng())
+    out = made.loss(Noting(ONLINE), Table(TARGET), sequence_of(4, rewards), rng())
     assert seen == [rewards[:1], rewards[1:3], rewards[3:]]
     assert out.td is not None
     assert float(out.td[0, 0]) == pytest.approx(h(1 + GAMMA * h_inverse(9.0)) - 3.0, rel=1e-4)  # 1, not 3

@@ -13,11 +13,11 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rlsuite import registry
+from rlsuite.core import registry
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import describe
 from rlsuite.envs import atari_game, family, known_ids
 from rlsuite.envs.atari import ColourTwin, Config, StackedAtari, make
-from rlsuite.errors import UsageError
-from rlsuite.step import describe
 
 
 def games57() -> list[str]:
@@ -88,12 +88,12 @@ def test_ids_that_are_no_atari_game(env_id: str) -> None:
 
 def test_a_wrong_id_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"env.id 'ALE/Pnog-v5'; did you mean ALE/Pong-v5"):
-        registry.env_module("ALE/Pnog-v5")
+        registry.envs.get("ALE/Pnog-v5")
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"lanes": 0}, {"stack": 0}, {"height": 211}, {"frame_skip": 0}, {"protocol": "stiky"}, {"lifes": 1}, {"max_frames": 0}],
+    [{"num_envs": 0}, {"stack": 0}, {"height": 211}, {"frame_skip": 0}, {"protocol": "stiky"}, {"lifes": 1}, {"max_frames": 0}],
 )
 def test_impossible_options_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -111,7 +111,7 @@ def test_the_spec_that_everything_is_built_from() -> None:
         "frames_per_step": 4,
         "action_shape": (),
         "game": None,
-        "tells": (),
+        "info_keys": (),
     }
     full = describe(make(Config(id="ALE/Breakout-v5", full_action_set=True, stack=2, frame_skip=3, height=40, width=42), 1))
     assert (full.num_actions, full.stack, full.frames_per_step) == (18, 2, 3)
@@ -144,11 +144,11 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_emulators_own_vector_env(case: str) -> None:
     """ale-py stacks planes in C++; ours come from single planes: the same bits over random actions and resets."""
-    config, lanes, ticks = Config.model_validate(CASES[case]), 2, 110
+    config, num_envs, ticks = Config.model_validate(CASES[case]), 2, 110
     sticky = config.protocol == "sticky"
-    judge = AtariVectorEnv(
+    evaluate = AtariVectorEnv(
         atari_game(config.id) or "",
-        lanes,
+        num_envs,
         num_threads=1,
         max_num_frames_per_episode=config.max_frames,
         repeat_action_probability=0.25 if sticky else 0.0,
@@ -164,12 +164,12 @@ def test_equals_the_emulators_own_vector_env(case: str) -> None:
     )
     ends = 0
     rng = np.random.default_rng(0)
-    ours, theirs = make(config, lanes), judge
+    ours, theirs = make(config, num_envs), evaluate
     for seed in (5, 1234):  # a reset in the middle of episodes, too
         seen, expected = ours.reset(seed=seed)[0], theirs.reset(seed=seed)[0]
         assert np.array_equal(seen, expected)
         for tick in range(ticks):
-            actions = rng.integers(judge.single_action_space.n, size=lanes)
+            actions = rng.integers(evaluate.single_action_space.n, size=num_envs)
             seen, *rest, info = ours.step(actions)
             expected, *judged, judge_info = theirs.step(actions)
             assert np.array_equal(seen, expected), f"tick {tick}"
@@ -269,7 +269,7 @@ def test_a_game_without_lives_gives_no_life_loss() -> None:
 
 
 class Scripted:
-    """Stands in for the emulator: lives and ends as a script says, one lane."""
+    """Stands in for the emulator: lives and ends as a script says, one environment."""
 
     def __init__(self, script: list[tuple[int, bool, bool]]):
         self.script = iter(script)
@@ -305,9 +305,9 @@ def test_terminal_by_hand(script: list[tuple[int, bool, bool]], terminal: list[i
     assert got == terminal
 
 
-def frames(config: Config, seed: int = 7, lanes: int = 2, ticks: int = 40) -> NDArray[np.uint8]:
+def frames(config: Config, seed: int = 7, num_envs: int = 2, ticks: int = 40) -> NDArray[np.uint8]:
     """[ticks+1,L,H,W]: the newest planes of a random game."""
-    return np.stack([tick[0][:, -1] for tick in play(make(config, lanes), ticks, seed)])
+    return np.stack([tick[0][:, -1] for tick in play(make(config, num_envs), ticks, seed)])
 
 
 def test_the_same_seed_gives_the_same_games_and_another_one_others() -> None:
@@ -360,19 +360,19 @@ def test_a_list_of_seeds_seeds_each_lane() -> None:
 )
 def test_the_colour_twin_shows_the_same_games(more: dict[str, Any]) -> None:
     """Stepped with the same actions: the same rewards and ends, and a picture whose luminance is the grey plane's."""
-    config, lanes = Config(id="ALE/Breakout-v5", height=210, width=160, **more), 2
-    env, twin = make(config, lanes), ColourTwin(config, lanes)
-    mirror = StackedAtari(config, lanes, threads=1, full_colour=True).planes  # what the twin wraps, for rewards and ends
+    config, num_envs = Config(id="ALE/Breakout-v5", height=210, width=160, **more), 2
+    env, twin = make(config, num_envs), ColourTwin(config, num_envs)
+    mirror = StackedAtari(config, num_envs, threads=1, full_colour=True).planes  # what the twin wraps, for rewards and ends
     grey, colour = env.reset(seed=21)[0][:, -1], twin.reset(seed=21)
     mirror.reset(seed=21)
     rng = np.random.default_rng(0)
     rewards, ends = 0.0, 0
     for tick in range(160):
-        assert colour.shape == (lanes, 210, 160, 3)
+        assert colour.shape == (num_envs, 210, 160, 3)
         assert colour.dtype == np.uint8
         luminance = colour @ np.array([0.299, 0.587, 0.114])
         assert np.abs(luminance - grey).mean() < 1.5, f"tick {tick}"
-        actions = rng.integers(env.single_action_space.n, size=lanes)
+        actions = rng.integers(env.single_action_space.n, size=num_envs)
         stacks, reward, terminated, truncated, _ = env.step(actions)
         grey, colour = stacks[:, -1], twin.step(actions)
         shown, reward_twin, terminated_twin, truncated_twin, _ = mirror.step(actions)
@@ -387,7 +387,7 @@ def test_the_colour_twin_shows_the_same_games(more: dict[str, Any]) -> None:
 
 
 def test_flicker_blanks_whole_planes_by_chance() -> None:
-    settings = {"id": "ALE/Pong-v5", "lanes": 4, "height": 24, "width": 20}
+    settings = {"id": "ALE/Pong-v5", "num_envs": 4, "height": 24, "width": 20}
     plain, flickering = (make(Config(**settings, flicker=p), 4) for p in (0.0, 0.5))  # type: ignore[arg-type]
     seen = plain.reset(seed=1)[0], flickering.reset(seed=1)[0]
     blank = []
@@ -398,7 +398,7 @@ def test_flicker_blanks_whole_planes_by_chance() -> None:
         blank.append(gone)
         seen = plain.step(np.zeros(4, np.int64))[0], flickering.step(np.zeros(4, np.int64))[0]
     assert 150 < np.sum(blank) < 250  # of 400: within five deviations of a half
-    assert len({tuple(column) for column in np.array(blank).T}) == 4  # every lane by itself
+    assert len({tuple(column) for column in np.array(blank).T}) == 4  # every environment by itself
     again = make(Config(**settings, flicker=0.5), 4)  # type: ignore[arg-type]
     again.reset(seed=1)
     repeated = [~again.step(np.zeros(4, np.int64))[0][:, -1].reshape(4, -1).any(1) for _ in range(50)]

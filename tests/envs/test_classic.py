@@ -1,4 +1,4 @@
-"""Gymnasium environments as lanes: rewards, ends, and a saved state that goes on bit for bit."""
+"""Gymnasium environments as environments: rewards, ends, and a saved state that goes on bit for bit."""
 
 import json
 from typing import Any
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from rlsuite import registry
+from rlsuite.core import registry
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, describe
 from rlsuite.envs.classic import Config, make
-from rlsuite.errors import UsageError
-from rlsuite.step import EnvSpec, describe
 
 RESTORABLE: dict[str, tuple[str, dict[str, Any]]] = {  # with time limits so short that 60 ticks cross several
     "CartPole-v1": ("CartPole-v1", {}),
@@ -54,8 +54,8 @@ def through_a_file(state: Any) -> Any:
 def test_a_saved_state_goes_on_bit_for_bit(case: str) -> None:
     """Saved at every tick of 60, so also right at an end, at a time limit, and between an end and the reset behind it."""
     env_id, kwargs = RESTORABLE[case]
-    config, lanes, after = Config(id=env_id, kwargs=kwargs), 2, 25
-    env, other = make(config, lanes), make(config, lanes)
+    config, num_envs, after = Config(id=env_id, kwargs=kwargs), 2, 25
+    env, other = make(config, num_envs), make(config, num_envs)
     env.reset(seed=3)
     rng = np.random.default_rng(0)
     states, random, ticks = [], [], []
@@ -137,28 +137,28 @@ def test_only_what_is_known_to_be_the_whole_state_is_taken_for_it(module: str, m
 
 def test_ends_and_rewards_are_gymnasiums_own() -> None:
     """Against single environments, stepped one by one: NEXT_STEP autoreset, rewards f32, truncated is not terminated."""
-    lanes, kwargs = 3, {"max_episode_steps": 15}
-    env = make(Config(id="CartPole-v1", kwargs=kwargs), lanes)
+    num_envs, kwargs = 3, {"max_episode_steps": 15}
+    env = make(Config(id="CartPole-v1", kwargs=kwargs), num_envs)
     assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
-    single = [gymnasium.make("CartPole-v1", **kwargs) for _ in range(lanes)]
+    single = [gymnasium.make("CartPole-v1", **kwargs) for _ in range(num_envs)]
     seen, _ = env.reset(seed=5)
-    for lane, one in enumerate(single):
-        assert np.array_equal(seen[lane], one.reset(seed=5 + lane)[0])
-    rng, ended = np.random.default_rng(0), np.zeros(lanes, bool)
+    for env_index, one in enumerate(single):
+        assert np.array_equal(seen[env_index], one.reset(seed=5 + env_index)[0])
+    rng, ended = np.random.default_rng(0), np.zeros(num_envs, bool)
     terminations = truncations = 0
     for _ in range(120):
-        actions = np.where(rng.random(lanes) < 0.3, rng.integers(2, size=lanes), np.arange(lanes) % 2)
+        actions = np.where(rng.random(num_envs) < 0.3, rng.integers(2, size=num_envs), np.arange(num_envs) % 2)
         actions[2] = len(single[2].unwrapped.state) and int(single[2].unwrapped.state[2] > 0)  # holds its pole up a while
         seen, reward, terminated, truncated, _ = env.step(actions)
         assert reward.dtype == np.float32
-        for lane, one in enumerate(single):
-            if ended[lane]:
+        for env_index, one in enumerate(single):
+            if ended[env_index]:
                 expected: Any = (one.reset()[0], 0.0, False, False)
             else:
-                expected = one.step(int(actions[lane]))[:4]
-            assert np.array_equal(seen[lane], expected[0])
-            assert (reward[lane], terminated[lane], truncated[lane]) == expected[1:]
-            ended[lane] = expected[2] or expected[3]
+                expected = one.step(int(actions[env_index]))[:4]
+            assert np.array_equal(seen[env_index], expected[0])
+            assert (reward[env_index], terminated[env_index], truncated[env_index]) == expected[1:]
+            ended[env_index] = expected[2] or expected[3]
             terminations += bool(expected[2])
             truncations += bool(expected[3] and not expected[2])
     assert terminations > 0
@@ -178,7 +178,7 @@ def test_what_cannot_be_built_is_refused_with_its_name() -> None:
     with pytest.raises(UsageError, match=r"env.id=CartPole-v1 cannot be built: .*gravitty"):
         make(Config(id="CartPole-v1", kwargs={"gravitty": 1}), 1)
     with pytest.raises(UsageError, match=r"env.id 'CartPole-v7'; did you mean .*CartPole-v1"):
-        registry.env_module("CartPole-v7")
+        registry.envs.get("CartPole-v7")
 
 
 def test_every_episode_ends() -> None:

@@ -8,13 +8,13 @@ from rlsuite.envs.key_door import DOWN, LEFT, RIGHT, UP, USE, Config, KeyDoor, m
 L = 32
 
 
-def env(rooms: int = 3, size: int = 4, max_steps: int = 100, lanes: int = L) -> KeyDoor:
-    return make(Config(id="rlsuite/KeyDoor-v0", rooms=rooms, size=size, max_steps=max_steps), lanes)
+def env(rooms: int = 3, size: int = 4, max_steps: int = 100, num_envs: int = L) -> KeyDoor:
+    return make(Config(id="rlsuite/KeyDoor-v0", rooms=rooms, size=size, max_steps=max_steps), num_envs)
 
 
 def placed(**fields: int) -> KeyDoor:
-    """One lane in the first of two rooms of 4x4: player, key and door as given."""
-    made = env(rooms=2, lanes=1)
+    """One environment in the first of two rooms of 4x4: player, key and door as given."""
+    made = env(rooms=2, num_envs=1)
     made.reset(seed=0)
     for name, value in {"row": 1, "column": 1, "item_row": 2, "item_column": 2, "door": 3, **fields}.items():
         getattr(made, name)[:] = value
@@ -86,7 +86,7 @@ def test_what_is_seen() -> None:
 
 
 def test_a_game_is_cut_after_its_steps_and_the_next_begins_by_itself() -> None:
-    made = env(max_steps=5, lanes=2)
+    made = env(max_steps=5, num_envs=2)
     made.reset(seed=0)
     for t in range(1, 13):
         _, reward, terminated, truncated, _ = made.step(np.array([UP, UP]))

@@ -8,16 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from rlsuite import checkpoint
-from rlsuite.config import NetConfig
-from rlsuite.errors import CheckpointError, UsageError
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.core.types import EnvSpec
 from rlsuite.nets import catalogue
 from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
 from rlsuite.nets.backbones.bricks import Residual
 from rlsuite.nets.classifier import published
-from rlsuite.nets.q_net import QNet
-from rlsuite.nets.torso import PixelTorso, make_torso
-from rlsuite.nets.transfer import (
+from rlsuite.nets.pretrained import (
     backbones_of,
     copy_in_order,
     freeze,
@@ -27,7 +25,9 @@ from rlsuite.nets.transfer import (
     pretrained,
     take_over_normalisation,
 )
-from rlsuite.step import EnvSpec
+from rlsuite.nets.q_net import QNet
+from rlsuite.nets.torso import PixelTorso, make_torso
+from rlsuite.runs import checkpoint
 
 ALL = pytest.mark.parametrize("name", BACKBONES)
 # Deep or wide, and built of the same blocks as others: their shapes and counts are checked, not their gradients.

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from rlsuite.config import NetConfig
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, Step
 from rlsuite.nets.backbones import BACKBONES, make_backbone
 from rlsuite.nets.heads import CosineEmbedding, Mlp, NoisyLinear, QHead, clear_noise, resample_noise
 from rlsuite.nets.memory import FeedForward
 from rlsuite.nets.policy_net import PolicyNet
 from rlsuite.nets.precision import Precision
 from rlsuite.nets.q_net import ImplicitQNet, MemoryQNet, QNet
-from rlsuite.nets.torso import TORSOS, make_torso
-from rlsuite.step import EnvSpec, Step
+from rlsuite.nets.torso import make_torso, torso_names
 
 
 def spec(shape: tuple[int, ...], states: int | None = None, actions: int = 5) -> EnvSpec:
@@ -60,7 +60,7 @@ def test_torso_errors_name_the_key_and_what_fits() -> None:
         make_torso("small", 8, spec((), states=16))
     with pytest.raises(UsageError, match=r"net\.torso=onehot needs discrete states.*\(4,\)"):
         make_torso("onehot", 8, spec((4,)))
-    assert set(TORSOS) == {*BACKBONES, "mlp", "onehot"}
+    assert set(torso_names()) == {*BACKBONES, "mlp", "onehot"}
 
 
 @pytest.mark.parametrize(

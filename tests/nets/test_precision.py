@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlsuite.config import NetConfig
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.types import EnvSpec, Step
 from rlsuite.nets.heads import resample_noise
 from rlsuite.nets.precision import Precision, keep_fp32
 from rlsuite.nets.q_net import ImplicitQNet, QNet
-from rlsuite.step import EnvSpec, Step
 
 PIXELS = EnvSpec((4, 44, 44), "uint8", num_actions=3, num_states=None, stack=4, frames_per_step=4)
 VECTOR = EnvSpec((5,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
@@ -64,11 +64,11 @@ def test_refresh_follows_the_master() -> None:
     with torch.no_grad():
         for parameter in pair.master.parameters():
             parameter.mul_(1.5)
-    stale = output(pair.net, PIXELS)  # only the shared fp32 layers moved
+    dropped_updates = output(pair.net, PIXELS)  # only the shared fp32 layers moved
     pair.refresh()
     after = output(pair.net, PIXELS)
-    assert not torch.equal(before, stale)
-    assert not torch.equal(stale, after)
+    assert not torch.equal(before, dropped_updates)
+    assert not torch.equal(dropped_updates, after)
     assert torch.equal(after, output(copy.deepcopy(pair.master), PIXELS))
 
 

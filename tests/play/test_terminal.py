@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from rlsuite import records
-from rlsuite.envs.boards import make_game
+from rlsuite.boardgames import game_records
+from rlsuite.boardgames.games import make_game
+from rlsuite.play.players import BoardPlayer
 from rlsuite.play.session import Session
 from rlsuite.play.terminal import board, run
-from rlsuite.players import Player
 
 
 def play(
     game: str, typed: list[str], side: int | None, player: str = "mcts(simulations=400)", watching: bool = False
 ) -> tuple[Session, str]:
     made = make_game(game)
-    session, shown, lines = Session(made, Player(player, made)), list[str](), iter(typed)
+    session, shown, lines = Session(made, BoardPlayer(player, made)), list[str](), iter(typed)
 
     def read(prompt: str) -> str:
         try:
@@ -33,7 +33,7 @@ def test_a_whole_game_and_its_commands(tmp_path: Path) -> None:
     assert "did you mean b" in shown
     assert "you can expect" in shown
     assert "a1 b1 c1 a2" in shown
-    assert records.read(saved)[1] == session.actions
+    assert game_records.read(saved)[1] == session.actions
 
 
 def test_it_takes_a_win_and_says_so() -> None:
@@ -46,7 +46,7 @@ def test_a_game_that_is_over_can_be_saved_and_gone_back_in(tmp_path: Path) -> No
     saved = tmp_path / "game.txt"
     typed = ["a1", "b1", "a2", "b2", "a3", f"save {saved}", "a1", "undo", "c3", ""]
     session, shown = play("tic_tac_toe", typed, None)
-    assert len(records.read(saved)[1]) == 5
+    assert len(game_records.read(saved)[1]) == 5
     assert "the game is over: save FILE, undo or quit" in shown
     assert len(session.actions) == 5
     assert not session.over
@@ -66,5 +66,5 @@ def test_both_sides_and_none() -> None:
 
 def test_boards_have_names_of_rows_and_columns() -> None:
     game = make_game("hex(size=3)")
-    text = board(Session(game, Player("random", game)))
+    text = board(Session(game, BoardPlayer("random", game)))
     assert text == "    a b c\n  1 . . .\n   2 . . .\n    3 . . ."

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from rlsuite.envs.boards import make_game
+from rlsuite.boardgames.games import make_game
+from rlsuite.play.players import BoardPlayer
 from rlsuite.play.session import Session
 from rlsuite.play.web import Table, make_app
-from rlsuite.players import Player
 
 HOST = {"Host": "127.0.0.1:8017"}
 
@@ -27,7 +27,7 @@ def client(
     game: str = "connect_four", player: str = "mcts(simulations=20)", side: int | None = 0, videos: Path | None = None
 ) -> TestClient:
     board = make_game(game)
-    table = Table(Session(board, Player(player, board)), side, videos)
+    table = Table(Session(board, BoardPlayer(player, board)), side, videos)
     return TestClient(make_app(table, 8017), base_url="http://127.0.0.1:8017")
 
 

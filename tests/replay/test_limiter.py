@@ -2,15 +2,15 @@
 
 import pytest
 
-from rlsuite.errors import CheckpointError
+from rlsuite.core.errors import CheckpointError
 from rlsuite.replay.limiter import SamplesPerInsert
 
 
-def alternate(limiter: SamplesPerInsert, chunk: int, batch: int, chunks: int) -> list[int]:
-    """The local loop; returns the number of batches after each chunk."""
+def alternate(limiter: SamplesPerInsert, unroll: int, batch: int, unrolls: int) -> list[int]:
+    """The local loop; returns the number of batches after each unroll."""
     batches = []
-    for _ in range(chunks):
-        limiter.did_insert(chunk)
+    for _ in range(unrolls):
+        limiter.did_insert(unroll)
         before = limiter.sampled
         while limiter.can_sample(batch):
             limiter.did_sample(batch)
@@ -21,21 +21,21 @@ def alternate(limiter: SamplesPerInsert, chunk: int, batch: int, chunks: int) ->
 
 def test_dqn_learns_every_fourth_step_from_min_size_on() -> None:
     limiter = SamplesPerInsert(ratio=8.0, min_size=10)  # a batch of 32 every 4 steps
-    assert alternate(limiter, chunk=1, batch=32, chunks=20) == [0] * 9 + [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0]
+    assert alternate(limiter, unroll=1, batch=32, unrolls=20) == [0] * 9 + [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0]
 
 
 def test_chunks_larger_than_the_interval() -> None:
     limiter = SamplesPerInsert(ratio=8.0, min_size=10)
-    # budgets after each chunk of 12: 16, 112, 208 items; batches go on until one lies beyond
-    assert alternate(limiter, chunk=12, batch=32, chunks=3) == [1, 3, 3]
+    # budgets after each unroll of 12: 16, 112, 208 items; batches go on until one lies beyond
+    assert alternate(limiter, unroll=12, batch=32, unrolls=3) == [1, 3, 3]
 
 
 @pytest.mark.parametrize("ratio", [0.25, 1.0, 8.0, 1 / 3, 0.29])
-@pytest.mark.parametrize(("chunk", "batch"), [(1, 1), (4, 32), (7, 5), (100, 32)])
-def test_the_ratio_is_exact_within_one_batch(ratio: float, chunk: int, batch: int) -> None:
+@pytest.mark.parametrize(("unroll", "batch"), [(1, 1), (4, 32), (7, 5), (100, 32)])
+def test_the_ratio_is_exact_within_one_batch(ratio: float, unroll: int, batch: int) -> None:
     limiter = SamplesPerInsert(ratio, min_size=50)
     for _ in range(500):
-        alternate(limiter, chunk, batch, 1)
+        alternate(limiter, unroll, batch, 1)
         budget = ratio * (limiter.inserted - 50)
         if budget >= 0:
             assert budget < limiter.sampled <= budget + batch
@@ -70,24 +70,24 @@ def test_tolerance_by_hand() -> None:
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 3.0, 50.0])
-@pytest.mark.parametrize(("chunk", "batch", "ratio"), [(1, 32, 8.0), (20, 4, 0.5), (7, 7, 1.0)])
-def test_something_is_always_allowed(tolerance: float, chunk: int, batch: int, ratio: float) -> None:
+@pytest.mark.parametrize(("unroll", "batch", "ratio"), [(1, 32, 8.0), (20, 4, 0.5), (7, 7, 1.0)])
+def test_something_is_always_allowed(tolerance: float, unroll: int, batch: int, ratio: float) -> None:
     limiter = SamplesPerInsert(ratio, min_size=10, tolerance=tolerance)
     for prefer_insert in [True] * 300 + [False] * 300 + [True, False] * 300:
-        insert, sample = limiter.can_insert(chunk), limiter.can_sample(batch)
+        insert, sample = limiter.can_insert(unroll), limiter.can_sample(batch)
         assert insert or sample
         if insert and (prefer_insert or not sample):
-            limiter.did_insert(chunk)
+            limiter.did_insert(unroll)
         else:
             limiter.did_sample(batch)
         ahead = limiter.inserted - 10 - limiter.sampled / ratio
-        assert ahead <= max(tolerance, chunk)
+        assert ahead <= max(tolerance, unroll)
     assert limiter.sampled > 0
 
 
 def run(ratio: float, min_size: int, inserted: int, batch: int = 32) -> SamplesPerInsert:
     limiter = SamplesPerInsert(ratio, min_size)
-    alternate(limiter, chunk=1, batch=batch, chunks=inserted)
+    alternate(limiter, unroll=1, batch=batch, unrolls=inserted)
     return limiter
 
 
@@ -106,7 +106,7 @@ def test_resume_with_another_ratio_neither_floods_nor_blocks(ratio: float) -> No
     sampled = new.sampled
     assert sampled == old.sampled > 7000
     assert new.can_insert(8)
-    batches = alternate(new, chunk=1, batch=32, chunks=640)
+    batches = alternate(new, unroll=1, batch=32, unrolls=640)
     # ratio 64: 2 batches a step, and the first one at once; ratio 0.5: one in 64 steps.
     assert batches[:4] == ([3, 2, 2, 2] if ratio == 64.0 else [1, 0, 0, 0])
     assert ratio * 640 < new.sampled - sampled <= ratio * 640 + 32
@@ -116,7 +116,7 @@ def test_resume_with_another_ratio_neither_floods_nor_blocks(ratio: float) -> No
 def test_resume_with_a_smaller_min_size_does_not_flood() -> None:
     new = SamplesPerInsert(8.0, 10)
     new.load_state_dict(run(8.0, 1000, 900).state_dict())  # saved while it was still filling
-    assert alternate(new, chunk=1, batch=32, chunks=5) == [1, 0, 0, 1, 0]  # from 900 on, at once: not 890 * 8 / 32
+    assert alternate(new, unroll=1, batch=32, unrolls=5) == [1, 0, 0, 1, 0]  # from 900 on, at once: not 890 * 8 / 32
 
 
 def test_resume_with_a_larger_min_size_waits_for_it_and_takes_inserts() -> None:
@@ -124,7 +124,7 @@ def test_resume_with_a_larger_min_size_waits_for_it_and_takes_inserts() -> None:
     new.load_state_dict(run(8.0, 10, 50).state_dict())
     assert not new.can_sample(32)
     assert new.can_insert(1)
-    assert alternate(new, chunk=1, batch=32, chunks=18) == [0] * 9 + [1, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert alternate(new, unroll=1, batch=32, unrolls=18) == [0] * 9 + [1, 0, 0, 0, 1, 0, 0, 0, 1]
 
 
 def test_second_resume_after_a_change_is_exact() -> None:

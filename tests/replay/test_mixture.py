@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from rlsuite.agent import Extra, SliceSpec
-from rlsuite.config import ReplayConfig
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import ReplayConfig
+from rlsuite.core.agent import Extra, SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, State, Step, Unroll
 from rlsuite.replay import build_replay
 from rlsuite.replay.mixture import Mixture, digest, store_of
-from rlsuite.step import Chunk, EnvSpec, State, Step
 
 SPEC = EnvSpec((), "int64", num_actions=4, num_states=None, stack=1, frames_per_step=1)
 CONFIG = ReplayConfig(capacity_agent_steps=200, min_agent_steps=20, samples_per_insert=4, prioritized=True)
@@ -29,16 +29,16 @@ def zero_state(batch: int) -> State:
     return (torch.zeros(batch, 2),)
 
 
-def mixture(ratio: float, cut: SliceSpec | None = None) -> Mixture:
-    cut = cut or SliceSpec(3, False)
-    own = build_replay(CONFIG, SPEC, 2, cut, 10, seed=1)
+def mixture(ratio: float, sequence: SequenceSpec | None = None) -> Mixture:
+    sequence = sequence or SequenceSpec(3, False)
+    own = build_replay(CONFIG, SPEC, 2, sequence, 10, seed=1)
     steps = stream(60, 0, 20)
     steps = Step(*(np.stack([leaf, leaf], 1) for leaf in steps[:-1]), {})  # type: ignore[arg-type]
-    state = (np.zeros((int(np.ceil(60 / cut.stride)) * 2, 2), np.float32),) if cut.state else ()
-    starts = np.repeat((np.arange(60) % cut.stride == 0)[:, None], 2, 1) if cut.stride > 1 else None
-    own.add(Chunk(steps, starts=starts, state=state))
+    state = (np.zeros((int(np.ceil(60 / sequence.stride)) * 2, 2), np.float32),) if sequence.state else ()
+    starts = np.repeat((np.arange(60) % sequence.stride == 0)[:, None], 2, 1) if sequence.stride > 1 else None
+    own.add(Unroll(steps, starts=starts, state=state))
     recorded = stream(40, SHOWN, 10)
-    demonstrations = store_of(recorded, CONFIG, SPEC, cut, zero_state, seed=2)
+    demonstrations = store_of(recorded, CONFIG, SPEC, sequence, zero_state, seed=2)
     return Mixture(own, demonstrations, ratio, 3, digest(recorded))
 
 
@@ -86,8 +86,8 @@ def test_every_recorded_action_can_be_learned_from_to_the_last() -> None:
 
 @pytest.mark.parametrize("from_first", [False, True])
 def test_slices_with_strides_start_from_zero_states(from_first: bool) -> None:
-    cut = SliceSpec(7, False, stride=4, from_first=from_first, state=(Extra("a", (2,), "float32"),))
-    mixed = mixture(1.0, cut)
+    sequence = SequenceSpec(7, False, stride=4, from_first=from_first, state=(Extra("a", (2,), "float32"),))
+    mixed = mixture(1.0, sequence)
     starts = set()
     for _ in range(50):
         trajectory = mixed.sample(16).trajectory
@@ -97,36 +97,40 @@ def test_slices_with_strides_start_from_zero_states(from_first: bool) -> None:
     assert starts == {t for t in range(40) if (t % 10 if from_first else t) % 4 == 0}
 
 
-def learned_from(cut: SliceSpec, steps: Step) -> set[int]:
-    """Recorded times of steps with an action that stand behind the burn-in of a slice that can be drawn, as R2D2 counts them."""
-    store, unroll = store_of(steps, CONFIG, SPEC, cut, zero_state, seed=2), cut.length - cut.burn_in - 1  # type: ignore[operator]
+def learned_from(sequence: SequenceSpec, steps: Step) -> set[int]:
+    """Recorded times of steps with an action that stand behind the burn-in of a sequence that can be drawn, as R2D2 counts them."""
+    store, unroll = store_of(steps, CONFIG, SPEC, sequence, zero_state, seed=2), sequence.length - sequence.burn_in - 1  # type: ignore[operator]
     seen = set()
     for _ in range(60):
         drawn = store.sample(16).trajectory.steps
         counts = ~drawn.last
-        if cut.from_first:
+        if sequence.from_first:
             ends = drawn.last.cumsum(0)
             counts &= ends - drawn.last == 0
-        seen |= set(drawn.observation[cut.burn_in : cut.burn_in + unroll][counts[cut.burn_in : cut.burn_in + unroll]].tolist())
+        seen |= set(
+            drawn.observation[sequence.burn_in : sequence.burn_in + unroll][
+                counts[sequence.burn_in : sequence.burn_in + unroll]
+            ].tolist()
+        )
     return seen
 
 
 def test_what_was_recorded_first_is_learned_from_too() -> None:
     """No burn-in falls on the beginning of the first episode."""
-    cut = SliceSpec(10, False, stride=4, burn_in=5, state=(Extra("a", (2,), "float32"),))
-    assert learned_from(cut, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if t % 10 != 9}
+    sequence = SequenceSpec(10, False, stride=4, burn_in=5, state=(Extra("a", (2,), "float32"),))
+    assert learned_from(sequence, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if t % 10 != 9}
 
 
 def test_slices_within_episodes_burn_in_at_their_beginnings() -> None:
-    cut = SliceSpec(10, False, stride=4, from_first=True, burn_in=5, state=(Extra("a", (2,), "float32"),))
-    assert learned_from(cut, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if 5 <= t % 10 < 9}
+    sequence = SequenceSpec(10, False, stride=4, from_first=True, burn_in=5, state=(Extra("a", (2,), "float32"),))
+    assert learned_from(sequence, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if 5 <= t % 10 < 9}
     with pytest.raises(UsageError, match=r"at most 4 actions an episode, .* begin with 5 to burn in: nothing could be learned"):
-        store_of(stream(40, SHOWN, 5), CONFIG, SPEC, cut, zero_state, seed=2)
+        store_of(stream(40, SHOWN, 5), CONFIG, SPEC, sequence, zero_state, seed=2)
 
 
 def test_one_short_game_is_enough() -> None:
-    cut = SliceSpec(125, False, stride=40, burn_in=40, state=(Extra("a", (2,), "float32"),))
-    assert learned_from(cut, stream(3, SHOWN, 3)) == {SHOWN, SHOWN + 1}
+    sequence = SequenceSpec(125, False, stride=40, burn_in=40, state=(Extra("a", (2,), "float32"),))
+    assert learned_from(sequence, stream(3, SHOWN, 3)) == {SHOWN, SHOWN + 1}
 
 
 def test_it_comes_back_without_what_was_recorded() -> None:
@@ -164,17 +168,17 @@ def test_importance_weights_of_both_follow_the_same_schedule() -> None:
 
 
 def test_importance_weights_of_both_are_measured_alike() -> None:
-    """One recorded slice in a batch is not always the heaviest."""
+    """One recorded sequence in a batch is not always the heaviest."""
     mixed = mixture(0.05)
     mixed.demonstrations.selector.update(np.arange(40), np.where(np.arange(40) % 2, 8.0, 1.0))
-    chances = mixed.demonstrations.selector.state_dict()["leaves"] / mixed.demonstrations.mass()  # type: ignore[operator]
-    exponent, slices, checked = CONFIG.importance_exponent_start, len(mixed.demonstrations.selector), 0
+    chances = mixed.demonstrations.selector.state_dict()["leaves"] / mixed.demonstrations.total_weight()  # type: ignore[operator]
+    exponent, sequences, checked = CONFIG.importance_exponent_start, len(mixed.demonstrations.selector), 0
     for _ in range(100):
         sample = mixed.sample(16)
         shown = np.flatnonzero(sample.keys < 0)
         if len(shown) == 1:
             at = int(sample.trajectory.steps.observation[0, shown[0]]) - SHOWN
-            raw = (slices * chances[at]) ** -exponent  # the agent's own have equal chances: 1 of each
+            raw = (sequences * chances[at]) ** -exponent  # the agent's own have equal chances: 1 of each
             np.testing.assert_allclose(sample.weights[shown[0]], raw / max(raw, 1.0), rtol=1e-4)
             checked += 1
     assert checked > 10

@@ -1,6 +1,6 @@
-"""The on-policy queue: nothing lost or seen twice between chunks, stacks as the environment gave them, exact resume.
+"""The on-policy queue: nothing lost or seen twice between unrolls, stacks as the environment gave them, exact resume.
 
-Shapes: K steps of a chunk, L lanes, S planes.
+Shapes: K steps of an unroll, L environments, S planes.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlsuite.agent import Mode, SliceSpec
-from rlsuite.collect import Collector
-from rlsuite.envs import atari, memory
+from rlsuite.acting.collector import Collector
+from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.types import State, Step, describe
+from rlsuite.envs import atari, recall
 from rlsuite.replay.queue import Queue
-from rlsuite.step import State, Step, describe
 
 K, L = 5, 3
 
@@ -28,7 +28,7 @@ class Scribe:
         self.seen: list[NDArray[Any]] = []
         self.done: list[NDArray[np.int64]] = []
 
-    slice = SliceSpec(length=None, sparse=False)
+    sequence = SequenceSpec(length=None, sparse=False)
 
     def initial_state(self, batch: int) -> State:
         return (torch.zeros(batch),)
@@ -44,7 +44,7 @@ def collector(pixels: bool) -> tuple[Collector, Scribe, Queue]:
     if pixels:
         env: Any = atari.make(atari.Config(id="ALE/Breakout-v5", height=24, width=24, max_frames=60), L)
     else:
-        env = memory.make(memory.Config(id="rlsuite/Recall-v0", length=3), L)
+        env = recall.make(recall.Config(id="rlsuite/Recall-v0", length=3), L)
     agent = Scribe(2)
     return Collector(env, agent, nn.Identity(), seed=1), agent, Queue(describe(env), L, K, 2)  # type: ignore[arg-type]
 
@@ -53,19 +53,19 @@ def collector(pixels: bool) -> tuple[Collector, Scribe, Queue]:
 def test_rollouts_follow_each_other_without_a_gap(pixels: bool) -> None:
     roll, agent, queue = collector(pixels)
     ends = 0
-    for chunk in range(8):
-        roll.version = 10 * chunk
+    for unroll in range(8):
+        roll.version = 10 * unroll
         queue.add(roll.collect(K, 0)[0])
         sample = queue.sample(L)
         steps, state = sample.trajectory
         assert steps.first.shape == (K + 1, L)
         np.testing.assert_array_equal(np.stack(agent.seen[-K:]), steps.observation[:-1])  # bit-identical stacks
-        np.testing.assert_array_equal(roll.now.observation, steps.observation[-1])  # seen, and not acted on yet
+        np.testing.assert_array_equal(roll.current_step.observation, steps.observation[-1])  # seen, and not acted on yet
         np.testing.assert_array_equal(np.stack(agent.done[-K:]), steps.action[:-1])
         np.testing.assert_array_equal(steps.extras["pair"][:-1, :, 1], -steps.action[:-1])
-        np.testing.assert_array_equal(state[0], np.full(L, chunk * K))  # before the first step
+        np.testing.assert_array_equal(state[0], np.full(L, unroll * K))  # before the first step
         np.testing.assert_array_equal(steps.first[1:], steps.last[:-1])
-        assert sample.version == 10 * chunk
+        assert sample.version == 10 * unroll
         ends += int(steps.last[:-1].sum())
     assert ends > 0, "no episode ended: the stacks were not tried at their edges"
 
@@ -103,7 +103,7 @@ def test_it_is_bounded_and_gives_every_chunk_once() -> None:
     assert (len(queue), queue.capacity_steps) == (2 * K * L, 2 * K * L)
     with pytest.raises(ValueError, match="full"):
         queue.add(roll.collect(K, 0)[0])
-    with pytest.raises(ValueError, match="within a chunk"):
+    with pytest.raises(ValueError, match="within an unroll"):
         queue.sample(L + 1)
     queue.sample(2 * L)
     assert not queue.can_sample(L)

@@ -1,4 +1,4 @@
-"""The store: which slices can be sampled, stale keys, limits, exact resume, and Atari stacks bit for bit as ale-py gives them."""
+"""The store: which sequences can be sampled, stale keys, limits, exact resume, and Atari stacks bit for bit as ale-py gives them."""
 
 import copy
 from typing import Any
@@ -9,16 +9,16 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rlsuite.agent import SliceSpec
-from rlsuite.config import ReplayConfig
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import ReplayConfig
+from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, Step, Unroll
 from rlsuite.replay import Replay, Sample, build_replay
 from rlsuite.replay import replay as replay_module
 from rlsuite.replay.replay import predicted_bytes
-from rlsuite.step import Chunk, EnvSpec, Step
 
 ATARI = EnvSpec((4, 84, 84), "uint8", num_actions=18, num_states=None, stack=4, frames_per_step=4)
-LANES, PLAIN = 3, EnvSpec((), "int64", num_actions=4, num_states=None, stack=1, frames_per_step=1)
+NUM_ENVS, PLAIN = 3, EnvSpec((), "int64", num_actions=4, num_states=None, stack=1, frames_per_step=1)
 KINDS = pytest.mark.parametrize("prioritized", [False, True], ids=["uniform", "prioritized"])
 
 
@@ -29,27 +29,27 @@ def config(capacity: int, prioritized: bool = False, **more: Any) -> ReplayConfi
 
 
 class Feed:
-    """Streams whose observation and reward tell lane and absolute time: time * LANES + lane, which is also the key."""
+    """Streams whose observation and reward tell environment and absolute time: time * LANES + environment, which is also the key."""
 
     def __init__(self, seed: int, end: float = 0.15, stack: int = 1):
         self.rng, self.end, self.stack = np.random.default_rng(seed), end, stack
         self.last: list[NDArray[np.bool_]] = []  # by time, [L]
 
-    def chunk(self, k: int) -> Chunk:
+    def unroll(self, k: int) -> Unroll:
         times = len(self.last) + np.arange(k)
-        first, last = np.zeros((k, LANES), bool), np.zeros((k, LANES), bool)
+        first, last = np.zeros((k, NUM_ENVS), bool), np.zeros((k, NUM_ENVS), bool)
         for i in range(k):
             first[i] = self.last[-1] if self.last else True
-            last[i] = (self.rng.random(LANES) < self.end) & ~first[i]
+            last[i] = (self.rng.random(NUM_ENVS) < self.end) & ~first[i]
             self.last.append(last[i])
-        code = times[:, None] * LANES + np.arange(LANES)
+        code = times[:, None] * NUM_ENVS + np.arange(NUM_ENVS)
         observation = code if self.stack == 1 else (code % 251).astype(np.uint8)[..., None, None]
-        return Chunk(Step(observation, code.astype(np.float32), first, last, last & (code % 2 == 0), code % 4, {}))
+        return Unroll(Step(observation, code.astype(np.float32), first, last, last & (code % 2 == 0), code % 4, {}))
 
 
-def build(slots: int, length: int, prioritized: bool, stack: int = 1, chunk: int = 1, **more: Any) -> Replay:
+def build(slots: int, length: int, prioritized: bool, stack: int = 1, unroll: int = 1, **more: Any) -> Replay:
     spec = PLAIN if stack == 1 else EnvSpec((stack, 1, 1), "uint8", 4, None, stack, 1)
-    return build_replay(config(slots * LANES, prioritized, **more), spec, LANES, SliceSpec(length, True), chunk, seed=5)
+    return build_replay(config(slots * NUM_ENVS, prioritized, **more), spec, NUM_ENVS, SequenceSpec(length, True), unroll, seed=5)
 
 
 def present(replay: Replay) -> set[int]:
@@ -59,15 +59,20 @@ def present(replay: Replay) -> set[int]:
 
 
 def valid_keys(feed: Feed, slots: int, length: int, stack: int) -> set[int]:
-    """Brute force: slices that lie in the store with whole first stacks and whose start is no final observation."""
+    """Brute force: sequences that lie in the store with whole first stacks and whose start is no final observation."""
     head = len(feed.last)
     lost = max(head - slots, 0)  # steps that were overwritten
     oldest = lost + stack - 1 if lost else 0
-    return {t * LANES + lane for t in range(oldest, head - length + 1) for lane in range(LANES) if not feed.last[t][lane]}
+    return {
+        t * NUM_ENVS + env_index
+        for t in range(oldest, head - length + 1)
+        for env_index in range(NUM_ENVS)
+        if not feed.last[t][env_index]
+    }
 
 
 def ids_of(keys: set[int], slots: int) -> set[int]:
-    return {(key % LANES) * slots + (key // LANES) % slots for key in keys}
+    return {(key % NUM_ENVS) * slots + (key // NUM_ENVS) % slots for key in keys}
 
 
 def same_sample(a: Sample, b: Sample) -> bool:
@@ -86,10 +91,10 @@ def test_sampleable_are_exactly_the_valid_starts(length: int, stack: int, slots:
         if len(feed.last) and rng.random() < 0.1:
             replay.end_streams()
             feed.last[-1][:] = True
-        replay.add(feed.chunk(int(rng.integers(1, most + 1))))
+        replay.add(feed.unroll(int(rng.integers(1, most + 1))))
         assert present(replay) == ids_of(valid_keys(feed, slots, length, stack), slots)
         assert len(replay.selector) == len(present(replay))
-        assert len(replay) == min(len(feed.last), slots) * LANES
+        assert len(replay) == min(len(feed.last), slots) * NUM_ENVS
 
 
 @KINDS
@@ -98,16 +103,16 @@ def test_every_valid_start_is_sampled_and_no_other(length: int, prioritized: boo
     slots = 12
     replay, feed = build(slots, length, prioritized), Feed(seed=1)
     for _ in range(40):
-        replay.add(feed.chunk(1))
+        replay.add(feed.unroll(1))
         if not replay.can_sample(1):
             continue
         sample = replay.sample(300)
         expected = valid_keys(feed, slots, length, 1)
         assert set(sample.keys.tolist()) <= expected
         head = len(feed.last)
-        assert (sample.keys // LANES + length <= head).all()  # never over the write head
-        # Rewards tell lane and time: every slice is one contiguous piece of one lane, at the place that its key says.
-        times = np.arange(length)[:, None] * LANES + sample.keys
+        assert (sample.keys // NUM_ENVS + length <= head).all()  # never over the write head
+        # Rewards tell environment and time: every sequence is one contiguous piece of one environment, at the place that its key says.
+        times = np.arange(length)[:, None] * NUM_ENVS + sample.keys
         np.testing.assert_array_equal(sample.trajectory.steps.reward, times)
         assert not sample.trajectory.steps.last[0].any()
     sampled = set(np.concatenate([replay.sample(300).keys for _ in range(5)]).tolist())
@@ -118,24 +123,24 @@ def test_the_second_observation_of_a_sparse_slice_is_the_bootstrap_step() -> Non
     length = 5
     replay, feed = build(30, length, False), Feed(seed=2, end=0.25)
     for _ in range(60):
-        replay.add(feed.chunk(2))
+        replay.add(feed.unroll(2))
     sample = replay.sample(400)
     observation = sample.trajectory.steps.observation
     assert observation.shape == (2, 400)
     np.testing.assert_array_equal(observation[0], sample.keys)
-    cut = 0
+    sequence = 0
     for b, key in enumerate(sample.keys.tolist()):
-        time, lane = divmod(key, LANES)
-        ends = [t for t in range(time + 1, time + length) if feed.last[t][lane]]
-        cut += bool(ends and ends[0] < time + length - 1)
-        assert observation[1, b] == (ends[0] if ends else time + length - 1) * LANES + lane
-    assert cut > 50
+        time, env_index = divmod(key, NUM_ENVS)
+        ends = [t for t in range(time + 1, time + length) if feed.last[t][env_index]]
+        sequence += bool(ends and ends[0] < time + length - 1)
+        assert observation[1, b] == (ends[0] if ends else time + length - 1) * NUM_ENVS + env_index
+    assert sequence > 50
 
 
 def test_uniform_sampling_is_uniform() -> None:
     replay, feed = build(20, 2, False), Feed(seed=3)
     for _ in range(50):
-        replay.add(feed.chunk(1))
+        replay.add(feed.unroll(1))
     keys = sorted(valid_keys(feed, 20, 2, 1))
     counts = np.array([np.count_nonzero(replay.sample(20_000).keys == key) for key in keys])
     expected = 20_000 / len(keys)
@@ -147,14 +152,14 @@ def test_uniform_sampling_is_uniform() -> None:
 def test_stale_keys_are_dropped_counted_and_change_nothing(prioritized: bool) -> None:
     slots = 12
     replay, feed = build(slots, 2, prioritized), Feed(seed=4, end=0.0)
-    replay.add(feed.chunk(8))
+    replay.add(feed.unroll(8))
     old = replay.sample(16).keys
     for _ in range(slots + 8):  # every slot has been written anew
-        replay.add(feed.chunk(1))
+        replay.add(feed.unroll(1))
     before = copy.deepcopy(replay.selector.state_dict())
-    assert replay.stale == 0
+    assert replay.dropped_updates == 0
     replay.update(old, np.full(16, 1e3))
-    assert replay.stale == 16
+    assert replay.dropped_updates == 16
     after = replay.selector.state_dict()
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])
@@ -164,13 +169,13 @@ def test_live_keys_beside_stale_ones_get_their_priority() -> None:
     slots = 12
     replay, feed = build(slots, 2, True, priority_exponent=1.0), Feed(seed=4, end=0.0)
     for _ in range(30):
-        replay.add(feed.chunk(1))
+        replay.add(feed.unroll(1))
     assert replay.rings[0].oldest == 30 - slots
-    live = [(28, 1), (18, 0)]  # the newest and the oldest start, (time, lane)
-    stale = [(17, 2), (16, 1)]  # 17 was overwritten by 29, 16 by 28: the same slots as live ones
-    keys = np.array([time * LANES + lane for time, lane in [live[0], *stale, live[1]]])
+    live = [(28, 1), (18, 0)]  # the newest and the oldest start, (time, environment)
+    dropped_updates = [(17, 2), (16, 1)]  # 17 was overwritten by 29, 16 by 28: the same slots as live ones
+    keys = np.array([time * NUM_ENVS + env_index for time, env_index in [live[0], *dropped_updates, live[1]]])
     replay.update(keys, np.array([5.0, 100.0, 200.0, 7.0]))
-    assert replay.stale == 2
+    assert replay.dropped_updates == 2
     leaves = replay.selector.state_dict()["leaves"]
     expected = {1 * slots + 28 % slots: 5.0, 0 * slots + 18 % slots: 7.0}
     for slot in present(replay):
@@ -180,16 +185,16 @@ def test_live_keys_beside_stale_ones_get_their_priority() -> None:
 def test_a_priority_for_a_final_observation_makes_it_not_sampleable() -> None:
     replay, feed = build(20, 2, True), Feed(seed=6, end=0.3)
     for _ in range(10):
-        replay.add(feed.chunk(1))
-    time, lane = next((t, int(np.argmax(last))) for t, last in enumerate(feed.last[:9]) if last.any())
+        replay.add(feed.unroll(1))
+    time, env_index = next((t, int(np.argmax(last))) for t, last in enumerate(feed.last[:9]) if last.any())
     before = present(replay)
-    replay.update(np.array([time * LANES + lane]), np.array([9.0]))
+    replay.update(np.array([time * NUM_ENVS + env_index]), np.array([9.0]))
     assert present(replay) == before
 
 
 def test_priorities_rule_the_frequencies_and_weights_correct_them() -> None:
     replay, feed = build(40, 2, True, priority_exponent=0.5, importance_exponent_start=1.0), Feed(seed=4, end=0.0)
-    replay.add(feed.chunk(5))  # 12 starts
+    replay.add(feed.unroll(5))  # 12 starts
     keys = np.array(sorted(valid_keys(feed, 40, 2, 1)))
     priority = np.where(keys == keys[3], 121.0, 1.0)
     replay.update(keys, priority)
@@ -204,33 +209,33 @@ def test_priorities_rule_the_frequencies_and_weights_correct_them() -> None:
 
 def test_new_steps_get_the_largest_priority() -> None:
     replay, feed = build(40, 2, True, priority_exponent=1.0), Feed(seed=4, end=0.0)
-    replay.add(feed.chunk(3))
+    replay.add(feed.unroll(3))
     replay.update(np.array([0]), np.array([50.0]))
-    replay.add(feed.chunk(1))
+    replay.add(feed.unroll(1))
     leaves = replay.selector.state_dict()["leaves"]
-    assert [leaves[lane * 40 + 2] for lane in range(LANES)] == [50.0] * LANES  # type: ignore[index]
+    assert [leaves[env_index * 40 + 2] for env_index in range(NUM_ENVS)] == [50.0] * NUM_ENVS  # type: ignore[index]
 
 
 def test_importance_exponent_follows_the_stored_steps() -> None:
     replay, feed = build(40, 2, True, importance_exponent_start=0.4, importance_anneal_agent_steps=60), Feed(seed=4)
     assert replay.importance_exponent() == pytest.approx(0.4)
-    replay.add(feed.chunk(10))  # 30 agent steps
+    replay.add(feed.unroll(10))  # 30 agent steps
     assert replay.importance_exponent() == pytest.approx(0.7)
     for _ in range(20):
-        replay.add(feed.chunk(10))
+        replay.add(feed.unroll(10))
     assert replay.importance_exponent() == 1.0
     assert replay.importance_exponent(inserted=30) == pytest.approx(0.7)  # of a shard: the steps of all of them
 
 
 def test_the_limiter_counts_agent_steps_of_all_lanes() -> None:
     replay, feed = build(40, 2, False, min_agent_steps=15, samples_per_insert=2.0), Feed(seed=4)
-    replay.add(feed.chunk(4))
+    replay.add(feed.unroll(4))
     assert not replay.can_sample(6)  # 12 stored, 15 asked for
-    replay.add(feed.chunk(1))
+    replay.add(feed.unroll(1))
     assert replay.can_sample(6)
     replay.sample(6)
     assert not replay.can_sample(6)
-    replay.add(feed.chunk(1))  # 3 inserts allow 6 samples
+    replay.add(feed.unroll(1))  # 3 inserts allow 6 samples
     assert replay.can_sample(6)
 
 
@@ -238,27 +243,27 @@ def test_nothing_can_be_sampled_before_the_first_slice_is_complete() -> None:
     replay, feed = build(40, 5, False), Feed(seed=4)
     for k in range(5):
         assert not replay.can_sample(1), k
-        replay.add(feed.chunk(1))
+        replay.add(feed.unroll(1))
     assert replay.can_sample(1)
 
 
 @KINDS
 def test_nothing_is_learned_across_a_cut(prioritized: bool) -> None:
-    """After `end_streams` no slice goes from the old stream into the new one without a `last` between."""
+    """After `end_streams` no sequence goes from the old stream into the new one without a `last` between."""
     replay, feed = build(40, 3, prioritized), Feed(seed=7, end=0.0)
-    replay.add(feed.chunk(10))
+    replay.add(feed.unroll(10))
     replay.end_streams()
     feed.last[-1][:] = True
-    replay.add(feed.chunk(10))
+    replay.add(feed.unroll(10))
     sample = replay.sample(3000)
     steps = sample.trajectory.steps
-    start = sample.keys // LANES
+    start = sample.keys // NUM_ENVS
     assert not (start == 9).any()  # the cut step has no action to learn from
     across = (start < 9) & (start + 2 >= 9)
     assert across.any()
     assert steps.last[:, across].any(0).all()
     assert not steps.terminal.any()  # cut as by a time limit
-    np.testing.assert_array_equal(steps.observation[1, across] // LANES, 9)  # bootstraps from the cut step
+    np.testing.assert_array_equal(steps.observation[1, across] // NUM_ENVS, 9)  # bootstraps from the cut step
     assert steps.first[:, start == 10][0].all()
 
 
@@ -268,49 +273,49 @@ def test_state_round_trip_gives_identical_samples(prioritized: bool, ticks: int)
     replay, feed = build(30, 3, prioritized, 4, 5), Feed(seed=8, stack=4)
     rng = np.random.default_rng(0)
     for _ in range(ticks):
-        replay.add(feed.chunk(2))
+        replay.add(feed.unroll(2))
         if replay.can_sample(8):
             replay.update(replay.sample(8).keys, rng.random(8) + 0.1)
-    replay.stale = 3
+    replay.dropped_updates = 3
     other = build(30, 3, prioritized, 4, 5)
-    other.add(Feed(seed=99, stack=4).chunk(5))  # whatever it held is replaced
+    other.add(Feed(seed=99, stack=4).unroll(5))  # whatever it held is replaced
     other.load_state_dict(copy.deepcopy(replay.state_dict()))
-    assert other.stale == 3
+    assert other.dropped_updates == 3
     assert len(other) == len(replay)
     for _ in range(20):
-        chunk = feed.chunk(3)
+        unroll = feed.unroll(3)
         priority = rng.random(16) + 0.1
         samples = []
         for store in (replay, other):
-            store.add(chunk)
+            store.add(unroll)
             sample = store.sample(16)
             store.update(sample.keys, priority)
             samples.append(sample)
         assert same_sample(*samples)
         assert replay.can_sample(64) == other.can_sample(64)
-        assert replay.stale == other.stale
+        assert replay.dropped_updates == other.dropped_updates
 
 
-@pytest.mark.parametrize(("lanes", "length", "chunk"), [(1, 2, 1), (8, 4, 1), (16, 2, 5)])
-def test_a_capacity_too_small_for_one_slice_a_lane_is_refused(lanes: int, length: int, chunk: int) -> None:
-    least = (length + ATARI.stack + chunk) * lanes
-    for capacity in (lanes, least - 1):
+@pytest.mark.parametrize(("num_envs", "length", "unroll"), [(1, 2, 1), (8, 4, 1), (16, 2, 5)])
+def test_a_capacity_too_small_for_one_slice_a_lane_is_refused(num_envs: int, length: int, unroll: int) -> None:
+    least = (length + ATARI.stack + unroll) * num_envs
+    for capacity in (num_envs, least - 1):
         with pytest.raises(UsageError, match=f"replay.capacity_agent_steps {capacity} .*at least {least}$"):
-            build_replay(config(capacity), ATARI, lanes, SliceSpec(length, True), chunk, seed=0)
-    build_replay(config(least), ATARI, lanes, SliceSpec(length, True), chunk, seed=0)  # what the message says works
+            build_replay(config(capacity), ATARI, num_envs, SequenceSpec(length, True), unroll, seed=0)
+    build_replay(config(least), ATARI, num_envs, SequenceSpec(length, True), unroll, seed=0)  # what the message says works
 
 
 @KINDS
 def test_a_store_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch, prioritized: bool) -> None:
     monkeypatch.setattr(replay_module, "available_bytes", lambda: 10_000_000)
-    cut = SliceSpec(2, True)
+    sequence = SequenceSpec(2, True)
     with pytest.raises(UsageError, match=r"replay.capacity_agent_steps 100000 needs 0\.7 GB, but 0\.0 GB are free") as error:
-        build_replay(config(100_000, prioritized), ATARI, 2, cut, 1, seed=0)
+        build_replay(config(100_000, prioritized), ATARI, 2, sequence, 1, seed=0)
     fits = int(str(error.value).split("at most ")[1].split()[0])
     assert 1000 < fits < 10_000_000 / 7000
-    build_replay(config(fits, prioritized), ATARI, 2, cut, 1, seed=0)
+    build_replay(config(fits, prioritized), ATARI, 2, sequence, 1, seed=0)
     monkeypatch.setattr(replay_module, "available_bytes", lambda: None)  # a machine that does not say: not refused
-    build_replay(config(10_000, prioritized), ATARI, 2, cut, 1, seed=0)
+    build_replay(config(10_000, prioritized), ATARI, 2, sequence, 1, seed=0)
 
 
 def nbytes(tree: Any, seen: set[int]) -> int:
@@ -329,10 +334,10 @@ def nbytes(tree: Any, seen: set[int]) -> int:
 @KINDS
 def test_bytes_of_a_stored_atari_transition(prioritized: bool) -> None:
     cfg = config(20_000, prioritized)
-    replay = build_replay(cfg, ATARI, 8, SliceSpec(4, True), 1, seed=0)
+    replay = build_replay(cfg, ATARI, 8, SequenceSpec(4, True), 1, seed=0)
     per_step = nbytes(replay, set()) / 20_000
     assert 7056 < per_step <= 7600
-    assert predicted_bytes(ATARI, cfg, SliceSpec(4, True)) / 20_000 == pytest.approx(per_step, rel=1e-3)
+    assert predicted_bytes(ATARI, cfg, SequenceSpec(4, True)) / 20_000 == pytest.approx(per_step, rel=1e-3)
 
 
 # Frames of an episode, frames a step. Random play in some games ends seldom in 2,500 ticks: a time limit forces ends there.
@@ -353,12 +358,12 @@ GAMES = {
 
 @pytest.mark.parametrize("game", GAMES)
 def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
-    """10,000 random steps in 4 lanes through a store of 300 steps a lane; ale-py's own C++ stack of 4 is the judge."""
-    lanes, slots, ticks, k = 4, 300, 2500, 5
-    cut, (max_frames, frame_skip) = SliceSpec(4, sparse=True), GAMES[game]
+    """10,000 random steps in 4 environments through a store of 300 steps an environment; ale-py's own C++ stack of 4 is the judge."""
+    num_envs, slots, ticks, k = 4, 300, 2500, 5
+    sequence, (max_frames, frame_skip) = SequenceSpec(4, sparse=True), GAMES[game]
     env = AtariVectorEnv(
         game,
-        lanes,
+        num_envs,
         num_threads=1,
         max_num_frames_per_episode=max_frames,
         autoreset_mode=AutoresetMode.NEXT_STEP,
@@ -369,24 +374,24 @@ def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
         use_fire_reset=False,
     )
     spec = ATARI._replace(num_actions=int(env.single_action_space.n))
-    replay = build_replay(config(lanes * slots), spec, lanes, cut, k, seed=1)
+    replay = build_replay(config(num_envs * slots), spec, num_envs, sequence, k, seed=1)
     rng = np.random.default_rng(3)
     stacks: dict[int, NDArray[np.uint8]] = {}  # time -> [L,4,84,84], of the last `slots` ticks
     lasts: dict[int, NDArray[np.bool_]] = {}
     observation, _ = env.reset(seed=11)
-    reward, first, last = np.zeros(lanes), np.ones(lanes, bool), np.zeros(lanes, bool)
-    terminal, ends, compared, starts = last, np.zeros(lanes, int), 0, 0
+    reward, first, last = np.zeros(num_envs), np.ones(num_envs, bool), np.zeros(num_envs, bool)
+    terminal, ends, compared, starts = last, np.zeros(num_envs, int), 0, 0
     records: list[Step] = []
 
-    def compare(lane: NDArray[np.int64], time: NDArray[np.int64]) -> None:
-        seen = replay.rings[0].read(lane, time).steps.observation  # [2,B,4,84,84]
-        for b, (i, t) in enumerate(zip(lane.tolist(), time.tolist(), strict=True)):
-            end = next((s for s in range(t + 1, t + cut.length) if lasts[s][i]), t + cut.length - 1)
-            assert np.array_equal(seen[0, b], stacks[t][i]), f"lane {i} time {t}"
-            assert np.array_equal(seen[1, b], stacks[end][i]), f"lane {i} time {t}, bootstrap at {end}"
+    def compare(env_index: NDArray[np.int64], time: NDArray[np.int64]) -> None:
+        seen = replay.rings[0].read(env_index, time).steps.observation  # [2,B,4,84,84]
+        for b, (i, t) in enumerate(zip(env_index.tolist(), time.tolist(), strict=True)):
+            end = next((s for s in range(t + 1, t + sequence.length) if lasts[s][i]), t + sequence.length - 1)
+            assert np.array_equal(seen[0, b], stacks[t][i]), f"environment {i} time {t}"
+            assert np.array_equal(seen[1, b], stacks[end][i]), f"environment {i} time {t}, bootstrap at {end}"
 
     for tick in range(ticks):
-        action = rng.integers(spec.num_actions, size=lanes)
+        action = rng.integers(spec.num_actions, size=num_envs)
         stacks[tick], lasts[tick] = observation.copy(), last.copy()
         stacks.pop(tick - slots, None)
         records.append(Step(observation[:, -1].copy(), reward.astype(np.float32), first, last, terminal, action, {}))
@@ -397,18 +402,18 @@ def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
             continue
         leaves = {name: np.stack([getattr(r, name) for r in records]) for name in Step._fields if name != "extras"}
         before = replay.rings[0].head
-        replay.add(Chunk(Step(**leaves, extras={})))
+        replay.add(Unroll(Step(**leaves, extras={})))
         records = []
-        # Every start once, when its slice is complete; and what the store itself samples, of any age.
+        # Every start once, when its sequence is complete; and what the store itself samples, of any age.
         new = np.arange(max(before - 3, 0), replay.rings[0].head - 3)
-        new_lanes, new_times = np.repeat(np.arange(lanes), new.size), np.tile(new, lanes)
-        compare(new_lanes, new_times)
+        new_envs, new_times = np.repeat(np.arange(num_envs), new.size), np.tile(new, num_envs)
+        compare(new_envs, new_times)
         compared += new_times.size
         starts += int(leaves["first"].sum())
         if tick % 50 == 4 and replay.can_sample(32):
             keys = replay.sample(32).keys
-            compare(keys % lanes, keys // lanes)
-    assert compared == lanes * (ticks - 3)
+            compare(keys % num_envs, keys // num_envs)
+    assert compared == num_envs * (ticks - 3)
     assert replay.rings[0].head == ticks  # the ring went round 8 times
     assert (ends > 0).all()
     assert starts >= 8

@@ -1,4 +1,4 @@
-"""Storage against a naive list of steps: frame stacks of any depth, sparse and full slices, wrap-around, cut streams."""
+"""Storage against a naive list of steps: frame stacks of any depth, sparse and full sequences, wrap-around, cut streams."""
 
 import copy
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rlsuite.agent import SliceSpec
+from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.types import EnvSpec, Step, Unroll
 from rlsuite.replay.ring import Ring
-from rlsuite.step import Chunk, EnvSpec, Step
 
 
 def spec_of(stack: int, plane: tuple[int, ...], dtype: str = "uint8") -> EnvSpec:
@@ -17,79 +17,81 @@ def spec_of(stack: int, plane: tuple[int, ...], dtype: str = "uint8") -> EnvSpec
 
 
 class Streams:
-    """Random lanes with ends at random times; remembers everything, so that any slice can be built naively."""
+    """Random environments with ends at random times; remembers everything, so that any sequence can be built naively."""
 
-    def __init__(self, lanes: int, plane: tuple[int, ...], dtype: str, seed: int, end: float = 0.2):
+    def __init__(self, num_envs: int, plane: tuple[int, ...], dtype: str, seed: int, end: float = 0.2):
         self.rng = np.random.default_rng(seed)
-        self.lanes, self.plane, self.dtype, self.end = lanes, plane, dtype, end
+        self.num_envs, self.plane, self.dtype, self.end = num_envs, plane, dtype, end
         self.records: list[Step] = []  # by absolute time, leaves [L,...]
 
-    def cut(self) -> None:
+    def sequence(self) -> None:
         """What `Ring.end_streams` must mean."""
         if self.records:
             self.records[-1].last[:] = True
 
-    def chunk(self, k: int) -> Chunk:
+    def unroll(self, k: int) -> Unroll:
         """The next k records, leaves [K,L,...]."""
         new = []
         for _ in range(k):
-            size = (self.lanes, *self.plane)
-            first = self.records[-1].last.copy() if self.records else np.ones(self.lanes, bool)
-            last = (self.rng.random(self.lanes) < self.end) & ~first
+            size = (self.num_envs, *self.plane)
+            first = self.records[-1].last.copy() if self.records else np.ones(self.num_envs, bool)
+            last = (self.rng.random(self.num_envs) < self.end) & ~first
             record = Step(
                 observation=self.rng.integers(1, 256, size).astype(self.dtype),
-                reward=(len(self.records) + self.rng.random(self.lanes)).astype(np.float32),
+                reward=(len(self.records) + self.rng.random(self.num_envs)).astype(np.float32),
                 first=first,
                 last=last,
-                terminal=(last & (self.rng.random(self.lanes) < 0.5)) | (self.rng.random(self.lanes) < 0.05),
-                action=self.rng.integers(0, 5, self.lanes),
+                terminal=(last & (self.rng.random(self.num_envs) < 0.5)) | (self.rng.random(self.num_envs) < 0.05),
+                action=self.rng.integers(0, 5, self.num_envs),
                 extras={},
             )
             self.records.append(record)
             new.append(record)
         leaves = {name: np.stack([getattr(r, name) for r in new]) for name in Step._fields if name != "extras"}
-        return Chunk(Step(**leaves, extras={}))
+        return Unroll(Step(**leaves, extras={}))
 
-    def leaf(self, name: str, lane: int, times: range) -> NDArray[Any]:
-        return np.array([getattr(self.records[t], name)[lane] for t in times])
+    def leaf(self, name: str, env_index: int, times: range) -> NDArray[Any]:
+        return np.array([getattr(self.records[t], name)[env_index] for t in times])
 
-    def stack(self, lane: int, time: int, depth: int) -> NDArray[Any]:
+    def stack(self, env_index: int, time: int, depth: int) -> NDArray[Any]:
         """[S,*plane]: planes of the same episode, newest at the end, zeros before its first."""
         out = np.zeros((depth, *self.plane), self.dtype)
         for age in range(depth):
-            out[depth - 1 - age] = self.records[time - age].observation[lane]
-            if self.records[time - age].first[lane]:
+            out[depth - 1 - age] = self.records[time - age].observation[env_index]
+            if self.records[time - age].first[env_index]:
                 break
         return out
 
-    def bootstrap(self, lane: int, time: int, length: int) -> int:
+    def bootstrap(self, env_index: int, time: int, length: int) -> int:
         for t in range(time + 1, time + length):
-            if self.records[t].last[lane]:
+            if self.records[t].last[env_index]:
                 return t
         return time + length - 1
 
 
-def check_slices(ring: Ring, streams: Streams, lanes: NDArray[np.int64], times: NDArray[np.int64]) -> None:
+def check_sequences(ring: Ring, streams: Streams, num_envs: NDArray[np.int64], times: NDArray[np.int64]) -> None:
     """Every leaf of what `read` gives equals what was written."""
-    got = ring.read(lanes, times).steps
-    length, stack = ring.cut.length, ring.spec.stack
-    for b, (lane, time) in enumerate(zip(lanes.tolist(), times.tolist(), strict=True)):
+    got = ring.read(num_envs, times).steps
+    length, stack = ring.sequence.length, ring.spec.stack
+    for b, (env_index, time) in enumerate(zip(num_envs.tolist(), times.tolist(), strict=True)):
         for name in ("reward", "first", "last", "terminal", "action"):
-            np.testing.assert_array_equal(getattr(got, name)[:, b], streams.leaf(name, lane, range(time, time + length)), name)
-        seen = [time, streams.bootstrap(lane, time, length)] if ring.cut.sparse else range(time, time + length)
+            np.testing.assert_array_equal(getattr(got, name)[:, b], streams.leaf(name, env_index, range(time, time + length)), name)
+        seen = [time, streams.bootstrap(env_index, time, length)] if ring.sequence.sparse else range(time, time + length)
         assert got.observation.shape[0] == len(seen)
         for i, t in enumerate(seen):
             if stack > 1:
-                np.testing.assert_array_equal(got.observation[i, b], streams.stack(lane, t, stack), f"lane {lane} time {t}")
+                np.testing.assert_array_equal(
+                    got.observation[i, b], streams.stack(env_index, t, stack), f"environment {env_index} time {t}"
+                )
             else:
-                np.testing.assert_array_equal(got.observation[i, b], streams.records[t].observation[lane])
+                np.testing.assert_array_equal(got.observation[i, b], streams.records[t].observation[env_index])
 
 
 def readable(ring: Ring) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All (lane, start) whose slices lie in the ring with whole stacks."""
-    times = np.arange(ring.oldest, ring.head - ring.cut.length + 1)
-    lanes = np.repeat(np.arange(ring.lanes), times.size)
-    return lanes, np.tile(times, ring.lanes)
+    """All (environment, start) whose sequences lie in the ring with whole stacks."""
+    times = np.arange(ring.oldest, ring.head - ring.sequence.length + 1)
+    num_envs = np.repeat(np.arange(ring.num_envs), times.size)
+    return num_envs, np.tile(times, ring.num_envs)
 
 
 @pytest.mark.parametrize("sparse", [True, False])
@@ -107,62 +109,62 @@ def readable(ring: Ring) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     ],
 )
 def test_slices_equal_what_was_written(stack: int, plane: tuple[int, ...], dtype: str, sparse: bool) -> None:
-    length, lanes, slots = 4, 3, 23
-    ring = Ring(spec_of(stack, plane, dtype), lanes, slots, SliceSpec(length, sparse))
-    streams = Streams(lanes, plane, dtype, seed=stack)
+    length, num_envs, slots = 4, 3, 23
+    ring = Ring(spec_of(stack, plane, dtype), num_envs, slots, SequenceSpec(length, sparse))
+    streams = Streams(num_envs, plane, dtype, seed=stack)
     rng = np.random.default_rng(1)
     checked = 0
     while ring.head < 5 * slots:
         if rng.random() < 0.1:
-            streams.cut()
+            streams.sequence()
             ring.end_streams()
-        ring.write(streams.chunk(int(rng.integers(1, 7))))
+        ring.write(streams.unroll(int(rng.integers(1, 7))))
         at, times = readable(ring)
         if times.size:
-            check_slices(ring, streams, at, times)
+            check_sequences(ring, streams, at, times)
             checked += times.size
     assert checked > 1000
 
 
 def test_a_stack_at_the_oldest_step_is_whole_and_the_one_before_is_not() -> None:
     """`oldest` is exact: one step earlier, a plane of the stack has been overwritten."""
-    ring = Ring(spec_of(4, (1, 1)), 1, 10, SliceSpec(2, True))
+    ring = Ring(spec_of(4, (1, 1)), 1, 10, SequenceSpec(2, True))
     streams = Streams(1, (1, 1), "uint8", seed=0, end=0.0)
-    ring.write(streams.chunk(10))
+    ring.write(streams.unroll(10))
     assert ring.oldest == 0  # full, nothing lost
-    ring.write(streams.chunk(4))  # steps 0 to 3 are gone
+    ring.write(streams.unroll(4))  # steps 0 to 3 are gone
     assert ring.oldest == 4 + 3
     assert ring.filled == 10
-    check_slices(ring, streams, np.array([0]), np.array([7]))
+    check_sequences(ring, streams, np.array([0]), np.array([7]))
     with pytest.raises(AssertionError):
-        check_slices(ring, streams, np.array([0]), np.array([6]))
+        check_sequences(ring, streams, np.array([0]), np.array([6]))
 
 
 def test_observations_are_channels_last_in_memory() -> None:
-    ring = Ring(spec_of(4, (6, 5)), 2, 20, SliceSpec(2, True))
-    ring.write(Streams(2, (6, 5), "uint8", seed=0).chunk(20))
+    ring = Ring(spec_of(4, (6, 5)), 2, 20, SequenceSpec(2, True))
+    ring.write(Streams(2, (6, 5), "uint8", seed=0).unroll(20))
     observation = ring.read(np.array([0, 1, 1]), np.array([3, 3, 9])).steps.observation  # [2,B,S,H,W]
     assert observation.shape == (2, 3, 4, 6, 5)
     assert np.moveaxis(observation, 2, -1).flags.c_contiguous
 
 
 def test_read_gives_copies() -> None:
-    ring = Ring(spec_of(1, (2,), "float32"), 1, 8, SliceSpec(2, False))
+    ring = Ring(spec_of(1, (2,), "float32"), 1, 8, SequenceSpec(2, False))
     streams = Streams(1, (2,), "float32", seed=0)
-    ring.write(streams.chunk(8))
+    ring.write(streams.unroll(8))
     before = ring.read(np.array([0]), np.array([2])).steps
     kept = copy.deepcopy(before)
-    ring.write(streams.chunk(8))
+    ring.write(streams.unroll(8))
     for old, now in zip(kept[:-1], before[:-1], strict=True):
         np.testing.assert_array_equal(old, now)
 
 
 def test_end_streams_marks_the_newest_step_of_every_lane_only() -> None:
-    ring = Ring(spec_of(1, (2,), "float32"), 3, 6, SliceSpec(2, True))
+    ring = Ring(spec_of(1, (2,), "float32"), 3, 6, SequenceSpec(2, True))
     ring.end_streams()  # nothing is stored: nothing to end
     assert not ring.flags.any()
     streams = Streams(3, (2,), "float32", seed=0, end=0.0)
-    ring.write(streams.chunk(8))
+    ring.write(streams.unroll(8))
     before = ring.flags.copy()
     ring.end_streams()
     assert ring.starts(np.array([7])).tolist() == [[False, False, False]]
@@ -174,39 +176,39 @@ def test_end_streams_marks_the_newest_step_of_every_lane_only() -> None:
 
 @pytest.mark.parametrize("written", [7, 20, 33])
 def test_state_round_trip(written: int) -> None:
-    spec, cut = spec_of(3, (2, 2)), SliceSpec(3, True)
+    spec, sequence = spec_of(3, (2, 2)), SequenceSpec(3, True)
     streams = Streams(2, (2, 2), "uint8", seed=3)
-    ring = Ring(spec, 2, 20, cut)
-    ring.write(streams.chunk(written))
+    ring = Ring(spec, 2, 20, sequence)
+    ring.write(streams.unroll(written))
     state = copy.deepcopy(ring.state_dict())
     assert state["observation"].shape == (2, min(written, 20), 2, 2)  # only what is filled
-    other = Ring(spec, 2, 20, cut)
+    other = Ring(spec, 2, 20, sequence)
     other.load_state_dict(state)
     for _ in range(5):
-        check_slices(other, streams, *readable(other))
+        check_sequences(other, streams, *readable(other))
         assert other.head == len(streams.records)
-        other.write(streams.chunk(4))
+        other.write(streams.unroll(4))
 
 
 @pytest.mark.parametrize(
-    ("lanes", "slots", "plane"), [(2, 21, (2, 2)), (3, 20, (2, 2)), (2, 20, (3, 2)), (2, 20, (2, 3)), (2, 20, (2, 1))]
+    ("num_envs", "slots", "plane"), [(2, 21, (2, 2)), (3, 20, (2, 2)), (2, 20, (3, 2)), (2, 20, (2, 3)), (2, 20, (2, 1))]
 )
-def test_a_state_of_another_shape_is_refused(lanes: int, slots: int, plane: tuple[int, int]) -> None:
-    ring = Ring(spec_of(3, (2, 2)), 2, 20, SliceSpec(3, True))
-    ring.write(Streams(2, (2, 2), "uint8", seed=3).chunk(30))
+def test_a_state_of_another_shape_is_refused(num_envs: int, slots: int, plane: tuple[int, int]) -> None:
+    ring = Ring(spec_of(3, (2, 2)), 2, 20, SequenceSpec(3, True))
+    ring.write(Streams(2, (2, 2), "uint8", seed=3).unroll(30))
     with pytest.raises(ValueError, match=r"shape|slots"):
-        Ring(spec_of(3, plane), lanes, slots, SliceSpec(3, True)).load_state_dict(ring.state_dict())
+        Ring(spec_of(3, plane), num_envs, slots, SequenceSpec(3, True)).load_state_dict(ring.state_dict())
 
 
 def test_a_saved_plane_is_never_broadcast_into_a_wider_one() -> None:
-    narrow = Ring(spec_of(3, (2, 1)), 2, 20, SliceSpec(3, True))
-    narrow.write(Streams(2, (2, 1), "uint8", seed=3).chunk(30))
+    narrow = Ring(spec_of(3, (2, 1)), 2, 20, SequenceSpec(3, True))
+    narrow.write(Streams(2, (2, 1), "uint8", seed=3).unroll(30))
     with pytest.raises(ValueError, match=r"shape|slots"):
-        Ring(spec_of(3, (2, 2)), 2, 20, SliceSpec(3, True)).load_state_dict(narrow.state_dict())
+        Ring(spec_of(3, (2, 2)), 2, 20, SequenceSpec(3, True)).load_state_dict(narrow.state_dict())
 
 
 def test_bytes_per_step_are_those_of_the_arrays() -> None:
     for spec in (spec_of(4, (84, 84)), spec_of(1, (4,), "float32"), spec_of(1, (), "int64")):
-        ring = Ring(spec, 3, 50, SliceSpec(2, True))
+        ring = Ring(spec, 3, 50, SequenceSpec(2, True))
         arrays = (ring.observation, ring.reward, ring.flags, ring.action)
-        assert sum(array.nbytes for array in arrays) == Ring.bytes_per_step(spec, ring.cut) * 3 * 50
+        assert sum(array.nbytes for array in arrays) == Ring.bytes_per_step(spec, ring.sequence) * 3 * 50

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlsuite.errors import CheckpointError
+from rlsuite.core.errors import CheckpointError
 from rlsuite.replay.selectors import Prioritized, Selector, Uniform, importance_weights
 
 BOTH = pytest.mark.parametrize("kind", ["uniform", "prioritized", "stratified"])

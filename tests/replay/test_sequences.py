@@ -1,4 +1,4 @@
-"""Slices of a recurrent agent: where they start, the states they start from, what a ring keeps of them."""
+"""Sequences of a recurrent agent: where they start, the states they start from, what a ring keeps of them."""
 
 from typing import Any
 
@@ -8,25 +8,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlsuite.agent import Extra, Mode, SliceSpec
-from rlsuite.collect import Collector
-from rlsuite.config import ReplayConfig
-from rlsuite.envs import memory
-from rlsuite.errors import UsageError
+from rlsuite.acting.collector import Collector
+from rlsuite.config.schema import ReplayConfig
+from rlsuite.core.agent import Extra, Mode, SequenceSpec
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, State, Step, describe
+from rlsuite.envs import recall
 from rlsuite.replay import Replay, build_replay
 from rlsuite.replay.replay import predicted_bytes
 from rlsuite.replay.ring import Ring
-from rlsuite.step import EnvSpec, State, Step, describe
 
 L, LENGTH, STRIDE = 3, 7, 4
 
 
 class Diarist:
-    """Its state is a code of the lane and of the steps it has acted; it notes the state before every step."""
+    """Its state is a code of the environment and of the steps it has acted; it notes the state before every step."""
 
     def __init__(self, from_first: bool, length: int = LENGTH, stride: int = STRIDE):
         state = (Extra("a", (2,), "float32"), Extra("b", (), "int64"))
-        self.slice = SliceSpec(length, sparse=False, stride=stride, from_first=from_first, state=state)
+        self.sequence = SequenceSpec(length, sparse=False, stride=stride, from_first=from_first, state=state)
         self.states: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.steps: list[Step] = []
 
@@ -40,27 +40,27 @@ class Diarist:
         return action, (state[0] + torch.tensor([1.0, 0.5]), state[1] + 10), {}
 
 
-def made(from_first: bool, length: int = 5, slots: int = 40, **cut: int) -> tuple[Collector, Diarist, Replay]:
-    env = memory.make(memory.Config(id="rlsuite/Recall-v0", length=length), L)
-    agent = Diarist(from_first, **cut)
+def made(from_first: bool, length: int = 5, slots: int = 40, **sequence: int) -> tuple[Collector, Diarist, Replay]:
+    env = recall.make(recall.Config(id="rlsuite/Recall-v0", length=length), L)
+    agent = Diarist(from_first, **sequence)
     config = ReplayConfig(capacity_agent_steps=slots * L, min_agent_steps=1, samples_per_insert=1e9)
-    replay = build_replay(config, describe(env), L, agent.slice, 5, seed=1)
+    replay = build_replay(config, describe(env), L, agent.sequence, 5, seed=1)
     return Collector(env, agent, nn.Identity(), seed=1), agent, replay  # type: ignore[arg-type]
 
 
 def present(replay: Replay) -> list[tuple[int, int]]:
-    """(lane, absolute time) of every slice that can be sampled."""
+    """(environment, absolute time) of every sequence that can be sampled."""
     ids = np.unique(replay.selector.sample(4_000, np.random.default_rng(0))[0])
     ring = replay.rings[0]
     slot = ids % ring.slots
     return [(int(i // ring.slots), int(ring.head - 1 - (ring.head - 1 - s) % ring.slots)) for i, s in zip(ids, slot, strict=True)]
 
 
-@pytest.mark.parametrize("chunks", [[1] * 120, [5] * 24, [3, 1, 5, 4] * 9])
+@pytest.mark.parametrize("unrolls", [[1] * 120, [5] * 24, [3, 1, 5, 4] * 9])
 @pytest.mark.parametrize("from_first", [False, True])
-def test_slices_start_where_strides_say_from_the_collectors_states(from_first: bool, chunks: list[int]) -> None:
+def test_slices_start_where_strides_say_from_the_collectors_states(from_first: bool, unrolls: list[int]) -> None:
     collector, agent, replay = made(from_first)
-    for size in chunks:
+    for size in unrolls:
         replay.add(collector.collect(size, 0)[0])
         ring = replay.rings[0]
         if not len(replay.selector):
@@ -69,20 +69,23 @@ def test_slices_start_where_strides_say_from_the_collectors_states(from_first: b
         since = np.arange(len(first))[:, None] - np.maximum.accumulate(np.where(first, np.arange(len(first))[:, None], 0))
         offset = since if from_first else np.arange(len(first))[:, None] + np.zeros(L, int)
         expected = {
-            (lane, t) for lane in range(L) for t in range(ring.oldest, ring.head - LENGTH + 1) if offset[t, lane] % STRIDE == 0
+            (env_index, t)
+            for env_index in range(L)
+            for t in range(ring.oldest, ring.head - LENGTH + 1)
+            if offset[t, env_index] % STRIDE == 0
         }
         assert set(present(replay)) == expected
-        for lane, t in expected:
-            slice_ = ring.read(np.array([lane]), np.array([t]))
+        for env_index, t in expected:
+            sequence = ring.read(np.array([env_index]), np.array([t]))
             for i in range(LENGTH):
                 step = agent.steps[t + i] if t + i < len(agent.steps) else None
                 if step is not None:
-                    np.testing.assert_array_equal(slice_.steps.observation[i, 0], step.observation[0, lane])
-                    assert slice_.steps.action[i, 0] == step.action[0, lane]
-                    assert slice_.steps.reward[i, 0] == step.reward[0, lane]
-            if not first[t, lane]:  # there the net forgets it
-                for leaf, seen in zip(slice_.state, agent.states[t], strict=True):
-                    np.testing.assert_array_equal(leaf[0], seen[lane])
+                    np.testing.assert_array_equal(sequence.steps.observation[i, 0], step.observation[0, env_index])
+                    assert sequence.steps.action[i, 0] == step.action[0, env_index]
+                    assert sequence.steps.reward[i, 0] == step.reward[0, env_index]
+            if not first[t, env_index]:  # there the net forgets it
+                for leaf, seen in zip(sequence.state, agent.states[t], strict=True):
+                    np.testing.assert_array_equal(leaf[0], seen[env_index])
                     assert leaf.dtype == seen.dtype
 
 
@@ -95,11 +98,11 @@ def test_every_step_is_learned_from_unless_strides_are_counted_from_the_first_st
         taken = np.zeros((75, L), int)
         first = np.stack([step.first[0].numpy() for step in agent.steps])
         episode = first.cumsum(0)
-        for lane, t in present(replay):
+        for env_index, t in present(replay):
             inside = np.arange(t + burn_in, t + burn_in + unroll)
             if from_first:
-                inside = inside[episode[inside, lane] == episode[t, lane]]
-            taken[inside, lane] += 1
+                inside = inside[episode[inside, env_index] == episode[t, env_index]]
+            taken[inside, env_index] += 1
         middle = slice(10, 60)
         warm_up = np.zeros_like(first)
         for back in range(burn_in):
@@ -131,31 +134,31 @@ def test_a_store_with_states_comes_back_as_it_was() -> None:
 def test_memory_of_r2d2_at_paper_scale() -> None:
     """4 planes of 84x84 a stack, an LSTM of 512, stride 40: frames once, states once in 40 steps."""
     spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
-    cut = SliceSpec(125, False, stride=40, state=(Extra("h", (512,), "float32"), Extra("c", (512,), "float32")))
+    sequence = SequenceSpec(125, False, stride=40, state=(Extra("h", (512,), "float32"), Extra("c", (512,), "float32")))
     config = ReplayConfig(capacity_agent_steps=4_000_000, prioritized=True)
-    a_step = predicted_bytes(spec, config, cut) / config.capacity_agent_steps
+    a_step = predicted_bytes(spec, config, sequence) / config.capacity_agent_steps
     assert 7056 + 2 * 512 * 4 / 40 < a_step < 7_700
-    ring = Ring(spec, 2, 400, cut)
+    ring = Ring(spec, 2, 400, sequence)
     held = sum(array.nbytes for array in (ring.observation, ring.reward, ring.flags, ring.action, *ring.state)) / (2 * 400)
-    assert held == pytest.approx(Ring.bytes_per_step(spec, cut), abs=1)
+    assert held == pytest.approx(Ring.bytes_per_step(spec, sequence), abs=1)
 
 
 @pytest.mark.parametrize("from_first", [False, True])
-@pytest.mark.parametrize(("length", "stride", "chunk"), [(7, 4, 5), (9, 9, 1), (5, 3, 7)])
+@pytest.mark.parametrize(("length", "stride", "unroll"), [(7, 4, 5), (9, 9, 1), (5, 3, 7)])
 def test_the_smallest_store_that_is_accepted_always_has_something_to_learn_from(
-    from_first: bool, length: int, stride: int, chunk: int
+    from_first: bool, length: int, stride: int, unroll: int
 ) -> None:
-    env = memory.make(memory.Config(id="rlsuite/Recall-v0", length=20), L)
+    env = recall.make(recall.Config(id="rlsuite/Recall-v0", length=20), L)
     agent = Diarist(from_first, length, stride)
 
     def build(slots: int) -> Replay:
         config = ReplayConfig(capacity_agent_steps=slots * L, min_agent_steps=1, samples_per_insert=1e9)
-        return build_replay(config, describe(env), L, agent.slice, chunk, seed=1)
+        return build_replay(config, describe(env), L, agent.sequence, unroll, seed=1)
 
     least = next(slots for slots in range(1, 200) if accepted(build, slots))
     replay, collector = build(least), Collector(env, agent, nn.Identity(), seed=1)  # type: ignore[arg-type]
-    for _ in range(-(-3 * least // chunk)):
-        replay.add(collector.collect(chunk, 0)[0])
+    for _ in range(-(-3 * least // unroll)):
+        replay.add(collector.collect(unroll, 0)[0])
         assert len(replay.selector) > 0 or replay.rings[0].head < least
     assert len(replay.selector) > 0
 
@@ -180,10 +183,10 @@ def test_a_stream_that_goes_on_behind_a_seam_is_a_new_episode_there() -> None:
 
 def test_a_store_of_other_slices_is_refused() -> None:
     _, _, replay = made(False)
-    for cut in ({"length": 6}, {"stride": 3}):
-        with pytest.raises(ValueError, match="the saved replay has slices of"):
+    for sequence in ({"length": 6}, {"stride": 3}):
+        with pytest.raises(ValueError, match="the saved replay has sequences of"):
             made(False, length=5, slots=40)[2].rings[0].load_state_dict(
-                {**replay.rings[0].state_dict(), "cut": {"length": LENGTH, "stride": STRIDE, "from_first": 0, **cut}}
+                {**replay.rings[0].state_dict(), "cut": {"length": LENGTH, "stride": STRIDE, "from_first": 0, **sequence}}
             )
 
 

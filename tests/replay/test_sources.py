@@ -8,75 +8,75 @@ import torch
 from numpy.typing import NDArray
 
 import rlsuite
-from rlsuite.agent import SliceSpec
-from rlsuite.build import build, make_agent, make_collector
-from rlsuite.config import ReplayConfig
-from rlsuite.priorities import Priorities
+from rlsuite.acting.initial_priorities import Priorities
+from rlsuite.config.loader import resolve
+from rlsuite.config.schema import ReplayConfig
+from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.types import EnvSpec, Step, Unroll, describe, to_tensors
+from rlsuite.factories import build, make_agent, make_collector
 from rlsuite.replay import build_replay
-from rlsuite.resolve import resolve
-from rlsuite.step import Chunk, EnvSpec, Step, describe, to_tensors
 
 SPEC = EnvSpec((), "int64", num_actions=4, num_states=None, stack=1, frames_per_step=1)
-LANES = 2
+NUM_ENVS = 2
 
 
 def config(**more: Any) -> ReplayConfig:
     return ReplayConfig(capacity_agent_steps=400, min_agent_steps=1, samples_per_insert=1e6, prioritized=True, **more)
 
 
-def chunk_of(source: int, at: int, k: int, priority: NDArray[np.float64] | None = None) -> Chunk:
-    """Observations tell source, time and lane: source * 1000 + time * 10 + lane."""
+def unroll_of(source: int, at: int, k: int, priority: NDArray[np.float64] | None = None) -> Unroll:
+    """Observations tell source, time and environment: source * 1000 + time * 10 + environment."""
     times = at + np.arange(k)
-    code = source * 1000 + times[:, None] * 10 + np.arange(LANES)
+    code = source * 1000 + times[:, None] * 10 + np.arange(NUM_ENVS)
     no = np.zeros(code.shape, bool)
     first = no | (times == 0)[:, None]
-    return Chunk(Step(code, code.astype(np.float32), first, no, no, code % 4, {}), priority=priority)
+    return Unroll(Step(code, code.astype(np.float32), first, no, no, code % 4, {}), priority=priority)
 
 
 def test_every_source_has_streams_of_its_own() -> None:
-    replay = build_replay(config(), SPEC, LANES, SliceSpec(3, False), 5, seed=1, sources=3)
+    replay = build_replay(config(), SPEC, NUM_ENVS, SequenceSpec(3, False), 5, seed=1, sources=3)
     for at, k in ((0, 5), (5, 4)):
         for source in (0, 2):  # collectors are not equally fast: 1 brings nothing yet
-            replay.add(chunk_of(source, at, k), source)
-    assert len(replay) == 2 * 9 * LANES
+            replay.add(unroll_of(source, at, k), source)
+    assert len(replay) == 2 * 9 * NUM_ENVS
     sample = replay.sample(600)
     seen = sample.trajectory.steps.observation  # [3,B]
-    assert (np.diff(seen, axis=0) == 10).all()  # three steps of one lane
+    assert (np.diff(seen, axis=0) == 10).all()  # three steps of one environment
     assert set(np.unique(seen[0] // 1000)) == {0, 2}
     starts = {int(code) for code in seen[0]}
-    assert starts == {source * 1000 + t * 10 + lane for source in (0, 2) for t in range(7) for lane in range(LANES)}
-    lane = sample.keys % 6  # counted over all sources
-    assert np.array_equal(lane, seen[0] // 1000 * LANES + seen[0] % 10)
+    assert starts == {source * 1000 + t * 10 + env_index for source in (0, 2) for t in range(7) for env_index in range(NUM_ENVS)}
+    env_index = sample.keys % 6  # counted over all sources
+    assert np.array_equal(env_index, seen[0] // 1000 * NUM_ENVS + seen[0] % 10)
     assert np.array_equal(sample.keys // 6, seen[0] % 1000 // 10)
     replay.update(sample.keys, np.where(seen[0] == 2031, 1e6, 1e-6))
     assert (replay.sample(50).trajectory.steps.observation[0] == 2031).all()
 
 
 def test_the_gap_of_one_source_is_not_learned_across() -> None:
-    replay = build_replay(config(), SPEC, LANES, SliceSpec(3, False), 5, seed=1, sources=2)
+    replay = build_replay(config(), SPEC, NUM_ENVS, SequenceSpec(3, False), 5, seed=1, sources=2)
     for source in (0, 1):
-        replay.add(chunk_of(source, 0, 5), source)
+        replay.add(unroll_of(source, 0, 5), source)
     replay.end_streams(1)
     for source in (0, 1):
-        fresh = chunk_of(source, 5, 5)
+        fresh = unroll_of(source, 5, 5)
         replay.add(fresh._replace(steps=fresh.steps._replace(first=fresh.steps.first | (source == 1))), source)
     sample = replay.sample(2_000)
     code, last = sample.trajectory.steps.observation, sample.trajectory.steps.last
-    cut = (code // 1000 == 1) & (code % 1000 // 10 == 4)
-    assert cut.any()
-    assert np.array_equal(last, cut)  # only there, and only of source 1
-    assert not cut[0].any()  # nothing starts at the end
+    sequence = (code // 1000 == 1) & (code % 1000 // 10 == 4)
+    assert sequence.any()
+    assert np.array_equal(last, sequence)  # only there, and only of source 1
+    assert not sequence[0].any()  # nothing starts at the end
 
 
 def test_a_store_that_begins_within_an_episode_gives_no_torn_stacks() -> None:
     """A shard that came back empty, while its collectors went on."""
     spec = SPEC._replace(observation_shape=(4, 1, 1), observation_dtype="uint8", stack=4)
-    replay = build_replay(config(), spec, LANES, SliceSpec(2, True), 5, seed=1)
-    chunk = chunk_of(0, 7, 9)
-    planes = (chunk.steps.observation % 251).astype(np.uint8)[..., None, None]
-    replay.add(chunk._replace(steps=chunk.steps._replace(observation=planes)))
+    replay = build_replay(config(), spec, NUM_ENVS, SequenceSpec(2, True), 5, seed=1)
+    unroll = unroll_of(0, 7, 9)
+    planes = (unroll.steps.observation % 251).astype(np.uint8)[..., None, None]
+    replay.add(unroll._replace(steps=unroll.steps._replace(observation=planes)))
     sample = replay.sample(500)
-    assert set(np.unique(sample.keys // LANES)) == set(range(3, 8))  # 0 to 2 lack planes
+    assert set(np.unique(sample.keys // NUM_ENVS)) == set(range(3, 8))  # 0 to 2 lack planes
     assert (sample.trajectory.steps.observation != 0).all()
 
 
@@ -86,31 +86,31 @@ def test_shards_drawn_by_mass_give_the_frequencies_and_weights_of_one_tree(prior
     rng = np.random.default_rng(3)
     settings = config(importance_exponent_start=0.5, importance_exponent_end=0.5).model_copy(update={"prioritized": prioritized})
     steps = {0: 40, 1: 9, 2: 25, 3: 3}  # of each collector
-    priority = {source: rng.gamma(0.7, size=(k - 1, LANES)) + 1e-3 for source, k in steps.items()}
-    one = build_replay(settings, SPEC, LANES, SliceSpec(2, True), 45, seed=1, sources=4)
-    shards = [build_replay(settings, SPEC, LANES, SliceSpec(2, True), 45, seed=2 + s, sources=2) for s in range(2)]
+    priority = {source: rng.gamma(0.7, size=(k - 1, NUM_ENVS)) + 1e-3 for source, k in steps.items()}
+    one = build_replay(settings, SPEC, NUM_ENVS, SequenceSpec(2, True), 45, seed=1, sources=4)
+    shards = [build_replay(settings, SPEC, NUM_ENVS, SequenceSpec(2, True), 45, seed=2 + s, sources=2) for s in range(2)]
     for source, k in steps.items():
-        chunk = chunk_of(source, 0, k, priority[source] if prioritized else None)
-        one.add(chunk, source)
-        shards[source % 2].add(chunk, source // 2)
-    total = sum(shard.mass() for shard in shards)
-    assert total == pytest.approx(one.mass())
+        unroll = unroll_of(source, 0, k, priority[source] if prioritized else None)
+        one.add(unroll, source)
+        shards[source % 2].add(unroll, source // 2)
+    total = sum(shard.total_weight() for shard in shards)
+    assert total == pytest.approx(one.total_weight())
     assert sum(len(shard.selector) for shard in shards) == len(one.selector)
     draws, batch = 4_000, 16
     counts: dict[int, int] = {}
     for _ in range(draws):
-        at = int(rng.choice(2, p=[shard.mass() / total for shard in shards]))
+        at = int(rng.choice(2, p=[shard.total_weight() / total for shard in shards]))
         sample = shards[at].sample(batch)
         for code in sample.trajectory.steps.observation[0].tolist():
             counts[code] = counts.get(code, 0) + 1
-    mass = {
-        source * 1000 + t * 10 + lane: float(priority[source][t, lane] ** 0.6) if prioritized else 1.0
+    total_weight = {
+        source * 1000 + t * 10 + env_index: float(priority[source][t, env_index] ** 0.6) if prioritized else 1.0
         for source, k in steps.items()
         for t in range(k - 1)
-        for lane in range(LANES)
+        for env_index in range(NUM_ENVS)
     }
-    expected = np.array([mass[code] / sum(mass.values()) for code in sorted(mass)]) * draws * batch
-    got = np.array([counts.get(code, 0) for code in sorted(mass)])
+    expected = np.array([total_weight[code] / sum(total_weight.values()) for code in sorted(total_weight)]) * draws * batch
+    got = np.array([counts.get(code, 0) for code in sorted(total_weight)])
     # A batch is drawn from one shard, so counts vary by batches: chi-square per shard would be too strict for independent draws.
     tolerance = 5 * np.sqrt(expected * (1 + batch * expected / (draws * batch))) + 1
     assert (np.abs(got - expected) < tolerance).all()
@@ -118,9 +118,9 @@ def test_shards_drawn_by_mass_give_the_frequencies_and_weights_of_one_tree(prior
         for store in (one, *shards):
             sample = store.sample(2_000)
             seen = dict(zip(sample.trajectory.steps.observation[0].tolist(), sample.weights.tolist(), strict=True))
-            rarest = min(mass[code] for code in seen)
+            rarest = min(total_weight[code] for code in seen)
             for code, weight in seen.items():  # (N P)^-1/2 over its largest, whichever the store
-                assert weight == pytest.approx((rarest / mass[code]) ** 0.5, rel=1e-4)
+                assert weight == pytest.approx((rarest / total_weight[code]) ** 0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("agent", ["dqn", "c51"])
@@ -128,7 +128,7 @@ def test_first_priorities_are_what_the_learner_would_say(agent: str) -> None:
     settings = {
         "run.threads": 1,
         "run.collect_agent_steps": 6,
-        "env.lanes": 3,
+        "env.num_envs": 3,
         "agent.n_steps": 3,
         "net.hidden": 16,
         "replay.prioritized": True,
@@ -137,10 +137,10 @@ def test_first_priorities_are_what_the_learner_would_say(agent: str) -> None:
     }
     parts = build(resolve(f"classic/{agent}", settings))
     replay: Any = parts.replay
-    for at in range(40):  # 240 steps a lane: random play ends some ten episodes
-        chunk, _ = parts.collector.collect(6, at * 18)  # type: ignore[union-attr]
-        assert chunk.priority.shape == (6 if at else 3, 3)
-        replay.add(chunk)
+    for at in range(40):  # 240 steps an environment: random play ends some ten episodes
+        unroll, _ = parts.collector.collect(6, at * 18)  # type: ignore[union-attr]
+        assert unroll.priority.shape == (6 if at else 3, 3)
+        replay.add(unroll)
     sample = replay.sample(400)
     trajectory = to_tensors(sample.trajectory, torch.device("cpu"))
     with torch.no_grad():
@@ -156,13 +156,13 @@ def test_first_priorities_are_what_the_learner_would_say(agent: str) -> None:
 def test_a_collector_that_goes_on_keeps_its_unfinished_slices() -> None:
     settings = {"run.threads": 1, "replay.prioritized": True, "replay.initial_priority": "td", "agent.n_steps": 2}
     config = resolve("classic/dqn", settings)
-    env = rlsuite.make_env("CartPole-v1", lanes=8)
+    env = rlsuite.make_env("CartPole-v1", num_envs=8)
     agent: Any = make_agent(config, describe(env))
     collector: Any = make_collector(config, env, agent, agent.make_net(), torch.device("cpu"))
     assert isinstance(collector.priorities, Priorities)
     first, _ = collector.collect(5, 0)
     state = collector.state_dict()
-    other: Any = make_collector(config, rlsuite.make_env("CartPole-v1", lanes=8), agent, collector.net, torch.device("cpu"))
+    other: Any = make_collector(config, rlsuite.make_env("CartPole-v1", num_envs=8), agent, collector.net, torch.device("cpu"))
     assert other.load_state_dict(state, reseed=1)
     a, b = collector.collect(5, 5)[0], other.collect(5, 5)[0]
     assert first.priority.shape == (3, 8)
@@ -171,5 +171,5 @@ def test_a_collector_that_goes_on_keeps_its_unfinished_slices() -> None:
 
 
 def test_priorities_without_prioritized_replay_are_refused() -> None:
-    with pytest.raises(rlsuite.errors.UsageError, match="initial_priority td: without prioritized there are no priorities"):
+    with pytest.raises(rlsuite.core.errors.UsageError, match="initial_priority td: without prioritized there are no priorities"):
         resolve("classic/dqn", {"replay.initial_priority": "td", "replay.prioritized": False})

@@ -30,7 +30,7 @@ def test_random_operations_equal_the_naive_tree(capacity: int) -> None:
     for _ in range(400):
         n = int(rng.integers(0, 40))
         ids = rng.integers(capacity, size=n)
-        if rng.random() < 0.3:  # a chunk of consecutive slots, as a ring writes it
+        if rng.random() < 0.3:  # an unroll of consecutive slots, as a ring writes it
             ids = (int(rng.integers(capacity)) + np.arange(n)) % capacity
         values = rng.integers(0, 5, size=n) * 0.25  # sums of quarters are exact, so masses on a border are compared too
         tree.set(ids, values)

@@ -1,11 +1,11 @@
-"""Opinions from a cache are those that were given, whatever collides; rollouts against exact values."""
+"""PolicyValue from a cache are those that were given, whatever collides; rollouts against exact values."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rlsuite.envs.boards import make_game
+from rlsuite.boardgames.games import make_game
 from rlsuite.search import Cached, Evaluate, plane_evaluator, rollout_evaluator, uniform_evaluator
 
 ACTIONS = 3

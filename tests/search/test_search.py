@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlsuite.envs.boards import make_game
-from rlsuite.envs.boards.game import BoardState, Game
-from rlsuite.errors import UsageError
+from rlsuite.boardgames.games import make_game
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import BoardState, Game
 from rlsuite.search import Evaluate, Gumbel, Puct, Searcher, plane_evaluator, rollout_evaluator, search, uniform_evaluator
 from rlsuite.search.gumbel import considered_visits
 from rlsuite.search.random import gamma, gumbel, uniform
@@ -18,7 +18,7 @@ from rlsuite.search.random import gamma, gumbel, uniform
 GAMES = ["tic_tac_toe", "othello(size=4)", "go(size=3)"]  # a kernel takes seconds to compile
 
 
-def opinions(game: Game, calls: list[int] | None = None) -> Evaluate:
+def evaluation(game: Game, calls: list[int] | None = None) -> Evaluate:
     """An evaluator with firm views that depend on the planes of a position alone."""
 
     def views(planes: Any) -> Any:
@@ -185,8 +185,8 @@ def test_visits_equal_those_of_a_plain_python_search(name: str, method: Puct | G
     game = make_game(name)
     for i, state in enumerate(positions(game, 6)):
         stream = np.random.SeedSequence(i).generate_state(1, np.uint64)
-        root, gumbels = twin(state, opinions(game), 60, method, stream)
-        result = search(game, [state], opinions(game), 60, method, seed=i)
+        root, gumbels = twin(state, evaluation(game), 60, method, stream)
+        result = search(game, [state], evaluation(game), 60, method, seed=i)
         assert result.visits[0].tolist() == visits_of(root)
         if isinstance(method, Puct):
             policy = [edge.visits / 60 for edge in root.edges]
@@ -222,7 +222,7 @@ def test_gumbel_tries_the_best_by_prior_and_noise_and_improves_the_policy() -> N
     game = make_game("tic_tac_toe")
     states = positions(game, 60, seed=3)
     gain = 0.0
-    result = search(game, states, opinions(game), 8, Gumbel(considered=4), seed=5)
+    result = search(game, states, evaluation(game), 8, Gumbel(considered=4), seed=5)
     for b, state in enumerate(states):
         legal = state.legal_actions()
         assert (result.visits[b] > 0).sum() == min(4, len(legal)) or len(legal) < 4
@@ -247,11 +247,11 @@ def test_gumbel_variates() -> None:
 def test_neighbours_in_a_batch_change_nothing(name: str) -> None:
     game = make_game(name)
     states = positions(game, 7)
-    together = search(game, states, opinions(game), 50)
+    together = search(game, states, evaluation(game), 50)
     order = [3, 0, 6, 2, 5, 1, 4]
-    shuffled = search(game, [states[i] for i in order], opinions(game), 50)
+    shuffled = search(game, [states[i] for i in order], evaluation(game), 50)
     for b, state in enumerate(states):
-        alone = search(game, [state], opinions(game), 50)
+        alone = search(game, [state], evaluation(game), 50)
         for other, at in ((together, b), (shuffled, order.index(b))):
             assert np.array_equal(other.visits[at], alone.visits[0])
             assert other.value[at] == alone.value[0]
@@ -263,7 +263,7 @@ def test_invariants(name: str) -> None:
     game = make_game(name)
     states = positions(game, 5, seed=1)
     calls: list[int] = []
-    result = search(game, states, opinions(game, calls), 80, Puct())
+    result = search(game, states, evaluation(game, calls), 80, Puct())
     assert result.visits.sum(1).tolist() == [80] * 5
     assert calls[0] == 5  # the roots, all in one batch
     assert sum(calls) <= 5 * 81
@@ -369,8 +369,8 @@ def test_the_solver_proves_what_is_true(method: Puct | Gumbel) -> None:
     """Whatever a net believes, a proven value is that of perfect play and the move keeps it; no proof needs more simulations."""
     game = make_game("tic_tac_toe")
     states = positions(game, 120, seed=7)
-    result = search(game, states, opinions(game), 2000, method, solve=True)
-    plain = search(game, states, opinions(game), 2000, method)
+    result = search(game, states, evaluation(game), 2000, method, solve=True)
+    plain = search(game, states, evaluation(game), 2000, method)
     assert result.proven.mean() > 0.25
     assert not plain.proven.any()
     for b, state in enumerate(states):
@@ -430,10 +430,10 @@ def test_several_leaves_of_a_tree_at_once(leaves: int, method: Puct | Gumbel) ->
     """Fewer, larger batches; every simulation counts, virtual losses are taken back, and strong moves are found all the same."""
     game = make_game("tic_tac_toe")
     states, calls = positions(game, 40, seed=4), list[int]()
-    result = search(game, states[:1], opinions(game, calls), 100, method, leaves=leaves)
+    result = search(game, states[:1], evaluation(game, calls), 100, method, leaves=leaves)
     assert result.visits.sum() == 100
     single: list[int] = []
-    search(game, states[:1], opinions(game, single), 100, method)
+    search(game, states[:1], evaluation(game, single), 100, method)
     assert len(calls) < len(single)
     assert max(calls) > 1
     found = search(game, states, uniform_evaluator(game), 1500, method, leaves=leaves)
@@ -456,7 +456,7 @@ def test_what_cannot_be_searched_is_refused() -> None:
         search(game, [game.new_state()], uniform_evaluator(game), 10, leaves=0)
 
 
-class Opinionated:
+class HasEvaluator:
     """What `rlsuite.load` gives, as far as a search asks."""
 
     def __init__(self, evaluate: Evaluate, method: Puct | Gumbel):
@@ -467,8 +467,8 @@ class Opinionated:
 def test_a_game_goes_on_in_the_tree_of_its_last_search(method: Puct | Gumbel) -> None:
     game = make_game("othello(size=4)")
     state, kept = game.new_state(), None
-    searcher = Searcher(game, Opinionated(opinions(game), method), simulations=60, leaves=1, solve=False)
-    evaluate, inherited = opinions(game), 0
+    searcher = Searcher(game, HasEvaluator(evaluation(game), method), simulations=60, leaves=1, solve=False)
+    evaluate, inherited = evaluation(game), 0
     while not state.is_terminal():
         if kept is not None and not kept.edges:
             kept = None  # its value was never asked for

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import rlsuite
-from rlsuite.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.vision.data import Data, atari, coco, fashion_mnist, folder, padded, scenes, source
 from rlsuite.vision.data.files import read_picture
 
@@ -214,7 +214,7 @@ def test_digits_need_their_library_and_nothing_else() -> None:
 
 def test_frames_are_those_that_agents_see() -> None:
     """The same actions in the agents' environment give the same planes, but for how a half is rounded."""
-    env = rlsuite.make_env("ALE/Pong-v5", lanes=1, noop_max=0)
+    env = rlsuite.make_env("ALE/Pong-v5", num_envs=1, noop_max=0)
     seen, _ = env.reset(seed=0)
     emulator = atari.Emulator("ALE/Pong-v5", 0)
     emulator.ale.reset_game()
@@ -231,7 +231,7 @@ def test_frames_are_those_that_agents_see() -> None:
 
 def test_frames_of_another_size() -> None:
     """As small configs of agents have them."""
-    env = rlsuite.make_env("ALE/Breakout-v5", lanes=1, noop_max=0, height=64, width=48, stack=2, full_action_set=True)
+    env = rlsuite.make_env("ALE/Breakout-v5", num_envs=1, noop_max=0, height=64, width=48, stack=2, full_action_set=True)
     seen, _ = env.reset(seed=0)
     emulator = atari.Emulator("ALE/Breakout-v5", 0, (2, 64, 48), full_action_set=True)
     emulator.ale.reset_game()

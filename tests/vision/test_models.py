@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
 from rlsuite.nets.backbones import make_backbone
 from rlsuite.vision.detection import Anchored, AnchorFree, Yolo, focal
 from rlsuite.vision.model import HEADS, NECKS, Model, make_model, task_of

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import rlsuite
-from rlsuite import checkpoint
-from rlsuite.errors import CheckpointError, UsageError
-from rlsuite.evaluation import Saved
+from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.runs import checkpoint
 from rlsuite.vision import predict, probe
 from rlsuite.vision.config import ModelConfig, load_config
 from rlsuite.vision.data import Data, InMemory
@@ -113,7 +113,7 @@ def test_weights_go_to_an_agent_and_back(tmp_path: Path) -> None:
         atari.pop(key)
     pictured = train("vision/scenes_boxes", atari, tmp_path / "vision").run
     agent = {
-        "env.lanes": 2,
+        "env.num_envs": 2,
         "run.agent_steps": 40,
         "run.device": "cpu",
         "run.threads": 1,
@@ -225,7 +225,7 @@ def test_probes_read_a_linear_variable_and_nothing_else() -> None:
 
 def test_probe_of_a_run(tmp_path: Path) -> None:
     settings = {
-        "env.lanes": 2,
+        "env.num_envs": 2,
         "run.agent_steps": 8,
         "run.device": "cpu",
         "run.threads": 1,
@@ -279,11 +279,11 @@ def test_without_torchvision_and_with_a_broken_one(tmp_path: Path, broken: bool)
         "import sys, pkgutil, importlib, rlsuite\n"
         "for m in pkgutil.walk_packages(rlsuite.vision.__path__ if hasattr(rlsuite, 'vision') else [], 'rlsuite.vision.'):\n"
         "    importlib.import_module(m.name)\n"
-        "import rlsuite.vision.train, rlsuite.vision.predict, rlsuite.vision.probe, rlsuite.nets.transfer as t\n"
+        "import rlsuite.vision.train, rlsuite.vision.predict, rlsuite.vision.probe, rlsuite.nets.pretrained as t\n"
         "assert 'torchvision' not in sys.modules\n"
         "try:\n"
         "    t.pretrained('torchvision:resnet18')\n"
-        "except rlsuite.errors.UsageError as error:\n"
+        "except rlsuite.core.errors.UsageError as error:\n"
         "    print(error)\n"
     )
     done = subprocess.run(

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from rlsuite.calls import parse_call
-from rlsuite.errors import UsageError, unknown
+from rlsuite.config.spec_string import parse_call
+from rlsuite.core.errors import UsageError, unknown
 from rlsuite.nets.backbones import densenet, inception, mobile, plain, resnet
 from rlsuite.nets.backbones.atari import impala, nature, small
 from rlsuite.nets.backbones.base import Backbone

@@ -1,6 +1,6 @@
 """The Ray runtime: collectors, shards of the replay memory and the learner are processes, on one machine or many.
 
-A driver moves references only. Chunks go from collectors to shards, batches from shards to the learner, priorities back, weights
+A driver moves references only. Unrolls go from collectors to shards, batches from shards to the learner, priorities back, weights
 from the learner to collectors, all through Ray's object store. Everything is bounded: calls in flight to a collector, batches in
 flight to the learner, and by the samples-per-insert limiter how far either may run ahead.
 
@@ -11,13 +11,13 @@ or empty, the learner goes back to the last checkpoint. The run ends, with the f
 import contextlib
 from pathlib import Path
 
-from rlsuite import checkpoint
-from rlsuite.build import make_agent, make_env, resumed
-from rlsuite.config import Config
-from rlsuite.runtime.loop import Result, run, signals
+from rlsuite.config.schema import Config
+from rlsuite.core.types import describe
+from rlsuite.factories import make_agent, make_env, resumed
+from rlsuite.runs import checkpoint
 from rlsuite.runtime.ray.cluster import connected
-from rlsuite.runtime.ray.fleet import Fleet
-from rlsuite.step import describe
+from rlsuite.runtime.ray.driver import Driver
+from rlsuite.runtime.run_loop import Result, run, signals
 
 
 def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
@@ -27,5 +27,8 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Resul
         spec = describe(env)
         agent = make_agent(config, spec)
         saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
-        with connected(config), contextlib.closing(Fleet(resumed(config) if resume else config, spec, agent, env, saved)) as fleet:
-            return run(config, run_dir, resume, fleet, fleet.train, stopped)
+        with (
+            connected(config),
+            contextlib.closing(Driver(resumed(config) if resume else config, spec, agent, env, saved)) as driver,
+        ):
+            return run(config, run_dir, resume, driver, driver.train, stopped)

@@ -11,9 +11,9 @@ import ray
 from ray._private import ray_constants
 from ray.exceptions import RayError
 
-from rlsuite import cpu
-from rlsuite.config import Config
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import Config
+from rlsuite.core import cpu
+from rlsuite.core.errors import UsageError
 
 REACH_SECONDS = 5.0  # for a cluster's address to answer
 

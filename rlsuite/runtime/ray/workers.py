@@ -1,9 +1,9 @@
 """What runs in processes of its own under Ray: a collector, a shard of the replay memory, the learner, an evaluator.
 
-Plain classes that know nothing of Ray: the driver (`fleet`) makes actors of them. Whatever a method returns besides small reports
+Plain classes that know nothing of Ray: the driver (`driver`) makes actors of them. Whatever a method returns besides small reports
 goes to another worker through the object store, never through the driver.
 
-Shapes: K steps and L lanes of a chunk, B batch.
+Shapes: K steps and L environments of an unroll, B batch.
 """
 
 import os
@@ -16,16 +16,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlsuite import cpu, registry, run_folder
-from rlsuite.build import device_of, evaluation_seed, make_agent, make_collector, make_env, make_learner, make_queue, make_replay
-from rlsuite.collect import Episode
-from rlsuite.config import Config
-from rlsuite.errors import UsageError
-from rlsuite.evaluation import play
+from rlsuite.acting.collector import Episode
+from rlsuite.config.schema import Config
+from rlsuite.core import cpu, registry
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, Unroll, describe
+from rlsuite.evaluation.episodes import play_episodes
+from rlsuite.evaluation.statistics import Summary
+from rlsuite.factories import (
+    device_of,
+    evaluation_seed,
+    make_agent,
+    make_collector,
+    make_env,
+    make_learner,
+    make_queue,
+    make_replay,
+)
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
-from rlsuite.scores import Summary
-from rlsuite.step import Chunk, EnvSpec, describe
+from rlsuite.runs import run_folder
 
 Arrays = dict[str, NDArray[Any]]
 Tables = dict[str, dict[str, Any]]  # what was registered at run time
@@ -40,7 +50,7 @@ class Facts(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """What a driver hears of a chunk."""
+    """What a driver hears of an unroll."""
 
     steps: int  # agent steps
     episodes: list[Episode]
@@ -52,8 +62,8 @@ class Stored(NamedTuple):
     """What a driver hears of a shard."""
 
     stored: int  # agent steps
-    mass: float  # of its priorities
-    stale: int
+    total_weight: float  # of its priorities
+    dropped_updates: int
     added: int = 0  # agent steps that this call has stored
 
 
@@ -105,8 +115,8 @@ class CollectorWorker(Worker):
         place = (self.index, runtime.collectors, self.restart)
         self.collector = make_collector(config, self.env, agent, self.online.net, self.device, *place)
 
-    def collect(self, weights: Arrays | None, version: int, agent_steps: int) -> tuple[Chunk, Collected]:
-        """A chunk; `weights` None where they are as before. The clock `agent_steps` also moves with the other collectors."""
+    def collect(self, weights: Arrays | None, version: int, agent_steps: int) -> tuple[Unroll, Collected]:
+        """An unroll; `weights` None where they are as before. The clock `agent_steps` also moves with the other collectors."""
         collector, of = self.collector, self.config.runtime.collectors
         if weights is not None:
             load_into(self.online, weights)
@@ -116,8 +126,8 @@ class CollectorWorker(Worker):
             moved, ended = collector.advance(agent_steps + steps * of)
             steps += moved
             episodes += ended
-        chunk = collector.take()
-        return chunk, Collected(steps, episodes, chunk.version, collector.diagnostics())
+        unroll = collector.take()
+        return unroll, Collected(steps, episodes, unroll.version, collector.diagnostics())
 
 
 class ShardWorker(Worker):
@@ -133,9 +143,9 @@ class ShardWorker(Worker):
         sources = len(range(index, collectors, shards))
         self.replay = make_replay(config, spec, make_agent(config, spec), sources, index, shards)
 
-    def add(self, chunk: Chunk, source: int) -> Stored:
+    def add(self, unroll: Unroll, source: int) -> Stored:
         before = self.replay.inserted
-        self.replay.add(chunk, source)
+        self.replay.add(unroll, source)
         return self.report()._replace(added=self.replay.inserted - before)
 
     def sample(self, count: int, inserted: int, batches: int) -> tuple[list[Sample], Stored]:
@@ -152,7 +162,7 @@ class ShardWorker(Worker):
         return self.report()
 
     def report(self) -> Stored:
-        return Stored(len(self.replay), self.replay.mass(), self.replay.stale)
+        return Stored(len(self.replay), self.replay.total_weight(), self.replay.dropped_updates)
 
     def state_dict(self) -> dict[str, Any]:
         return self.replay.state_dict()
@@ -210,20 +220,20 @@ class LearnerWorker(Worker):
         """An update from each batch: a report, keys and new priorities for the shard, and the weights if they are published."""
         keys, priorities, prioritized = [], [], self.config.replay.prioritized
         for sample in samples:
-            staged = self.learner.stage(sample if self.of == 1 else sample.part(self.rank, self.of))
-            update = self.learner.step(staged, agent_steps, want_priority=prioritized)
+            batch = self.learner.stage(sample if self.of == 1 else sample.part(self.rank, self.of))
+            update = self.learner.step(batch, agent_steps, want_priority=prioritized)
             if update.priority is not None:
-                keys.append(staged.keys)
+                keys.append(batch.keys)
                 priorities.append(update.priority)
         priority = (np.concatenate(keys), np.concatenate(priorities)) if keys else None
         found = {name: float(value) for name, value in update.metrics.items()} if metrics else None
         return Learned(self.learner.steps, found), priority, self.publish()[1] if publish else None
 
-    def learn_rollouts(self, agent_steps: int, metrics: bool, *chunks: Chunk) -> tuple[Learned, None, Arrays | None]:
+    def learn_rollouts(self, agent_steps: int, metrics: bool, *unrolls: Unroll) -> tuple[Learned, None, Arrays | None]:
         """The updates from a batch of rollouts, and the weights behind them."""
         assert self.queue is not None
-        for chunk in chunks:
-            self.queue.add(chunk)
+        for unroll in unrolls:
+            self.queue.add(unroll)
         return self.learn([self.queue.sample(self.config.learner.batch_size)], agent_steps, metrics, True)  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
@@ -252,7 +262,7 @@ class EvaluatorWorker(Worker):
     def evaluate(self, weights: Arrays, episodes: int) -> Summary:
         load_into(self.online, weights)
         seed = evaluation_seed(self.config.seed, final=False)
-        summary = play(self.config, self.agent, self.online.net, episodes, seed, torch.device("cpu"))
+        summary = play_episodes(self.config, self.agent, self.online.net, episodes, seed, torch.device("cpu"))
         assert summary is not None  # nobody stops it
         return summary
 

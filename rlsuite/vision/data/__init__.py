@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.config import Section
-from rlsuite.errors import unknown
+from rlsuite.config.schema import Section
+from rlsuite.core.errors import unknown
 
 Array = NDArray[Any]
 

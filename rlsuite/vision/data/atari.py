@@ -15,8 +15,8 @@ from ale_py import ALEInterface, LoggerMode, roms
 from numpy.typing import NDArray
 from pydantic import Field
 
+from rlsuite.core.errors import UsageError, unknown
 from rlsuite.envs import atari_game
-from rlsuite.errors import UsageError, unknown
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
 from rlsuite.vision.data.objects import Objects
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydantic import Field, field_validator
 
-from rlsuite.config import absolute
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import absolute
+from rlsuite.core.errors import UsageError
 from rlsuite.vision.data import Data, DataSection, padded
 from rlsuite.vision.data.files import Files
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
 from rlsuite.vision.data import Data, DataSection, InMemory
 
 TEST = 360  # a fifth, drawn once and for all

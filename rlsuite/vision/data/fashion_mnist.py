@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from rlsuite.config import absolute
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import absolute
+from rlsuite.core.errors import UsageError
 from rlsuite.vision.data import Data, DataSection, InMemory
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, field_validator
 
-from rlsuite.config import absolute
-from rlsuite.errors import UsageError
+from rlsuite.config.schema import absolute
+from rlsuite.core.errors import UsageError
 from rlsuite.vision.data import Data, DataSection
 from rlsuite.vision.data.files import SUFFIXES, Files
 

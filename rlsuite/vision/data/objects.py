@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.errors import UsageError
+from rlsuite.core.errors import UsageError
 
 
 class Objects:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rlsuite import register_game
-from rlsuite.envs.boards import make_game
+from rlsuite.boardgames.games import make_game
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game
 from rlsuite.envs.boards.check import BrokenContract, check_game
-from rlsuite.envs.boards.game import Game
-from rlsuite.errors import UsageError
 
 NAMES = ["tic_tac_toe", "connect_four", "othello", "othello(size=6)", "gomoku(size=8)", "hex(size=6)", "go(size=5)", "go(size=7)"]
 GAME = make_game("tic_tac_toe")
@@ -104,7 +104,7 @@ def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "cannot be loaded"),
+        (None, "does not exist"),
         ("import no_such_module_at_all", "No module named 'no_such_module_at_all'"),
         ("x = 1", r"has no function make\(\)"),
         ("def make(): return 3", "gives a int, not a Game"),

@@ -1,4 +1,4 @@
-"""Go in lockstep with GNU Go 3.8, positional superko and no suicide: the legal moves of every position, and who has won.
+"""Go synchronously with GNU Go 3.8, positional superko and no suicide: the legal moves of every position, and who has won.
 
 Random games in which nobody fills an own eye: what is on the board in the end is alive, so both count the same area.
 """
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rlsuite.envs.boards import make_game
-from rlsuite.envs.boards.game import BoardState
+from rlsuite.boardgames.games import make_game
+from rlsuite.core.game import BoardState
 
 GNUGO = shutil.which("gnugo") or shutil.which("gnugo", path="/usr/games")
 pytestmark = pytest.mark.skipif(GNUGO is None, reason="gnugo is not installed")

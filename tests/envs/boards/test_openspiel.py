@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rlsuite.envs.boards import make_game
+from rlsuite.boardgames.games import make_game
+from rlsuite.core.errors import UsageError
 from rlsuite.envs.boards.check import check_game
-from rlsuite.errors import UsageError
 from rlsuite.search import Puct, search, uniform_evaluator
 
 pyspiel = pytest.importorskip("pyspiel")

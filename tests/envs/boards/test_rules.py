@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numba import njit
 
-from rlsuite.envs.boards import GAMES, make_game
-from rlsuite.envs.boards.game import BoardState, Game
-from rlsuite.errors import UsageError
+from rlsuite.boardgames.games import make_game
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import BoardState, Game
+from rlsuite.envs.boards import GAMES
 
 SMALL = ["tic_tac_toe", "connect_four", "othello", "othello(size=6)", "gomoku(size=8)", "hex(size=6)", "go(size=5)", "go(size=7)"]
 OPEN_SPIEL = {  # ours -> theirs, games in the default set and in the slow one
@@ -84,7 +85,7 @@ def test_connect_four_distinct_positions_by_ply() -> None:
     assert [*sizes, len(layer)] == [1, 7, 49, 238, 1120, 4263, 16422]
 
 
-def lockstep(name: str, games: int) -> dict[str, int]:
+def synchronous(name: str, games: int) -> dict[str, int]:
     """Random games beside OpenSpiel: legal actions, player, end and result in every position."""
     theirs_name = OPEN_SPIEL[name][0]
     pyspiel = pytest.importorskip("pyspiel", reason="pip install rlsuite[boards]")
@@ -118,7 +119,7 @@ def lockstep(name: str, games: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", OPEN_SPIEL)
 def test_random_games_equal_open_spiel(name: str) -> None:
-    seen = lockstep(name, OPEN_SPIEL[name][1])
+    seen = synchronous(name, OPEN_SPIEL[name][1])
     assert seen["positions"] > 10 * OPEN_SPIEL[name][1] * (0.5 if name == "tic_tac_toe" else 1)
     if name in ("tic_tac_toe", "othello"):
         assert seen["draws"] > 0
@@ -129,7 +130,7 @@ def test_random_games_equal_open_spiel(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPEN_SPIEL)
 def test_a_thousand_random_games_equal_open_spiel(name: str) -> None:
-    lockstep(name, 1000)
+    synchronous(name, 1000)
 
 
 def go(board: str, size: int, komi: float = 7.5) -> BoardState:

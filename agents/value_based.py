@@ -1,0 +1,77 @@
+"""What every agent that acts on action values shares: its switches and its exploration. Shapes: B batch, A actions."""
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from rlsuite.config.schema import AgentSection
+from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.schedules import linear
+from rlsuite.nets.heads import clear_noise, resample_noise
+
+
+class ValueConfig(AgentSection):
+    """Switches that DQN and its distributional relatives share."""
+
+    discount: float = Field(0.99, ge=0, le=1)  # per agent step
+    n_steps: int = Field(1, ge=1, le=1000)
+    double: bool = False
+    dueling: bool = False
+    noisy: bool = False
+    noisy_sigma: float = Field(0.5, gt=0)
+    reward_clip: float | None = Field(1.0, gt=0)  # null: raw rewards
+    epsilon_start: float = Field(1.0, ge=0, le=1)
+    epsilon_end: float = Field(0.01, ge=0, le=1)
+    epsilon_decay_agent_steps: int = Field(1_000_000, ge=0)
+    epsilon_eval: float = Field(0.001, ge=0, le=1)
+    epsilon_ladder: bool = False  # every environment keeps an epsilon of its own, as in Ape-X, and no schedule
+    epsilon_base: float = Field(0.4, gt=0, lt=1)  # environment i of N: base^(1 + power * i / (N - 1)) ...
+    epsilon_power: float = Field(7.0, ge=0)
+
+    @model_validator(mode="after")
+    def _explores_at_all(self) -> "ValueConfig":
+        if not self.noisy and not self.epsilon_ladder and self.epsilon_start == 0 and self.epsilon_end == 0:
+            raise ValueError("epsilon_start and epsilon_end are both 0 and noisy is false: nothing would explore")
+        return self
+
+    @property
+    def sigma(self) -> float | None:
+        return self.noisy_sigma if self.noisy else None
+
+    @property
+    def sequence(self) -> SequenceSpec:
+        """n transitions need n + 1 steps, but only the observations at both ends."""
+        return SequenceSpec(length=self.n_steps + 1, sparse=True)
+
+
+def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:
+    """Fresh noise for each of `batch` environments while exploring, mean weights otherwise; nothing for a net without noise."""
+    if mode.explore:
+        resample_noise(net, batch, mode.rng)
+    else:
+        clear_noise(net)
+
+
+def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode) -> Tensor:
+    """q [B,A] -> actions [B] i64."""
+    epsilon: float | Tensor = config.epsilon_eval
+    if mode.explore and config.epsilon_ladder:
+        epsilon = ladder(config, mode, q.shape[0]).to(q.device)  # [B]
+    elif mode.explore:
+        epsilon = linear(config.epsilon_start, config.epsilon_end, config.epsilon_decay_agent_steps, at=mode.agent_steps)
+    greedy = q.argmax(-1)  # [B]
+    explore = torch.rand(greedy.shape, generator=mode.rng, device=q.device) < epsilon  # [B]
+    uniform = torch.randint(q.shape[-1], greedy.shape, generator=mode.rng, device=q.device)  # [B]
+    return torch.where(explore, uniform, greedy)
+
+
+def ladder(config: ValueConfig, mode: Mode, num_envs: int) -> Tensor:
+    """The constant epsilons [B] of these environments among those of all collectors (Horgan et al. 2018, section 4.1)."""
+    last = max((mode.total_envs or num_envs) - 1, 1)
+    env_index = mode.first_env + torch.arange(num_envs)  # [B]
+    return config.epsilon_base ** (1 + config.epsilon_power * env_index / last)
+
+
+def take(values: Tensor, action: Tensor) -> Tensor:
+    """values [B,A,...], action [B] -> [B,...]: the row of the action taken."""
+    return values[torch.arange(action.shape[0], device=action.device), action]

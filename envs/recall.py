@@ -1,0 +1,79 @@
+"""`rlsuite/Recall-v0`: a cue is shown once, at the first step, and must be named at the end of a corridor.
+
+Observation [4] f32: cue one-hot (2, zero after the first step), "answer now", 1 - t / length. Two actions. Reward +1 for naming the
+cue at the last step, -1 for the other action, 0 before. Without memory the best expected return is 0, with it 1.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rlsuite.config.schema import EnvSection
+
+
+class Config(EnvSection):
+    length: int = Field(5, ge=1, le=10_000)  # steps from the cue to the question
+
+
+class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
+    def __init__(self, num_envs: int, length: int):
+        self.num_envs, self.length = num_envs, length
+        self.single_observation_space = gymnasium.spaces.Box(0, 1, (4,), np.float32)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.single_action_space = gymnasium.spaces.Discrete(2)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self._rng = np.random.default_rng()
+        self._t = np.zeros(num_envs, np.int64)  # [L] steps since the cue
+        self._cue = np.zeros(num_envs, np.int64)  # [L]
+        self._ended = np.zeros(num_envs, bool)  # [L]
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """One stream of random numbers serves all environments, so only a single seed makes sense."""
+        if isinstance(seed, list):
+            raise TypeError("one seed for all environments, not a list")
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self._t[:] = 0
+        self._ended[:] = False
+        self._cue = self._rng.integers(2, size=self.num_envs)
+        return self._observe(), {}
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        answering = ~self._ended & (self._t == self.length)
+        right = actions == self._cue
+        reward = np.where(answering, np.where(right, 1.0, -1.0), 0.0).astype(np.float32)
+        fresh = self._rng.integers(2, size=self.num_envs)
+        self._cue = np.where(self._ended, fresh, self._cue)
+        self._t = np.where(self._ended, 0, self._t + 1)
+        self._ended = answering
+        return self._observe(), reward, answering, np.zeros(self.num_envs, bool), {}
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, for an exact resume."""
+        return {"t": self._t.copy(), "cue": self._cue.copy(), "ended": self._ended.copy(), "rng": self._rng.bit_generator.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._t, self._cue, self._ended = state["t"].copy(), state["cue"].copy(), state["ended"].copy()
+        self._rng.bit_generator.state = state["rng"]
+
+    def _observe(self) -> NDArray[np.float32]:
+        observation = np.zeros((self.num_envs, 4), np.float32)
+        start = self._t == 0
+        observation[start, self._cue[start]] = 1
+        observation[:, 2] = self._t == self.length
+        observation[:, 3] = 1 - np.minimum(self._t, self.length) / self.length
+        return observation
+
+
+def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> Recall:
+    """`threads` and `render` have nothing to do here: the game is arithmetic and has no picture."""
+    return Recall(num_envs, config.length)

@@ -1,0 +1,69 @@
+"""Self-play with the best net so far (AlphaGo Zero, Silver et al. 2017): a newer one takes over once it beats that in a match."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rlsuite.acting.selfplay import SearchPlayer
+from rlsuite.boardgames.matches import play_match, searcher
+from rlsuite.search import Cached, plane_evaluator
+from rlsuite.search.evaluators import PolicyValue
+
+OPENING_MOVES = 6  # random ones at most, so that games of a match differ
+CACHED = 32_768
+
+
+class Gate:
+    """The face of `PolicyLag`: `net` acts, a copy of the learner's when it won its last match."""
+
+    def __init__(self, newest: nn.Module, agent: SearchPlayer, seed: int, device: torch.device, bf16: bool):
+        self.newest, self.agent, self.seed, self.device, self.bf16 = newest, agent, seed, device, bf16
+        self.net = copy.deepcopy(newest).requires_grad_(False)
+        self.version = 0  # of the acting weights
+        self.tried = 0  # learner steps at the last match
+        self.score = 0.0  # of that match
+        self.passed = self.matches = 0
+
+    def follow(self, steps: int) -> None:
+        """After updates: the learner has taken `steps`."""
+        config = self.agent.config
+        if steps - self.tried < config.gate_learner_steps:
+            return
+        self.tried = steps
+        newer, best = (
+            searcher(self.agent.game, self._cached(net), config.play(), config.simulations, config.solve)
+            for net in (self.newest, self.net)
+        )
+        self.score = play_match(self.agent.game, newer, best, config.gate_games, OPENING_MOVES, self.seed + steps).points
+        self.matches += 1
+        if self.score >= config.gate_score:
+            self.net.load_state_dict(self.newest.state_dict())
+            self.version = steps
+            self.passed += 1
+
+    def _cached(self, net: nn.Module) -> Cached:
+        evaluate: Callable[[NDArray[np.int8]], PolicyValue] = lambda planes: self._judge(net, planes)  # noqa: E731
+        return Cached(plane_evaluator(self.agent.game, evaluate), self.agent.game.num_actions, CACHED)
+
+    def _judge(self, net: Any, planes: NDArray[np.int8]) -> PolicyValue:
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.agent.evaluate(net, planes)
+
+    def diagnostics(self) -> dict[str, float]:
+        if not self.matches:
+            return {}
+        return {"gate/score": self.score, "gate/passed": self.passed / self.matches}
+
+    def state_dict(self) -> dict[str, Any]:
+        counters = {name: getattr(self, name) for name in ("version", "tried", "score", "passed", "matches")}
+        return {**counters, "acting": self.net.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("version", "tried", "score", "passed", "matches"):
+            setattr(self, name, state[name])
+        self.net.load_state_dict(state["acting"])

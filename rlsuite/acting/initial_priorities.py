@@ -1,0 +1,53 @@
+"""First priorities, given by the collector instead of the store (Ape-X, Horgan et al. 2018): sequences that are new need no waiting.
+
+Shapes: K steps and L environments of an unroll, K' of them starts of sequences that the unroll completes, T steps of a sequence.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlsuite.core.agent import Agent, Net
+from rlsuite.core.types import EnvSpec, Unroll, to_tensors
+from rlsuite.replay.ring import Ring, completed
+
+
+class Priorities:
+    """Cuts the sequences that an unroll completes as a store would, and asks the agent's own loss and `priority` with the acting net."""
+
+    def __init__(self, agent: Agent, spec: EnvSpec, num_envs: int, steps: int, seed: int, device: torch.device):
+        """`steps`: K, the longest unroll."""
+        assert agent.sequence.length is not None
+        slots = steps + agent.sequence.length + max(spec.stack, agent.sequence.stride)
+        self.agent, self.ring, self.device = agent, Ring(spec, num_envs, slots, agent.sequence), device
+        self.rng = torch.Generator(device).manual_seed(seed)
+
+    def __call__(self, net: Net, unroll: Unroll) -> NDArray[np.float64]:
+        """[K',L] > 0; those of final observations, which start no sequence, are not read."""
+        ring, before = self.ring, self.ring.head
+        ring.write(unroll)
+        starts = completed(before, ring.head, ring.length)  # [K']
+        priority = np.ones((starts.size, ring.num_envs))
+        there = ring.starts(starts)  # [K',L]
+        if there.any():
+            row, env_index = np.nonzero(there)  # [B]
+            trajectory = to_tensors(ring.read(env_index, starts[row]), self.device)
+            with torch.no_grad():
+                loss = self.agent.loss(net, net, trajectory, self.rng)
+            priority[there] = self.agent.priority(*loss.counted()).double().cpu().numpy()
+        return priority
+
+    def end_streams(self) -> None:
+        self.ring.end_streams()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"ring": self.ring.state_dict(), "rng": self.rng.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """ValueError if it was saved with longer or shorter unrolls, or other sequences."""
+        if state["ring"]["slots"] != self.ring.slots:
+            raise ValueError("run.collect_agent_steps has changed, which replay.initial_priority = td does not allow")
+        self.ring.load_state_dict(state["ring"])
+        self.rng.set_state(state["rng"])

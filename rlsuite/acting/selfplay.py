@@ -1,0 +1,346 @@
+"""The collector of self-play: many games at once, each in a slot with a search tree of its own.
+
+A tick gives every slot one evaluation. A slot whose search is done moves at once, and begins the next search in the same tick, so
+the batch for the net stays full whatever the searches need. Shapes: L slots, K positions of an unroll, A actions, R bytes a row.
+"""
+
+from collections import deque
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from rlsuite.acting.collector import Episode
+from rlsuite.config.schema import AgentSection
+from rlsuite.core.agent import Net
+from rlsuite.core.game import Game
+from rlsuite.core.types import Step, Unroll
+from rlsuite.search import Cached, Gumbel, Puct, plane_evaluator
+from rlsuite.search.evaluators import PolicyValue, encoder
+from rlsuite.search.search import METHODS
+from rlsuite.search.tree import kernels, make_tree
+
+NEVER = -1.0  # a resignation threshold that nothing falls below
+
+
+class SelfPlayConfig(AgentSection):
+    """How games are searched and played."""
+
+    method: Literal["gumbel", "puct"] = "gumbel"
+    simulations: int = Field(32, ge=1)  # of a full search
+    fast_simulations: int = Field(8, ge=1)  # of the others, whose positions are not learned from
+    full_fraction: float = Field(1.0, gt=0, le=1)  # of searches that are full (playout cap randomisation, Wu 2019)
+    considered: int = Field(16, ge=1)  # gumbel: actions at the root
+    c_visit: float = Field(50.0, ge=0)  # gumbel
+    c_scale: float = Field(1.0, gt=0)  # gumbel
+    c_init: float = Field(1.25, gt=0)  # puct
+    fpu_reduction: float = Field(0.25, ge=0)  # puct
+    noise_fraction: float = Field(0.25, ge=0, le=1)  # puct: of Dirichlet noise in the root's priors, in full searches
+    noise_total: float = Field(10.0, gt=0)  # puct: alpha times the number of legal moves
+    temperature: float = Field(1.0, gt=0)  # puct: moves are drawn from visits^(1/temperature)
+    temperature_moves: int = Field(15, ge=0)  # then, an opening's moves counted in, the best is played and without noise
+    solve: bool = True  # values that the rules prove go up the tree
+    opening_fraction: float = Field(0.0, ge=0, le=1)  # of games that begin with random moves ...
+    opening_moves: int = Field(8, ge=1)  # ... so many at most
+    resign: bool = False  # give up lost games, some played out to learn how often that is wrong
+    resign_disabled_fraction: float = Field(0.1, gt=0, le=1)
+    resign_false_positives: float = Field(0.05, ge=0, lt=1)  # share of games played out that would be given up without being lost
+    gate_games: int = Field(0, ge=0)  # a newer net plays once it beats the best in a match of so many games; 0: always the newest
+    gate_score: float = Field(0.55, gt=0, le=1)  # points that it needs, a draw being half of one
+    gate_learner_steps: int = Field(1000, ge=1)  # between two matches
+    cache_positions: int = Field(131_072, ge=1)
+    eval_simulations: int = Field(200, ge=1)  # a move, when it plays as well as it can
+
+    @model_validator(mode="after")
+    def _caps(self) -> "SelfPlayConfig":
+        if self.full_fraction < 1 and self.fast_simulations > self.simulations:
+            raise ValueError(
+                f"fast_simulations {self.fast_simulations} is more than simulations {self.simulations} of a full search"
+            )
+        return self
+
+    def explore(self) -> Puct | Gumbel:
+        """The search of self-play."""
+        if self.method == "gumbel":
+            return Gumbel(self.considered, self.c_visit, self.c_scale)
+        return Puct(self.c_init, fpu_reduction=self.fpu_reduction, noise_fraction=self.noise_fraction, noise_total=self.noise_total)
+
+    def play(self) -> Puct | Gumbel:
+        """The same without noise."""
+        method = self.explore()
+        return method._replace(noise=0.0) if isinstance(method, Gumbel) else method._replace(noise_fraction=0.0)
+
+
+class SearchPlayer(Protocol):
+    """What self-play needs of an agent."""
+
+    @property
+    def config(self) -> SelfPlayConfig: ...
+
+    @property
+    def game(self) -> Game: ...
+
+    def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
+        """Planes [n,C,H,W] -> logits [n,A] f32 and values [n] f32 to the player to move."""
+        ...
+
+
+class Move(NamedTuple):
+    """A position of a running game, and what was done there."""
+
+    planes: NDArray[np.int8]  # [C,H,W]
+    policy: NDArray[np.float32]  # [A] of the search
+    value: float  # of the search, to the player to move
+    player: int
+    action: int
+    full: bool  # a full search: to be learned from
+
+
+class SelfPlay:
+    """The face of `Collector`: unrolls are finished games, [K,1,...], of which every position knows the search's policy and value,
+    and the game's outcome to the player to move."""
+
+    def __init__(
+        self, env: Any, agent: SearchPlayer, net: Net, *, seed: int, device: torch.device | None = None, bf16: bool = False
+    ):
+        self.env, self.agent, self.net, self.bf16 = env, agent, net, bf16
+        self.device = device or torch.device("cpu")
+        self.num_envs: int = env.num_envs
+        self.version = 0
+        config, self.game = agent.config, agent.game
+        self.config, self.method = config, config.explore()
+        self.run = kernels(self.game.rules, METHODS[type(self.method)])
+        self.encode = encoder(self.game.rules)
+        self.rng = np.random.default_rng(seed)
+        self.tree = make_tree(self.game, self.num_envs, config.simulations, seed, solve=config.solve)
+        self.cache = Cached(plane_evaluator(self.game, self._judge), self.game.num_actions, config.cache_positions)
+        self.cached_version = 0  # of the weights whose opinions it holds
+        self.rows = np.empty((self.num_envs, self.game.start.size), np.int8)  # [L,R] the games' positions
+        self.full = np.ones(self.num_envs, bool)  # [L] is the running search a full one?
+        self.plies = np.zeros(self.num_envs, np.int64)  # [L] moves made, random ones of the opening included
+        self.moves: list[list[Move]] = [[] for _ in range(self.num_envs)]
+        self.resigns = np.zeros(self.num_envs, bool)  # [L] may this game be given up?
+        self.threshold = NEVER
+        self.regrets: deque[float] = deque(maxlen=1000)  # lowest values, in games played out, of players who did not lose
+        self.finished: list[tuple[list[Move], float]] = []  # games to be given out, with the outcome to player 0
+        self.ended: deque[int] = deque(maxlen=1000)  # hashes of the last games' moves
+        self.sums: dict[str, tuple[float, int]] = {}
+        slots = np.arange(self.num_envs, dtype=np.int32)
+        self._begin(slots, slots)
+
+    def _judge(self, planes: NDArray[np.int8]) -> PolicyValue:
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.agent.evaluate(self.net, planes)
+
+    def ready(self, steps: int) -> bool:
+        """Whether the finished games hold `steps` positions a slot."""
+        return sum(len(moves) for moves, _ in self.finished) >= steps * self.num_envs
+
+    def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
+        """One evaluation for every slot, and all moves that come before it: how many they were, and the games that they ended.
+
+        An episode's return is the outcome to player 0, its environment the slot.
+        """
+        if self.version != self.cached_version:
+            self.cache.clear()
+            self.cached_version = self.version
+        run, tree, episodes = self.run, self.tree, []
+        waiting, done = np.empty(self.num_envs, np.int32), np.empty(self.num_envs, np.int32)
+        everyone, later = np.arange(self.num_envs, dtype=np.int32), np.empty(0, np.int32)
+        found, moved = run.step(tree, everyone, self.method, waiting, done)
+        done = done[:moved].copy()
+        if moved:
+            episodes = self._move(done)
+            later = np.empty_like(done)
+            run.step(tree, done, self.method, later, np.empty_like(done))  # new roots wait, all of them
+        tickets = np.concatenate([waiting[:found], later])
+        rows, keys = np.empty((self.num_envs, self.rows.shape[1]), np.int8), np.empty(self.num_envs, np.uint64)
+        run.gather(tree, tickets, rows, keys)
+        run.expand(tree, tickets, *self.cache(rows, keys), self.method)
+        return moved, episodes
+
+    def _move(self, done: NDArray[np.int32]) -> list[Episode]:
+        """Plays a move in the games of slots `done` [n], whose searches are done, and begins what comes next there."""
+        n, game, rules = len(done), self.game, self.game.rules
+        policy, action, value = np.zeros((n, game.num_actions)), np.zeros(n, np.int64), np.zeros(n)
+        self.run.conclude(self.tree, done, self.method, policy, action, value)
+        planes = np.empty((n, *game.observation_shape), np.int8)
+        self.encode(self.rows[done], planes)
+        episodes, over = [], []
+        for i, b in enumerate(done.tolist()):
+            chosen = self._draw(b, policy[i], int(action[i]))
+            moves, mover = self.moves[b], int(rules.player(self.rows[b]))
+            moves.append(Move(planes[i], policy[i].astype(np.float32), float(value[i]), mover, chosen, bool(self.full[b])))
+            rules.play(self.rows[b], chosen)
+            self.plies[b] += 1
+            self._count("search/policy_entropy", -float((policy[i] * np.log(policy[i] + 1e-30)).sum()))
+            self._count("search/top_move_share", float(policy[i].max()))
+            ended, outcome = rules.outcome(self.rows[b])
+            if not ended and self.resigns[b] and value[i] < self.threshold:
+                ended, outcome = True, -1.0 if mover == 0 else 1.0
+                self._count("selfplay/resigned", 1.0)
+            if ended:
+                episodes.append(self._end(b, float(outcome)))
+                over.append(b)
+        self._begin(done, np.array(over, np.int32))
+        return episodes
+
+    def _draw(self, b: int, policy: NDArray[np.float64], best: int) -> int:
+        """The move to play: a search with Gumbel noise has drawn already."""
+        if self.config.method == "gumbel" or self.plies[b] >= self.config.temperature_moves:
+            return best
+        weights = (policy / policy.max()) ** (1 / self.config.temperature)
+        return int(self.rng.choice(len(policy), p=weights / weights.sum()))
+
+    def _end(self, b: int, outcome: float) -> Episode:
+        moves = self.moves[b]
+        self.finished.append((moves, outcome))
+        self.ended.append(hash(tuple(move.action for move in moves)))
+        for move in moves:
+            z = outcome if move.player == 0 else -outcome
+            self._count("search/value_error", (move.value - z) ** 2)
+        self._count("selfplay/draw", float(outcome == 0))
+        self._count("selfplay/first_player_score", outcome)
+        if self.config.resign and not self.resigns[b]:
+            for player, own in ((0, outcome), (1, -outcome)):
+                values = [move.value for move in moves if move.player == player]
+                if own >= 0 and values:
+                    self.regrets.append(min(values))
+            if len(self.regrets) >= 100:
+                self.threshold = min(float(np.quantile(self.regrets, self.config.resign_false_positives)), 0.0)
+        return Episode(outcome, len(moves), b)
+
+    def _begin(self, slots: NDArray[np.int32], over: NDArray[np.int32]) -> None:
+        """Searches in `slots` [n], of which those in `over` begin new games."""
+        for b in over.tolist():
+            self.moves[b], self.plies[b] = [], 0
+            self.rows[b] = self._opening(b)
+            self.resigns[b] = self.config.resign and self.rng.random() >= self.config.resign_disabled_fraction
+        config = self.config
+        self.full[slots] = self.rng.random(len(slots)) < config.full_fraction
+        late = self.plies[slots] >= config.temperature_moves
+        self.tree.slot["budget"][slots] = np.where(self.full[slots], config.simulations, config.fast_simulations)
+        self.tree.slot["no_root_noise"][slots] = late if config.method == "gumbel" else late | ~self.full[slots]
+        self.run.set_roots(self.tree, slots, self.rows[slots])
+
+    def _opening(self, b: int) -> NDArray[np.int8]:
+        """A new game's row, some behind random moves; they stop short of an end."""
+        state = self.game.new_state()
+        if self.rng.random() < self.config.opening_fraction:
+            for _ in range(int(self.rng.integers(1, self.config.opening_moves + 1))):
+                after = state.apply(int(self.rng.choice(state.legal_actions())))
+                if after.is_terminal():
+                    break
+                state = after
+                self.plies[b] += 1
+        return state.row
+
+    def take(self) -> Unroll:
+        """The positions of games that have ended since the last time, those that were searched in full: leaves [K,1,...]."""
+        kept = [(move, outcome, at == 0) for moves, outcome in self.finished for at, move in enumerate(moves) if move.full]
+        self.finished = []
+        no = np.zeros((len(kept), 1), bool)
+        extras = {
+            "policy": np.array([move.policy for move, _, _ in kept], np.float32).reshape(-1, 1, self.game.num_actions),
+            "value": np.array([[move.value] for move, _, _ in kept], np.float32).reshape(-1, 1),
+            "outcome": np.array([[z if move.player == 0 else -z] for move, z, _ in kept], np.float32).reshape(-1, 1),
+        }
+        steps = Step(
+            observation=np.array([move.planes for move, _, _ in kept], np.int8).reshape(-1, 1, *self.game.observation_shape),
+            reward=np.zeros(no.shape, np.float32),
+            first=np.array([[first] for _, _, first in kept], bool).reshape(-1, 1),
+            last=no,
+            terminal=no,
+            action=np.array([[move.action] for move, _, _ in kept], np.int64).reshape(-1, 1),
+            extras=extras,
+        )
+        return Unroll(steps, version=self.version)
+
+    def _count(self, name: str, value: float) -> None:
+        total, count = self.sums.get(name, (0.0, 0))
+        self.sums[name] = (total + value, count + 1)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Means since the last call: does it learn, and does it still play different games?"""
+        found = {name: total / count for name, (total, count) in self.sums.items() if name != "selfplay/resigned"}
+        games = self.sums.get("selfplay/draw", (0.0, 0))[1]
+        if self.config.resign and games:
+            found["selfplay/resigned"] = self.sums.get("selfplay/resigned", (0.0, 0))[0] / games
+            found["selfplay/resign_threshold"] = self.threshold
+        if self.ended:
+            found["selfplay/unique_games"] = len(set(self.ended)) / len(self.ended)
+        if self.cache.asked:
+            found["search/cache_hits"] = self.cache.found / self.cache.asked
+        self.sums, self.cache.asked, self.cache.found = {}, 0, 0
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Searches in the middle included, so that a resumed run goes on with the very leaf; diagnostics begin anew."""
+        used = {"rows": int(self.tree.slot["nodes"].max()), "edge": int(self.tree.slot["edges"].max())}
+        used["node"] = used["rows"]
+        tree = {name: leaf[:, : used[name]] if name in used else leaf for name, leaf in self.tree._asdict().items()}
+        return {
+            "tree": {name: _plain(leaf) for name, leaf in tree.items()},
+            "cache": self.cache.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "rows": self.rows,
+            "full": self.full,
+            "plies": self.plies,
+            "resigns": self.resigns,
+            "threshold": self.threshold,
+            "regrets": np.array(self.regrets, np.float64),
+            "ended": np.array(self.ended, np.int64),
+            "games": _pack(self.moves, self.game),
+            "finished": _pack([moves for moves, _ in self.finished], self.game),
+            "outcomes": np.array([outcome for _, outcome in self.finished], np.float64),
+            "version": self.version,
+            "cached_version": self.cached_version,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        """Always True: games go on."""
+        for name, leaf in self.tree._asdict().items():
+            saved = state["tree"][name]
+            if leaf.dtype.names:
+                saved = saved.view(leaf.dtype)[..., 0]
+            leaf[tuple(slice(0, size) for size in saved.shape)] = saved
+        self.cache.load_state_dict(state["cache"])
+        self.rng.bit_generator.state = state["rng"]
+        for name in ("rows", "full", "plies", "resigns"):
+            getattr(self, name)[:] = state[name]
+        self.threshold = state["threshold"]
+        self.regrets.extend(state["regrets"].tolist())
+        self.ended.extend(state["ended"].tolist())
+        self.moves = _unpack(state["games"])
+        self.finished = list(zip(_unpack(state["finished"]), state["outcomes"].tolist(), strict=True))
+        self.version, self.cached_version = state["version"], state["cached_version"]
+        return True
+
+
+def _plain(leaf: NDArray[Any]) -> NDArray[Any]:
+    """For a file: records as bytes."""
+    leaf = np.ascontiguousarray(leaf)
+    return leaf[..., None].view(np.uint8) if leaf.dtype.names else leaf
+
+
+def _pack(games: list[list[Move]], game: Game) -> dict[str, NDArray[Any]]:
+    """Lists of moves as arrays, for a file."""
+    flat = [move for moves in games for move in moves]
+    return {
+        "lengths": np.array([len(moves) for moves in games], np.int64),
+        "planes": np.array([move.planes for move in flat], np.int8).reshape(-1, *game.observation_shape),
+        "policy": np.array([move.policy for move in flat], np.float32).reshape(-1, game.num_actions),
+        "value": np.array([move.value for move in flat], np.float64),
+        "player": np.array([move.player for move in flat], np.int64),
+        "action": np.array([move.action for move in flat], np.int64),
+        "full": np.array([move.full for move in flat], bool),
+    }
+
+
+def _unpack(state: dict[str, NDArray[Any]]) -> list[list[Move]]:
+    fields = (state[name] for name in ("planes", "policy", "value", "player", "action", "full"))
+    flat = [Move(p, q, float(v), int(who), int(a), bool(f)) for p, q, v, who, a, f in zip(*fields, strict=True)]
+    ends = np.cumsum(state["lengths"]).tolist()
+    return [flat[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]

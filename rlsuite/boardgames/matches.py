@@ -1,0 +1,174 @@
+"""Matches between board players: many games at once, paired openings, both sides. Shapes: n games, R bytes a row."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlsuite.boardgames.gtp_opponent import RESIGNS
+from rlsuite.boardgames.opponents import Opponent
+from rlsuite.boardgames.ratings import Score
+from rlsuite.core.errors import OpponentError
+from rlsuite.core.game import Game
+from rlsuite.search import Evaluate, Gumbel, Puct
+from rlsuite.search.search import search_rows
+
+Mover = Callable[[NDArray[np.int8]], NDArray[np.int64]]  # positions [n,R] that run -> actions [n]
+
+
+def searcher(game: Game, evaluate: Evaluate, method: Puct | Gumbel, simulations: int, solve: bool = True) -> Mover:
+    return lambda rows: search_rows(game, rows, evaluate, simulations, method, solve=solve).action
+
+
+class Failure(NamedTuple):
+    """In place of an action: the player has crashed, was too slow or broke the rules, and has lost."""
+
+    why: str
+
+
+class Seat(Protocol):
+    """One side of a match, that plays many games at once."""
+
+    def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
+        """Positions [n,R] in which it is to move, how they came about, and a number for each game, of which at most as many as
+        the match plays at once -> n actions, RESIGNS among them."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Batched:
+    """A seat of a player that thinks about all games in one batch."""
+
+    def __init__(self, opponent: Opponent, seed: int):
+        self.opponent, self.rng = opponent, np.random.default_rng(seed)
+
+    def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
+        return [int(action) for action in self.opponent(rows, histories, self.rng)]
+
+    def close(self) -> None:
+        self.opponent.close()
+
+
+class Programs:
+    """A seat of other programs, one for each game that is played at once; one that fails is started anew for the next game."""
+
+    def __init__(self, make: Callable[[], Opponent], count: int):
+        self.make, self.rng = make, np.random.default_rng(0)  # which programs do not ask for
+        self.programs: list[Opponent | None] = [None] * count
+        self.pool = ThreadPoolExecutor(count)
+        self.programs[0] = make()  # a command that cannot be started is told at once
+
+    def _move(self, slot: int, row: NDArray[np.int8], history: Sequence[int]) -> int | Failure:
+        program = None
+        try:
+            program = self.programs[slot] = self.programs[slot] or self.make()
+            return int(program(row[None], [history], self.rng)[0])
+        except OpponentError as error:
+            if program is not None:
+                program.close()
+            self.programs[slot] = None
+            return Failure(str(error))
+
+    def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
+        return list(self.pool.map(self._move, slots, rows, histories))
+
+    def close(self) -> None:
+        for program in self.programs:
+            if program is not None:
+                program.close()  # which also ends a move that is waited for
+        self.pool.shutdown()
+
+
+class Played(NamedTuple):
+    """A game that has ended."""
+
+    number: int  # from 0; games 2i and 2i + 1 are a pair
+    side: int  # the player, 0 or 1, that the first seat was
+    actions: list[int]
+    opening: int  # how many of them were random
+    points: float  # to the first seat: 1, 0.5 or 0
+    ending: str  # "" by the rules, or what happened
+
+
+def play_games(
+    game: Game, first: Seat, second: Seat, games: int, opening_moves: int, seed: int, at_once: int | None = None
+) -> Iterator[Played]:
+    """`games` (made even) games from pairs of random openings of up to `opening_moves` moves, each played from both sides.
+
+    They come as they end. At most `at_once` run at a time; None: all.
+    Agents play the same from the same position, so without openings two of them would play two games for ever.
+    """
+    rng, rules, total = np.random.default_rng(seed), game.rules, games + games % 2
+    openings = [_opening(game, opening_moves, rng) for _ in range(total // 2)]
+    free = list(range(at_once or total))[::-1]
+    running: dict[int, int] = {}  # number -> slot
+    rows: dict[int, NDArray[np.int8]] = {}
+    histories: dict[int, list[int]] = {}
+    waiting = iter(range(total))
+    while True:
+        while free and (number := next(waiting, None)) is not None:
+            running[number] = free.pop()
+            opening, row = openings[number // 2]
+            rows[number], histories[number] = row.copy(), list(opening)
+        if not running:
+            return
+        sides: tuple[list[int], list[int]] = ([], [])
+        for number in running:
+            sides[int(rules.player(rows[number])) != number % 2].append(number)
+        for at, (seat, theirs) in enumerate(zip((first, second), sides, strict=True)):
+            if not theirs:
+                continue
+            answers = seat([running[g] for g in theirs], np.stack([rows[g] for g in theirs]), [histories[g] for g in theirs])
+            for number, answer in zip(theirs, answers, strict=True):
+                ending = ""
+                if isinstance(answer, Failure) or answer == RESIGNS:
+                    ending = answer.why if isinstance(answer, Failure) else "resigned"
+                    over, points = True, float(at == 1)
+                else:
+                    rules.play(rows[number], answer)
+                    histories[number].append(answer)
+                    over, value = rules.outcome(rows[number])
+                    points = (1 + (value if number % 2 == 0 else -value)) / 2
+                if over:
+                    free.append(running.pop(number))
+                    del rows[number]
+                    opening = openings[number // 2][0]
+                    yield Played(number, number % 2, histories.pop(number), len(opening), float(points), ending)
+
+
+def play_match(game: Game, first: Mover, second: Mover, games: int, opening_moves: int, seed: int) -> Score:
+    """The score of `play_games` of two players that look at positions only."""
+    seats = [Batched(_Positions(mover), seed) for mover in (first, second)]
+    return score([played.points for played in play_games(game, seats[0], seats[1], games, opening_moves, seed)])
+
+
+class _Positions:
+    def __init__(self, mover: Mover):
+        self.mover = mover
+
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        return self.mover(rows)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def score(points: Sequence[float]) -> Score:
+    """Of games: what is neither won nor lost is drawn."""
+    return Score(sum(p > 0.5 for p in points), sum(p == 0.5 for p in points), sum(p < 0.5 for p in points))
+
+
+def _opening(game: Game, most: int, rng: np.random.Generator) -> tuple[list[int], NDArray[np.int8]]:
+    """Random moves that do not end the game, and where they lead."""
+    state, moves = game.new_state(), list[int]()
+    for _ in range(int(rng.integers(most + 1))):
+        action = int(rng.choice(state.legal_actions()))
+        after = state.apply(action)
+        if after.is_terminal():
+            break
+        state = after
+        moves.append(action)
+    return moves, state.row

@@ -1,0 +1,72 @@
+"""Who a board agent is graded against: `random`, `mcts(simulations=1000)`, `gtp(command=gnugo --mode gtp)`, `uci(...)`.
+
+Shapes: n positions, R bytes a row.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlsuite.boardgames.gtp_opponent import Gtp
+from rlsuite.boardgames.uci_opponent import Uci
+from rlsuite.config.spec_string import check_keywords, parse_call
+from rlsuite.core.errors import UsageError, unknown
+from rlsuite.core.game import Game
+from rlsuite.search.evaluators import rollout_evaluator
+from rlsuite.search.puct import Puct
+from rlsuite.search.search import search_rows
+
+
+class Opponent(Protocol):
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Positions [n,R] that run, and the n lists of actions that led there from the start -> legal actions [n]."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Random:
+    """Any legal move, all alike."""
+
+    def __init__(self, game: Game):
+        self.game = game
+
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        legal, actions = np.empty(self.game.num_actions, np.int32), np.empty(len(rows), np.int64)
+        for i, row in enumerate(rows):
+            actions[i] = legal[rng.integers(self.game.rules.legal(row, legal))]
+        return actions
+
+    def close(self) -> None: ...
+
+
+class Mcts:
+    """PUCT with even priors, a random game from every leaf, and the most visited move: plain Monte Carlo tree search."""
+
+    def __init__(self, game: Game, simulations: int = 100, c: float = 1.4):
+        if not (isinstance(simulations, int) and simulations >= 1):
+            raise UsageError(f"mcts: simulations = {simulations}; allowed are whole numbers from 1 on")
+        if not (isinstance(c, int | float) and 0 < c < float("inf")):
+            raise UsageError(f"mcts: c = {c}; allowed are numbers above 0")
+        self.game, self.simulations, self.method = game, simulations, Puct(c_init=c, fpu_reduction=-1.0, noise_fraction=0.0)
+
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        seed = int(rng.integers(2**31))
+        return search_rows(self.game, rows, rollout_evaluator(self.game, seed), self.simulations, self.method, seed).action
+
+    def close(self) -> None: ...
+
+
+OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts, "gtp": Gtp, "uci": Uci}
+
+
+def make_opponent(name: str, game: Game) -> Opponent:
+    """UsageError for what there is not."""
+    kind, parameters = parse_call("opponent", name)
+    if kind not in OPPONENTS:
+        raise unknown("opponent", kind, OPPONENTS)
+    check_keywords(kind, OPPONENTS[kind], parameters, skip=1)
+    opponent: Opponent = OPPONENTS[kind](game, **parameters)
+    return opponent

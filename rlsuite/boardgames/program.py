@@ -1,0 +1,83 @@
+"""Another program, spoken to line by line over its standard input and output, which must answer in time."""
+
+import contextlib
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import threading
+import time
+
+from rlsuite.core.errors import OpponentError, UsageError
+
+_SECONDS = 2.0  # that a program gets to end
+_LONGEST = 65_536  # characters of a line; what is longer is cut into several
+
+
+class Program:
+    """`say` writes a line, `line` waits for the next one of the answer. OpponentError where it has ended or is too slow."""
+
+    def __init__(self, kind: str, command: str, seconds: float):
+        """`kind`: what it is called in errors; `seconds`: for every answer. UsageError for a command that cannot be started."""
+        if not command.strip():
+            raise UsageError(f"{kind} needs a program: {kind}(command=...)")
+        if not (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
+            raise UsageError(f"{kind}: seconds = {seconds}; allowed are numbers above 0")
+        self.kind, self.command, self.seconds = kind, command, seconds
+        try:
+            self.process = subprocess.Popen(
+                shlex.split(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # Ctrl-C is ours alone, and all that it starts ends with it
+            )
+        except OSError as error:
+            raise UsageError(f"{kind}: {command!r} cannot be started: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(f"{kind}: {command!r} is no command: {error}") from error
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        while line := self.process.stdout.readline(_LONGEST):
+            self._lines.put(line.rstrip("\r\n"))
+        self._lines.put(None)
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        except (OSError, ValueError) as error:  # ValueError: closed
+            raise OpponentError(f"{self.kind}: {self.command!r} has ended") from error
+
+    def line(self, deadline: float, asked: str) -> str:
+        """The next line, until time.monotonic() reaches `deadline`; `asked`, for the error."""
+        try:
+            found = self._lines.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except queue.Empty as error:
+            self.close()
+            raise OpponentError(f"{self.kind}: {self.command!r} did not answer {asked!r} within {self.seconds:g} s") from error
+        if found is None:
+            self._lines.put(None)
+            raise OpponentError(f"{self.kind}: {self.command!r} has ended at {asked!r}")
+        return found
+
+    def deadline(self) -> float:
+        return time.monotonic() + self.seconds
+
+    def close(self) -> None:
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_SECONDS)
+        self._signal(signal.SIGKILL)  # and whatever it has started
+        self.process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)

@@ -1,0 +1,152 @@
+"""`rlsuite vision ...`. Heavy imports wait inside the commands."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlsuite.cli.common import Json, examples, print_json
+
+app = typer.Typer(
+    help="Vision models on the backbones of the agents: train, evaluate, predict; and what an agent's torso knows.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _told(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:,.0f}" if value > 10 else f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite vision train vision/digits",
+        "rlsuite vision train vision/pong_boxes run.minutes=5 seed=3",
+        "rlsuite vision train vision/digits model.backbone=mobilenet_v2 model.head=linear",
+        "rlsuite vision train --resume runs/vision-digits__seed1__20260101-120000 run.steps=100_000",
+    )
+)
+def train(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A shipped config (rlsuite list configs) or a YAML file; overrides."),
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one under runs/.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run; its config needs no naming.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model on labelled pictures, then evaluate it. Ctrl-C writes a checkpoint; --resume goes on from there."""
+    from rlsuite.vision import train as training
+
+    given = arguments or []
+    config = given[0] if given and "=" not in given[0] else None
+    result = training.train(config, given[1:] if config else given, run_dir, resume)
+    if as_json:
+        print_json(result.as_dict())
+    elif result.metrics is None:
+        print(f"stopped at {result.steps:,} pictures; go on with: rlsuite vision train --resume {result.run}")
+    else:
+        print(f"{result.steps:,} pictures, {result.wall_seconds:,.0f} s\n{_told(result.metrics)}")
+        print(f"\nrlsuite vision predict {result.run} test --out pictures\ntensorboard --logdir {result.run}")
+    if result.metrics is None:
+        raise typer.Exit(130)
+
+
+@app.command(epilog=examples("rlsuite vision evaluate runs/vision-digits__seed1__20260101-120000 --json"))
+def evaluate(
+    run_or_checkpoint: Annotated[Path, typer.Argument(help="A run folder (its newest checkpoint) or a checkpoint folder.")],
+    as_json: Json = False,
+) -> None:
+    """Score a saved model on its test pictures."""
+    from rlsuite.core import cpu
+    from rlsuite.vision import train as training
+    from rlsuite.vision.evaluate import evaluate as score
+
+    saved = training.SavedModel(run_or_checkpoint)
+    cpu.set_up(saved.config.run.threads or cpu.cores())
+    data = training.load_data(saved.config)
+    result = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
+    training.write_result(saved.path, result)
+    if as_json:
+        print_json({"eval": training.plain(result)})
+    else:
+        print(_told(result))
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite vision predict runs/mine photo.jpg --out pictures",
+        "rlsuite vision predict runs/mine ALE/Pong-v5 --out pictures --count 20",
+        "rlsuite vision predict runs/mine test --out pictures",
+    )
+)
+def predict(
+    run_or_checkpoint: Annotated[Path, typer.Argument(help="A run folder (its newest checkpoint) or a checkpoint folder.")],
+    what: Annotated[str, typer.Argument(help="A picture, a folder of them, a video, an Atari environment, or test.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    count: Annotated[int, typer.Option(min=1, help="At most so many.")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Draw what a saved model finds: boxes, masks, classes."""
+    from rlsuite.vision.predict import show
+    from rlsuite.vision.train import SavedModel
+
+    written = show(SavedModel(run_or_checkpoint), what, out, count)
+    if as_json:
+        print_json({"pictures": [str(path) for path in written]})
+    else:
+        print("\n".join(f"picture {path}" for path in written))
+
+
+@app.command(epilog=examples("rlsuite vision probe runs/atari-pong__seed1__20260101-120000 --out pong-saliency.png"))
+def probe(
+    run_or_checkpoint: Annotated[Path, typer.Argument(help="Of an agent that plays an Atari game.")],
+    pictures: Annotated[int, typer.Option(min=100, help="Frames of its games: half to fit, half to judge.")] = 4000,
+    out: Annotated[Path, typer.Option(help="A picture of where its torso looks.")] = Path("saliency.png"),
+    as_json: Json = False,
+) -> None:
+    """Linear probes: how well can variables of the game be read off an agent's torso, against one with random weights?"""
+    from rlsuite.vision import probe as probes
+
+    saved, found, played = probes.probe(run_or_checkpoint, pictures)
+    probes.draw_saliency(saved, played, out)
+    if as_json:
+        print_json({"probes": [row._asdict() for row in found], "picture": str(out)})
+        return
+    print(f"{'variable':<16} {'R² trained':>10} {'R² random':>10} {'std':>7}")
+    for row in found:
+        print(f"{row.variable:<16} {row.trained:>10.3f} {row.random:>10.3f} {row.spread:>7.1f}")
+    print(f"picture {out}")
+
+
+@app.command(
+    "import",
+    epilog=examples(
+        "rlsuite vision import torchvision:resnet18 resnet18.safetensors",
+        "rlsuite vision import timm:resnet18 resnet18.safetensors --state-dict model.safetensors",
+    ),
+)
+def import_(
+    model: Annotated[
+        str, typer.Argument(metavar="LIBRARY:NAME", help="torchvision:NAME or timm:NAME; the library must be installed.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The file, for net.weights=FILE or model.weights=FILE.")],
+    state_dict: Annotated[
+        Path | None,
+        typer.Option(help="A safetensors file of that library; default: the library gets its weights, which may download."),
+    ] = None,
+) -> None:
+    """Write the weights of a torchvision or timm model into a file that backbones load, in order and by shape."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from rlsuite.core.errors import UsageError
+    from rlsuite.nets.pretrained import in_order_of, pretrained
+
+    weights: Any = in_order_of(pretrained(model, state_dict))
+    try:
+        save_file(weights, out)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"cannot write {out}: {str(error).splitlines()[0]}") from error
+    print(f"{len(weights)} tensors of {model} in {out}")

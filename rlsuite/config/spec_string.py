@@ -1,0 +1,58 @@
+"""Names with parameters, as games, backbones and opponents are written: `go(size=9,komi=7.5)`."""
+
+import contextlib
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from rlsuite.core.errors import UsageError, unknown
+
+_CALL = re.compile(r"^\s*([A-Za-z_][A-Za-z_0-9]*)\s*(?:\((.*)\))?\s*$")
+
+
+def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
+    """`go(size=9)` -> ("go", {"size": 9}). UsageError for anything else; `what` is named in it.
+
+    A text with commas or parentheses stands in quotes: `gtp(command="engine --options a,b")`.
+    """
+    match = _CALL.match(text)
+    if match is None:
+        raise UsageError(f"{text!r} names no {what}: write it as a name, or as name(key=value,...)")
+    parameters = {}
+    for part in _parts(match[2] or ""):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise UsageError(f"{text}: {part.strip()!r} must read key=value")
+        parameters[key] = _value(value)
+    return match[1], parameters
+
+
+def _parts(text: str) -> list[str]:
+    """Split at commas that stand in no inner parentheses and no quotes."""
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if char in "\"'" and quote in ("", char):
+            quote = "" if quote else char
+        if not quote:
+            depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [] if parts == [""] or not text.strip() else parts
+
+
+def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, Any], skip: int = 0) -> None:
+    """UsageError with the nearest name for a keyword that `make` does not know; its first `skip` arguments are not for users."""
+    allowed = list(inspect.signature(make).parameters)[skip:]
+    for key in parameters:
+        if key not in allowed:
+            raise unknown(f"parameter of {what}", key, allowed)
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text

@@ -1,0 +1,197 @@
+"""Parts by name: agents, environments, board games, torsos and memory cores.
+
+A name is looked up among what `register_*` was told in this process, what rlsuite ships, and the entry points of installed
+packages. `path/to/file.py:Name` needs no registration: it is the member `Name` of that file.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rlsuite.core.errors import UsageError, nearest, unknown
+
+_IN_FILE = re.compile(r"^(.+\.py):(\w+)$")
+
+
+class Registry:
+    """Named parts of one kind. A part is an object or its import path, "package.module:Name", imported when asked for."""
+
+    def __init__(self, what: str, group: str):
+        """`what` errors call a name, such as "agent"; `group`: the entry points that packages add parts by."""
+        self.what, self.group = what, group
+        self.shipped: dict[str, str] = {}
+        self.registered: dict[str, Any] = {}
+
+    def ship(self, table: Mapping[str, str]) -> None:
+        """rlsuite's own parts: name -> import path."""
+        self.shipped.update(table)
+
+    def register(self, name: str, part: Any) -> None:
+        """Adds a part in this process; one of the same name is replaced."""
+        self.registered[name] = part
+
+    def names(self) -> list[str]:
+        """All known names, sorted."""
+        return sorted(self._table())
+
+    def get(self, name: str) -> Any:
+        """The part itself. UsageError with the nearest names if there is none, or if it cannot be imported."""
+        if in_file := _IN_FILE.match(name):
+            return member(load_file(in_file[1]), in_file[2], in_file[1])
+        table = self._table()
+        if name not in table:
+            raise unknown(self.what, name, table)
+        return _import(table[name])
+
+    def _table(self) -> dict[str, Any]:
+        return {**_entry_points(self.group), **self.shipped, **self.registered}
+
+
+class Environments(Registry):
+    """Environments by id. Some ids are of a family that knows them by rule, such as Gymnasium's."""
+
+    family = ""  # import path of a function: id -> import path of the module that makes it, or None
+    family_ids = ""  # import path of a function that lists what families know
+
+    def names(self) -> list[str]:
+        """All known ids, sorted."""
+        return sorted({*_import(self.family_ids)(), *self._table()})
+
+    def get(self, name: str) -> Any:
+        """The module that makes the environment. UsageError with the nearest ids if none does."""
+        if name not in self._table() and not _IN_FILE.match(name):
+            found = _import(self.family)(name)
+            if found is None:
+                raise unknown(self.what, name, self.names())
+            return _import(found)
+        return super().get(name)
+
+
+agents = Registry("agent", "rlsuite.agents")
+envs = Environments("env.id", "rlsuite.envs")
+games = Registry("game", "rlsuite.games")
+torsos = Registry("net.torso", "rlsuite.torsos")
+memory_cores = Registry("net.memory", "rlsuite.memory_cores")
+
+ALL: dict[str, Registry] = {"agents": agents, "envs": envs, "games": games, "torsos": torsos, "memory_cores": memory_cores}
+
+
+def register_agent(name: str, agent: Any) -> None:
+    """`agent`: a subclass of `rlsuite.core.agent.Agent`, or its import path "package.module:Class"."""
+    agents.register(name, agent)
+
+
+def register_env(env_id: str, module: Any) -> None:
+    """`module`: anything with `Config` and `make(config, num_envs, threads, render)`, or its import path."""
+    envs.register(env_id, module)
+
+
+def register_game(name: str, make: Any) -> None:
+    """`make`: a function of the game's parameters that returns a `Game`, or its import path "package.module:function"."""
+    games.register(name, make)
+
+
+def register_torso(name: str, make: Any) -> None:
+    """`make(spec, hidden, **parameters)` returns a `Torso`; or its import path "package.module:function"."""
+    torsos.register(name, make)
+
+
+def register_memory_core(name: str, make: Any) -> None:
+    """`make(features, size, **parameters)` returns a `Core`; or its import path "package.module:function"."""
+    memory_cores.register(name, make)
+
+
+def registered() -> dict[str, dict[str, Any]]:
+    """All parts that `register_*` added in this process: kind -> name -> part."""
+    return {kind: dict(one.registered) for kind, one in ALL.items()}
+
+
+def restore(tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Registers what `registered` returned in another process."""
+    for kind, table in tables.items():
+        ALL[kind].registered.update(table)
+
+
+def file_of(name: str) -> tuple[str, str] | None:
+    """`file.py:Name` -> (absolute path, "Name"); None for any other name."""
+    found = _IN_FILE.match(name)
+    return None if found is None else (str(Path(found[1]).resolve()), found[2])
+
+
+def absolute(name: str) -> str:
+    """`file.py:Name` with the file's absolute path, as runs keep it; any other name as it is."""
+    found = file_of(name)
+    return name if found is None else ":".join(found)
+
+
+def load_file(path: str) -> ModuleType:
+    """The module in a .py file, executed once for each version of the file. UsageError if it cannot be read or raises."""
+    place = Path(path).resolve()
+    try:
+        return _load_file(str(place), place.stat().st_mtime_ns)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} does not exist") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@cache
+def _load_file(path: str, changed: int) -> ModuleType:
+    name = f"rlsuite_file_{Path(path).stem}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # numba and dataclasses look modules up there
+    try:
+        spec.loader.exec_module(module)
+    except OSError:
+        raise
+    except (Exception, SystemExit) as error:
+        line = _line_in(path, error)
+        raise UsageError(f"{path}{line} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line_in(path: str, error: BaseException) -> str:
+    """`, line 3`: the last line of the file that was running when it raised."""
+    at, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            at = trace.tb_lineno
+        trace = trace.tb_next
+    return "" if at is None else f", line {at}"
+
+
+def member(module: ModuleType, name: str, where: str) -> Any:
+    """`name` of a module; UsageError with the nearest names that it does have."""
+    if not hasattr(module, name):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        close = nearest(name, own)
+        hint = f"; did you mean {close[0]}?" if close else f" (it defines {', '.join(own) or 'nothing'})"
+        raise UsageError(f"{where} has no {name}{hint}")
+    return getattr(module, name)
+
+
+@cache
+def _entry_points(group: str) -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
+def _import(part: Any) -> Any:
+    if not isinstance(part, str):
+        return part
+    module, _, attribute = part.partition(":")
+    try:
+        loaded = importlib.import_module(module)
+        return getattr(loaded, attribute) if attribute else loaded
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{part} is registered but cannot be imported: {error}") from error

@@ -1,0 +1,187 @@
+"""The one record that everything exchanges, and the two containers that travel.
+
+Shapes: T time, B batch, K steps and L environments of an unroll, S planes of a frame stack.
+
+One environment is a flat stream of `Step`s: what the agent saw and did at time t. Vector environments run with
+Gymnasium's NEXT_STEP autoreset, so the final observation of an episode is an ordinary record with `last`, its action is
+ignored, and the next record is `first`. A reward arrives WITH the observation it led to.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from rlsuite.core.errors import UsageError
+
+Tree = Any  # a Tensor, an array, or a (named) tuple, dict of them
+State = Any  # what a recurrent net carries from step to step, leaves [B,...]; () for a feed-forward one
+
+
+class Step(NamedTuple):
+    """Leaves are NumPy arrays or tensors with the same leading axes: [L], [K,L], or [T,B]."""
+
+    observation: Any  # [..., *shape]: all S planes for acting and learning, the newest plane alone inside a Unroll
+    reward: Any  # f32, from the action at t-1; raw, never clipped
+    first: Any  # bool: first record of an episode
+    last: Any  # bool: final observation of one
+    terminal: Any  # bool: the value of this state is 0 (game over, or a life lost if the env signals it), not a time limit
+    action: Any  # i64 (or f32 [..., *shape] where actions are continuous), chosen at this observation; ignored where last
+    extras: dict[str, Any]  # what the agent wants back
+
+
+class Unroll(NamedTuple):
+    """A contiguous piece of streams on its way from a collector to a store: frames as single planes, none of them twice.
+
+    `before` and `now` serve stores that take an unroll by itself, without those before and behind it.
+    """
+
+    steps: Step  # [K,L,...]
+    before: Any = None  # [S-1,L,...]: the older planes of the stack at the first step; None where nothing is stacked
+    current_step: Step | None = None  # [L,...]: what is seen behind the last step, not acted on yet: the next unroll begins with it
+    starts: Any = None  # bool [K,L]: where sequences start, if not at every step
+    state: State = ()  # [M,...]: the recurrent states before the M steps that `starts` marks, environment by environment within a step
+    version: int = 0  # learner steps behind the weights that acted
+    priority: Any = None  # f64 [K',L] of the sequences that this unroll completes; None: the store decides
+
+
+class Trajectory(NamedTuple):
+    """A sequence that a store cut on sampling: leaves [T,B,...], with the recurrent state at its first step, [B,...].
+
+    A sparse sequence holds observations only at step 0 and at the bootstrap step, [2,B,...]: n-step methods need no others.
+    """
+
+    steps: Step
+    state: State
+
+    def start(self) -> Step:
+        """Step 0, leaves [1,B,...]."""
+        start: Step = tree_map(lambda leaf: leaf[:1], self.steps)
+        return start
+
+    def bootstrap(self) -> Step:
+        """The step that an n-step target bootstraps from, leaves [1,B,...]: the first `last` after step 0, else step T-1."""
+        index = bootstrap_index(self.steps.last)  # [B]
+        rows = torch.arange(index.shape[0], device=index.device)
+        observation = self.steps.observation
+        at = self.steps._replace(observation=observation[-1]) if observation.shape[0] == 2 else self.steps
+        picked: Step = tree_map(lambda leaf: leaf[index, rows].unsqueeze(0), at._replace(observation=()))
+        seen = at.observation if observation.shape[0] == 2 else observation[index, rows]  # [B,...]
+        return picked._replace(observation=seen.unsqueeze(0))
+
+
+class Transitions(NamedTuple):
+    """What lies between the T steps of a sequence: leaves [T-1,B]."""
+
+    action: Tensor  # i64, or f32 [T-1,B,*shape]
+    reward: Tensor  # f32
+    discount: Tensor  # f32: γ, or 0 into a terminal step
+    valid: Tensor  # bool: False for the pair (final observation, first of the next episode)
+
+
+class EnvSpec(NamedTuple):
+    """What a net, a store and an agent need to know of an environment."""
+
+    observation_shape: tuple[int, ...]  # as the agent sees it: (S,H,W) for stacked planes, () for a discrete state
+    observation_dtype: str
+    num_actions: int  # 0: actions are continuous
+    num_states: int | None  # of a discrete observation
+    stack: int  # planes stacked on the first axis; 1: nothing is stacked
+    frames_per_step: int  # emulator frames that one agent step takes
+    action_shape: tuple[int, ...] = ()  # of a continuous action
+    game: str | None = None  # of a board game: its name, as `make_game` takes it
+    info_keys: tuple[str, ...] = ()  # what of `info` goes with an observation, in `Step.extras`
+
+
+def describe(env: Any) -> EnvSpec:
+    """The spec of a Gymnasium VectorEnv; `metadata` may name `frame_stack`, `frames_per_step` (both else 1), `game`, `info_keys`."""
+    space, actions = env.single_observation_space, env.single_action_space
+    if space.shape is None or space.dtype is None:
+        raise UsageError(f"observations must be one array or a whole number, their space is {space}")
+    if not isinstance(actions, Discrete | Box):
+        raise UsageError(f"actions must be Discrete or a Box, their space is {actions}")
+    return EnvSpec(
+        observation_shape=tuple(space.shape),
+        observation_dtype=np.dtype(space.dtype).name,
+        num_actions=int(actions.n) if hasattr(actions, "n") else 0,
+        num_states=int(space.n) if hasattr(space, "n") else None,
+        stack=int(env.metadata.get("frame_stack", 1)),
+        frames_per_step=int(env.metadata.get("frames_per_step", 1)),
+        action_shape=() if hasattr(actions, "n") else tuple(actions.shape),
+        game=env.metadata.get("game"),
+        info_keys=tuple(env.metadata.get("info_keys", ())),
+    )
+
+
+def transitions(steps: Step, discount: float) -> Transitions:
+    """The one place where a sequence of T steps becomes T-1 transitions."""
+    return Transitions(
+        action=steps.action[:-1],
+        reward=steps.reward[1:],
+        discount=discount * (~steps.terminal[1:]).to(steps.reward.dtype),
+        valid=~steps.last[:-1],
+    )
+
+
+def bootstrap_index(last: Tensor) -> Tensor:
+    """last [T,B] bool -> [B] i64: the first t >= 1 where the episode ends, else T-1."""
+    alive = (~last[1:-1]).to(torch.int64).cumprod(0)  # [T-2,B]
+    return 1 + alive.sum(0) if last.shape[0] > 2 else torch.full_like(last[0], last.shape[0] - 1, dtype=torch.int64)
+
+
+def tree_map(fn: Callable[[Any], Any], tree: Tree) -> Tree:
+    """Applies `fn` to every leaf of nested (named) tuples and dicts, keeping their types."""
+    if isinstance(tree, dict):
+        return {key: tree_map(fn, value) for key, value in tree.items()}
+    if isinstance(tree, tuple):
+        mapped = [tree_map(fn, value) for value in tree]
+        return type(tree)(*mapped) if hasattr(tree, "_fields") else tuple(mapped)
+    return fn(tree)
+
+
+def tree_zip(fn: Callable[..., Any], *trees: Tree) -> Tree:
+    """Applies `fn` to the leaves that stand in the same place of trees of one form."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {key: tree_zip(fn, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, tuple):
+        mapped = [tree_zip(fn, *same) for same in zip(*trees, strict=True)]
+        return type(first)(*mapped) if hasattr(first, "_fields") else tuple(mapped)
+    return fn(*trees)
+
+
+def part_of(steps: Step, rows: Any) -> Step:
+    """`leaf[rows]` of every leaf."""
+    part: Step = tree_map(lambda leaf: leaf[rows], steps)
+    return part
+
+
+def flatten_time(trajectory: Trajectory) -> Trajectory:
+    """Leaves [T,B,...] -> [1,T*B,...]: every step a sequence of its own. For trajectories without a recurrent state."""
+    flat: Trajectory = tree_map(lambda leaf: leaf.flatten(0, 1).unsqueeze(0), trajectory)
+    return flat
+
+
+def take_columns(trajectory: Trajectory, rows: Tensor) -> Trajectory:
+    """The sequences `rows` [B'] i64 of a trajectory [T,B,...], state included; stacked planes stay channels_last in memory."""
+
+    def take(leaf: Tensor) -> Tensor:
+        if leaf.dim() == 5:  # [T,B,S,H,W], in memory [T,B,H,W,S]
+            return leaf.movedim(2, -1).index_select(1, rows).movedim(-1, 2)
+        return leaf.index_select(1, rows)
+
+    state = tree_map(lambda leaf: leaf.index_select(0, rows), trajectory.state)
+    return Trajectory(tree_map(take, trajectory.steps), state)
+
+
+def to_tensors(tree: Tree, device: torch.device) -> Tree:
+    """NumPy leaves -> tensors on `device`; on the CPU they share memory."""
+    return tree_map(lambda leaf: torch.from_numpy(leaf).to(device, non_blocking=True), tree)
+
+
+def as_tuples(tree: Any) -> Any:
+    """A file knows no tuples: lists become tuples again."""
+    return tuple(as_tuples(item) for item in tree) if isinstance(tree, list | tuple) else tree

@@ -1,0 +1,187 @@
+"""Makes demonstrations: whole episodes of a saved agent, of a scripted policy, or of someone at the keyboard. Shapes: L environments."""
+
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlsuite.acting.collector import Collector
+from rlsuite.config.schema import EnvSection
+from rlsuite.core import registry
+from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.types import State, Step, describe, part_of, tree_zip
+from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.replay.demonstrations import Demonstrations
+
+Policy = Callable[[Any, NDArray[Any]], NDArray[Any]]  # (vector env, observation [L,...]) -> actions [L]
+NUM_ENVS = 8
+TOLD_SECONDS = 10  # between lines of progress
+
+
+class Scripted:
+    """A policy in an agent's place."""
+
+    sequence = SequenceSpec(length=2, sparse=True)
+
+    def __init__(self, policy: Policy, env: Any):
+        self.policy, self.env = policy, env
+
+    def initial_state(self, batch: int) -> State:
+        return ()
+
+    def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        try:
+            action = np.asarray(self.policy(self.env, step.observation[0].numpy()))
+        except Exception as error:
+            where = traceback.format_exception(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
+            raise RlsuiteError("the policy failed:\n" + "".join(where)) from error
+        space = self.env.single_action_space
+        if action.shape != (self.env.num_envs, *space.shape):
+            raise UsageError(
+                f"the policy gave actions of shape {list(action.shape)} for {self.env.num_envs} environments of {space}"
+            )
+        if hasattr(space, "n") and (action.dtype.kind not in "iu" or not ((action >= 0) & (action < space.n)).all()):
+            raise UsageError(f"the policy gave {action.tolist()}: actions are whole numbers below {space.n}")
+        return torch.from_numpy(np.ascontiguousarray(action)), state, {}
+
+
+def from_agent(saved: Saved, episodes: int, seed: int) -> Demonstrations:
+    """Played as in an evaluation."""
+    env = _make(saved.config.env, min(episodes, NUM_ENVS))
+    bf16 = saved.config.learner.precision == "bf16"
+    player = Collector(env, saved.agent, saved.net, seed=seed, explore=False, device=saved.device, bf16=bf16)
+    return _played(player, saved.config.env.id, episodes)
+
+
+def from_policy(section: EnvSection, policy: Policy, episodes: int, seed: int, num_envs: int = NUM_ENVS) -> Demonstrations:
+    env = _make(section, min(episodes, num_envs))
+    agent: Any = Scripted(policy, env)
+    return _played(Collector(env, agent, nn.Identity(), seed=seed, explore=False), section.id, episodes)
+
+
+def find_policy(name: str) -> Policy:
+    """`package.module:function`, or `file.py:function` of a file below this folder. UsageError if there is none."""
+    module, _, function = name.removeprefix("./").replace(".py:", ":").partition(":")
+    module = module.replace(os.sep, ".")
+    if not all(part.isidentifier() for part in [*module.split("."), function]):
+        raise UsageError(f"--policy {name}: write it as package.module:function, or as file.py:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a file that lies here, as for `python -m`
+    try:
+        found: Policy = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise UsageError(f"--policy {name} cannot be imported: {error}") from error
+    if not callable(found):
+        raise UsageError(f"--policy {name} is no function but {type(found).__name__}")
+    return found
+
+
+def _make(section: EnvSection, num_envs: int) -> Any:
+    return registry.envs.get(section.id).make(section, num_envs, threads=1, render=False)
+
+
+def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
+    """Every environment plays its share, so that short episodes are no likelier than long ones. Ctrl-C: those that are whole."""
+    share = [episodes // player.num_envs + (env_index < episodes % player.num_envs) for env_index in range(player.num_envs)]
+    running: list[list[Step]] = [[] for _ in share]
+    done: list[Step] = []
+    told = time.monotonic()
+    while any(share):
+        try:
+            record, _ = player.tick(agent_steps=0)
+        except KeyboardInterrupt:  # what is whole already is kept
+            if not done:
+                raise
+            break
+        if time.monotonic() > told + TOLD_SECONDS:
+            told = time.monotonic()
+            print(f"{len(done)} of {episodes} episodes", file=sys.stderr, flush=True)
+        record = player.compact(record)._replace(extras={})
+        for env_index, left in enumerate(share):
+            if not left:
+                continue
+            running[env_index].append(part_of(record, env_index))
+            if record.last[env_index]:
+                done.append(tree_zip(lambda *leaves: np.stack(leaves), *running[env_index]))
+                running[env_index] = []
+                share[env_index] -= 1
+    steps: Step = tree_zip(lambda *leaves: np.concatenate(leaves), *done)
+    steps.action[steps.last] = 0  # nobody carries those out
+    return Demonstrations(env_id, describe(player.env), steps)
+
+
+class Keyboard:
+    """A policy that shows the game in a window and asks for keys. Needs pygame and a display.
+
+    `keys`: names of keys held together, such as `w` or `space`, -> action. No key held: `idle`; where that is None the game waits.
+    """
+
+    def __init__(self, picture: Callable[[], NDArray[np.uint8]], keys: dict[frozenset[str], int], idle: int | None, fps: float):
+        try:
+            import pygame
+        except ImportError as error:
+            raise UsageError("--keyboard needs pygame (pip install pygame)") from error
+        self.pygame, self.picture, self.keys, self.idle, self.fps = pygame, picture, keys, idle, fps
+        try:
+            pygame.display.init()  # no sound
+            if pygame.display.get_driver() in ("offscreen", "dummy") and "SDL_VIDEODRIVER" not in os.environ:
+                raise pygame.error("no display here")
+            height, width = picture().shape[:2]
+            self.scale = max(1, round(480 / height))
+            self.window = pygame.display.set_mode((width * self.scale, height * self.scale))
+        except pygame.error as error:
+            raise UsageError(f"--keyboard cannot open a window: {error}") from error
+        pygame.display.set_caption("rlsuite record: close the window to stop")
+
+    def __call__(self, env: Any, observation: NDArray[Any]) -> NDArray[np.int64]:
+        """Actions [1]."""
+        pygame = self.pygame
+        frame = self.picture()
+        surface = pygame.surfarray.make_surface(frame.swapaxes(0, 1).repeat(self.scale, 0).repeat(self.scale, 1))
+        self.window.blit(surface, (0, 0))
+        pygame.display.flip()
+        due = time.monotonic() + 1 / self.fps
+        pressed: set[str] = set()
+        while True:
+            for event in pygame.event.get():
+                if event.type == pygame.QUIT:
+                    raise KeyboardInterrupt
+                if event.type == pygame.KEYDOWN:
+                    pressed.add(pygame.key.name(event.key))
+            held = pressed | {name for names in self.keys for name in names if pygame.key.get_pressed()[pygame.key.key_code(name)]}
+            fitting = [names for names in self.keys if names <= held]
+            if fitting and (self.idle is None or time.monotonic() >= due):
+                return np.array([self.keys[max(fitting, key=len)]])
+            if self.idle is not None and time.monotonic() >= due:
+                return np.array([self.idle])
+            time.sleep(0.005)
+
+
+def from_keyboard(section: EnvSection, episodes: int, seed: int, fps: float) -> Demonstrations:
+    """UsageError for an environment that has no picture or says nothing of keys."""
+    module = registry.envs.get(section.id)
+    if not hasattr(module, "keys"):
+        raise UsageError(f"{section.id} says nothing of keys: use --policy or a saved agent")
+    keys, idle = module.keys(section)
+    twin = module.ColourTwin(section, 1) if hasattr(module, "ColourTwin") else None
+    env = module.make(section, 1, threads=1, render=twin is None)
+    frame = [twin.reset(seed)[0]] if twin is not None else []
+    keyboard = Keyboard((lambda: frame[0]) if twin is not None else (lambda: np.asarray(env.render()[0])), keys, idle, fps)
+
+    def policy(env: Any, observation: NDArray[Any]) -> NDArray[Any]:
+        action = keyboard(env, observation)
+        if twin is not None:
+            frame[0] = twin.step(action)[0]
+        return action
+
+    agent: Any = Scripted(policy, env)
+    return _played(Collector(env, agent, nn.Identity(), seed=seed, explore=False), section.id, episodes)

@@ -1,0 +1,139 @@
+"""Evaluation: whole games, raw scores, the same `act` as in training."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlsuite.boardgames.games import make_game
+from rlsuite.config.loader import check
+from rlsuite.config.schema import Config
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game
+from rlsuite.core.types import EnvSpec, tree_map
+from rlsuite.factories import make_agent, make_env
+from rlsuite.nets.precision import Precision
+from rlsuite.runs import checkpoint
+from rlsuite.search import Cached, Evaluate, Gumbel, Puct
+from rlsuite.search.evaluators import PolicyValue
+
+
+class Saved:
+    """An agent as a checkpoint holds it."""
+
+    def __init__(self, path: Path, device: str = "cpu", changes: dict[str, dict[str, Any]] | None = None):
+        """`path`: a run or a checkpoint folder. UsageError or CheckpointError if it is none, is damaged or of another net.
+
+        `changes`: section -> key -> value, instead of what its config says.
+        """
+        self.path = checkpoint.find(path.resolve())
+        saved = checkpoint.load(self.path, weights_only=True)
+        self.agent_steps = saved.agent_steps
+        data: Any = saved.metadata
+        written = data["config"]
+        for section, values in (changes or {}).items():
+            for key, value in values.items():
+                if key not in written[section]:
+                    raise UsageError(f"{self.path} has no {section}.{key} (known: {', '.join(written[section])})")
+                written[section][key] = value
+        self.config: Config = check(written)
+        spec = data["spec"]
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
+        self.spec = EnvSpec(**fields)
+        self.agent = make_agent(self.config, self.spec)
+        if device == "auto":  # where it was trained does not matter
+            device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"
+        self.device = torch.device(device)
+        net = self.agent.make_net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        checkpoint.load_weights_into(net, saved.weights, str(self.path))
+        self.net = Precision(net.requires_grad_(False), bf16=self.config.learner.precision == "bf16").net
+
+
+class LoadedAgent:
+    """A saved agent for anyone's own loop, on NumPy arrays; of board games also something that `rlsuite.search` can ask."""
+
+    def __init__(self, saved: Saved, seed: int = 0):
+        from rlsuite.core.agent import Mode
+
+        self.saved = saved
+        self._mode = Mode(explore=False, agent_steps=0, rng=torch.Generator(saved.device).manual_seed(seed))
+
+    def make_env(self, num_envs: int = 1) -> Any:
+        """The vector environment that it was trained in (`env.*` of its config), of so many environments."""
+        return make_env(self.saved.config, num_envs)
+
+    def initial_state(self, batch: int) -> Any:
+        """The state to pass to the first `act`; () for a feed-forward net."""
+        return tree_map(lambda leaf: leaf.to(self.saved.device), self.saved.agent.initial_state(batch))
+
+    def act(
+        self,
+        observation: NDArray[Any],
+        state: Any = (),
+        first: NDArray[np.bool_] | None = None,
+        info: dict[str, NDArray[Any]] | None = None,
+        reward: NDArray[Any] | None = None,
+    ) -> tuple[NDArray[Any], Any]:
+        """observation [B,*shape] as the environment gives it; `first` [B] marks new episodes -> actions [B] i64, new state.
+
+        `reward` [B] came with the observation; an agent with `net.last_action_reward` needs it, as a memory needs `first`.
+        `info` as the environment gives it, where its metadata name what it `info_keys`: board games the whole position.
+        """
+        from rlsuite.core.types import Step, to_tensors
+
+        shape = self.saved.spec.observation_shape
+        if observation.shape[1:] != shape:
+            raise ValueError(f"observations must be [B, {', '.join(map(str, shape))}], got {list(observation.shape)}")
+        batch, info_keys = observation.shape[0], self.saved.spec.info_keys
+        if missing := [name for name in info_keys if name not in (info or {})]:
+            raise ValueError(f"act needs info[{missing[0]!r}] of the environment: pass info=info")
+        no, continuous = np.zeros((1, batch), bool), self.saved.spec.action_shape
+        if len(state) == 0 < len(self.saved.agent.initial_state(1)):
+            raise ValueError("this agent has a memory: pass state=player.initial_state(B) first, then what act returned")
+        if reward is None and self.saved.config.net.last_action_reward:
+            raise ValueError("this agent sees rewards (net.last_action_reward): pass reward=, zeros for the first observation")
+        step = Step(
+            observation=np.asarray(observation)[None],
+            reward=np.zeros((1, batch), np.float32) if reward is None else np.asarray(reward, np.float32)[None],
+            first=no if first is None else first[None],
+            last=no,
+            terminal=no,
+            action=np.zeros((1, batch, *continuous), np.float32 if continuous else np.int64),
+            extras={name: info[name][None] for name in info_keys} if info else {},
+        )
+        bf16 = self.saved.config.learner.precision == "bf16"
+        with torch.no_grad(), torch.autocast(self.saved.device.type, torch.bfloat16, enabled=bf16):
+            action, state, _ = self.saved.agent.act(self.saved.net, to_tensors(step, self.saved.device), state, self._mode)
+        return action.cpu().numpy(), state
+
+    def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
+        """What a search of `game` needs: its opinions, with a cache, and how it searches for play. UsageError for another game."""
+        return board_evaluator(self.saved, game)
+
+
+def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
+    """A saved agent's opinions of positions, with a cache, and its search without noise. UsageError if it plays something else.
+
+    Another komi is no other game: a net does not see it.
+    """
+    if saved.spec.game is None or not _same_board(make_game(saved.spec.game), game):
+        raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")
+    agent: Any = saved.agent
+    bf16 = saved.config.learner.precision == "bf16"
+
+    evaluate: Evaluate = agent.evaluator(saved.net)
+
+    def autocast(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
+        with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=bf16):
+            return evaluate(rows, keys)
+
+    return Cached(autocast, game.num_actions, agent.config.cache_positions), agent.config.play()
+
+
+def _same_board(a: Game, b: Game) -> bool:
+    """Whether one net fits both."""
+    if "komi" not in a.parameters:
+        return a.name == b.name
+    return a.rules is b.rules and a.observation_shape == b.observation_shape

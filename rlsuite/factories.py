@@ -1,0 +1,195 @@
+"""From a config to the parts that a runtime wires together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlsuite.acting.best_net_gate import Gate
+from rlsuite.acting.collector import Collector, GameCollector
+from rlsuite.acting.delayed_policy import PolicyLag
+from rlsuite.acting.initial_priorities import Priorities
+from rlsuite.config.schema import AugmentConfig, Config
+from rlsuite.core import cpu, registry
+from rlsuite.core.agent import Agent, Net
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, describe
+from rlsuite.learning.learner import Learner
+from rlsuite.nets import pretrained
+from rlsuite.replay import demonstrations
+from rlsuite.replay.mixture import Mixture, digest, store_of
+from rlsuite.replay.queue import Queue
+from rlsuite.replay.replay import Replay, Store, build_replay
+
+# Every role has a random stream of its own, so that moving one to another process changes no other.
+_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY, _GATE, _PRIORITIES, _MIXTURE = range(9)
+
+
+@dataclass
+class Parts:
+    env: Any
+    agent: Agent
+    learner: Learner
+    lag: PolicyLag | Gate
+    collector: Collector | GameCollector
+    replay: Store
+
+
+def stream_seed(seed: int, role: int, count: int = 0) -> int:
+    """A 31-bit seed for one role of a run; `count` tells apart its restarts."""
+    return (seed * 1_000_003 + role * 7919 + count * 104_729) % 2**31
+
+
+def evaluation_seed(seed: int, final: bool = True) -> int:
+    """A run's last evaluation plays other games than those on the way, which chose when to stop and what is best."""
+    return stream_seed(seed, _EVALUATION if final else _ON_THE_WAY)
+
+
+def restart_seed(seed: int, agent_steps: int) -> int:
+    """For environments that cannot be restored and begin new episodes."""
+    return stream_seed(seed, _RESTART, agent_steps)
+
+
+def device_of(config: Config) -> torch.device:
+    wanted = config.run.device
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("run.device = 'cuda', but torch sees no CUDA device here: use auto or cpu")
+    return torch.device(wanted)
+
+
+def threads_of(config: Config) -> int:
+    """Cores that this process may keep busy. Emulator and torch take turns in the local runtime, so both may use all."""
+    return config.run.threads or cpu.cores()
+
+
+def make_env(config: Config, num_envs: int | None = None, render: bool = False, threads: int | None = None) -> Any:
+    module = registry.envs.get(config.env.id)
+    return module.make(config.env, num_envs or config.env.num_envs, threads=threads or threads_of(config), render=render)
+
+
+def make_agent(config: Config, spec: EnvSpec) -> Agent:
+    """UsageError where agent, net and environment do not fit each other."""
+    kind = registry.agents.get(config.agent.name)
+    wanted = {
+        "continuous actions": (spec.num_actions == 0, f"{config.env.id} has continuous actions"),
+        "net.memory": (config.net.memory != "none", f"net.memory = {config.net.memory!r}"),
+        "net.last_action_reward": (config.net.last_action_reward, "net.last_action_reward = true"),
+        "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
+    }
+    for ability, (needed, why) in wanted.items():
+        if needed and ability not in getattr(kind, "supports", ()):
+            able = [name for name in registry.agents.names() if ability in getattr(registry.agents.get(name), "supports", ())]
+            raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {', '.join(able)} can")
+    pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
+    if config.learner.augment != AugmentConfig() and not pictures:
+        raise UsageError(f"learner.augment changes pictures, and {config.env.id} shows none; leave it out")
+    agent: Agent = kind(config.agent, config.net, spec)
+    return agent
+
+
+def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
+    return make_queue(config, spec) if agent.sequence.length is None else make_replay(config, spec, agent)
+
+
+def make_queue(config: Config, spec: EnvSpec) -> Queue:
+    num_envs = config.env.num_envs
+    return Queue(spec, num_envs, config.run.collect_agent_steps, capacity_unrolls=config.learner.batch_size // num_envs)
+
+
+def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, part: int = 0, parts: int = 1) -> Replay | Mixture:
+    """Part `part` of a memory of so many parts, for so many collectors."""
+    num_envs, unroll, sized = config.env.num_envs, config.run.collect_agent_steps, config.replay
+    if agent.sequence.games:
+        if config.replay.prioritized:
+            raise UsageError(f"replay.prioritized = true: agent.name={config.agent.name} draws positions of games uniformly")
+        num_envs = unroll = sources = 1  # one behind the other
+    if parts > 1:
+        sized = sized.model_copy(update={"capacity_agent_steps": sized.capacity_agent_steps // parts})
+    own = build_replay(sized, spec, num_envs, agent.sequence, unroll, stream_seed(config.seed, _REPLAY, part), sources)
+    place, ratio = config.replay.demonstrations, config.replay.demonstration_ratio
+    if place is None or ratio is None:
+        return own
+    if agent.sequence.games:
+        raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns from games of its own only")
+    shown = demonstrations.load(Path(place), spec, config.env.id).steps
+    seed = stream_seed(config.seed, _MIXTURE, 2 * part)
+    store = store_of(shown, sized, spec, agent.sequence, agent.initial_state, seed)
+    return Mixture(own, store, ratio, stream_seed(config.seed, _MIXTURE, 2 * part + 1), digest(shown))
+
+
+def make_learner(
+    config: Config, agent: Agent, device: torch.device, reduce: Callable[[list[torch.Tensor]], None] | None = None
+) -> Learner:
+    """`reduce`: see `Learner`."""
+
+    def adapt(net: nn.Module) -> None:
+        if config.net.init_from is not None:
+            pretrained.load_all(net, config.net.init_from)
+        if config.net.weights is not None:
+            pretrained.load_backbones(net, config.net.weights)
+        if config.net.freeze:
+            pretrained.freeze(net)
+        if hasattr(agent, "begin"):
+            agent.begin(net)
+
+    return Learner(
+        agent,
+        config.learner,
+        seed=stream_seed(config.seed, _LEARNER),
+        device=device,
+        anneal_over=config.learner.learning_rate_anneal_agent_steps or config.run.agent_steps,
+        reduce=reduce,
+        adapt=adapt,
+    )
+
+
+def resumed(config: Config) -> Config:
+    """The roles of a run that goes on: its checkpoint has the weights, so those that it began with may be gone."""
+    return config.model_copy(update={"net": config.net.model_copy(update={"weights": None, "init_from": None})})
+
+
+def make_collector(
+    config: Config, env: Any, agent: Any, net: Net, device: torch.device, index: int = 0, of: int = 1, restart: int = 0
+) -> Collector | GameCollector:
+    """Collector `index` of so many. Each has random streams of its own, and another one after each `restart`."""
+    count, bf16 = index + of * restart, config.learner.precision == "bf16"
+    seed = stream_seed(config.seed, _COLLECTOR, count)
+    if agent.sequence.games:
+        made: GameCollector = agent.collector(env, net, seed=seed, device=device, bf16=bf16)
+        return made
+    priorities = None
+    if config.replay.initial_priority == "td":
+        steps, stream = config.run.collect_agent_steps, stream_seed(config.seed, _PRIORITIES, count)
+        priorities = Priorities(agent, describe(env), env.num_envs, steps, stream, device)
+    place = {"first_env": index * env.num_envs, "total_envs": of * env.num_envs}
+    return Collector(env, agent, net, seed=seed, device=device, bf16=bf16, priorities=priorities, **place)
+
+
+def make_lag(config: Config, agent: Any, learner: Learner) -> PolicyLag | Gate:
+    """What the collector acts with."""
+    behind = config.run.policy_lag_learner_steps
+    if getattr(agent.config, "gate_games", 0) == 0:
+        return PolicyLag(learner.net, behind)
+    if behind:
+        raise UsageError(f"run.policy_lag_learner_steps = {behind}: with agent.gate_games the best net acts, however old")
+    return Gate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, config.learner.precision == "bf16")
+
+
+def build(config: Config) -> Parts:
+    """The five roles of a local run. Everything that can be refused is refused here, before the first step."""
+    cpu.set_up(threads_of(config))
+    device = device_of(config)
+    env = make_env(config)
+    spec = describe(env)
+    agent = make_agent(config, spec)
+    replay = make_store(config, spec, agent)
+    learner = make_learner(config, agent, device)
+    lag = make_lag(config, agent, learner)
+    # One process: without a lag the collector reads the learner's weights themselves.
+    collector = make_collector(config, env, agent, lag.net, device)
+    return Parts(env, agent, learner, lag, collector, replay)

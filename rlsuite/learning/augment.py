@@ -1,0 +1,136 @@
+"""Random changes of images, with their boxes and masks. Everything happens on the images' device, for a batch at once.
+
+Shapes: N images, C channels, H x W pixels, M objects of an image at most. The geometric ones are one affine map of each image, so
+that image, masks and boxes cannot drift apart.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlsuite.config.schema import AugmentConfig
+from rlsuite.core.types import Trajectory
+
+Labels = dict[str, Tensor]
+LABELS = ("mask", "boxes", "classes", "masks")  # what moves with a picture
+
+
+def random_shift(images: Tensor, pixels: int, rng: torch.Generator) -> Tensor:
+    """DrQ's augmentation (Kostrikov et al. 2021): each image moved by whole pixels, its border repeated. [N,C,H,W] of any dtype.
+
+    The planes of a stack move together.
+    """
+    n, _, height, width = images.shape
+    by = torch.randint(-pixels, pixels + 1, (2, n, 1), generator=rng, device=images.device)
+    rows = (torch.arange(height, device=images.device) + by[0]).clamp(0, height - 1)  # [N,H]
+    columns = (torch.arange(width, device=images.device) + by[1]).clamp(0, width - 1)  # [N,W]
+    index = torch.arange(n, device=images.device)[:, None, None]
+    # Indexing puts the channels last, where they lie in memory if the images are channels_last.
+    return images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Generator) -> tuple[Tensor, Labels]:
+    """images [N,C,H,W] uint8; labels may hold `mask` [N,H,W], `boxes` [N,M,4] with `classes` [N,M] (-1: none), `masks` [N,M,H,W].
+
+    What comes into the image from outside is 0, and in masks 255 (counted nowhere); where only `shift` is asked for and nothing
+    is labelled, the border is repeated. A box that loses more than three quarters of
+    its area at the border is dropped.
+    """
+    bends = config.scale or config.rotate or config.shear or config.flip or config.crop
+    if config.shift and not bends and not labels:
+        images = random_shift(images, config.shift, rng)
+    elif config.shift or bends:
+        images, labels = _move(images, dict(labels), _maps(images, config, rng))
+    if config.brightness:
+        factor = 1 + config.brightness * (2 * _uniform(len(images), rng, images.device) - 1)
+        images = (images.float() * factor.view(-1, 1, 1, 1)).round().clamp(0, 255).to(images.dtype)
+    if config.cutout:
+        images = _cut(images, config.cutout, rng)
+    return images, labels
+
+
+def _uniform(n: int, rng: torch.Generator, device: torch.device) -> Tensor:
+    return torch.rand(n, generator=rng, device=device)
+
+
+def _maps(images: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:
+    """For every image the affine map [N,2,3] from pixels of the result to pixels of the source, both counted from the middle."""
+    n, device = len(images), images.device
+
+    def both_ways(most: float) -> Tensor:
+        return most * (2 * _uniform(n, rng, device) - 1)
+
+    angle = both_ways(config.rotate) * torch.pi / 180
+    window = 1 - config.crop * _uniform(n, rng, device)  # the part of each side that is kept
+    size = window / (1 + both_ways(config.scale))
+    shear = both_ways(config.shear)
+    mirror = torch.where(_uniform(n, rng, device) < 0.5, -1.0, 1.0) if config.flip else torch.ones(n, device=device)
+    cos, sin = size * angle.cos(), size * angle.sin()
+    linear = torch.stack(
+        [torch.stack([cos * mirror, -sin + shear * cos], -1), torch.stack([sin * mirror, cos + shear * sin], -1)], -2
+    )
+    sides = torch.tensor(images.shape[:1:-1], dtype=torch.float32, device=device)  # width, height
+    slack = (1 - window)[:, None] * sides / 2 * (2 * torch.rand(n, 2, generator=rng, device=device) - 1)
+    move = slack + torch.stack([both_ways(config.shift).round(), both_ways(config.shift).round()], -1)
+    return torch.cat([linear, move.unsqueeze(-1)], -1)
+
+
+def _move(images: Tensor, labels: Labels, maps: Tensor) -> tuple[Tensor, Labels]:
+    height, width = images.shape[2:]
+    half = images.new_tensor([width / 2, height / 2], dtype=torch.float32)
+    # affine_grid counts from -1 to 1 over the whole side.
+    theta = maps.clone()
+    theta[:, :, :2] = maps[:, :, :2] * half / half[:, None]
+    theta[:, :, 2] = maps[:, :, 2] / half
+    grid = F.affine_grid(theta, [len(images), 1, height, width], align_corners=False)
+    images = F.grid_sample(images.float(), grid, align_corners=False).round().to(images.dtype)
+    if "mask" in labels:
+        labels["mask"] = _sample_mask(labels["mask"].unsqueeze(1), grid).squeeze(1)
+    if "boxes" in labels:
+        inverse = torch.linalg.inv(maps[:, :, :2])
+        boxes = labels["boxes"]
+        # All four corners, counted from the middle: a turned box becomes the one that holds them.
+        corners = boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(*boxes.shape[:2], 4, 2)  # [N,M,4,2]
+        corners = corners - half - maps[:, None, None, :, 2]
+        corners = torch.einsum("nij,nmcj->nmci", inverse, corners) + half
+        moved = torch.cat([corners.amin(2), corners.amax(2)], -1)
+        cut = torch.minimum(moved.clamp(min=0), torch.cat([half, half]) * 2)
+        share = (cut[..., 2:] - cut[..., :2]).prod(-1) / (moved[..., 2:] - moved[..., :2]).prod(-1).clamp(min=1e-9)
+        gone = share < 0.25
+        labels["boxes"] = cut
+        labels["classes"] = torch.where(gone, -1, labels["classes"])
+    if "masks" in labels:
+        masks = labels["masks"]
+        labels["masks"] = F.grid_sample(masks.float(), grid, mode="nearest", align_corners=False).to(masks.dtype)
+    return images, labels
+
+
+def _sample_mask(mask: Tensor, grid: Tensor) -> Tensor:
+    """Nearest pixel; 255 outside."""
+    sampled = F.grid_sample(mask.float() + 1, grid, mode="nearest", align_corners=False).round()
+    return torch.where(sampled == 0, 256.0, sampled).sub(1).to(mask.dtype)
+
+
+def _cut(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
+    n, _, height, width = images.shape
+    y, x = (torch.randint(0, size, (n, 1), generator=rng, device=images.device) for size in (height, width))
+    down, across = torch.arange(height, device=images.device) - y, torch.arange(width, device=images.device) - x
+    rows = (down >= -(side // 2)) & (down < side - side // 2)  # [N,H]
+    columns = (across >= -(side // 2)) & (across < side - side // 2)  # [N,W]
+    hole = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
+    return torch.where(hole, torch.full_like(images[:1, :1, :1, :1], 128), images)
+
+
+def augmented(trajectory: Trajectory, config: AugmentConfig, rng: torch.Generator) -> Trajectory:
+    """A batch to learn from, its observations [T,B,C,H,W] changed, each on its own, as DrQ changes a state and the next one.
+
+    Of the extras [T,B,...] those that describe a picture (`LABELS`) follow it.
+    """
+    steps = trajectory.steps
+    t, b = steps.observation.shape[:2]
+    labels = {name: steps.extras[name].flatten(0, 1) for name in LABELS if name in steps.extras}
+    images, labels = augment(steps.observation.flatten(0, 1), labels, config, rng)
+    extras = {**steps.extras, **{name: leaf.reshape(t, b, *leaf.shape[1:]) for name, leaf in labels.items()}}
+    # The first axis is split, whatever the layout in memory.
+    observation = images.as_strided((t, b, *images.shape[1:]), (b * images.stride(0), *images.stride()))
+    return trajectory._replace(steps=steps._replace(observation=observation, extras=extras))

@@ -1,0 +1,328 @@
+"""The learner: one for all agents. Shapes: B batch, T steps of a sequence."""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlsuite.config.schema import AugmentConfig, LearnerConfig
+from rlsuite.core.agent import Agent, Loss
+from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.types import Trajectory, to_tensors, tree_map
+from rlsuite.learning.augment import augmented
+from rlsuite.nets.precision import Precision
+from rlsuite.replay import Sample
+from rlsuite.runs.checkpoint import load_weights_into
+
+
+class Update(NamedTuple):
+    metrics: dict[str, Tensor]  # scalars on the learner's device
+    priority: NDArray[np.float64] | None  # [B], None where the agent has none or nobody asked
+
+
+class DeviceBatch(NamedTuple):
+    """A batch on the learner's device, or on its way there."""
+
+    trajectory: Trajectory  # leaves [T,B,...]
+    weights: Tensor  # [B] f32
+    keys: NDArray[np.int64]  # [B]
+    ready: torch.cuda.Event | None  # None: it is there
+    version: int | None = None  # as in `Sample`
+
+
+class Weights(NamedTuple):
+    version: int  # learner steps taken
+    tensors: dict[str, Tensor]
+
+
+class Learner:
+    """Optimizer, target network, gradient clipping, mixed precision. `step` learns from one batch."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: LearnerConfig,
+        *,
+        seed: int,
+        device: torch.device | None = None,
+        anneal_over: int = 1,
+        reduce: Callable[[list[Tensor]], None] | None = None,
+        adapt: Callable[[nn.Module], None] | None = None,
+        rates: Callable[[nn.Module], list[tuple[float, list[nn.Parameter]]]] | None = None,
+    ):
+        """`anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`. `reduce` makes of gradients, in
+        place, their means over all learners that learn together. `adapt` is called once with the new net: for weights that it
+        begins with, and what does not learn. `rates` gives of a net groups of parameters with a factor on the learning rate."""
+        self.reduce = reduce
+        self.agent, self.config, self.anneal_over = agent, config, anneal_over
+        self.device = device or torch.device("cpu")
+        self.rng = torch.Generator(self.device).manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # initial weights
+            net = agent.make_net()
+        if adapt is not None:
+            adapt(net)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        net = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        bf16 = config.precision == "bf16"
+        self.online = Precision(net, bf16)
+        # Agents without a target net say so; they are spared a copy of theirs.
+        targets = getattr(agent, "has_target", True)
+        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16) if targets else None
+        if config.compile:
+            self.net.compile()
+            if self.frozen is not None:
+                self.frozen.net.compile()
+        self.parameters = [p for p in self.online.master.parameters() if p.requires_grad]
+        self.groups = None if rates is None else rates(self.online.master)
+        self.optimizer = make_optimizer(config, self.parameters, self.groups)
+        self.steps = 0
+        self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.graph: _Graph | None = None
+        if config.cuda_graphs and self.device.type != "cuda":
+            raise UsageError("learner.cuda_graphs needs a CUDA device")
+
+    @property
+    def net(self) -> nn.Module:
+        """What acts: its weights change in place with every step."""
+        return self.online.net
+
+    @property
+    def target(self) -> nn.Module:
+        """The net itself, of an agent that has none."""
+        return self.net if self.frozen is None else self.frozen.net
+
+    def stage(self, sample: Sample) -> DeviceBatch:
+        """Sends a batch to the device. On CUDA it goes through pinned memory on a stream of its own, beside the update."""
+        if self.copies is None:
+            return DeviceBatch(
+                to_tensors(sample.trajectory, self.device), torch.from_numpy(sample.weights), sample.keys, None, sample.version
+            )
+        with torch.cuda.stream(self.copies):
+            tree = (sample.trajectory, sample.weights)
+            trajectory, weights = tree_map(
+                lambda leaf: torch.from_numpy(leaf).pin_memory().to(self.device, non_blocking=True), tree
+            )
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            ready.record(self.copies)
+        return DeviceBatch(trajectory, weights, sample.keys, ready, sample.version)
+
+    def step(self, batch: DeviceBatch, agent_steps: int = 0, want_priority: bool = True) -> Update:
+        """The updates from a batch: one, or those that the agent's `prepare` makes of it; metrics are their means.
+
+        `agent_steps` is the global clock, for the learning rate.
+        """
+        self._set_learning_rate(agent_steps)
+        trajectory, weights = batch.trajectory, batch.weights
+        if batch.ready is not None:
+            torch.cuda.current_stream().wait_event(batch.ready)
+            tree_map(lambda leaf: leaf.record_stream(torch.cuda.current_stream()), (trajectory, weights))
+        lag = None if batch.version is None else self.steps - batch.version
+        seen = []
+        for part in self._parts(trajectory):
+            shares = weights if part is trajectory else torch.ones_like(part.steps.reward[0])
+            if self.config.cuda_graphs:
+                self.graph = self.graph or _Graph(self)
+                loss, norm = self.graph(part, shares)
+            else:
+                loss, norm = self.update(part, shares)
+            self.steps += 1
+            if self.steps % self.config.target_period_learner_steps == 0:
+                self._move_target()
+            metrics = {"losses/loss": loss.loss.detach().mean(), "losses/grad_norm": norm, **loss.metrics}
+            # A graph writes into the same tensors every time.
+            seen.append({name: value.clone() for name, value in metrics.items()} if self.config.cuda_graphs else metrics)
+            if loss.stop is not None and bool(loss.stop):
+                break
+        metrics = seen[0] if len(seen) == 1 else {name: torch.stack([m[name] for m in seen]).mean() for name in seen[0]}
+        if lag is not None:
+            metrics["charts/policy_lag"] = torch.tensor(float(lag))
+        priority = None
+        if want_priority and loss.td is not None:
+            priority = self.agent.priority(*loss.counted()).double().cpu().numpy()
+            if not np.isfinite(priority).all():
+                raise RlsuiteError(_not_finite("td error", self.steps))
+        return Update(metrics, priority)
+
+    def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
+        prepare = getattr(self.agent, "prepare", None)
+        if prepare is None:
+            yield trajectory
+            return
+        parts = prepare(self.net, trajectory, self.rng)
+        while True:
+            with torch.no_grad(), self._autocast():
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
+        """Loss, gradient, optimizer: everything that runs on the device. Returns the loss and the gradient norm."""
+        if self.config.augment != AugmentConfig():
+            trajectory = augmented(trajectory, self.config.augment, self.rng)
+        with self._autocast():
+            loss = self.agent.loss(self.net, self.target, trajectory, self.rng)
+        self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
+        (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
+        self.online.take_gradients()
+        if self.reduce is not None:
+            self.reduce([p.grad for p in self.parameters if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if self.config.max_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.config.max_grad_norm, norm)
+        self.optimizer.step()
+        self.online.refresh()
+        return loss, norm.detach()
+
+    def check(self, metrics: dict[str, float]) -> None:
+        """RlsuiteError that names the first metric that is not finite."""
+        for name, value in metrics.items():
+            if not np.isfinite(value):
+                raise RlsuiteError(_not_finite(name, self.steps))
+
+    def check_weights(self) -> None:
+        """Before they are saved: RlsuiteError that names the first tensor that is not finite."""
+        for name, tensor in self.online.master.state_dict().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise RlsuiteError(_not_finite(name, self.steps))
+
+    def weights(self) -> Weights:
+        """Those that are trained, in fp32."""
+        return Weights(self.steps, {name: tensor.detach() for name, tensor in self.online.master.state_dict().items()})
+
+    def learning_rate(self, agent_steps: int) -> float:
+        start, end = self.config.learning_rate, self.config.learning_rate_end
+        return start if end is None else start + (end - start) * min(1.0, agent_steps / self.anneal_over)
+
+    def _set_learning_rate(self, agent_steps: int) -> None:
+        if self.config.learning_rate_end is not None:
+            for group in self.optimizer.param_groups:
+                rate = self.learning_rate(agent_steps) * group.get("factor", 1.0)
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        if self.frozen is None:
+            return
+        pairs = zip(self.frozen.master.parameters(), self.online.master.parameters(), strict=True)
+        for old, new in pairs:
+            if self.config.target_ema is None:
+                old.copy_(new)
+            else:
+                old.lerp_(new, self.config.target_ema)
+        self.frozen.refresh()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Without the net itself: its weights stand in a file of their own."""
+        return {
+            "target": {} if self.frozen is None else self.frozen.master.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self.rng.get_state(),
+            "steps": self.steps,
+        }
+
+    def load(self, weights: dict[str, Tensor], state: dict[str, Any], where: str) -> None:
+        """A checkpoint's weights and `state_dict`; `where` they come from. CheckpointError, ValueError if they do not fit."""
+        load_weights_into(self.online.master, weights, where)
+        self.load_state_dict(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """After the weights were loaded into `online.master`. ValueError if the state is another optimizer's."""
+        if state["optimizer"]["param_groups"][0].keys() != self.optimizer.state_dict()["param_groups"][0].keys():
+            raise ValueError(f"its optimizer is another one than learner.optimizer = {self.config.optimizer!r}")
+        if self.frozen is not None:
+            self.frozen.master.load_state_dict(state["target"])
+            self.frozen.refresh()
+        self.online.refresh()
+        self.optimizer.load_state_dict(state["optimizer"])
+        now = make_optimizer(self.config, self.parameters, self.groups).param_groups
+        for group, fresh in zip(self.optimizer.param_groups, now, strict=True):  # as this config says, not as it was when saved
+            group.update({name: fresh[name] for name in ("lr", "eps") if name in fresh})
+        for parameter, moments in self.optimizer.state.items():  # a file knows no memory layout
+            for name, moment in moments.items():
+                if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
+        self.rng.set_state(state["rng"])
+        self.steps = state["steps"]
+
+
+class _Graph:
+    """One captured update, replayed on static buffers. The first calls warm up, as capture demands."""
+
+    WARM_UP = 3
+
+    def __init__(self, learner: Learner):
+        self.learner, self.calls = learner, 0
+        self.graph = torch.cuda.CUDAGraph()
+        self.graph.register_generator_state(learner.rng)
+        self.inputs: tuple[Trajectory, Tensor] | None = None
+        self.outputs: tuple[Loss, Tensor] | None = None
+
+    def __call__(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
+        self.calls += 1
+        if self.calls <= self.WARM_UP:
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                out = self.learner.update(trajectory, weights)
+            torch.cuda.current_stream().wait_stream(stream)
+            return out
+        if self.outputs is None or self.inputs is None:
+            self.inputs = (trajectory, weights)
+            with torch.cuda.graph(self.graph):
+                self.outputs = self.learner.update(trajectory, weights)
+        else:
+            _copy_into(self.inputs, (trajectory, weights))
+        self.graph.replay()
+        return self.outputs
+
+
+def _copy_into(old: Any, new: Any) -> None:
+    if isinstance(old, Tensor):
+        old.copy_(new, non_blocking=True)
+    elif isinstance(old, dict):
+        for name in old:
+            _copy_into(old[name], new[name])
+    else:
+        for a, b in zip(old, new, strict=True):
+            _copy_into(a, b)
+
+
+def make_optimizer(
+    config: LearnerConfig, parameters: list[nn.Parameter], groups: list[tuple[float, list[nn.Parameter]]] | None = None
+) -> torch.optim.Optimizer:
+    """`groups` of the parameters, each with a factor on the learning rate; None: all learn alike."""
+    rate, epsilon = config.learning_rate, config.optimizer_epsilon
+    params: Any = parameters
+    if groups is not None:
+        params = [{"params": group, "lr": rate * factor, "factor": factor} for factor, group in groups]
+    if config.optimizer == "adam":
+        graphs = config.cuda_graphs
+        return torch.optim.Adam(
+            params,
+            lr=torch.tensor(rate, device=parameters[0].device) if graphs else rate,
+            eps=epsilon,
+            fused=not graphs,
+            capturable=graphs,
+        )
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(params, lr=rate, alpha=0.95, eps=epsilon, centered=True)
+    return torch.optim.SGD(params, lr=rate)
+
+
+def _not_finite(name: str, steps: int) -> str:
+    return (
+        f"{name} is not finite at learner step {steps}: training stopped, the last checkpoint is untouched; "
+        "try a smaller learner.learning_rate or learner.max_grad_norm, or precision fp32"
+    )

@@ -1,0 +1,327 @@
+"""Recorded play to learn from: our own folder format, and Minari datasets.
+
+    <folder>/demonstrations.json     format, env id, spaces, episodes with their returns
+    <folder>/observation.npy ...     one stream of steps, episodes one behind the other; frames as single planes
+
+A folder is written beside its place and renamed into it. Arrays are read without pickle, and everything is checked on reading.
+
+Shapes: N steps, S planes of a frame stack.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.types import EnvSpec, Step, part_of
+
+FORMAT = 1
+_FILE = "demonstrations.json"
+_LEAVES = ("observation", "reward", "first", "last", "terminal", "action")
+_SPACES = ("observation_shape", "observation_dtype", "num_actions", "num_states", "action_shape")  # of an EnvSpec: what must agree
+
+
+class Demonstrations(NamedTuple):
+    """Whole episodes; an episode of n actions has n + 1 steps."""
+
+    env_id: str
+    spec: EnvSpec
+    steps: Step  # leaves [N,...]
+
+    def episodes(self) -> Iterator[Step]:
+        """One by one, leaves [n+1,...]."""
+        begins = np.flatnonzero(self.steps.first)
+        for begin, end in zip(begins, [*begins[1:], len(self.steps.first)], strict=True):
+            yield part_of(self.steps, slice(begin, end))
+
+    def returns(self) -> list[float]:
+        return [float(episode.reward.sum()) for episode in self.episodes()]
+
+
+def check_new(folder: Path) -> None:
+    """UsageError where `save` could not write: asked before anybody plays. Makes the folders above it."""
+    if folder.exists():
+        raise UsageError(f"{folder} exists already: name a new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def save(demonstrations: Demonstrations, folder: Path) -> None:
+    """UsageError if there is something already."""
+    check_new(folder)
+    beside = folder.with_name(f".{folder.name}.part")
+    _check_stream(demonstrations, "what was recorded")
+    spec = demonstrations.spec
+    document = {
+        "format": FORMAT,
+        "env_id": demonstrations.env_id,
+        "spec": spec._asdict(),
+        "steps": len(demonstrations.steps.first),
+        "returns": demonstrations.returns(),
+    }
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        for name in _LEAVES:
+            np.save(beside / f"{name}.npy", getattr(demonstrations.steps, name), allow_pickle=False)
+        (beside / _FILE).write_text(json.dumps(document, indent=1) + "\n")
+        os.replace(beside, folder)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise RlsuiteError(f"could not write {folder}: {error.strerror or error}") from error
+
+
+def load(path: Path, spec: EnvSpec | None = None, env_id: str | None = None) -> Demonstrations:
+    """Our own folder, or a Minari dataset: its folder (with `data/` in it), or its id. `spec`: what they must fit.
+
+    `env_id`: whose play it must be; of a Minari dataset it is not asked, as others name environments otherwise.
+
+    UsageError, with the file and what is wrong in it.
+    """
+    ours = (path / _FILE).is_file()
+    if ours:
+        found = _own(path)
+    elif path.is_dir() and not (path / "data").is_dir():
+        raise UsageError(f"{path} holds neither {_FILE} nor a Minari dataset (data/)")
+    else:
+        found = _minari(path)
+    _check_stream(found, path)
+    if ours and env_id not in (None, found.env_id):
+        raise UsageError(f"{path} was recorded of {found.env_id}, not of {env_id}")
+    if spec is not None:
+        if ours and found.spec.frames_per_step != spec.frames_per_step:
+            raise UsageError(f"{path} has {found.spec.frames_per_step} frames a step, this environment {spec.frames_per_step}")
+        found = _fitting(found, spec, path)
+    return found
+
+
+def _own(folder: Path) -> Demonstrations:
+    try:
+        document = json.loads((folder / _FILE).read_text())
+        if document["format"] != FORMAT:
+            raise UsageError(f"{folder / _FILE}: format {document['format']}, this version reads {FORMAT}")
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document["spec"].items()}
+        spec = TypeAdapter(EnvSpec).validate_python(fields, strict=True)
+        env_id, count = str(document["env_id"]), int(document["steps"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder / _FILE} is damaged: {type(error).__name__}: {error}") from error
+    leaves = {}
+    for name in _LEAVES:
+        file = folder / f"{name}.npy"
+        try:
+            leaf = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise UsageError(f"{file} cannot be read: {error}") from error
+        if not isinstance(leaf, np.ndarray):
+            raise UsageError(f"{file} holds several arrays, not one")
+        if leaf.ndim == 0 or len(leaf) != count:
+            raise UsageError(f"{file} holds {len(leaf) if leaf.ndim else 'no'} steps, {_FILE} says {count}: it is truncated")
+        leaves[name] = leaf
+    planes = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
+    if leaves["observation"].shape[1:] != planes or leaves["observation"].dtype.name != spec.observation_dtype:
+        raise UsageError(
+            f"{folder / 'observation.npy'} holds {leaves['observation'].dtype} {list(leaves['observation'].shape[1:])}, "
+            f"{_FILE} says {spec.observation_dtype} {list(planes)}"
+        )
+    if leaves["action"].shape[1:] != spec.action_shape:
+        raise UsageError(
+            f"{folder / 'action.npy'} holds {list(leaves['action'].shape[1:])}, {_FILE} says {list(spec.action_shape)}"
+        )
+    for name, dtype in (("reward", "float32"), ("first", "bool"), ("last", "bool"), ("terminal", "bool")):
+        if leaves[name].dtype.name != dtype or leaves[name].ndim != 1:
+            raise UsageError(f"{folder / f'{name}.npy'} must hold {dtype} [N], not {leaves[name].dtype} {list(leaves[name].shape)}")
+    return Demonstrations(env_id, spec, Step(**leaves, extras={}))
+
+
+def _minari(path: Path) -> Demonstrations:
+    try:
+        import minari
+    except ImportError as error:
+        what = "a Minari dataset" if path.is_dir() else "no folder here; if it names a Minari dataset, that"
+        raise UsageError(f"{path}: {what} needs the package minari (pip install 'rlsuite[demonstrations]')") from error
+    where = path if path.is_dir() else Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets")) / path
+    if not where.is_dir():
+        raise UsageError(f"{path}: there is no such folder" + ("" if path.is_absolute() else f", and no Minari dataset {where}"))
+    try:
+        data = minari.MinariDataset(path / "data") if path.is_dir() else minari.load_dataset(str(path))
+        env_id = data.env_spec.id if data.env_spec is not None else "unknown"
+        spaces, action_space = data.observation_space, data.action_space
+        episodes = list(data.iterate_episodes())
+    except Exception as error:  # whatever the library and the file formats below it raise
+        raise UsageError(f"{path} is no Minari dataset that can be read: {type(error).__name__}: {error}") from error
+    if not (isinstance(getattr(spaces, "shape", None), tuple) and spaces.dtype is not None):
+        raise UsageError(f"{path}: observations must be one array, its space is {spaces}")
+    discrete = isinstance(action_space, Discrete)
+    if not (discrete or isinstance(action_space, Box)):
+        raise UsageError(f"{path}: actions must be Discrete or a Box, their space is {action_space}")
+    states = isinstance(spaces, Discrete)
+    spec = EnvSpec(
+        observation_shape=tuple(spaces.shape),
+        observation_dtype=np.dtype(spaces.dtype).name,
+        num_actions=int(action_space.n) if discrete else 0,
+        num_states=int(spaces.n) if states else None,
+        stack=1,
+        frames_per_step=1,
+        action_shape=() if discrete else tuple(action_space.shape),
+    )
+    if not episodes:
+        raise UsageError(f"{path} holds no episode")
+    begins = (int(spaces.start) if states else 0, int(action_space.start) if discrete else 0)
+    streams = [_stream(episode, spec, begins, f"{path}: episode {episode.id}") for episode in episodes]
+    whole = {name: np.concatenate([stream[name] for stream in streams]) for name in _LEAVES}
+    return Demonstrations(env_id, spec, Step(**whole, extras={}))
+
+
+def _stream(episode: Any, spec: EnvSpec, begins: tuple[int, int], where: str) -> dict[str, NDArray[Any]]:
+    """A Minari episode (n actions, n + 1 observations) as steps: a reward stands with the observation that it led to.
+
+    `begins`: the smallest observation and action, which are 0 here.
+    """
+    actions, rewards = np.asarray(episode.actions), np.asarray(episode.rewards, np.float32)
+    n, observation = len(actions), np.asarray(episode.observations)
+    observation, actions = (a - begin if begin else a for a, begin in zip((observation, actions), begins, strict=True))
+    lengths = {"observations": len(observation) - 1, "rewards": len(rewards)}
+    lengths |= {"terminations": len(episode.terminations), "truncations": len(episode.truncations)}
+    for name, length in lengths.items():
+        if length != n:
+            raise UsageError(f"{where} has {n} actions, but {length} {name}" + " behind the first" * (name == "observations"))
+    ends = np.asarray(episode.terminations, bool) | np.asarray(episode.truncations, bool)
+    if n == 0 or not ends[-1] or ends[:-1].any():
+        raise UsageError(
+            f"{where} must end with its last action and only there: its flags end it at {np.flatnonzero(ends).tolist()}"
+        )
+    if observation.shape[1:] != spec.observation_shape:
+        raise UsageError(f"{where} has observations {list(observation.shape[1:])}, its space {list(spec.observation_shape)}")
+    at = np.arange(n + 1)
+    blank = np.zeros((1, *actions.shape[1:]), actions.dtype)
+    return {
+        "observation": observation.astype(spec.observation_dtype, copy=False),
+        "reward": np.concatenate([np.zeros(1, np.float32), rewards]),
+        "first": at == 0,
+        "last": at == n,
+        "terminal": (at == n) & bool(episode.terminations[-1]),
+        "action": np.concatenate([actions, blank]),
+    }
+
+
+def _check_stream(found: Demonstrations, path: Path | str) -> None:
+    steps, spec = found.steps, found.spec
+    count = len(steps.first)
+    if count == 0 or not steps.first[0]:
+        raise UsageError(f"{path}: `first` must mark the first step: episodes are to be whole")
+    if not steps.last[-1]:
+        raise UsageError(f"{path}: `last` does not mark the last step: the last episode is cut off, or its flag is missing")
+    gaps = np.flatnonzero(steps.first[1:] != steps.last[:-1])
+    if gaps.size:
+        raise UsageError(f"{path}: step {gaps[0]}: `last` and the `first` behind it disagree: a flag is missing")
+    if (steps.terminal & ~steps.last & steps.first).any():
+        raise UsageError(f"{path}: step {int(np.flatnonzero(steps.terminal & steps.first)[0])} is `first` and `terminal`")
+    acted = ~steps.last
+    if spec.num_actions:
+        wrong = acted & ((steps.action < 0) | (steps.action >= spec.num_actions))
+        if steps.action.dtype.kind not in "iu" or wrong.any():
+            bad = steps.action[wrong][:1].tolist() or [str(steps.action.dtype)]
+            raise UsageError(f"{path}: actions must be whole numbers below {spec.num_actions}, found {bad[0]}")
+    if spec.num_states is not None and ((steps.observation < 0) | (steps.observation >= spec.num_states)).any():
+        raise UsageError(f"{path}: observations must be whole numbers below {spec.num_states}")
+    for name in ("reward", "observation", "action"):
+        leaf = getattr(steps, name)
+        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+            raise UsageError(f"{path}: {name} of step {int(np.argwhere(~np.isfinite(leaf))[0][0])} is not finite")
+
+
+def _fitting(found: Demonstrations, spec: EnvSpec, path: Path) -> Demonstrations:
+    """As steps of an environment of this `spec`; UsageError where the spaces differ."""
+    has, observation = found.spec, found.steps.observation
+    if spec.stack > 1 and has.stack == 1 and observation.shape[1:] == spec.observation_shape:
+        observation = np.ascontiguousarray(observation[:, -1])  # the newest plane of every stack
+        has = has._replace(stack=spec.stack)
+    if spec.stack > 1 and has.stack == 1 and observation.shape[1:] == spec.observation_shape[1:]:
+        has = has._replace(stack=spec.stack, observation_shape=spec.observation_shape)
+    for name in (*_SPACES, "stack"):
+        ours, theirs = getattr(spec, name), getattr(has, name)
+        if ours != theirs:
+            raise UsageError(f"{path} was recorded with {name} {theirs}, this environment has {ours}")
+    dtype = np.float32 if spec.action_shape else np.int64
+    return Demonstrations(
+        found.env_id, spec, found.steps._replace(observation=observation, action=found.steps.action.astype(dtype))
+    )
+
+
+def check_minari(dataset_id: str) -> None:
+    """UsageError where `save_minari` could not write: asked before anybody plays."""
+    try:
+        import minari
+    except ImportError as error:
+        raise UsageError("Minari datasets need the package minari (pip install 'rlsuite[demonstrations]')") from error
+    try:
+        minari.namespace.validate_namespace(dataset_id.rpartition("/")[0])
+        taken = dataset_id in minari.list_local_datasets()
+    except Exception as error:
+        raise UsageError(f"Minari refuses {dataset_id}: {error}") from error
+    if taken or not re.fullmatch(r"[\w/-]+-v\d+", dataset_id):
+        raise UsageError(f"Minari refuses {dataset_id}: " + ("it exists" if taken else "write namespace/name-v0"))
+
+
+def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
+    """As a local Minari dataset `namespace/name-v0`, with whole frame stacks. UsageError without the package."""
+    try:
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ImportError as error:
+        raise UsageError("Minari datasets need the package minari (pip install 'rlsuite[demonstrations]')") from error
+    spec = demonstrations.spec
+    dtype = np.dtype(spec.observation_dtype)
+    low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (-np.inf, np.inf)
+    space: Any = Box(low, high, spec.observation_shape, dtype.type)
+    if spec.num_states is not None:
+        space = Discrete(spec.num_states)
+    actions: Any = Box(-np.inf, np.inf, spec.action_shape, np.float32)
+    if spec.num_actions:
+        actions = Discrete(spec.num_actions)
+    buffers = []
+    for index, episode in enumerate(demonstrations.episodes()):
+        n = len(episode.reward) - 1
+        ends = np.arange(n) == n - 1
+        buffers.append(
+            EpisodeBuffer(
+                id=index,
+                observations=_stacks(episode.observation, spec.stack),
+                actions=episode.action[:-1],
+                rewards=episode.reward[1:],
+                terminations=ends & bool(episode.terminal[-1]),
+                truncations=ends & ~bool(episode.terminal[-1]),
+            )
+        )
+    about = f"Recorded by rlsuite of {demonstrations.env_id}."
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that author, code and further facts are not known
+            minari.create_dataset_from_buffers(
+                dataset_id, buffers, observation_space=space, action_space=actions, description=about
+            )
+    except Exception as error:  # a name that is taken, a bad one, a full disk: the library's own words
+        raise UsageError(f"Minari refuses {dataset_id}: {error}") from error
+
+
+def _stacks(planes: NDArray[Any], stack: int) -> NDArray[Any]:
+    """Planes [n,...] of one episode -> what an agent saw, [n,S,...]; as they are where nothing is stacked."""
+    if stack == 1:
+        return planes
+    padded = np.concatenate([np.zeros((stack - 1, *planes.shape[1:]), planes.dtype), planes])
+    return np.stack([padded[age : age + len(planes)] for age in range(stack)], 1)

@@ -1,0 +1,385 @@
+"""Checkpoints of a run: written whole or not at all, checked when read, and never a pickle.
+
+    <run>/checkpoints/step_000000400000/     agent steps, 12 digits
+        weights.safetensors                  the online network, enough to evaluate
+        tensors.safetensors                  every other torch tensor of the state; keys are paths in it
+        arrays/replay/observation.npy        every NumPy array of the state
+        state.json                           format, agent_steps, metadata and the nested state, which refers to
+                                             {"$tensor": "learner/optimizer/0/exp_avg"}, {"$array": "replay/done.npy"}
+        COMPLETE                             written last: every file above with its size and sha256
+
+A checkpoint is built in `.tmp-...` beside the others, synced, and renamed into place. One that replaces the same
+step first moves the old one to `.old-step_...`, so that a kill at any moment leaves a complete one to find. Readers
+change nothing on disk; the one process that writes to a run clears leftovers at its next `save` or `prune`.
+
+Files that the manifest does not list are never opened, and what it lists is read as JSON, safetensors or `.npy` without
+objects, none of which can run code.
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from rlsuite.core.errors import CheckpointError, UsageError, nearest
+from rlsuite.runs.checkpoint.codec import Json, Packer, State, check_tensor, unpack
+from rlsuite.runs.checkpoint.files import (
+    ARRAYS,
+    COMPLETE,
+    STATE,
+    TENSORS,
+    WEIGHTS,
+    array_reader,
+    array_writer,
+    differs,
+    dump,
+    get_tensors,
+    put_tensors,
+    reported,
+    sync_folder,
+    write,
+)
+
+FORMAT = 1
+
+
+_STEP = re.compile(r"(?:\.old-)?step_(\d{12,})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `load` read. All tensors are on the CPU, own their memory and want no gradient."""
+
+    path: Path
+    agent_steps: int
+    weights: dict[str, Tensor]
+    state: State  # {} where only the weights were asked for
+    metadata: dict[str, Json]
+
+
+# ---------------------------------------------------------------------------------------------------- public: writing
+
+
+def save(
+    run_dir: Path,
+    agent_steps: int,
+    weights: dict[str, Tensor],
+    state: State,
+    metadata: dict[str, Json],
+    with_arrays: bool = True,
+) -> Path:
+    """Write `<run_dir>/checkpoints/step_<agent_steps>` and return it; the same step saved before is replaced.
+
+    Leaves of `state` are torch tensors, NumPy arrays without objects, and int (of any size), float, str, bool, None of
+    exactly these types. Dicts have str or int keys. Everything comes back equal in type, shape, dtype and bits, but
+    tensors lose their memory layout and sharing, and a subclass of dict, list, tuple or Tensor comes back as its base.
+    Raises TypeError that names the path of any other leaf before anything is written, and CheckpointError where
+    the disk refuses; then nothing of this checkpoint remains and the earlier ones are as they were.
+    """
+    # Without its arrays (gigabytes of replay memory) a checkpoint serves evaluation only, as after `drop_arrays`.
+    if agent_steps < 0:
+        raise ValueError(f"agent_steps must be >= 0, got {agent_steps}")
+    packer, plain = Packer(), Packer()
+    document = {
+        "format": FORMAT,
+        "agent_steps": agent_steps,
+        "metadata": plain.pack(metadata, ("metadata",)),
+        "state": packer.pack(state, ()),
+    }
+    for path in (*plain.tensors, *plain.arrays):
+        raise TypeError(f"{path}: metadata holds JSON values only; put tensors and arrays into the state")
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or name == "__metadata__":  # safetensors keeps that name for itself
+            raise TypeError(f"weights[{name!r}] is no tensor that a checkpoint can hold")
+        check_tensor(tensor, f"weights[{name!r}]")
+
+    folder = run_dir / "checkpoints"
+    target = folder / f"step_{agent_steps:012d}"
+    temporary = folder / f".tmp-{target.name}-{os.getpid()}"
+    tensors, arrays = packer.tensors, packer.arrays if with_arrays else {}
+    need = sum(tensor.nbytes for tensor in (*weights.values(), *tensors.values()))
+    need += sum(array.nbytes for array in arrays.values())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(run_dir)
+        _tidy(folder)
+        temporary.mkdir()
+        files = {
+            WEIGHTS: write(temporary / WEIGHTS, lambda out: put_tensors(out, weights)),
+            TENSORS: write(temporary / TENSORS, lambda out: put_tensors(out, tensors)),
+        }
+        for name, array in arrays.items():
+            files[ARRAYS + name] = write(temporary / ARRAYS / name, array_writer(array))
+        files[STATE] = write(temporary / STATE, lambda out: out.write(dump(document)))
+        manifest = {"format": FORMAT, "agent_steps": agent_steps, "arrays_dropped": not with_arrays, "files": files}
+        write(temporary / COMPLETE, lambda out: out.write(dump(manifest, indent=1)))
+        for inner, _, _ in os.walk(temporary):
+            sync_folder(Path(inner))
+        _put_in_place(temporary, target)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(_why_not_saved(error, target, need)) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return target
+
+
+def prune(run_dir: Path, keep_last: int, keep: set[Path]) -> None:
+    """Delete the complete checkpoints of a run but the newest `keep_last` (at least 1) and those in `keep`.
+
+    Raises CheckpointError where the disk refuses; what is left then is still whole.
+    """
+    if keep_last < 1:
+        raise ValueError(f"keep_last must be >= 1, or nothing is left to resume; got {keep_last}")
+    kept = {_steps(path) for path in keep}
+    with reported("delete old checkpoints in", run_dir):
+        _tidy(run_dir / "checkpoints")
+        for path in list_complete(run_dir)[:-keep_last]:
+            if _steps(path) not in kept:
+                _delete(path)
+
+
+def forget_after(run_dir: Path, agent_steps: int) -> None:
+    """Delete checkpoints beyond `agent_steps`: a run that was resumed there takes another way, so they are not its own."""
+    for path in list_complete(run_dir):
+        if _steps(path) > agent_steps:
+            _delete(path)
+
+
+def drop_arrays(path: Path) -> None:
+    """Remove the NumPy arrays (the replay memory) of one complete checkpoint; its weights still load.
+
+    A checkpoint without arrays stays as it is. To call it again is harmless, and ends what a kill cut short.
+    """
+    manifest = _manifest(path)
+    with reported("drop the arrays of", path):
+        arrays = [name for name in manifest["files"] if name.startswith(ARRAYS)]
+        if arrays:
+            manifest["arrays_dropped"] = True
+            for name in arrays:
+                del manifest["files"][name]
+            fresh = path / f".{COMPLETE}.new"
+            write(fresh, lambda out: out.write(dump(manifest, indent=1)))
+            fresh.replace(path / COMPLETE)
+            # The manifest must be on disk before the first array goes, or a power cut could leave the old one.
+            sync_folder(path)
+        if (path / ARRAYS).is_dir():
+            shutil.rmtree(path / ARRAYS)
+
+
+# ---------------------------------------------------------------------------------------------------- public: reading
+
+
+def list_complete(run_dir: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first (none if the run has not saved yet).
+
+    Where a replacement was killed half-way this includes the `.old-step_...` folder of that step.
+    """
+    folder = run_dir / "checkpoints"
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:  # ".old-step" sorts before "step", which then wins
+        if (match := _STEP.fullmatch(path.name)) and _is_complete(path):
+            found[int(match[1])] = path
+    return [found[steps] for steps in sorted(found)]
+
+
+def find(path: Path, resumable: bool = False) -> Path:
+    """The checkpoint meant by `path`: the newest complete one of a run folder, or the checkpoint folder itself.
+
+    `resumable`: the newest of a run folder that still has its arrays.
+
+    Raises UsageError that says what was expected if `path` is neither.
+    """
+    with reported("read", path):
+        if _is_complete(path):
+            return path
+        if _STEP.fullmatch(path.name) and _is_complete(aside := path.with_name(f".old-{path.name}")):
+            return aside
+        if not path.exists():
+            raise UsageError(_does_not_exist(path))
+        if not path.is_dir():
+            raise UsageError(f"{path} is a file; expected a run folder or a checkpoint folder")
+        if _STEP.fullmatch(path.name):
+            raise UsageError(f"{path} is not a complete checkpoint: no {COMPLETE} in it{_instead(path, False)}")
+        if path.name == "checkpoints":
+            raise UsageError(f"{path} is not a run folder: give the folder above it, or one of the checkpoints in it")
+        if not (path / "checkpoints").is_dir():
+            if stages := [folder for folder in sorted(path.glob("[0-9]_*")) if list_complete(folder)]:
+                return find(stages[-1], resumable)  # of a run in stages
+            raise UsageError(f"{path} is not a run folder: no checkpoints/ in it")
+        if not (complete := list_complete(path)):
+            raise UsageError(f"{path} has no complete checkpoint yet")
+        if resumable and not any(_has_arrays(found) for found in complete):
+            raise UsageError(f"{path} has no checkpoint to resume from: those it has hold weights for evaluation only")
+        return [found for found in complete if not resumable or _has_arrays(found)][-1]
+
+
+def load(path: Path, weights_only: bool = False) -> Checkpoint:
+    """Read the checkpoint folder `path` after checking every file that is needed against the manifest.
+
+    `weights_only` checks and reads the weights and state.json (for its metadata) and nothing else, so it also works
+    where the arrays were dropped. Raises CheckpointError that names the file that is missing or differs, and
+    another checkpoint of the run to use instead, if there is one.
+    """
+    manifest = _manifest(path)
+    if manifest["arrays_dropped"] and not weights_only:
+        raise CheckpointError(
+            f"{path} holds weights for evaluation only: its arrays (the replay memory) were dropped, so it cannot be "
+            f"resumed{_instead(path, False)}"
+        )
+    files: dict[str, dict[str, Any]] = manifest["files"]
+    with reported("read", path):
+        for name in (WEIGHTS, STATE) if weights_only else dict.fromkeys((WEIGHTS, TENSORS, STATE, *files)):
+            if reason := differs(path, name, files.get(name)):
+                raise CheckpointError(f"{path / name} {reason}{_instead(path, weights_only)}")
+        try:
+            document = json.loads((path / STATE).read_bytes())
+            tensors = {} if weights_only else get_tensors(path / TENSORS)
+            return Checkpoint(
+                path=path,
+                agent_steps=document["agent_steps"],
+                weights=get_tensors(path / WEIGHTS),
+                state={} if weights_only else unpack(document["state"], tensors, array_reader(path, files)),
+                metadata=unpack(document["metadata"], {}, array_reader(path, {})),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{path} cannot be read: {reason}{_instead(path, weights_only)}") from error
+
+
+# ------------------------------------------------------------------------------------------------------ state <-> JSON
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def _is_complete(path: Path) -> bool:
+    return (path / COMPLETE).is_file()
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """COMPLETE of a checkpoint, its form checked; CheckpointError if there is none that this version can read."""
+    try:
+        manifest = json.loads((path / COMPLETE).read_bytes())
+        number = manifest["format"]
+        if isinstance(number, int) and number > FORMAT:
+            raise CheckpointError(f"{path} has checkpoint format {number}, this rlsuite reads up to {FORMAT}: upgrade rlsuite")
+        if number != FORMAT or not isinstance(manifest["arrays_dropped"], bool):
+            raise ValueError("its fields are not those of a manifest")
+        for name, entry in manifest["files"].items():
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"it lists {name}, outside the checkpoint")
+            if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
+                raise ValueError(f"its entry of {name} is incomplete")
+    except FileNotFoundError as error:
+        instead = _instead(path, False)
+        raise CheckpointError(f"{path} is not a complete checkpoint: no {COMPLETE} in it{instead}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path / COMPLETE} is damaged ({error}){_instead(path, False)}") from error
+    return dict(manifest)
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+def _put_in_place(temporary: Path, target: Path) -> None:
+    """Rename a finished checkpoint to its name; what stood there is complete under one name or the other throughout."""
+    aside = target.with_name(f".old-{target.name}")
+    if target.exists():
+        target.rename(aside)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+    sync_folder(target.parent)
+    if aside.exists():
+        with suppress(OSError):  # the new one is in place, and the next save deletes what is left
+            _delete(aside)
+
+
+def _tidy(folder: Path) -> None:
+    """Clear what a killed save left: half-written folders go, an old checkpoint whose successor never came returns."""
+    for left in folder.glob(".tmp-*/"):
+        shutil.rmtree(left)
+    for aside in folder.glob(".old-*/"):
+        target = folder / aside.name.removeprefix(".old-")
+        if _is_complete(target) or not _is_complete(aside):
+            _delete(aside)
+            continue
+        if target.exists():
+            _delete(target)
+        aside.rename(target)
+
+
+def _delete(path: Path) -> None:
+    """Delete a checkpoint: first it stops being complete, then its files go."""
+    (path / COMPLETE).unlink(missing_ok=True)
+    sync_folder(path)
+    shutil.rmtree(path)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def _why_not_saved(error: OSError, target: Path, need: int) -> str:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            advice = f"it needs about {need / 2**20:.1f} MiB beside the others: free space there"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            advice = "give yourself permission to write there"
+        case _:
+            advice = "check that disk"
+    earlier = []
+    with suppress(OSError):
+        earlier = list_complete(target.parent.parent)
+    previous = f"the previous checkpoint, {earlier[-1].name}, is untouched" if earlier else "no earlier one exists"
+    at = f" ({error.filename})" if error.filename else ""
+    return f"could not save {target}: {error.strerror or error}{at}; {advice}, or choose another --run-dir; {previous}"
+
+
+def _instead(path: Path, weights_only: bool) -> str:
+    """`; use <path> instead`: the newest older complete checkpoint of the run, else the newest; "" if there is none."""
+    if len(path.parts) < 3:
+        path = path.absolute()
+    if path.parent.name != "checkpoints":
+        return ""
+    others = []
+    with suppress(OSError):
+        others = [other for other in list_complete(path.parent.parent) if other.name != path.name]
+    if not weights_only:
+        others = [other for other in others if _has_arrays(other)]
+    older = [other for other in others if _steps(other) < _steps(path)]
+    return f"; use {(older or others)[-1]} instead" if others else ""
+
+
+def _steps(path: Path) -> int:
+    """Agent steps by the folder's name; -1 for one that was renamed."""
+    return int(match[1]) if (match := _STEP.fullmatch(path.name)) else -1
+
+
+def _has_arrays(path: Path) -> bool:
+    try:
+        return json.loads((path / COMPLETE).read_bytes())["arrays_dropped"] is False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _does_not_exist(path: Path) -> str:
+    missing = path.absolute()
+    while not missing.parent.exists():
+        missing = missing.parent
+    names = [sibling.name for sibling in missing.parent.iterdir() if sibling.is_dir() and sibling.name[0] != "."]
+    close = nearest(missing.name, names)
+    hint = f"; did you mean {' or '.join(str(missing.parent / name) for name in close)}?" if close else ""
+    return f"{path} does not exist{hint}"

@@ -1,0 +1,91 @@
+"""Every shipped config starts, learns a little and ends on the asked step, so that none can rot."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlsuite
+from rlsuite.config.loader import config_names, resolve
+from rlsuite.envs import atari_game
+from rlsuite.runs.metrics import read_metrics
+
+NUM_ENVS, TICKS, BATCH, PER_INSERT, ROLLOUT = 2, 24, 4, 2, 8
+AGENT_STEPS = NUM_ENVS * TICKS
+MOVES = 250  # of self-play, in which a game must end before anything is learned
+
+
+def tiny(name: str) -> dict[str, Any]:
+    """Overrides that keep everything of the config but its sizes."""
+    given = resolve(name)
+    length = getattr(given.agent, "n_steps", 1) + 1  # of a sequence
+    sequences: dict[str, Any] = {}
+    if hasattr(given.agent, "unroll"):
+        sequences = {"agent.burn_in": 2, "agent.unroll": 4, "agent.stride": 2}
+        length += 2 + 4 - 1
+    overrides: dict[str, Any] = {
+        "env.num_envs": NUM_ENVS,
+        "run.agent_steps": AGENT_STEPS,
+        "run.device": "cpu",
+        "run.threads": 1,
+        "run.log_seconds": 1e-6,  # a row of losses for every update
+        "eval.episodes": 1,
+        "eval.every_agent_steps": None,
+        "eval.stop_at_return": None,
+    }
+    if given.agent.on_policy:
+        overrides |= {"run.collect_agent_steps": ROLLOUT, "learner.batch_size": NUM_ENVS}
+        if hasattr(given.agent, "minibatches"):
+            overrides["agent.minibatches"] = NUM_ENVS
+    else:
+        overrides |= {
+            "replay.capacity_agent_steps": 200,
+            "replay.min_agent_steps": NUM_ENVS * (length + 1),
+            "replay.samples_per_insert": PER_INSERT,
+            "learner.batch_size": BATCH,
+            **sequences,
+        }
+    if atari_game(given.env.id) is not None:
+        overrides["env.max_frames"] = 40
+    if given.runtime.kind == "ray":  # in turn, so that it ends on the step too
+        overrides["runtime"] = {"kind": "ray", "synchronous": True}
+        overrides.setdefault("run.collect_agent_steps", 1)
+    if plays_itself(name):
+        overrides |= {"agent.simulations": 4, "agent.eval_simulations": 4, "env.opponent": "random", "run.agent_steps": MOVES}
+    return overrides
+
+
+def plays_itself(name: str) -> bool:
+    return hasattr(resolve(name).agent, "simulations")
+
+
+def budget(name: str, overrides: dict[str, Any]) -> float:
+    """Updates that the agent steps of the run allow."""
+    given = resolve(name).agent
+    if given.on_policy:
+        return TICKS / ROLLOUT * getattr(given, "epochs", 1) * overrides.get("agent.minibatches", 1)
+    return PER_INSERT * (AGENT_STEPS - overrides["replay.min_agent_steps"]) / BATCH
+
+
+ONE_PIECE = [name for name in config_names() if not name.startswith("vision/") and resolve(name).stages is None]
+
+
+@pytest.mark.parametrize("name", ONE_PIECE)  # runs in stages have tests of their own
+def test_starts_learns_and_ends_on_the_step(name: str, tmp_path: Path) -> None:
+    overrides = tiny(name)
+    result = rlsuite.train(name, overrides, run_dir=tmp_path / "run")
+    assert result.agent_steps == overrides["run.agent_steps"]
+    if plays_itself(name):  # what games are still running at the end is not learned from
+        assert 0 < result.learner_steps <= PER_INSERT * MOVES / BATCH
+    else:  # the records of the last tick come after the last visit to the learner
+        assert abs(result.learner_steps - budget(name, overrides)) <= 2
+    assert result.evaluation is not None
+    assert result.evaluation.episodes == 1
+    assert math.isfinite(result.evaluation.mean)
+
+    losses = [row for row in read_metrics(result.run) if "losses/loss" in row]
+    assert losses, "no losses were logged"
+    for row in losses:  # a number that is not finite is None in the file
+        assert all(value is not None and math.isfinite(value) for value in row.values()), row
+    assert any(row["losses/grad_norm"] > 0 for row in losses) or resolve(name).agent.name == "q_learning"

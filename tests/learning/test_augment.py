@@ -1,0 +1,150 @@
+"""Augmentation: what moves with a picture moves exactly as it does."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from rlsuite.bench.learner import random_sample
+from rlsuite.config.loader import resolve
+from rlsuite.config.schema import AugmentConfig
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import Step, Trajectory
+from rlsuite.factories import build
+from rlsuite.learning.augment import augment, augmented, random_shift
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_random_shift_moves_every_picture_by_whole_pixels_and_repeats_the_border() -> None:
+    images = torch.arange(25, dtype=torch.uint8).view(1, 1, 5, 5).expand(400, 2, 5, 5)
+    moved = random_shift(images, 2, rng())
+    seen = set()
+    for picture in moved:
+        assert torch.equal(picture[0], picture[1])  # the planes of a stack move together
+        dy, dx = (int(picture[0, 2, 2]) - 12 + 12) // 5 - 2, int(picture[0, 2, 2]) % 5 - 2
+        seen.add((dy, dx))
+        rows, columns = (torch.arange(5) + dy).clamp(0, 4), (torch.arange(5) + dx).clamp(0, 4)
+        assert torch.equal(picture[0], images[0, 0][rows][:, columns])
+    assert len(seen) == 25  # every one of the 5 x 5 shifts
+    assert moved.dtype == torch.uint8
+
+
+def labelled(n: int = 64) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """A bright rectangle on black, its mask, its box, and a place for an object that is not there."""
+    images = torch.zeros(n, 1, 40, 48, dtype=torch.uint8)
+    mask = torch.zeros(n, 40, 48, dtype=torch.uint8)
+    images[:, :, 12:24, 16:30] = 200
+    mask[:, 12:24, 16:30] = 3
+    boxes = torch.tensor([[16.0, 12, 30, 24], [0, 0, 0, 0]]).expand(n, 2, 4).clone()
+    classes = torch.tensor([2, -1]).expand(n, 2).clone()
+    masks = torch.stack([mask == 3, torch.zeros_like(mask, dtype=torch.bool)], 1)
+    return images, {"mask": mask, "boxes": boxes, "classes": classes, "masks": masks}
+
+
+@pytest.mark.parametrize(
+    "change", [{"shift": 5}, {"scale": 0.3}, {"flip": True}, {"crop": 0.3}, {"shift": 3, "scale": 0.2, "flip": True}]
+)
+def test_boxes_and_masks_follow_the_picture(change: dict[str, object]) -> None:
+    images, labels = augment(*labelled(), AugmentConfig(**change), rng())  # type: ignore[arg-type]
+    moved = 0
+    for image, mask, boxes, classes, masks in zip(
+        images, labels["mask"], labels["boxes"], labels["classes"], labels["masks"], strict=True
+    ):
+        bright = image[0] > 100
+        rows, columns = bright.any(1).nonzero()[:, 0], bright.any(0).nonzero()[:, 0]
+        seen = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float()
+        assert (boxes[0] - seen).abs().max() <= 1.0
+        assert ((mask == 3) != bright).float().mean() < 0.02
+        assert (masks[0] != bright).float().mean() < 0.02
+        assert classes.tolist() == [2, -1]
+        moved += int((seen != torch.tensor([16.0, 12, 30, 24])).any())
+    assert moved > 10
+
+
+@pytest.mark.parametrize("change", [{"rotate": 40.0}, {"shear": 0.4}])
+def test_a_turned_box_holds_what_it_held(change: dict[str, float]) -> None:
+    images, labels = augment(*labelled(), AugmentConfig(**change), rng())  # type: ignore[arg-type]
+    for image, box in zip(images, labels["boxes"][:, 0], strict=True):
+        rows, columns = (image[0] > 100).any(1).nonzero()[:, 0], (image[0] > 100).any(0).nonzero()[:, 0]
+        assert columns[0] >= box[0] - 1
+        assert columns[-1] <= box[2] + 1
+        assert rows[0] >= box[1] - 1
+        assert rows[-1] <= box[3] + 1
+
+
+def test_what_comes_from_outside_counts_nowhere_and_what_leaves_is_dropped() -> None:
+    images, labels = labelled(200)
+    labels["boxes"][:, 0] = torch.tensor([0.0, 12, 4, 24])  # at the left border
+    images, labels = augment(images, labels, AugmentConfig(shift=6), rng())
+    assert (labels["mask"] == 255).any()
+    assert not (images.squeeze(1)[labels["mask"] == 255] > 0).any()
+    gone = labels["classes"][:, 0] == -1
+    width = labels["boxes"][:, 0, 2] - labels["boxes"][:, 0, 0]
+    assert gone.any()
+    assert (~gone).any()
+    assert (width[gone] < 1.0 + 1e-4).all()
+    assert (width[~gone] > 1.0 - 1e-4).all()
+
+
+def test_brightness_and_cutout() -> None:
+    images = torch.full((50, 2, 20, 20), 100, dtype=torch.uint8)
+    bright, _ = augment(images, {}, AugmentConfig(brightness=0.3), rng())
+    values = bright[:, 0, 0, 0].float()
+    assert values.min() >= 70
+    assert values.max() <= 130
+    assert len(values.unique()) > 10
+    cut, _ = augment(images, {}, AugmentConfig(cutout=6), rng())
+    assert int((cut == 128).sum((1, 2, 3)).max()) == 2 * 36
+    assert (cut == 128).any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("config", ["classic/dqn", "boards/tic_tac_toe"])
+def test_what_shows_no_pictures_is_refused(config: str) -> None:
+    with pytest.raises(UsageError, match=r"learner\.augment changes pictures"):
+        build(resolve(config, {"learner.augment.shift": 4, "run.threads": 1, "run.device": "cpu"}))
+
+
+def test_an_agent_learns_from_moved_pictures() -> None:
+    """The learner moves what the store gives; the loss of the same batch then depends on chance."""
+    settings = {
+        "learner.augment.shift": 4,
+        "learner.precision": "fp32",
+        "run.device": "cpu",
+        "run.threads": 1,
+        "env.num_envs": 2,
+        "net.hidden": 8,
+        "replay.capacity_agent_steps": 100,
+        "replay.min_agent_steps": 10,
+    }
+    learner = build(resolve("atari/dqn", settings)).learner
+    seen = []
+    agent_loss = learner.agent.loss
+
+    def spy(net: Any, target: Any, trajectory: Trajectory, rng: torch.Generator) -> Any:
+        seen.append(trajectory.steps.observation)
+        return agent_loss(net, target, trajectory, rng)
+
+    learner.agent.loss = spy  # type: ignore[method-assign]
+    learner.step(learner.stage(random_sample(4, 2, nchw=False, seed=1)))
+    plain = torch.from_numpy(random_sample(4, 2, nchw=False, seed=1).trajectory.steps.observation)
+    assert seen[0].shape == plain.shape
+    assert not torch.equal(seen[0], plain)
+
+
+def test_a_batch_of_an_agent_keeps_its_form() -> None:
+    """[T,B,C,H,W]: every step moves on its own, and nothing else changes."""
+    observation = torch.randint(0, 255, (3, 4, 2, 12, 12), dtype=torch.uint8)
+    zero = torch.zeros(3, 4)
+    no = zero.bool()
+    steps = Step(observation, zero, no, no, no, zero.long(), {"logp": zero})
+    out = augmented(Trajectory(steps, ()), AugmentConfig(shift=4), rng())
+    assert out.steps.observation.shape == observation.shape
+    assert not torch.equal(out.steps.observation, observation)
+    assert out.steps.extras["logp"] is zero
+    again = augmented(Trajectory(steps, ()), AugmentConfig(shift=4), rng())
+    assert torch.equal(out.steps.observation, again.steps.observation)  # by the generator alone
+    flat = random_shift(observation.flatten(0, 1), 4, rng())
+    assert torch.equal(out.steps.observation.flatten(0, 1), flat)

@@ -1,0 +1,220 @@
+"""Memory cores: a sequence in one call, in pieces, and step by step gives the same; an episode's start forgets everything."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlsuite.config.schema import NetConfig
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, Step
+from rlsuite.nets.memory import Attention, FeedForward, LastActionReward, Recurrent, initial_state, make_core, remember
+
+T, B, D, M, A = 7, 4, 3, 6, 3
+SPEC = EnvSpec((D,), "float32", A, None, 1, 1)
+KINDS = ["lstm", "gru", "attention(window=3,heads=2,layers=2)"]
+
+
+def inputs(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """x [T,B,D], first [T,B]: episodes begin at different steps, also at 0 and at the last step."""
+    rng = torch.Generator().manual_seed(seed)
+    first = torch.zeros(T, B, dtype=torch.bool)
+    first[0, 0] = first[3, 0] = first[3, 1] = first[4, 1] = first[T - 1, 2] = True
+    return torch.randn(T, B, D, generator=rng), first
+
+
+def marks(first: Tensor, seed: int = 3) -> Step:
+    rng = torch.Generator().manual_seed(seed)
+    no = torch.zeros_like(first)
+    reward = torch.randn(first.shape, generator=rng) * ~first
+    return Step((), reward, first, no, no, torch.randint(A, first.shape, generator=rng), {})
+
+
+def part(step: Step, begin: int, end: int) -> Step:
+    return step._replace(
+        reward=step.reward[begin:end], first=step.first[begin:end], last=(), terminal=(), action=step.action[begin:end]
+    )
+
+
+def net(kind: str, last: bool = False) -> NetConfig:
+    return NetConfig(memory=kind, memory_size=M, last_action_reward=last)
+
+
+def some_state(kind: str, last: bool = False) -> tuple[Tensor, ...]:
+    rng = torch.Generator().manual_seed(9)
+    leaves = []
+    for leaf in initial_state(net(kind, last), SPEC, B):
+        random = torch.randint(0, A, leaf.shape, generator=rng)
+        leaves.append(torch.randn(leaf.shape, generator=rng) if leaf.is_floating_point() else random)
+    return tuple(leaves)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_equals_chunks_equals_steps(kind: str, last: bool) -> None:
+    torch.manual_seed(1)
+    core, (x, first), state = make_core(net(kind, last), D, SPEC), inputs(), some_state(kind, last)
+    step = marks(first)
+    whole, end = core(x, step, state)
+    assert whole.shape == (T, B, M)
+    for size in (1, 2, 3, 5):
+        now, parts = state, []
+        for begin in range(0, T, size):
+            out, now = core(x[begin : begin + size], part(step, begin, begin + size), now)
+            parts.append(out)
+        torch.testing.assert_close(torch.cat(parts), whole)
+        if "attention" in kind:  # what does not count any more may differ
+            assert torch.equal(now[1], end[1])
+            old = torch.arange(3) >= 3 - end[1].unsqueeze(1)  # [B,W]
+            torch.testing.assert_close(now[0] * old[:, None, :, None], end[0] * old[:, None, :, None])
+        else:
+            for a, b in zip(now, end, strict=True):
+                torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_against_a_cell_with_a_mask(kind: str) -> None:
+    """PyTorch's own single-step cell, the state multiplied by 0 where an episode begins."""
+    torch.manual_seed(1)
+    core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
+    cell = torch.nn.LSTMCell(D, M) if kind == "lstm" else torch.nn.GRUCell(D, M)
+    with torch.no_grad():
+        for name, parameter in cell.named_parameters():
+            parameter.copy_(core.get_parameter(f"cell.{name}_l0"))
+    out, _ = core(x, marks(first), state)
+    h: list[Tensor] = list(state)
+    for t in range(T):
+        h = [leaf * (~first[t]).unsqueeze(-1) for leaf in h]
+        h = list(cell(x[t], tuple(h))) if kind == "lstm" else [cell(x[t], h[0])]  # type: ignore[arg-type]
+        torch.testing.assert_close(out[t], h[0])
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_single_step_gives_the_values_and_gradients_of_the_fused_kernels(kind: str) -> None:
+    torch.manual_seed(1)
+    core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
+    assert isinstance(core, Recurrent)
+    found = []
+    for way in (core.fused, core.single):
+        given, begin = x[3:4].clone().requires_grad_(True), tuple(leaf.clone().requires_grad_(True) for leaf in state)
+        out, end = way(given, first[3:4], begin)
+        core.zero_grad()
+        (out.square().sum() + sum(leaf.sin().sum() for leaf in end)).backward()
+        gradients = [leaf.grad for leaf in (given, *begin, *core.parameters())]
+        assert all(gradient is not None for gradient in gradients)
+        found.append([out, *end, *(gradient.clone() for gradient in gradients if gradient is not None)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_remembered_across_episodes(kind: str) -> None:
+    torch.manual_seed(1)
+    core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
+    before, _ = core(x, marks(first), state)
+    x2 = x.clone()
+    x2[:3] += 1  # environments 0 and 1 begin anew at step 3, environments 2 and 3 do not
+    after, _ = core(x2, marks(first), tuple(leaf + 1 for leaf in state))
+    assert torch.equal(before[3:, :2], after[3:, :2])
+    assert not torch.allclose(before[3, 2:], after[3, 2:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_do_not_cross_an_episode(kind: str) -> None:
+    torch.manual_seed(1)
+    core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
+    x.requires_grad_(True)
+    core(x, marks(first), state)[0][4, :2].sum().backward()  # environment 0 began at 3, environment 1 at 4
+    assert x.grad is not None
+    assert bool((x.grad[:3, 0] == 0).all())
+    assert bool((x.grad[3:5, 0] != 0).any())
+    assert bool((x.grad[:4, 1] == 0).all())
+
+
+def test_attention_sees_the_steps_of_its_window_and_no_others() -> None:
+    torch.manual_seed(1)
+    core = make_core(net("attention(window=3,heads=2,layers=1)"), D, SPEC)
+    x, none = inputs()[0].requires_grad_(True), torch.zeros(T, B, dtype=torch.bool)
+    core(x, marks(none), core.initial_state(B))[0][5].sum().backward()
+    assert x.grad is not None
+    seen = (x.grad != 0).any(-1).all(-1)  # [T]
+    assert seen.tolist() == [False, False, True, True, True, True, False]
+
+
+def test_attention_starts_near_to_passing_its_input_through() -> None:
+    torch.manual_seed(1)
+    core = make_core(net("attention(window=3,heads=2,layers=1)"), D, SPEC)
+    assert isinstance(core, Attention)
+    x, first = inputs()
+    embedded = core.embed(x)
+    out = core(x, marks(first), core.initial_state(B))[0]
+    assert float((out - embedded).norm() / embedded.norm()) < 0.5
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("lstm", 4), ("gru", 3)])
+def test_the_gate_that_keeps_what_is_held_begins_open(kind: str, gates: int) -> None:
+    core = make_core(net(kind), D, SPEC)
+    assert isinstance(core, Recurrent)
+    bias = core.cell.bias_ih_l0 + core.cell.bias_hh_l0
+    # LSTM: input, forget, cell, output; GRU: reset, update, new
+    assert bias.tolist() == [0.0] * M + [1.0] * M + [0.0] * (gates - 2) * M
+    h = torch.full((1, B, M), 2.0)
+    with torch.no_grad():
+        core.cell.weight_hh_l0.zero_()
+    after = core.cell(torch.zeros(1, B, D), (h, h) if kind == "lstm" else h)[1]
+    kept = after[1] if kind == "lstm" else after
+    torch.testing.assert_close(kept, h * torch.sigmoid(torch.tensor(1.0)))
+
+
+def test_the_last_action_and_its_reward_are_seen_within_an_episode_only() -> None:
+    torch.manual_seed(1)
+    core = make_core(net("none", last=True), D, SPEC)
+    assert isinstance(core, LastActionReward)
+    assert core.features == D + A + 1
+    x, first = inputs()
+    step = marks(first)
+    before = torch.tensor([2, 1, 0, 2])
+    out, (after,) = core(x, step, (before,))
+    assert torch.equal(out[..., :D], x)
+    for t in range(T):
+        for b in range(B):
+            action = int(before[b] if t == 0 else step.action[t - 1, b])
+            told = torch.nn.functional.one_hot(torch.tensor(action), A).float() * ~first[t, b]
+            assert torch.equal(out[t, b, D : D + A], told)
+            assert float(out[t, b, -1]) == pytest.approx(float(torch.tanh(step.reward[t, b])) * bool(~first[t, b]))
+    assert torch.equal(after, step.action[-1])
+    chosen = torch.tensor([1, 1, 1, 0])
+    assert torch.equal(remember(net("none", last=True), (after,), chosen)[0], chosen)
+    assert remember(net("lstm"), (after, after), chosen) == (after, after)
+
+
+def test_a_continuous_last_action() -> None:
+    spec = SPEC._replace(num_actions=0, action_shape=(2,))
+    core = make_core(net("none", last=True), D, spec)
+    x, first = inputs()
+    step = marks(first)._replace(action=torch.randn(T, B, 2))
+    out, (after,) = core(x, step, initial_state(net("none", last=True), spec, B))
+    assert torch.equal(out[1:, :, D : D + 2], step.action[:-1] * ~first[1:].unsqueeze(-1))
+    assert torch.equal(after, step.action[-1])
+
+
+def test_sizes() -> None:
+    assert isinstance(make_core(net("none"), D, SPEC), FeedForward)
+    assert make_core(net("none"), D, SPEC).features == D
+    for kind in KINDS:
+        assert make_core(net(kind), D, SPEC).features == M
+    shapes = {kind: [tuple(leaf.shape) for leaf in initial_state(net(kind), SPEC, B)] for kind in ("none", *KINDS)}
+    assert shapes == {"none": [], "lstm": [(B, M)] * 2, "gru": [(B, M)], KINDS[2]: [(B, 2, 3, M), (B,)]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "message"),
+    [
+        ("attention(window=0)", M, "whole numbers above 0"),
+        ("attention(widow=3)", M, "window"),
+        ("lstm(size=3)", M, "size"),
+        ("attention(heads=4)", M, "memory_size = 6 cannot be shared"),
+    ],
+)
+def test_bad_memories_are_refused(kind: str, size: int, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_core(NetConfig(memory=kind, memory_size=size), D, SPEC)

@@ -1,0 +1,41 @@
+"""The progress line: rates only where there is time to tell them."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rlsuite.runs import progress
+from rlsuite.runs.progress import Progress, Status
+
+
+def status(steps: int) -> Status:
+    return Status(steps, 1000, 4 * steps, steps // 10, 0.5, 1.25, 10.0, None)
+
+
+def test_rates_need_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    out = io.StringIO()
+    shown = Progress(out, plain_seconds=0.0)
+    shown.update(status(10))
+    shown.close(status(12))
+    assert "steps/s -  learner/s -" in out.getvalue()
+    clock[0] += 2.0
+    shown.update(status(210))
+    line = out.getvalue().splitlines()[-1]
+    assert "steps/s 100" in line
+    assert "learner/s 10.0" in line
+    assert "left 0:07" in line
+    assert "replay 50%" in line
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_name_and_no_value_is_cut_however_narrow_the_terminal(width: int) -> None:
+    facts = {f"name {i}": f"{10**i:,}" for i in range(10)}
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(progress._table(facts, width))
+    text = out.getvalue()
+    assert all(name in text and value in text for name, value in facts.items())
+    assert max(map(len, text.splitlines())) <= width
+    assert (len(text.splitlines()) == 2) == (width == 200)
