@@ -1,16 +1,52 @@
-"""What the commands share."""
+"""What the commands share: a Typer app for each family, printing, and common arguments."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+ConfigArguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A shipped config (rlsuite list configs) or a YAML file; overrides."),
+]
+RunDir = Annotated[Path | None, typer.Option(help="Folder for the run; default: a new one under runs/.")]
+Resume = Annotated[Path | None, typer.Option(help="Continue this run; its config need not be named.")]
+RunOrCheckpoint = Annotated[Path, typer.Argument(help="A run folder (its newest checkpoint) or a checkpoint folder.")]
 
 
-def print_json(value: Any) -> None:
-    print(json.dumps(value, allow_nan=False, default=str))
+def family(**settings: Any) -> typer.Typer:
+    """An app for a file's commands, for `main` to add."""
+    return typer.Typer(rich_markup_mode=None, **settings)
 
 
 def examples(*lines: str) -> str:
+    """The epilog of a command's help."""
     return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+def config_and_overrides(arguments: list[str] | None) -> tuple[str | None, list[str]]:
+    """Splits `CONFIG KEY=VALUE ...`; the config is None if the first argument is an override."""
+    given = arguments or []
+    return (given[0], given[1:]) if given and "=" not in given[0] else (None, given)
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as one line of JSON."""
+    print(json.dumps(value, allow_nan=False, default=str))
+
+
+def print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """Prints named facts, as JSON or one a line."""
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {inner}" for key, inner in value.items())
+        elif isinstance(value, list):
+            value = "; ".join(map(str, value)) or "none"
+        print(f"{name:<14} {value}")

@@ -1,21 +1,56 @@
-"""What this machine has, and what a run is."""
+"""`rlsuite doctor`, `info` and `check-game`: a machine, a run, a game. Heavy imports wait inside the commands."""
 
 import importlib.util
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rlsuite.core.cpu import cores
-from rlsuite.replay.replay import available_bytes
-from rlsuite.runs import checkpoint, run_folder
-from rlsuite.runs.metrics import read_metrics
+import typer
+
+from rlsuite.cli.common import Json, examples, family, print_facts
+
+app = family()
+
+
+@app.command(epilog=examples("rlsuite info runs/mine", "rlsuite info runs/mine --json"))
+def info(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
+    """Show what a run is and how far it has got."""
+    print_facts(describe_run(run), as_json)
+
+
+@app.command(epilog=examples("rlsuite doctor", "rlsuite doctor --json"))
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: versions, cores, memory, GPU, ROMs, Ray."""
+    facts = examine()
+    print_facts(facts, as_json)
+    if facts["problems"]:
+        raise typer.Exit(1)
+
+
+@app.command("check-game", epilog=examples("rlsuite check-game my_game.py", "rlsuite check-game 'go(size=7)' --games 1000"))
+def check_game(
+    game: Annotated[str, typer.Argument(help="A Python file or module with make(), or the name of a game.")],
+    games: Annotated[int, typer.Option(min=1, help="Random games to play.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random games.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Check a board game by random play. The contract is in docs/own-game.md."""
+    from rlsuite.boardgames.games import make_game
+    from rlsuite.envs.boards import check
+
+    made = make_game(game)
+    print_facts({"game": made.name, **check.check_game(made, games, seed)}, as_json)
 
 
 def examine() -> dict[str, Any]:
-    """Facts, and `problems`: what would keep a run from working."""
+    """Facts about this machine, and `problems`: what would keep a run from working."""
     import torch
     from ale_py import roms
     from ale_py.vector_env import AtariVectorEnv
+
+    from rlsuite.core.cpu import cores
+    from rlsuite.replay.replay import available_bytes
+    from rlsuite.runs import run_folder
 
     problems = []
     games = roms.get_all_rom_ids()
@@ -47,7 +82,10 @@ def _installed(package: str) -> str:
 
 
 def describe_run(run: Path) -> dict[str, Any]:
-    """UsageError if the folder is no run."""
+    """Facts about a run and its progress. UsageError if the folder is not a run."""
+    from rlsuite.runs import checkpoint, run_folder
+    from rlsuite.runs.metrics import read_metrics
+
     config = run_folder.config_of(run)
     rows = read_metrics(run) if (run / "metrics.jsonl").exists() else []
     last: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""`rlsuite play`, `match`, `gtp` and `uci`."""
+"""`rlsuite play`, `match`, `ladder`, `gtp` and `uci`: board games. Heavy imports wait inside the commands."""
 
 import sys
 from pathlib import Path
@@ -6,58 +6,52 @@ from typing import Annotated, Any
 
 import typer
 
-from rlsuite.cli.common import Json, examples, print_json
+from rlsuite.cli.common import Json, examples, family, print_json
 from rlsuite.core.errors import UsageError
 
-Players = (
-    "A run or checkpoint, run(path=...,eval_simulations=50), mcts(simulations=1000), random, gtp(command=...) or uci(command=...)."
+PLAYERS = (
+    "a run or checkpoint, run(path=...,eval_simulations=50), mcts(simulations=1000), random, gtp(command=...) or uci(command=...)"
 )
 SIDES = ("first", "second", "both", "watch")
-GameName = Annotated[str | None, typer.Option("--game", help="Its name (rlsuite list games); default: that of the run.")]
-Simulations = Annotated[int | None, typer.Option(min=1, help="A move, of players that search; default: the player's own number.")]
+GameName = Annotated[str | None, typer.Option("--game", help="Game to play (rlsuite list games); default: that of the run.")]
+Simulations = Annotated[
+    int | None, typer.Option(min=1, help="Simulations a move, for players that search; default: each player's own number.")
+]
+OpeningMoves = Annotated[int, typer.Option(min=0, help="Random moves before a game, at most.")]
+PlayerSeed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the player's random choices.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    app.command(
-        epilog=examples(
-            "rlsuite play connect_four --checkpoint runs/connect_four",
-            "rlsuite play runs/connect_four --web --side second --simulations 800",
-            "rlsuite play 'hex(size=7)' --against 'mcts(simulations=5000)' --web",
-            "rlsuite play 'go(size=9)' --against 'gtp(command=gnugo --mode gtp --level 1)'",
-            "rlsuite play --load game.sgf --web",
-            "rlsuite play runs/atari-pong --web     # its videos",
-        )
-    )(play)
-    app.command(
-        epilog=examples(
-            "rlsuite match runs/connect_four 'mcts(simulations=1000)' --games 100",
-            "rlsuite match runs/new runs/old --sprt 0 30 --games 1000",
-            "rlsuite match runs/go 'gtp(command=gnugo --mode gtp --level 1)' random --out games",
-            "rlsuite match 'mcts(simulations=50)' 'uci(command=stockfish,go=depth 1,options=\"Skill Level=0\")'"
-            " --game 'openspiel(game=chess)'",
-        )
-    )(match)
-    app.command(epilog=examples("rlsuite gtp runs/go", "rlsuite gtp 'mcts(simulations=5000)' --game 'go(size=9)'"))(gtp)
-    app.command(epilog=examples("rlsuite uci 'mcts(simulations=200)'", "rlsuite uci runs/chess"))(uci)
+app = family()
 
 
+@app.command(
+    epilog=examples(
+        "rlsuite play connect_four --checkpoint runs/connect_four",
+        "rlsuite play runs/connect_four --web --side second --simulations 800",
+        "rlsuite play 'hex(size=7)' --against 'mcts(simulations=5000)' --web",
+        "rlsuite play 'go(size=9)' --against 'gtp(command=gnugo --mode gtp --level 1)'",
+        "rlsuite play --load game.sgf --web",
+        "rlsuite play runs/atari-pong --web     # its videos",
+    )
+)
 def play(
     what: Annotated[
         str | None, typer.Argument(metavar="GAME|RUN", help="A game (rlsuite list games), or a run, which is played against.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", "--checkpoint", help=f"{Players} Default: the run, or mcts(simulations=2000).")
+        str | None,
+        typer.Option("--against", "--checkpoint", help=f"Opponent: {PLAYERS}; default: the run, or mcts(simulations=2000)."),
     ] = None,
-    side: Annotated[str, typer.Option(help="Yours: first, second, both or watch.")] = "first",
+    side: Annotated[str, typer.Option(help="Your side: first, second, both or watch.")] = "first",
     simulations: Simulations = None,
-    load: Annotated[Path | None, typer.Option(help="Begin behind the moves of this record: SGF, PGN or our own text.")] = None,
-    web: Annotated[bool, typer.Option("--web", help="In the browser: a page on this machine alone.")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page.")] = 8017,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the player's chance.")] = 0,
+    load: Annotated[Path | None, typer.Option(help="Start after the moves of this game record: SGF, PGN or our own text.")] = None,
+    web: Annotated[bool, typer.Option("--web", help="Play in the browser, on a page that only this machine can open.")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the page.")] = 8017,
+    seed: PlayerSeed = 0,
 ) -> None:
-    """Play a board game against a saved agent, a search or another program, in the terminal or the browser.
+    """Play a board game against an agent, search or program.
 
-    Of an Atari run, --web shows its videos.
+    In the terminal, or in the browser with --web. For an Atari run, --web shows its videos.
     """
     from rlsuite.boardgames import game_records
     from rlsuite.play.players import BoardPlayer, game_of
@@ -92,7 +86,7 @@ def play(
 
 
 def _videos(path: Path) -> Path | None:
-    """The folder of an Atari run's videos; None for anything else. UsageError where it has none yet."""
+    """The folder of an Atari run's videos; None for anything else. UsageError if it has none yet."""
     from rlsuite.evaluation.saved_agent import Saved
 
     if not path.exists():
@@ -113,22 +107,31 @@ def _serve(session: Any, side: int | None, videos: Path | None, port: int, watch
     web.serve(table, port, lambda address: print(f"{address}   (Ctrl-C ends it)", flush=True))
 
 
+@app.command(
+    epilog=examples(
+        "rlsuite match runs/connect_four 'mcts(simulations=1000)' --games 100",
+        "rlsuite match runs/new runs/old --sprt 0 30 --games 1000",
+        "rlsuite match runs/go 'gtp(command=gnugo --mode gtp --level 1)' random --out games",
+        "rlsuite match 'mcts(simulations=50)' 'uci(command=stockfish,go=depth 1,options=\"Skill Level=0\")'"
+        " --game 'openspiel(game=chess)'",
+    )
+)
 def match(
-    players: Annotated[list[str], typer.Argument(help=f"Two or more: {Players}")],
+    players: Annotated[list[str], typer.Argument(help=f"Two or more, each {PLAYERS}.")],
     game: GameName = None,
-    games: Annotated[int, typer.Option(min=1, help="Between any two (made even): each opening from both sides.")] = 40,
-    opening_moves: Annotated[int, typer.Option(min=0, help="Random moves at most before a game.")] = 4,
+    games: Annotated[int, typer.Option(min=1, help="Games of each pair (made even): each opening from both sides.")] = 40,
+    opening_moves: OpeningMoves = 4,
     simulations: Simulations = None,
     sprt: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Stop once it is clear which of two Elo differences is true, each to 95%."),
+        typer.Option(help="Stop once a sequential test decides between two Elo differences, at 95%."),
     ] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="Games at once where another program plays: so many of it run.")] = 2,
+    parallel: Annotated[int, typer.Option(min=1, help="Games at once with another program, of which as many copies run.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Folder for the games (SGF, PGN or text) and match.json.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of openings and of players' chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of openings and of the players' random choices.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Let players meet over many games, and rate them. A program that crashes, is too slow or breaks the rules loses that game."""
+    """Play many games between players and rate them. A program that crashes, is too slow or breaks the rules loses that game."""
     from rlsuite.boardgames.ratings import Sprt
     from rlsuite.play import tournament
     from rlsuite.play.players import game_of, is_saved
@@ -136,7 +139,7 @@ def match(
     if len(players) < 2:
         raise UsageError("a match needs two players")
     for name in players:
-        is_saved(name)  # told before a checkpoint is loaded
+        is_saved(name)  # refuses a bad name before any checkpoint is loaded
     if len(set(players)) < len(players):
         raise UsageError("a player meets itself: name each once")
     board = game_of(players, game)
@@ -154,17 +157,44 @@ def match(
         print(f"games {out}")
 
 
+@app.command(epilog=examples("rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png"))
+def ladder(
+    run: Annotated[Path, typer.Argument(help="The run of a board game.")],
+    games: Annotated[
+        int, typer.Option(min=2, help="Games of each pair of checkpoints (made even): each random opening from both sides.")
+    ] = 40,
+    simulations: Annotated[int, typer.Option(min=1, help="Simulations a move.")] = 100,
+    opening_moves: OpeningMoves = 4,
+    checkpoints: Annotated[int, typer.Option(min=2, help="Checkpoints to rate at most, evenly spaced.")] = 8,
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("ladder.png"),
+    as_json: Json = False,
+) -> None:
+    """Rate the checkpoints of a board run, in Elo."""
+    from rlsuite.play import ladder as ladders
+
+    games += games % 2
+    rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints)
+    ladders.draw(rungs, f"{run.name}: {games} games a pair, {simulations} simulations a move", out)
+    if as_json:
+        print_json({"picture": str(out), "rungs": [rung._asdict() for rung in rungs]})
+    else:
+        for rung in rungs:
+            print(f"{rung.agent_steps:>12,}  {rung.elo:+7.0f}  [{rung.interval[0]:+.0f}, {rung.interval[1]:+.0f}]")
+        print(f"picture {out}")
+
+
+@app.command(epilog=examples("rlsuite gtp runs/go", "rlsuite gtp 'mcts(simulations=5000)' --game 'go(size=9)'"))
 def gtp(
-    player: Annotated[str, typer.Argument(help=Players)],
+    player: Annotated[str, typer.Argument(help=f"Player: {PLAYERS}.")],
     game: GameName = None,
     simulations: Simulations = None,
     resign_below: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="Give up where a position is thought to be worth less; default: never.")
+        float | None, typer.Option(min=-1, max=1, help="Resign below this value of the position; default: never.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the player's chance.")] = 0,
+    seed: PlayerSeed = 0,
 ) -> None:
-    """Be a program that speaks GTP 2 on standard input and output: for Sabaki, Lizzie, gogui-twogtp and the like."""
-    from rlsuite.play import gtp_engine as server
+    """Run as a GTP engine, for Sabaki, Lizzie and others. Speaks GTP 2 on standard input and output."""
+    from rlsuite.play import gtp_engine
     from rlsuite.play.lines import Lines
     from rlsuite.play.players import BoardPlayer, game_of
     from rlsuite.play.session import Session
@@ -173,7 +203,7 @@ def gtp(
     lines = Lines()
     board = game_of([player], game)
     session = Session(board, BoardPlayer(player, board, simulations, seed), seed=seed)
-    engine = server.Engine(session, f"rlsuite {player}", __version__, lines, resign_below)
+    engine = gtp_engine.Engine(session, f"rlsuite {player}", __version__, lines, resign_below)
     try:
         engine.run()
     finally:
@@ -181,14 +211,15 @@ def gtp(
     _end()
 
 
+@app.command(epilog=examples("rlsuite uci 'mcts(simulations=200)'", "rlsuite uci runs/chess"))
 def uci(
-    player: Annotated[str, typer.Argument(help=Players)],
+    player: Annotated[str, typer.Argument(help=f"Player: {PLAYERS}.")],
     simulations: Simulations = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the player's chance.")] = 0,
+    seed: PlayerSeed = 0,
 ) -> None:
-    """Be a chess program that speaks UCI, on OpenSpiel's chess (pip install open-spiel): for any chess GUI."""
+    """Run as a UCI engine, for chess programs. Needs OpenSpiel's chess: pip install open-spiel."""
     from rlsuite.boardgames.games import make_game
-    from rlsuite.play import uci_engine as server
+    from rlsuite.play import uci_engine
     from rlsuite.play.lines import Lines
     from rlsuite.play.players import BoardPlayer
     from rlsuite.play.session import Session
@@ -197,14 +228,14 @@ def uci(
     board = make_game("openspiel(game=chess)")
     session = Session(board, BoardPlayer(player, board, simulations, seed), seed=seed)
     try:
-        server.Engine(session, f"rlsuite {player}", lines).run()
+        uci_engine.Engine(session, f"rlsuite {player}", lines).run()
     finally:
         session.player.close()
     _end()
 
 
 def _end() -> None:
-    """Without a complaint where nobody reads our output any more."""
+    """Flushes stdout, silently if nobody reads it any more."""
     try:
         sys.stdout.flush()
     except (BrokenPipeError, ValueError):

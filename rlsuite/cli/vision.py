@@ -1,21 +1,31 @@
-"""`rlsuite vision ...`. Heavy imports wait inside the commands."""
+"""`rlsuite vision`: models on the backbones of the agents. Heavy imports wait inside the commands."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rlsuite.cli.common import Json, examples, print_json
+from rlsuite.cli.common import (
+    HELP_OPTIONS,
+    ConfigArguments,
+    Json,
+    Resume,
+    RunDir,
+    RunOrCheckpoint,
+    config_and_overrides,
+    examples,
+    family,
+    print_json,
+)
 
-app = typer.Typer(
-    help="Vision models on the backbones of the agents: train, evaluate, predict; and what an agent's torso knows.",
+app = family(
+    help="Train, evaluate and probe vision models. They share the agents' backbones.",
     no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_OPTIONS,
 )
 
 
-def _told(metrics: dict[str, float]) -> str:
+def _describe_metrics(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:,.0f}" if value > 10 else f"{name} {value:.4f}" for name, value in metrics.items())
 
 
@@ -27,27 +37,18 @@ def _told(metrics: dict[str, float]) -> str:
         "rlsuite vision train --resume runs/vision-digits__seed1__20260101-120000 run.steps=100_000",
     )
 )
-def train(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A shipped config (rlsuite list configs) or a YAML file; overrides."),
-    ] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one under runs/.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run; its config needs no naming.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Train a model on labelled pictures, then evaluate it. Ctrl-C writes a checkpoint; --resume goes on from there."""
+def train(arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False) -> None:
+    """Train a model on labelled pictures, then evaluate it. Ctrl-C writes a checkpoint; --resume continues from there."""
     from rlsuite.vision import train as training
 
-    given = arguments or []
-    config = given[0] if given and "=" not in given[0] else None
-    result = training.train(config, given[1:] if config else given, run_dir, resume)
+    config, overrides = config_and_overrides(arguments)
+    result = training.train(config, overrides, run_dir, resume)
     if as_json:
         print_json(result.as_dict())
     elif result.metrics is None:
-        print(f"stopped at {result.steps:,} pictures; go on with: rlsuite vision train --resume {result.run}")
+        print(f"stopped at {result.steps:,} pictures; continue with: rlsuite vision train --resume {result.run}")
     else:
-        print(f"{result.steps:,} pictures, {result.wall_seconds:,.0f} s\n{_told(result.metrics)}")
+        print(f"{result.steps:,} pictures, {result.wall_seconds:,.0f} s\n{_describe_metrics(result.metrics)}")
         print(f"\nrlsuite vision predict {result.run} test --out pictures\ntensorboard --logdir {result.run}")
     if result.metrics is None:
         raise typer.Exit(130)
@@ -55,7 +56,7 @@ def train(
 
 @app.command(epilog=examples("rlsuite vision evaluate runs/vision-digits__seed1__20260101-120000 --json"))
 def evaluate(
-    run_or_checkpoint: Annotated[Path, typer.Argument(help="A run folder (its newest checkpoint) or a checkpoint folder.")],
+    run_or_checkpoint: RunOrCheckpoint,
     as_json: Json = False,
 ) -> None:
     """Score a saved model on its test pictures."""
@@ -71,7 +72,7 @@ def evaluate(
     if as_json:
         print_json({"eval": training.plain(result)})
     else:
-        print(_told(result))
+        print(_describe_metrics(result))
 
 
 @app.command(
@@ -82,10 +83,10 @@ def evaluate(
     )
 )
 def predict(
-    run_or_checkpoint: Annotated[Path, typer.Argument(help="A run folder (its newest checkpoint) or a checkpoint folder.")],
+    run_or_checkpoint: RunOrCheckpoint,
     what: Annotated[str, typer.Argument(help="A picture, a folder of them, a video, an Atari environment, or test.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
-    count: Annotated[int, typer.Option(min=1, help="At most so many.")] = 12,
+    out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("pictures"),
+    count: Annotated[int, typer.Option(min=1, help="Pictures to write, at most.")] = 12,
     as_json: Json = False,
 ) -> None:
     """Draw what a saved model finds: boxes, masks, classes."""
@@ -101,12 +102,12 @@ def predict(
 
 @app.command(epilog=examples("rlsuite vision probe runs/atari-pong__seed1__20260101-120000 --out pong-saliency.png"))
 def probe(
-    run_or_checkpoint: Annotated[Path, typer.Argument(help="Of an agent that plays an Atari game.")],
-    pictures: Annotated[int, typer.Option(min=100, help="Frames of its games: half to fit, half to judge.")] = 4000,
-    out: Annotated[Path, typer.Option(help="A picture of where its torso looks.")] = Path("saliency.png"),
+    run_or_checkpoint: Annotated[Path, typer.Argument(help="A run or checkpoint of an agent that plays an Atari game.")],
+    pictures: Annotated[int, typer.Option(min=100, help="Frames of its games: half to fit the probes, half to score them.")] = 4000,
+    out: Annotated[Path, typer.Option(help="Picture to write of where its torso looks.")] = Path("saliency.png"),
     as_json: Json = False,
 ) -> None:
-    """Linear probes: how well can variables of the game be read off an agent's torso, against one with random weights?"""
+    """Fit linear probes of game variables to an agent's torso, and to one with random weights for comparison."""
     from rlsuite.vision import probe as probes
 
     saved, found, played = probes.probe(run_or_checkpoint, pictures)
@@ -131,13 +132,13 @@ def import_(
     model: Annotated[
         str, typer.Argument(metavar="LIBRARY:NAME", help="torchvision:NAME or timm:NAME; the library must be installed.")
     ],
-    out: Annotated[Path, typer.Argument(help="The file, for net.weights=FILE or model.weights=FILE.")],
+    out: Annotated[Path, typer.Argument(help="File to write, for net.weights=FILE or model.weights=FILE.")],
     state_dict: Annotated[
         Path | None,
-        typer.Option(help="A safetensors file of that library; default: the library gets its weights, which may download."),
+        typer.Option(help="A safetensors file of that library; default: the library's own weights, which it may download."),
     ] = None,
 ) -> None:
-    """Write the weights of a torchvision or timm model into a file that backbones load, in order and by shape."""
+    """Convert the weights of a torchvision or timm model to a file for our backbones, tensor by tensor in order."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""Names with parameters, as games, backbones and opponents are written: `go(size=9,komi=7.5)`."""
+"""Names with parameters, as games, torsos and opponents are written: `go(size=9,komi=7.5)`."""
 
 import contextlib
 import inspect
@@ -8,13 +8,14 @@ from typing import Any
 
 from rlsuite.core.errors import UsageError, unknown
 
-_CALL = re.compile(r"^\s*([A-Za-z_][A-Za-z_0-9]*)\s*(?:\((.*)\))?\s*$")
+_CALL = re.compile(r"^\s*((?:[^()]+\.py:)?[A-Za-z_][A-Za-z_0-9]*)\s*(?:\((.*)\))?\s*$")
 
 
 def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
-    """`go(size=9)` -> ("go", {"size": 9}). UsageError for anything else; `what` is named in it.
+    """The name and the parameters of a spec: `go(size=9)` -> ("go", {"size": 9}).
 
-    A text with commas or parentheses stands in quotes: `gtp(command="engine --options a,b")`.
+    A name may also be `file.py:Name`. A string with commas or parentheses is written in quotes:
+    `gtp(command="engine --options a,b")`. UsageError for anything else; `what` says in it what was expected.
     """
     match = _CALL.match(text)
     if match is None:
@@ -29,7 +30,7 @@ def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _parts(text: str) -> list[str]:
-    """Split at commas that stand in no inner parentheses and no quotes."""
+    """Split at commas outside inner parentheses and quotes."""
     parts, depth, quote = [""], 0, ""
     for char in text:
         if char in "\"'" and quote in ("", char):
@@ -44,7 +45,7 @@ def _parts(text: str) -> list[str]:
 
 
 def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, Any], skip: int = 0) -> None:
-    """UsageError with the nearest name for a keyword that `make` does not know; its first `skip` arguments are not for users."""
+    """UsageError with the nearest name for a keyword that `make` does not accept; its first `skip` parameters are not for users."""
     allowed = list(inspect.signature(make).parameters)[skip:]
     for key in parameters:
         if key not in allowed:

@@ -1,0 +1,32 @@
+"""`rlsuite bench`. Heavy imports wait inside the command."""
+
+from typing import Annotated
+
+import typer
+
+from rlsuite.cli.common import Json, examples, family, print_json
+from rlsuite.core.errors import unknown
+
+BENCHES = ("env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search", "torsos", "vision", "all")
+
+app = family()
+
+
+@app.command(epilog=examples("rlsuite bench", "rlsuite bench learner replay --json", "rlsuite bench all --quick"))
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; default: all.")] = None,
+    quick: Annotated[bool, typer.Option(help="Seconds instead of minutes, with rough figures.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each, of which the median is reported.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure each part of rlsuite beside a reference."""
+    for name in names or []:
+        if name not in BENCHES:
+            raise unknown("benchmark", name, BENCHES)
+    from rlsuite import bench as benchmarks
+
+    report = benchmarks.run(names or ["all"], benchmarks.BenchSettings(quick=quick, repeats=repeats))
+    if as_json:
+        print_json(report)
+    else:
+        print(benchmarks.format_report(report))

@@ -1,0 +1,78 @@
+"""`rlsuite list` and `rlsuite config`: what there is, and what it is set to. Heavy imports wait inside the commands."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from rlsuite.cli.common import Json, examples, family, print_json
+from rlsuite.config import shipped
+from rlsuite.core import registry
+from rlsuite.core.errors import unknown
+
+NAMES: dict[str, Callable[[], list[str]]] = {
+    "agents": registry.agents.names,
+    "envs": registry.envs.names,
+    "games": registry.games.names,
+}
+
+app = family()
+
+
+@app.command("list", epilog=examples("rlsuite list configs", "rlsuite list envs --json"))
+def list_(kind: Annotated[str, typer.Argument(help="agents, configs, envs, games or nets.")], as_json: Json = False) -> None:
+    """List agents, configs, environments, games or nets. Configs come with task, cost and expected score."""
+    found: list[Any]
+    if kind == "configs":
+        configs = [shipped.shipped(name) for name in shipped.config_names()]
+        found, text = [one.as_dict() for one in configs], shipped.table(configs)
+    elif kind == "nets":
+        from rlsuite.nets import catalogue
+
+        found, text = [facts._asdict() for facts in catalogue.known()], catalogue.table()
+    elif kind in NAMES:
+        found = NAMES[kind]()
+        text = "\n".join(found)
+    else:
+        raise unknown("list", kind, [*NAMES, "configs", "nets"])
+    if as_json:
+        print_json({kind: found})
+    else:
+        print(text)
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite config atari/pong",
+        "rlsuite config atari/pong learner.batch_size=128 > my.yaml     # then: rlsuite train my.yaml",
+        "rlsuite config vision/digits --json",
+    )
+)
+def config(
+    name: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped config (rlsuite list configs) or a YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print every setting of a config, explained.
+
+    Each key comes with its meaning, its default and the values it allows. The output is itself a config.
+    """
+    from rlsuite.config import describe
+
+    resolved = _resolve(name, overrides or [])
+    if as_json:
+        print_json(describe.as_dict(resolved))
+    else:
+        print(describe.as_yaml(resolved), end="")
+
+
+def _resolve(name: str, overrides: list[str]) -> Any:
+    """The config of an agent or of a vision model."""
+    from rlsuite.config import loader
+
+    data = loader.mapping(name, overrides)
+    if "data" in data and "agent" not in data:
+        from rlsuite.vision.config import load_config
+
+        return load_config(name, overrides)
+    return loader.resolve(name, overrides)

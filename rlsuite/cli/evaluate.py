@@ -1,0 +1,162 @@
+"""`rlsuite evaluate`, `compare` and `record`: what saved agents do. Heavy imports wait inside the commands."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlsuite.cli.common import Json, RunOrCheckpoint, examples, family, print_json
+from rlsuite.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from rlsuite.evaluation.statistics import Summary
+
+app = family()
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite evaluate runs/atari-pong__seed1__20260101-120000",
+        "rlsuite evaluate runs/mine/checkpoints/step_000001000000 --episodes 100 --seed 7 --video videos",
+        "rlsuite evaluate runs/connect_four --opponent 'mcts(simulations=1000)' --simulations 600",
+        "rlsuite evaluate runs/connect_four --opponent solver",
+    )
+)
+def evaluate(
+    run_or_checkpoint: RunOrCheckpoint,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Whole episodes to play; default: the config's eval.episodes.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: from the run's.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Also record an episode as MP4 into this folder.")] = None,
+    opponent: Annotated[
+        str | None,
+        typer.Option(help="Board games: random, mcts(simulations=1000), gtp(command=...), or solver to grade fixed positions."),
+    ] = None,
+    simulations: Annotated[
+        int | None, typer.Option(min=0, help="Board games: simulations a move; 0, with solver only: the net alone.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a saved agent over whole episodes. It plays as well as it can, and returns are undiscounted."""
+    from rlsuite.evaluation import evaluate as evaluation
+
+    if opponent == "solver":
+        if video is not None or seed is not None:
+            raise UsageError("--opponent solver grades fixed positions: no --seed and no --video")
+        count, grades = evaluation.grade(run_or_checkpoint, simulations, episodes)
+        if as_json:
+            print_json({"simulations": count, "grades": [grade._asdict() for grade in grades]})
+        else:
+            print(f"moves that give away what perfect play gets, {count} simulations a move (95% interval)")
+            for grade in grades:
+                low, high = grade.interval
+                print(f"{grade.name:<18} {grade.mistakes:6.1%}  [{low:.1%}, {high:.1%}]  of {grade.positions} positions")
+        return
+    summary, videos = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations)
+    if as_json:
+        print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos]})
+    else:
+        print(describe_score(summary))
+        for path in videos:
+            print(f"video {path}")
+
+
+def describe_score(summary: "Summary") -> str:
+    """The statistics of an evaluation on one line."""
+    low, high = summary.iqm_interval
+    text = (
+        f"return over {summary.episodes} games: mean {summary.mean:,.2f} ± {summary.std:,.2f}  median {summary.median:,.2f}  "
+        f"IQM {summary.iqm:,.2f} [{low:,.2f}, {high:,.2f}] (95%)  min {summary.min:,.1f}  max {summary.max:,.1f}"
+    )
+    if summary.human_normalised is not None:
+        text += f"  human-normalised {summary.human_normalised:.0%}"
+    return text
+
+
+@app.command(epilog=examples("rlsuite compare runs/a runs/b runs/c --out curves.png"))
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; those that differ only in the seed share a curve.")],
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("compare.png"),
+    metric: Annotated[str, typer.Option(help="A tag of metrics.jsonl.")] = "charts/episodic_return",
+    as_json: Json = False,
+) -> None:
+    """Draw learning curves, mean and spread over seeds. Also prints a table."""
+    from dataclasses import asdict
+
+    from rlsuite.evaluation import compare as comparison
+
+    rows = comparison.compare(runs, out, metric)
+    if as_json:
+        print_json({"picture": str(out), "rows": [asdict(row) for row in rows]})
+    else:
+        print(comparison.format_table(rows))
+        print(f"picture {out}")
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite record runs/mine --episodes 20 --out demonstrations/mine",
+        "rlsuite record classic/key_door_r2d3 --policy rlsuite.envs.key_door:solve --episodes 100 --out demonstrations/key_door",
+        "rlsuite record atari/pong --keyboard --episodes 1 --out demonstrations/pong --minari pong/human-v0",
+        "rlsuite train classic/key_door_r2d3 replay.demonstrations=demonstrations/key_door replay.demonstration_ratio=0.25",
+    )
+)
+def record(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|CONFIG [KEY=VALUE]...", help="A run or checkpoint, whose agent plays; or a config, for its environment."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="New folder to write, for replay.demonstrations.")],
+    policy: Annotated[
+        str | None, typer.Option(help="package.module:function(env, observation) -> actions, which plays instead.")
+    ] = None,
+    keyboard: Annotated[bool, typer.Option("--keyboard", help="You play, in a window.")] = False,
+    episodes: Annotated[int, typer.Option(min=1, help="Whole episodes to record.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the environment.")] = 1,
+    fps: Annotated[float, typer.Option(min=1, help="Steps per second, with --keyboard.")] = 15,
+    minari: Annotated[str | None, typer.Option(help="Also write a Minari dataset, such as pong/human-v0.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Record demonstrations by an agent, a policy or you."""
+    from rlsuite.config.loader import resolve
+    from rlsuite.config.shipped import config_names
+    from rlsuite.evaluation import record as recording
+    from rlsuite.evaluation.saved_agent import Saved
+    from rlsuite.replay import demonstrations
+
+    source, settings = arguments[0], arguments[1:]
+    demonstrations.check_new(out)
+    if minari is not None:
+        demonstrations.check_minari(minari)
+    if policy is not None and keyboard:
+        raise UsageError("--policy and --keyboard exclude each other: only one of them can play")
+    if policy is None and not keyboard:
+        if settings:
+            raise UsageError(f"{settings[0]}: a saved agent plays as it was configured; overrides need --policy or --keyboard")
+        if not Path(source).exists() and source in config_names():
+            raise UsageError(f"{source} is a config, and nobody plays: name a run, --policy or --keyboard")
+        made = recording.from_agent(Saved(Path(source), device="auto"), episodes, seed)
+    else:
+        in_run = Path(source) / "config.yaml"
+        section = resolve(in_run if in_run.is_file() else source, settings).env
+        if keyboard:
+            made = recording.from_keyboard(section, episodes, seed, fps)
+        else:
+            made = recording.from_policy(section, recording.find_policy(str(policy)), episodes, seed)
+    demonstrations.save(made, out)
+    if minari is not None:
+        demonstrations.save_minari(made, minari)
+    returns = made.returns()
+    actions, mean = len(made.steps.first) - len(returns), sum(returns) / len(returns)
+    if as_json:
+        facts = {"folder": str(out), "episodes": len(returns), "actions": actions, "mean_return": mean, "minari": minari}
+        print_json(facts)
+    else:
+        print(f"{len(returns)} episodes, {actions:,} actions, mean return {mean:,.2f}: {out}" + (f", {minari}" if minari else ""))
+    if len(returns) < episodes:
+        print(f"rlsuite: stopped: {len(returns)} of {episodes} episodes are kept", file=sys.stderr)
+        raise typer.Exit(130)

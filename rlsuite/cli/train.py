@@ -1,0 +1,38 @@
+"""`rlsuite train`. Heavy imports wait inside the command."""
+
+import typer
+
+from rlsuite.cli.common import ConfigArguments, Json, Resume, RunDir, config_and_overrides, examples, family, print_json
+from rlsuite.cli.evaluate import describe_score
+
+app = family()
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite train atari/pong",
+        "rlsuite train atari/dqn env.id=ALE/Breakout-v5 learner.batch_size=64 seed=3",
+        "rlsuite train my.yaml run.minutes=120 --run-dir runs/mine",
+        "rlsuite train --resume runs/mine run.agent_steps=20_000_000",
+        "rlsuite train classic/ppo runtime=ray runtime.collectors=2",
+        "rlsuite train atari/apex runtime.address=auto runtime.collectors=120",
+    )
+)
+def train(arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False) -> None:
+    """Train an agent, then evaluate it. Ctrl-C writes a checkpoint; --resume continues from there."""
+    from rlsuite import api
+
+    config, overrides = config_and_overrides(arguments)
+    result = api.train(config, overrides, run_dir=run_dir, resume=resume)
+    if as_json:
+        print_json(result.as_dict())
+    elif result.evaluation is not None:
+        print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} learner steps, {result.wall_seconds:,.0f} s")
+        print(describe_score(result.evaluation))
+        more = f"rlsuite evaluate {result.run}" + (f" --video {result.run}/videos" if result.pictures else "")
+        more = f"rlsuite ladder {result.run}" if result.board_game else more
+        print(f"\n{more}\ntensorboard --logdir {result.run}")
+    else:
+        print(f"stopped at {result.agent_steps:,} agent steps; continue with: rlsuite train --resume {result.run}")
+    if result.interrupted:
+        raise typer.Exit(130)
