@@ -12,8 +12,8 @@ import torch
 from pydantic import Field
 
 from rlsuite.agents.policy_gradient import (
-    PolicyAgent,
-    PolicyConfig,
+    PolicyGradientAgent,
+    PolicyGradientConfig,
     columns,
     entropy,
     explained_variance,
@@ -27,11 +27,13 @@ from rlsuite.core.returns import gae
 from rlsuite.core.types import Trajectory
 
 
-class A2CConfig(PolicyConfig):
+class A2CConfig(PolicyGradientConfig):
     gae_lambda: float = Field(1.0, ge=0, le=1)
 
 
-class A2C(PolicyAgent):
+class A2C(PolicyGradientAgent):
+    """One update from each rollout, with generalised advantages."""
+
     Config = A2CConfig
     config: A2CConfig
 

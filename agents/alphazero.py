@@ -25,15 +25,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from rlsuite.acting.selfplay import SelfPlay, SelfPlayConfig
-from rlsuite.boardgames.games import make_game
+from rlsuite.acting.selfplay import SelfPlayAgent, SelfPlayConfig
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Extra, Loss, Mode, Net, SequenceSpec
-from rlsuite.core.errors import UsageError
+from rlsuite.core.agent import Extra, Games, Loss, Mode, Net
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.nets.board_net import BoardNet
-from rlsuite.search import plane_evaluator
-from rlsuite.search.evaluators import Evaluate, PolicyValue
+from rlsuite.search.evaluators import PolicyValue
 from rlsuite.search.search import search_rows
 
 
@@ -44,39 +41,27 @@ class AlphaZeroConfig(SelfPlayConfig):
     symmetries: bool = True  # learn from a random one of a position's symmetric images
 
 
-class AlphaZero:
+class AlphaZero(SelfPlayAgent):
+    """A policy-value net, improved by search in self-play and in play."""
+
     Config: ClassVar[type[AlphaZeroConfig]] = AlphaZeroConfig
-    has_target: ClassVar[bool] = False
+    has_target = False
     config: AlphaZeroConfig
 
     def __init__(self, config: AlphaZeroConfig, net: NetConfig, spec: EnvSpec):
-        if spec.game is None:
-            raise UsageError(f"agent.name={config.name} plays board games (rlsuite list games); this environment is none")
-        if net.layer_norm:
-            raise UsageError(f"net.layer_norm = true: the board net of agent.name={config.name} has no layer norm")
-        self.config, self.net_config, self.spec = config, net, spec
-        self.game = make_game(spec.game)
-        extras = (Extra("policy", (spec.num_actions,), "float32"), Extra("value", (), "float32"), Extra("outcome", (), "float32"))
-        self.sequence = SequenceSpec(length=1, sparse=False, extras=extras, games=True)
+        super().__init__(config, net, spec)
+        self.sequence = Games(
+            (Extra("policy", (spec.num_actions,), "float32"), Extra("value", (), "float32"), Extra("outcome", (), "float32"))
+        )
 
     def make_net(self) -> BoardNet:
         return BoardNet(self.net_config, self.spec, 3 if self.config.value == "wdl" else 1, self.game.plane_scale)
-
-    def initial_state(self, batch: int) -> State:
-        return ()
 
     def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
         """Planes [N,C,H,W] -> logits [N,A] f32 and values [N] f32."""
         device = next(net.parameters()).device
         found = net.evaluate(torch.from_numpy(planes).to(device))  # type: ignore[operator]
         return found.logits.detach().cpu().numpy(), found.value.detach().cpu().numpy()
-
-    def evaluator(self, net: Net) -> Evaluate:
-        """What it thinks of positions, for any search."""
-        return plane_evaluator(self.game, lambda planes: self.evaluate(net, planes))
-
-    def collector(self, env: Any, net: Net, *, seed: int, device: torch.device, bf16: bool) -> SelfPlay:
-        return SelfPlay(env, self, net, seed=seed, device=device, bf16=bf16)
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Searches the positions `step.extras["row"]` [1,B,R]. Actions [B]; 0 where nothing is legal, the game being over."""

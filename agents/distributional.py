@@ -21,11 +21,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, set_noise, take
-from rlsuite.config.schema import NetConfig
+from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise, take
 from rlsuite.core.agent import Loss, Mode, Net
 from rlsuite.core.returns import NStep, clip_reward, n_step
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
+from rlsuite.core.types import State, Step, Trajectory, transitions
 from rlsuite.nets.q_net import ImplicitQNet, QNet
 
 
@@ -54,28 +53,20 @@ class IQNConfig(ValueConfig):
     kappa: float = Field(1.0, gt=0)
 
 
-class C51:
+class C51(ValueAgent):
     Config = C51Config
-
-    def __init__(self, config: C51Config, net: NetConfig, spec: EnvSpec):
-        self.config, self.net_config, self.spec = config, net, spec
-        self.sequence = config.sequence
+    config: C51Config
 
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma)
-
-    def initial_state(self, batch: int) -> State:
-        return ()
 
     def atoms(self, device: torch.device) -> Tensor:
         """[N] f32."""
         return torch.linspace(self.config.v_min, self.config.v_max, self.config.atoms, device=device)
 
-    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        set_noise(net, step.first.shape[1], mode)
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         logits, state = net(step, state)  # [1,B,A,N]
-        q = mean(logits[0].softmax(-1), self.atoms(logits.device))  # [B,A]
-        return epsilon_greedy(q, self.config, mode), state, {}
+        return mean(logits[0].softmax(-1), self.atoms(logits.device)), state
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         start, end, returns, explore, rows = unpack(trajectory, self.config, rng)
@@ -98,27 +89,17 @@ class C51:
         kl = (loss.detach() - entropy).clamp(min=0).unsqueeze(0)  # [1,B]
         return Loss(loss, kl, {"losses/q_values": mean(log_p.detach().exp(), atoms).mean(), "losses/kl": kl.mean()})
 
-    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        return absolute_priority(td, valid)
 
-
-class QRDQN:
+class QRDQN(ValueAgent):
     Config = QRDQNConfig
-
-    def __init__(self, config: QRDQNConfig, net: NetConfig, spec: EnvSpec):
-        self.config, self.net_config, self.spec = config, net, spec
-        self.sequence = config.sequence
+    config: QRDQNConfig
 
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma)
 
-    def initial_state(self, batch: int) -> State:
-        return ()
-
-    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        set_noise(net, step.first.shape[1], mode)
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         quantiles, state = net(step, state)  # [1,B,A,N]
-        return epsilon_greedy(quantiles[0].mean(-1), self.config, mode), state, {}
+        return quantiles[0].mean(-1), state
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         start, end, returns, explore, rows = unpack(trajectory, self.config, rng)
@@ -138,29 +119,19 @@ class QRDQN:
         loss = quantile_huber(theta, y, tau.expand_as(theta), self.config.kappa)  # [B]
         return Loss(loss, *mean_error(theta, y))
 
-    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        return absolute_priority(td, valid)
 
-
-class IQN:
+class IQN(ValueAgent):
     Config = IQNConfig
-
-    def __init__(self, config: IQNConfig, net: NetConfig, spec: EnvSpec):
-        self.config, self.net_config, self.spec = config, net, spec
-        self.sequence = config.sequence
+    config: IQNConfig
 
     def make_net(self) -> ImplicitQNet:
         return ImplicitQNet(self.net_config, self.spec, self.config.cosines, self.config.dueling, self.config.sigma)
 
-    def initial_state(self, batch: int) -> State:
-        return ()
-
-    def act(self, net: Any, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def q_values(self, net: Any, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         """`net`: an ImplicitQNet, possibly compiled."""
-        set_noise(net, step.first.shape[1], mode)
         features, state = net(step, state)  # [1,B,D]
-        tau = uniform(features[0], self.config.policy_samples, mode.rng)  # [B,N]
-        return epsilon_greedy(net.quantiles(features[0], tau).mean(-1), self.config, mode), state, {}
+        tau = uniform(features[0], self.config.policy_samples, rng)  # [B,N]
+        return net.quantiles(features[0], tau).mean(-1), state
 
     def loss(self, net: Any, target: Any, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         start, end, returns, explore, rows = unpack(trajectory, self.config, rng)
@@ -180,9 +151,6 @@ class IQN:
         tau = uniform(features_tm1, self.config.samples, rng)  # [B,N]
         theta = take(net.quantiles(features_tm1, tau), start.action[0])  # [B,N]
         return Loss(quantile_huber(theta, y, tau, self.config.kappa), *mean_error(theta, y))
-
-    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        return absolute_priority(td, valid)
 
 
 def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) -> tuple[Step, Step, NStep, Mode, int]:
@@ -218,10 +186,6 @@ def mean_error(theta: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     q = theta.detach().mean(-1)  # [B]
     td = (y.mean(-1) - q).unsqueeze(0)  # [1,B]
     return td, {"losses/q_values": q.mean(), "losses/td_error": td.abs().mean()}
-
-
-def absolute_priority(td: Tensor, valid: Tensor) -> Tensor:
-    return (td.abs() * valid).sum(0) + 1e-6
 
 
 def uniform(like: Tensor, count: int, rng: torch.Generator) -> Tensor:

@@ -19,33 +19,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, set_noise, take
-from rlsuite.config.schema import NetConfig
+from rlsuite.agents.value_based import ValueAgent, set_noise, take
 from rlsuite.core.agent import Loss, Mode, Net
 from rlsuite.core.returns import clip_reward, n_step
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
+from rlsuite.core.types import State, Step, Trajectory, transitions
 from rlsuite.nets.q_net import QNet
 
 
-class DQN:
-    """Acts ε-greedily (or by noise) on Q(s, ·); learns from n-step transitions of any behaviour."""
-
-    Config = ValueConfig
-
-    def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
-        self.config, self.net_config, self.spec = config, net, spec
-        self.sequence = config.sequence
+class DQN(ValueAgent):
+    """Q(s, ·) from one net; learns from n-step transitions of any behaviour."""
 
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, outputs=1, dueling=self.config.dueling, noisy_sigma=self.config.sigma)
 
-    def initial_state(self, batch: int) -> State:
-        return ()
-
-    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        set_noise(net, step.first.shape[1], mode)
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A,1]
-        return epsilon_greedy(q[0, ..., 0], self.config, mode), state, {}
+        return q[0, ..., 0], state
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         start, end = trajectory.start(), trajectory.bootstrap()  # [1,B,...]
@@ -68,6 +57,3 @@ class DQN:
         loss = F.huber_loss(q_tm1, y, reduction="none")  # [B]
         td = (y - q_tm1).detach().unsqueeze(0)  # [1,B]
         return Loss(loss, td, {"losses/q_values": q_tm1.detach().mean(), "losses/td_error": td.abs().mean()})
-
-    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        return (td.abs() * valid).sum(0) + 1e-6

@@ -17,8 +17,8 @@ import torch
 from pydantic import Field
 
 from rlsuite.agents.policy_gradient import (
-    PolicyAgent,
-    PolicyConfig,
+    PolicyGradientAgent,
+    PolicyGradientConfig,
     columns,
     entropy,
     explained_variance,
@@ -32,14 +32,16 @@ from rlsuite.core.returns import v_trace
 from rlsuite.core.types import Trajectory
 
 
-class ImpalaConfig(PolicyConfig):
+class ImpalaConfig(PolicyGradientConfig):
     clip_rho: float = Field(1.0, gt=0)  # ρ̄
     clip_c: float = Field(1.0, gt=0)  # c̄
     v_trace_lambda: float = Field(1.0, ge=0, le=1)
 
 
-class Impala(PolicyAgent):
-    supports = PolicyAgent.supports | {"old weights"}
+class Impala(PolicyGradientAgent):
+    """Corrects for rollouts of older weights by truncated importance weights."""
+
+    capabilities = PolicyGradientAgent.capabilities | {"old weights"}
     Config = ImpalaConfig
     config: ImpalaConfig
 

@@ -7,19 +7,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rlsuite.config.schema import AgentSection, NetConfig
-from rlsuite.core.agent import Mode, Net, SequenceSpec
+from rlsuite.config import schema
+from rlsuite.config.schema import AgentSection, NetConfig, ReplayConfig
+from rlsuite.core.agent import Agent, Capability, Mode, Net, Rollouts
 from rlsuite.core.errors import UsageError
 from rlsuite.core.returns import clip_reward
-from rlsuite.core.types import EnvSpec, State, Step, Transitions, transitions
-from rlsuite.nets.memory import initial_state, remember
-from rlsuite.nets.policy_net import Policy, PolicyNet
+from rlsuite.core.types import EnvSpec, State, Step, TransitionBatch, transitions
+from rlsuite.nets.memory import initial_state
+from rlsuite.nets.policy_net import PolicyNet, PolicyOutput
 
 
-class PolicyConfig(AgentSection):
+class PolicyGradientConfig(AgentSection):
     """Numbers that all of them have."""
-
-    on_policy: ClassVar[bool] = True
 
     discount: float = Field(0.99, ge=0, le=1)  # per agent step
     value_weight: float = Field(0.5, ge=0)  # of the value loss in the sum
@@ -28,21 +27,42 @@ class PolicyConfig(AgentSection):
     greedy_eval: bool = True  # evaluate with the likeliest action; false: with samples, as in training
 
 
-class PolicyAgent:
+class PolicyGradientAgent(Agent):
     """Acts with a `PolicyNet` and stores log π(a|s) of what it did; a loss makes it an agent."""
 
-    Config: ClassVar[type[PolicyConfig]] = PolicyConfig
-    has_target: ClassVar[bool] = False
-    supports: ClassVar[frozenset[str]] = frozenset(
+    Config: ClassVar[type[PolicyGradientConfig]] = PolicyGradientConfig
+    has_target = False
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {"continuous actions", "net.memory", "net.last_action_reward", "net.separate_value"}
     )
-    sequence: ClassVar[SequenceSpec] = SequenceSpec(length=None, sparse=False)
-    config: PolicyConfig
+    sequence = Rollouts()
+    config: PolicyGradientConfig
 
-    def __init__(self, config: PolicyConfig, net: NetConfig, spec: EnvSpec):
+    def __init__(self, config: PolicyGradientConfig, net: NetConfig, spec: EnvSpec):
+        super().__init__(config, net, spec)
         if len(spec.action_shape) > 1:
             raise UsageError(f"continuous actions must be vectors, these are {spec.action_shape}")
-        self.config, self.net_config, self.spec = config, net, spec
+
+    @classmethod
+    def validate(cls, config: schema.Config) -> None:
+        """A rollout needs two steps, and a batch is a whole number of unrolls; there is no replay to configure."""
+        name, num_envs, steps, batch = (
+            config.agent.name,
+            config.env.num_envs,
+            config.run.collect_agent_steps,
+            config.learner.batch_size,
+        )
+        if steps < 2:
+            raise ValueError(f"run.collect_agent_steps = {steps}: a rollout of {name} needs at least 2 steps")
+        if batch % num_envs:
+            near = max(1, round(batch / num_envs)) * num_envs
+            raise ValueError(
+                f"learner.batch_size = {batch}: rollouts of {name} come from {num_envs} environments at once; try {near}"
+            )
+        if config.replay != ReplayConfig():
+            raise ValueError(f"replay.*: {name} learns from every rollout once and has no replay; remove the section")
+        if config.learner.prefetch_batches:
+            raise ValueError(f"learner.prefetch_batches: {name} learns from a rollout as soon as it is there; use 0")
 
     def make_net(self) -> PolicyNet:
         return PolicyNet(self.net_config, self.spec)
@@ -53,10 +73,10 @@ class PolicyAgent:
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         policy, state = net(step, state)  # [1,B,...]
         action = likeliest(policy) if self.config.greedy_eval and not mode.explore else sample(policy, mode.rng)  # [1,B,...]
-        return action[0], remember(self.net_config, state, action[0]), {"log_prob": log_prob(policy, action)[0]}
+        return action[0], state, {"log_prob": log_prob(policy, action)[0]}
 
 
-def sample(policy: Policy, rng: torch.Generator) -> Tensor:
+def sample(policy: PolicyOutput, rng: torch.Generator) -> Tensor:
     """Actions [T,B] i64, or [T,B,A] f32."""
     if policy.log_std is not None:
         noise = torch.randn(policy.logits.shape, generator=rng, device=policy.logits.device)
@@ -65,11 +85,11 @@ def sample(policy: Policy, rng: torch.Generator) -> Tensor:
     return (policy.logits - (-uniform.log()).log()).argmax(-1)  # the Gumbel trick: softmax is never taken
 
 
-def likeliest(policy: Policy) -> Tensor:
+def likeliest(policy: PolicyOutput) -> Tensor:
     return policy.logits if policy.log_std is not None else policy.logits.argmax(-1)
 
 
-def log_prob(policy: Policy, action: Tensor) -> Tensor:
+def log_prob(policy: PolicyOutput, action: Tensor) -> Tensor:
     """log π(a|s) [T,B]; of a continuous action the density's logarithm, summed over its dimensions."""
     if policy.log_std is not None:
         z = (action - policy.logits) / policy.log_std.exp()
@@ -77,7 +97,7 @@ def log_prob(policy: Policy, action: Tensor) -> Tensor:
     return policy.logits.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
-def entropy(policy: Policy) -> Tensor:
+def entropy(policy: PolicyOutput) -> Tensor:
     """[T,B] nats."""
     if policy.log_std is not None:
         whole = (policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
@@ -86,12 +106,12 @@ def entropy(policy: Policy) -> Tensor:
     return -(log_p.exp() * log_p).sum(-1)
 
 
-def head_of(policy: Policy) -> Policy:
+def head_of(policy: PolicyOutput) -> PolicyOutput:
     """Without the last step: what T-1 transitions need of T steps."""
     return policy._replace(logits=policy.logits[:-1], value=policy.value[:-1])
 
 
-def unpack(steps: Step, config: PolicyConfig) -> Transitions:
+def unpack(steps: Step, config: PolicyGradientConfig) -> TransitionBatch:
     """Leaves [T-1,B], rewards clipped if the config says so."""
     return transitions(steps._replace(reward=clip_reward(steps.reward, config.reward_clip)), config.discount)
 

@@ -37,13 +37,23 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rlsuite.agents.policy_gradient import PolicyAgent, PolicyConfig, columns, entropy, explained_variance, log_prob, mean, unpack
+from rlsuite.agents.policy_gradient import (
+    PolicyGradientAgent,
+    PolicyGradientConfig,
+    columns,
+    entropy,
+    explained_variance,
+    log_prob,
+    mean,
+    unpack,
+)
+from rlsuite.config import schema
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.returns import gae
 from rlsuite.core.types import Trajectory, flatten_time, take_columns, tree_map
 
 
-class PPOConfig(PolicyConfig):
+class PPOConfig(PolicyGradientConfig):
     gae_lambda: float = Field(0.95, ge=0, le=1)
     clip: float = Field(0.2, gt=0)  # ε
     value_clip: float | None = Field(None, gt=0)  # null: the value loss is not clipped
@@ -53,9 +63,20 @@ class PPOConfig(PolicyConfig):
     target_kl: float | None = Field(None, gt=0)  # null: all epochs are run
 
 
-class PPO(PolicyAgent):
+class PPO(PolicyGradientAgent):
+    """The clipped surrogate objective on minibatches of each rollout."""
+
     Config = PPOConfig
     config: PPOConfig
+
+    @classmethod
+    def validate(cls, config: schema.Config) -> None:
+        """A batch must also divide into minibatches."""
+        super().validate(config)
+        assert isinstance(config.agent, PPOConfig)
+        batch, minibatches = config.learner.batch_size, config.agent.minibatches
+        if batch % minibatches:
+            raise ValueError(f"agent.minibatches = {minibatches} does not divide the {batch} rollouts of learner.batch_size")
 
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
         """A rollout [T+1,B] -> its minibatches, epoch after epoch, with advantages from the values before the first update."""

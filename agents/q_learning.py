@@ -15,9 +15,9 @@ Shapes: T time (= 2), B batch, A actions, S states.
 import torch
 from torch import Tensor, nn
 
-from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, take
+from rlsuite.agents.value_based import ValueAgent, ValueConfig, take
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Loss, Mode, Net, SequenceSpec
+from rlsuite.core.agent import Loss, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.returns import clip_reward, n_step
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
@@ -35,27 +35,23 @@ class Table(nn.Module):
         return self.q(step.observation.long()), state
 
 
-class QLearning:
-    Config = ValueConfig
+class QLearning(ValueAgent):
+    """A table Q[s, a] in place of a net."""
 
     def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
+        super().__init__(config, net, spec)
         if spec.num_states is None:
             raise UsageError(f"agent.name=q_learning needs discrete states, but observations are {spec.observation_shape}: use dqn")
         if config.n_steps != 1 or config.double or config.dueling or config.noisy:
             raise UsageError("agent.name=q_learning takes no n_steps, double, dueling or noisy: a table has no use for them")
-        self.config, self.spec = config, spec
         self.num_states = spec.num_states
-        self.sequence = SequenceSpec(length=2, sparse=True)
 
     def make_net(self) -> Table:
         return Table(self.num_states, self.spec.num_actions)
 
-    def initial_state(self, batch: int) -> State:
-        return ()
-
-    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A]
-        return epsilon_greedy(q[0], self.config, mode), state, {}
+        return q[0], state
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         start, end = trajectory.start(), trajectory.bootstrap()
@@ -66,6 +62,3 @@ class QLearning:
         q = take(net(start, ())[0][0], start.action[0])  # [B]
         td = (y - q).detach().unsqueeze(0)  # [1,B]
         return Loss(0.5 * (y - q) ** 2, td, {"losses/q_values": q.detach().mean(), "losses/td_error": td.abs().mean()})
-
-    def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        return (td.abs() * valid).sum(0) + 1e-6

@@ -23,12 +23,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, set_noise
+from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Extra, Loss, Mode, Net, SequenceSpec
+from rlsuite.core.agent import Extra, Loss, Mode, Net, Sequences
 from rlsuite.core.returns import clip_reward, n_step_targets, rescale, unscale
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions, tree_map
-from rlsuite.nets.memory import initial_state, remember
+from rlsuite.nets.memory import initial_state
 from rlsuite.nets.q_net import MemoryQNet
 
 
@@ -56,22 +56,23 @@ class R2D2Config(ValueConfig):
         return self
 
 
-class R2D2:
-    """Acts ε-greedily on Q(s, ·) of a recurrent net; learns from sequences of any behaviour."""
+class R2D2(ValueAgent):
+    """Q(s, ·) from a recurrent net; learns from sequences of any behaviour."""
 
-    supports = frozenset({"net.memory", "net.last_action_reward"})
     Config = R2D2Config
+    capabilities = frozenset({"net.memory", "net.last_action_reward"})
+    config: R2D2Config
 
     def __init__(self, config: R2D2Config, net: NetConfig, spec: EnvSpec):
-        self.config, self.net_config, self.spec = config, net, spec
+        super().__init__(config, net, spec)
         state = self.initial_state(1) if config.stored_state else ()
-        self.sequence = SequenceSpec(
-            length=config.burn_in + config.unroll + config.n_steps,
-            sparse=False,
-            stride=config.stride,
-            from_first=not config.cross_episodes,
-            burn_in=config.burn_in,
+        self.sequence = Sequences(
+            config.burn_in,
+            config.unroll,
+            config.n_steps,
+            config.stride,
             state=tuple(Extra(f"state {i}", tuple(leaf.shape[1:]), leaf.numpy().dtype.name) for i, leaf in enumerate(state)),
+            within_episodes=not config.cross_episodes,
         )
 
     def make_net(self) -> MemoryQNet:
@@ -80,11 +81,9 @@ class R2D2:
     def initial_state(self, batch: int) -> State:
         return initial_state(self.net_config, self.spec, batch)
 
-    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        set_noise(net, step.first.shape[1], mode)
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A]
-        action = epsilon_greedy(q[0], self.config, mode)  # [B]
-        return action, remember(self.net_config, state, action), {}
+        return q[0], state
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         config, (steps, state) = self.config, trajectory

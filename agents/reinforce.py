@@ -13,13 +13,22 @@ Shapes: T steps of a rollout, B environments.
 
 import torch
 
-from rlsuite.agents.policy_gradient import PolicyAgent, columns, entropy, explained_variance, head_of, log_prob, mean, unpack
+from rlsuite.agents.policy_gradient import (
+    PolicyGradientAgent,
+    columns,
+    entropy,
+    explained_variance,
+    head_of,
+    log_prob,
+    mean,
+    unpack,
+)
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.returns import discounted, finished
 from rlsuite.core.types import Trajectory
 
 
-class Reinforce(PolicyAgent):
+class Reinforce(PolicyGradientAgent):
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, state = trajectory  # [T+1,B]
         t = unpack(steps, self.config)  # [T,B]

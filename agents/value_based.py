@@ -1,12 +1,16 @@
 """What every agent that acts on action values shares: its switches and its exploration. Shapes: B batch, A actions."""
 
+from abc import abstractmethod
+from typing import ClassVar
+
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from rlsuite.config.schema import AgentSection
-from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.config.schema import AgentSection, NetConfig
+from rlsuite.core.agent import Agent, Mode, Net, Transitions
 from rlsuite.core.schedules import linear
+from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.heads import clear_noise, resample_noise
 
 
@@ -38,10 +42,28 @@ class ValueConfig(AgentSection):
     def sigma(self) -> float | None:
         return self.noisy_sigma if self.noisy else None
 
-    @property
-    def sequence(self) -> SequenceSpec:
-        """n transitions need n + 1 steps, but only the observations at both ends."""
-        return SequenceSpec(length=self.n_steps + 1, sparse=True)
+
+class ValueAgent(Agent):
+    """Acts ε-greedily on action values, or by the noise of its net, and learns from n-step transitions.
+
+    A subclass builds the net and says what Q is (`q_values`) and what the loss is.
+    """
+
+    Config: ClassVar[type[ValueConfig]] = ValueConfig
+    config: ValueConfig
+
+    def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
+        super().__init__(config, net, spec)
+        self.sequence = Transitions(config.n_steps)
+
+    @abstractmethod
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
+        """`step` has leaves [1,B,...] -> Q(s, ·) [B,A] f32 and the new state; `rng` for agents that sample quantiles."""
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        set_noise(net, step.first.shape[1], mode)
+        q, state = self.q_values(net, step, state, mode.rng)  # [B,A]
+        return epsilon_greedy(q, self.config, mode), state, {}
 
 
 def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:

@@ -1,20 +1,23 @@
 """From a config to the parts that a runtime wires together."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from rlsuite.acting.best_net_gate import Gate
-from rlsuite.acting.collector import Collector, GameCollector
+from rlsuite.acting.best_net_gate import BestNetGate
+from rlsuite.acting.board_agent import BoardAgent, GameCollector
+from rlsuite.acting.collector import Collector
 from rlsuite.acting.delayed_policy import PolicyLag
-from rlsuite.acting.initial_priorities import Priorities
+from rlsuite.acting.initial_priorities import InitialPriorities
+from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.config.schema import AugmentConfig, Config
 from rlsuite.core import cpu, registry
-from rlsuite.core.agent import Agent, Net
+from rlsuite.core.agent import Agent, Capability, Net, agent_class, with_capability
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, describe
 from rlsuite.learning.learner import Learner
@@ -33,7 +36,7 @@ class Parts:
     env: Any
     agent: Agent
     learner: Learner
-    lag: PolicyLag | Gate
+    lag: PolicyLag | BestNetGate
     collector: Collector | GameCollector
     replay: Store
 
@@ -53,7 +56,15 @@ def restart_seed(seed: int, agent_steps: int) -> int:
     return stream_seed(seed, _RESTART, agent_steps)
 
 
-def device_of(config: Config) -> torch.device:
+class HasRunSection(Protocol):
+    """A config with a `run` section, of an agent or of a vision model."""
+
+    @property
+    def run(self) -> Any: ...
+
+
+def device_of(config: HasRunSection) -> torch.device:
+    """The device that `run.device` asks for. UsageError if it is not there."""
     wanted = config.run.device
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -72,49 +83,60 @@ def make_env(config: Config, num_envs: int | None = None, render: bool = False, 
     return module.make(config.env, num_envs or config.env.num_envs, threads=threads or threads_of(config), render=render)
 
 
+def make_spec(config: Config) -> EnvSpec:
+    """What agents and stores must know of the environment, without building one where its module can say it."""
+    describe_only = getattr(registry.envs.get(config.env.id), "spec", None)
+    if describe_only is not None:
+        spec: EnvSpec = describe_only(config.env)
+        return spec
+    with closing(make_env(config, 1, threads=1)) as env:
+        return describe(env)
+
+
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """UsageError where agent, net and environment do not fit each other."""
-    kind = registry.agents.get(config.agent.name)
-    wanted = {
+    kind = agent_class(config.agent.name)
+    wanted: dict[Capability, tuple[bool, str]] = {
         "continuous actions": (spec.num_actions == 0, f"{config.env.id} has continuous actions"),
         "net.memory": (config.net.memory != "none", f"net.memory = {config.net.memory!r}"),
         "net.last_action_reward": (config.net.last_action_reward, "net.last_action_reward = true"),
         "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
     }
-    for ability, (needed, why) in wanted.items():
-        if needed and ability not in getattr(kind, "supports", ()):
-            able = [name for name in registry.agents.names() if ability in getattr(registry.agents.get(name), "supports", ())]
-            raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {', '.join(able)} can")
+    for capability, (needed, why) in wanted.items():
+        if needed and capability not in kind.capabilities:
+            able = ", ".join(with_capability(capability))
+            raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {able} can")
     pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
     if config.learner.augment != AugmentConfig() and not pictures:
         raise UsageError(f"learner.augment changes pictures, and {config.env.id} shows none; leave it out")
-    agent: Agent = kind(config.agent, config.net, spec)
-    return agent
+    return kind(config.agent, config.net, spec)
 
 
 def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
-    return make_queue(config, spec) if agent.sequence.length is None else make_replay(config, spec, agent)
+    """A queue of rollouts for an on-policy agent, a replay for any other."""
+    return make_queue(config, spec) if agent.on_policy else make_replay(config, spec, agent)
 
 
 def make_queue(config: Config, spec: EnvSpec) -> Queue:
+    """Holds one batch of rollouts."""
     num_envs = config.env.num_envs
     return Queue(spec, num_envs, config.run.collect_agent_steps, capacity_unrolls=config.learner.batch_size // num_envs)
 
 
 def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, part: int = 0, parts: int = 1) -> Replay | Mixture:
-    """Part `part` of a memory of so many parts, for so many collectors."""
+    """Shard `part` of `parts` of the replay, for `sources` collectors."""
     num_envs, unroll, sized = config.env.num_envs, config.run.collect_agent_steps, config.replay
-    if agent.sequence.games:
+    if isinstance(agent, BoardAgent):
         if config.replay.prioritized:
             raise UsageError(f"replay.prioritized = true: agent.name={config.agent.name} draws positions of games uniformly")
-        num_envs = unroll = sources = 1  # one behind the other
+        num_envs = unroll = sources = 1  # finished games, one after the other
     if parts > 1:
         sized = sized.model_copy(update={"capacity_agent_steps": sized.capacity_agent_steps // parts})
     own = build_replay(sized, spec, num_envs, agent.sequence, unroll, stream_seed(config.seed, _REPLAY, part), sources)
     place, ratio = config.replay.demonstrations, config.replay.demonstration_ratio
     if place is None or ratio is None:
         return own
-    if agent.sequence.games:
+    if isinstance(agent, BoardAgent):
         raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns from games of its own only")
     shown = demonstrations.load(Path(place), spec, config.env.id).steps
     seed = stream_seed(config.seed, _MIXTURE, 2 * part)
@@ -134,8 +156,7 @@ def make_learner(
             pretrained.load_backbones(net, config.net.weights)
         if config.net.freeze:
             pretrained.freeze(net)
-        if hasattr(agent, "begin"):
-            agent.begin(net)
+        agent.init_net(net)
 
     return Learner(
         agent,
@@ -154,30 +175,32 @@ def resumed(config: Config) -> Config:
 
 
 def make_collector(
-    config: Config, env: Any, agent: Any, net: Net, device: torch.device, index: int = 0, of: int = 1, restart: int = 0
+    config: Config, env: Any, agent: Agent, net: Net, device: torch.device, index: int = 0, of: int = 1, restart: int = 0
 ) -> Collector | GameCollector:
-    """Collector `index` of so many. Each has random streams of its own, and another one after each `restart`."""
+    """Collector `index` of `of`, each with random streams of its own, and others after each `restart`.
+
+    `env`: what it steps; None for a board agent, which plays its games by itself.
+    """
     count, bf16 = index + of * restart, config.learner.precision == "bf16"
     seed = stream_seed(config.seed, _COLLECTOR, count)
-    if agent.sequence.games:
-        made: GameCollector = agent.collector(env, net, seed=seed, device=device, bf16=bf16)
-        return made
+    if isinstance(agent, BoardAgent):
+        return agent.collector(net, config.env.num_envs, seed=seed, device=device, bf16=bf16)
     priorities = None
     if config.replay.initial_priority == "td":
         steps, stream = config.run.collect_agent_steps, stream_seed(config.seed, _PRIORITIES, count)
-        priorities = Priorities(agent, describe(env), env.num_envs, steps, stream, device)
+        priorities = InitialPriorities(agent, describe(env), env.num_envs, steps, stream, device)
     place = {"first_env": index * env.num_envs, "total_envs": of * env.num_envs}
     return Collector(env, agent, net, seed=seed, device=device, bf16=bf16, priorities=priorities, **place)
 
 
-def make_lag(config: Config, agent: Any, learner: Learner) -> PolicyLag | Gate:
-    """What the collector acts with."""
-    behind = config.run.policy_lag_learner_steps
-    if getattr(agent.config, "gate_games", 0) == 0:
-        return PolicyLag(learner.net, behind)
-    if behind:
-        raise UsageError(f"run.policy_lag_learner_steps = {behind}: with agent.gate_games the best net acts, however old")
-    return Gate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, config.learner.precision == "bf16")
+def make_lag(config: Config, agent: Agent, learner: Learner) -> PolicyLag | BestNetGate:
+    """Which weights the collector of a local run acts with: the newest, older ones, or the best so far."""
+    updates = config.run.policy_lag_learner_steps
+    if not (isinstance(agent, SelfPlayAgent) and agent.config.gate_games):
+        return PolicyLag(learner.net, updates)
+    if updates:
+        raise UsageError(f"run.policy_lag_learner_steps = {updates}: with agent.gate_games the best net acts, however old it is")
+    return BestNetGate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, config.learner.precision == "bf16")
 
 
 def build(config: Config) -> Parts:

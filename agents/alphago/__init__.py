@@ -25,12 +25,11 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlsuite.acting.collector import GameCollector
-from rlsuite.agents.alphago.games import Expert, Policy, PoolPlay, Records, ValuePlay
+from rlsuite.acting.board_agent import BoardAgent, BoardConfig, GameCollector
+from rlsuite.agents.alphago.games import Expert, PlanePolicy, PoolPlay, RecordedPlay, ValuePlay
 from rlsuite.agents.alphago.rollouts import NONE, Rollouts, playouts
-from rlsuite.boardgames.games import make_game
-from rlsuite.config.schema import AgentSection, NetConfig, absolute
-from rlsuite.core.agent import Extra, Loss, Mode, Net, SequenceSpec
+from rlsuite.config.schema import NetConfig, absolute
+from rlsuite.core.agent import Extra, Games, Loss, Mode, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.nets.board_net import BoardNet
@@ -39,7 +38,7 @@ from rlsuite.search.evaluators import PolicyValue, encoder
 from rlsuite.search.search import search_rows, without_search
 
 
-class AlphaGoConfig(AgentSection):
+class AlphaGoConfig(BoardConfig):
     stage: Literal["policy", "reinforced", "value"] = "policy"
     records: str | None = None  # policy: a folder of SGF records, or of our own text
     records_from_move: int = Field(0, ge=0)  # policy: moves before this are not learned from, such as a random opening's
@@ -51,9 +50,6 @@ class AlphaGoConfig(AgentSection):
     mix: float = Field(0.5, ge=0, le=1)  # λ
     prior_exponent: float = Field(0.67, gt=0)  # β
     c_init: float = Field(5.0, gt=0)  # c_puct
-    solve: bool = True  # values that the rules prove go up the tree
-    cache_positions: int = Field(131_072, ge=1)
-    eval_simulations: int = Field(200, ge=0)  # a move; 0: the policy of the stage alone
 
     @field_validator("records")
     @classmethod
@@ -92,18 +88,17 @@ def _policy_parts(net: BoardNet) -> list[nn.Module]:
     return [net.backbone, net.policy_planes, net.policy]
 
 
-class AlphaGo:
+class AlphaGo(BoardAgent):
+    """One of the three stages: its net holds all nets, of which those of the stage learn."""
+
     Config: ClassVar[type[AlphaGoConfig]] = AlphaGoConfig
-    has_target: ClassVar[bool] = False
+    has_target = False
     config: AlphaGoConfig
 
     def __init__(self, config: AlphaGoConfig, net: NetConfig, spec: EnvSpec):
-        if spec.game is None or not spec.game.startswith("go("):
+        super().__init__(config, net, spec)
+        if not self.game.name.startswith("go("):
             raise UsageError(f"agent.name={config.name} plays Go, such as env.id=go(size=7,komi=9)")
-        if net.layer_norm:
-            raise UsageError(f"net.layer_norm = true: the board nets of agent.name={config.name} have no layer norm")
-        self.config, self.net_config, self.spec = config, net, spec
-        self.game = make_game(spec.game)
         extras = {
             "policy": (Extra("last", (), "int32"),),
             "reinforced": (
@@ -113,25 +108,22 @@ class AlphaGo:
             ),
             "value": (Extra("outcome", (), "float32"),),
         }[config.stage]
-        self.sequence = SequenceSpec(length=1, sparse=False, extras=extras, games=True)
+        self.sequence = Games(extras)
 
     def make_net(self) -> AlphaGoNet:
         return AlphaGoNet(self.net_config, self.spec, self.game.plane_scale, self.config.stage)
 
-    def begin(self, net: Net) -> None:
+    def init_net(self, net: Net) -> None:
         """The policy that is reinforced begins as the supervised one."""
         if self.config.stage == "reinforced":
             nets = _as_ours(net)
             nets.reinforced.load_state_dict(nets.policy.state_dict())
 
-    def initial_state(self, batch: int) -> State:
-        return ()
-
-    def collector(self, env: Any, net: Net, *, seed: int, device: torch.device, bf16: bool) -> GameCollector:
+    def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> GameCollector:
         """UsageError without records, in the stage that learns from them."""
         config, nets = self.config, _as_ours(net)
 
-        def ask(one: nn.Module) -> Policy:
+        def ask(one: nn.Module) -> PlanePolicy:
             def logits(planes: NDArray[np.int8]) -> NDArray[np.float32]:
                 with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     found: NDArray[np.float32] = one.evaluate(torch.from_numpy(planes).to(device)).logits.cpu().numpy()  # type: ignore[operator]
@@ -140,10 +132,10 @@ class AlphaGo:
             return logits
 
         if config.stage == "reinforced":
-            return PoolPlay(env, self.game, seed, nets.reinforced, ask, config.pool_learner_steps, config.pool_size)
+            return PoolPlay(num_envs, self.game, seed, nets.reinforced, ask, config.pool_learner_steps, config.pool_size)
         if config.stage == "value":
             latest = config.latest_random_move
-            return ValuePlay(env, self.game, seed, ask(nets.policy), ask(nets.reinforced), latest)
+            return ValuePlay(num_envs, self.game, seed, ask(nets.policy), ask(nets.reinforced), latest)
         if config.records is None:
             raise UsageError("agent.records: the first stage learns from records of games; name a folder of them")
         learned, tested = Expert.read(config.records, self.game, config.records_from_move, config.records_tested)
@@ -160,7 +152,7 @@ class AlphaGo:
                 "test/rollout_accuracy": float((guess == action)[moved].mean()),
             }
 
-        return Records(env, self.game, seed, learned, tested, evaluate)
+        return RecordedPlay(num_envs, self.game, seed, learned, tested, evaluate)
 
     def evaluator(self, net: Net) -> Evaluate:
         """Of the last stage what the search asks; of the others their policy, and no opinion of who wins."""

@@ -1,6 +1,6 @@
 """Where AlphaGo's positions come from: records of games, games against a pool of earlier policies, and games for the value net.
 
-Each has the face of `Collector`; what `advance` counts are positions that are learned from.
+Each is a `GameCollector`; what `advance` counts are positions that are learned from.
 Shapes: L environments, n positions, A actions, R bytes a row, [C,H,W] planes, K positions of an unroll.
 """
 
@@ -23,7 +23,7 @@ from rlsuite.core.game import Game, Rules
 from rlsuite.core.types import Step, Unroll
 from rlsuite.search.evaluators import encoder
 
-Policy = Callable[[NDArray[np.int8]], NDArray[np.float32]]  # planes [n,C,H,W] -> logits [n,A]
+PlanePolicy = Callable[[NDArray[np.int8]], NDArray[np.float32]]  # planes [n,C,H,W] -> logits [n,A]
 NO_MOVE = -1
 _MOVE = ("planes", "action", "log_prob", "legal")  # what is kept of a move against the pool
 
@@ -65,12 +65,12 @@ def drawn(logits: NDArray[np.float32], legal: NDArray[np.bool_], rng: np.random.
 
 
 class _Games:
-    """What the three share: positions that wait to be taken, and rows of running games."""
+    """Base of the three `GameCollector`s: positions that wait to be taken, and rows of running games."""
 
-    def __init__(self, env: Any, game: Game, seed: int, extras: dict[str, Any]):
+    def __init__(self, num_envs: int, game: Game, seed: int, extras: dict[str, Any]):
         """`extras`: name -> dtype of what a position has beside its planes and the move."""
-        self.env, self.game, self.dtypes = env, game, extras
-        self.num_envs: int = env.num_envs
+        self.game, self.dtypes = game, extras
+        self.num_envs = num_envs
         self.version = 0
         self.rng = np.random.default_rng(seed)
         self.waiting: list[dict[str, NDArray[Any]]] = []  # leaves [n,...]
@@ -155,14 +155,14 @@ class Expert(NamedTuple):
         return Expert(planes, np.array([a for _, a, _ in found], np.int64), np.array([last for _, _, last in found], np.int32))
 
 
-Judge = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.int32]], dict[str, float]]
+Tester = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.int32]], dict[str, float]]
 
 
-class Records(_Games):
-    """Recorded positions in random order, all of them before any comes again. `judge` tells metrics of those held out."""
+class RecordedPlay(_Games):
+    """Recorded positions in random order, all of them before any comes again. `evaluate` returns metrics of those held out."""
 
-    def __init__(self, env: Any, game: Game, seed: int, learned: Expert, tested: Expert, evaluate: Judge):
-        super().__init__(env, game, seed, {"last": "int32"})
+    def __init__(self, num_envs: int, game: Game, seed: int, learned: Expert, tested: Expert, evaluate: Tester):
+        super().__init__(num_envs, game, seed, {"last": "int32"})
         self.learned, self.tested, self.evaluate = learned, tested, evaluate
         self.order, self.at = self.rng.permutation(len(learned.action)), 0
 
@@ -197,10 +197,17 @@ class PoolPlay(_Games):
     """
 
     def __init__(
-        self, env: Any, game: Game, seed: int, policy: nn.Module, ask: Callable[[nn.Module], Policy], every: int, size: int
+        self,
+        num_envs: int,
+        game: Game,
+        seed: int,
+        policy: nn.Module,
+        ask: Callable[[nn.Module], PlanePolicy],
+        every: int,
+        size: int,
     ):
         """`ask` makes of a net what plays."""
-        super().__init__(env, game, seed, {"outcome": "float32", "log_prob": "float32", "legal": "bool"})
+        super().__init__(num_envs, game, seed, {"outcome": "float32", "log_prob": "float32", "legal": "bool"})
         self.policy, self.every, self.size = policy, every, size
         self.opponent = copy.deepcopy(policy).requires_grad_(False)
         self.plays, self.answers = ask(policy), ask(self.opponent)
@@ -227,22 +234,22 @@ class PoolPlay(_Games):
         """A move in every game that runs."""
         if not self.running.any():
             self._begin()
-        num_envs = np.flatnonzero(self.running)
-        rows = self.rows[num_envs]
+        running = np.flatnonzero(self.running)
+        rows = self.rows[running]
         planes, legal = self.planes(rows), self.legal(rows)
-        mine = rows[:, 1] == self.side[num_envs]  # whose turn stands there in Go's rows
-        logits = np.empty((len(num_envs), self.game.num_actions), np.float32)
+        mine = rows[:, 1] == self.side[running]  # whose turn stands there in Go's rows
+        logits = np.empty((len(running), self.game.num_actions), np.float32)
         for mask, policy in ((mine, self.plays), (~mine, self.answers)):
             if mask.any():
                 logits[mask] = policy(planes[mask])
         actions, log_p = drawn(logits, legal, self.rng)
         for i in np.flatnonzero(mine).tolist():
-            self.moves[num_envs[i]].append((planes[i], int(actions[i]), float(log_p[i]), legal[i]))
+            self.moves[running[i]].append((planes[i], int(actions[i]), float(log_p[i]), legal[i]))
         over, values = self.play(rows, actions)
-        self.rows[num_envs] = rows
+        self.rows[running] = rows
         moved, episodes = 0, []
         for i in np.flatnonzero(over).tolist():
-            env_index = int(num_envs[i])
+            env_index = int(running[i])
             z, played = float(values[i]) * (1 - 2 * int(self.side[env_index])), self.moves[env_index]
             self.running[env_index] = False
             self.scores.append((1 + z) / 2)
@@ -287,8 +294,8 @@ class ValuePlay(_Games):
     """One position a game (AlphaGo, Methods): U drawn from 1 to `latest`, U - 1 moves of the supervised policy, a random legal one,
     the reinforced policy to the end; the position behind the random move is given out with the outcome to who moves there."""
 
-    def __init__(self, env: Any, game: Game, seed: int, supervised: Policy, reinforced: Policy, latest: int):
-        super().__init__(env, game, seed, {"outcome": "float32"})
+    def __init__(self, num_envs: int, game: Game, seed: int, supervised: PlanePolicy, reinforced: PlanePolicy, latest: int):
+        super().__init__(num_envs, game, seed, {"outcome": "float32"})
         self.supervised, self.reinforced, self.latest = supervised, reinforced, latest
         self.rows = np.repeat(self.start[None], self.num_envs, 0)  # [L,R]
         self.plies = np.zeros(self.num_envs, np.int64)  # [L] moves made

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rlsuite.acting.selfplay import SearchPlayer
+from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.boardgames.matches import play_match, searcher
 from rlsuite.search import Cached, plane_evaluator
 from rlsuite.search.evaluators import PolicyValue
@@ -18,10 +18,10 @@ OPENING_MOVES = 6  # random ones at most, so that games of a match differ
 CACHED = 32_768
 
 
-class Gate:
+class BestNetGate:
     """The face of `PolicyLag`: `net` acts, a copy of the learner's when it won its last match."""
 
-    def __init__(self, newest: nn.Module, agent: SearchPlayer, seed: int, device: torch.device, bf16: bool):
+    def __init__(self, newest: nn.Module, agent: SelfPlayAgent, seed: int, device: torch.device, bf16: bool):
         self.newest, self.agent, self.seed, self.device, self.bf16 = newest, agent, seed, device, bf16
         self.net = copy.deepcopy(newest).requires_grad_(False)
         self.version = 0  # of the acting weights
@@ -47,10 +47,10 @@ class Gate:
             self.passed += 1
 
     def _cached(self, net: nn.Module) -> Cached:
-        evaluate: Callable[[NDArray[np.int8]], PolicyValue] = lambda planes: self._judge(net, planes)  # noqa: E731
+        evaluate: Callable[[NDArray[np.int8]], PolicyValue] = lambda planes: self._evaluate(net, planes)  # noqa: E731
         return Cached(plane_evaluator(self.agent.game, evaluate), self.agent.game.num_actions, CACHED)
 
-    def _judge(self, net: Any, planes: NDArray[np.int8]) -> PolicyValue:
+    def _evaluate(self, net: Any, planes: NDArray[np.int8]) -> PolicyValue:
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self.agent.evaluate(net, planes)
 

@@ -1,15 +1,17 @@
 """The collector rolls a vector environment with an agent's `act`. Shapes: K steps, L environments."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlsuite.acting.initial_priorities import Priorities
-from rlsuite.core.agent import Agent, Mode, Net
+from rlsuite.acting.act import act
+from rlsuite.acting.initial_priorities import InitialPriorities
+from rlsuite.core.agent import Actor, Mode, Net
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.core.types import State, Step, Unroll, as_tuples, describe, to_tensors, tree_map, tree_zip
+from rlsuite.replay.layout import Starts
 
 
 class Episode(NamedTuple):
@@ -20,37 +22,13 @@ class Episode(NamedTuple):
     env_index: int
 
 
-class GameCollector(Protocol):
-    """What an agent of board games brings: unrolls are of finished games, [K,1,...], one behind the other."""
-
-    env: Any
-    num_envs: int
-    version: int
-
-    def ready(self, steps: int) -> bool:
-        """Whether the finished games hold `steps` positions an environment."""
-        ...
-
-    def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """Plays on: positions that were made, and games that have ended."""
-        ...
-
-    def take(self) -> Unroll: ...
-
-    def diagnostics(self) -> dict[str, float]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool: ...
-
-
 class Collector:
     """Streams of `Step`s from L environments. The environment is seeded once, at the first reset."""
 
     def __init__(
         self,
         env: Any,
-        agent: Agent,
+        agent: Actor,
         net: Net,
         *,
         seed: int,
@@ -59,7 +37,7 @@ class Collector:
         bf16: bool = False,
         first_env: int = 0,
         total_envs: int = 0,
-        priorities: Priorities | None = None,
+        priorities: InitialPriorities | None = None,
     ):
         """`first_env`, `total_envs`: as of `Mode`. `priorities`: what gives the sequences of an unroll their first ones."""
         self.priorities, self.place = priorities, (first_env, total_envs)
@@ -69,15 +47,13 @@ class Collector:
         spec = describe(env)
         self.stack = spec.stack
         self.info_keys = spec.info_keys
-        self.no_action = np.zeros((self.num_envs, *spec.action_shape), np.float32 if spec.action_shape else np.int64)
+        self.no_action = np.zeros((self.num_envs, *spec.action_shape), spec.action_dtype)  # [L,...]
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.state: State = self._initial_state()
         self.version = 0  # of the net's weights: learner steps
         self.pending: list[Step] = []  # records [L,...] of the unroll that nobody has taken yet, planes instead of stacks
         self.start: Unroll | None = None  # that unroll without its records
-        self.starts: list[NDArray[np.bool_]] = []  # of each of these records, [L]: does a sequence start there?
-        self.states: list[State] = []  # before those that do, leaves [M',...]
-        self.since = np.zeros(self.num_envs, np.int64)  # records since strides are counted
+        self.starts = Starts(agent.sequence, self.num_envs)
         self.returns = np.zeros(self.num_envs, np.float64)  # of the running episodes
         self.lengths = np.zeros(self.num_envs, np.int64)
         self.current_step = self._first(*env.reset(seed=seed))
@@ -99,9 +75,10 @@ class Collector:
         mode = Mode(self.explore, agent_steps, self.rng, *self.place)
         seen: Step = to_tensors(tree_map(lambda leaf: leaf[None], self.current_step), self.device)  # [1,L,...]
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            action, self.state, extras = self.agent.act(self.net, seen, self.state, mode)
+            action, self.state, extras = act(self.agent, self.net, seen, self.state, mode)
         record = self.current_step._replace(
-            action=action.cpu().numpy(), extras={name: value.cpu().numpy() for name, value in extras.items()}
+            action=action.cpu().numpy().astype(self.no_action.dtype, copy=False),
+            extras={name: value.cpu().numpy() for name, value in extras.items()},
         )
         observation, reward, terminated, truncated, info = self.env.step(record.action)
         episodes = self._score(record)
@@ -125,11 +102,11 @@ class Collector:
         return {}
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """One more record of every environment for the unroll that `take` gives out: how many steps that is, and what episodes ended."""
+        """Adds a record of every environment to the unroll that `take` returns; the steps that are, and the episodes that ended."""
         if self.start is None:
             before = np.moveaxis(self.current_step.observation[:, :-1], 1, 0) if self.stack > 1 else None
             self.start = Unroll(self.current_step, before, version=self.version)
-        self._mark_starts()
+        self.starts.mark(self.current_step.first, self.state)
         record, episodes = self.tick(agent_steps)
         self.pending.append(self.compact(record))
         return self.num_envs, episodes
@@ -137,12 +114,11 @@ class Collector:
     def take(self) -> Unroll:
         """The records since the last time, leaves [K,L,...]."""
         assert self.start is not None, "nothing was collected since the last unroll"
-        unroll = self.start._replace(steps=stacked(self.pending), current_step=self.compact(self.current_step))
-        if self.starts:
-            states = self.states or [tree_map(lambda leaf: leaf[:0].cpu().numpy(), self.state if self.agent.sequence.state else ())]
-            state = tree_zip(lambda *leaves: np.concatenate(leaves), *states)
-            unroll = unroll._replace(starts=np.stack(self.starts), state=state)
-        self.pending, self.start, self.starts, self.states = [], None, [], []
+        starts, state = self.starts.take(self.state)
+        unroll = self.start._replace(
+            steps=stacked(self.pending), current_step=self.compact(self.current_step), starts=starts, state=state
+        )
+        self.pending, self.start = [], None
         if self.priorities is None:
             return unroll
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -155,35 +131,17 @@ class Collector:
             episodes += self.advance(agent_steps + k * self.num_envs)[1]
         return self.take(), episodes
 
-    def _mark_starts(self) -> None:
-        """Where the record to come starts sequences, and from which states. Nothing to tell where every action starts one."""
-        sequence = self.agent.sequence
-        state = self.state
-        if sequence.length is None:  # a rollout is its unroll
-            starts = np.full(self.num_envs, not self.pending)
-        elif sequence.stride > 1:
-            state = state if sequence.state else ()  # some agents begin every sequence with zeros
-            if sequence.from_first:
-                self.since[self.current_step.first] = 0
-            starts = self.since % sequence.stride == 0
-            self.since += 1
-        else:
-            return
-        self.starts.append(starts)
-        if starts.any():
-            self.states.append(tree_map(lambda leaf: leaf.cpu().numpy()[starts], state))
-
     def compact(self, record: Step) -> Step:
         """A record as it travels: the newest plane instead of the stack."""
         return record._replace(observation=record.observation[:, -1]) if self.stack > 1 else record
 
     def _score(self, record: Step) -> list[Episode]:
         if not np.isfinite(record.reward).all():
-            raise RlsuiteError(f"the environment gave a reward that is not finite: {record.reward}")
+            raise RlsuiteError(f"the environment returned a reward that is not finite: {record.reward}")
         if record.observation.dtype.kind == "f" and not np.isfinite(record.observation).all():
             env_index = int(np.flatnonzero(~np.isfinite(record.observation).reshape(self.num_envs, -1).all(1))[0])
             raise RlsuiteError(
-                f"the environment gave an observation that is not finite, in environment {env_index}: {record.observation[env_index]}"
+                f"environment {env_index} returned an observation that is not finite: {record.observation[env_index]}"
             )
         self.returns += record.reward
         self.lengths += ~record.first  # an episode of n actions has n + 1 records
@@ -205,9 +163,7 @@ class Collector:
             "state": self.state,
             "pending": [record._asdict() for record in self.pending],
             "start": None if self.start is None else {"before": self.start.before},
-            "starts": self.starts,
-            "states": self.states,
-            "since": self.since,
+            "starts": self.starts.state_dict(),
             "version": self.version if self.start is None else self.start.version,
             "priorities": None if self.priorities is None else self.priorities.state_dict(),
         }
@@ -221,11 +177,11 @@ class Collector:
         self.pending = [Step(**record) for record in state["pending"]]
         start = state["start"]
         self.start = start and Unroll(self.current_step, start["before"], version=self.version)
-        self.starts, self.states = list(state["starts"]), [as_tuples(leaves) for leaves in state["states"]]
+        self.starts.load_state_dict(state["starts"])
         if state["env"] is None or not hasattr(self.env, "set_state"):
             self.current_step = self._first(*self.env.reset(seed=reseed))
             self.state = self._initial_state()
-            self.since[:] = 0
+            self.starts.restart()
             self.returns[:], self.lengths[:] = 0, 0
             if self.priorities is not None and not self.pending:
                 self.priorities.end_streams()
@@ -234,7 +190,6 @@ class Collector:
             return False
         self.env.set_state(state["env"])
         self.current_step = Step(**state["current_step"])
-        self.since = state["since"].copy()
         self.returns, self.lengths = state["returns"].copy(), state["lengths"].copy()
         self.state = tree_map(lambda leaf: leaf.to(self.device), as_tuples(state["state"]))
         return True

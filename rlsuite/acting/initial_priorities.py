@@ -1,4 +1,4 @@
-"""First priorities, given by the collector instead of the store (Ape-X, Horgan et al. 2018): sequences that are new need no waiting.
+"""Initial priorities computed by the collector (Ape-X, Horgan et al. 2018, section 4), not by the store.
 
 Shapes: K steps and L environments of an unroll, K' of them starts of sequences that the unroll completes, T steps of a sequence.
 """
@@ -11,24 +11,28 @@ from numpy.typing import NDArray
 
 from rlsuite.core.agent import Agent, Net
 from rlsuite.core.types import EnvSpec, Unroll, to_tensors
+from rlsuite.replay.layout import layout_of
 from rlsuite.replay.ring import Ring, completed
 
 
-class Priorities:
-    """Cuts the sequences that an unroll completes as a store would, and asks the agent's own loss and `priority` with the acting net."""
+class InitialPriorities:
+    """Priorities of the sequences that an unroll completes, from the agent's own loss and `priority` with the acting net.
+
+    A small ring cuts these sequences just as the store will.
+    """
 
     def __init__(self, agent: Agent, spec: EnvSpec, num_envs: int, steps: int, seed: int, device: torch.device):
         """`steps`: K, the longest unroll."""
-        assert agent.sequence.length is not None
-        slots = steps + agent.sequence.length + max(spec.stack, agent.sequence.stride)
-        self.agent, self.ring, self.device = agent, Ring(spec, num_envs, slots, agent.sequence), device
+        layout = layout_of(agent.sequence)
+        slots = steps + layout.length + max(spec.stack, layout.stride)
+        self.agent, self.ring, self.device = agent, Ring(spec, num_envs, slots, layout), device
         self.rng = torch.Generator(device).manual_seed(seed)
 
     def __call__(self, net: Net, unroll: Unroll) -> NDArray[np.float64]:
         """[K',L] > 0; those of final observations, which start no sequence, are not read."""
         ring, before = self.ring, self.ring.head
         ring.write(unroll)
-        starts = completed(before, ring.head, ring.length)  # [K']
+        starts = completed(before, ring.head, ring.layout.length)  # [K']
         priority = np.ones((starts.size, ring.num_envs))
         there = ring.starts(starts)  # [K',L]
         if there.any():
@@ -36,7 +40,7 @@ class Priorities:
             trajectory = to_tensors(ring.read(env_index, starts[row]), self.device)
             with torch.no_grad():
                 loss = self.agent.loss(net, net, trajectory, self.rng)
-            priority[there] = self.agent.priority(*loss.counted()).double().cpu().numpy()
+            priority[there] = self.agent.priority(*loss.priority_inputs()).double().cpu().numpy()
         return priority
 
     def end_streams(self) -> None:

@@ -4,20 +4,21 @@ A tick gives every slot one evaluation. A slot whose search is done moves at onc
 the batch for the net stays full whatever the searches need. Shapes: L slots, K positions of an unroll, A actions, R bytes a row.
 """
 
+from abc import abstractmethod
 from collections import deque
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from rlsuite.acting.board_agent import BoardAgent, BoardConfig
 from rlsuite.acting.collector import Episode
-from rlsuite.config.schema import AgentSection
 from rlsuite.core.agent import Net
 from rlsuite.core.game import Game
 from rlsuite.core.types import Step, Unroll
-from rlsuite.search import Cached, Gumbel, Puct, plane_evaluator
+from rlsuite.search import Cached, Evaluate, Gumbel, Puct, plane_evaluator
 from rlsuite.search.evaluators import PolicyValue, encoder
 from rlsuite.search.search import METHODS
 from rlsuite.search.tree import kernels, make_tree
@@ -25,7 +26,7 @@ from rlsuite.search.tree import kernels, make_tree
 NEVER = -1.0  # a resignation threshold that nothing falls below
 
 
-class SelfPlayConfig(AgentSection):
+class SelfPlayConfig(BoardConfig):
     """How games are searched and played."""
 
     method: Literal["gumbel", "puct"] = "gumbel"
@@ -41,7 +42,6 @@ class SelfPlayConfig(AgentSection):
     noise_total: float = Field(10.0, gt=0)  # puct: alpha times the number of legal moves
     temperature: float = Field(1.0, gt=0)  # puct: moves are drawn from visits^(1/temperature)
     temperature_moves: int = Field(15, ge=0)  # then, an opening's moves counted in, the best is played and without noise
-    solve: bool = True  # values that the rules prove go up the tree
     opening_fraction: float = Field(0.0, ge=0, le=1)  # of games that begin with random moves ...
     opening_moves: int = Field(8, ge=1)  # ... so many at most
     resign: bool = False  # give up lost games, some played out to learn how often that is wrong
@@ -50,8 +50,8 @@ class SelfPlayConfig(AgentSection):
     gate_games: int = Field(0, ge=0)  # a newer net plays once it beats the best in a match of so many games; 0: always the newest
     gate_score: float = Field(0.55, gt=0, le=1)  # points that it needs, a draw being half of one
     gate_learner_steps: int = Field(1000, ge=1)  # between two matches
-    cache_positions: int = Field(131_072, ge=1)
-    eval_simulations: int = Field(200, ge=1)  # a move, when it plays as well as it can
+    eval_simulations: int = Field(200, ge=1)
+    """Simulations a move when it plays as well as it can."""
 
     @model_validator(mode="after")
     def _caps(self) -> "SelfPlayConfig":
@@ -73,18 +73,28 @@ class SelfPlayConfig(AgentSection):
         return method._replace(noise=0.0) if isinstance(method, Gumbel) else method._replace(noise_fraction=0.0)
 
 
-class SearchPlayer(Protocol):
-    """What self-play needs of an agent."""
+class SelfPlayAgent(BoardAgent):
+    """A board agent that learns from its own searches: `SelfPlay` collects for it, and a net may have to win its place."""
 
-    @property
-    def config(self) -> SelfPlayConfig: ...
+    config: SelfPlayConfig
 
-    @property
-    def game(self) -> Game: ...
+    @classmethod
+    def validate(cls, config: Any) -> None:
+        super().validate(config)
+        if config.agent.gate_games and config.runtime.kind != "local":
+            raise ValueError("agent.gate_games works with runtime local only")
 
+    @abstractmethod
     def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
         """Planes [n,C,H,W] -> logits [n,A] f32 and values [n] f32 to the player to move."""
-        ...
+
+    def evaluator(self, net: Net) -> Evaluate:
+        """What a search asks: positions -> logits and values."""
+        return plane_evaluator(self.game, lambda planes: self.evaluate(net, planes))
+
+    def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> "SelfPlay":
+        """Plays `num_envs` games at once with `net`."""
+        return SelfPlay(self, net, num_envs, seed=seed, device=device, bf16=bf16)
 
 
 class Move(NamedTuple):
@@ -99,15 +109,19 @@ class Move(NamedTuple):
 
 
 class SelfPlay:
-    """The face of `Collector`: unrolls are finished games, [K,1,...], of which every position knows the search's policy and value,
-    and the game's outcome to the player to move."""
+    """A `GameCollector` that searches every move.
+
+    Its unrolls are finished games, [K,1,...]: every position knows the search's policy and value, and the game's outcome to the
+    player to move.
+    """
 
     def __init__(
-        self, env: Any, agent: SearchPlayer, net: Net, *, seed: int, device: torch.device | None = None, bf16: bool = False
+        self, agent: SelfPlayAgent, net: Net, num_envs: int, *, seed: int, device: torch.device | None = None, bf16: bool = False
     ):
-        self.env, self.agent, self.net, self.bf16 = env, agent, net, bf16
+        """Plays `num_envs` games at once."""
+        self.agent, self.net, self.bf16 = agent, net, bf16
         self.device = device or torch.device("cpu")
-        self.num_envs: int = env.num_envs
+        self.num_envs = num_envs
         self.version = 0
         config, self.game = agent.config, agent.game
         self.config, self.method = config, config.explore()
@@ -115,7 +129,7 @@ class SelfPlay:
         self.encode = encoder(self.game.rules)
         self.rng = np.random.default_rng(seed)
         self.tree = make_tree(self.game, self.num_envs, config.simulations, seed, solve=config.solve)
-        self.cache = Cached(plane_evaluator(self.game, self._judge), self.game.num_actions, config.cache_positions)
+        self.cache = Cached(plane_evaluator(self.game, self._evaluate), self.game.num_actions, config.cache_positions)
         self.cached_version = 0  # of the weights whose opinions it holds
         self.rows = np.empty((self.num_envs, self.game.start.size), np.int8)  # [L,R] the games' positions
         self.full = np.ones(self.num_envs, bool)  # [L] is the running search a full one?
@@ -130,7 +144,7 @@ class SelfPlay:
         slots = np.arange(self.num_envs, dtype=np.int32)
         self._begin(slots, slots)
 
-    def _judge(self, planes: NDArray[np.int8]) -> PolicyValue:
+    def _evaluate(self, planes: NDArray[np.int8]) -> PolicyValue:
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self.agent.evaluate(self.net, planes)
 

@@ -11,6 +11,7 @@ from rlsuite.core.types import State, Step, Trajectory
 from rlsuite.factories import device_of, make_agent
 from rlsuite.learning.learner import Learner
 from rlsuite.replay import Sample
+from rlsuite.replay.layout import layout_of
 
 KINDS = {
     "plain": ("plain DQN, n = 1", PLAIN),
@@ -75,9 +76,8 @@ def updates(
     """Updates of a learner of its own, without priorities; `switches` are those of its config section, `net` that of the net."""
     setup = config(settings, agent, net=net or {}, learner={"batch_size": batch, **switches})
     made = make_agent(setup, PONG)
-    assert made.sequence.length is not None
     trained = Learner(made, setup.learner, seed=1, device=device_of(setup))
-    samples = [random_sample(batch, made.sequence.length, nchw, seed) for seed in range(DIFFERENT_BATCHES)]
+    samples = [random_sample(batch, layout_of(made.sequence).length, nchw, seed) for seed in range(DIFFERENT_BATCHES)]
     batches = itertools.cycle([trained.stage(sample) for sample in samples])
     return repeated(lambda: trained.step(next(batches), want_priority=False), batch)
 

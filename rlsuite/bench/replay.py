@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rlsuite.bench.measure import NOT_INSTALLED, PONG, BenchSettings, Row, Target, Work, alternate, lacking, named, repeated, say
 from rlsuite.config.schema import ReplayConfig
-from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.agent import Transitions
 from rlsuite.core.types import Step, Unroll
 from rlsuite.replay import Replay, build_replay
 from rlsuite.replay.selectors import Prioritized, importance_weights
@@ -19,7 +19,7 @@ Ids = NDArray[np.int64]
 
 ALPHA, BETA = 0.6, 0.4
 NUM_ENVS, UNROLL = 32, 16
-SEQUENCE = SequenceSpec(length=4, sparse=True)  # n = 3
+SEQUENCE = Transitions(3)  # n = 3
 
 
 class NumpySumTree:
@@ -166,11 +166,11 @@ def filled_store(steps: int) -> Replay:
 def bytes_per_transition(store: Replay, capacity: int) -> float:
     """Bytes a sampleable transition at `capacity` steps, from the arrays of a full but smaller `store`.
 
-    The arrays grow with the steps, and so do the final observations, from which nothing starts. What an environment loses at the ends of
-    the ring, where a sequence or its first stack is not whole, does not.
+    The arrays grow with the steps, and so do the final observations, from which nothing starts. What an environment loses at the ends
+    of the ring, where a sequence or its first stack is not whole, does not.
     """
     steps = len(store)
-    ends = store.rings[0].num_envs * (store.rings[0].spec.stack - 1 + store.rings[0].length - 1)
+    ends = store.rings[0].num_envs * (store.rings[0].spec.stack - 1 + store.rings[0].layout.length - 1)
     finals = steps - ends - len(store.selector)
     scale = capacity / steps
     return (nbytes(store.rings[0]) + nbytes(store.selector)) * scale / (capacity - ends - finals * scale)

@@ -16,6 +16,7 @@ from rlsuite.core.types import State, Step, Unroll, tree_map
 from rlsuite.factories import device_of, make_agent
 from rlsuite.learning.learner import Learner
 from rlsuite.replay import build_replay
+from rlsuite.replay.layout import layout_of
 
 AGENT: dict[str, Any] = {"name": "r2d2"}  # as in the paper: 40 steps of burn-in, 80 learned from, 5 to bootstrap, stride 40
 NET: dict[str, Any] = {"memory": "lstm", "memory_size": 512, "last_action_reward": True}
@@ -38,17 +39,11 @@ class StepByStep(nn.Module):
         return torch.cat(outs), state
 
 
-class Unrolled:
-    """An agent whose net is."""
-
-    def __init__(self, agent: Agent):
-        self.agent = agent
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.agent, name)
-
-    def make_net(self) -> nn.Module:
-        return StepByStep(self.agent.make_net())
+def stepwise(agent: Agent) -> Agent:
+    """The agent with a net that is called step by step."""
+    whole = agent.make_net
+    agent.make_net = lambda: StepByStep(whole())  # type: ignore[method-assign]
+    return agent
 
 
 def bench_sequences(settings: BenchSettings) -> list[Row]:
@@ -57,12 +52,12 @@ def bench_sequences(settings: BenchSettings) -> list[Row]:
     plain = setup_of(settings, batch, precision="fp32", channels_last=False)
     contenders = {
         "ours": updates(setup, make_agent(setup, PONG), batch, nchw=False),
-        "steps": updates(setup, Unrolled(make_agent(setup, PONG)), batch, nchw=False),
-        "plain": updates(plain, Unrolled(make_agent(plain, PONG)), batch, nchw=True),
+        "steps": updates(setup, stepwise(make_agent(setup, PONG)), batch, nchw=False),
+        "plain": updates(plain, stepwise(make_agent(plain, PONG)), batch, nchw=True),
     }
     rates = alternate("sequences", contenders, settings)
     agent = make_agent(setup, PONG)
-    numbers = f"{batch} sequences of {agent.sequence.length} steps, Nature torso, LSTM of 512"
+    numbers = f"{batch} sequences of {layout_of(agent.sequence).length} steps, Nature torso, LSTM of 512"
     what = f"Learner.step of R2D2, {numbers}, bf16 + channels_last, against "
     return [
         Row(
@@ -85,8 +80,7 @@ def setup_of(settings: BenchSettings, batch: int, **learner: Any) -> Config:
 
 def updates(setup: Config, agent: Agent, batch: int, nchw: bool) -> Work:
     learner = Learner(agent, setup.learner, seed=1, device=device_of(setup))
-    length = agent.sequence.length
-    assert length is not None
+    length = layout_of(agent.sequence).length
     state = tree_map(lambda leaf: leaf.numpy(), agent.initial_state(batch))
     samples = [random_sample(batch, length, nchw, seed, length, state) for seed in range(DIFFERENT_BATCHES)]
     batches = itertools.cycle([learner.stage(sample) for sample in samples])
@@ -95,21 +89,22 @@ def updates(setup: Config, agent: Agent, batch: int, nchw: bool) -> Work:
 
 def _memory(settings: BenchSettings, setup: Config) -> Row:
     """A full prioritized store of noise."""
-    sequence, num_envs, unroll = make_agent(setup, PONG).sequence, 4, 40
+    agent, num_envs, unroll = make_agent(setup, PONG), 4, 40
+    layout = layout_of(agent.sequence)
     slots = max(settings.replay_steps // num_envs, 400)
     say(f"sequences: filling a store of {slots * num_envs:,} steps")
     sized = ReplayConfig(capacity_agent_steps=slots * num_envs, min_agent_steps=1, samples_per_insert=1e12, prioritized=True)
-    store = build_replay(sized, PONG, num_envs, sequence, unroll, seed=1)
+    store = build_replay(sized, PONG, num_envs, agent.sequence, unroll, seed=1)
     rng = np.random.default_rng(2)
     planes = rng.integers(256, size=(unroll, num_envs, 84, 84), dtype=np.uint8)
     no = np.zeros((unroll, num_envs), bool)
     for begin in range(0, slots + unroll, unroll):
-        starts = np.repeat(((begin + np.arange(unroll)) % sequence.stride == 0)[:, None], num_envs, 1)
-        state = tuple(rng.random((int(starts.sum()), *leaf.shape)).astype(leaf.dtype) for leaf in sequence.state)
+        starts = np.repeat(((begin + np.arange(unroll)) % layout.stride == 0)[:, None], num_envs, 1)
+        state = tuple(rng.random((int(starts.sum()), *leaf.shape)).astype(leaf.dtype) for leaf in layout.state)
         steps = Step(planes, rng.random((unroll, num_envs), np.float32), no, no, no, rng.integers(6, size=(unroll, num_envs)), {})
         store.add(Unroll(steps, starts=starts, state=state))
     what = (
-        f"ring + selector of R2D2, prioritized: arrays of a full store of {len(store):,} steps in {num_envs} environments, frames stored "
-        f"once, an LSTM state every {sequence.stride} steps, for each stored observation"
+        f"ring + selector of R2D2, prioritized: arrays of a full store of {len(store):,} steps in {num_envs} environments, "
+        f"frames stored once, an LSTM state every {layout.stride} steps, for each stored observation"
     )
     return Row("sequences/bytes", what, "bytes/observation", nbytes(store) / len(store), None, Target("ours", "<=", 7700))

@@ -66,7 +66,7 @@ def _updates(settings: BenchSettings, model: ModelConfig, batch: int, learner: L
     }
     pictures = InMemory(rng.integers(256, size=(n, 4, 84, 84), dtype=np.uint8), labels)
     task = Supervised(model, Data(pictures, pictures, tuple("abcde"), (4, 84, 84), ("segment", "detect")))
-    trained = Learner(task, learner, seed=1, device=device_of(config(settings, PLAIN)))  # type: ignore[arg-type]
+    trained = Learner(task, learner, seed=1, device=device_of(config(settings, PLAIN)))
     store = DataStore(pictures, seed=1)
     batches = itertools.cycle([trained.stage(store.sample(batch)) for _ in range(4)])
     return repeated(lambda: trained.step(next(batches), want_priority=False), batch)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlsuite.core.types import Transitions
+from rlsuite.core.types import TransitionBatch
 
 
 class NStep(NamedTuple):
@@ -15,7 +15,7 @@ class NStep(NamedTuple):
     discount: Tensor  # [B] f32: γ^m, or 0 where a terminal came first; m is the number of transitions taken
 
 
-def n_step(transitions: Transitions) -> NStep:
+def n_step(transitions: TransitionBatch) -> NStep:
     """The n-step return of step 0 (Sutton & Barto, 2nd ed., section 7.1), n = leading axis.
 
     A terminal cuts the return and its bootstrap; a time limit cuts it and bootstraps from the final observation, which is
@@ -31,7 +31,7 @@ def n_step(transitions: Transitions) -> NStep:
     return NStep(reward, discount)
 
 
-def n_step_targets(transitions: Transitions, values: Tensor, n: int) -> Tensor:
+def n_step_targets(transitions: TransitionBatch, values: Tensor, n: int) -> Tensor:
     """The n-step return of every step, bootstrapped from values [T,B] -> [T-n,B].
 
     y_t = r_{t+1} + γ r_{t+2} + ... + γ^n V_{t+n}, cut at ends of episodes as `n_step` is: a terminal has no value, a time limit
@@ -58,7 +58,7 @@ def unscale(y: Tensor, epsilon: float) -> Tensor:
     return y / (1 + epsilon * (root + 1)) * (root + 1)
 
 
-def gae(transitions: Transitions, values: Tensor, decay: float) -> Tensor:
+def gae(transitions: TransitionBatch, values: Tensor, decay: float) -> Tensor:
     """Generalised advantages [T-1,B] (Schulman et al. 2016, eq. 16) from values [T,B]; `decay` is λ.
 
     A_t = δ_t + γ λ A_{t+1}, δ_t = r_{t+1} + γ V_{t+1} - V_t. A terminal has γ = 0. At a time limit and at the end of the sequence the
@@ -67,12 +67,12 @@ def gae(transitions: Transitions, values: Tensor, decay: float) -> Tensor:
     return _backwards(_errors(transitions, values), transitions, decay)
 
 
-def lambda_returns(transitions: Transitions, values: Tensor, decay: float) -> Tensor:
+def lambda_returns(transitions: TransitionBatch, values: Tensor, decay: float) -> Tensor:
     """λ-returns [T-1,B] (Sutton & Barto, 2nd ed., section 12.1) from values [T,B]: λ = 0 one step, λ = 1 up to the cut."""
     return gae(transitions, values, decay) + values[:-1]
 
 
-def discounted(transitions: Transitions, values: Tensor) -> Tensor:
+def discounted(transitions: TransitionBatch, values: Tensor) -> Tensor:
     """Discounted sums of rewards [T-1,B] up to the end of the episode or of the sequence; values [T,B] stand for what was cut off."""
     return lambda_returns(transitions, values, 1.0)
 
@@ -88,7 +88,7 @@ class VTrace(NamedTuple):
 
 
 def v_trace(
-    transitions: Transitions, values: Tensor, log_rho: Tensor, clip_rho: float = 1.0, clip_c: float = 1.0, decay: float = 1.0
+    transitions: TransitionBatch, values: Tensor, log_rho: Tensor, clip_rho: float = 1.0, clip_c: float = 1.0, decay: float = 1.0
 ) -> VTrace:
     """V-trace (Espeholt et al. 2018, eq. 1 and section 4.2) from values [T,B] and log π/μ of the actions taken [T-1,B].
 
@@ -104,12 +104,12 @@ def v_trace(
     return VTrace(v, advantages)
 
 
-def _errors(transitions: Transitions, values: Tensor) -> Tensor:
+def _errors(transitions: TransitionBatch, values: Tensor) -> Tensor:
     """δ_t [T-1,B], 0 where no action was taken."""
     return (transitions.reward + transitions.discount * values[1:] - values[:-1]) * transitions.valid
 
 
-def _backwards(errors: Tensor, transitions: Transitions, decay: Tensor | float) -> Tensor:
+def _backwards(errors: Tensor, transitions: TransitionBatch, decay: Tensor | float) -> Tensor:
     """x_t = errors_t + γ_t decay_t x_{t+1}, [T-1,B]. At a step without an action x is 0, which cuts the sum before it."""
     factors = transitions.discount * transitions.valid * decay  # [T-1,B]
     out = torch.empty_like(errors)

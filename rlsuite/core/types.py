@@ -73,7 +73,7 @@ class Trajectory(NamedTuple):
         return picked._replace(observation=seen.unsqueeze(0))
 
 
-class Transitions(NamedTuple):
+class TransitionBatch(NamedTuple):
     """What lies between the T steps of a sequence: leaves [T-1,B]."""
 
     action: Tensor  # i64, or f32 [T-1,B,*shape]
@@ -92,6 +92,7 @@ class EnvSpec(NamedTuple):
     stack: int  # planes stacked on the first axis; 1: nothing is stacked
     frames_per_step: int  # emulator frames that one agent step takes
     action_shape: tuple[int, ...] = ()  # of a continuous action
+    action_dtype: str = "int64"
     game: str | None = None  # of a board game: its name, as `make_game` takes it
     info_keys: tuple[str, ...] = ()  # what of `info` goes with an observation, in `Step.extras`
 
@@ -106,19 +107,20 @@ def describe(env: Any) -> EnvSpec:
     return EnvSpec(
         observation_shape=tuple(space.shape),
         observation_dtype=np.dtype(space.dtype).name,
-        num_actions=int(actions.n) if hasattr(actions, "n") else 0,
-        num_states=int(space.n) if hasattr(space, "n") else None,
+        num_actions=int(actions.n) if isinstance(actions, Discrete) else 0,
+        num_states=int(space.n) if isinstance(space, Discrete) else None,
         stack=int(env.metadata.get("frame_stack", 1)),
         frames_per_step=int(env.metadata.get("frames_per_step", 1)),
-        action_shape=() if hasattr(actions, "n") else tuple(actions.shape),
+        action_shape=() if isinstance(actions, Discrete) else tuple(actions.shape),
+        action_dtype=np.dtype(actions.dtype).name,
         game=env.metadata.get("game"),
         info_keys=tuple(env.metadata.get("info_keys", ())),
     )
 
 
-def transitions(steps: Step, discount: float) -> Transitions:
+def transitions(steps: Step, discount: float) -> TransitionBatch:
     """The one place where a sequence of T steps becomes T-1 transitions."""
-    return Transitions(
+    return TransitionBatch(
         action=steps.action[:-1],
         reward=steps.reward[1:],
         discount=discount * (~steps.terminal[1:]).to(steps.reward.dtype),

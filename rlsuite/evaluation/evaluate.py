@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.solver_accuracy import Grade
 from rlsuite.boardgames.solver_accuracy import grade as grade_positions
@@ -53,7 +54,8 @@ def grade(path: Path, simulations: int | None = None, positions: int | None = No
     cpu.set_up(threads_of(saved.config))
     if saved.spec.game is None:
         raise UsageError(f"{path} plays {saved.config.env.id}, which is no board game")
-    agent: Any = saved.agent
+    agent = saved.agent
+    assert isinstance(agent, BoardAgent)  # no other plays games
     count = agent.config.eval_simulations if simulations is None else simulations
     evaluate, method = board_evaluator(saved, make_game(saved.spec.game))
     return count, grade_positions(evaluate, saved.spec.game, count, method, agent.config.solve, positions)

@@ -1,4 +1,7 @@
-"""Makes demonstrations: whole episodes of a saved agent, of a scripted policy, or of someone at the keyboard. Shapes: L environments."""
+"""Records demonstrations: whole episodes of a saved agent, a scripted policy, or a person at the keyboard.
+
+Shapes: L environments.
+"""
 
 import importlib
 import os
@@ -16,27 +19,22 @@ from torch import Tensor, nn
 from rlsuite.acting.collector import Collector
 from rlsuite.config.schema import EnvSection
 from rlsuite.core import registry
-from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.agent import Actor, Mode
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.types import State, Step, describe, part_of, tree_zip
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.replay.demonstrations import Demonstrations
 
-Policy = Callable[[Any, NDArray[Any]], NDArray[Any]]  # (vector env, observation [L,...]) -> actions [L]
+ScriptedPolicy = Callable[[Any, NDArray[Any]], NDArray[Any]]  # (vector env, observation [L,...]) -> actions [L]
 NUM_ENVS = 8
-TOLD_SECONDS = 10  # between lines of progress
+PROGRESS_SECONDS = 10  # between lines of progress
 
 
-class Scripted:
+class Scripted(Actor):
     """A policy in an agent's place."""
 
-    sequence = SequenceSpec(length=2, sparse=True)
-
-    def __init__(self, policy: Policy, env: Any):
+    def __init__(self, policy: ScriptedPolicy, env: Any):
         self.policy, self.env = policy, env
-
-    def initial_state(self, batch: int) -> State:
-        return ()
 
     def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         try:
@@ -62,24 +60,26 @@ def from_agent(saved: Saved, episodes: int, seed: int) -> Demonstrations:
     return _played(player, saved.config.env.id, episodes)
 
 
-def from_policy(section: EnvSection, policy: Policy, episodes: int, seed: int, num_envs: int = NUM_ENVS) -> Demonstrations:
+def from_policy(section: EnvSection, policy: ScriptedPolicy, episodes: int, seed: int, num_envs: int = NUM_ENVS) -> Demonstrations:
     env = _make(section, min(episodes, num_envs))
-    agent: Any = Scripted(policy, env)
-    return _played(Collector(env, agent, nn.Identity(), seed=seed, explore=False), section.id, episodes)
+    return _played(Collector(env, Scripted(policy, env), nn.Identity(), seed=seed, explore=False), section.id, episodes)
 
 
-def find_policy(name: str) -> Policy:
-    """`package.module:function`, or `file.py:function` of a file below this folder. UsageError if there is none."""
-    module, _, function = name.removeprefix("./").replace(".py:", ":").partition(":")
-    module = module.replace(os.sep, ".")
-    if not all(part.isidentifier() for part in [*module.split("."), function]):
+def find_policy(name: str) -> ScriptedPolicy:
+    """`package.module:function`, or `file.py:function`. UsageError if there is none."""
+    module, _, function = name.partition(":")
+    if registry.file_of(name) is None and not all(part.isidentifier() for part in [*module.split("."), function]):
         raise UsageError(f"--policy {name}: write it as package.module:function, or as file.py:function")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a file that lies here, as for `python -m`
-    try:
-        found: Policy = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise UsageError(f"--policy {name} cannot be imported: {error}") from error
+    found: ScriptedPolicy
+    if registry.file_of(name) is not None:
+        found = registry.member(registry.load_file(module), function, module)
+    else:
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # a module that lies here, as for `python -m`
+        try:
+            found = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise UsageError(f"--policy {name} cannot be imported: {error}") from error
     if not callable(found):
         raise UsageError(f"--policy {name} is no function but {type(found).__name__}")
     return found
@@ -94,7 +94,7 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
     share = [episodes // player.num_envs + (env_index < episodes % player.num_envs) for env_index in range(player.num_envs)]
     running: list[list[Step]] = [[] for _ in share]
     done: list[Step] = []
-    told = time.monotonic()
+    shown_at = time.monotonic()
     while any(share):
         try:
             record, _ = player.tick(agent_steps=0)
@@ -102,8 +102,8 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
             if not done:
                 raise
             break
-        if time.monotonic() > told + TOLD_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() > shown_at + PROGRESS_SECONDS:
+            shown_at = time.monotonic()
             print(f"{len(done)} of {episodes} episodes", file=sys.stderr, flush=True)
         record = player.compact(record)._replace(extras={})
         for env_index, left in enumerate(share):
@@ -183,5 +183,4 @@ def from_keyboard(section: EnvSection, episodes: int, seed: int, fps: float) -> 
             frame[0] = twin.step(action)[0]
         return action
 
-    agent: Any = Scripted(policy, env)
-    return _played(Collector(env, agent, nn.Identity(), seed=seed, explore=False), section.id, episodes)
+    return _played(Collector(env, Scripted(policy, env), nn.Identity(), seed=seed, explore=False), section.id, episodes)

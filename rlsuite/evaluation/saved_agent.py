@@ -7,12 +7,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rlsuite.acting.act import act
+from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.boardgames.games import make_game
 from rlsuite.config.loader import check
 from rlsuite.config.schema import Config
+from rlsuite.core.agent import Mode
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
-from rlsuite.core.types import EnvSpec, tree_map
+from rlsuite.core.types import EnvSpec, Step, to_tensors, tree_map
 from rlsuite.factories import make_agent, make_env
 from rlsuite.nets.precision import Precision
 from rlsuite.runs import checkpoint
@@ -55,8 +58,6 @@ class LoadedAgent:
     """A saved agent for anyone's own loop, on NumPy arrays; of board games also something that `rlsuite.search` can ask."""
 
     def __init__(self, saved: Saved, seed: int = 0):
-        from rlsuite.core.agent import Mode
-
         self.saved = saved
         self._mode = Mode(explore=False, agent_steps=0, rng=torch.Generator(saved.device).manual_seed(seed))
 
@@ -79,17 +80,15 @@ class LoadedAgent:
         """observation [B,*shape] as the environment gives it; `first` [B] marks new episodes -> actions [B] i64, new state.
 
         `reward` [B] came with the observation; an agent with `net.last_action_reward` needs it, as a memory needs `first`.
-        `info` as the environment gives it, where its metadata name what it `info_keys`: board games the whole position.
+        `info` as the environment gives it, where its metadata names `info_keys`: of board games the whole position.
         """
-        from rlsuite.core.types import Step, to_tensors
-
         shape = self.saved.spec.observation_shape
         if observation.shape[1:] != shape:
             raise ValueError(f"observations must be [B, {', '.join(map(str, shape))}], got {list(observation.shape)}")
         batch, info_keys = observation.shape[0], self.saved.spec.info_keys
         if missing := [name for name in info_keys if name not in (info or {})]:
             raise ValueError(f"act needs info[{missing[0]!r}] of the environment: pass info=info")
-        no, continuous = np.zeros((1, batch), bool), self.saved.spec.action_shape
+        no = np.zeros((1, batch), bool)
         if len(state) == 0 < len(self.saved.agent.initial_state(1)):
             raise ValueError("this agent has a memory: pass state=player.initial_state(B) first, then what act returned")
         if reward is None and self.saved.config.net.last_action_reward:
@@ -100,30 +99,30 @@ class LoadedAgent:
             first=no if first is None else first[None],
             last=no,
             terminal=no,
-            action=np.zeros((1, batch, *continuous), np.float32 if continuous else np.int64),
+            action=np.zeros((1, batch, *self.saved.spec.action_shape), self.saved.spec.action_dtype),
             extras={name: info[name][None] for name in info_keys} if info else {},
         )
         bf16 = self.saved.config.learner.precision == "bf16"
         with torch.no_grad(), torch.autocast(self.saved.device.type, torch.bfloat16, enabled=bf16):
-            action, state, _ = self.saved.agent.act(self.saved.net, to_tensors(step, self.saved.device), state, self._mode)
+            action, state, _ = act(self.saved.agent, self.saved.net, to_tensors(step, self.saved.device), state, self._mode)
         return action.cpu().numpy(), state
 
     def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-        """What a search of `game` needs: its opinions, with a cache, and how it searches for play. UsageError for another game."""
+        """What a search of `game` needs: its evaluation of positions, with a cache, and how it searches for play. UsageError for another game."""
         return board_evaluator(self.saved, game)
 
 
 def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-    """A saved agent's opinions of positions, with a cache, and its search without noise. UsageError if it plays something else.
+    """A saved agent's evaluation of positions, with a cache, and its search without noise. UsageError if it plays something else.
 
     Another komi is no other game: a net does not see it.
     """
     if saved.spec.game is None or not _same_board(make_game(saved.spec.game), game):
         raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")
-    agent: Any = saved.agent
+    agent = saved.agent
+    assert isinstance(agent, BoardAgent)  # no other plays games
     bf16 = saved.config.learner.precision == "bf16"
-
-    evaluate: Evaluate = agent.evaluator(saved.net)
+    evaluate = agent.evaluator(saved.net)
 
     def autocast(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
         with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=bf16):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlsuite.config.schema import AugmentConfig, LearnerConfig
-from rlsuite.core.agent import Agent, Loss
+from rlsuite.core.agent import Loss, Objective
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
@@ -44,7 +44,7 @@ class Learner:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: Objective,
         config: LearnerConfig,
         *,
         seed: int,
@@ -70,9 +70,7 @@ class Learner:
         net = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         bf16 = config.precision == "bf16"
         self.online = Precision(net, bf16)
-        # Agents without a target net say so; they are spared a copy of theirs.
-        targets = getattr(agent, "has_target", True)
-        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16) if targets else None
+        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16) if agent.has_target else None
         if config.compile:
             self.net.compile()
             if self.frozen is not None:
@@ -143,17 +141,13 @@ class Learner:
             metrics["charts/policy_lag"] = torch.tensor(float(lag))
         priority = None
         if want_priority and loss.td is not None:
-            priority = self.agent.priority(*loss.counted()).double().cpu().numpy()
+            priority = self.agent.priority(*loss.priority_inputs()).double().cpu().numpy()
             if not np.isfinite(priority).all():
                 raise RlsuiteError(_not_finite("td error", self.steps))
         return Update(metrics, priority)
 
     def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
-        prepare = getattr(self.agent, "prepare", None)
-        if prepare is None:
-            yield trajectory
-            return
-        parts = prepare(self.net, trajectory, self.rng)
+        parts = self.agent.prepare(self.net, trajectory, self.rng)
         while True:
             with torch.no_grad(), self._autocast():
                 part = next(parts, None)

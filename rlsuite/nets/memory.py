@@ -43,9 +43,9 @@ class FeedForward(Core):
 class Recurrent(Core):
     """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014), one layer. State and gates are fp32.
 
-    The library's fused kernels, cuDNN's on a GPU, run a sequence in pieces between the steps at which any environment begins an episode;
-    there the state of those environments becomes 0. A sequence without such a step is one piece. A single step on a CPU goes without them, as
-    they would lay out all weights anew for it: it takes half of the time then.
+    The library's fused kernels, cuDNN's on a GPU, run a sequence in pieces between the steps at which any environment begins an
+    episode; there the state of those environments becomes 0. A sequence without such a step is one piece. A single step on a CPU
+    goes without them, as they would lay out all weights anew for it, and takes half of the time.
     """
 
     def __init__(self, features: int, size: int, lstm: bool):
@@ -176,8 +176,7 @@ class LastActionReward(Core):
     """A core that also gets the action before each step, one-hot, and tanh of the reward that it brought.
 
     (R2D2, Kapturowski et al. 2019, section 2.3; the tanh is Acme's.) Both are 0 at the first step of an episode. The last leaf of
-    the state is the action before the next step, -1 where it is not known: whoever acts puts it there (`remember`), as a net cannot
-    know it.
+    the state is the action before the next step, -1 where it is not known: `acting.act` puts it there, as a net cannot know it.
     """
 
     def __init__(self, make: Callable[[int], Core], features: int, spec: EnvSpec):
@@ -199,11 +198,6 @@ class LastActionReward(Core):
         extras = extras * ~step.first.unsqueeze(-1)
         x, after = self.core(torch.cat([x, extras], -1), step, tuple(inner))
         return x, (*after, step.action[-1])
-
-
-def remember(net: NetConfig, state: State, action: Tensor) -> State:
-    """The state behind a step at which `action` [B,...] was chosen."""
-    return (*state[:-1], action) if net.last_action_reward else state
 
 
 def lstm(features: int, size: int) -> Core:

@@ -12,7 +12,7 @@ from rlsuite.nets.precision import keep_fp32
 from rlsuite.nets.torso import Trunk, orthogonal_
 
 
-class Policy(NamedTuple):
+class PolicyOutput(NamedTuple):
     """What a policy net says of T x B observations."""
 
     logits: Tensor  # [T,B,A] f32; for continuous actions the mean of a Gaussian
@@ -21,7 +21,7 @@ class Policy(NamedTuple):
 
 
 class PolicyNet(nn.Module):
-    """(step [T,B,...], state) -> (Policy, state). The last layers run in fp32, as `heads` says."""
+    """(step [T,B,...], state) -> (PolicyOutput, state). The last layers run in fp32, as `heads` says."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec):
         super().__init__()
@@ -36,9 +36,9 @@ class PolicyNet(nn.Module):
         nn.init.orthogonal_(self.policy.weight, 0.01)
         nn.init.orthogonal_(self.value.weight, 1.0)
 
-    def forward(self, step: Step, state: State) -> tuple[Policy, State]:
+    def forward(self, step: Step, state: State) -> tuple[PolicyOutput, State]:
         features, state = self.core(self.trunk(step.observation), step, state)  # [T,B,D]
         own = features if self.value_trunk is None else self.value_trunk(step.observation)  # [T,B,D]
         with torch.autocast(features.device.type, enabled=False):
             logits, value = self.policy(features.float()), self.value(own.float())
-        return Policy(logits, self.log_std, value.squeeze(-1)), state
+        return PolicyOutput(logits, self.log_std, value.squeeze(-1)), state

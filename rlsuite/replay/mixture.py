@@ -1,4 +1,4 @@
-"""Two memories in one: recorded play beside the agent's own (R2D3, Gulcehre et al. 2020, section 4).
+"""Two stores in one: recorded play beside the agent's own (R2D3, Gulcehre et al. 2020, section 4).
 
 Shapes: N recorded steps, B samples.
 """
@@ -14,6 +14,7 @@ from rlsuite.config.schema import ReplayConfig
 from rlsuite.core.agent import SequenceSpec
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Unroll, tree_map
+from rlsuite.replay.layout import layout_of
 from rlsuite.replay.replay import Replay, Sample, build_replay, normalised
 from rlsuite.replay.ring import joined
 
@@ -107,15 +108,15 @@ def store_of(
 
     UsageError if they do not fit into memory, or no sequence holds a step to learn from.
     """
-    assert sequence.length is not None
+    layout = layout_of(sequence)
     # Blank episodes of one record each stand before the first one, so that burn-in falls on them, and behind the last one, so that
     # sequences of its last steps are whole.
-    n, before, behind = len(steps.first), 0 if sequence.from_first else sequence.burn_in, sequence.length - 1
+    n, before, behind = len(steps.first), 0 if layout.within_episodes else layout.burn_in, layout.length - 1
     longest = int(np.diff([*np.flatnonzero(steps.first), n]).max()) - 1
-    if sequence.from_first and longest <= sequence.burn_in:
+    if layout.within_episodes and longest <= layout.burn_in:
         raise UsageError(
             f"replay.demonstrations have at most {longest} actions an episode, and sequences that do not cross episodes begin with "
-            f"{sequence.burn_in} to burn in: nothing could be learned; lower agent.burn_in, or leave agent.cross_episodes on"
+            f"{layout.burn_in} to burn in: nothing could be learned; lower agent.burn_in, or leave agent.cross_episodes on"
         )
 
     def padded(leaf: NDArray[Any]) -> NDArray[Any]:
@@ -125,13 +126,13 @@ def store_of(
     for blank in (slice(0, before), slice(before + n, None)):
         stream.first[blank] = stream.last[blank] = True
     time = np.arange(before + n)
-    since = time - np.maximum.accumulate(np.where(stream.first[: before + n], time, 0)) if sequence.from_first else time
-    starts = np.concatenate([since % sequence.stride == 0, np.zeros(behind, bool)])[:, None]  # [before+N+behind,1]
-    state = tree_map(lambda leaf: leaf.numpy(), initial_state(int(starts.sum()))) if sequence.state else ()
-    size = before + n + behind + max(spec.stack, sequence.stride) + sequence.stride + 1
+    since = time - np.maximum.accumulate(np.where(stream.first[: before + n], time, 0)) if layout.within_episodes else time
+    starts = np.concatenate([since % layout.stride == 0, np.zeros(behind, bool)])[:, None]  # [before+N+behind,1]
+    state = tree_map(lambda leaf: leaf.numpy(), initial_state(int(starts.sum()))) if layout.state else ()
+    size = before + n + behind + max(spec.stack, layout.stride) + layout.stride + 1
     sized = config.model_copy(update={"capacity_agent_steps": size, "min_agent_steps": 1, "samples_per_insert": 1e12})
     store = build_replay(sized, spec, 1, sequence, 1, seed, what=f"replay.demonstrations of {n} steps")
-    store.add(Unroll(tree_map(lambda leaf: leaf[:, None], stream), starts=starts if sequence.stride > 1 else None, state=state))
+    store.add(Unroll(tree_map(lambda leaf: leaf[:, None], stream), starts=starts if layout.stride > 1 else None, state=state))
     return store
 
 

@@ -12,6 +12,7 @@ from rlsuite.core.agent import SequenceSpec
 from rlsuite.core.errors import UsageError
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import EnvSpec, Trajectory, Unroll, tree_map
+from rlsuite.replay.layout import layout_of
 from rlsuite.replay.limiter import SamplesPerInsert
 from rlsuite.replay.ring import Ring, completed, joined
 from rlsuite.replay.selectors import Prioritized, Selector, Uniform, importance_weights
@@ -68,9 +69,9 @@ class Store(Protocol):
 class Replay:
     """Sequences become sampleable when their last step has arrived, and stop when their first frame stack loses a plane.
 
-    Every source (a collector) has a ring of its own, of L environments that advance together. A key is absolute time * environments + environment,
-    environments counted over all sources, so it also tells the generation of its slot: a priority that returns for a sequence that was
-    overwritten meanwhile is dropped and counted in `stale`.
+    Every source (a collector) has a ring of its own, of L environments that advance together. A key is absolute time * number of
+    environments + environment, counted over all sources, so it also tells the generation of its slot: a priority that returns for a
+    sequence that was overwritten meanwhile is dropped and counted in `dropped_updates`.
     """
 
     def __init__(self, rings: Sequence[Ring], selector: Selector, limiter: SamplesPerInsert, config: ReplayConfig, seed: int):
@@ -105,7 +106,7 @@ class Replay:
         ring.write(unroll)
         if ring.oldest > oldest:
             self.selector.remove(self._ids(source, np.arange(oldest, ring.oldest)).reshape(-1))
-        starts = completed(before, ring.head, ring.length)  # [K']
+        starts = completed(before, ring.head, ring.layout.length)  # [K']
         given = 0 if unroll.priority is None else min(len(unroll.priority), len(starts))
         # One of both may be new, the collector or the store: then the older of these sequences have no priority, or are not here.
         self._offer(source, starts[: len(starts) - given], None)
@@ -199,9 +200,9 @@ class Replay:
 
 
 def predicted_bytes(spec: EnvSpec, config: ReplayConfig, sequence: SequenceSpec) -> int:
-    """Memory of a full store, bookkeeping included."""
+    """Bytes of a full store, bookkeeping included."""
     selector = 8 + 2 * 8 / 7 if config.prioritized else 8  # 8-ary tree of sums and maxima; two i32 for uniform
-    return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec, sequence) + selector))
+    return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec, layout_of(sequence)) + selector))
 
 
 def build_replay(
@@ -214,16 +215,19 @@ def build_replay(
     sources: int = 1,
     what: str | None = None,
 ) -> Replay:
-    """`environments`: of each source; `what`: who asks for the memory. UsageError where the capacity is too small for a sequence of every
-    environment, or larger than this machine's free memory."""
+    """A store for `sources` collectors of `num_envs` environments each; `what` names the memory in errors.
+
+    UsageError where the capacity is too small for a sequence of every environment, or larger than this machine's free memory.
+    """
     what = what or f"replay.capacity_agent_steps {config.capacity_agent_steps}"
-    assert sequence.length is not None
+    layout = layout_of(sequence)
     num_envs *= sources
     slots = config.capacity_agent_steps // num_envs
-    least = sequence.length + max(spec.stack, sequence.stride) + unroll + (sequence.stride if sequence.stride > 1 else 0)
+    least = layout.length + max(spec.stack, layout.stride) + unroll + (layout.stride if layout.stride > 1 else 0)
     if slots < least:
         raise UsageError(
-            f"{what} gives each of {num_envs} environments {slots} steps, but sequences of {sequence.length} need {least}: at least {least * num_envs}"
+            f"{what} gives each of {num_envs} environments {slots} steps, but sequences of {layout.length} steps need {least}: "
+            f"at least {least * num_envs}"
         )
     need, free = predicted_bytes(spec, config, sequence), available_bytes()
     if free is not None and need > free:
@@ -232,7 +236,7 @@ def build_replay(
     size = slots * num_envs
     selector: Selector = Prioritized(size, config.priority_exponent, stratified=True) if config.prioritized else Uniform(size)
     limiter = SamplesPerInsert(config.samples_per_insert, config.min_agent_steps)
-    rings = [Ring(spec, num_envs // sources, slots, sequence) for _ in range(sources)]
+    rings = [Ring(spec, num_envs // sources, slots, layout) for _ in range(sources)]
     return Replay(rings, selector, limiter, config, seed)
 
 

@@ -1,6 +1,7 @@
 """Storage: a ring of steps for each environment. Frames are stored once, as single planes, and stacked on read.
 
-Shapes: L environments, N slots an environment, K steps of an unroll, B samples, T steps of a sequence, S planes of a stack, P pixels of a plane.
+Shapes: L environments, N slots of each, K steps of an unroll, B samples, T steps of a sequence, S planes of a stack, P pixels of a
+plane.
 A step's absolute time (0, 1, 2, ... in its environment) says its slot (time % N) and its generation (time // N) at once.
 """
 
@@ -10,8 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.core.agent import SequenceSpec
 from rlsuite.core.types import EnvSpec, Step, Trajectory, Unroll, tree_zip
+from rlsuite.replay.layout import Layout
 
 FIRST, _LAST, _TERMINAL, _START = 1, 2, 4, 8
 Arrays = dict[str, NDArray[Any]]
@@ -20,20 +21,18 @@ Arrays = dict[str, NDArray[Any]]
 class Ring:
     """Arrays [L,N,...]; all environments advance together."""
 
-    def __init__(self, spec: EnvSpec, num_envs: int, slots: int, sequence: SequenceSpec):
-        assert sequence.length is not None
-        self.spec, self.num_envs, self.slots, self.sequence = spec, num_envs, slots, sequence
-        self.length = sequence.length
+    def __init__(self, spec: EnvSpec, num_envs: int, slots: int, layout: Layout):
+        self.spec, self.num_envs, self.slots, self.layout = spec, num_envs, slots, layout
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
         # np.zeros leaves pages unmapped until they are written, so memory grows with the fill.
         self.observation = np.zeros((num_envs, slots, *shape), spec.observation_dtype)
         self.reward = np.zeros((num_envs, slots), np.float32)
         self.flags = np.zeros((num_envs, slots), np.uint8)
-        self.action = np.zeros((num_envs, slots), np.int32)
-        self.extras = {extra.name: np.zeros((num_envs, slots, *extra.shape), extra.dtype) for extra in sequence.extras}
+        self.action = np.zeros((num_envs, slots, *spec.action_shape), spec.action_dtype)
+        self.extras = {extra.name: np.zeros((num_envs, slots, *extra.shape), extra.dtype) for extra in layout.extras}
         # Starts with a state of their own are `stride` steps apart, so each finds a cell; what is `first` needs none.
-        cells = -(-slots // sequence.stride)
-        self.state = [np.zeros((num_envs, cells, *leaf.shape), leaf.dtype) for leaf in sequence.state]
+        cells = -(-slots // layout.stride)
+        self.state = [np.zeros((num_envs, cells, *leaf.shape), leaf.dtype) for leaf in layout.state]
         self.head = 0  # absolute time of the next step
         self.whole_from = 0  # absolute time from which on stacks are whole, where the streams began within an episode
 
@@ -47,13 +46,14 @@ class Ring:
         """Absolute time of the oldest step whose frame stack is whole and whose recurrent state is still there."""
         if self.head <= self.slots:
             return self.whole_from
-        return self.head - self.slots + max(self.spec.stack, self.sequence.stride) - 1
+        return self.head - self.slots + max(self.spec.stack, self.layout.stride) - 1
 
     @staticmethod
-    def bytes_per_step(spec: EnvSpec, sequence: SequenceSpec) -> int:
+    def bytes_per_step(spec: EnvSpec, layout: Layout) -> int:
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
-        leaves = [(shape, spec.observation_dtype), *((extra.shape, extra.dtype) for extra in sequence.extras)]
-        return _bytes(leaves) + 4 + 1 + 4 + -(-_bytes([(leaf.shape, leaf.dtype) for leaf in sequence.state]) // sequence.stride)
+        leaves = [(shape, spec.observation_dtype), (spec.action_shape, spec.action_dtype)]
+        leaves += [(extra.shape, extra.dtype) for extra in layout.extras]
+        return _bytes(leaves) + 4 + 1 + -(-_bytes([(leaf.shape, leaf.dtype) for leaf in layout.state]) // layout.stride)
 
     def write(self, unroll: Unroll) -> None:
         """Appends [K,L,...]."""
@@ -72,7 +72,7 @@ class Ring:
             self.action[:, slot] = steps.action[i]
             for name, stored in self.extras.items():
                 stored[:, slot] = steps.extras[name][i]
-        if self.sequence.stride > 1:
+        if self.layout.stride > 1:
             self._mark(unroll)
         self.head += k
 
@@ -85,10 +85,10 @@ class Ring:
         own = (self.flags[env_index, slot] & FIRST) == 0  # [M]
         for row, at in zip(env_index[own], slot[own], strict=True):
             # Only a store that came back older than its collector finds an earlier start here: its state is lost.
-            cell = self.flags[row, at // self.sequence.stride * self.sequence.stride : at]  # a view
+            cell = self.flags[row, at // self.layout.stride * self.layout.stride : at]  # a view
             cell[(cell & FIRST) == 0] &= ~np.uint8(_START)
         for stored, leaf in zip(self.state, unroll.state, strict=True):
-            stored[env_index[own], slot[own] // self.sequence.stride] = leaf[own]
+            stored[env_index[own], slot[own] // self.layout.stride] = leaf[own]
 
     def end_streams(self) -> None:
         """The environments start anew: the newest step of each environment becomes a final observation, as at a time limit."""
@@ -99,17 +99,17 @@ class Ring:
         """times [K] -> [K,L]: does a sequence start at these steps that is whole once its last step is here?"""
         flags = self.flags[:, times % self.slots].T  # [K,L]
         # Where every action starts one, a final observation does not: it has no action to learn from.
-        wanted = (flags & _START) > 0 if self.sequence.stride > 1 else (flags & _LAST) == 0
+        wanted = (flags & _START) > 0 if self.layout.stride > 1 else (flags & _LAST) == 0
         return np.asarray(wanted & (times >= self.oldest)[:, None])
 
     def read(self, env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
-        """Sequences that start at `time` [B] of `environment` [B]: leaves [T,B,...], observations [2,B,...] where the sequence is sparse."""
-        length = self.length
+        """The sequences that start at `time` [B] of environments [B]: leaves [T,B,...], observations [2,B,...] of sparse ones."""
+        length = self.layout.length
         times = time + np.arange(length)[:, None]  # [T,B]
         slots = times % self.slots
         flags = self.flags[env_index, slots]  # [T,B]
         last = (flags & _LAST).astype(bool)
-        if self.sequence.sparse:
+        if self.layout.sparse:
             ends = last[1:]  # [T-1,B]
             bootstrap = np.where(ends.any(0), ends.argmax(0) + 1, length - 1)  # [B]
             at = np.stack([time, time + bootstrap])  # [2,B]
@@ -122,10 +122,10 @@ class Ring:
                 first=(flags & FIRST).astype(bool),
                 last=last,
                 terminal=(flags & _TERMINAL).astype(bool),
-                action=self.action[env_index, slots].astype(np.int64),
+                action=self.action[env_index, slots],
                 extras={name: stored[env_index, slots] for name, stored in self.extras.items()},
             ),
-            state=tuple(stored[env_index, time % self.slots // self.sequence.stride] for stored in self.state),
+            state=tuple(stored[env_index, time % self.slots // self.layout.stride] for stored in self.state),
         )
 
     def _observations(self, env_index: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[Any]:
@@ -136,8 +136,8 @@ class Ring:
             return self.observation[env_index, slots]
         height, width = self.spec.observation_shape[1:]
         planes = self.observation.reshape(self.num_envs, self.slots, height * width)
-        num_envs = np.broadcast_to(env_index, slots.shape).reshape(-1)
-        out = stack_planes(planes, self.flags, num_envs, slots.reshape(-1), stack)
+        flat = np.broadcast_to(env_index, slots.shape).reshape(-1)
+        out = stack_planes(planes, self.flags, flat, slots.reshape(-1), stack)
         return np.moveaxis(out.reshape(*slots.shape, height, width, stack), -1, 2)
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,28 +145,31 @@ class Ring:
         n = self.filled
         arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
         extras = {name: stored[:, :n] for name, stored in self.extras.items()}
-        state = [stored[:, : -(-n // self.sequence.stride)] for stored in self.state]
-        counts = {"head": self.head, "whole_from": self.whole_from, "slots": self.slots, "cut": self._cut()}
+        state = [stored[:, : -(-n // self.layout.stride)] for stored in self.state]
+        counts = {"head": self.head, "whole_from": self.whole_from, "slots": self.slots, "layout": self._layout()}
         return {**arrays, "extras": extras, "state": state, **counts}
 
-    def _cut(self) -> dict[str, int]:
-        return {"length": self.length, "stride": self.sequence.stride, "from_first": int(self.sequence.from_first)}
+    def _layout(self) -> dict[str, int]:
+        return {"length": self.layout.length, "stride": self.layout.stride, "within_episodes": int(self.layout.within_episodes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if the arrays are of another shape: a store can only be restored as it was."""
         saved, own = state["observation"].shape, self.observation.shape
         if state["slots"] != self.slots or (saved[0], *saved[2:]) != (own[0], *own[2:]):
             raise ValueError(
-                f"the saved replay has {state['slots']} slots an environment and observations {saved}, this one {self.slots} and {own}"
+                f"the saved replay has {state['slots']} slots an environment and observations {saved}, "
+                f"this one {self.slots} and {own}"
             )
-        if state.get("cut", self._cut()) != self._cut():
-            raise ValueError(f"agent.* has changed: the saved replay has sequences of {state['cut']}, this one of {self._cut()}")
+        if state["layout"] != self._layout():
+            raise ValueError(
+                f"agent.* has changed: the saved replay has sequences of {state['layout']}, this one of {self._layout()}"
+            )
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):
             getattr(self, name)[:, :n] = state[name]
         for name, stored in self.extras.items():
             stored[:, :n] = state["extras"][name]
-        for stored, leaf in zip(self.state, state.get("state", []), strict=True):
+        for stored, leaf in zip(self.state, state["state"], strict=True):
             stored[:, : leaf.shape[1]] = leaf
         self.head, self.whole_from = state["head"], state["whole_from"]
 
@@ -177,7 +180,7 @@ def _bytes(leaves: list[tuple[tuple[int, ...], str]]) -> int:
 
 
 def completed(before: int, head: int, length: int) -> NDArray[np.int64]:
-    """Starts [K'] of the sequences of `length` steps whose last step came while an environment's head went from `before` to `head`."""
+    """Starts [K'] of the sequences of `length` steps that became whole while a ring's head went from `before` to `head`."""
     delay = length - 1
     return np.arange(max(before - delay, 0), max(head - delay, 0))
 
@@ -197,14 +200,14 @@ def _side_by_side(leaves: tuple[NDArray[Any], ...]) -> NDArray[Any]:
 
 
 def stack_planes(
-    planes: NDArray[Any], flags: NDArray[np.uint8], num_envs: NDArray[np.int64], slots: NDArray[np.int64], stack: int
+    planes: NDArray[Any], flags: NDArray[np.uint8], env_index: NDArray[np.int64], slots: NDArray[np.int64], stack: int
 ) -> NDArray[Any]:
-    """Planes [L,N,P] and flags [L,N] (FIRST where an episode begins) -> the stacks that end at slots [B] of environments [B], [B,P,S]."""
+    """The stacks [B,P,S] that end at `slots` [B] of environments [B], from planes [L,N,P]; flags [L,N] are FIRST where episodes begin."""
     out = np.empty((slots.size, planes.shape[2], stack), planes.dtype)
     if stack == 4 and out.dtype == np.uint8:
-        _stack_four(planes, flags, num_envs, slots, out.view(np.uint32)[..., 0])
+        _stack_four(planes, flags, env_index, slots, out.view(np.uint32)[..., 0])
     else:
-        _stack_any(planes, flags, num_envs, slots, out)
+        _stack_any(planes, flags, env_index, slots, out)
     return out
 
 
@@ -218,11 +221,11 @@ def _history(flags: Any, env_index: int, slot: int, stack: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _stack_four(planes: Any, flags: Any, num_envs: Any, slots: Any, out: Any) -> None:
+def _stack_four(planes: Any, flags: Any, envs: Any, slots: Any, out: Any) -> None:
     """Four u8 planes [P] become one u32 a pixel, the newest in the highest byte: on little-endian machines [P,4] u8."""
     blank = np.zeros(planes.shape[2], planes.dtype)
-    for i in range(num_envs.shape[0]):
-        env_index, slot = num_envs[i], slots[i]
+    for i in range(envs.shape[0]):
+        env_index, slot = envs[i], slots[i]
         depth = _history(flags, env_index, slot, 4)
         a = planes[env_index, slot - 3] if depth > 2 else blank
         b = planes[env_index, slot - 2] if depth > 1 else blank
@@ -239,10 +242,10 @@ def _stack_four(planes: Any, flags: Any, num_envs: Any, slots: Any, out: Any) ->
 
 
 @numba.njit(cache=True, nogil=True)
-def _stack_any(planes: Any, flags: Any, num_envs: Any, slots: Any, out: Any) -> None:
+def _stack_any(planes: Any, flags: Any, envs: Any, slots: Any, out: Any) -> None:
     stack = out.shape[2]
-    for i in range(num_envs.shape[0]):
-        env_index, slot = num_envs[i], slots[i]
+    for i in range(envs.shape[0]):
+        env_index, slot = envs[i], slots[i]
         depth = _history(flags, env_index, slot, stack)
         for age in range(stack):
             for p in range(out.shape[1]):

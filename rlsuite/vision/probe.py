@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from rlsuite.core.errors import UsageError
 from rlsuite.envs import atari_game
 from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
-from rlsuite.nets.memory import remember
 from rlsuite.nets.torso import PixelTorso
 from rlsuite.vision import draw
 from rlsuite.vision.data.atari import Emulator, Frame, variables
@@ -67,7 +66,8 @@ def _play(saved: Saved, count: int, seed: int) -> Iterator[Frame]:
     for step in range(4 * count):
         action, state = player.act(emulator.planes[None], state, first=first, reward=np.array([emulator.reward]))
         chosen = int(action[0]) if emulator.rng.random() >= 0.05 else int(emulator.rng.integers(len(emulator.actions)))
-        state = remember(saved.config.net, state, torch.tensor([chosen], device=saved.device))
+        if saved.agent.sees_last_action:
+            state = (*state[:-1], torch.tensor([chosen], device=saved.device))
         first = np.array([emulator.step(chosen)])
         if step % 4 == 3:
             yield emulator.frame()

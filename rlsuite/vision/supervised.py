@@ -1,6 +1,6 @@
 """Vision in the roles of the suite: a data set is a store with `sample` only, a model learns as an agent does."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlsuite.config.spec_string import parse_call
-from rlsuite.core.agent import Loss, SequenceSpec
+from rlsuite.core.agent import Loss, Objective
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import Step, Trajectory
 from rlsuite.replay import Sample
@@ -22,11 +22,10 @@ def build_model(config: ModelConfig, classes: int, channels: int) -> Model:
     return make_model(config.backbone, config.head, classes, channels, neck=config.neck, output_stride=config.output_stride)
 
 
-class Supervised:
+class Supervised(Objective):
     """Learns the labels of pictures: a picture is an observation, and its labels lie in the extras. T is 1."""
 
-    has_target: ClassVar[bool] = False
-    sequence = SequenceSpec(length=1, sparse=False)
+    has_target = False
 
     def __init__(self, config: ModelConfig, data: Data):
         """UsageError where model and data do not fit each other."""

@@ -15,7 +15,7 @@ from rlsuite.acting.collector import Collector, stacked
 from rlsuite.agents.dqn import DQN
 from rlsuite.agents.value_based import ValueConfig
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.agent import Actor, Mode, Transitions
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.core.types import State, Step, describe
 from rlsuite.envs import classic
@@ -85,14 +85,14 @@ class Scripted(VectorEnv[Any, Any, Any]):
         return stack
 
 
-class Counting:
+class Counting(Actor):
     """Actions are a function of what is seen; extras and state tell what was passed around."""
 
     def __init__(self) -> None:
         self.modes: list[Mode] = []
         self.seen: list[Step] = []
 
-    sequence = SequenceSpec(length=2, sparse=True)
+    sequence = Transitions(1)
 
     def initial_state(self, batch: int) -> State:
         return (torch.zeros(batch),)
@@ -227,7 +227,7 @@ def test_an_observation_that_is_not_finite_stops_everything(monkeypatch: pytest.
     roll = collector(env)
     for _ in range(3):
         roll.tick(0)
-    with pytest.raises(RlsuiteError, match="observation that is not finite, in environment 0"):
+    with pytest.raises(RlsuiteError, match="environment 0 returned an observation that is not finite"):
         roll.tick(0)
 
 

@@ -59,10 +59,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-class Env:
-    num_envs = 8
-
-
 def test_patterns_are_those_of_the_board() -> None:
     """torch and numba say the same of every point; a stone in atari and the edge have numbers of their own."""
     game = make_game("go(size=5,komi=0.5)")
@@ -168,7 +164,7 @@ def asked(net: Any) -> Any:
 
 def test_the_pool_gets_a_copy_every_so_many_steps_and_gives_out_the_learners_moves() -> None:
     game, net = make_game("go(size=5,komi=0.5)"), Uniform()
-    play = PoolPlay(Env(), game, 1, net, asked, every=10, size=3)
+    play = PoolPlay(8, game, 1, net, asked, every=10, size=3)
     seen, outcomes = 0, list[float]()
     for version in range(0, 60, 6):
         play.version = version
@@ -205,7 +201,7 @@ def test_one_position_of_a_game_stands_behind_the_random_move() -> None:
 
         return ask
 
-    play = ValuePlay(Env(), game, 1, policy("first"), policy("second"), latest=9)
+    play = ValuePlay(8, game, 1, policy("first"), policy("second"), latest=9)
     given = 0
     while given < 200:
         given += play.advance(0)[0]

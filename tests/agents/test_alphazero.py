@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rlsuite
-from rlsuite.acting.best_net_gate import Gate
+from rlsuite.acting.best_net_gate import BestNetGate
 from rlsuite.acting.selfplay import SelfPlay
 from rlsuite.agents.alphazero import AlphaZero, AlphaZeroConfig
 from rlsuite.boardgames.games import make_game
@@ -227,7 +227,7 @@ def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path, gate
 def test_a_gate_lets_a_better_net_play_and_no_worse_one(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = build(resolve("boards/tic_tac_toe", {**SMALL, "agent.gate_games": 20, "agent.gate_learner_steps": 5}))
     gate, newest = parts.lag, parts.learner.net
-    assert isinstance(gate, Gate)
+    assert isinstance(gate, BestNetGate)
     assert isinstance(parts.collector, SelfPlay)
     assert parts.collector.net is gate.net
     with torch.no_grad():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rlsuite.agents.distributional import C51, IQN, QRDQN, C51Config, IQNConfig, QRDQNConfig, project, quantile_huber
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.agent import Mode, Transitions
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 
 GAMMA = 0.5
@@ -131,7 +131,7 @@ def test_projection_equals_the_papers_loop_and_keeps_all_mass(n: int) -> None:
 @pytest.mark.parametrize("double", [False, True])
 def test_c51_loss_against_a_naive_loop(double: bool) -> None:
     agent = C51(C51Config(name="c51", atoms=5, v_min=-2.0, v_max=4.0, **base(double=double)), NET, SPEC)
-    assert agent.sequence == SequenceSpec(3, sparse=True)
+    assert agent.sequence == Transitions(2)
     generator = np.random.default_rng(1)
     online, target = Table(generator.normal(size=(2, 3, 5))), Table(generator.normal(size=(2, 3, 5)))
     atoms = np.linspace(-2.0, 4.0, 5)

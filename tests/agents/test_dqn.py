@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rlsuite.agents.dqn import DQN
 from rlsuite.agents.value_based import ValueConfig, epsilon_greedy, ladder
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.agent import Mode, Transitions
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 
 GAMMA = 0.5
@@ -84,7 +84,7 @@ CASES = {
 def test_targets_by_hand(case: str, action: int) -> None:
     n, double, last, terminal, y = CASES[case]
     dqn = agent(n_steps=n, double=double)
-    assert dqn.sequence == SequenceSpec(n + 1, sparse=True)
+    assert dqn.sequence == Transitions(n)
     net, target = Table(ONLINE), Table(TARGET)
     rewards = [100.0, 7.0, 8.0, 16.0][: n + 1]
     out = dqn.loss(net, target, sequences(rewards, set(last), set(terminal), action), rng())

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import rlsuite
-from rlsuite.agents.a2c import A2C, A2CConfig
-from rlsuite.agents.impala import Impala, ImpalaConfig
+from rlsuite.agents.a2c import A2C
+from rlsuite.agents.impala import Impala
 from rlsuite.agents.policy_gradient import (
-    PolicyAgent,
-    PolicyConfig,
+    PolicyGradientAgent,
     columns,
     entropy,
     explained_variance,
@@ -22,7 +21,7 @@ from rlsuite.agents.policy_gradient import (
     log_prob,
     sample,
 )
-from rlsuite.agents.ppo import PPO, PPOConfig, normalised
+from rlsuite.agents.ppo import PPO, normalised
 from rlsuite.agents.reinforce import Reinforce
 from rlsuite.config.schema import LearnerConfig, NetConfig
 from rlsuite.core.agent import Mode
@@ -30,17 +29,23 @@ from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.returns import gae
 from rlsuite.core.types import EnvSpec, Step, Trajectory, take_columns, transitions
 from rlsuite.learning.learner import Learner
-from rlsuite.nets.policy_net import Policy, PolicyNet
+from rlsuite.nets.policy_net import PolicyNet, PolicyOutput
 from rlsuite.replay import Sample
 
 SPEC = EnvSpec((3,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
 ARM = EnvSpec((3,), "float32", num_actions=0, num_states=None, stack=1, frames_per_step=1, action_shape=(2,))
 NET = NetConfig(torso="mlp", hidden=8)
 T, B = 6, 4
-AGENTS: list[tuple[type[PolicyAgent], dict[str, Any]]] = [(Reinforce, {}), (A2C, {}), (PPO, {}), (Impala, {})]
 
 
-def agent(kind: type[PolicyAgent], spec: EnvSpec = SPEC, net: NetConfig = NET, **settings: Any) -> Any:
+def small(memory: str) -> NetConfig:
+    return NetConfig(torso="mlp", hidden=8, memory=memory, **({} if memory == "none" else {"memory_size": 4}))
+
+
+AGENTS: list[tuple[type[PolicyGradientAgent], dict[str, Any]]] = [(Reinforce, {}), (A2C, {}), (PPO, {}), (Impala, {})]
+
+
+def agent(kind: type[PolicyGradientAgent], spec: EnvSpec = SPEC, net: NetConfig = NET, **settings: Any) -> Any:
     return kind(kind.Config(name="x", **settings), net, spec)
 
 
@@ -85,7 +90,7 @@ def _numpy(leaf: Any) -> Any:
 
 def test_categorical_against_torch() -> None:
     logits = torch.randn(T, B, 3, generator=torch.Generator().manual_seed(0))
-    policy, reference = Policy(logits, None, torch.zeros(T, B)), torch.distributions.Categorical(logits=logits)
+    policy, reference = PolicyOutput(logits, None, torch.zeros(T, B)), torch.distributions.Categorical(logits=logits)
     action = sample(policy, torch.Generator().manual_seed(1))
     assert action.shape == (T, B)
     torch.testing.assert_close(log_prob(policy, action), reference.log_prob(action))
@@ -95,7 +100,7 @@ def test_categorical_against_torch() -> None:
 
 def test_gaussian_against_torch() -> None:
     mean, log_std = torch.randn(T, B, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0.3, -0.7])
-    policy = Policy(mean, log_std, torch.zeros(T, B))
+    policy = PolicyOutput(mean, log_std, torch.zeros(T, B))
     reference = torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp().expand_as(mean)), 1)
     action = sample(policy, torch.Generator().manual_seed(1))
     assert action.shape == (T, B, 2)
@@ -106,7 +111,7 @@ def test_gaussian_against_torch() -> None:
 
 def test_samples_follow_the_policy() -> None:
     p = torch.tensor([0.1, 0.6, 0.3])
-    policy = Policy(p.log().expand(1, 20_000, 3), None, torch.zeros(1, 20_000))
+    policy = PolicyOutput(p.log().expand(1, 20_000, 3), None, torch.zeros(1, 20_000))
     counts = torch.bincount(sample(policy, torch.Generator().manual_seed(0)).flatten(), minlength=3) / 20_000
     assert torch.allclose(counts, p, atol=4 * math.sqrt(0.25 / 20_000))
 
@@ -114,7 +119,7 @@ def test_samples_follow_the_policy() -> None:
 @pytest.mark.parametrize("spec", [SPEC, ARM])
 @pytest.mark.parametrize("memory", ["none", "lstm"])
 def test_acting_stores_the_log_probability_of_what_was_done(spec: EnvSpec, memory: str) -> None:
-    made = agent(PPO, spec, NetConfig(torso="mlp", hidden=8, memory=memory, memory_size=4))  # type: ignore[arg-type]
+    made = agent(PPO, spec, small(memory))  # type: ignore[arg-type]
     net = made.make_net()
     step = Step(*(leaf[:1] for leaf in rollout(made).steps[:-1]), extras={})
     for explore in (True, False):
@@ -167,7 +172,7 @@ def test_ppo_by_hand() -> None:
     }
     no = torch.zeros(1, 4, dtype=torch.bool)
     steps = Step(torch.zeros(1, 4, 3), torch.zeros(1, 4), no, no, no, torch.zeros(1, 4, dtype=torch.int64), extras)
-    loss = made.loss(lambda *_: (Policy(logits, None, value), ()), None, Trajectory(steps, ()), None)
+    loss = made.loss(lambda *_: (PolicyOutput(logits, None, value), ()), None, Trajectory(steps, ()), None)
     surrogate = [1.2, -1.5, 0.5, -0.8]
     # (V - R)^2 against that of V moved by at most 0.3 from its old value: the larger counts.
     errors = [1.0, 0.0, 4.0, 1.0]
@@ -244,9 +249,11 @@ def test_normalised_looks_at_valid_steps_only() -> None:
 @pytest.mark.parametrize(("kind", "settings"), AGENTS)
 @pytest.mark.parametrize("spec", [SPEC, ARM])
 @pytest.mark.parametrize("memory", ["none", "gru"])
-def test_final_observations_teach_nothing(kind: type[PolicyAgent], settings: dict[str, Any], spec: EnvSpec, memory: str) -> None:
+def test_final_observations_teach_nothing(
+    kind: type[PolicyGradientAgent], settings: dict[str, Any], spec: EnvSpec, memory: str
+) -> None:
     """The action at a final observation was never carried out: neither it nor its log-probability may matter."""
-    made = agent(kind, spec, NetConfig(torso="mlp", hidden=8, memory=memory, memory_size=4), **settings)  # type: ignore[arg-type]
+    made = agent(kind, spec, small(memory), **settings)  # type: ignore[arg-type]
     trajectory = rollout(made)
     learner = Learner(made, LearnerConfig(batch_size=B, optimizer="sgd", learning_rate=0.1), seed=0)
     other = Learner(made, LearnerConfig(batch_size=B, optimizer="sgd", learning_rate=0.1), seed=0)
@@ -345,6 +352,6 @@ def test_numbers_that_are_not_finite_stop_the_run_and_keep_the_last_checkpoint(t
     assert sorted(path.name for path in (good.run / "checkpoints").iterdir()) == before
 
 
-@pytest.mark.parametrize("config", [A2CConfig, PPOConfig, ImpalaConfig, PolicyConfig])
-def test_they_are_on_policy(config: type[PolicyConfig]) -> None:
-    assert config.on_policy
+@pytest.mark.parametrize("kind", [Reinforce, A2C, PPO, Impala])
+def test_they_are_on_policy(kind: type[PolicyGradientAgent]) -> None:
+    assert agent(kind).on_policy

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rlsuite.acting.act import act
 from rlsuite.agents.r2d2 import R2D2, R2D2Config, before_the_end
 from rlsuite.config.loader import resolve
 from rlsuite.config.schema import NetConfig
@@ -210,7 +211,7 @@ def test_a_zero_state_ignores_what_was_stored() -> None:
 
 def test_without_crossing_nothing_behind_an_end_counts() -> None:
     made = agent(burn_in=1, unroll=4, n_steps=1, stride=2, cross_episodes=False)
-    assert made.sequence.from_first
+    assert made.sequence.within_episodes
     rows = [[0.1 * i, 0.0] for i in range(6)]
     ended = made.loss(Table(rows), Table(rows), sequence_of(6, [0.0] * 6, last=(3,)), rng())
     assert ended.valid is not None
@@ -231,11 +232,13 @@ def test_acting_puts_the_action_into_the_state() -> None:
     net = made.make_net()
     no = torch.zeros(1, 5, dtype=torch.bool)
     step = Step(torch.arange(5)[None], torch.zeros(1, 5), no, no, no, torch.full((1, 5), 77), {})
-    action, state, extras = made.act(net, step, made.initial_state(5), Mode(True, 0, rng()))
+    action, state, extras = act(made, net, step, made.initial_state(5), Mode(True, 0, rng()))
     assert torch.equal(state[-1], action)
     assert extras == {}
-    greedy, _, _ = made.act(net, step, made.initial_state(5), Mode(False, 0, rng()))
+    greedy, _, _ = act(made, net, step, made.initial_state(5), Mode(False, 0, rng()))
     assert torch.equal(greedy, net(step, made.initial_state(5))[0][0].argmax(-1))
+    without = R2D2(made.config, net_config.model_copy(update={"last_action_reward": False}), spec)
+    assert len(act(without, without.make_net(), step, without.initial_state(5), Mode(True, 0, rng()))[1]) == 2  # hidden and cell
 
 
 @pytest.mark.parametrize(

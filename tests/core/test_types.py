@@ -131,6 +131,7 @@ def test_describe_reads_spaces_and_metadata() -> None:
         "stack": 4,
         "frames_per_step": 3,
         "action_shape": (),
+        "action_dtype": "int64",
         "game": None,
         "info_keys": (),
     }

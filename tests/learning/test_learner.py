@@ -13,7 +13,7 @@ from rlsuite.agents.distributional import IQN, IQNConfig
 from rlsuite.agents.dqn import DQN
 from rlsuite.agents.value_based import ValueConfig
 from rlsuite.config.schema import LearnerConfig, NetConfig, ReplayConfig
-from rlsuite.core.agent import Loss, SequenceSpec
+from rlsuite.core.agent import Loss, Objective, Transitions
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, Unroll
 from rlsuite.learning.learner import DeviceBatch, Learner, make_optimizer
@@ -35,7 +35,7 @@ class Point(nn.Module):
         return self.theta.expand(step.reward.shape), state
 
 
-class Toy:
+class Toy(Objective):
     """L_b = (θ - r_b)² / 2 with r_b the reward of the last step: the gradient of row b is θ - r_b."""
 
     def __init__(self, td: bool = True, poison: float = 0.0):
@@ -433,7 +433,7 @@ def test_a_staged_batch_outlives_its_slots() -> None:
     """Prefetched batches wait while the collector overwrites the ring: they must be copies."""
     spec = EnvSpec((4, 6, 6), "uint8", 3, None, 4, 1)
     replay = build_replay(
-        ReplayConfig(capacity_agent_steps=20, min_agent_steps=1, samples_per_insert=1e6), spec, 1, SequenceSpec(2, True), 10, seed=0
+        ReplayConfig(capacity_agent_steps=20, min_agent_steps=1, samples_per_insert=1e6), spec, 1, Transitions(1), 10, seed=0
     )
     rng = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Step
-from rlsuite.nets.memory import Attention, FeedForward, LastActionReward, Recurrent, initial_state, make_core, remember
+from rlsuite.nets.memory import Attention, FeedForward, LastActionReward, Recurrent, initial_state, make_core
 
 T, B, D, M, A = 7, 4, 3, 6, 3
 SPEC = EnvSpec((D,), "float32", A, None, 1, 1)
@@ -36,7 +36,8 @@ def part(step: Step, begin: int, end: int) -> Step:
 
 
 def net(kind: str, last: bool = False) -> NetConfig:
-    return NetConfig(memory=kind, memory_size=M, last_action_reward=last)
+    sized = {} if kind == "none" else {"memory_size": M}
+    return NetConfig(memory=kind, last_action_reward=last, **sized)
 
 
 def some_state(kind: str, last: bool = False) -> tuple[Tensor, ...]:
@@ -182,9 +183,6 @@ def test_the_last_action_and_its_reward_are_seen_within_an_episode_only() -> Non
             assert torch.equal(out[t, b, D : D + A], told)
             assert float(out[t, b, -1]) == pytest.approx(float(torch.tanh(step.reward[t, b])) * bool(~first[t, b]))
     assert torch.equal(after, step.action[-1])
-    chosen = torch.tensor([1, 1, 1, 0])
-    assert torch.equal(remember(net("none", last=True), (after,), chosen)[0], chosen)
-    assert remember(net("lstm"), (after, after), chosen) == (after, after)
 
 
 def test_a_continuous_last_action() -> None:

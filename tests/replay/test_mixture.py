@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlsuite.config.schema import ReplayConfig
-from rlsuite.core.agent import Extra, SequenceSpec
+from rlsuite.core.agent import Extra, Sequences, SequenceSpec
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Unroll
 from rlsuite.replay import build_replay
@@ -30,7 +30,7 @@ def zero_state(batch: int) -> State:
 
 
 def mixture(ratio: float, sequence: SequenceSpec | None = None) -> Mixture:
-    sequence = sequence or SequenceSpec(3, False)
+    sequence = sequence or Sequences(0, 3, 0, 1)
     own = build_replay(CONFIG, SPEC, 2, sequence, 10, seed=1)
     steps = stream(60, 0, 20)
     steps = Step(*(np.stack([leaf, leaf], 1) for leaf in steps[:-1]), {})  # type: ignore[arg-type]
@@ -84,9 +84,9 @@ def test_every_recorded_action_can_be_learned_from_to_the_last() -> None:
     assert seen[38][0] == [False, True, True]  # behind the end lies nothing that counts
 
 
-@pytest.mark.parametrize("from_first", [False, True])
-def test_slices_with_strides_start_from_zero_states(from_first: bool) -> None:
-    sequence = SequenceSpec(7, False, stride=4, from_first=from_first, state=(Extra("a", (2,), "float32"),))
+@pytest.mark.parametrize("within_episodes", [False, True])
+def test_slices_with_strides_start_from_zero_states(within_episodes: bool) -> None:
+    sequence = Sequences(0, 7, 0, 4, state=(Extra("a", (2,), "float32"),), within_episodes=within_episodes)
     mixed = mixture(1.0, sequence)
     starts = set()
     for _ in range(50):
@@ -94,7 +94,7 @@ def test_slices_with_strides_start_from_zero_states(from_first: bool) -> None:
         starts |= set((trajectory.steps.observation[0] - SHOWN).tolist())
         assert trajectory.state[0].shape == (16, 2)
         assert not trajectory.state[0].any()
-    assert starts == {t for t in range(40) if (t % 10 if from_first else t) % 4 == 0}
+    assert starts == {t for t in range(40) if (t % 10 if within_episodes else t) % 4 == 0}
 
 
 def learned_from(sequence: SequenceSpec, steps: Step) -> set[int]:
@@ -104,7 +104,7 @@ def learned_from(sequence: SequenceSpec, steps: Step) -> set[int]:
     for _ in range(60):
         drawn = store.sample(16).trajectory.steps
         counts = ~drawn.last
-        if sequence.from_first:
+        if sequence.within_episodes:
             ends = drawn.last.cumsum(0)
             counts &= ends - drawn.last == 0
         seen |= set(
@@ -117,19 +117,19 @@ def learned_from(sequence: SequenceSpec, steps: Step) -> set[int]:
 
 def test_what_was_recorded_first_is_learned_from_too() -> None:
     """No burn-in falls on the beginning of the first episode."""
-    sequence = SequenceSpec(10, False, stride=4, burn_in=5, state=(Extra("a", (2,), "float32"),))
+    sequence = Sequences(5, 5, 0, 4, state=(Extra("a", (2,), "float32"),))
     assert learned_from(sequence, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if t % 10 != 9}
 
 
 def test_slices_within_episodes_burn_in_at_their_beginnings() -> None:
-    sequence = SequenceSpec(10, False, stride=4, from_first=True, burn_in=5, state=(Extra("a", (2,), "float32"),))
+    sequence = Sequences(5, 5, 0, 4, state=(Extra("a", (2,), "float32"),), within_episodes=True)
     assert learned_from(sequence, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if 5 <= t % 10 < 9}
     with pytest.raises(UsageError, match=r"at most 4 actions an episode, .* begin with 5 to burn in: nothing could be learned"):
         store_of(stream(40, SHOWN, 5), CONFIG, SPEC, sequence, zero_state, seed=2)
 
 
 def test_one_short_game_is_enough() -> None:
-    sequence = SequenceSpec(125, False, stride=40, burn_in=40, state=(Extra("a", (2,), "float32"),))
+    sequence = Sequences(40, 85, 0, 40, state=(Extra("a", (2,), "float32"),))
     assert learned_from(sequence, stream(3, SHOWN, 3)) == {SHOWN, SHOWN + 1}
 
 

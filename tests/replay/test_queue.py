@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlsuite.acting.collector import Collector
-from rlsuite.core.agent import Mode, SequenceSpec
+from rlsuite.core.agent import Actor, Mode, Rollouts
 from rlsuite.core.types import State, Step, describe
 from rlsuite.envs import atari, recall
 from rlsuite.replay.queue import Queue
@@ -20,7 +20,7 @@ from rlsuite.replay.queue import Queue
 K, L = 5, 3
 
 
-class Scribe:
+class Scribe(Actor):
     """Acts at random, remembers whole stacks, and carries a counter as its recurrent state."""
 
     def __init__(self, actions: int):
@@ -28,7 +28,7 @@ class Scribe:
         self.seen: list[NDArray[Any]] = []
         self.done: list[NDArray[np.int64]] = []
 
-    sequence = SequenceSpec(length=None, sparse=False)
+    sequence = Rollouts()
 
     def initial_state(self, batch: int) -> State:
         return (torch.zeros(batch),)

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from rlsuite.config.schema import ReplayConfig
-from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.agent import Transitions
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Step, Unroll
 from rlsuite.replay import Replay, Sample, build_replay
@@ -49,7 +49,7 @@ class Feed:
 
 def build(slots: int, length: int, prioritized: bool, stack: int = 1, unroll: int = 1, **more: Any) -> Replay:
     spec = PLAIN if stack == 1 else EnvSpec((stack, 1, 1), "uint8", 4, None, stack, 1)
-    return build_replay(config(slots * NUM_ENVS, prioritized, **more), spec, NUM_ENVS, SequenceSpec(length, True), unroll, seed=5)
+    return build_replay(config(slots * NUM_ENVS, prioritized, **more), spec, NUM_ENVS, Transitions(length - 1), unroll, seed=5)
 
 
 def present(replay: Replay) -> set[int]:
@@ -301,14 +301,14 @@ def test_a_capacity_too_small_for_one_slice_a_lane_is_refused(num_envs: int, len
     least = (length + ATARI.stack + unroll) * num_envs
     for capacity in (num_envs, least - 1):
         with pytest.raises(UsageError, match=f"replay.capacity_agent_steps {capacity} .*at least {least}$"):
-            build_replay(config(capacity), ATARI, num_envs, SequenceSpec(length, True), unroll, seed=0)
-    build_replay(config(least), ATARI, num_envs, SequenceSpec(length, True), unroll, seed=0)  # what the message says works
+            build_replay(config(capacity), ATARI, num_envs, Transitions(length - 1), unroll, seed=0)
+    build_replay(config(least), ATARI, num_envs, Transitions(length - 1), unroll, seed=0)  # what the message says works
 
 
 @KINDS
 def test_a_store_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch, prioritized: bool) -> None:
     monkeypatch.setattr(replay_module, "available_bytes", lambda: 10_000_000)
-    sequence = SequenceSpec(2, True)
+    sequence = Transitions(1)
     with pytest.raises(UsageError, match=r"replay.capacity_agent_steps 100000 needs 0\.7 GB, but 0\.0 GB are free") as error:
         build_replay(config(100_000, prioritized), ATARI, 2, sequence, 1, seed=0)
     fits = int(str(error.value).split("at most ")[1].split()[0])
@@ -334,10 +334,10 @@ def nbytes(tree: Any, seen: set[int]) -> int:
 @KINDS
 def test_bytes_of_a_stored_atari_transition(prioritized: bool) -> None:
     cfg = config(20_000, prioritized)
-    replay = build_replay(cfg, ATARI, 8, SequenceSpec(4, True), 1, seed=0)
+    replay = build_replay(cfg, ATARI, 8, Transitions(3), 1, seed=0)
     per_step = nbytes(replay, set()) / 20_000
     assert 7056 < per_step <= 7600
-    assert predicted_bytes(ATARI, cfg, SequenceSpec(4, True)) / 20_000 == pytest.approx(per_step, rel=1e-3)
+    assert predicted_bytes(ATARI, cfg, Transitions(3)) / 20_000 == pytest.approx(per_step, rel=1e-3)
 
 
 # Frames of an episode, frames a step. Random play in some games ends seldom in 2,500 ticks: a time limit forces ends there.
@@ -360,7 +360,7 @@ GAMES = {
 def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
     """10,000 random steps in 4 environments through a store of 300 steps an environment; ale-py's own C++ stack of 4 is the judge."""
     num_envs, slots, ticks, k = 4, 300, 2500, 5
-    sequence, (max_frames, frame_skip) = SequenceSpec(4, sparse=True), GAMES[game]
+    sequence, (max_frames, frame_skip) = Transitions(3), GAMES[game]
     env = AtariVectorEnv(
         game,
         num_envs,

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.agent import Sequences, Transitions
 from rlsuite.core.types import EnvSpec, Step, Unroll
+from rlsuite.replay.layout import Layout, layout_of
 from rlsuite.replay.ring import Ring
 
 
@@ -72,11 +73,11 @@ class Streams:
 def check_sequences(ring: Ring, streams: Streams, num_envs: NDArray[np.int64], times: NDArray[np.int64]) -> None:
     """Every leaf of what `read` gives equals what was written."""
     got = ring.read(num_envs, times).steps
-    length, stack = ring.sequence.length, ring.spec.stack
+    length, stack = ring.layout.length, ring.spec.stack
     for b, (env_index, time) in enumerate(zip(num_envs.tolist(), times.tolist(), strict=True)):
         for name in ("reward", "first", "last", "terminal", "action"):
             np.testing.assert_array_equal(getattr(got, name)[:, b], streams.leaf(name, env_index, range(time, time + length)), name)
-        seen = [time, streams.bootstrap(env_index, time, length)] if ring.sequence.sparse else range(time, time + length)
+        seen = [time, streams.bootstrap(env_index, time, length)] if ring.layout.sparse else range(time, time + length)
         assert got.observation.shape[0] == len(seen)
         for i, t in enumerate(seen):
             if stack > 1:
@@ -89,7 +90,7 @@ def check_sequences(ring: Ring, streams: Streams, num_envs: NDArray[np.int64], t
 
 def readable(ring: Ring) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All (environment, start) whose sequences lie in the ring with whole stacks."""
-    times = np.arange(ring.oldest, ring.head - ring.sequence.length + 1)
+    times = np.arange(ring.oldest, ring.head - ring.layout.length + 1)
     num_envs = np.repeat(np.arange(ring.num_envs), times.size)
     return num_envs, np.tile(times, ring.num_envs)
 
@@ -110,7 +111,7 @@ def readable(ring: Ring) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 )
 def test_slices_equal_what_was_written(stack: int, plane: tuple[int, ...], dtype: str, sparse: bool) -> None:
     length, num_envs, slots = 4, 3, 23
-    ring = Ring(spec_of(stack, plane, dtype), num_envs, slots, SequenceSpec(length, sparse))
+    ring = Ring(spec_of(stack, plane, dtype), num_envs, slots, Layout(length, sparse))
     streams = Streams(num_envs, plane, dtype, seed=stack)
     rng = np.random.default_rng(1)
     checked = 0
@@ -128,7 +129,7 @@ def test_slices_equal_what_was_written(stack: int, plane: tuple[int, ...], dtype
 
 def test_a_stack_at_the_oldest_step_is_whole_and_the_one_before_is_not() -> None:
     """`oldest` is exact: one step earlier, a plane of the stack has been overwritten."""
-    ring = Ring(spec_of(4, (1, 1)), 1, 10, SequenceSpec(2, True))
+    ring = Ring(spec_of(4, (1, 1)), 1, 10, layout_of(Transitions(1)))
     streams = Streams(1, (1, 1), "uint8", seed=0, end=0.0)
     ring.write(streams.unroll(10))
     assert ring.oldest == 0  # full, nothing lost
@@ -141,7 +142,7 @@ def test_a_stack_at_the_oldest_step_is_whole_and_the_one_before_is_not() -> None
 
 
 def test_observations_are_channels_last_in_memory() -> None:
-    ring = Ring(spec_of(4, (6, 5)), 2, 20, SequenceSpec(2, True))
+    ring = Ring(spec_of(4, (6, 5)), 2, 20, layout_of(Transitions(1)))
     ring.write(Streams(2, (6, 5), "uint8", seed=0).unroll(20))
     observation = ring.read(np.array([0, 1, 1]), np.array([3, 3, 9])).steps.observation  # [2,B,S,H,W]
     assert observation.shape == (2, 3, 4, 6, 5)
@@ -149,7 +150,7 @@ def test_observations_are_channels_last_in_memory() -> None:
 
 
 def test_read_gives_copies() -> None:
-    ring = Ring(spec_of(1, (2,), "float32"), 1, 8, SequenceSpec(2, False))
+    ring = Ring(spec_of(1, (2,), "float32"), 1, 8, layout_of(Sequences(0, 2, 0, 1)))
     streams = Streams(1, (2,), "float32", seed=0)
     ring.write(streams.unroll(8))
     before = ring.read(np.array([0]), np.array([2])).steps
@@ -160,7 +161,7 @@ def test_read_gives_copies() -> None:
 
 
 def test_end_streams_marks_the_newest_step_of_every_lane_only() -> None:
-    ring = Ring(spec_of(1, (2,), "float32"), 3, 6, SequenceSpec(2, True))
+    ring = Ring(spec_of(1, (2,), "float32"), 3, 6, layout_of(Transitions(1)))
     ring.end_streams()  # nothing is stored: nothing to end
     assert not ring.flags.any()
     streams = Streams(3, (2,), "float32", seed=0, end=0.0)
@@ -176,13 +177,13 @@ def test_end_streams_marks_the_newest_step_of_every_lane_only() -> None:
 
 @pytest.mark.parametrize("written", [7, 20, 33])
 def test_state_round_trip(written: int) -> None:
-    spec, sequence = spec_of(3, (2, 2)), SequenceSpec(3, True)
+    spec, layout = spec_of(3, (2, 2)), Layout(3, sparse=True)
     streams = Streams(2, (2, 2), "uint8", seed=3)
-    ring = Ring(spec, 2, 20, sequence)
+    ring = Ring(spec, 2, 20, layout)
     ring.write(streams.unroll(written))
     state = copy.deepcopy(ring.state_dict())
     assert state["observation"].shape == (2, min(written, 20), 2, 2)  # only what is filled
-    other = Ring(spec, 2, 20, sequence)
+    other = Ring(spec, 2, 20, layout)
     other.load_state_dict(state)
     for _ in range(5):
         check_sequences(other, streams, *readable(other))
@@ -194,21 +195,21 @@ def test_state_round_trip(written: int) -> None:
     ("num_envs", "slots", "plane"), [(2, 21, (2, 2)), (3, 20, (2, 2)), (2, 20, (3, 2)), (2, 20, (2, 3)), (2, 20, (2, 1))]
 )
 def test_a_state_of_another_shape_is_refused(num_envs: int, slots: int, plane: tuple[int, int]) -> None:
-    ring = Ring(spec_of(3, (2, 2)), 2, 20, SequenceSpec(3, True))
+    ring = Ring(spec_of(3, (2, 2)), 2, 20, layout_of(Transitions(2)))
     ring.write(Streams(2, (2, 2), "uint8", seed=3).unroll(30))
     with pytest.raises(ValueError, match=r"shape|slots"):
-        Ring(spec_of(3, plane), num_envs, slots, SequenceSpec(3, True)).load_state_dict(ring.state_dict())
+        Ring(spec_of(3, plane), num_envs, slots, layout_of(Transitions(2))).load_state_dict(ring.state_dict())
 
 
 def test_a_saved_plane_is_never_broadcast_into_a_wider_one() -> None:
-    narrow = Ring(spec_of(3, (2, 1)), 2, 20, SequenceSpec(3, True))
+    narrow = Ring(spec_of(3, (2, 1)), 2, 20, layout_of(Transitions(2)))
     narrow.write(Streams(2, (2, 1), "uint8", seed=3).unroll(30))
     with pytest.raises(ValueError, match=r"shape|slots"):
-        Ring(spec_of(3, (2, 2)), 2, 20, SequenceSpec(3, True)).load_state_dict(narrow.state_dict())
+        Ring(spec_of(3, (2, 2)), 2, 20, layout_of(Transitions(2))).load_state_dict(narrow.state_dict())
 
 
 def test_bytes_per_step_are_those_of_the_arrays() -> None:
     for spec in (spec_of(4, (84, 84)), spec_of(1, (4,), "float32"), spec_of(1, (), "int64")):
-        ring = Ring(spec, 3, 50, SequenceSpec(2, True))
+        ring = Ring(spec, 3, 50, layout_of(Transitions(1)))
         arrays = (ring.observation, ring.reward, ring.flags, ring.action)
-        assert sum(array.nbytes for array in arrays) == Ring.bytes_per_step(spec, ring.sequence) * 3 * 50
+        assert sum(array.nbytes for array in arrays) == Ring.bytes_per_step(spec, ring.layout) * 3 * 50

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rlsuite.acting.collector import Collector
 from rlsuite.config.schema import ReplayConfig
-from rlsuite.core.agent import Extra, Mode, SequenceSpec
+from rlsuite.core.agent import Actor, Extra, Mode, Sequences
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, describe
 from rlsuite.envs import recall
@@ -21,12 +21,12 @@ from rlsuite.replay.ring import Ring
 L, LENGTH, STRIDE = 3, 7, 4
 
 
-class Diarist:
+class Diarist(Actor):
     """Its state is a code of the environment and of the steps it has acted; it notes the state before every step."""
 
-    def __init__(self, from_first: bool, length: int = LENGTH, stride: int = STRIDE):
+    def __init__(self, within_episodes: bool, length: int = LENGTH, stride: int = STRIDE):
         state = (Extra("a", (2,), "float32"), Extra("b", (), "int64"))
-        self.sequence = SequenceSpec(length, sparse=False, stride=stride, from_first=from_first, state=state)
+        self.sequence = Sequences(0, length, 0, stride, state=state, within_episodes=within_episodes)
         self.states: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.steps: list[Step] = []
 
@@ -40,9 +40,9 @@ class Diarist:
         return action, (state[0] + torch.tensor([1.0, 0.5]), state[1] + 10), {}
 
 
-def made(from_first: bool, length: int = 5, slots: int = 40, **sequence: int) -> tuple[Collector, Diarist, Replay]:
+def made(within_episodes: bool, length: int = 5, slots: int = 40, **sequence: int) -> tuple[Collector, Diarist, Replay]:
     env = recall.make(recall.Config(id="rlsuite/Recall-v0", length=length), L)
-    agent = Diarist(from_first, **sequence)
+    agent = Diarist(within_episodes, **sequence)
     config = ReplayConfig(capacity_agent_steps=slots * L, min_agent_steps=1, samples_per_insert=1e9)
     replay = build_replay(config, describe(env), L, agent.sequence, 5, seed=1)
     return Collector(env, agent, nn.Identity(), seed=1), agent, replay  # type: ignore[arg-type]
@@ -57,9 +57,9 @@ def present(replay: Replay) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("unrolls", [[1] * 120, [5] * 24, [3, 1, 5, 4] * 9])
-@pytest.mark.parametrize("from_first", [False, True])
-def test_slices_start_where_strides_say_from_the_collectors_states(from_first: bool, unrolls: list[int]) -> None:
-    collector, agent, replay = made(from_first)
+@pytest.mark.parametrize("within_episodes", [False, True])
+def test_slices_start_where_strides_say_from_the_collectors_states(within_episodes: bool, unrolls: list[int]) -> None:
+    collector, agent, replay = made(within_episodes)
     for size in unrolls:
         replay.add(collector.collect(size, 0)[0])
         ring = replay.rings[0]
@@ -67,7 +67,7 @@ def test_slices_start_where_strides_say_from_the_collectors_states(from_first: b
             continue
         first = np.stack([step.first[0].numpy() for step in agent.steps])  # [t,L]
         since = np.arange(len(first))[:, None] - np.maximum.accumulate(np.where(first, np.arange(len(first))[:, None], 0))
-        offset = since if from_first else np.arange(len(first))[:, None] + np.zeros(L, int)
+        offset = since if within_episodes else np.arange(len(first))[:, None] + np.zeros(L, int)
         expected = {
             (env_index, t)
             for env_index in range(L)
@@ -91,8 +91,8 @@ def test_slices_start_where_strides_say_from_the_collectors_states(from_first: b
 
 def test_every_step_is_learned_from_unless_strides_are_counted_from_the_first_step_of_an_episode() -> None:
     burn_in, unroll = 2, 4  # and one step to bootstrap from: LENGTH
-    for from_first in (False, True):
-        collector, agent, replay = made(from_first, slots=80)
+    for within_episodes in (False, True):
+        collector, agent, replay = made(within_episodes, slots=80)
         for _ in range(15):
             replay.add(collector.collect(5, 0)[0])
         taken = np.zeros((75, L), int)
@@ -100,14 +100,14 @@ def test_every_step_is_learned_from_unless_strides_are_counted_from_the_first_st
         episode = first.cumsum(0)
         for env_index, t in present(replay):
             inside = np.arange(t + burn_in, t + burn_in + unroll)
-            if from_first:
+            if within_episodes:
                 inside = inside[episode[inside, env_index] == episode[t, env_index]]
             taken[inside, env_index] += 1
         middle = slice(10, 60)
         warm_up = np.zeros_like(first)
         for back in range(burn_in):
             warm_up |= np.roll(first, back, 0)
-        assert (taken[middle] == (~warm_up[middle] if from_first else 1)).all()
+        assert (taken[middle] == (~warm_up[middle] if within_episodes else 1)).all()
 
 
 def test_a_store_with_states_comes_back_as_it_was() -> None:
@@ -134,7 +134,7 @@ def test_a_store_with_states_comes_back_as_it_was() -> None:
 def test_memory_of_r2d2_at_paper_scale() -> None:
     """4 planes of 84x84 a stack, an LSTM of 512, stride 40: frames once, states once in 40 steps."""
     spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
-    sequence = SequenceSpec(125, False, stride=40, state=(Extra("h", (512,), "float32"), Extra("c", (512,), "float32")))
+    sequence = Sequences(0, 125, 0, 40, state=(Extra("h", (512,), "float32"), Extra("c", (512,), "float32")))
     config = ReplayConfig(capacity_agent_steps=4_000_000, prioritized=True)
     a_step = predicted_bytes(spec, config, sequence) / config.capacity_agent_steps
     assert 7056 + 2 * 512 * 4 / 40 < a_step < 7_700
@@ -143,13 +143,13 @@ def test_memory_of_r2d2_at_paper_scale() -> None:
     assert held == pytest.approx(Ring.bytes_per_step(spec, sequence), abs=1)
 
 
-@pytest.mark.parametrize("from_first", [False, True])
+@pytest.mark.parametrize("within_episodes", [False, True])
 @pytest.mark.parametrize(("length", "stride", "unroll"), [(7, 4, 5), (9, 9, 1), (5, 3, 7)])
 def test_the_smallest_store_that_is_accepted_always_has_something_to_learn_from(
-    from_first: bool, length: int, stride: int, unroll: int
+    within_episodes: bool, length: int, stride: int, unroll: int
 ) -> None:
     env = recall.make(recall.Config(id="rlsuite/Recall-v0", length=20), L)
-    agent = Diarist(from_first, length, stride)
+    agent = Diarist(within_episodes, length, stride)
 
     def build(slots: int) -> Replay:
         config = ReplayConfig(capacity_agent_steps=slots * L, min_agent_steps=1, samples_per_insert=1e9)
@@ -186,13 +186,13 @@ def test_a_store_of_other_slices_is_refused() -> None:
     for sequence in ({"length": 6}, {"stride": 3}):
         with pytest.raises(ValueError, match="the saved replay has sequences of"):
             made(False, length=5, slots=40)[2].rings[0].load_state_dict(
-                {**replay.rings[0].state_dict(), "cut": {"length": LENGTH, "stride": STRIDE, "from_first": 0, **sequence}}
+                {**replay.rings[0].state_dict(), "layout": {"length": LENGTH, "stride": STRIDE, "within_episodes": 0, **sequence}}
             )
 
 
 def test_a_start_whose_state_is_gone_starts_no_slice() -> None:
     """A store that came back from a checkpoint counts on from there, while its collector's strides do not."""
-    collector, agent, replay = made(from_first=False, length=50)  # one long episode
+    collector, agent, replay = made(within_episodes=False, length=50)  # one long episode
     replay.add(collector.collect(7, 0)[0])
     collector.collect(1, 0)  # lost
     for _ in range(8):

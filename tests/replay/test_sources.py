@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 import rlsuite
-from rlsuite.acting.initial_priorities import Priorities
+from rlsuite.acting.initial_priorities import InitialPriorities
 from rlsuite.config.loader import resolve
 from rlsuite.config.schema import ReplayConfig
-from rlsuite.core.agent import SequenceSpec
+from rlsuite.core.agent import Sequences, Transitions
 from rlsuite.core.types import EnvSpec, Step, Unroll, describe, to_tensors
 from rlsuite.factories import build, make_agent, make_collector
 from rlsuite.replay import build_replay
@@ -34,7 +34,7 @@ def unroll_of(source: int, at: int, k: int, priority: NDArray[np.float64] | None
 
 
 def test_every_source_has_streams_of_its_own() -> None:
-    replay = build_replay(config(), SPEC, NUM_ENVS, SequenceSpec(3, False), 5, seed=1, sources=3)
+    replay = build_replay(config(), SPEC, NUM_ENVS, Sequences(0, 3, 0, 1), 5, seed=1, sources=3)
     for at, k in ((0, 5), (5, 4)):
         for source in (0, 2):  # collectors are not equally fast: 1 brings nothing yet
             replay.add(unroll_of(source, at, k), source)
@@ -53,7 +53,7 @@ def test_every_source_has_streams_of_its_own() -> None:
 
 
 def test_the_gap_of_one_source_is_not_learned_across() -> None:
-    replay = build_replay(config(), SPEC, NUM_ENVS, SequenceSpec(3, False), 5, seed=1, sources=2)
+    replay = build_replay(config(), SPEC, NUM_ENVS, Sequences(0, 3, 0, 1), 5, seed=1, sources=2)
     for source in (0, 1):
         replay.add(unroll_of(source, 0, 5), source)
     replay.end_streams(1)
@@ -71,7 +71,7 @@ def test_the_gap_of_one_source_is_not_learned_across() -> None:
 def test_a_store_that_begins_within_an_episode_gives_no_torn_stacks() -> None:
     """A shard that came back empty, while its collectors went on."""
     spec = SPEC._replace(observation_shape=(4, 1, 1), observation_dtype="uint8", stack=4)
-    replay = build_replay(config(), spec, NUM_ENVS, SequenceSpec(2, True), 5, seed=1)
+    replay = build_replay(config(), spec, NUM_ENVS, Transitions(1), 5, seed=1)
     unroll = unroll_of(0, 7, 9)
     planes = (unroll.steps.observation % 251).astype(np.uint8)[..., None, None]
     replay.add(unroll._replace(steps=unroll.steps._replace(observation=planes)))
@@ -87,8 +87,8 @@ def test_shards_drawn_by_mass_give_the_frequencies_and_weights_of_one_tree(prior
     settings = config(importance_exponent_start=0.5, importance_exponent_end=0.5).model_copy(update={"prioritized": prioritized})
     steps = {0: 40, 1: 9, 2: 25, 3: 3}  # of each collector
     priority = {source: rng.gamma(0.7, size=(k - 1, NUM_ENVS)) + 1e-3 for source, k in steps.items()}
-    one = build_replay(settings, SPEC, NUM_ENVS, SequenceSpec(2, True), 45, seed=1, sources=4)
-    shards = [build_replay(settings, SPEC, NUM_ENVS, SequenceSpec(2, True), 45, seed=2 + s, sources=2) for s in range(2)]
+    one = build_replay(settings, SPEC, NUM_ENVS, Transitions(1), 45, seed=1, sources=4)
+    shards = [build_replay(settings, SPEC, NUM_ENVS, Transitions(1), 45, seed=2 + s, sources=2) for s in range(2)]
     for source, k in steps.items():
         unroll = unroll_of(source, 0, k, priority[source] if prioritized else None)
         one.add(unroll, source)
@@ -159,7 +159,7 @@ def test_a_collector_that_goes_on_keeps_its_unfinished_slices() -> None:
     env = rlsuite.make_env("CartPole-v1", num_envs=8)
     agent: Any = make_agent(config, describe(env))
     collector: Any = make_collector(config, env, agent, agent.make_net(), torch.device("cpu"))
-    assert isinstance(collector.priorities, Priorities)
+    assert isinstance(collector.priorities, InitialPriorities)
     first, _ = collector.collect(5, 0)
     state = collector.state_dict()
     other: Any = make_collector(config, rlsuite.make_env("CartPole-v1", num_envs=8), agent, collector.net, torch.device("cpu"))
@@ -171,5 +171,7 @@ def test_a_collector_that_goes_on_keeps_its_unfinished_slices() -> None:
 
 
 def test_priorities_without_prioritized_replay_are_refused() -> None:
-    with pytest.raises(rlsuite.core.errors.UsageError, match="initial_priority td: without prioritized there are no priorities"):
+    with pytest.raises(
+        rlsuite.core.errors.UsageError, match="replay.initial_priority = td has no effect without replay.prioritized"
+    ):
         resolve("classic/dqn", {"replay.initial_priority": "td", "replay.prioritized": False})

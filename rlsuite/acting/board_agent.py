@@ -1,0 +1,80 @@
+"""The contract of agents that play board games by search. Shapes: K positions of an unroll."""
+
+from abc import abstractmethod
+from typing import Any, Protocol
+
+import torch
+from pydantic import Field
+
+from rlsuite.acting.collector import Episode
+from rlsuite.boardgames.games import make_game
+from rlsuite.config.schema import AgentSection
+from rlsuite.core.agent import Agent, Net
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game
+from rlsuite.core.types import EnvSpec, Unroll
+from rlsuite.search import Evaluate, Gumbel, Puct
+
+
+class BoardConfig(AgentSection):
+    """How a board agent plays when it plays as well as it can."""
+
+    solve: bool = True
+    """Values that the rules prove go up the search tree."""
+    cache_positions: int = Field(131_072, ge=1)
+    """Evaluated positions that a search remembers."""
+    eval_simulations: int = Field(200, ge=0)
+    """Simulations a move; 0: the policy alone, without a search."""
+
+    def play(self) -> Puct | Gumbel:
+        """The search method, without exploration noise."""
+        raise NotImplementedError
+
+
+class GameCollector(Protocol):
+    """A collector that plays board games by itself: its unrolls are finished games, [K,1,...], one after the other."""
+
+    num_envs: int
+    version: int  # learner steps of the weights that play
+
+    def ready(self, steps: int) -> bool:
+        """Whether the finished games hold `steps` positions for each environment."""
+        ...
+
+    def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
+        """Plays on; returns the positions that this adds, and the games that ended."""
+        ...
+
+    def take(self) -> Unroll:
+        """The positions of the games that ended since the last call."""
+        ...
+
+    def diagnostics(self) -> dict[str, float]:
+        """Scalars since the last call."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool: ...
+
+
+class BoardAgent(Agent):
+    """An agent of a board game: it brings the collector that plays its games, and evaluates positions for a search."""
+
+    config: BoardConfig
+
+    def __init__(self, config: BoardConfig, net: Any, spec: EnvSpec):
+        super().__init__(config, net, spec)
+        if spec.game is None:
+            raise UsageError(f"agent.name={config.name} plays board games (rlsuite list games); this environment is none")
+        if net.layer_norm:
+            raise UsageError(f"net.layer_norm = true: the board net of agent.name={config.name} has no layer norm")
+        self.game: Game = make_game(spec.game)
+
+    @abstractmethod
+    def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> GameCollector:
+        """Plays `num_envs` games at once with `net`."""
+
+    @abstractmethod
+    def evaluator(self, net: Net) -> Evaluate:
+        """What a search asks: positions -> logits and values."""
