@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-import yaml
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rlsuite.config.loader import literal
+from rlsuite.config.loader import literal, to_yaml
 from rlsuite.config.schema import AnyConfig, Section
 
 _TYPES = {bool: "true or false", int: "integer", float: "number", str: "string", dict: "mapping"}
@@ -101,8 +100,7 @@ def _lines(section: Section, known: dict[str, Setting], prefix: str = "", indent
             yield from _lines(value, known, f"{key}.", indent + "  ")
         elif isinstance(value, dict) and value:
             yield f"{indent}{name}:  # {known[key].comment()}"
-            block = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-            yield from (f"{indent}  {line}" for line in block.splitlines())
+            yield from (f"{indent}  {line}" for line in to_yaml(value).splitlines())
         else:
             yield f"{indent}{name}: {literal(value)}  # {known[key].comment()}"
 

@@ -1,51 +1,58 @@
-"""From a name or a YAML file, and overrides, to a checked `Config`."""
+"""From a shipped config or a YAML file, with overrides, to a checked `Config`."""
 
+import copy
+import json
 import re
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model, model_validator
 
-from rlsuite.config.schema import AnyConfig, Config, Section
+from rlsuite.config.schema import AnyConfig, Config, IgnoredKeys, Section
+from rlsuite.config.shipped import config_names, shipped_text
 from rlsuite.core import registry
+from rlsuite.core.agent import agent_class
 from rlsuite.core.errors import UsageError, nearest, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
+Overrides = Sequence[str] | Mapping[str, Any]  # `key=value`, or dotted key -> value
+
+# Old key -> new key, and the version since which it is called so.
+RENAMED = {
+    "env.lanes": ("env.num_envs", "0.2"),
+    "net.begin_with": ("net.init_from", "0.2"),
+    "runtime.lockstep": ("runtime.synchronous", "0.2"),
+}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: PyYAML alone reads 1e-4 as a string."""
+    """Reads YAML 1.2's floats: for PyYAML alone 1e-4 is a string."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d+)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf)$|^\.(?:nan|NaN)$"),
-    list("-+0123456789."),
-)
-# An integer matches the pattern above as well; the one added first wins, so integers come first.
-for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
-    _resolvers.sort(key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
+class _Dumper(yaml.SafeDumper):
+    """Puts strings in quotes that `_Loader` would read as floats."""
 
 
-def config_names() -> list[str]:
-    """The shipped configs, such as `atari/dqn`. What lies in cluster/ is for Ray, Kubernetes and Slurm."""
-    root = (Path(str(files("rlsuite"))) / "configs").resolve()  # a link in a checkout; rglob follows none
-    paths = [path.relative_to(root).with_suffix("") for path in root.rglob("*.yaml")]
-    return sorted(str(path) for path in paths if path.parts[0] != "cluster")
+_FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d+)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf)$|^\.(?:nan|NaN)$")
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+    # An integer matches the pattern above as well; the one added first wins, so integers come first.
+    for _resolvers in _kind.yaml_implicit_resolvers.values():
+        _resolvers.sort(key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
 
 
-def resolve(config: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
-    """`config`: a shipped name or a YAML path. `overrides`: `key=value` texts, or dotted key -> value.
+def resolve(config: str | Path, overrides: Overrides = ()) -> Config:
+    """The checked config of a shipped name or a YAML file.
 
-    UsageError for an unknown name, a file that is no mapping, and everything that the schema refuses.
+    UsageError for an unknown name, a file that is not a mapping, and everything that the schema refuses. Where an override switches
+    something off (`replay.prioritized=false`), keys of the file that have no effect without it go back to their defaults.
     """
-    return check(mapping(config, overrides))
+    return check(mapping(config, overrides), overridden(overrides))
 
 
-def mapping(config: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> dict[str, Any]:
+def mapping(config: str | Path, overrides: Overrides = ()) -> dict[str, Any]:
     """The sections of a config with its overrides, not checked yet."""
     name, text = _read(str(config))
     try:
@@ -55,34 +62,55 @@ def mapping(config: str | Path, overrides: Sequence[str] | Mapping[str, Any] = (
     if not isinstance(data, dict):
         raise UsageError(f"{config} must hold a mapping of sections, not {type(data).__name__}")
     data.setdefault("name", name)
-    pairs = overrides.items() if isinstance(overrides, Mapping) else (_parse(text) for text in overrides)
-    for key, value in pairs:
+    for key, value in _pairs(overrides):
         _set(data, key, value)
     return data
 
 
-def check(data: dict[str, Any]) -> Config:
-    """A mapping of sections -> Config, with the sections of the agent and the environment family that it names."""
+def overridden(overrides: Overrides) -> set[str]:
+    """The dotted keys that overrides set."""
+    return {key for key, _ in _pairs(overrides)}
+
+
+def check(data: dict[str, Any], overridden: Collection[str] = ()) -> Config:
+    """The config in a mapping of sections, with those of the agent and the environment family that it names.
+
+    `overridden`: see `validate`.
+    """
     if "data" in data and "agent" not in data:
         raise UsageError(f"{data.get('name')} is the config of a vision model: rlsuite vision train {data.get('name')}")
-    agent = name_in(data, "agent", "name")
-    env = name_in(data, "env", "id")
-    agent_section = registry.agents.get(agent).Config
-    env_section = registry.envs.get(env).Config
-    schema = create_model("Config", __base__=Config, agent=(agent_section, ...), env=(env_section, ...))
-    return validate(schema, data)
+    agent, env = registry.absolute(name_in(data, "agent", "name")), registry.absolute(name_in(data, "env", "id"))
+    kind, module = agent_class(agent), registry.envs.get(env)
+
+    def suits_agent(config: Config) -> Config:
+        kind.validate(config)
+        return config
+
+    last: Any = model_validator(mode="after")(suits_agent)
+    sections: Any = {"agent": (kind.Config, ...), "env": (module.Config, ...)}
+    schema = create_model("Config", __base__=Config, __validators__={"suits_agent": last}, **sections)
+    named = {"agent": {**data["agent"], "name": agent}, "env": {**data["env"], "id": env}}
+    return validate(schema, {**data, **named}, overridden)
 
 
-def validate(schema: type[Model], data: dict[str, Any]) -> Model:
-    """UsageError that tells everything that is wrong."""
+def validate(schema: type[Model], data: dict[str, Any], overridden: Collection[str] = ()) -> Model:
+    """A mapping as an instance of `schema`. UsageError that lists everything that is wrong with it.
+
+    `overridden`: dotted keys that overrides have set. Keys without effect are refused, but those that are only so because of an
+    override are left out, for their defaults.
+    """
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        raise UsageError("; ".join(_tell(schema, dict(item)) for item in error.errors())) from None
+        errors = [dict(item) for item in error.errors()]
+    off = set(_switched_off(errors, overridden))
+    if off:
+        return validate(schema, _without(data, off), overridden)
+    raise UsageError("; ".join(_explain(schema, item) for item in errors))
 
 
 def as_mapping(config: AnyConfig) -> dict[str, Any]:
-    """Every section with all its keys, those of the agent, the environment family or the data source too."""
+    """Every section with all its keys, those of the agent, the environment family or the data source included."""
     data = config.model_dump(mode="json")
     for name in type(config).model_fields:
         value = getattr(config, name)
@@ -93,11 +121,23 @@ def as_mapping(config: AnyConfig) -> dict[str, Any]:
 
 def dump(config: AnyConfig) -> str:
     """YAML that `mapping` reads back, for the same config."""
-    return yaml.safe_dump(as_mapping(config), sort_keys=False)
+    return to_yaml(as_mapping(config))
+
+
+def to_yaml(value: Any, flow: bool = False) -> str:
+    """YAML that `mapping` reads back, as blocks or, with `flow`, in braces and brackets."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31, default_flow_style=flow)
+
+
+def literal(value: Any) -> str:
+    """A value as YAML on a single line."""
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value)
+    return to_yaml(value, flow=True).removesuffix("\n").removesuffix("\n...")
 
 
 def _read(config: str) -> tuple[str, str]:
-    """-> the run's config name, the file's text."""
+    """The name of a config and the text of its file."""
     path = Path(config)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
@@ -108,7 +148,11 @@ def _read(config: str) -> tuple[str, str]:
     names = config_names()
     if config not in names:
         raise unknown("config", config, names)
-    return config, (files("rlsuite") / "configs" / f"{config}.yaml").read_text()
+    return config, shipped_text(config)
+
+
+def _pairs(overrides: Overrides) -> Iterator[tuple[str, Any]]:
+    yield from overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
 
 
 def _parse(text: str) -> tuple[str, Any]:
@@ -135,25 +179,71 @@ def name_in(data: dict[str, Any], section: str, key: str) -> str:
     part = data.get(section)
     if not isinstance(part, dict) or not isinstance(part.get(key), str):
         given = part.get(key) if isinstance(part, dict) else part
-        raise UsageError(f"{section}.{key} must be a text, got {given!r}")
+        raise UsageError(f"{section}.{key} must be a string, got {given!r}")
     return str(part[key])
 
 
-def _tell(schema: type[BaseModel], error: dict[str, Any]) -> str:
-    """One pydantic error as `key = value: what is allowed`."""
+def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
+    """One of pydantic's errors as `key = value: what is allowed`."""
     place = [str(part) for part in error["loc"]]
     key = ".".join(place)
     if error["type"] == "extra_forbidden":
-        close = nearest(place[-1], _fields(schema, place[:-1]))
-        everywhere = [path for path in _paths(schema) if path.endswith("." + place[-1])]
-        hint = everywhere[0] if everywhere else ".".join([*place[:-1], close[0]]) if close else None
-        return f"unknown key {key}" + (f"; did you mean {hint}?" if hint else f" (known: {', '.join(_fields(schema, place[:-1]))})")
+        return _unknown_key(schema, place, key)
+    if (ignored := _ignored(error)) is not None:
+        prefix = f"{key}." if key else ""
+        given = " and ".join(f"{prefix}{name} = {literal(value)}" for name, (value, _) in ignored.keys.items())
+        defaults = ", ".join(literal(default) for _, default in ignored.keys.values())
+        one = len(ignored.keys) == 1
+        return (
+            f"{given} {'has' if one else 'have'} no effect without {prefix}{ignored.needs} "
+            f"({'default' if one else 'defaults'}: {defaults})"
+        )
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else str(message)
     if error["type"] == "missing":
         return f"{key} is missing"
     return f"{key} = {error['input']!r}: must be {message}"
+
+
+def _unknown_key(schema: type[BaseModel], place: list[str], key: str) -> str:
+    if key in RENAMED:
+        new, since = RENAMED[key]
+        return f"{key} is called {new} since {since}"
+    close = nearest(place[-1], _fields(schema, place[:-1]))
+    everywhere = [path for path in _paths(schema) if path.endswith("." + place[-1])]
+    hint = everywhere[0] if everywhere else ".".join([*place[:-1], close[0]]) if close else None
+    return f"unknown key {key}" + (f"; did you mean {hint}?" if hint else f" (known: {', '.join(_fields(schema, place[:-1]))})")
+
+
+def _ignored(error: dict[str, Any]) -> IgnoredKeys | None:
+    cause = error.get("ctx", {}).get("error")
+    return cause if isinstance(cause, IgnoredKeys) else None
+
+
+def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str]) -> Iterator[str]:
+    """Dotted keys that have no effect because of an override, and are not overridden themselves."""
+
+    def is_set(key: str) -> bool:
+        return any(key == one or key.startswith(one + ".") for one in overridden)
+
+    for error in errors:
+        if (ignored := _ignored(error)) is not None:
+            prefix = "".join(f"{part}." for part in error["loc"])
+            if is_set(prefix + ignored.enabler):
+                yield from (prefix + name for name in ignored.keys if not is_set(prefix + name))
+
+
+def _without(data: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """A copy without these dotted keys."""
+    rest = copy.deepcopy(data)
+    for key in keys:
+        *sections, last = key.split(".")
+        inner = rest
+        for section in sections:
+            inner = inner[section]
+        del inner[last]
+    return rest
 
 
 def _fields(schema: Any, place: list[str]) -> list[str]:

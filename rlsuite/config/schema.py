@@ -1,105 +1,179 @@
-"""The schema of a run. Strict: unknown keys, wrong types and impossible values or combinations are refused before anything starts.
+"""The schema of a run. Strict: unknown keys, wrong types, impossible values and keys without effect are refused before the start.
 
 Units stand in the names: agent_steps (one action each, by default four emulator frames), learner_steps, minutes.
 `rlsuite.config.loader` turns a YAML file and overrides into a `Config`.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rlsuite.core import registry
+from rlsuite.core.errors import unknown
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    """A part of a config. A key's description is the docstring under it; `rlsuite config` prints it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class IgnoredKeys(ValueError):
+    """Keys that have been set but have no effect; `rlsuite.config.loader` reports them by their full names."""
+
+    def __init__(self, keys: dict[str, tuple[Any, Any]], needs: str):
+        """`keys`: name -> (value, default). `needs`: see `refuse_ignored`."""
+        super().__init__(f"{', '.join(keys)}: no effect without {needs}")
+        self.keys, self.needs = keys, needs
+
+    @property
+    def enabler(self) -> str:
+        """The key that decides whether the others count."""
+        return self.needs.split()[0]
+
+
+def refuse_ignored(section: BaseModel, keys: Iterable[str], needs: str) -> None:
+    """Raises IgnoredKeys for those of `keys` that differ from their defaults; a validator calls it where they have no effect.
+
+    `needs` says what would make them count, its first word being the key that decides: "prioritized = true". Keys are relative to
+    the section.
+    """
+    given = {}
+    for key in keys:
+        owner: Any = section
+        *parents, last = key.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent)
+        value, default = getattr(owner, last), type(owner).model_fields[last].default
+        if value != default:
+            given[key] = (value, default)
+    if given:
+        raise IgnoredKeys(given, needs)
 
 
 def absolute(path: str | None) -> str | None:
-    """A run may go on, and workers may live, in another folder."""
+    """An existing path made absolute: a run may be resumed, and workers may run, in another folder."""
     return str(Path(path).resolve()) if path is not None and Path(path).exists() else path
 
 
-class AgentSection(Section):
-    """Each agent's own config derives from this."""
+def _located(text: str) -> str:
+    """A name with parameters; if it is `file.py:Name(...)`, with the file's path made absolute."""
+    name, bracket, parameters = text.partition("(")
+    return registry.absolute(name) + bracket + parameters
 
-    on_policy: ClassVar[bool] = False  # learns from rollouts, each once, and has no replay memory
+
+SomePath = Annotated[str | None, AfterValidator(absolute)]
+Part = Annotated[str, AfterValidator(_located)]
+
+
+class AgentSection(Section):
+    """Base class of every agent's own config."""
 
     name: str
+    """Agent to train (`rlsuite list agents`)."""
 
 
 class EnvSection(Section):
-    """Each environment family's own config derives from this."""
+    """Base class of every environment family's own config."""
 
     id: str
-    num_envs: int = Field(8, ge=1, le=4096)  # copies stepped together
+    """Environment to play (`rlsuite list envs`, `rlsuite list games`)."""
+    num_envs: int = Field(8, ge=1, le=4096)
+    """Environments stepped together, by each collector."""
 
 
 class WeightsMixin(Section):
-    """Where a net with a backbone begins."""
+    """Where a net with a backbone takes its first weights from."""
 
-    weights: str | None = None  # a run, a checkpoint or a file of `rlsuite vision import` that the backbone's come from
-    freeze: bool = False  # the backbone stays as it is
-
-    @field_validator("weights")
-    @classmethod
-    def _from_everywhere(cls, value: str | None) -> str | None:
-        return absolute(value)
+    weights: SomePath = None
+    """Pretrained backbone: a run, a checkpoint, or a file of `rlsuite vision import`; null: random weights."""
+    freeze: bool = False
+    """Leave the backbone untrained."""
 
 
 class NetConfig(WeightsMixin):
-    init_from: str | None = None  # a run or a checkpoint of the same net, whose weights are the first ones
-    torso: str = "nature"  # a name of `rlsuite list nets`; parameters in parentheses, such as impala(pool=gap,norm=group)
-    hidden: int = Field(512, ge=1)  # units of each hidden dense layer
-    memory: str = "none"  # none, lstm, gru, or attention(window=32,heads=4,layers=1)
-    memory_size: int = Field(256, ge=1)  # units of the memory
-    last_action_reward: bool = False  # the memory also gets the last action and the reward for it
-    layer_norm: bool = False  # on the torso's features and inside dense layers, before their ReLU: steadies values
-    separate_value: bool = False  # the value does not share the policy's torso and dense layer
+    """The net: torso, dense layer, memory core, heads."""
 
-    @field_validator("init_from")
-    @classmethod
-    def _begins_everywhere(cls, value: str | None) -> str | None:
-        return absolute(value)
+    init_from: SomePath = None
+    """Run or checkpoint of the same net whose weights training starts from; null: random weights."""
+    torso: Part = "nature"
+    """Torso (`rlsuite list nets`), with parameters in parentheses, such as impala(pool=gap,norm=group)."""
+    hidden: int = Field(512, ge=1)
+    """Units of each hidden dense layer."""
+    memory: Part = "none"
+    """Memory core: none, lstm, gru, attention(window=32,heads=4,layers=1), or one of your own."""
+    memory_size: int = Field(256, ge=1)
+    """Units of the memory core."""
+    last_action_reward: bool = False
+    """Append the previous action and its reward to what the memory core sees."""
+    layer_norm: bool = False
+    """Layer normalisation of the torso's features and in dense layers, before their ReLU; steadies value estimates."""
+    separate_value: bool = False
+    """Give the value a torso and a dense layer of its own instead of sharing the policy's."""
 
     @field_validator("memory")
     @classmethod
     def _known_memory(cls, value: str) -> str:
-        kind = value.split("(")[0].strip()
-        if kind not in (known := ("none", "lstm", "gru", "attention")):
-            raise ValueError(f"{value!r} is not known; known: {', '.join(known)}")
+        name = value.split("(")[0].strip()
+        known = ("none", *registry.memory_cores.names())
+        if name not in known and registry.file_of(name) is None:
+            raise ValueError(str(unknown("memory core", name, known)))
         return value
 
     @model_validator(mode="after")
-    def _one_memory(self) -> "NetConfig":
+    def _memory_fits(self) -> "NetConfig":
         if self.separate_value and (self.memory != "none" or self.last_action_reward):
             raise ValueError("separate_value has no memory of its own: use it with memory none and without last_action_reward")
+        if self.memory == "none":
+            refuse_ignored(self, ["memory_size"], "memory = lstm, gru or attention")
         return self
 
 
-class ReplayConfig(Section):
-    capacity_agent_steps: int = Field(1_000_000, ge=1)
-    min_agent_steps: int = Field(50_000, ge=1)  # stored before the first learner step
-    samples_per_insert: float = Field(8.0, gt=0)  # DQN's batch of 32 every 4 steps is 8
-    prioritized: bool = False
-    priority_exponent: float = Field(0.6, ge=0, le=1)
-    initial_priority: Literal["max", "td"] = "max"  # of a new sequence: the largest so far, or what the acting net makes of it
-    demonstrations: str | None = None  # a folder of `rlsuite record` or a Minari dataset
-    demonstration_ratio: float | None = Field(None, ge=0, le=1)  # the chance that an element of a batch is one of them
-    importance_exponent_start: float = Field(0.4, ge=0, le=1)
-    importance_exponent_end: float = Field(1.0, ge=0, le=1)
-    importance_anneal_agent_steps: int = Field(10_000_000, ge=0)
+_PRIORITIZED = (
+    "priority_exponent",
+    "initial_priority",
+    "importance_exponent_start",
+    "importance_exponent_end",
+    "importance_anneal_agent_steps",
+)
 
-    @field_validator("demonstrations")
-    @classmethod
-    def _from_everywhere(cls, value: str | None) -> str | None:
-        return absolute(value)
+
+class ReplayConfig(Section):
+    """The replay of off-policy agents."""
+
+    capacity_agent_steps: int = Field(1_000_000, ge=1)
+    """Agent steps that the replay holds; the oldest make room for new ones."""
+    min_agent_steps: int = Field(50_000, ge=1)
+    """Agent steps stored before the first learner step."""
+    samples_per_insert: float = Field(8.0, gt=0)
+    """Sequences sampled per agent step stored; DQN's batch of 32 every 4 steps is 8."""
+    prioritized: bool = False
+    """Sample by priority instead of uniformly."""
+    priority_exponent: float = Field(0.6, ge=0, le=1)
+    """Exponent of the priorities: 0 samples uniformly, 1 in proportion to them."""
+    initial_priority: Literal["max", "td"] = "max"
+    """Priority of a new sequence: the largest so far, or its TD error under the acting net."""
+    demonstrations: SomePath = None
+    """Demonstrations to mix in: a folder of `rlsuite record` or a Minari dataset; null: none."""
+    demonstration_ratio: float | None = Field(None, ge=0, le=1)
+    """Probability that an element of a batch is a demonstration."""
+    importance_exponent_start: float = Field(0.4, ge=0, le=1)
+    """Exponent of the importance weights at the start of training."""
+    importance_exponent_end: float = Field(1.0, ge=0, le=1)
+    """Exponent of the importance weights after annealing."""
+    importance_anneal_agent_steps: int = Field(10_000_000, ge=0)
+    """Agent steps over which that exponent is annealed linearly."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":
         if (self.demonstrations is None) != (self.demonstration_ratio is None):
             raise ValueError("demonstrations and demonstration_ratio belong together: give both, or none")
-        if self.initial_priority == "td" and not self.prioritized:
-            raise ValueError("initial_priority td: without prioritized there are no priorities")
+        if not self.prioritized:
+            refuse_ignored(self, _PRIORITIZED, "prioritized = true")
+        if self.importance_exponent_start == self.importance_exponent_end:
+            refuse_ignored(self, ["importance_anneal_agent_steps"], "importance_exponent_end other than importance_exponent_start")
         if self.min_agent_steps > self.capacity_agent_steps:
             raise ValueError(
                 f"min_agent_steps {self.min_agent_steps} is larger than capacity_agent_steps {self.capacity_agent_steps}: "
@@ -109,89 +183,163 @@ class ReplayConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random changes of the pictures that are learned from, for every picture anew. All off by default; ranges are uniform."""
+    """Random changes of the images in each batch, drawn uniformly for every image; all off by default."""
 
-    shift: int = Field(0, ge=0)  # pixels, in both directions: DrQ's is 4
-    scale: float = Field(0.0, ge=0, lt=1)  # up to this fraction larger or smaller
-    crop: float = Field(0.0, ge=0, lt=1)  # of both sides up to this fraction is cut away, the rest enlarged
-    rotate: float = Field(0.0, ge=0, le=180)  # degrees to either side
-    shear: float = Field(0.0, ge=0, lt=1)  # pixels sideways for each pixel down
-    flip: bool = False  # left and right, one picture of two
-    brightness: float = Field(0.0, ge=0, lt=1)  # a factor up to so much more or less than 1
-    cutout: int = Field(0, ge=0)  # side in pixels of a grey square (DeVries & Taylor 2017)
+    shift: int = Field(0, ge=0)
+    """Move by up to this many pixels in each direction; DrQ's is 4."""
+    scale: float = Field(0.0, ge=0, lt=1)
+    """Enlarge or shrink by up to this fraction."""
+    crop: float = Field(0.0, ge=0, lt=1)
+    """Crop up to this fraction of both sides and enlarge the rest."""
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Rotate by up to this many degrees either way."""
+    shear: float = Field(0.0, ge=0, lt=1)
+    """Shear by up to this many pixels sideways per pixel down."""
+    flip: bool = False
+    """Mirror every second image left to right, on average."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    """Multiply the brightness by a factor of up to this much above or below 1."""
+    cutout: int = Field(0, ge=0)
+    """Cover a square with this side in pixels with grey (DeVries & Taylor 2017); 0: none."""
 
 
 class LearnerConfig(Section):
-    batch_size: int = Field(32, ge=1)  # sequences; of an on-policy agent rollouts, a multiple of env.num_envs
-    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"  # rmsprop: centered, decay 0.95
+    """How the net is updated."""
+
+    batch_size: int = Field(32, ge=1)
+    """Sequences in a batch; for on-policy agents rollouts, a multiple of env.num_envs."""
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    """Adam, centered RMSProp with decay 0.95, or SGD without momentum."""
     learning_rate: float = Field(6.25e-5, gt=0)
-    learning_rate_end: float | None = Field(None, ge=0)  # null: constant; else linear ...
-    learning_rate_anneal_agent_steps: int | None = Field(None, ge=1)  # ... over so many; null: run.agent_steps
+    """Learning rate, at the start if learning_rate_end is given."""
+    learning_rate_end: float | None = Field(None, ge=0)
+    """Learning rate after annealing; null: constant."""
+    learning_rate_anneal_agent_steps: int | None = Field(None, ge=1)
+    """Agent steps (pictures, in vision) over which the learning rate is annealed linearly; null: the whole run."""
     optimizer_epsilon: float = Field(1.5e-4, gt=0)
-    max_grad_norm: float | None = Field(10.0, gt=0)  # null: no clipping
+    """Epsilon of Adam and RMSProp, added to the denominator."""
+    max_grad_norm: float | None = Field(10.0, gt=0)
+    """Clip the global norm of the gradients to this; null: no clipping."""
     target_period_learner_steps: int = Field(2_000, ge=1)
-    target_ema: float | None = Field(None, gt=0, le=1)  # the target moves by this fraction every period
+    """Learner steps between two updates of the target net."""
+    target_ema: float | None = Field(None, gt=0, le=1)
+    """Fraction of the way to the online net that an update moves the target net; null: it is copied."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the nets; with bf16 the optimizer keeps fp32 weights."""
     channels_last: bool = True
-    compile: bool = False  # torch.compile of the nets
-    cuda_graphs: bool = False  # the whole update as one graph; CUDA only
+    """Keep images and convolution weights in channels-last memory format."""
+    compile: bool = False
+    """Compile the nets with torch.compile."""
+    cuda_graphs: bool = False
+    """Capture the whole update as one CUDA graph."""
     augment: AugmentConfig = AugmentConfig()
-    prefetch_batches: int = Field(0, ge=0, le=8)  # sampled ahead, so priorities are that many steps older
+    prefetch_batches: int = Field(0, ge=0, le=8)
+    """Batches sampled ahead of the learner; priorities are that many learner steps older."""
 
     @model_validator(mode="after")
-    def _can_be_captured(self) -> "LearnerConfig":
+    def _fits(self) -> "LearnerConfig":
         if self.cuda_graphs and self.optimizer != "adam":
             raise ValueError(f"cuda_graphs works with optimizer adam, not with {self.optimizer}")
+        if self.optimizer == "sgd":
+            refuse_ignored(self, ["optimizer_epsilon"], "optimizer = adam or rmsprop")
+        if self.learning_rate_end is None:
+            refuse_ignored(self, ["learning_rate_anneal_agent_steps"], "learning_rate_end")
         return self
 
 
 class RunConfig(Section):
-    agent_steps: int = Field(10_000_000, ge=1)  # stop there, exactly
-    minutes: float | None = Field(None, gt=0)  # or after so much wall time, resumes counted in
-    collect_agent_steps: int = Field(1, ge=1)  # per environment, between two visits to the learner: the length of a rollout
-    policy_lag_learner_steps: int = Field(0, ge=0, le=1000)  # the weights that act are older than the learner's by so many updates
+    """How long to train, where, and what to keep."""
+
+    agent_steps: int = Field(10_000_000, ge=1)
+    """Train for exactly this many agent steps; one action in one environment is one step."""
+    minutes: float | None = Field(None, gt=0)
+    """Stop after this much wall time, counting what came before a resume; null: no limit."""
+    collect_agent_steps: int = Field(1, ge=1)
+    """Steps of each environment between two visits to the learner: the length of a rollout."""
+    policy_lag_learner_steps: int = Field(0, ge=0, le=1000)
+    """Act with weights that are this many learner steps old."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(None, ge=1)  # null: all cores
+    """Device to learn on; auto: the GPU if there is one."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; null: one per core."""
     checkpoint_minutes: float = Field(10.0, gt=0)
-    keep_checkpoints: int = Field(2, ge=1)  # the newest, besides the best
-    log_seconds: float = Field(5.0, gt=0)  # between two rows of losses and rates
+    """Minutes between two checkpoints."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Checkpoints to keep: this many of the newest, and the best."""
+    log_seconds: float = Field(5.0, gt=0)
+    """Seconds between two rows of losses and rates in the log."""
 
 
 class EvalConfig(Section):
-    episodes: int = Field(30, ge=1)  # at the end of a run
-    every_agent_steps: int | None = Field(None, ge=1)  # null: only at the end
-    every_episodes: int = Field(10, ge=1)  # in an evaluation on the way
-    stop_at_return: float | None = None  # end the run once an evaluation on the way has reached this mean
+    """Evaluations: whole episodes, played as well as the agent can."""
+
+    episodes: int = Field(30, ge=1)
+    """Episodes of the final evaluation."""
+    every_agent_steps: int | None = Field(None, ge=1)
+    """Agent steps between two periodic evaluations; null: only the final one."""
+    every_episodes: int = Field(10, ge=1)
+    """Episodes of a periodic evaluation."""
+    stop_at_return: float | None = None
+    """End the run once a periodic evaluation reaches this mean return; null: never."""
 
     @model_validator(mode="after")
-    def _stops(self) -> "EvalConfig":
-        if self.stop_at_return is not None and self.every_agent_steps is None:
-            raise ValueError("stop_at_return needs every_agent_steps: without evaluations on the way nothing can stop it")
+    def _fits(self) -> "EvalConfig":
+        if self.every_agent_steps is None:
+            refuse_ignored(self, ["every_episodes", "stop_at_return"], "every_agent_steps")
         return self
 
 
+# Of collectors and a learner that do not wait for each other.
+_ASYNCHRONOUS = (
+    "publish_learner_steps",
+    "calls_in_flight",
+    "batches_per_call",
+    "batch_calls_in_flight",
+    "insert_tolerance_agent_steps",
+)
+
+
 class RuntimeConfig(Section):
-    """Where the roles run. All but `kind` is for `ray`."""
+    """Where the roles run. Every key but `kind` is for Ray."""
 
     kind: Literal["local", "ray"] = "local"
-    address: str | None = None  # of a Ray cluster: auto, ray://host:port, host:port; null: one of our own, on this machine alone
-    collectors: int = Field(1, ge=1, le=10_000)  # processes, each with env.num_envs environments
-    collector_threads: int = Field(1, ge=1)  # and as many CPUs of the cluster
+    """One process, or Ray: processes on this machine or a cluster."""
+    address: str | None = None
+    """Ray cluster to join: auto, ray://host:port or host:port; null: start Ray here, on this machine alone."""
+    collectors: int = Field(1, ge=1, le=10_000)
+    """Collector processes, each with env.num_envs environments."""
+    collector_threads: int = Field(1, ge=1)
+    """CPU threads of a collector, and the CPUs it reserves in the cluster."""
     collector_gpus: float = Field(0.0, ge=0)
-    shards: int = Field(1, ge=1, le=1000)  # processes that hold the replay memory
-    learners: int = Field(1, ge=1, le=64)  # processes that share a batch and its gradients; each with a GPU of its own, or none
-    learner_threads: int | None = Field(None, ge=1)  # null: run.threads, or the cores that collectors leave
-    learner_gpus: float | None = Field(None, ge=0)  # null: 1 if the cluster has any and run.device allows it
-    synchronous: bool | None = None  # collect, store, learn in turn, all with the newest weights; null: only on-policy agents do
-    publish_learner_steps: int = Field(16, ge=1)  # collectors get new weights after so many updates
-    calls_in_flight: int = Field(2, ge=1, le=16)  # unrolls that a collector is asked for ahead
-    batches_per_call: int = Field(4, ge=1, le=64)  # drawn and learned from in one call, where so many are due; 1 synchronously
-    batch_calls_in_flight: int = Field(3, ge=1, le=64)  # calls ahead of the learner
-    insert_tolerance_agent_steps: int | None = Field(None, ge=1)  # collectors wait when they are so far ahead; null: 4 unrolls each
-    restarts: int = Field(20, ge=0)  # of workers, in any hour; then the run ends
-    stall_minutes: float = Field(10.0, gt=0)  # the run ends after so long without an update
-    object_store_gb: float | None = Field(None, gt=0)  # of our own Ray; null: Ray decides
-    dashboard: bool = False  # of our own Ray, on 127.0.0.1
+    """GPUs that a collector reserves, a fraction if several share one."""
+    shards: int = Field(1, ge=1, le=1000)
+    """Processes that the replay is spread over."""
+    learners: int = Field(1, ge=1, le=64)
+    """Learner processes, which share each batch and average their gradients."""
+    learner_threads: int | None = Field(None, ge=1)
+    """CPU threads of a learner; null: run.threads, or else the cores that collectors leave."""
+    learner_gpus: float | None = Field(None, ge=0)
+    """GPUs that a learner reserves; null: 1 if the cluster has enough and run.device allows it."""
+    synchronous: bool | None = None
+    """Collect, store and learn in turn, always with the newest weights; null: where the agent cannot learn from older ones."""
+    publish_learner_steps: int = Field(16, ge=1)
+    """Learner steps between two broadcasts of weights to the collectors."""
+    calls_in_flight: int = Field(2, ge=1, le=16)
+    """Unrolls requested ahead from each collector."""
+    batches_per_call: int = Field(4, ge=1, le=64)
+    """Batches sampled and learned from in one call, at most."""
+    batch_calls_in_flight: int = Field(3, ge=1, le=64)
+    """Calls queued ahead of the learner."""
+    insert_tolerance_agent_steps: int | None = Field(None, ge=1)
+    """Agent steps that collectors may be ahead of the learner; null: 4 unrolls of each."""
+    restarts: int = Field(20, ge=0)
+    """Workers restarted within an hour before the run gives up."""
+    stall_minutes: float = Field(10.0, gt=0)
+    """Give up after this many minutes without a learner step."""
+    object_store_gb: float | None = Field(None, gt=0)
+    """Object store of the Ray that we start, in GB; null: Ray decides."""
+    dashboard: bool = False
+    """Serve the dashboard of the Ray that we start, on 127.0.0.1."""
 
     @model_validator(mode="before")
     @classmethod
@@ -199,24 +347,25 @@ class RuntimeConfig(Section):
         return {"kind": value} if isinstance(value, str) else value  # `runtime: local`
 
     @model_validator(mode="after")
-    def _only_ray(self) -> "RuntimeConfig":
-        given = [name for name in self.model_fields_set if name != "kind" and getattr(self, name) != _default(self, name)]
-        if self.kind == "local" and given:
-            raise ValueError(f"{', '.join(sorted(given))}: only for kind ray, and this run is local (runtime.kind=ray)")
+    def _fits(self) -> "RuntimeConfig":
+        if self.kind == "local":
+            refuse_ignored(self, [name for name in type(self).model_fields if name != "kind"], "kind = ray")
+        if self.address is not None:
+            refuse_ignored(self, ["object_store_gb", "dashboard"], "address = null")
+        if self.synchronous:
+            refuse_ignored(self, _ASYNCHRONOUS, "synchronous = false")
         if self.shards > self.collectors:
             raise ValueError(f"shards {self.shards} is more than collectors {self.collectors}: some would stay empty")
         return self
 
 
-def _default(section: Section, name: str) -> Any:
-    return type(section).model_fields[name].default
-
-
 class AnyConfig(Section):
-    """Of whatever kind of run."""
+    """What agents' and vision models' runs have in common."""
 
     name: str
+    """Name of the config, and the start of the run folder's name."""
     seed: int = Field(1, ge=0, lt=2**31)
+    """Seed of everything random in the run."""
 
 
 class Config(AnyConfig):
@@ -230,14 +379,12 @@ class Config(AnyConfig):
     run: RunConfig = RunConfig()
     eval: EvalConfig = EvalConfig()
     runtime: RuntimeConfig = RuntimeConfig()
-    # Runs one after the other, each beginning with the weights of the last: name -> sections that differ.
     stages: dict[str, dict[str, Any]] | None = None
+    """Runs in sequence, each starting with the last one's weights: name -> keys that differ, by section; null: a single run."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
-        if self.agent.on_policy:
-            self._on_policy()
-        elif self.learner.batch_size > self.replay.capacity_agent_steps:
+        if self.learner.batch_size > self.replay.capacity_agent_steps:
             raise ValueError(
                 f"learner.batch_size {self.learner.batch_size} is larger than replay.capacity_agent_steps "
                 f"{self.replay.capacity_agent_steps}"
@@ -251,6 +398,8 @@ class Config(AnyConfig):
         return self
 
     def _on_ray(self) -> None:
+        if self.runtime.learner_threads is not None:
+            refuse_ignored(self, ["run.threads"], "runtime.learner_threads = null")
         if self.run.policy_lag_learner_steps:
             raise ValueError("run.policy_lag_learner_steps: on Ray collectors lag by themselves (charts/policy_lag); use 0")
         if self.learner.prefetch_batches:
@@ -261,22 +410,3 @@ class Config(AnyConfig):
             )
         if self.runtime.learners > 1 and self.learner.cuda_graphs:
             raise ValueError("learner.cuda_graphs works with one learner: use runtime.learners 1")
-        if getattr(self.agent, "gate_games", 0):
-            raise ValueError("agent.gate_games works with runtime local only")
-
-    def _on_policy(self) -> None:
-        name, num_envs, steps, batch = self.agent.name, self.env.num_envs, self.run.collect_agent_steps, self.learner.batch_size
-        if steps < 2:
-            raise ValueError(f"run.collect_agent_steps = {steps}: a rollout of {name} needs at least 2 steps")
-        if batch % num_envs:
-            near = max(1, round(batch / num_envs)) * num_envs
-            raise ValueError(
-                f"learner.batch_size = {batch}: rollouts of {name} come from {num_envs} environments at once; try {near}"
-            )
-        if self.replay != ReplayConfig():
-            raise ValueError(f"replay.*: {name} learns from every rollout once and has no replay memory; remove the section")
-        if self.learner.prefetch_batches:
-            raise ValueError(f"learner.prefetch_batches: {name} learns from a rollout as soon as it is there; use 0")
-        minibatches = getattr(self.agent, "minibatches", 1)
-        if batch % minibatches:
-            raise ValueError(f"agent.minibatches = {minibatches} does not divide the {batch} rollouts of learner.batch_size")

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rlsuite.config.loader import check, config_names, dump, resolve
+import rlsuite
+from rlsuite.config.loader import RENAMED, as_mapping, check, config_names, dump, mapping, resolve
 from rlsuite.config.schema import Config
+from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 
 BASE = "classic/dqn"
@@ -230,8 +232,8 @@ def test_a_yaml_path(tmp_path: Path) -> None:
         ("- 1\n- 2\n", "must hold a mapping of sections, not list"),
         ("", "must hold a mapping of sections, not NoneType"),
         ("agent: [\n", "is not YAML"),
-        ("agent: {name: dqn}\n", "env.id must be a text, got None"),
-        ("env: {id: CartPole-v1}\n", "agent.name must be a text, got None"),
+        ("agent: {name: dqn}\n", "env.id must be a string, got None"),
+        ("env: {id: CartPole-v1}\n", "agent.name must be a string, got None"),
         ("agent: !!python/object/apply:os.getcwd []\nenv: {id: CartPole-v1}\n", "is not YAML"),
     ],
 )
@@ -287,7 +289,7 @@ def test_a_shipped_config_sets_nothing_twice(name: str) -> None:
     yaml.load((ROOT / f"{name}.yaml").read_text(), Strict)
 
 
-def test_the_way_out_and_back_keeps_overrides_of_every_kind() -> None:
+def test_the_way_out_and_back_keeps_overrides_of_every_kind(tmp_path: Path) -> None:
     overrides = [
         "learner.learning_rate=1.25e-7",
         "learner.max_grad_norm=null",
@@ -295,9 +297,12 @@ def test_the_way_out_and_back_keeps_overrides_of_every_kind() -> None:
         "agent.reward_clip=2",
         "env.kwargs={sutton_barto_reward: true, max_episode_steps: 77}",
         "seed=123",
+        "name='1e-3'",  # a string, though it looks like a number
     ]
     config = resolve(BASE, overrides)
-    again = check(yaml.safe_load(dump(config)))
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(config))
+    again = check(mapping(path))
     assert everything(again) == everything(config)
     assert again.learner.learning_rate == 1.25e-7
     assert again.learner.max_grad_norm is None
@@ -317,7 +322,7 @@ def test_a_resolved_config_cannot_be_changed() -> None:
         (["learner.batch_size=12"], ["learner.batch_size = 12", "8 environments", "try 16"]),
         (["agent.minibatches=3"], ["agent.minibatches = 3", "learner.batch_size"]),
         (["agent.minibatches=16"], ["agent.minibatches = 16", "learner.batch_size"]),
-        (["replay.prioritized=true"], ["replay.*", "ppo", "no replay memory"]),
+        (["replay.prioritized=true"], ["replay.*", "ppo", "no replay"]),
         (["learner.prefetch_batches=1"], ["learner.prefetch_batches", "use 0"]),
         (["net.memory=transformer"], ["net.memory", "transformer", "lstm"]),
         (["net.memory=lstm", "net.separate_value=true"], ["separate_value", "memory none"]),
@@ -328,3 +333,98 @@ def test_a_resolved_config_cannot_be_changed() -> None:
 def test_rollouts_that_cannot_be_are_refused(overrides: list[str], told: list[str]) -> None:
     message = refused(*overrides, config="classic/ppo")
     assert all(part in message for part in told), message
+
+
+@pytest.mark.parametrize(("old", "value"), [("env.lanes", 4), ("net.begin_with", "runs/x"), ("runtime.lockstep", True)])
+def test_an_old_key_names_the_new_one(old: str, value: Any, tmp_path: Path) -> None:
+    """In an override, in a config, and in the config.yaml of a saved run."""
+    new, since = RENAMED[old]
+    told = f"{old} is called {new} since {since}"
+    section, key = old.split(".")
+    assert refused(f"{old}={value}") == told
+    data = as_mapping(resolve(BASE))
+    data[section] = {**data[section], key: value}
+    data[section].pop(new.split(".")[1])
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(data))
+    assert refused(config=path) == told
+    with pytest.raises(UsageError) as error:
+        rlsuite.train(resume=tmp_path)
+    assert str(error.value) == told
+
+
+def test_old_keys_of_all_kinds_are_told_at_once_and_new_ones_exist() -> None:
+    message = refused("env.lanes=4", "runtime.lockstep=true", "learner.batchsize=3")
+    assert "env.num_envs" in message
+    assert "runtime.synchronous" in message
+    assert "did you mean learner.batch_size?" in message
+    data = as_mapping(resolve(BASE))
+    for old, (new, _) in RENAMED.items():
+        section, key = new.split(".")
+        assert key in data[section]
+        assert old.split(".")[1] not in data[section]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["learner.learning_rate_end=null", "learner.learning_rate_anneal_agent_steps=9"],
+            "learner.learning_rate_anneal_agent_steps = 9 has no effect without learner.learning_rate_end (default: null)",
+        ),
+        (
+            ["replay.importance_exponent_end=0.5", "replay.priority_exponent=0.7"],
+            "replay.priority_exponent = 0.7 and replay.importance_exponent_end = 0.5 have no effect without "
+            "replay.prioritized = true (defaults: 0.6, 1.0)",
+        ),
+        (["runtime.dashboard=true"], "runtime.dashboard = true has no effect without runtime.kind = ray (default: false)"),
+    ],
+)
+def test_keys_without_effect_say_what_would_make_them_count(overrides: list[str], told: str) -> None:
+    assert refused(*overrides) == told
+
+
+def test_keys_at_their_defaults_are_always_allowed() -> None:
+    """As in the config.yaml of every run."""
+    assert resolve(BASE, ["replay.priority_exponent=0.6", "runtime.collectors=1"]).replay.prioritized is False
+
+
+def test_an_override_that_switches_something_off_takes_along_what_depends_on_it() -> None:
+    """What the file sets goes back to its default; what other overrides set is refused."""
+    config = resolve("atari/pong", ["replay.prioritized=false", "eval.every_agent_steps=null"])
+    assert config.replay.importance_anneal_agent_steps == 10_000_000
+    assert config.eval.every_episodes == 10
+    assert config.eval.stop_at_return is None
+    assert as_mapping(check(as_mapping(config))) == as_mapping(config)
+    message = refused("replay.prioritized=false", "replay.priority_exponent=0.7", config="atari/pong")
+    assert message == "replay.priority_exponent = 0.7 has no effect without replay.prioritized = true (default: 0.6)"
+    assert resolve("atari/apex-laptop", ["runtime.kind=local"]).runtime.learner_threads is None
+    assert resolve("classic/recall_r2d2", ["net.memory=none"]).net.memory_size == 256
+
+
+def test_a_file_with_a_key_without_effect_is_refused_whatever_is_overridden(tmp_path: Path) -> None:
+    data = mapping(BASE)
+    data["replay"]["priority_exponent"] = 0.7
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    for overrides in ([], ["seed=3"], ["eval.every_agent_steps=null"]):
+        assert "replay.priority_exponent = 0.7 has no effect without replay.prioritized" in refused(*overrides, config=path)
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if not name.startswith("vision/")])
+def test_shipped_configs_set_no_key_without_effect(name: str) -> None:
+    assert everything(check(mapping(name))) == everything(resolve(name))
+
+
+def test_a_memory_core_or_torso_of_ones_own_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    net = resolve("classic/ppo", ["net.memory=my.py:Core(width=3)", "net.torso=my.py:Torso"]).net
+    assert net.memory == f"{tmp_path}/my.py:Core(width=3)"
+    assert net.torso == f"{tmp_path}/my.py:Torso"
+    rlsuite.register_memory_core("mine", object)
+    try:
+        assert resolve("classic/ppo", ["net.memory=mine(a=1)"]).net.memory == "mine(a=1)"
+    finally:
+        del registry.memory_cores.registered["mine"]
+    assert "unknown memory core 'lstn'; did you mean lstm" in refused("net.memory=lstn(a=1)", config="classic/ppo")

@@ -1,4 +1,5 @@
-"""Every field of every config section is read by some code: an option that nobody reads is a promise that nobody keeps.
+"""Every field of every config section is described, and read by some code: an option that nobody reads is a promise that nobody
+keeps. Fields that only count under some settings are read under those, and refused under others.
 
 The source is scanned for `<receiver>.<field>`, where the receiver is called as a section or a config is called in this project
 (see `RECEIVERS`): `path.name` says nothing about `agent.name`. Reads inside the section's own class count only where they serve a
@@ -11,15 +12,22 @@ import inspect
 import os
 import pkgutil
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
+import rlsuite
 from rlsuite import agents, envs, factories, vision
 from rlsuite.agents import AGENTS
 from rlsuite.config import schema
+from rlsuite.config.describe import description, settings
 from rlsuite.config.loader import resolve
-from rlsuite.config.schema import Section
+from rlsuite.config.schema import RuntimeConfig, Section
+from rlsuite.core.errors import UsageError
+from rlsuite.runs.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 RECEIVERS = {
@@ -117,6 +125,16 @@ def test_every_field_is_read(module: str, section: str, field: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("module", "section", "field"), own_fields())
+def test_every_field_is_described_in_a_sentence(module: str, section: str, field: str) -> None:
+    """A field that holds a section is described by that section's docstring."""
+    owner = getattr(importlib.import_module(module), section)
+    kind = owner.model_fields[field].annotation if field in owner.model_fields else None
+    text = (kind.__doc__ or "").strip() if inspect.isclass(kind) and issubclass(kind, Section) else description(owner, field)
+    if kind is not None:  # a class variable is no setting
+        assert text.endswith("."), f"{module}.{section}.{field}: {text!r}"
+
+
 def test_the_scan_finds_all_sections() -> None:
     names = {one.__name__ for one in sections()}
     direct = {name for name, one in vars(schema).items() if inspect.isclass(one) and issubclass(one, Section)}
@@ -171,3 +189,129 @@ def test_the_thread_count_is_used_where_the_system_tells_no_affinity(monkeypatch
     assert factories.threads_of(one) == 3
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     assert factories.threads_of(resolve("classic/dqn", ["run.threads=null"])) == 5
+
+
+class Conditional(NamedTuple):
+    """A key that counts under some settings only."""
+
+    key: str
+    value: Any  # not its default
+    on: dict[str, Any]  # settings under which it counts
+    off: dict[str, Any]  # and under which it does not
+    config: str = "classic/dqn"
+
+
+PRIORITIZED = ({"replay.prioritized": True}, {"replay.prioritized": False})
+EVALUATED = ({"eval.every_agent_steps": 50}, {"eval.every_agent_steps": None})
+RAY: dict[str, Any] = {"runtime.kind": "ray", "runtime.collectors": 2}
+ANNEALED = {"replay.prioritized": True, "replay.importance_exponent_end": 0.8}
+CONDITIONAL = [
+    Conditional("net.memory_size", 32, {"net.memory": "lstm"}, {"net.memory": "none"}, "classic/ppo"),
+    Conditional("replay.priority_exponent", 0.2, *PRIORITIZED),
+    Conditional("replay.initial_priority", "td", *PRIORITIZED),
+    Conditional("replay.importance_exponent_start", 0.9, *PRIORITIZED),
+    Conditional("replay.importance_exponent_end", 0.5, ANNEALED | {"replay.importance_anneal_agent_steps": 60}, PRIORITIZED[1]),
+    Conditional("replay.importance_anneal_agent_steps", 60, *PRIORITIZED),
+    Conditional("replay.importance_anneal_agent_steps", 60, ANNEALED, ANNEALED | {"replay.importance_exponent_start": 0.8}),
+    Conditional(
+        "learner.learning_rate_anneal_agent_steps", 60, {"learner.learning_rate_end": 1e-4}, {"learner.learning_rate_end": None}
+    ),
+    Conditional("learner.optimizer_epsilon", 0.1, {"learner.optimizer": "rmsprop"}, {"learner.optimizer": "sgd"}),
+    Conditional("eval.every_episodes", 3, *EVALUATED),
+    Conditional("eval.stop_at_return", -1000.0, *EVALUATED),
+]
+ON_RAY = [
+    Conditional("run.threads", 1, RAY, RAY | {"runtime.learner_threads": 1}),
+    Conditional("runtime.object_store_gb", 1.0, RAY, RAY | {"runtime.address": "auto"}),
+    Conditional("runtime.dashboard", True, RAY, RAY | {"runtime.address": "auto"}),
+    Conditional("runtime.publish_learner_steps", 3, RAY, RAY | {"runtime.synchronous": True}),
+    Conditional("runtime.calls_in_flight", 3, RAY, RAY | {"runtime.synchronous": True}),
+    Conditional("runtime.batches_per_call", 3, RAY, RAY | {"runtime.synchronous": True}),
+    Conditional("runtime.batch_calls_in_flight", 2, RAY, RAY | {"runtime.synchronous": True}),
+    Conditional("runtime.insert_tolerance_agent_steps", 100, RAY, RAY | {"runtime.synchronous": True}),
+    *(
+        Conditional(f"runtime.{name}", value, RAY, {"runtime.kind": "local"})
+        for name, value in {
+            "address": "auto",
+            "collectors": 2,
+            "collector_threads": 2,
+            "collector_gpus": 0.5,
+            "shards": 2,
+            "learners": 2,
+            "learner_threads": 2,
+            "learner_gpus": 0.5,
+            "synchronous": True,
+            "publish_learner_steps": 3,
+            "calls_in_flight": 3,
+            "batches_per_call": 3,
+            "batch_calls_in_flight": 2,
+            "insert_tolerance_agent_steps": 100,
+            "restarts": 3,
+            "stall_minutes": 1.0,
+            "object_store_gb": 1.0,
+            "dashboard": True,
+        }.items()
+    ),
+]
+QUIET = {"eval.every_agent_steps": None, "learner.learning_rate_end": None, "run.threads": None}  # what classic/dqn switches on
+
+
+def test_all_keys_of_ray_are_among_the_conditional_ones() -> None:
+    assert {f"runtime.{name}" for name in RuntimeConfig.model_fields} - {one.key for one in ON_RAY} == {"runtime.kind"}
+
+
+@pytest.mark.parametrize("one", [*CONDITIONAL, *ON_RAY], ids=lambda one: f"{one.key}-{'-'.join(one.off)}")
+def test_a_key_without_effect_is_refused(one: Conditional) -> None:
+    quiet = {key: value for key, value in QUIET.items() if key != one.key}
+    changed = {one.key: one.value}
+    found = {setting.key: setting for setting in settings(resolve(one.config, quiet | one.on | changed))}
+    assert found[one.key].value == one.value != found[one.key].default
+    with pytest.raises(UsageError) as error:
+        resolve(one.config, quiet | one.off | changed)
+    message = str(error.value)
+    assert one.key in message
+    assert "no effect without" in message
+    assert "\n" not in message
+    decides = message.split("no effect without ")[1].split()[0]
+    assert decides in {setting.key for setting in settings(resolve(one.config))}
+
+
+TINY = {
+    "run.agent_steps": 150,
+    "run.threads": 1,
+    "env.num_envs": 2,
+    "net.hidden": 8,
+    "eval.episodes": 1,
+    "eval.every_agent_steps": None,
+    "learner.learning_rate_end": None,
+    "learner.batch_size": 8,
+}
+OFF_POLICY = {"replay.min_agent_steps": 20, "replay.samples_per_insert": 4}
+ROLLOUTS = {"run.collect_agent_steps": 8, "agent.minibatches": 2}
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """What a tiny run of a config leaves: steps, losses and evaluations."""
+
+    @cache
+    def run(config: str, *overrides: tuple[str, Any]) -> Any:
+        tiny = TINY | (ROLLOUTS if config == "classic/ppo" else OFF_POLICY) | {"run.log_seconds": 1e-6}
+        result = rlsuite.train(config, tiny | dict(overrides), run_dir=tmp_path_factory.mktemp("run") / "run")
+        kept = ("losses/", "eval/")
+        rows = [{key: value for key, value in row.items() if key.startswith(kept)} for row in read_metrics(result.run)]
+        return result.agent_steps, [row for row in rows if row]
+
+    return run
+
+
+@pytest.mark.parametrize("one", CONDITIONAL, ids=lambda one: f"{one.key}-{'-'.join(one.off)}")
+def test_a_key_that_counts_changes_the_run(one: Conditional, outcome: Callable[..., Any]) -> None:
+    before = outcome(one.config, *one.on.items())
+    assert before[1]
+    assert outcome(one.config, *one.on.items(), (one.key, one.value)) != before
+
+
+def test_a_key_that_changes_nothing_would_be_noticed(outcome: Callable[..., Any]) -> None:
+    """The same run twice leaves the same, so a difference comes from the key."""
+    assert outcome("classic/dqn", ("name", "other")) == outcome("classic/dqn")

@@ -13,6 +13,9 @@ from rlsuite.nets.backbones import make_backbone
         ("go", "go", {}),
         (" go ( ) ", "go", {}),
         ("go(size=9, komi=7.5)", "go", {"size": 9, "komi": 7.5}),
+        ("my_net.py:Torso", "my_net.py:Torso", {}),
+        ("/a b/my-net.py:Core(width=3)", "/a b/my-net.py:Core", {"width": 3}),
+        ("gtp(command=my.py:f)", "gtp", {"command": "my.py:f"}),
         ("gtp(command=gnugo --mode gtp)", "gtp", {"command": "gnugo --mode gtp"}),
     ],
 )
