@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import rlsuite
 from rlsuite.cli import main
@@ -169,14 +171,18 @@ def test_a_read_only_run_folder_is_refused(
 
 
 def test_every_command_has_help_with_examples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train", "evaluate", "compare", "list", "info", "doctor", "bench"):
-        monkeypatch.setattr(sys, "argv", ["rlsuite", command, "--help"])
+    group: Any = typer.main.get_command(main.app)
+    commands = [[name] for name in group.commands if name != "vision"]
+    commands += [["vision", name] for name in group.commands["vision"].commands]
+    assert {"train", "evaluate", "compare", "config", "list", "info", "doctor", "bench", "play"} <= {name for name, *_ in commands}
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["rlsuite", *command, "--help"])
         with pytest.raises(SystemExit) as stop:
             main.main()
         assert stop.value.code == 0
         text = capsys.readouterr().out
         assert "Examples:" in text
-        assert f"rlsuite {command}" in text
+        assert f"rlsuite {' '.join(command)}" in text
 
 
 def test_help_imports_neither_torch_nor_gymnasium() -> None:
