@@ -1,9 +1,11 @@
-"""Runs side by side: one picture of their learning curves, one row a group of seeds.
+"""Comparison of runs: a plot of their learning curves, and a table with one row for each group of seeds.
+
+    rows = compare([Path("runs/dqn-1"), Path("runs/dqn-2"), Path("runs/rainbow-1")], Path("curves.png"))
+    print(format_table(rows))
 
 Shapes: n logged values of a run, G points of a grid, R runs of a group.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +16,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from rlsuite.core.errors import RlsuiteError, UsageError, unknown
+from rlsuite.core.errors import UsageError, unknown
+from rlsuite.core.files import reading, replacing
 from rlsuite.evaluation.statistics import game_of, human_score
+from rlsuite.runs.config_changes import changes
 from rlsuite.runs.metrics import Clock, read_metrics
 
 if TYPE_CHECKING:
@@ -25,30 +29,33 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 EVALUATION = "eval/episodic_return"
-_GRID = 1000  # points of a drawn line: more than the picture has pixels for
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the pale yellow is left out.
+_GRID = 1000  # points of a line: more than the plot has pixels for
+# Okabe and Ito's colours, which colour-blind readers can distinguish, without the pale yellow.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
-_DASHES = ("-", "--", "-.", ":")  # the next round of colours
-_TOLD = 3  # differences between runs that fit into a label
+_DASHES = ("-", "--", "-.", ":")  # one style for each round of colours
+_MOST_CHANGES = 3  # differences between runs that fit into a label
 _GREY = "#555555"
+_NOT_COMPARED = ("seed", "run", "eval")  # how long a run trains and how it is evaluated do not make it another one
 
 
 @dataclass(frozen=True)
 class Row:
-    """A group of runs that differ in their seed alone. Averages are over runs, each run counting once."""
+    """A group of runs that differ only in their seed. Averages are over runs, each run counting once."""
 
     label: str
-    seeds: tuple[int | None, ...]  # one a run; None where a run has no config.yaml
+    seeds: tuple[int | None, ...]  # of each run; None where a run has no config.yaml
     agent_steps: int  # mean
     minutes: float  # mean wall-clock time
     last_mean: float  # mean over runs of each run's mean of its last `window` logged values
     last_std: float | None  # sample standard deviation of these over runs; None for a single run
     best_evaluation: float | None  # best evaluation of any run; None without evaluations
-    steps_per_second: float | None  # agent steps a second, all runs together; None if no time was measured
+    steps_per_second: float | None  # agent steps a second over all runs; None if no time was measured
 
 
 @dataclass(frozen=True)
 class _Curve:
+    """The logged values of one tag of a run."""
+
     steps: Floats  # [n] agent steps
     minutes: Floats  # [n] wall-clock
     values: Floats  # [n]
@@ -56,8 +63,10 @@ class _Curve:
 
 @dataclass(frozen=True)
 class _Run:
+    """What is compared of a run."""
+
     path: Path
-    key: str  # what runs of one group share
+    config: dict[str, Any]  # what runs of a group have in common; {} stands alone
     label: str
     env_id: str | None
     seed: int | None
@@ -68,34 +77,31 @@ class _Run:
 
 
 def compare(runs: Sequence[Path], out: Path, metric: str = "charts/episodic_return", window: int = 100) -> list[Row]:
-    """Draw the runs into the PNG file `out` (folders are made) and return a row a group, in the order given.
+    """Plots the runs into the PNG file `out` (making its folders) and returns a row for each group, in the order given.
 
-    Runs whose config.yaml agrees in `name`, `agent.name` and `env.id` form a group; a seed that a group already has
-    opens another one. A run without a config.yaml stands alone, under its folder's name. Lines show the mean of the
+    Runs whose config.yaml differs in nothing but seed, `run.*` and `eval.*` form a group; a seed that a group already has
+    starts another one. A run without a config.yaml stands alone, under its folder's name. Lines show the mean of the
     last `window` logged values of `metric` (of episodes, for the default metric).
 
-    Raises UsageError for a folder that is no run, a metric that a run has not logged, or an `out` that is no .png;
-    RlsuiteError if the picture cannot be written.
+    UsageError for a folder that is not a run, a metric that a run has not logged, or an `out` that is not a .png;
+    RlsuiteError if the plot cannot be written.
     """
     if not runs:
         raise UsageError("nothing to compare: give at least one run folder")
     if out.suffix.lower() != ".png":
-        raise UsageError(f"the picture is a PNG: name it {out.with_suffix('.png').name!r}, not {out.name!r}")
+        raise UsageError(f"the plot is a PNG: name it {out.with_suffix('.png').name!r}, not {out.name!r}")
     if window < 1:
         raise UsageError(f"window must be at least 1 episode, got {window}")
-    distinct = {path.resolve(): path for path in runs}  # a folder named twice is one run, not two seeds
+    distinct = {path.resolve(): path for path in runs}  # a folder given twice is one run, not two seeds
     groups = _groups([_read(path, metric) for path in distinct.values()])
     figure = _draw(groups, metric, window)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, format="png", dpi=150)
-    except OSError as error:
-        raise RlsuiteError(f"could not write {out}: {error.strerror or error}") from error
+    with replacing(out) as beside:
+        figure.savefig(beside, format="png", dpi=150)
     return [_row(label, members, window) for label, members in groups.items()]
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """The rows as aligned plain text: a heading, a rule, a line a group."""
+    """The rows as an aligned plain-text table."""
     head = ["label", "seeds", "agent steps", "minutes", "last mean ± std", "best eval", "steps/s"]
     cells = [
         [
@@ -121,7 +127,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def smooth(values: Floats, window: int) -> Floats:
-    """Mean of the last `window` values at each of n, of all there are before the window is full: f64[n] -> f64[n]."""
+    """The trailing mean over `window` values, or over fewer where fewer precede: f64[n] -> f64[n]."""
     sums = np.concatenate([[0.0], np.cumsum(values)])  # [n+1]
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
@@ -135,16 +141,15 @@ def _read(path: Path, metric: str) -> _Run:
     if not len(curve.values):
         tags = {tag for row in rows for tag in row} - set(Clock._fields)
         if metric in tags or not tags:
-            raise UsageError(f"{path} holds no {metric} yet; wait until it has logged some, or leave it out")
+            raise UsageError(f"{path} has logged no {metric} yet: wait until it has, or leave the run out")
         raise unknown(f"metric of {path}", metric, tags)
     config = _config(path)
     name, agent, env_id = config.get("name"), _field(config, "agent", "name"), _field(config, "env", "id")
     parts = [str(part) for part in (agent, env_id) if part is not None]
-    # The seed stands at the top of a config, or the run has none that we know of.
     seed = config.get("seed")
     return _Run(
         path=path,
-        key=_without_seed(config) if name or parts else str(path.resolve()),
+        config={key: value for key, value in config.items() if key not in _NOT_COMPARED} if name or parts else {},
         label=str(name) if name else " on ".join(parts) or path.resolve().name,
         env_id=None if env_id is None else str(env_id),
         seed=seed if isinstance(seed, int) else None,
@@ -166,15 +171,11 @@ def _config(path: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with reading(file):
+            config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     return config if isinstance(config, dict) else {}
-
-
-def _without_seed(config: dict[str, Any]) -> str:
-    """Everything that makes a run what it is; how long it ran and how it was evaluated does not."""
-    return json.dumps({key: value for key, value in config.items() if key not in ("seed", "run", "eval")}, default=str)
 
 
 def _field(config: dict[str, Any], section: str, field: str) -> Any:
@@ -183,11 +184,11 @@ def _field(config: dict[str, Any], section: str, field: str) -> Any:
 
 
 def _groups(runs: list[_Run]) -> dict[str, list[_Run]]:
-    """Label -> runs. Labels are unique: a second group of one label tells what is set otherwise, or its first run's folder."""
+    """Label -> runs. A second group of the same label is told apart by the settings that differ, or by its first run's folder."""
     groups: list[list[_Run]] = []
     for run in runs:
         for group in groups:
-            if group[0].key == run.key and run.seed not in {member.seed for member in group}:
+            if run.config and group[0].config == run.config and run.seed not in {member.seed for member in group}:
                 group.append(run)
                 break
         else:
@@ -196,25 +197,16 @@ def _groups(runs: list[_Run]) -> dict[str, list[_Run]]:
     for group in groups:
         label = group[0].label
         if label in labelled:
-            told = f"{label} ({_otherwise(group[0], labelled[label][0])})"
-            label = f"{label} ({group[0].path})" if told in labelled else told
+            label_and_changes = f"{label} ({_changes(labelled[label][0], group[0])})"
+            label = f"{label} ({group[0].path})" if label_and_changes in labelled else label_and_changes
         labelled[label] = group
     return labelled
 
 
-def _otherwise(run: _Run, first: _Run) -> str:
-    """`net.weights=pong`: what a run sets otherwise than another; its folder where that is much or nothing."""
-    one, other = (_flat(json.loads(each.key)) if each.key.startswith("{") else {} for each in (run, first))
-    found = [f"{key}={Path(str(value)).name}" for key, value in one.items() if key in other and value != other[key]]
-    return ", ".join(found) if 0 < len(found) <= _TOLD else str(run.path)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
+def _changes(first: _Run, run: _Run) -> str:
+    """Settings of `run` that differ from those of `first`, e.g. `net.weights=pong`; its folder if they are none or too many."""
+    found = [f"{key}={Path(str(value)).name}" for key, (_, value) in changes(first.config, run.config).items()]
+    return ", ".join(found) if 0 < len(found) <= _MOST_CHANGES else str(run.path)
 
 
 def _row(label: str, runs: list[_Run], window: int) -> Row:
@@ -234,7 +226,7 @@ def _row(label: str, runs: list[_Run], window: int) -> Row:
 
 
 def _draw(groups: dict[str, list[_Run]], metric: str, window: int) -> "Figure":
-    # Not pyplot: it keeps every figure alive, and picks a display where there is none. Slow to import, hence here.
+    # Not pyplot, which keeps every figure alive and looks for a display. Slow to import, hence here.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
@@ -254,7 +246,7 @@ def _draw(groups: dict[str, list[_Run]], metric: str, window: int) -> "Figure":
 
     by_steps.set_xlabel("agent steps")
     by_steps.xaxis.set_major_formatter(EngFormatter(sep=""))
-    what = "return an episode" if is_return else metric
+    what = "episode return" if is_return else metric
     unit = "evaluations" if metric == EVALUATION else "episodes" if is_return else "values"
     by_steps.set_ylabel(f"{what}, mean of the last {window} {unit}")
     by_minutes.set_xlabel("wall-clock time (minutes)")
@@ -266,14 +258,14 @@ def _draw(groups: dict[str, list[_Run]], metric: str, window: int) -> "Figure":
     title = next(iter(env_ids)) if len(env_ids) == 1 else None
     figure.suptitle(title or metric, fontsize=13)
     handles, labels = by_steps.get_legend_handles_labels()
-    columns = max(1, min(4, len(labels), 125 // (max(map(len, labels)) + 8)))  # about 125 letters fit across
+    columns = max(1, min(4, len(labels), 125 // (max(map(len, labels)) + 8)))  # about 125 characters fit across
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     figure.set_size_inches(12.0, 5.0 + 0.22 * math.ceil(len(labels) / columns))
     return figure
 
 
 def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations: bool, x_of: Callable[[_Curve], Floats]) -> None:
-    """A group's mean and the range of its seeds where all have data; beyond, and behind, each seed as a faint line."""
+    """The mean of each group with the range of its seeds, where all of them have data, and each seed as a faint line."""
     for number, (label, runs) in enumerate(groups.items()):
         label = _legible(label)
         colour = _COLOURS[number % len(_COLOURS)]
@@ -289,7 +281,7 @@ def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations
             for x, y in zip(xs, smoothed, strict=True):
                 own = np.linspace(x.min(), x.max(), _GRID)
                 axes.plot(own, _at(own, x, y), color=colour, linewidth=0.7, alpha=0.4)
-        # A run with one value has no line to draw: its point gets a dot.
+        # A single value makes no line: it gets a dot.
         dot = "." if first == last else ""
         axes.plot(grid, lines.mean(axis=0), color=colour, linestyle=dash, linewidth=2.0, marker=dot, label=label)
         for run in runs if evaluations else []:
@@ -304,13 +296,13 @@ def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations
 
 
 def _legible(label: str) -> str:
-    """As matplotlib shows it unchanged: dollars would be mathematics, a leading underscore would hide the entry."""
+    """The label escaped for matplotlib, which reads dollars as mathematics and hides entries with a leading underscore."""
     label = label if len(label) <= 100 else f"{label[:60]}...{label[-37:]}"
     return (f" {label}" if label.startswith("_") else label).replace("$", r"\$")
 
 
 def _at(grid: Floats, x: Floats, y: Floats) -> Floats:
-    """y over a grid; of episodes that end at one x (parallel environments) the last counts, its mean has seen all."""
+    """y over a grid; of episodes that end at the same x (parallel environments) the last counts, whose mean includes the others."""
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     kept = np.append(np.diff(x) > 0, True)
@@ -319,7 +311,7 @@ def _at(grid: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def _human_level(panels: list["Axes"], human: float) -> None:
-    """A dashed line, unless it lies so far off that it would flatten the curves: then the legend alone tells it."""
+    """A dashed line at the human score; only a legend entry if it is so far off that it would flatten the curves."""
     low, high = panels[0].get_ylim()
     seen = abs(human - (low + high) / 2.0) <= 1.5 * (high - low)
     for axes in panels:

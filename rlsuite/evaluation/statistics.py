@@ -1,14 +1,13 @@
-"""What a set of episode returns amounts to: robust statistics, and Atari scores on the human scale.
+"""Summaries of episode returns: robust statistics, and human-normalised Atari scores.
 
 The interquartile mean and its bootstrap interval follow Agarwal et al. 2021 (Deep RL at the edge of the statistical
-precipice, `rliable`). Random and human scores of 57 games lie in `data/atari57.csv`, whose header names their source.
+precipice, `rliable`). Random and human scores of 57 games are in `data/atari57.csv`, whose header names their source.
 
 Shapes: n episodes.
 """
 
 import csv
 import importlib.resources
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,12 +18,12 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rlsuite.core.errors import RlsuiteError
+from rlsuite.runs.metrics import write_evaluation
 
 Statistic = Callable[..., Any]  # called as statistic(samples [...,n], axis=-1) -> [...]: iqm, np.mean, np.median
 
-# As people write them: "ALE/Pong-v5", "ale_py:ALE/Pong-v5", "Pong-ramNoFrameskip-v4", "PongDeterministic-v4", "pong".
-# Another namespace is another environment, whatever its name, and its scores mean something else.
+# Ids as people write them: "ALE/Pong-v5", "ale_py:ALE/Pong-v5", "Pong-ramNoFrameskip-v4", "PongDeterministic-v4", "pong".
+# Another namespace is another environment, whose scores mean something else.
 _ID = re.compile(r"(?:\w+:)?(?:(?:ale|atari)/)?(?P<game>\w+?)(?:-ram)?(?:NoFrameskip|Deterministic)?(?:-v\d+)?", re.I)
 
 
@@ -33,10 +32,10 @@ def iqm(returns: ArrayLike) -> float: ...
 @overload
 def iqm(returns: ArrayLike, axis: int) -> NDArray[np.float64]: ...
 def iqm(returns: ArrayLike, axis: int | None = None) -> float | NDArray[np.float64]:
-    """Interquartile mean: the mean of what is left when int(n/4) values are cut at either end.
+    """The interquartile mean: the mean of what is left after cutting int(n/4) values at either end.
 
-    Takes f64[n] and gives a float; with `axis`, reduces that axis of an array. Equals scipy.stats.trim_mean(0.25).
-    Raises ValueError for no values, or for one that is not finite (it would be trimmed away unseen).
+    Takes f64[n] and returns a float; with `axis`, reduces that axis of an array. Equals scipy.stats.trim_mean(0.25).
+    ValueError for no values, or for one that is not finite (it could be trimmed away unnoticed).
     """
     values = np.asarray(returns, dtype=np.float64)
     if axis is None:
@@ -58,10 +57,10 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of a statistic of f64[n]; the same arguments give the same interval.
+    """The percentile bootstrap interval (low, high) of a statistic of f64[n]; deterministic for a seed.
 
-    `statistic(samples [r,n], axis=-1) -> [r]` takes many resamples at once. Raises ValueError for no or non-finite
-    values, a confidence outside (0, 1), or no resamples.
+    `statistic(samples [r,n], axis=-1) -> [r]` takes many resamples at once. ValueError for no or non-finite values, a
+    confidence outside (0, 1), or no resamples.
     """
     values = np.asarray(returns, dtype=np.float64).reshape(-1)  # [n]
     if values.size == 0 or not np.isfinite(values).all():
@@ -69,7 +68,7 @@ def bootstrap_interval(
     if not 0.0 < confidence < 1.0 or resamples < 1:
         raise ValueError(f"confidence must lie in (0, 1) and resamples be >= 1; got {confidence} and {resamples}")
     rng = np.random.default_rng(seed)
-    block = max(1, 2**22 // values.size)  # resamples at a time: 32 MiB, however many episodes there are
+    block = max(1, 2**22 // values.size)  # resamples at a time: 32 MiB, for any number of episodes
     statistics = np.concatenate(
         [
             statistic(values[rng.integers(values.size, size=(min(block, resamples - start), values.size))], axis=-1)
@@ -91,24 +90,24 @@ def _table() -> dict[str, tuple[str, float, float]]:
 
 def _entry(env_id: str) -> tuple[str, float, float] | None:
     match = _ID.fullmatch(env_id.strip())
-    # Without underscores and case, the spellings agree that a camel-to-snake rule would get wrong (Riverraid, UpNDown).
+    # Spellings that a camel-to-snake rule would get wrong (Riverraid, UpNDown) agree without underscores and case.
     return _table().get(match["game"].replace("_", "").lower()) if match else None
 
 
 def game_of(env_id: str) -> str | None:
-    """Snake_case Atari game of an environment id ("ALE/MsPacman-v5" -> "ms_pacman"); None if it is not in the table."""
+    """The snake_case Atari game of an environment id ("ALE/MsPacman-v5" -> "ms_pacman"); None if it is not in the table."""
     entry = _entry(env_id)
     return entry[0] if entry else None
 
 
 def human_score(env_id: str) -> float | None:
-    """Score of the human tester, in points a game; None if the game is not in the table."""
+    """The human tester's score in points a game; None if the game is not in the table."""
     entry = _entry(env_id)
     return entry[2] if entry else None
 
 
 def human_normalised(env_id: str, score: float) -> float | None:
-    """(score - random) / (human - random): 0 is random play, 1 the human; None if the game is not in the table."""
+    """(score - random) / (human - random): 0 is random play, 1 the human tester; None if the game is not in the table."""
     entry = _entry(env_id)
     if entry is None:
         return None
@@ -118,7 +117,7 @@ def human_normalised(env_id: str, score: float) -> float | None:
 
 @dataclass(frozen=True)
 class Summary:
-    """Returns (unclipped, one an episode) and lengths (agent steps) of finished episodes, and what they amount to."""
+    """Returns (unclipped, one per episode) and lengths (agent steps) of finished episodes, with their statistics."""
 
     mean: float
     median: float
@@ -138,9 +137,9 @@ class Summary:
 
 
 def summarise(returns: Sequence[float], lengths: Sequence[int], env_id: str) -> Summary:
-    """Summary of n episodes. Raises ValueError for n = 0, returns that are not finite, or unequal counts."""
+    """The `Summary` of n episodes. ValueError for n = 0, returns that are not finite, or unequal counts."""
     if len(returns) != len(lengths):
-        raise ValueError(f"one length an episode: got {len(returns)} returns and {len(lengths)} lengths")
+        raise ValueError(f"one length per episode: got {len(returns)} returns and {len(lengths)} lengths")
     interval = bootstrap_interval(returns)
     values = np.asarray(returns, dtype=np.float64)  # [n]
     mean = float(values.mean())
@@ -159,10 +158,11 @@ def summarise(returns: Sequence[float], lengths: Sequence[int], env_id: str) -> 
     )
 
 
-def write_summary(folder: Path, summary: Summary, seed: int) -> None:
-    """`<checkpoint>.evaluation.json` beside the checkpoint folder, which itself never changes."""
-    target = folder.with_name(folder.name.lstrip(".") + ".evaluation.json")
-    try:
-        target.write_text(json.dumps({"seed": seed, **summary.as_dict()}, indent=1) + "\n")
-    except OSError as error:
-        raise RlsuiteError(f"could not write {target}: {error.strerror}") from error
+def write_summary(checkpoint: Path, summary: Summary, seed: int) -> None:
+    """Writes `<checkpoint>.evaluation.json`: the summary, and the seed of its episodes."""
+    write_evaluation(checkpoint, summary_document(summary, seed))
+
+
+def summary_document(summary: Summary, seed: int) -> dict[str, Any]:
+    """The content of an agent's `evaluation.json`."""
+    return {"seed": seed, **summary.as_dict()}

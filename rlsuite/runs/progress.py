@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a live line on a terminal, a plain line a minute elsewhere. Always on stderr."""
+"""Progress of a run on stderr: a live table on a terminal, one plain line a minute elsewhere."""
 
 import sys
 import time
@@ -12,22 +12,24 @@ from rich.table import Table
 
 
 class Status(NamedTuple):
+    """What is shown of a run at one moment. None leaves a value out."""
+
     agent_steps: int
-    of_agent_steps: int
-    env_frames: int | None  # None: not told
+    total_agent_steps: int
+    env_frames: int | None
     learner_steps: int
-    replay_fill: float | None  # None: there is no replay memory
-    mean_return: float | None  # raw, last 100 episodes; nan before the first; None: there are no episodes
-    seconds: float  # wall, all sessions
+    replay_fill: float | None  # share of the capacity
+    mean_return: float | None  # unclipped, last 100 episodes; nan before the first
+    seconds: float  # wall-clock time, all sessions
     minutes_limit: float | None
-    more: Mapping[str, str] = MappingProxyType({})  # what else the runtime shows
+    more: Mapping[str, str] = MappingProxyType({})  # name -> value, shown after the others
 
 
 class Progress:
-    """Rates are those of the last half minute, so they and the time left follow what the run does now."""
+    """Shows a run's `Status`. Rates are of the last 30 seconds, so they and the time left follow current speed."""
 
     def __init__(self, out: TextIO | None = None, plain_seconds: float = 60.0):
-        """`out`: None for the stderr of this moment."""
+        """`out`: None for the current `sys.stderr`."""
         out = out or sys.stderr
         self._out, self._plain_seconds = out, plain_seconds
         self._live: Live | None = None
@@ -39,6 +41,7 @@ class Progress:
         self._next = 0.0
 
     def update(self, status: Status) -> None:
+        """Call it as often as you like: it refreshes twice a second at most."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -56,6 +59,7 @@ class Progress:
         print("  ".join(f"{name} {value}" for name, value in self._facts(status).items()), file=self._out, flush=True)
 
     def close(self, status: Status | None = None) -> None:
+        """Ends the live table; prints a last line if there is a `status`."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -65,13 +69,13 @@ class Progress:
     def _facts(self, s: Status) -> dict[str, str]:
         then, agent, learner = self._past[0] if self._past else (0.0, s.agent_steps, s.learner_steps)
         span = self._past[-1][0] - then if self._past else 0.0
-        known = span >= 0.4  # less is too short to tell a rate
+        known = span >= 0.4  # anything shorter is too noisy for a rate
         rate, learner_rate = ((s.agent_steps - agent) / span, (s.learner_steps - learner) / span) if known else (0.0, 0.0)
-        left = (s.of_agent_steps - s.agent_steps) / rate if rate > 0 else float("nan")
+        left = (s.total_agent_steps - s.agent_steps) / rate if rate > 0 else float("nan")
         if s.minutes_limit is not None:
             left = min(left, s.minutes_limit * 60 - s.seconds) if left == left else s.minutes_limit * 60 - s.seconds
         return {
-            "steps": f"{s.agent_steps:,}/{s.of_agent_steps:,}",
+            "steps": f"{s.agent_steps:,}/{s.total_agent_steps:,}",
             **({} if s.env_frames is None else {"frames": f"{s.env_frames:,}"}),
             "steps/s": f"{rate:,.0f}" if known else "-",
             "learner/s": f"{learner_rate:,.1f}" if known else "-",
@@ -95,7 +99,7 @@ def duration(seconds: float) -> str:
 
 
 def _table(facts: dict[str, str], width: int) -> Group:
-    """Names above values, in as many lines as the terminal's `width` asks for."""
+    """Names above values, in as many rows as the terminal's `width` needs."""
     lines: list[dict[str, str]] = [{}]
     room = width
     for name, value in facts.items():

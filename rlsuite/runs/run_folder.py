@@ -1,82 +1,113 @@
-"""A run is a folder: config as resolved, versions, metrics, checkpoints."""
+"""The folder of a run: the resolved config, versions, metrics and checkpoints.
+
+runs/atari-pong__seed1__20260101-120000/
+    config.yaml       every setting, overrides included
+    run.json          versions of the packages, git commit
+    metrics.jsonl     see `metrics`; TensorBoard's event files lie beside it
+    checkpoints/      see `checkpoint`
+"""
 
 import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rlsuite.config import loader
 from rlsuite.config.schema import AnyConfig, Config
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.files import atomic_write, writing
 from rlsuite.core.types import EnvSpec
 from rlsuite.runs import checkpoint
+from rlsuite.version import __version__
 
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "numba", "ray")
+C = TypeVar("C", bound=AnyConfig)
+_ELSEWHERE = ", or choose another --run-dir"
 
 
-def named(config: AnyConfig) -> Path:
-    """A new folder's name under runs/."""
+def new_path(config: AnyConfig) -> Path:
+    """Where a new run goes by default: `runs/<name>__seed<seed>__<time>`."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
 
 
 def create(config: AnyConfig, run_dir: Path) -> None:
-    """Makes the folder, with `config.yaml` and `run.json` in it. UsageError if it holds a run already."""
+    """Makes the folder with `config.yaml` and `run.json`. UsageError if it already holds a run."""
     if (run_dir / "config.yaml").exists() and checkpoint.list_complete(run_dir):
-        raise UsageError(f"{run_dir} holds a run already: go on with --resume {run_dir}, or choose another --run-dir")
-    with _writing(run_dir):
+        raise already_a_run(run_dir)
+    with writing(run_dir, _ELSEWHERE):
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that died before its first checkpoint
-        (run_dir / "run.json").write_text(json.dumps({"versions": versions(), "git_commit": git_commit()}, indent=1))
-        write_config(config, run_dir)
+    facts = {"versions": versions(), "git_commit": git_commit()}
+    atomic_write(run_dir / "run.json", json.dumps(facts, indent=1), _ELSEWHERE)
+    write_config(config, run_dir)
 
 
-@contextmanager
-def _writing(run_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RlsuiteError(f"cannot write the run folder {run_dir}: {error.strerror}; choose another --run-dir") from error
+def already_a_run(run_dir: Path) -> UsageError:
+    """The refusal to start a new run in the folder of another."""
+    return UsageError(f"{run_dir} already holds a run: resume it with --resume {run_dir}, or choose another --run-dir")
+
+
+def requested(
+    load: Callable[[str | Path, Any], C],
+    config: str | Path | None,
+    overrides: Any,
+    run_dir: Path | None,
+    resume: Path | None,
+    example: str,
+) -> tuple[C, Path | None]:
+    """The config and folder of the run that a user asks for: a new one, or with `resume` one to continue.
+
+    `load` resolves a config with overrides; `example` names a shipped one. UsageError if the arguments contradict each other.
+    """
+    if resume is None:
+        if config is None:
+            raise UsageError(f"name a config, such as {example}, or a run to --resume")
+        return load(config, overrides), run_dir
+    if run_dir is not None and run_dir != resume:
+        raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
+    resolved = load(config_file(resume), overrides)
+    if config is not None and load(config, ()).name != resolved.name:
+        raise UsageError(f"{resume} is a run of {resolved.name}, not of {config}")
+    return resolved, resume
 
 
 @contextmanager
 def lock(run_dir: Path) -> Iterator[None]:
-    """Makes the folder and holds it for this process, as long as it lives. UsageError if another one has it."""
+    """Makes the folder and locks it for this process. UsageError if another process holds the lock."""
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    with _writing(run_dir):
+    with writing(run_dir, _ELSEWHERE):
         run_dir.mkdir(parents=True, exist_ok=True)
         held = open(run_dir / ".lock", "a")  # noqa: SIM115 (closed below)
     with held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(f"{run_dir} is in use: another process trains in it") from error
+            raise UsageError(f"{run_dir} is in use: another process is training in it") from error
         yield
 
 
 def write_config(config: AnyConfig, run_dir: Path) -> None:
-    """Replaced in one step: a kill leaves the old file or the new one."""
-    beside = run_dir / "config.yaml.tmp"
-    beside.write_text(loader.dump(config))
-    beside.replace(run_dir / "config.yaml")
+    """Writes or replaces `config.yaml`."""
+    atomic_write(run_dir / "config.yaml", loader.dump(config), _ELSEWHERE)
 
 
 def config_of(run_dir: Path, overrides: Any = ()) -> Config:
-    """The config of an agent's run, with overrides. UsageError if the folder is no run."""
+    """The config of an agent's run, with overrides. UsageError if the folder is not a run."""
     return loader.resolve(config_file(run_dir), overrides)
 
 
 def config_file(run_dir: Path) -> Path:
-    """UsageError if the folder is no run."""
+    """The path of a run's `config.yaml`. UsageError if the folder is not a run."""
     path = run_dir / "config.yaml"
     if not path.is_file():
         what = "does not exist" if not run_dir.exists() else "is not a run folder: no config.yaml in it"
@@ -85,7 +116,7 @@ def config_file(run_dir: Path) -> Path:
 
 
 def metadata(config: Config, spec: EnvSpec) -> dict[str, Any]:
-    """What a checkpoint tells by itself, enough to act with it alone."""
+    """The metadata of an agent's checkpoint: enough to rebuild the agent and act with it."""
     return {
         "config": loader.as_mapping(config),
         "spec": {**spec._asdict(), "observation_shape": list(spec.observation_shape)},
@@ -93,27 +124,13 @@ def metadata(config: Config, spec: EnvSpec) -> dict[str, Any]:
     }
 
 
-def changes(before: dict[str, Any], config: AnyConfig) -> list[str]:
-    """`section.key old -> new` where a config differs from what was written `before`."""
-
-    def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in tree.items():
-            found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        return found
-
-    was, now = flat(before), flat(loader.as_mapping(config))
-    return [f"{key} {was[key]} -> {now[key]}" for key in now if key in was and was[key] != now[key]]
-
-
 def versions() -> dict[str, str]:
-    from rlsuite.version import __version__
-
+    """Versions of rlsuite, Python and the packages that results depend on."""
     return {"rlsuite": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def git_commit() -> str | None:
-    """Of the source tree that this package runs from; None if it was installed from a wheel."""
+    """The commit of the source tree that this package runs from; None if it was installed from a wheel."""
     here = Path(__file__).resolve().parent
     try:
         done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)

@@ -1,7 +1,11 @@
-"""Runs that come one after the other: `stages` of a config.
+"""Runs that follow one another: the `stages` of a config.
 
-Each is an ordinary run in a folder of its own, `1_name`, `2_name`, ..., and begins with the weights of the one before; the last
-one's checkpoint is the result.
+    stages:
+      supervised: {run: {agent_steps: 100_000}}
+      selfplay: {agent: {simulations: 200}}
+
+Each stage is an ordinary run in its own folder, `1_supervised`, `2_selfplay`, ..., and starts from the weights of the stage
+before; the checkpoint of the last one is the result.
 """
 
 import sys
@@ -14,15 +18,15 @@ from rlsuite.core.errors import UsageError, unknown
 from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runtime.run_loop import Result
 
-_DONE = "done"  # a file in the folder of a stage that has come to its end
+_DONE = "done"  # a file in the folder of a stage that is finished
 _SECTIONS = ("agent", "env", "net", "replay", "learner", "run", "eval", "runtime")
 
 
 def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
-    """Folder and config of every stage. UsageError that names the stage whose sections are wrong."""
+    """The folder and config of every stage. UsageError that names the stage whose sections are wrong."""
     assert config.stages is not None
     if not 1 <= len(config.stages) <= 9:
-        raise UsageError(f"stages: {len(config.stages)} of them; 1 to 9, or leave the section out for a run of one piece")
+        raise UsageError(f"stages: {len(config.stages)} of them; 1 to 9 are allowed; leave the section out for a single run")
     found: list[tuple[Path, Config]] = []
     for number, (name, sections) in enumerate(config.stages.items(), 1):
         data = loader.as_mapping(config)
@@ -43,11 +47,14 @@ def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
 
 
 def run_stages(config: Config, run_dir: Path | None, resume: bool, run: Callable[[Config, Path, bool], Result]) -> Result:
-    """`run` trains one config in a folder, or goes on there. Ctrl-C ends the stage that runs, and `resume` goes on with it."""
-    folder = run_dir or run_folder.named(config)
+    """Trains the stages one after the other, each by `run(config, folder, resume)`.
+
+    Ctrl-C ends the current stage, and `resume` continues it.
+    """
+    folder = run_dir or run_folder.new_path(config)
     stages = split(config, folder)
     if not resume and (folder / "config.yaml").exists():
-        raise UsageError(f"{folder} holds a run already: go on with --resume {folder}, or choose another --run-dir")
+        raise run_folder.already_a_run(folder)
     with run_folder.lock(folder):
         run_folder.write_config(config, folder)
         result: Result | None = None

@@ -1,20 +1,24 @@
-"""Boxes in plain torch. A box is [x1,y1,x2,y2] in pixels. Shapes: N, M boxes, K classes, C channels, H x W pixels of a map."""
+"""Operations on boxes in plain torch. A box is [x1,y1,x2,y2] in pixels.
+
+Shapes: N, M boxes, K classes, C channels, H x W pixels of a map.
+"""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DELTA_LIMIT = 4.135  # ln(1000/16): how much wider a predicted box may be than its anchor
+DELTA_LIMIT = 4.135  # ln(1000/16): how much wider than its anchor a predicted box may be
+BACKGROUND, NEITHER = -1, -2  # targets of anchors without an object, see `match`
 
 
 def area(boxes: Tensor) -> Tensor:
-    """[...,4] -> [...]."""
+    """Areas: [...,4] -> [...]."""
     return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """[...,N,4], [...,M,4] -> intersection over union [...,N,M], 0 where both are empty."""
+    """Intersection over union: [...,N,4], [...,M,4] -> [...,N,M], 0 where both are empty."""
     a, b = a.unsqueeze(-2), b.unsqueeze(-3)
     near, far = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     both = (far - near).clamp(min=0).prod(-1)
@@ -22,7 +26,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float) -> Tensor:
-    """Non-maximum suppression within each class. boxes [N,4], scores [N], classes [N] -> indices of those kept, best first."""
+    """Non-maximum suppression within each class: boxes [N,4], scores [N], classes [N] -> indices of those kept, best first."""
     order = scores.argsort(descending=True, stable=True)
     boxes, classes = boxes[order], classes[order]
     clash = ((iou(boxes, boxes) > threshold) & (classes[:, None] == classes)).cpu().numpy()
@@ -35,14 +39,14 @@ def nms(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float) -> Ten
 
 
 def encode(boxes: Tensor, anchors: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)) -> Tensor:
-    """What a net predicts of a box: shift of the centre in sizes of the anchor, log of the sizes' ratio (Girshick et al. 2014)."""
+    """Regression targets of boxes: shift of the centre in anchor sizes, log of the ratio of sizes (Girshick et al. 2014)."""
     size, own = _size(anchors), _size(boxes)
     shift = (_centre(boxes) - _centre(anchors)) / size
     return torch.cat([shift, (own / size).log()], -1) * boxes.new_tensor(weights)
 
 
 def decode(deltas: Tensor, anchors: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)) -> Tensor:
-    """The inverse of `encode`: [...,4] -> boxes [...,4]."""
+    """The inverse of `encode`: deltas [...,4] -> boxes [...,4]."""
     deltas = deltas / deltas.new_tensor(weights)
     size = _size(anchors)
     centre = _centre(anchors) + deltas[..., :2] * size
@@ -59,26 +63,26 @@ def _centre(boxes: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Cut at the borders of the image."""
+    """Boxes clipped to the image."""
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
 def centres(shape: tuple[int, int], stride: int, device: torch.device) -> Tensor:
-    """Where the places of a map lie in the image: [H*W,2] as (x, y)."""
+    """The centres, in pixels of the image, of the places of a map: [H*W,2] as (x, y)."""
     y, x = (torch.arange(size, device=device) * stride + stride / 2 for size in shape)
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).reshape(-1, 2)
 
 
 def anchors_of(shape: tuple[int, int], stride: int, sizes: Tensor) -> Tensor:
-    """`sizes` [A,2] (width, height) around every place of a map -> [H*W*A,4]."""
+    """Anchors of `sizes` [A,2] (width, height) around every place of a map: [H*W*A,4]."""
     centre = centres(shape, stride, sizes.device)[:, None]  # [H*W,1,2]
     return torch.cat([centre - sizes / 2, centre + sizes / 2], -1).reshape(-1, 4)
 
 
 def roi_align(feature: Tensor, boxes: Tensor, owner: Tensor, stride: int, size: int, samples: int = 2) -> Tensor:
-    """RoIAlign (He et al. 2017): the map under each box, bilinear, averaged over `samples` x `samples` points a cell.
+    """RoIAlign (He et al. 2017): the map under each box, interpolated at `samples` x `samples` points per cell and averaged.
 
-    feature [N,C,H,W], boxes [M,4] in image pixels, owner [M] i64 (the image of each) -> [M,C,size,size].
+    feature [N,C,H,W], boxes [M,4] in image pixels, owner [M] i64 (the image of each box) -> [M,C,size,size].
     """
     n, c, height, width = feature.shape
     if len(boxes) == 0:
@@ -104,7 +108,7 @@ def roi_align(feature: Tensor, boxes: Tensor, owner: Tensor, stride: int, size: 
 
 
 def _between(at: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Place below, weight of the one above, and whether the point counts: up to one place outside the border does."""
+    """The place below each point, the weight of the place above, and whether it counts: up to one place past the border it does."""
     inside = (at > -1) & (at < size)
     at = at.clamp(0, size - 1)
     below = at.floor().long().clamp(max=max(size - 2, 0))
@@ -112,16 +116,16 @@ def _between(at: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def match(overlap: Tensor, high: float, low: float, keep_best: bool) -> Tensor:
-    """IoU [M,N] of M true boxes and N anchors -> [N] i64: the box that an anchor is to find, -1 for background, -2 for neither.
+    """The target of every anchor: IoU [M,N] of M true boxes and N anchors -> [N] i64, a box, BACKGROUND or NEITHER.
 
-    From `high` on it finds it, below `low` it is background (Girshick et al. 2014). `keep_best`: every box also gets those anchors
-    that overlap it most, however little (Ren et al. 2015).
+    An anchor gets the box that it overlaps most from an IoU of `high` on; below `low` it is background (Girshick et al. 2014).
+    `keep_best`: every box also gets the anchors that overlap it most, however little (Ren et al. 2015).
     """
     m, n = overlap.shape
     if m == 0:
-        return torch.full((n,), -1, dtype=torch.int64, device=overlap.device)
+        return torch.full((n,), BACKGROUND, dtype=torch.int64, device=overlap.device)
     best, index = overlap.max(0)
-    found = torch.where(best >= high, index, torch.where(best < low, -1, -2))
+    found = torch.where(best >= high, index, torch.where(best < low, BACKGROUND, NEITHER))
     if keep_best:
         top = overlap.max(1, keepdim=True).values
         rows, columns = ((overlap == top) & (top > 0)).nonzero(as_tuple=True)
@@ -130,7 +134,7 @@ def match(overlap: Tensor, high: float, low: float, keep_best: bool) -> Tensor:
 
 
 def giou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of pairs [...,4] (Rezatofighi et al. 2019) -> [...] in [-1,1]."""
+    """The generalised IoU of pairs of boxes (Rezatofighi et al. 2019): [...,4], [...,4] -> [...] in [-1,1]."""
     near, far = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     both = (far - near).clamp(min=0).prod(-1)
     either = (area(a) + area(b) - both).clamp(min=1e-6)

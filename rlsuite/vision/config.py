@@ -1,43 +1,71 @@
-"""The schema of a vision run, as strict as that of an agent's. One picture learned from is one step."""
+"""The schema of a vision run, as strict as an agent's. One picture learned from is one step."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
 from rlsuite.config import loader
-from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, WeightsMixin
+from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, WeightsMixin, refuse_ignored
 from rlsuite.core.errors import UsageError
 from rlsuite.vision import data
 from rlsuite.vision.data import DataSection
 
 
 class ModelConfig(WeightsMixin):
-    backbone: str  # a name of `rlsuite list nets`, with parameters such as impala(norm=group)
-    neck: str = "none"  # none, fpn(width=64,finest=4,extra=none|pool|conv), jpu, yolo, extra, mlfpn
-    head: str  # published, linear, fcn, unet, segnet, deeplab, retinanet, anchor_free, ssd, yolo, roi(mask=...)
-    output_stride: int | None = Field(None, ge=1)  # dilate the backbone, so that its last map is no coarser than this
-    layer_decay: float = Field(1.0, gt=0, le=1)  # the learning rate of a stage is so much that of the one behind it
+    """The model: a backbone, a neck and a head, each a name with parameters in parentheses."""
+
+    backbone: str
+    """Backbone (`rlsuite list nets`), with parameters such as impala(norm=group)."""
+    neck: str = "none"
+    """none, fpn(width=64,finest=4,extra=none|pool|conv), jpu, yolo, extra or mlfpn."""
+    head: str
+    """published, linear, fcn, unet, segnet, deeplab, retinanet, anchor_free, ssd, yolo or roi(mask=...)."""
+    output_stride: int | None = Field(None, ge=1)
+    """Dilate the backbone so that its last map is no coarser than this; null: leave it as it is."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Learning rate of each stage of the backbone as a fraction of the rate of the stage after it."""
 
 
 class VisionRun(Section):
-    steps: int = Field(100_000, ge=1)  # pictures to learn from, each pass over the data in a new order
-    minutes: float | None = Field(None, gt=0)  # or until so much wall time has passed, resumes counted in
+    """How long to train, where, and what to keep."""
+
+    steps: int = Field(100_000, ge=1)
+    """Train on this many pictures; each pass over the data is in a new order."""
+    minutes: float | None = Field(None, gt=0)
+    """Stop after this much wall time, counting what came before a resume; null: no limit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(None, ge=1)  # null: all cores
+    """Device to learn on; auto: the GPU if there is one."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; null: one per core."""
     checkpoint_minutes: float = Field(10.0, gt=0)
-    keep_checkpoints: int = Field(1, ge=1)  # the newest, besides the best
+    """Minutes between two checkpoints."""
+    keep_checkpoints: int = Field(1, ge=1)
+    """Checkpoints to keep: this many of the newest, and the best."""
     log_seconds: float = Field(5.0, gt=0)
+    """Seconds between two rows of losses and rates in the log."""
 
 
 class VisionEval(Section):
-    every_steps: int | None = Field(None, ge=1)  # on the test pictures; null: only at the end
+    """Evaluations on the test pictures; the final one always takes all of them."""
+
+    every_steps: int | None = Field(None, ge=1)
+    """Pictures learned from between two periodic evaluations; null: only the final one."""
     batch_size: int = Field(64, ge=1)
-    pictures: int | None = Field(None, ge=1)  # of an evaluation on the way; null: all. The last one always takes all
+    """Pictures in a batch of an evaluation."""
+    pictures: int | None = Field(None, ge=1)
+    """Test pictures of a periodic evaluation; null: all."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "VisionEval":
+        if self.every_steps is None:
+            refuse_ignored(self, ["pictures"], "every_steps")
+        return self
 
 
 class VisionConfig(AnyConfig):
-    """`data` holds the section of the source that is named in it."""
+    """A vision run as resolved: `data` is the section of the data source that it names."""
 
     data: DataSection
     model: ModelConfig
@@ -46,22 +74,23 @@ class VisionConfig(AnyConfig):
     eval: VisionEval = VisionEval()
 
     @model_validator(mode="after")
-    def _possible(self) -> "VisionConfig":
+    def _fits(self) -> "VisionConfig":
         for field in ("target_period_learner_steps", "target_ema", "cuda_graphs", "compile", "prefetch_batches"):
             if getattr(self.learner, field) != LearnerConfig.model_fields[field].default:
                 raise ValueError(f"learner.{field}: only agents have that; leave it out")
         return self
 
 
-def load_config(config: str | Path, overrides: Any = ()) -> VisionConfig:
-    """A shipped config such as `vision/digits`, or a YAML file, with `key=value` overrides. UsageError as `resolve`."""
-    return check(loader.mapping(config, overrides))
+def load_config(config: str | Path, overrides: loader.Overrides = ()) -> VisionConfig:
+    """The checked config of a shipped name such as `vision/digits` or a YAML file. UsageError as `loader.resolve`."""
+    return check(loader.mapping(config, overrides), loader.overridden(overrides))
 
 
-def check(content: dict[str, Any]) -> VisionConfig:
+def check(content: dict[str, Any], overridden: Collection[str] = ()) -> VisionConfig:
+    """The config in a mapping of sections, with that of the data source it names. `overridden`: see `loader.validate`."""
     if "agent" in content or "env" in content:
         raise UsageError(f"{content.get('name')} is the config of an agent: rlsuite train {content.get('name')}")
     section = data.source(loader.name_in(content, "data", "name")).Config
     schema = create_model("VisionConfig", __base__=VisionConfig, data=(section, ...))
-    found: VisionConfig = loader.validate(schema, content)
+    found: VisionConfig = loader.validate(schema, content, overridden)
     return found

@@ -1,6 +1,7 @@
-"""What a vision model is worth on labelled pictures, and how fast it is."""
+"""Scores of a vision model on labelled pictures, and its speed."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,34 +11,50 @@ from torch import nn
 
 from rlsuite.vision import metrics
 from rlsuite.vision.data import Data, Pictures
-from rlsuite.vision.detection import Found
+from rlsuite.vision.detection.common import Found
 from rlsuite.vision.metrics import Objects
 from rlsuite.vision.model import Model
 
-MAIN = {"classify": "accuracy", "segment": "mIoU", "detect": "mAP"}  # what says which weights are the best
+MAIN = {"classify": "accuracy", "segment": "mIoU", "detect": "mAP"}  # the metric that decides which weights are the best
 
 
 @torch.no_grad()
 def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16: bool) -> Any:
-    """images [N,C,H,W] -> what `Model.predict` gives. The model is left in evaluation mode."""
+    """`Model.predict` of images [N,C,H,W]. Leaves the model in evaluation mode."""
     model.eval()
     batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         return model.predict(batch)
 
 
-def evaluate(
-    model: nn.Module, data: Data, task: str, device: torch.device, batch: int, bf16: bool, limit: int | None = None
-) -> dict[str, float]:
-    """On the test pictures, at most `limit` of them: the metrics of the task and pictures a second. The mode is as before."""
+def evaluate(model: nn.Module, data: Data, task: str, device: torch.device, batch: int, bf16: bool) -> dict[str, float]:
+    """The metrics of the task on all test pictures, and pictures a second."""
+    found = evaluate_until(lambda: False, model, data, task, device, batch, bf16)
+    assert found is not None  # nothing stops it
+    return found
+
+
+def evaluate_until(
+    stop: Callable[[], bool],
+    model: nn.Module,
+    data: Data,
+    task: str,
+    device: torch.device,
+    batch: int,
+    bf16: bool,
+    limit: int | None = None,
+) -> dict[str, float] | None:
+    """As `evaluate`, on at most `limit` pictures; None once `stop()` is true. Leaves the model in the mode it was in."""
     assert isinstance(model, Model)
     training = model.training
     pictures: Pictures = data.test
     count = len(pictures) if limit is None else min(limit, len(pictures))
-    rows = np.linspace(0, len(pictures) - 1, count).astype(np.int64)  # spread: files are often sorted by class
+    rows = np.linspace(0, len(pictures) - 1, count).astype(np.int64)  # spread out: files are often sorted by class
     seen, spent = _Seen(task, len(data.classes)), 0.0
     try:
         for at in range(0, len(rows), batch):
+            if stop():
+                return None
             images, labels = pictures.take(rows[at : at + batch])
             began = time.perf_counter()
             found = predict(model, images, device, bf16)
@@ -49,7 +66,7 @@ def evaluate(
 
 
 class _Seen:
-    """Collects what was predicted and what is true."""
+    """Predictions and true labels of the pictures seen so far."""
 
     def __init__(self, task: str, classes: int):
         self.task, self.classes = task, classes
@@ -78,11 +95,13 @@ class _Seen:
 
 
 def as_objects(found: Found) -> Objects:
+    """The objects found in one image, as NumPy arrays."""
     masks = None if found.masks is None else found.masks.cpu().numpy()
     return Objects(found.boxes.cpu().numpy(), found.classes.cpu().numpy(), found.scores.cpu().numpy(), masks)
 
 
 def true_objects(labels: dict[str, NDArray[Any]], row: int) -> Objects:
+    """The labelled objects of image `row` of a batch."""
     there = labels["classes"][row] >= 0
     masks = labels["masks"][row][there] if "masks" in labels else None
     return Objects(labels["boxes"][row][there], labels["classes"][row][there], None, masks)

@@ -1,4 +1,9 @@
-"""A vision model is a backbone, a neck and a head. Shapes: N images, C channels, H x W pixels, K classes."""
+"""Vision models: a backbone, a neck and a head. Shapes: N images, C channels, H x W pixels, K classes.
+
+model = make_model("resnet50", "retinanet", 21, 3, neck="fpn(finest=8,extra=conv)")
+loss, metrics = model.losses(images, labels)  # [N] f32, dict
+found = model.predict(images)  # a list of N `Found`
+"""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,35 +17,38 @@ from rlsuite.core.errors import UsageError, unknown
 from rlsuite.nets import classifier
 from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
 from rlsuite.nets.torso import as_input
-from rlsuite.vision import detection, necks, segmentation
+from rlsuite.vision import necks, segmentation
+from rlsuite.vision.detection.anchor_based import RetinaNet, Ssd, Yolo
+from rlsuite.vision.detection.anchor_free import AnchorFree
+from rlsuite.vision.detection.two_stage import RoiHead
 from rlsuite.vision.necks import Maps, Neck
 
 
 class Classify(nn.Module):
-    """One class for an image, by a dense layer on the averaged last map, or as published with the backbone."""
+    """Classifies images with a dense layer on the averaged last map, or with the head published with the backbone."""
 
     def __init__(self, head: nn.Module):
         super().__init__()
         self.head = head
 
     def forward(self, maps: Maps, images: Tensor) -> Tensor:
-        """-> logits [N,K] f32."""
+        """Logits [N,K] f32."""
         logits: Tensor = self.head(maps[-1])
         return logits.float()
 
     def losses(self, maps: Maps, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross entropy of `label` [N] i64 -> [N], metrics."""
+        """Cross-entropy [N] against `label` [N] i64, and metrics."""
         logits = self(maps, images)
         right = (logits.detach().argmax(1) == labels["label"]).float().mean()
         return F.cross_entropy(logits, labels["label"], reduction="none"), {"losses/accuracy": right}
 
     def predict(self, maps: Maps, images: Tensor) -> Tensor:
-        """-> classes [N] i64."""
+        """Classes [N] i64."""
         return self.forward(maps, images).argmax(1)
 
 
 class Model(nn.Module):
-    """images [N,C,H,W] uint8 -> what the head makes of them."""
+    """Backbone, neck and head in one module; takes images [N,C,H,W] uint8."""
 
     def __init__(self, backbone: Backbone, neck: Neck, head: nn.Module):
         super().__init__()
@@ -49,28 +57,31 @@ class Model(nn.Module):
         self.head = head
 
     def maps(self, images: Tensor) -> Maps:
+        """The neck's feature maps."""
         found: Maps = self.neck(self.backbone(as_input(images)))
         return found
 
     def _embed(self) -> dict[str, Any]:
-        # R-CNN sends pieces of the image through the backbone; every other head reads its maps of the whole.
+        # R-CNN sends crops of the image through the backbone; every other head reads the maps of the whole image.
         return {"embed": self.maps} if getattr(self.head, "mode", "") == "rcnn" else {}
 
     def _whole(self, images: Tensor) -> Maps:
         return [] if self._embed() else self.maps(images)
 
     def losses(self, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """-> loss [N] f32, metrics."""
+        """The loss [N] f32 and metrics; `labels` as the task has them, see `rlsuite.vision.data`."""
         return self.head.losses(self._whole(images), images, labels, **self._embed())  # type: ignore[operator, no-any-return]
 
     def predict(self, images: Tensor) -> Any:
-        """-> classes [N], a class map [N,H,W], or a list of N `Found`."""
+        """Classes [N], class maps [N,H,W], or a list of N `Found`."""
         return self.head.predict(self._whole(images), images, **self._embed())  # type: ignore[operator]
 
 
 class Kind(NamedTuple):
+    """A kind of head."""
+
     task: str  # classify, segment or detect
-    build: Callable[..., nn.Module]  # (channels, strides, classes, parameters of its own)
+    build: Callable[..., nn.Module]  # (channels, strides, classes, its own parameters)
 
 
 def _linear(channels: Sequence[int], strides: Sequence[int], classes: int, dropout: float = 0.0) -> nn.Module:
@@ -83,15 +94,15 @@ HEADS: dict[str, Kind] = {
     "unet": Kind("segment", segmentation.UNet),
     "segnet": Kind("segment", segmentation.SegNet),
     "deeplab": Kind("segment", segmentation.DeepLab),
-    "retinanet": Kind("detect", detection.RetinaNet),
-    "anchor_free": Kind("detect", detection.AnchorFree),
-    "ssd": Kind("detect", detection.Ssd),
-    "yolo": Kind("detect", detection.Yolo),
-    "roi": Kind("detect", detection.RoiHead),
+    "retinanet": Kind("detect", RetinaNet),
+    "anchor_free": Kind("detect", AnchorFree),
+    "ssd": Kind("detect", Ssd),
+    "yolo": Kind("detect", Yolo),
+    "roi": Kind("detect", RoiHead),
 }
 
 _NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals")
-PUBLISHED = "published"  # the classifier that a backbone was published with
+PUBLISHED = "published"  # the classifier published with the backbone
 
 
 def _fpn(channels: Sequence[int], strides: Sequence[int], width: int = 64, finest: int = 4, extra: str = "none") -> Neck:
@@ -122,7 +133,7 @@ NECKS: dict[str, Callable[..., Neck]] = {"none": Neck, "fpn": _fpn, "jpu": _jpu,
 
 
 def task_of(head: str) -> str:
-    """classify, segment or detect. UsageError for a head that there is not."""
+    """The task of a head: classify, segment or detect. UsageError for an unknown head."""
     name, _ = parse_call("head", head)
     if name != PUBLISHED and name not in HEADS:
         raise unknown("model.head", name, [PUBLISHED, *HEADS])
@@ -132,9 +143,9 @@ def task_of(head: str) -> str:
 def make_model(
     backbone: str, head: str, classes: int, channels: int, *, neck: str = "none", output_stride: int | None = None
 ) -> Model:
-    """`make_model("resnet50", "deeplab", 21, 3, output_stride=8)`. UsageError for what there is not or does not fit.
+    """Builds a model from names with parameters. UsageError for unknown names and for parts that do not fit each other.
 
-    `channels` of the images, `output_stride`: see `segmentation.dilate`.
+    `channels`: of the images; `output_stride`: see `segmentation.dilate`.
     """
     trunk = make_backbone(backbone, channels)
     try:
@@ -153,7 +164,7 @@ def make_model(
 
 
 def _call(what: str, table: dict[str, Callable[..., Any]], text: str) -> Callable[..., Any]:
-    """The entry of that name, with its parameters filled in."""
+    """The entry that `text` names, with its parameters filled in."""
     name, parameters = parse_call(what, text)
     if name not in table:
         raise unknown(f"model.{what}", name, table)
@@ -166,7 +177,6 @@ def _call(what: str, table: dict[str, Callable[..., Any]], text: str) -> Callabl
         if kind in (int, float) and isinstance(value, int | float) and (value < 0 or (value == 0 and key in _NOT_NONE)):
             raise UsageError(f"{text}: {key} must be above 0")
         if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
-            raise UsageError(
-                f"{text}: {key} must be {'a number' if kind is float else 'a whole number' if kind is int else 'a name'}"
-            )
+            allowed = {float: "a number", int: "a whole number"}.get(kind, "a name")
+            raise UsageError(f"{text}: {key} must be {allowed}")
     return lambda *given: table[name](*given, **parameters)

@@ -1,125 +1,67 @@
-"""A vision run: folder, checkpoints, TensorBoard, resume and learner as an agent's, and data in place of play."""
+"""Training of a vision model: data, model and learner in the same kind of run as an agent's.
 
-import json
-import sys
-import time
-from contextlib import closing
-from dataclasses import dataclass, field
+outcome = train("vision/digits", {"run.steps": 20_000})
+model = SavedModel(outcome.run)
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlsuite.config import loader
 from rlsuite.core import cpu
-from rlsuite.core.errors import CheckpointError, UsageError
-from rlsuite.learning.learner import Learner
+from rlsuite.core.errors import UsageError
+from rlsuite.factories import device_of
+from rlsuite.learning.learner import DeviceBatch, Learner
 from rlsuite.nets import pretrained
 from rlsuite.runs import checkpoint, run_folder
-from rlsuite.runs.metrics import Clock, MetricLog
+from rlsuite.runs.metrics import write_evaluation
 from rlsuite.runs.progress import Progress, Status
-from rlsuite.runtime.run_loop import signals
+from rlsuite.runtime.session import Report, RunSettings, Session, run, signals, take_turns
 from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
 from rlsuite.vision.data import Data
-from rlsuite.vision.evaluate import MAIN, evaluate
+from rlsuite.vision.evaluate import MAIN, evaluate_until
 from rlsuite.vision.model import Model
 from rlsuite.vision.supervised import DataStore, Supervised, build_model
-
-RESULT = "evaluation.json"
 
 
 @dataclass
 class Outcome:
+    """What `train` returns."""
+
     run: Path
     steps: int
     wall_seconds: float
-    metrics: dict[str, float] | None  # None if the run was interrupted
+    metrics: dict[str, float] | None  # of the final evaluation; None if the run was interrupted
 
     def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, as `rlsuite vision train --json` prints it."""
         facts = {"run": str(self.run), "steps": self.steps, "wall_seconds": round(self.wall_seconds, 2)}
         return {**facts, "eval": None if self.metrics is None else plain(self.metrics)}
 
 
 def train(config: str | Path | None, overrides: Any = (), run_dir: Path | None = None, resume: Path | None = None) -> Outcome:
-    """Trains a shipped config or a YAML file, or goes on with the run `resume`."""
-    if resume is not None:
-        if run_dir is not None and run_dir != resume:
-            raise UsageError("--run-dir and --resume name different folders: a resumed run stays where it is")
-        return _run(load_config(run_folder.config_file(resume), overrides), resume, True)
-    if config is None:
-        raise UsageError("name a config, such as vision/digits, or a run to --resume")
-    return _run(load_config(config, overrides), run_dir, False)
-
-
-def device_of(config: VisionConfig) -> torch.device:
-    wanted = config.run.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UsageError("run.device=cuda, but no CUDA device is there")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    """Trains a shipped config or a YAML file, or continues the run `resume`. Ctrl-C saves a checkpoint and returns."""
+    resolved, folder = run_folder.requested(load_config, config, overrides, run_dir, resume, "vision/digits")
+    cpu.set_up(resolved.run.threads or cpu.cores())
+    with signals() as stopped:
+        training = Training(resolved, folder or run_folder.new_path(resolved), fresh=resume is None)
+        metrics = run(training, training.train, resume is not None, stopped)
+        return Outcome(training.run_dir, training.agent_steps, training.seconds, metrics)
 
 
 def load_data(config: VisionConfig) -> Data:
+    """The data of the source that the config names."""
     found: Data = data.source(config.data.name).load(config.data, config.seed)
     return found
 
 
-@dataclass
-class _Loop:
-    config: VisionConfig
-    run_dir: Path
-    data: Data
-    task: Supervised
-    learner: Learner
-    store: DataStore
-    log: MetricLog
-    steps: int = 0
-    best: float = -float("inf")
-    best_path: Path | None = None
-    wall_before: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-    latest: float = float("nan")  # the main metric, of the last evaluation
-
-    @property
-    def seconds(self) -> float:
-        return self.wall_before + time.monotonic() - self.started
-
-    def clock(self) -> Clock:
-        return Clock(self.steps, self.steps, self.learner.steps, round(self.seconds, 3))
-
-    def status(self) -> Status:
-        run = self.config.run
-        main = {MAIN[self.task.task]: "-" if self.latest != self.latest else f"{self.latest:.3f}"}
-        return Status(self.steps, run.steps, None, self.learner.steps, None, None, self.seconds, run.minutes, main)
-
-
-def _run(config: VisionConfig, run_dir: Path | None, resume: bool) -> Outcome:
-    cpu.set_up(config.run.threads or cpu.cores())
-    device = device_of(config)
-    with signals() as stopped:
-        found = load_data(config)
-        task = Supervised(config.model, found)
-        learner = make_learner(config, task, device, fresh=not resume)
-        folder = run_dir or run_folder.named(config)
-        with run_folder.lock(folder):
-            saved = checkpoint.load(checkpoint.find(folder, resumable=True)) if resume else None
-            if saved is None:
-                run_folder.create(config, folder)
-            with closing(MetricLog(folder, resume_at=saved.agent_steps if saved else None)) as log:
-                store = DataStore(found.train, seed=config.seed)
-                loop = _Loop(config, folder, found, task, learner, store, log)
-                if saved is None:
-                    torch.manual_seed(config.seed)  # of dropout and of which proposals are learned from
-                else:
-                    _restore(loop, saved)
-                    run_folder.write_config(config, folder)
-                _announce(loop)
-                return _to_the_end(loop, stopped)
-
-
 def make_learner(config: VisionConfig, task: Supervised, device: torch.device, fresh: bool) -> Learner:
-    """`fresh`: with the weights that it is to begin with."""
+    """`fresh`: starts from the weights that the config names, if any; a resumed run has its own."""
 
     def adapt(net: nn.Module) -> None:
         if fresh and config.model.weights is not None:
@@ -129,7 +71,7 @@ def make_learner(config: VisionConfig, task: Supervised, device: torch.device, f
 
     decay = config.model.layer_decay
     return Learner(
-        task,  # type: ignore[arg-type]  # it never acts
+        task,
         config.learner,
         seed=config.seed,
         device=device,
@@ -139,141 +81,125 @@ def make_learner(config: VisionConfig, task: Supervised, device: torch.device, f
     )
 
 
-def _to_the_end(loop: _Loop, stopped: list[int]) -> Outcome:
-    progress = Progress()
-    try:
-        interrupted = _train(loop, progress, stopped)
-    finally:
-        progress.close(loop.status())
-    path = _save(loop, full=True)
-    if interrupted:
-        return Outcome(loop.run_dir, loop.steps, loop.seconds, None)
-    result = _evaluate(loop, final=True)
-    write_result(path, result)
-    return Outcome(loop.run_dir, loop.steps, loop.seconds, result)
+class Training(Session[dict[str, float]]):
+    """The session of a vision run. One picture is one step."""
+
+    steps_key = "run.steps"
+    config: VisionConfig
+    learner: Learner
+
+    def __init__(self, config: VisionConfig, run_dir: Path, fresh: bool):
+        """`fresh`: see `make_learner`. UsageError where data and model do not fit each other."""
+        device = device_of(config)
+        self.config, self.data = config, load_data(config)
+        self.task = Supervised(config.model, self.data)
+        super().__init__(run_dir, make_learner(config, self.task, device, fresh))
+        self.store = DataStore(self.data.train, seed=config.seed)
+        self.batch: DeviceBatch | None = None  # collected, not yet learned from
+        self.latest = float("nan")  # main metric of the last evaluation
+        torch.manual_seed(config.seed)  # dropout, and the choice of proposals
+
+    @property
+    def settings(self) -> RunSettings:
+        return self.config.run
+
+    @property
+    def total_agent_steps(self) -> int:
+        return self.config.run.steps
+
+    @property
+    def evaluate_every(self) -> int | None:
+        return self.config.eval.every_steps
+
+    def train(self, progress: Progress, stopped: list[int]) -> bool:
+        """Trains until the steps or the minutes are used up; True if a signal came first."""
+        self.learner.net.train()
+        return take_turns(self, self._collect, self._learn, progress, stopped)
+
+    def _collect(self) -> None:
+        size = self.config.learner.batch_size
+        left = self.total_agent_steps - self.collected
+        # A single picture would have no batch statistics, so the last batch may be one larger.
+        self.moved = left if left <= size + 1 and size > 1 else size
+        self.batch = self.learner.stage(self.store.sample(self.moved))
+        self.collected += self.moved
+
+    def _learn(self) -> dict[str, Tensor] | None:
+        if self.batch is None:
+            return None
+        update = self.learner.step(self.batch, self.collected - self.moved, want_priority=False)
+        self.batch = None
+        return update.metrics
+
+    def measure(self, final: bool, stopped: list[int]) -> dict[str, float] | None:
+        """Metrics on the test pictures, on all of them at the end of the run."""
+        config, learner = self.config, self.learner
+        found = evaluate_until(
+            lambda: bool(stopped),
+            learner.net,
+            self.data,
+            self.task.task,
+            learner.device,
+            config.eval.batch_size,
+            config.learner.precision == "bf16",
+            limit=None if final else config.eval.pictures,
+        )
+        if found is not None:
+            self.latest = found[MAIN[self.task.task]]
+        return found
+
+    def report(self, result: dict[str, float], final: bool) -> Report:
+        return Report(result[MAIN[self.task.task]], {f"eval/{name}": value for name, value in result.items()}, plain(result))
+
+    def status(self, more: dict[str, str] | None = None) -> Status:
+        main = {MAIN[self.task.task]: "-" if self.latest != self.latest else f"{self.latest:.3f}"}
+        return super().status(main | (more or {}))
+
+    def describe(self) -> str:
+        config = self.config
+        parts = [config.model.backbone, *([config.model.neck] if config.model.neck != "none" else []), config.model.head]
+        parameters = sum(p.numel() for p in self.learner.net.parameters())
+        return (
+            f"{config.name}: {' + '.join(parts)} on {config.data.name}, "
+            f"{len(self.data.train):,} + {len(self.data.test):,} pictures, "
+            f"{len(self.data.classes)} classes, seed {config.seed}, {self.learner.device.type}, {torch.get_num_threads()} threads, "
+            f"{parameters:,} parameters"
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "config": loader.as_mapping(self.config),
+            "vision": {"classes": list(self.data.classes), "shape": list(self.data.shape), "task": self.task.task},
+            "versions": run_folder.versions(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+        return super().state_dict() | {"store": self.store.state_dict(), "random": random}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.store.load_state_dict(state["store"])
+        torch.set_rng_state(state["random"]["cpu"])
+        for index, generator in enumerate(state["random"]["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(generator, index)
 
 
 def write_result(path: Path, result: dict[str, float]) -> None:
-    """Beside the checkpoint, which itself never changes."""
-    path.with_name(f"{path.name}.{RESULT}").write_text(json.dumps(plain(result), indent=1))
+    """Writes the metrics of a checkpoint beside it."""
+    write_evaluation(path, plain(result))
 
 
 def plain(result: dict[str, float]) -> dict[str, float | None]:
-    """For JSON, which knows no nan: a metric that these pictures do not define, such as mAP without objects, is null."""
+    """The metrics for JSON, which has no nan: one that is undefined on these pictures, such as mAP without objects, is null."""
     return {name: None if value != value else value for name, value in result.items()}
 
 
-def _train(loop: _Loop, progress: Progress, stopped: list[int]) -> bool:
-    """True if a signal came."""
-    config, run, batch = loop.config, loop.config.run, loop.config.learner.batch_size
-    next_log = time.monotonic()
-    next_checkpoint = next_log + run.checkpoint_minutes * 60
-    every, logged = config.eval.every_steps, (loop.steps, time.monotonic())
-    loop.learner.net.train()
-    while loop.steps < run.steps and (run.minutes is None or loop.seconds < run.minutes * 60):
-        if stopped:
-            return True
-        left = run.steps - loop.steps
-        count = left if left <= batch + 1 and batch > 1 else batch  # one alone would have no statistics of a batch
-        update = loop.learner.step(loop.learner.stage(loop.store.sample(count)), loop.steps, want_priority=False)
-        before, loop.steps = loop.steps, loop.steps + count
-        now = time.monotonic()
-        if now >= next_log:
-            values = {name: float(value) for name, value in update.metrics.items()}
-            loop.learner.check(values)
-            values["charts/SPS"] = (loop.steps - logged[0]) / max(now - logged[1], 1e-9)
-            values["charts/learning_rate"] = loop.learner.learning_rate(loop.steps)
-            logged, next_log = (loop.steps, now), now + run.log_seconds
-            loop.log.scalars(loop.clock(), values)
-        if every and loop.steps // every > before // every and loop.steps < run.steps:
-            _evaluate(loop, final=False)
-        if time.monotonic() >= next_checkpoint:
-            _save(loop, full=True)
-            next_checkpoint = time.monotonic() + run.checkpoint_minutes * 60
-        progress.update(loop.status())
-    return False
-
-
-def _evaluate(loop: _Loop, final: bool) -> dict[str, float]:
-    config, learner = loop.config, loop.learner
-    limit = None if final else config.eval.pictures
-    bf16 = config.learner.precision == "bf16"
-    result = evaluate(learner.net, loop.data, loop.task.task, learner.device, config.eval.batch_size, bf16, limit)
-    loop.log.scalars(loop.clock(), {f"eval/{name}": value for name, value in result.items()})
-    loop.latest = result[MAIN[loop.task.task]]
-    if not final and loop.latest > loop.best:
-        loop.best = loop.latest
-        loop.best_path = _save(loop, full=False)
-        write_result(loop.best_path, result)
-    return result
-
-
-def _save(loop: _Loop, full: bool) -> Path:
-    """`full`: to resume from."""
-    loop.learner.check_weights()
-    state: dict[str, Any] = {
-        "loop": {"seconds": loop.seconds, "best": loop.best, "best_path": loop.best_path.name if loop.best_path else None}
-    }
-    if full:
-        state |= {
-            "learner": loop.learner.state_dict(),
-            "store": loop.store.state_dict(),
-            "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []},
-        }
-    facts = {
-        "config": loader.as_mapping(loop.config),
-        "vision": {"classes": list(loop.data.classes), "shape": list(loop.data.shape), "task": loop.task.task},
-        "versions": run_folder.versions(),
-    }
-    path = checkpoint.save(loop.run_dir, loop.steps, loop.learner.weights().tensors, state, facts, with_arrays=full)
-    if full:
-        kept = {path, *({loop.best_path} if loop.best_path else ())}
-        try:
-            checkpoint.prune(loop.run_dir, loop.config.run.keep_checkpoints, kept)
-        except CheckpointError as error:  # an old one is damaged: the new one is written, so training goes on
-            print(f"rlsuite: {error}", file=sys.stderr, flush=True)
-    loop.log.flush()
-    return path
-
-
-def _restore(loop: _Loop, saved: checkpoint.Checkpoint) -> None:
-    if saved.agent_steps > loop.config.run.steps:
-        raise UsageError(
-            f"run.steps = {loop.config.run.steps}: {loop.run_dir} has come to {saved.agent_steps} already; ask for more"
-        )
-    try:
-        loop.learner.load(saved.weights, saved.state["learner"], str(saved.path))
-        loop.store.load_state_dict(saved.state["store"])
-        inner, random = saved.state["loop"], saved.state["random"]
-        loop.steps, loop.wall_before, loop.best = saved.agent_steps, inner["seconds"], inner["best"]
-        loop.best_path = loop.run_dir / "checkpoints" / inner["best_path"] if inner["best_path"] else None
-        torch.set_rng_state(random["cpu"])
-        for index, state in enumerate(random["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(state, index)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{saved.path} does not fit this config: {reason}; change only run.* and eval.*") from error
-    checkpoint.forget_after(loop.run_dir, saved.agent_steps)
-
-
-def _announce(loop: _Loop) -> None:
-    config = loop.config
-    parts = [config.model.backbone, *([config.model.neck] if config.model.neck != "none" else []), config.model.head]
-    parameters = sum(p.numel() for p in loop.learner.net.parameters())
-    print(
-        f"{config.name}: {' + '.join(parts)} on {config.data.name}, {len(loop.data.train):,} + {len(loop.data.test):,} pictures, "
-        f"{len(loop.data.classes)} classes, seed {config.seed}, {loop.learner.device.type}, {torch.get_num_threads()} threads, "
-        f"{parameters:,} parameters\nrun folder {loop.run_dir}" + (f", resumed at picture {loop.steps:,}" if loop.steps else ""),
-        file=sys.stderr,
-        flush=True,
-    )
-
-
 class SavedModel:
-    """A model as a checkpoint of a vision run holds it."""
+    """A model loaded from a checkpoint of a vision run, ready to predict."""
 
     def __init__(self, path: Path):
-        """`path`: a run or a checkpoint folder. UsageError or CheckpointError if it is none, is damaged or an agent's."""
+        """`path`: a run or a checkpoint folder. UsageError or CheckpointError if it is neither, is damaged or of an agent."""
         self.path = checkpoint.find(path.resolve())
         saved = checkpoint.load(self.path, weights_only=True)
         facts: Any = saved.metadata

@@ -387,12 +387,13 @@ def test_damage_to_the_only_checkpoint_recommends_none(tmp_path: Path) -> None:
         ("{", "is damaged"),
         ("[]", "is damaged"),
         ('{"format": 0, "arrays_dropped": false, "files": {}}', "is damaged"),
-        ('{"format": 1, "arrays_dropped": false, "files": {}}', "is not listed"),
+        ('{"format": 1}', r"was written in checkpoint format 1 by an older rlsuite, .*use the one that wrote it"),
+        ('{"format": 2, "arrays_dropped": false, "files": {}}', "is not listed"),
         (
-            '{"format": 1, "arrays_dropped": false, "files": {"../x": {"bytes": 1, "sha256": ""}}}',
+            '{"format": 2, "arrays_dropped": false, "files": {"../x": {"bytes": 1, "sha256": ""}}}',
             "outside the checkpoint",
         ),
-        ('{"format": 2, "what": "may look quite different"}', "has checkpoint format 2.*upgrade rlsuite"),
+        ('{"format": 3, "what": "may look quite different"}', "has checkpoint format 3.*upgrade rlsuite"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path, text: str, message: str) -> None:
@@ -401,6 +402,13 @@ def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path, text: str, messa
     for weights_only in (False, True):
         with pytest.raises(CheckpointError, match=message):
             checkpoint.load(path, weights_only=weights_only)
+
+
+def test_an_older_format_names_the_version_that_wrote_it(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 1, {}, {}, {"versions": {"rlsuite": "0.0.9"}})
+    (path / "COMPLETE").write_text('{"format": 1}')
+    with pytest.raises(CheckpointError, match=r"was written in checkpoint format 1 by rlsuite 0\.0\.9, this rlsuite"):
+        checkpoint.load(path)
 
 
 def test_load_of_a_folder_without_manifest(tmp_path: Path) -> None:
@@ -506,7 +514,7 @@ def test_a_failed_write_leaves_the_previous_checkpoint(
         with pytest.raises(CheckpointError) as caught:
             write(tmp_path, steps, value=9)
         text = str(caught.value)
-        assert text.startswith(f"could not save {tmp_path / 'checkpoints' / f'step_{steps:012d}'}: {os.strerror(number)}")
+        assert text.startswith(f"cannot save {tmp_path / 'checkpoints' / f'step_{steps:012d}'}: {os.strerror(number)}")
         assert advice in text
         assert "--run-dir" in text
         assert "step_000000000001, is untouched" in text

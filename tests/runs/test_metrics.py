@@ -121,7 +121,7 @@ def test_damage_before_the_last_line_is_told(tmp_path: Path) -> None:
         read_metrics(tmp_path)
 
 
-@pytest.mark.parametrize(("folder", "message"), [("empty", "is no run"), ("absent", "does not exist")])
+@pytest.mark.parametrize(("folder", "message"), [("empty", "is not a run"), ("absent", "does not exist")])
 def test_a_folder_that_is_no_run(tmp_path: Path, folder: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=message):
@@ -140,7 +140,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
     log = MetricLog(tmp_path)
     log._file.close()
     with open("/dev/full", "ab", buffering=0) as log._file:
-        with pytest.raises(RlsuiteError, match=r"could not write .*metrics\.jsonl: No space left on device; ") as caught:
+        with pytest.raises(RlsuiteError, match=r"cannot write .*metrics\.jsonl: No space left on device; ") as caught:
             log.scalars(at(1), {TAG: 1.0})
         assert "\n" not in str(caught.value)
         assert not isinstance(caught.value, UsageError)

@@ -89,7 +89,7 @@ def test_resumed_sequences_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, 
 
 def test_what_changes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rlsuite.train("classic/recall_r2d2", {**SEQUENCES, "run.agent_steps": 100}, run_dir=tmp_path)
-    assert "nothing was learned: 100 agent steps brought no update" in capsys.readouterr().err
+    assert "nothing was learned: no learner step in 100 agent steps" in capsys.readouterr().err
     rlsuite.train(None, {"run.agent_steps": 300, "env.length": 12, "learner.learning_rate": 2e-3}, resume=tmp_path)
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("changed: ")]
     assert told == [
@@ -149,7 +149,7 @@ def test_resume_refuses_a_config_that_does_not_fit(tmp_path: Path) -> None:
         rlsuite.train(None, {"net.hidden": 16}, resume=tmp_path / "run")
     with pytest.raises(CheckpointError, match="does not fit"):
         rlsuite.train(None, {"env.num_envs": 2}, resume=tmp_path / "run")
-    with pytest.raises(UsageError, match=r"holds a run already.*--resume"):
+    with pytest.raises(UsageError, match=r"already holds a run.*--resume"):
         rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 300}, run_dir=tmp_path / "run")
 
 
@@ -160,7 +160,7 @@ def test_a_resume_remembers_its_overrides_and_never_goes_back(tmp_path: Path) ->
     assert rlsuite.train(None, {}, resume=run).agent_steps == 400
     (group,) = final(run).state["learner"]["optimizer"]["param_groups"]
     assert group["lr"] == 1e-5
-    with pytest.raises(UsageError, match="has come to 400 already"):
+    with pytest.raises(UsageError, match=r"is already trained to 400 steps; raise run\.agent_steps"):
         rlsuite.train(None, {"run.agent_steps": 350}, resume=run)
     assert final(run).agent_steps == 400
 
@@ -215,9 +215,9 @@ def test_two_processes_in_one_run_folder_are_refused(tmp_path: Path) -> None:
     process = start(tmp_path / "run")
     try:
         wait_for(tmp_path / "run" / "checkpoints", process)
-        with pytest.raises(UsageError, match="is in use: another process trains in it"):
+        with pytest.raises(UsageError, match="is in use: another process is training in it"):
             rlsuite.train(None, {}, resume=tmp_path / "run")
-        with pytest.raises(UsageError, match="is in use: another process trains in it"):
+        with pytest.raises(UsageError, match="is in use: another process is training in it"):
             rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 200}, run_dir=tmp_path / "run")
         assert process.poll() is None
     finally:

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from rlsuite.core.errors import UsageError
 from rlsuite.nets.backbones import make_backbone
-from rlsuite.vision.detection import Anchored, AnchorFree, Yolo, focal
+from rlsuite.vision.detection.anchor_based import Anchored, Yolo
+from rlsuite.vision.detection.anchor_free import AnchorFree
+from rlsuite.vision.detection.losses import focal
 from rlsuite.vision.model import HEADS, NECKS, Model, make_model, task_of
 from rlsuite.vision.necks import Fpn, levels
 from rlsuite.vision.segmentation import SegNet, dilate

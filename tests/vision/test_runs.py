@@ -73,6 +73,36 @@ def test_n_and_n_is_2n_bit_for_bit(tmp_path: Path) -> None:
         assert torch.equal(a.weights[name], b.weights[name]), name
 
 
+def test_a_resume_says_what_changed_and_never_goes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = scenes(tmp_path, **{"run.steps": 16}).run
+    capsys.readouterr()
+    train(None, {"run.steps": 24, "learner.learning_rate": 2e-3}, resume=run)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[2].split(" ")[0] for line in lines if line.startswith("changed: ")] == [
+        "learner.learning_rate",
+        "run.steps",
+    ]
+    with pytest.raises(UsageError, match=r"run\.steps = 20: .* is already trained to 24 steps; raise run\.steps"):
+        train(None, {"run.steps": 20}, resume=run)
+    with pytest.raises(UsageError, match=r"is a run of vision/scenes_boxes, not of vision/digits"):
+        train("vision/digits", resume=run)
+    with pytest.raises(UsageError, match="name different folders"):
+        train(None, run_dir=tmp_path / "other", resume=run)
+    with pytest.raises(CheckpointError, match=r"does not fit this config: it is of 32 pictures, there are 16"):
+        train(None, {"data.pictures": 16}, resume=run)
+
+
+def test_an_evaluation_at_a_checkpoint_leaves_it_resumable(tmp_path: Path) -> None:
+    """Periodic evaluations keep the best weights; where a whole checkpoint of that step exists, that one is kept."""
+    settings = {"eval.every_steps": 8, "run.checkpoint_minutes": 1e-9, "run.steps": 24}
+    run = scenes(tmp_path, **settings).run
+    assert checkpoint.find(run, resumable=True).name == "step_000000000024"
+    best = checkpoint.list_complete(run)[0]
+    assert best.with_name(f"{best.name}.evaluation.json").exists()
+    with pytest.raises(CheckpointError, match="for evaluation only"):  # older ones drop what only a resume needs
+        checkpoint.load(best)
+
+
 def test_a_run_leaves_what_an_agents_leaves(tmp_path: Path) -> None:
     done = scenes(tmp_path, **{"eval.every_steps": 16})
     assert done.metrics is not None

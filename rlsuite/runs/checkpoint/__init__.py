@@ -1,7 +1,10 @@
 """Checkpoints of a run: written whole or not at all, checked when read, and never a pickle.
 
-`store` saves, finds and loads checkpoint folders, `codec` turns a nested state into JSON and back, `files` reads and writes
-the single files.
+    path = checkpoint.save(run_dir, agent_steps, net.state_dict(), {"optimizer": optimizer.state_dict()}, {"seed": 1})
+    saved = checkpoint.load(checkpoint.find(run_dir, resumable=True))
+
+`store` saves, finds and loads checkpoint folders, `codec` converts a nested state to JSON and back, `files` reads and writes
+the individual files.
 """
 
 from rlsuite.runs.checkpoint.codec import Json, State, load_weights_into

@@ -1,4 +1,4 @@
-"""The nested state of a checkpoint as JSON beside named tensors and arrays, and back."""
+"""Converts the nested state of a checkpoint to JSON plus named tensors and arrays, and back."""
 
 import math
 import re
@@ -13,10 +13,7 @@ from torch import Tensor, nn
 from rlsuite.core.errors import CheckpointError
 
 Json: TypeAlias = Any  # None | bool | int | float | str | list[Json] | dict[str, Json]
-
-
 State: TypeAlias = dict[str, Any]  # nested dict (str or int keys), list, tuple of Tensor | ndarray | the scalars above
-
 
 DTYPES = {
     torch.float64: "F64",
@@ -38,9 +35,9 @@ DTYPES = {
 
 
 def load_weights_into(module: nn.Module, weights: dict[str, Tensor], what: str) -> None:
-    """Copy `weights` into `module`; raises CheckpointError with the first differences if they are of another net.
+    """Copies `weights` into `module`; CheckpointError with the first differences if they belong to another net.
 
-    `what` names the weights in the message, e.g. the path of their checkpoint. The module is unchanged on an error.
+    `what` names the weights in the message, e.g. the path of their checkpoint. On an error the module is unchanged.
     """
     own = module.state_dict()
     differ = [f"{name} is missing" for name in own if name not in weights]
@@ -57,9 +54,9 @@ def load_weights_into(module: nn.Module, weights: dict[str, Tensor], what: str) 
 
 
 class Packer:
-    """Turns a nested state into JSON and collects its tensors and arrays (no copies) under unique names.
+    """Converts a nested state to JSON and collects its tensors and arrays (no copies) under unique names.
 
-    What JSON lacks is an object with one key: $tensor, $array, $tuple, $int (hexadecimal), $float (nan, inf, -inf) and
+    What JSON lacks is written as an object with one key: $tensor, $array, $tuple, $int (hexadecimal), $float (nan, inf, -inf) and
     $items (a dict as pairs, where a key is an int or begins with "$", so that no user's dict looks like a reference).
     """
 
@@ -69,7 +66,8 @@ class Packer:
         self.taken = {"__metadata__"}  # safetensors keeps that name for itself
 
     def pack(self, value: object, path: tuple[str, ...]) -> Json:
-        # Exact types: a subclass (np.float64, an enum) would come back as something else without a word.
+        """The JSON of `value`, which stands at `path` in the state. TypeError for a type that would not come back."""
+        # Exact types: a subclass (np.float64, an enum) would silently come back as something else.
         kind = type(value)
         if value is None or kind is bool or kind is str:
             return value
@@ -108,8 +106,8 @@ class Packer:
     def name(self, path: tuple[str, ...], keep: str, suffix: str) -> str:
         """A new readable name made from `path` and the characters `keep`.
 
-        It need not be reversible (state.json holds the keys), but unique, also where case does not count, and safe as a
-        file name: arrays' names keep no dot, so that no folder can be called like a file.
+        It need not be reversible (state.json holds the keys), but it is unique even where case does not count, and safe as a
+        file name: names of arrays contain no dot, so that no folder can have the name of a file.
         """
         plain = "/".join(re.sub(f"[^{keep}]", "_", part)[:100] or "_" for part in path)
         name, count = plain + suffix, 1
@@ -121,7 +119,7 @@ class Packer:
 
 
 def unpack(node: Json, tensors: dict[str, Tensor], array: Callable[[str], NDArray[Any]]) -> Any:
-    """The inverse of `Packer.pack`; ValueError or KeyError for anything that it does not write."""
+    """The inverse of `Packer.pack`. ValueError or KeyError for anything that it never writes."""
     if isinstance(node, list):
         return [unpack(item, tensors, array) for item in node]
     if not isinstance(node, dict):
@@ -146,16 +144,19 @@ def unpack(node: Json, tensors: dict[str, Tensor], array: Callable[[str], NDArra
 
 
 def shown(path: tuple[str, ...]) -> str:
+    """A path in the state as messages name it: `learner/optimizer/0`."""
     return "/".join(path) or "state"
 
 
 def check_tensor(tensor: Tensor, where: str) -> None:
+    """TypeError if a checkpoint cannot hold the tensor."""
     if tensor.layout is not torch.strided or tensor.is_meta or tensor.dtype not in DTYPES:
         raise TypeError(f"{where}: a checkpoint cannot hold a {tensor.layout} {tensor.dtype} tensor on {tensor.device}")
 
 
 def check_array(array: NDArray[Any], where: str) -> None:
-    # Some dtypes (those of other packages) would be written as raw bytes and come back as such.
+    """TypeError if a checkpoint cannot hold the array."""
+    # Some dtypes of other packages would be written as raw bytes and come back as such.
     dtype = array.dtype
     if dtype.hasobject or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
         raise TypeError(f"{where}: a checkpoint cannot hold an array of dtype {dtype}")

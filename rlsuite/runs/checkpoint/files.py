@@ -1,11 +1,10 @@
-"""The files of a checkpoint: hashed while written, checked against the manifest when read."""
+"""The files of a checkpoint, hashed while they are written and checked against the manifest when they are read."""
 
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,17 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rlsuite.core.errors import CheckpointError
 from rlsuite.runs.checkpoint.codec import DTYPES, Json
 
 WEIGHTS = "weights.safetensors"
-
-
 TENSORS = "tensors.safetensors"
-
-
 ARRAYS = "arrays/"
-
-
 STATE = "state.json"
-
-
 COMPLETE = "COMPLETE"
 
 
 class HashingFile:
-    """A binary file that is hashed as it is written, so that it need not be read again."""
+    """A binary file that is hashed as it is written, so that it need not be read again for its digest."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("wb")
@@ -42,6 +32,7 @@ class HashingFile:
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> int:
+        """Writes all of `data` and returns its size in bytes."""
         self.file.write(data)
         self.digest.update(data)
         self.size += len(data)
@@ -49,7 +40,7 @@ class HashingFile:
 
 
 def write(path: Path, fill: Callable[[HashingFile], object]) -> dict[str, Json]:
-    """Create `path` and its folder, let `fill` write it, sync it; its entry in the manifest."""
+    """Creates `path` and its folder, lets `fill` write it and syncs it; returns its entry in the manifest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     out = HashingFile(path)
     with out.file:
@@ -60,19 +51,21 @@ def write(path: Path, fill: Callable[[HashingFile], object]) -> dict[str, Json]:
 
 
 def dump(document: Json, indent: int | None = None) -> bytes:
+    """Standard JSON in ASCII."""
     return json.dumps(document, indent=indent, allow_nan=False).encode("ascii")
 
 
 def array_writer(array: NDArray[Any]) -> Callable[[HashingFile], None]:
-    # NumPy writes to a file that is not its own kind in pieces of 16 MiB: no second copy of a large array.
+    """A `fill` for `write` that writes the array as .npy."""
+    # NumPy writes to a file object of ours in pieces of 16 MiB: no second copy of a large array.
     return lambda out: np.save(out, array, allow_pickle=False)
 
 
 def put_tensors(out: HashingFile, tensors: dict[str, Tensor]) -> None:
-    """Write the safetensors format: u64 length of the header, header (JSON), then the raw bytes of each tensor.
+    """Writes the safetensors format: u64 length of the header, header (JSON), then the raw bytes of each tensor.
 
-    The library's own writer holds all tensors in host memory at once, refuses those that share memory, hides a full
-    disk behind its own exception and would have us read the file again to hash it.
+    The library's own writer holds all tensors in host memory at once, refuses those that share memory, wraps the error of a
+    full disk in an exception of its own, and the file would have to be read again to hash it.
     """
     # Widest first keeps every tensor aligned to its element, as the library does.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
@@ -92,11 +85,14 @@ def put_tensors(out: HashingFile, tensors: dict[str, Tensor]) -> None:
 
 
 def get_tensors(path: Path) -> dict[str, Tensor]:
-    # The library maps the file: copies let go of it (it may be deleted under us) and are aligned as any other tensor.
+    """The tensors of a safetensors file."""
+    # The library maps the file: copies do not depend on it (it may be deleted) and are aligned like any other tensor.
     return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
 def array_reader(path: Path, files: Iterable[str]) -> Callable[[str], NDArray[Any]]:
+    """A function from the name of an array to the array; ValueError if `files` (the manifest) lacks it or it is not plain."""
+
     def read(name: str) -> NDArray[Any]:
         if ARRAYS + name not in files:
             raise ValueError(f"{STATE} refers to {ARRAYS}{name}, which the manifest does not list")
@@ -112,7 +108,7 @@ def array_reader(path: Path, files: Iterable[str]) -> Callable[[str], NDArray[An
 
 
 def differs(path: Path, name: str, entry: dict[str, Any] | None) -> str:
-    """What is wrong with a file of the checkpoint, "" if nothing."""
+    """How a file of the checkpoint differs from its manifest `entry`; "" if it does not."""
     file = path / name
     if entry is None:
         return f"is not listed in {COMPLETE}"
@@ -127,20 +123,12 @@ def differs(path: Path, name: str, entry: dict[str, Any] | None) -> str:
 
 
 def sync_folder(path: Path) -> None:
+    """Syncs the entries of a folder to disk, where the file system can."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync folders
             raise
     finally:
         os.close(number)
-
-
-@contextmanager
-def reported(what: str, path: Path) -> Iterator[None]:
-    """Turns an OSError into a CheckpointError `cannot <what> <path>: <reason>`."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(f"cannot {what} {path}: {error.strerror or error} ({error.filename or path})") from error

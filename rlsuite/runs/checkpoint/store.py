@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, checked when read, and never a pickle.
+"""Saves, finds, loads and deletes the checkpoint folders of a run.
 
     <run>/checkpoints/step_000000400000/     agent steps, 12 digits
         weights.safetensors                  the online network, enough to evaluate
@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rlsuite.core.errors import CheckpointError, UsageError, nearest
+from rlsuite.core.files import reading, reason, remedy, writing
 from rlsuite.runs.checkpoint.codec import Json, Packer, State, check_tensor, unpack
 from rlsuite.runs.checkpoint.files import (
     ARRAYS,
@@ -43,20 +44,17 @@ from rlsuite.runs.checkpoint.files import (
     dump,
     get_tensors,
     put_tensors,
-    reported,
     sync_folder,
     write,
 )
 
-FORMAT = 1
-
-
+FORMAT = 2
 _STEP = re.compile(r"(?:\.old-)?step_(\d{12,})")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `load` read. All tensors are on the CPU, own their memory and want no gradient."""
+    """A checkpoint in memory. All tensors are on the CPU, own their memory and require no gradient."""
 
     path: Path
     agent_steps: int
@@ -76,15 +74,16 @@ def save(
     metadata: dict[str, Json],
     with_arrays: bool = True,
 ) -> Path:
-    """Write `<run_dir>/checkpoints/step_<agent_steps>` and return it; the same step saved before is replaced.
+    """Writes `<run_dir>/checkpoints/step_<agent_steps>` and returns its path; replaces an earlier checkpoint of the same step.
 
     Leaves of `state` are torch tensors, NumPy arrays without objects, and int (of any size), float, str, bool, None of
     exactly these types. Dicts have str or int keys. Everything comes back equal in type, shape, dtype and bits, but
     tensors lose their memory layout and sharing, and a subclass of dict, list, tuple or Tensor comes back as its base.
-    Raises TypeError that names the path of any other leaf before anything is written, and CheckpointError where
-    the disk refuses; then nothing of this checkpoint remains and the earlier ones are as they were.
+    `with_arrays=False` leaves out NumPy arrays (gigabytes of replay): the checkpoint then serves evaluation only.
+
+    TypeError that names the path of any other leaf, before anything is written; CheckpointError if the write fails: then
+    nothing of this checkpoint remains and the earlier ones are untouched.
     """
-    # Without its arrays (gigabytes of replay memory) a checkpoint serves evaluation only, as after `drop_arrays`.
     if agent_steps < 0:
         raise ValueError(f"agent_steps must be >= 0, got {agent_steps}")
     packer, plain = Packer(), Packer()
@@ -98,7 +97,7 @@ def save(
         raise TypeError(f"{path}: metadata holds JSON values only; put tensors and arrays into the state")
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor) or name == "__metadata__":  # safetensors keeps that name for itself
-            raise TypeError(f"weights[{name!r}] is no tensor that a checkpoint can hold")
+            raise TypeError(f"weights[{name!r}] is not a tensor that a checkpoint can hold")
         check_tensor(tensor, f"weights[{name!r}]")
 
     folder = run_dir / "checkpoints"
@@ -134,14 +133,14 @@ def save(
 
 
 def prune(run_dir: Path, keep_last: int, keep: set[Path]) -> None:
-    """Delete the complete checkpoints of a run but the newest `keep_last` (at least 1) and those in `keep`.
+    """Deletes the complete checkpoints of a run except the newest `keep_last` (at least 1) and those in `keep`.
 
-    Raises CheckpointError where the disk refuses; what is left then is still whole.
+    CheckpointError if that fails; every checkpoint that is left is still whole.
     """
     if keep_last < 1:
         raise ValueError(f"keep_last must be >= 1, or nothing is left to resume; got {keep_last}")
     kept = {_steps(path) for path in keep}
-    with reported("delete old checkpoints in", run_dir):
+    with writing(run_dir, action="delete old checkpoints in", kind=CheckpointError):
         _tidy(run_dir / "checkpoints")
         for path in list_complete(run_dir)[:-keep_last]:
             if _steps(path) not in kept:
@@ -149,19 +148,19 @@ def prune(run_dir: Path, keep_last: int, keep: set[Path]) -> None:
 
 
 def forget_after(run_dir: Path, agent_steps: int) -> None:
-    """Delete checkpoints beyond `agent_steps`: a run that was resumed there takes another way, so they are not its own."""
+    """Deletes checkpoints later than `agent_steps`: a run resumed there takes another course, so they are not its own."""
     for path in list_complete(run_dir):
         if _steps(path) > agent_steps:
             _delete(path)
 
 
 def drop_arrays(path: Path) -> None:
-    """Remove the NumPy arrays (the replay memory) of one complete checkpoint; its weights still load.
+    """Deletes the NumPy arrays (the replay) of one complete checkpoint; its weights still load.
 
-    A checkpoint without arrays stays as it is. To call it again is harmless, and ends what a kill cut short.
+    Calling it again is harmless, and finishes what a kill interrupted.
     """
     manifest = _manifest(path)
-    with reported("drop the arrays of", path):
+    with writing(path, action="drop the arrays of", kind=CheckpointError):
         arrays = [name for name in manifest["files"] if name.startswith(ARRAYS)]
         if arrays:
             manifest["arrays_dropped"] = True
@@ -182,7 +181,7 @@ def drop_arrays(path: Path) -> None:
 def list_complete(run_dir: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first (none if the run has not saved yet).
 
-    Where a replacement was killed half-way this includes the `.old-step_...` folder of that step.
+    Where a replacement was killed halfway this includes the `.old-step_...` folder of that step.
     """
     folder = run_dir / "checkpoints"
     found: dict[int, Path] = {}
@@ -193,13 +192,12 @@ def list_complete(run_dir: Path) -> list[Path]:
 
 
 def find(path: Path, resumable: bool = False) -> Path:
-    """The checkpoint meant by `path`: the newest complete one of a run folder, or the checkpoint folder itself.
+    """The checkpoint that `path` refers to: the newest complete one of a run folder, or the checkpoint folder itself.
 
-    `resumable`: the newest of a run folder that still has its arrays.
-
-    Raises UsageError that says what was expected if `path` is neither.
+    `resumable`: the newest one of a run folder that still has its arrays. UsageError that says what was expected if `path` is
+    neither.
     """
-    with reported("read", path):
+    with reading(path, kind=CheckpointError):
         if _is_complete(path):
             return path
         if _STEP.fullmatch(path.name) and _is_complete(aside := path.with_name(f".old-{path.name}")):
@@ -214,33 +212,33 @@ def find(path: Path, resumable: bool = False) -> Path:
             raise UsageError(f"{path} is not a run folder: give the folder above it, or one of the checkpoints in it")
         if not (path / "checkpoints").is_dir():
             if stages := [folder for folder in sorted(path.glob("[0-9]_*")) if list_complete(folder)]:
-                return find(stages[-1], resumable)  # of a run in stages
+                return find(stages[-1], resumable)  # a run in stages
             raise UsageError(f"{path} is not a run folder: no checkpoints/ in it")
         if not (complete := list_complete(path)):
             raise UsageError(f"{path} has no complete checkpoint yet")
         if resumable and not any(_has_arrays(found) for found in complete):
-            raise UsageError(f"{path} has no checkpoint to resume from: those it has hold weights for evaluation only")
+            raise UsageError(f"{path} has no checkpoint to resume from: its checkpoints hold weights for evaluation only")
         return [found for found in complete if not resumable or _has_arrays(found)][-1]
 
 
 def load(path: Path, weights_only: bool = False) -> Checkpoint:
-    """Read the checkpoint folder `path` after checking every file that is needed against the manifest.
+    """Reads the checkpoint folder `path`, after checking every file it needs against the manifest.
 
-    `weights_only` checks and reads the weights and state.json (for its metadata) and nothing else, so it also works
-    where the arrays were dropped. Raises CheckpointError that names the file that is missing or differs, and
-    another checkpoint of the run to use instead, if there is one.
+    `weights_only` checks and reads only the weights and state.json (for its metadata), so it also works where the arrays
+    were dropped. CheckpointError that names the file that is missing or differs, and another checkpoint of the run to use
+    instead, if there is one.
     """
     manifest = _manifest(path)
     if manifest["arrays_dropped"] and not weights_only:
         raise CheckpointError(
-            f"{path} holds weights for evaluation only: its arrays (the replay memory) were dropped, so it cannot be "
+            f"{path} holds weights for evaluation only: its arrays (the replay) were dropped, so it cannot be "
             f"resumed{_instead(path, False)}"
         )
     files: dict[str, dict[str, Any]] = manifest["files"]
-    with reported("read", path):
+    with reading(path, kind=CheckpointError):
         for name in (WEIGHTS, STATE) if weights_only else dict.fromkeys((WEIGHTS, TENSORS, STATE, *files)):
-            if reason := differs(path, name, files.get(name)):
-                raise CheckpointError(f"{path / name} {reason}{_instead(path, weights_only)}")
+            if difference := differs(path, name, files.get(name)):
+                raise CheckpointError(f"{path / name} {difference}{_instead(path, weights_only)}")
         try:
             document = json.loads((path / STATE).read_bytes())
             tensors = {} if weights_only else get_tensors(path / TENSORS)
@@ -252,11 +250,8 @@ def load(path: Path, weights_only: bool = False) -> Checkpoint:
                 metadata=unpack(document["metadata"], {}, array_reader(path, {})),
             )
         except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise CheckpointError(f"{path} cannot be read: {reason}{_instead(path, weights_only)}") from error
-
-
-# ------------------------------------------------------------------------------------------------------ state <-> JSON
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{path} cannot be read: {text}{_instead(path, weights_only)}") from error
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -267,12 +262,17 @@ def _is_complete(path: Path) -> bool:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    """COMPLETE of a checkpoint, its form checked; CheckpointError if there is none that this version can read."""
+    """The checked manifest of a checkpoint. CheckpointError if there is none that this version can read."""
     try:
         manifest = json.loads((path / COMPLETE).read_bytes())
         number = manifest["format"]
         if isinstance(number, int) and number > FORMAT:
-            raise CheckpointError(f"{path} has checkpoint format {number}, this rlsuite reads up to {FORMAT}: upgrade rlsuite")
+            raise CheckpointError(f"{path} has checkpoint format {number}, this rlsuite reads format {FORMAT}: upgrade rlsuite")
+        if isinstance(number, int) and 1 <= number < FORMAT:
+            raise CheckpointError(
+                f"{path} was written in checkpoint format {number} by {_writer(path)}, this rlsuite reads format {FORMAT}: "
+                "use the one that wrote it, or train again"
+            )
         if number != FORMAT or not isinstance(manifest["arrays_dropped"], bool):
             raise ValueError("its fields are not those of a manifest")
         for name, entry in manifest["files"].items():
@@ -292,7 +292,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
-    """Rename a finished checkpoint to its name; what stood there is complete under one name or the other throughout."""
+    """Renames a finished checkpoint into place; the one it replaces stays complete under one name or the other throughout."""
     aside = target.with_name(f".old-{target.name}")
     if target.exists():
         target.rename(aside)
@@ -309,7 +309,7 @@ def _put_in_place(temporary: Path, target: Path) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Clear what a killed save left: half-written folders go, an old checkpoint whose successor never came returns."""
+    """Cleans up after a killed save: deletes half-written folders, restores an old checkpoint whose successor never came."""
     for left in folder.glob(".tmp-*/"):
         shutil.rmtree(left)
     for aside in folder.glob(".old-*/"):
@@ -323,7 +323,7 @@ def _tidy(folder: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Delete a checkpoint: first it stops being complete, then its files go."""
+    """Deletes a checkpoint: first it stops being complete, then its files go."""
     (path / COMPLETE).unlink(missing_ok=True)
     sync_folder(path)
     shutil.rmtree(path)
@@ -333,19 +333,20 @@ def _delete(path: Path) -> None:
 
 
 def _why_not_saved(error: OSError, target: Path, need: int) -> str:
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            advice = f"it needs about {need / 2**20:.1f} MiB beside the others: free space there"
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            advice = "give yourself permission to write there"
-        case _:
-            advice = "check that disk"
+    size = f" (it needs about {need / 2**20:.1f} MiB)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     earlier = []
     with suppress(OSError):
         earlier = list_complete(target.parent.parent)
     previous = f"the previous checkpoint, {earlier[-1].name}, is untouched" if earlier else "no earlier one exists"
-    at = f" ({error.filename})" if error.filename else ""
-    return f"could not save {target}: {error.strerror or error}{at}; {advice}, or choose another --run-dir; {previous}"
+    return f"cannot save {target}: {reason(error, target)}; {remedy(error)}{size}, or choose another --run-dir; {previous}"
+
+
+def _writer(path: Path) -> str:
+    """The version of rlsuite that wrote a checkpoint, by its own account."""
+    try:
+        return f"rlsuite {json.loads((path / STATE).read_bytes())['metadata']['versions']['rlsuite']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "an older rlsuite"
 
 
 def _instead(path: Path, weights_only: bool) -> str:
@@ -364,7 +365,7 @@ def _instead(path: Path, weights_only: bool) -> str:
 
 
 def _steps(path: Path) -> int:
-    """Agent steps by the folder's name; -1 for one that was renamed."""
+    """Agent steps according to the folder's name; -1 for one that was renamed."""
     return int(match[1]) if (match := _STEP.fullmatch(path.name)) else -1
 
 

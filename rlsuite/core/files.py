@@ -1,0 +1,82 @@
+"""Reading and writing files: errors that a user can act on, and replacements that survive a kill.
+
+with writing(folder, ", or choose another --run-dir"):
+    folder.mkdir()  # OSError -> RlsuiteError: cannot write FOLDER: File exists; remove what is in the way, or choose ...
+atomic_write(folder / "run.json", text)
+with replacing(folder / "curves.png") as beside:
+    figure.savefig(beside)
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlsuite.core.errors import RlsuiteError, UsageError
+
+
+@contextmanager
+def writing(path: Path, more: str = "", *, action: str = "write", kind: type[RlsuiteError] = RlsuiteError) -> Iterator[None]:
+    """Turns an OSError into a `kind` of error: `cannot write PATH: reason; what to do`.
+
+    `more` is appended to the advice, e.g. ", or choose another --run-dir"; `action` replaces "write", e.g. by "delete".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"cannot {action} {path}: {reason(error, path)}; {remedy(error)}{more}") from error
+
+
+@contextmanager
+def reading(path: Path, *, kind: type[RlsuiteError] = UsageError) -> Iterator[None]:
+    """Turns an OSError into a `kind` of error: `cannot read PATH: reason`."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"cannot read {path}: {reason(error, path)}") from error
+
+
+@contextmanager
+def replacing(path: Path, more: str = "") -> Iterator[Path]:
+    """A path beside `path` to write to, which replaces `path` at the end: a kill at any moment leaves the old file or the new one.
+
+    Makes the folders above it. Leaves nothing behind on an error; an OSError becomes RlsuiteError as in `writing`.
+    """
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # writers go by the suffix
+    with writing(path, more):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield beside
+            with open(beside, "rb+") as file:  # on disk before it takes the place of the old one
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def atomic_write(path: Path, data: str | bytes, more: str = "") -> None:
+    """Writes `data` (text as UTF-8) in place of `path`, as `replacing` does."""
+    with replacing(path, more) as beside:
+        beside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def reason(error: OSError, path: Path) -> str:
+    """What the operating system says, and of which file where that is neither `path` nor beside it."""
+    text = error.strerror or str(error) or type(error).__name__
+    other = isinstance(error.filename, str | os.PathLike) and Path(error.filename).parent != path.parent
+    return f"{text} ({error.filename})" if other else text
+
+
+def remedy(error: OSError) -> str:
+    """What a user can do about a failed write, e.g. `free space there`."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "free space there"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "give yourself permission to write there"
+        case errno.EEXIST | errno.ENOTDIR | errno.EISDIR:
+            return "remove what is in the way"
+        case _:
+            return "check that disk"

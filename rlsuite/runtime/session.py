@@ -1,0 +1,373 @@
+"""One training run, whatever it trains: folder, lock, resume, checkpoints, evaluations, progress and signals.
+
+    with signals() as stopped:
+        session = Training(config, run_dir, ...)             # a subclass of `Session`
+        result = run(session, session.train, resume, stopped)
+
+`Session` is what all runs share. Subclasses supply what differs: state, evaluation and description (`runtime.run_loop.Loop` for
+agents, `vision.train.Training` for supervised models). `take_turns` is the training loop of a single process; a runtime that is
+not one brings its own.
+"""
+
+import signal
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from rlsuite.config import loader
+from rlsuite.config.schema import AnyConfig
+from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.learning.learner import Weights
+from rlsuite.runs import checkpoint, run_folder
+from rlsuite.runs.config_changes import changes
+from rlsuite.runs.metrics import Clock, MetricLog, write_evaluation
+from rlsuite.runs.progress import Progress, Status
+
+R = TypeVar("R")  # the result of an evaluation
+Train = Callable[[Progress, list[int]], bool]  # trains to the end; True if a signal came first
+
+
+class LearnerRole(Protocol):
+    """What a run asks of its learner, wherever that lives."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def net(self) -> nn.Module: ...
+
+    def weights(self) -> Weights: ...
+
+    def learning_rate(self, agent_steps: int) -> float: ...
+
+    def check(self, metrics: dict[str, float]) -> None: ...
+
+    def check_weights(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None: ...
+
+
+class RunSettings(Protocol):
+    """The keys of a config's `run` section that every kind of run has."""
+
+    @property
+    def minutes(self) -> float | None: ...
+
+    @property
+    def checkpoint_minutes(self) -> float: ...
+
+    @property
+    def keep_checkpoints(self) -> int: ...
+
+    @property
+    def log_seconds(self) -> float: ...
+
+
+class Report(NamedTuple):
+    """The result of an evaluation, as a run uses it."""
+
+    score: float  # decides which weights are the best
+    scalars: dict[str, float]  # tag -> number, for the log
+    document: dict[str, Any]  # for the JSON file beside the checkpoint
+
+
+class Session(ABC, Generic[R]):
+    """A run while it trains: counters, clock, log and checkpoints.
+
+    Its clock counts agent steps; a vision model's are the pictures it has learned from.
+    """
+
+    steps_key: ClassVar[str]  # the config key of `total_agent_steps`
+    config: AnyConfig
+    log: MetricLog  # `run` opens it
+
+    def __init__(self, run_dir: Path, learner: LearnerRole, frames_per_step: int = 1):
+        self.run_dir, self.learner, self.frames_per_step = run_dir, learner, frames_per_step
+        self.collected = 0  # steps of all environments; may exceed the total by less than one step of each
+        self.moved = 0  # steps of the last tick
+        self.wall_before = 0.0  # seconds of earlier sessions
+        self.started = time.monotonic()
+        self.best = -float("inf")  # score of the best periodic evaluation
+        self.best_path: Path | None = None  # and its checkpoint
+        self.full_at = -1  # agent steps at the last checkpoint to resume from
+        self.logged = (0, 0.0, 0)  # agent steps, seconds, learner steps at the last row of losses
+
+    # ------------------------------------------------------------------------------------------- what a kind of run supplies
+
+    @property
+    @abstractmethod
+    def settings(self) -> RunSettings:
+        """The `run` section of the config."""
+
+    @property
+    @abstractmethod
+    def total_agent_steps(self) -> int:
+        """Steps to train for."""
+
+    @property
+    @abstractmethod
+    def evaluate_every(self) -> int | None:
+        """Agent steps between two periodic evaluations; None: there are none."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What is trained and on what, for the first lines on stderr."""
+
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of a checkpoint: with its weights, enough to use what was trained."""
+
+    @abstractmethod
+    def measure(self, final: bool, stopped: list[int]) -> R | None:
+        """Evaluates the current weights; None if a signal came meanwhile."""
+
+    @abstractmethod
+    def report(self, result: R, final: bool) -> Report:
+        """What to log, write and compare of a result."""
+
+    def good_enough(self, result: R) -> bool:
+        """Whether a periodic evaluation ends the run early."""
+        return False
+
+    def check_resume(self, saved: checkpoint.Checkpoint) -> None:
+        """UsageError if the checkpoint is not of this kind of run."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resume needs besides the weights; subclasses add to it."""
+        counters = {
+            "collected": self.collected,
+            "moved": self.moved,
+            "seconds": self.seconds,
+            "best": self.best,
+            "best_path": self.best_path.name if self.best_path else None,
+        }
+        return {"learner": self.learner.state_dict(), "loop": counters}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores everything but the learner, which `restore` loads together with its weights."""
+        counters = state["loop"]
+        self.collected, self.moved = counters["collected"], counters["moved"]
+        self.wall_before, self.best = counters["seconds"], counters["best"]
+        self.best_path = self.run_dir / "checkpoints" / counters["best_path"] if counters["best_path"] else None
+
+    # --------------------------------------------------------------------------------------------------------------- clock
+
+    @property
+    def agent_steps(self) -> int:
+        """Steps that count."""
+        return min(self.collected, self.total_agent_steps)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time, all sessions."""
+        return self.wall_before + time.monotonic() - self.started
+
+    @property
+    def finished(self) -> bool:
+        """Whether the steps or the minutes are used up."""
+        minutes = self.settings.minutes
+        return self.collected >= self.total_agent_steps or (minutes is not None and self.seconds >= minutes * 60)
+
+    def clock(self) -> Clock:
+        """The position of the next row in the log."""
+        steps = self.agent_steps
+        return Clock(steps, steps * self.frames_per_step, self.learner.steps, round(self.seconds, 3))
+
+    def status(self, more: dict[str, str] | None = None) -> Status:
+        """What the progress display shows; `more` comes after the rest."""
+        return Status(
+            agent_steps=self.agent_steps,
+            total_agent_steps=self.total_agent_steps,
+            env_frames=None,
+            learner_steps=self.learner.steps,
+            replay_fill=None,
+            mean_return=None,
+            seconds=self.seconds,
+            minutes_limit=self.settings.minutes,
+            more=more or {},
+        )
+
+    # --------------------------------------------------------------------------------------------- log, evaluations, checkpoints
+
+    def log_losses(self, metrics: dict[str, torch.Tensor], more: dict[str, float] | None = None) -> None:
+        """Logs a row of losses and rates, and `more`. RlsuiteError if a loss is not finite."""
+        values = {name: float(value) for name, value in metrics.items()}
+        self.learner.check(values)
+        steps, seconds, updates = self.logged
+        self.logged = self.agent_steps, self.seconds, self.learner.steps
+        span = max(self.logged[1] - seconds, 1e-9)
+        values["charts/SPS"] = (self.logged[0] - steps) / span
+        values["charts/learner_SPS"] = (self.logged[2] - updates) / span
+        values["charts/learning_rate"] = self.learner.learning_rate(self.agent_steps)
+        self.log.scalars(self.clock(), values | (more or {}))
+
+    def evaluate(self, stopped: list[int], final: bool = False) -> R | None:
+        """Evaluates the current weights and logs the result; None if a signal came meanwhile."""
+        result = self.measure(final, stopped)
+        if result is not None:
+            self.note_evaluation(result, self.clock(), final)
+        return result
+
+    def note_evaluation(
+        self, result: R, clock: Clock, final: bool = False, weights: Callable[[], dict[str, torch.Tensor]] | None = None
+    ) -> None:
+        """Logs a result; if it is the best of all periodic ones, keeps the weights: the learner's current ones or `weights()`."""
+        report = self.report(result, final)
+        self.log.scalars(clock, report.scalars)
+        if not final and report.score > self.best:
+            self.best = report.score
+            self.best_path = self.save(full=False, weights=weights and weights())
+            write_evaluation(self.best_path, report.document)
+
+    def save(self, full: bool, weights: dict[str, torch.Tensor] | None = None) -> Path:
+        """Writes a checkpoint: a `full` one to resume from, or one to evaluate, with `weights` or the learner's current ones."""
+        if not full and weights is None and self.full_at == self.agent_steps:
+            return self.run_dir / "checkpoints" / f"step_{self.agent_steps:012d}"  # it already holds these weights, and more
+        state = self.state_dict() if full else {}
+        self.learner.check_weights()
+        kept = self.learner.weights().tensors if weights is None else weights
+        path = checkpoint.save(self.run_dir, self.agent_steps, kept, state, self.metadata(), with_arrays=full)
+        if full:
+            self.full_at = self.agent_steps
+            self._tidy(path)
+        self.log.flush()
+        return path
+
+    def _tidy(self, newest: Path) -> None:
+        """Gigabytes of replay stay in the newest checkpoint only: the others are there to be evaluated."""
+        try:
+            for older in checkpoint.list_complete(self.run_dir):
+                if older != newest:
+                    checkpoint.drop_arrays(older)
+            keep = {newest} if self.best_path is None else {newest, self.best_path}
+            checkpoint.prune(self.run_dir, self.settings.keep_checkpoints, keep)
+        except CheckpointError as error:  # an old one is damaged; the new one is written, so training continues
+            print(f"rlsuite: {error}", file=sys.stderr, flush=True)
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Continues from a checkpoint. CheckpointError if it does not fit the config."""
+        try:
+            self.learner.load(saved.weights, saved.state["learner"], str(saved.path))
+            self.load_state_dict(saved.state)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{saved.path} does not fit this config: {reason}; change only run.* and eval.*") from error
+        self.logged = self.agent_steps, self.seconds, self.learner.steps
+        self.full_at = saved.agent_steps
+        checkpoint.forget_after(self.run_dir, saved.agent_steps)
+
+
+def run(session: Session[R], train: Train, resume: bool, stopped: list[int]) -> R | None:
+    """Creates or restores the run, trains it, saves it and evaluates it. None if a signal came first.
+
+    `stopped` fills when a signal arrives (see `signals`).
+    """
+    config, run_dir = session.config, session.run_dir
+    with run_folder.lock(run_dir):
+        saved = checkpoint.load(checkpoint.find(run_dir, resumable=True)) if resume else None
+        if saved is None:
+            run_folder.create(config, run_dir)
+        else:
+            session.check_resume(saved)
+            if session.total_agent_steps < saved.agent_steps:
+                raise UsageError(
+                    f"{session.steps_key} = {session.total_agent_steps}: {run_dir} is already trained to {saved.agent_steps} "
+                    f"steps; raise {session.steps_key}"
+                )
+        with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as session.log:
+            if saved is not None:
+                session.restore(saved)
+                for key, (before, after) in changes(saved.metadata["config"], loader.as_mapping(config)).items():
+                    print(f"changed: {key} {before} -> {after}", file=sys.stderr)
+                saved = None  # its copy of the replay takes gigabytes
+                run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
+            resumed = f", resumed at step {session.agent_steps:,}" if session.collected else ""
+            print(f"{session.describe()}\nrun folder {run_dir}{resumed}", file=sys.stderr, flush=True)
+            return _train_and_evaluate(session, train, stopped)
+
+
+def _train_and_evaluate(session: Session[R], train: Train, stopped: list[int]) -> R | None:
+    progress = Progress()
+    try:
+        interrupted = train(progress, stopped)
+    finally:
+        progress.close(session.status())
+    path = session.save(full=True)
+    result = None if interrupted else session.evaluate(stopped, final=True)
+    if result is not None:
+        write_evaluation(path, session.report(result, final=True).document)
+    if not interrupted and session.learner.steps == 0:
+        print(f"rlsuite: nothing was learned: no learner step in {session.agent_steps:,} agent steps", file=sys.stderr, flush=True)
+    return result
+
+
+def take_turns(
+    session: Session[Any],
+    collect: Callable[[], None],
+    learn: Callable[[], dict[str, torch.Tensor] | None],
+    progress: Progress,
+    stopped: list[int],
+) -> bool:
+    """The training loop of one process: collects, then learns, until the run is finished; True if a signal came first.
+
+    `collect` moves the clock: it sets `session.moved` and `session.collected`. `learn` learns from what has been collected, if
+    that is enough, and returns the metrics of its last update.
+    """
+    settings, every = session.settings, session.evaluate_every
+    next_log = time.monotonic()
+    next_checkpoint = next_log + settings.checkpoint_minutes * 60
+    while True:
+        metrics = learn()
+        if metrics and time.monotonic() >= next_log:
+            session.log_losses(metrics)
+            next_log = time.monotonic() + settings.log_seconds
+        if stopped:
+            return True
+        if session.finished:
+            return False
+        if time.monotonic() >= next_checkpoint:
+            session.save(full=True)
+            next_checkpoint = time.monotonic() + settings.checkpoint_minutes * 60
+        if every and session.collected // every > (session.collected - session.moved) // every:
+            result = session.evaluate(stopped)
+            if result is None:
+                return True
+            if session.good_enough(result):
+                return False
+        collect()
+        progress.update(session.status())
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """A list that Ctrl-C and SIGTERM append to, so that training can stop cleanly; a second signal stops at once."""
+    got: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if got:
+            raise KeyboardInterrupt
+        got.append(number)
+        print("stopping: writing a checkpoint (once more to stop at once)", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield got  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield got
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
