@@ -2,8 +2,8 @@
 
     L = -A_t log π(a_t|s_t) + c_v (V(s_t) - R_t)² / 2 - c_e H[π]          A_t: GAE(γ, λ); λ = 1 gives the paper's n-step returns
 
-Where we differ: environments synchronously instead of asynchronous threads; a time limit bootstraps from the final observation; Adam or
-RMSProp of the learner, not the paper's shared RMSProp.
+Where we differ: environments step together instead of in asynchronous threads; a time limit bootstraps from the final observation;
+the learner's Adam or RMSProp takes the place of the paper's shared RMSProp.
 
 Shapes: T steps of a rollout, B environments.
 """
@@ -29,6 +29,7 @@ from rlsuite.core.types import Trajectory
 
 class A2CConfig(PolicyGradientConfig):
     gae_lambda: float = Field(1.0, ge=0, le=1)
+    """λ of generalised advantage estimation; 1: the paper's n-step returns."""
 
 
 class A2C(PolicyGradientAgent):

@@ -36,9 +36,13 @@ from rlsuite.search.search import search_rows
 
 class AlphaZeroConfig(SelfPlayConfig):
     value: Literal["wdl", "scalar"] = "wdl"
-    value_weight: float = Field(1.0, ge=0)  # c_v
-    search_value_fraction: float = Field(0.5, ge=0, le=1)  # λ
-    symmetries: bool = True  # learn from a random one of a position's symmetric images
+    """How the net values a position: chances of win, draw and loss, or one number."""
+    value_weight: float = Field(1.0, ge=0)
+    """c_v: weight of the value loss."""
+    search_value_fraction: float = Field(0.5, ge=0, le=1)
+    """λ: weight of the search's value in the value target, against the game's outcome."""
+    symmetries: bool = True
+    """Learn from a random one of the symmetric images of each position."""
 
 
 class AlphaZero(SelfPlayAgent):

@@ -30,8 +30,11 @@ from rlsuite.nets.q_net import ImplicitQNet, QNet
 
 class C51Config(ValueConfig):
     atoms: int = Field(51, ge=2)
+    """Atoms of the value distribution."""
     v_min: float = -10.0
+    """Value of the first atom."""
     v_max: float = 10.0
+    """Value of the last atom."""
 
     @model_validator(mode="after")
     def _range(self) -> "C51Config":
@@ -42,15 +45,22 @@ class C51Config(ValueConfig):
 
 class QRDQNConfig(ValueConfig):
     quantiles: int = Field(200, ge=2)
+    """Quantiles of the value distribution."""
     kappa: float = Field(1.0, gt=0)
+    """κ of the quantile Huber loss."""
 
 
 class IQNConfig(ValueConfig):
-    samples: int = Field(64, ge=1)  # τ of the online net in the loss
+    samples: int = Field(64, ge=1)
+    """Quantiles sampled of the online net in the loss."""
     target_samples: int = Field(64, ge=1)
+    """Quantiles sampled of the target net in the loss."""
     policy_samples: int = Field(32, ge=1)
+    """Quantiles sampled to choose an action."""
     cosines: int = Field(64, ge=1)
+    """Cosine features of a sampled quantile."""
     kappa: float = Field(1.0, gt=0)
+    """κ of the quantile Huber loss."""
 
 
 class C51(ValueAgent):

@@ -33,9 +33,12 @@ from rlsuite.core.types import Trajectory
 
 
 class ImpalaConfig(PolicyGradientConfig):
-    clip_rho: float = Field(1.0, gt=0)  # ρ̄
-    clip_c: float = Field(1.0, gt=0)  # c̄
+    clip_rho: float = Field(1.0, gt=0)
+    """ρ̄: importance weights of the TD errors are truncated here."""
+    clip_c: float = Field(1.0, gt=0)
+    """c̄: importance weights of the traces are truncated here."""
     v_trace_lambda: float = Field(1.0, ge=0, le=1)
+    """λ of the traces."""
 
 
 class Impala(PolicyGradientAgent):

@@ -20,11 +20,16 @@ from rlsuite.nets.policy_net import PolicyNet, PolicyOutput
 class PolicyGradientConfig(AgentSection):
     """Numbers that all of them have."""
 
-    discount: float = Field(0.99, ge=0, le=1)  # per agent step
-    value_weight: float = Field(0.5, ge=0)  # of the value loss in the sum
-    entropy_weight: float = Field(0.01, ge=0)  # of the entropy bonus
-    reward_clip: float | None = Field(None, gt=0)  # null: raw rewards
-    greedy_eval: bool = True  # evaluate with the likeliest action; false: with samples, as in training
+    discount: float = Field(0.99, ge=0, le=1)
+    """γ, per agent step."""
+    value_weight: float = Field(0.5, ge=0)
+    """Weight of the value loss in the sum."""
+    entropy_weight: float = Field(0.01, ge=0)
+    """Weight of the entropy bonus."""
+    reward_clip: float | None = Field(None, gt=0)
+    """Rewards are clipped to ± this in the loss; null: raw rewards."""
+    greedy_eval: bool = True
+    """Evaluate with the likeliest action; false: sample, as in training."""
 
 
 class PolicyGradientAgent(Agent):
@@ -46,6 +51,7 @@ class PolicyGradientAgent(Agent):
     @classmethod
     def validate(cls, config: schema.Config) -> None:
         """A rollout needs two steps, and a batch is a whole number of unrolls; there is no replay to configure."""
+        super().validate(config)
         name, num_envs, steps, batch = (
             config.agent.name,
             config.env.num_envs,

@@ -55,12 +55,19 @@ from rlsuite.core.types import Trajectory, flatten_time, take_columns, tree_map
 
 class PPOConfig(PolicyGradientConfig):
     gae_lambda: float = Field(0.95, ge=0, le=1)
-    clip: float = Field(0.2, gt=0)  # ε
-    value_clip: float | None = Field(None, gt=0)  # null: the value loss is not clipped
-    epochs: int = Field(4, ge=1)  # passes over a rollout
-    minibatches: int = Field(4, ge=1)  # of a pass
+    """λ of generalised advantage estimation."""
+    clip: float = Field(0.2, gt=0)
+    """ε: the probability ratio is clipped to 1 ± this."""
+    value_clip: float | None = Field(None, gt=0)
+    """Value predictions may move this far from the old ones; null: no clipping."""
+    epochs: int = Field(4, ge=1)
+    """Passes over each rollout."""
+    minibatches: int = Field(4, ge=1)
+    """Minibatches of a pass."""
     normalise_advantages: bool = True
-    target_kl: float | None = Field(None, gt=0)  # null: all epochs are run
+    """Scale the advantages of each minibatch to mean 0 and deviation 1."""
+    target_kl: float | None = Field(None, gt=0)
+    """Stop the passes over a rollout once the policy has moved this far (KL); null: run all."""
 
 
 class PPO(PolicyGradientAgent):

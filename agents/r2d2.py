@@ -34,18 +34,31 @@ from rlsuite.nets.q_net import MemoryQNet
 
 class R2D2Config(ValueConfig):
     discount: float = Field(0.997, ge=0, le=1)
+    """γ, per agent step."""
     n_steps: int = Field(5, ge=1, le=1000)
+    """n of the n-step target."""
     double: bool = True
+    """The online net chooses the bootstrap action, the target net values it."""
     dueling: bool = True
+    """Separate streams for the value and the advantages."""
     reward_clip: float | None = Field(None, gt=0)
+    """Rewards are clipped to ± this in the loss; null: raw rewards."""
     epsilon_ladder: bool = True
-    burn_in: int = Field(40, ge=0)  # steps
-    unroll: int = Field(80, ge=1)  # steps that are learned from
-    stride: int = Field(40, ge=2)  # steps from the start of a sequence to the next one's
+    """Every environment keeps an ε of its own, as in Ape-X."""
+    burn_in: int = Field(40, ge=0)
+    """Steps at the start of a sequence that only bring the recurrent state up to date."""
+    unroll: int = Field(80, ge=1)
+    """Steps of a sequence that are learned from."""
+    stride: int = Field(40, ge=2)
+    """Steps from the start of a sequence to the start of the next."""
     stored_state: bool = True
+    """Start sequences from the recurrent state stored with them; false: from zeros."""
     cross_episodes: bool = True
-    rescale_epsilon: float | None = Field(1e-3, gt=0)  # null: values are not rescaled
-    priority_max_weight: float = Field(0.9, ge=0, le=1)  # η
+    """Sequences may hold ends of episodes; false: they end there, as in the paper."""
+    rescale_epsilon: float | None = Field(1e-3, gt=0)
+    """ε of the value rescaling h; null: values are not rescaled."""
+    priority_max_weight: float = Field(0.9, ge=0, le=1)
+    """η: weight of the largest TD error of a sequence in its priority, against their mean."""
 
     @model_validator(mode="after")
     def _covers(self) -> "R2D2Config":

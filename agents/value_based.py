@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from rlsuite.config.schema import AgentSection, NetConfig
+from rlsuite.config.schema import AgentSection, NetConfig, refuse_ignored
 from rlsuite.core.agent import Agent, Mode, Net, Transitions
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import EnvSpec, State, Step
@@ -17,20 +17,45 @@ from rlsuite.nets.heads import clear_noise, resample_noise
 class ValueConfig(AgentSection):
     """Switches that DQN and its distributional relatives share."""
 
-    discount: float = Field(0.99, ge=0, le=1)  # per agent step
+    discount: float = Field(0.99, ge=0, le=1)
+    """γ, per agent step."""
     n_steps: int = Field(1, ge=1, le=1000)
+    """n of the n-step target."""
     double: bool = False
+    """Double Q-learning: the online net chooses the bootstrap action, the target net values it."""
     dueling: bool = False
+    """Separate streams for the value and the advantages."""
     noisy: bool = False
+    """Noisy layers in the head explore in place of ε."""
     noisy_sigma: float = Field(0.5, gt=0)
-    reward_clip: float | None = Field(1.0, gt=0)  # null: raw rewards
+    """Initial scale σ₀ of the noise."""
+    reward_clip: float | None = Field(1.0, gt=0)
+    """Rewards are clipped to ± this in the loss; null: raw rewards."""
     epsilon_start: float = Field(1.0, ge=0, le=1)
+    """ε at the first agent step."""
     epsilon_end: float = Field(0.01, ge=0, le=1)
+    """ε once it has decayed."""
     epsilon_decay_agent_steps: int = Field(1_000_000, ge=0)
+    """Agent steps over which ε falls linearly."""
     epsilon_eval: float = Field(0.001, ge=0, le=1)
-    epsilon_ladder: bool = False  # every environment keeps an epsilon of its own, as in Ape-X, and no schedule
-    epsilon_base: float = Field(0.4, gt=0, lt=1)  # environment i of N: base^(1 + power * i / (N - 1)) ...
+    """ε in evaluations."""
+    epsilon_ladder: bool = False
+    """Every environment keeps an ε of its own, as in Ape-X, in place of the schedule."""
+    epsilon_base: float = Field(0.4, gt=0, lt=1)
+    """Ladder: environment i of N has ε = base^(1 + power · i / (N - 1))."""
     epsilon_power: float = Field(7.0, ge=0)
+    """Ladder: the power in that formula."""
+
+    @model_validator(mode="after")
+    def _counts(self) -> "ValueConfig":
+        """Refuses keys that the switches leave without effect."""
+        if self.epsilon_ladder:
+            refuse_ignored(self, ("epsilon_start", "epsilon_end", "epsilon_decay_agent_steps"), "epsilon_ladder = false")
+        else:
+            refuse_ignored(self, ("epsilon_base", "epsilon_power"), "epsilon_ladder = true")
+        if not self.noisy:
+            refuse_ignored(self, ("noisy_sigma",), "noisy = true")
+        return self
 
     @model_validator(mode="after")
     def _explores_at_all(self) -> "ValueConfig":

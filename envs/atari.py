@@ -15,9 +15,9 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rlsuite.config.schema import EnvSection
+from rlsuite.config.schema import EnvSection, refuse_ignored
 from rlsuite.envs import atari_game
 
 STICKY_PROBABILITY = 0.25
@@ -25,17 +25,35 @@ STICKY_PROBABILITY = 0.25
 
 class Config(EnvSection):
     num_envs: int = Field(16, ge=1, le=4096)
+    """Games played side by side."""
     protocol: Literal["classic", "sticky"] = "classic"
-    full_action_set: bool = False  # all 18 actions instead of the game's own
-    life_loss: bool = False  # a lost life is terminal for the learner; the game goes on
-    fire_reset: bool = False  # press FIRE after a reset where the game has such a button
+    """How episodes begin and actions act: up to `noop_max` no-ops, or sticky actions (Machado et al. 2018)."""
+    full_action_set: bool = False
+    """All 18 actions instead of those that the game uses."""
+    life_loss: bool = False
+    """A lost life is terminal for the learner; the game goes on."""
+    fire_reset: bool = False
+    """Press FIRE after a reset where the game has that button."""
     height: int = Field(84, ge=16, le=210)
+    """Height of a frame in pixels."""
     width: int = Field(84, ge=16, le=160)
+    """Width of a frame in pixels."""
     stack: int = Field(4, ge=1, le=16)
+    """Frames stacked to one observation."""
     frame_skip: int = Field(4, ge=1, le=60)
-    noop_max: int = Field(30, ge=0, le=1000)  # protocol classic only
-    max_frames: int = Field(108_000, ge=1)  # emulator frames in an episode, counted behind the no-ops
-    flicker: float = Field(0.0, ge=0, lt=1)  # every plane is blank with this probability (Hausknecht & Stone 2015)
+    """Emulator frames that an action lasts."""
+    noop_max: int = Field(30, ge=0, le=1000)
+    """Most no-ops at the start of an episode; protocol classic only."""
+    max_frames: int = Field(108_000, ge=1)
+    """Emulator frames of an episode, those of the no-ops not counted."""
+    flicker: float = Field(0.0, ge=0, lt=1)
+    """Probability that a frame is blank (Hausknecht & Stone 2015)."""
+
+    @model_validator(mode="after")
+    def _counts(self) -> "Config":
+        if self.protocol != "classic":
+            refuse_ignored(self, ("noop_max",), "protocol = classic")
+        return self
 
 
 class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):

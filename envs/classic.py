@@ -5,6 +5,7 @@ attributes, named below; for any other environment a resumed run starts new epis
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -25,8 +26,10 @@ LONGEST = 10_000  # steps of an episode that nothing else ends: else an evaluati
 
 
 class Config(EnvSection):
-    kwargs: dict[str, Any] = Field(default_factory=dict)  # passed on to the environment
-    max_episode_steps: int | None = Field(None, ge=1)  # null: the environment's own limit, 10,000 where it has none
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the environment."""
+    max_episode_steps: int | None = Field(None, ge=1)
+    """Agent steps of an episode; null: the limit of the environment, 10,000 where it has none."""
 
 
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
@@ -91,13 +94,31 @@ def _time_limit(env: Any) -> Any:
     return env
 
 
+class FromClass:
+    """An environment family around one `gymnasium.Env` class, or a function that returns an environment: `my_env.py:MyEnv`."""
+
+    Config = Config
+
+    def __init__(self, make: Callable[..., gymnasium.Env[Any, Any]]):
+        self.spec_of = gymnasium.envs.registration.EnvSpec("rlsuite/OfOnesOwn-v0", entry_point=make)
+
+    def make(self, config: Any, num_envs: int, threads: int = 1, render: bool = False) -> VectorEnv[Any, Any, Any]:
+        """As the function `make` below."""
+        return _make(self.spec_of, config, num_envs, render)
+
+
 def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> VectorEnv[Any, Any, Any]:
     """One process, one thread. UsageError if the environment cannot be built (a missing extra, a wrong keyword)."""
+    return _make(config.id, config, num_envs, render)
+
+
+def _make(env_id: str | gymnasium.envs.registration.EnvSpec, config: Config, num_envs: int, render: bool) -> SyncEnvs:
     kwargs = {**config.kwargs, **({"render_mode": "rgb_array"} if render else {})}
     try:
-        limit = config.max_episode_steps or gymnasium.spec(config.id).max_episode_steps or LONGEST
+        spec = gymnasium.spec(env_id) if isinstance(env_id, str) else env_id
+        limit = config.max_episode_steps or spec.max_episode_steps or LONGEST
         env = gymnasium.make_vec(
-            config.id,
+            env_id,
             num_envs,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},

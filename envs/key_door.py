@@ -26,8 +26,11 @@ Ints = NDArray[np.int64]
 
 class Config(EnvSection):
     rooms: int = Field(4, ge=1, le=100)
-    size: int = Field(6, ge=2, le=50)  # S
+    """Rooms in a row, each closed by a locked door."""
+    size: int = Field(6, ge=2, le=50)
+    """S: squares along the side of a room."""
     max_steps: int = Field(200, ge=1)
+    """Agent steps of an episode."""
 
 
 class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):

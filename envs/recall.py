@@ -16,7 +16,8 @@ from rlsuite.config.schema import EnvSection
 
 
 class Config(EnvSection):
-    length: int = Field(5, ge=1, le=10_000)  # steps from the cue to the question
+    length: int = Field(5, ge=1, le=10_000)
+    """Agent steps from the cue to the question."""
 
 
 class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):

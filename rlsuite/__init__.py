@@ -29,6 +29,7 @@ from rlsuite.version import __version__
 registry.agents.ship(AGENTS)
 registry.envs.ship(ENVS)
 registry.envs.family, registry.envs.family_ids = "rlsuite.envs:family", "rlsuite.envs:known_ids"
+registry.envs.adapter = "rlsuite.envs.classic:FromClass"
 registry.games.ship(GAMES)
 registry.torsos.ship(TORSOS)
 registry.memory_cores.ship(MEMORY_CORES)

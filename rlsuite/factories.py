@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from rlsuite.acting.agent_check import check_agent
 from rlsuite.acting.best_net_gate import BestNetGate
 from rlsuite.acting.board_agent import BoardAgent, GameCollector
 from rlsuite.acting.collector import Collector
@@ -109,7 +110,10 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
     if config.learner.augment != AugmentConfig() and not pictures:
         raise UsageError(f"learner.augment changes pictures, and {config.env.id} shows none; leave it out")
-    return kind(config.agent, config.net, spec)
+    agent = kind(config.agent, config.net, spec)
+    if config.agent.name not in registry.agents.shipped and not isinstance(agent, BoardAgent):
+        check_agent(agent, spec)  # ours have tests
+    return agent
 
 
 def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:

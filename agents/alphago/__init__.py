@@ -40,16 +40,27 @@ from rlsuite.search.search import search_rows, without_search
 
 class AlphaGoConfig(BoardConfig):
     stage: Literal["policy", "reinforced", "value"] = "policy"
-    records: str | None = None  # policy: a folder of SGF records, or of our own text
-    records_from_move: int = Field(0, ge=0)  # policy: moves before this are not learned from, such as a random opening's
-    records_tested: float = Field(0.1, ge=0, le=0.5)  # policy: share of the games that are held out
-    symmetries: bool = True  # learn from a random one of a position's symmetric images
-    pool_learner_steps: int = Field(500, ge=1)  # reinforced: between two that join the pool
-    pool_size: int = Field(32, ge=1)  # reinforced: so many at most
-    latest_random_move: int = Field(450, ge=1)  # value: U is drawn up to here
-    mix: float = Field(0.5, ge=0, le=1)  # λ
-    prior_exponent: float = Field(0.67, gt=0)  # β
-    c_init: float = Field(5.0, gt=0)  # c_puct
+    """Which nets learn: the policies from records, the policy by self-play, or the value net."""
+    records: str | None = None
+    """Stage policy: a folder of SGF records or of rlsuite's text records."""
+    records_from_move: int = Field(0, ge=0)
+    """Stage policy: earlier moves are not learned from, such as those of a random opening."""
+    records_tested: float = Field(0.1, ge=0, le=0.5)
+    """Stage policy: share of the games that is held out for testing."""
+    symmetries: bool = True
+    """Learn from a random one of the symmetric images of each position."""
+    pool_learner_steps: int = Field(500, ge=1)
+    """Stage reinforced: learner steps between two policies that join the pool of opponents."""
+    pool_size: int = Field(32, ge=1)
+    """Stage reinforced: the largest size of the pool; the oldest leave."""
+    latest_random_move: int = Field(450, ge=1)
+    """Stage value: the random move U is drawn from 1 to this."""
+    mix: float = Field(0.5, ge=0, le=1)
+    """λ: weight of the rollout in the value of a leaf, against the value net."""
+    prior_exponent: float = Field(0.67, gt=0)
+    """β: the policy is raised to this power as a prior."""
+    c_init: float = Field(5.0, gt=0)
+    """c_puct: weight of the prior against the values."""
 
     @field_validator("records")
     @classmethod

@@ -15,6 +15,8 @@ from pydantic import Field, model_validator
 
 from rlsuite.acting.board_agent import BoardAgent, BoardConfig
 from rlsuite.acting.collector import Episode
+from rlsuite.boardgames.openings import random_opening
+from rlsuite.config.schema import refuse_ignored
 from rlsuite.core.agent import Net
 from rlsuite.core.game import Game
 from rlsuite.core.types import Step, Unroll
@@ -30,28 +32,67 @@ class SelfPlayConfig(BoardConfig):
     """How games are searched and played."""
 
     method: Literal["gumbel", "puct"] = "gumbel"
-    simulations: int = Field(32, ge=1)  # of a full search
-    fast_simulations: int = Field(8, ge=1)  # of the others, whose positions are not learned from
-    full_fraction: float = Field(1.0, gt=0, le=1)  # of searches that are full (playout cap randomisation, Wu 2019)
-    considered: int = Field(16, ge=1)  # gumbel: actions at the root
-    c_visit: float = Field(50.0, ge=0)  # gumbel
-    c_scale: float = Field(1.0, gt=0)  # gumbel
-    c_init: float = Field(1.25, gt=0)  # puct
-    fpu_reduction: float = Field(0.25, ge=0)  # puct
-    noise_fraction: float = Field(0.25, ge=0, le=1)  # puct: of Dirichlet noise in the root's priors, in full searches
-    noise_total: float = Field(10.0, gt=0)  # puct: alpha times the number of legal moves
-    temperature: float = Field(1.0, gt=0)  # puct: moves are drawn from visits^(1/temperature)
-    temperature_moves: int = Field(15, ge=0)  # then, an opening's moves counted in, the best is played and without noise
-    opening_fraction: float = Field(0.0, ge=0, le=1)  # of games that begin with random moves ...
-    opening_moves: int = Field(8, ge=1)  # ... so many at most
-    resign: bool = False  # give up lost games, some played out to learn how often that is wrong
+    """How the search chooses: Gumbel AlphaZero's, or the paper's PUCT."""
+    simulations: int = Field(32, ge=1)
+    """Simulations of a full search."""
+    fast_simulations: int = Field(8, ge=1)
+    """Simulations of the other searches, whose positions are not learned from."""
+    full_fraction: float = Field(1.0, gt=0, le=1)
+    """Share of full searches (playout cap randomisation, Wu 2019)."""
+    considered: int = Field(16, ge=1)
+    """gumbel: actions tried at the root."""
+    c_visit: float = Field(50.0, ge=0)
+    """gumbel: weight of the visits in the transformed values."""
+    c_scale: float = Field(1.0, gt=0)
+    """gumbel: scale of the transformed values."""
+    c_init: float = Field(1.25, gt=0)
+    """puct: weight of the prior against the values."""
+    fpu_reduction: float = Field(0.25, ge=0)
+    """puct: unvisited children are valued this much below their parent."""
+    noise_fraction: float = Field(0.25, ge=0, le=1)
+    """puct: share of Dirichlet noise in the root's priors, in full searches."""
+    noise_total: float = Field(10.0, gt=0)
+    """puct: α of the noise times the number of legal moves."""
+    temperature: float = Field(1.0, gt=0)
+    """puct: moves are drawn from visits^(1 / temperature)."""
+    temperature_moves: int = Field(15, ge=0)
+    """Moves, those of an opening included, after which the best move is played and without noise."""
+    opening_fraction: float = Field(0.0, ge=0, le=1)
+    """Share of games that begin with random moves."""
+    opening_moves: int = Field(8, ge=1)
+    """Most random moves of such an opening."""
+    resign: bool = False
+    """Resign lost games; some are played out to measure how often that is wrong."""
     resign_disabled_fraction: float = Field(0.1, gt=0, le=1)
-    resign_false_positives: float = Field(0.05, ge=0, lt=1)  # share of games played out that would be given up without being lost
-    gate_games: int = Field(0, ge=0)  # a newer net plays once it beats the best in a match of so many games; 0: always the newest
-    gate_score: float = Field(0.55, gt=0, le=1)  # points that it needs, a draw being half of one
-    gate_learner_steps: int = Field(1000, ge=1)  # between two matches
+    """Share of games that are played out."""
+    resign_false_positives: float = Field(0.05, ge=0, lt=1)
+    """Largest share of played-out games that would have been resigned without being lost."""
+    gate_games: int = Field(0, ge=0)
+    """Games of the match that a newer net must win to play; 0: the newest always plays."""
+    gate_score: float = Field(0.55, gt=0, le=1)
+    """Share of the points that it needs, a draw counting half."""
+    gate_learner_steps: int = Field(1000, ge=1)
+    """Learner steps between two such matches."""
     eval_simulations: int = Field(200, ge=1)
     """Simulations a move when it plays as well as it can."""
+
+    @model_validator(mode="after")
+    def _counts(self) -> "SelfPlayConfig":
+        """Refuses keys that the switches leave without effect."""
+        if self.method == "gumbel":
+            puct = ("c_init", "fpu_reduction", "noise_fraction", "noise_total", "temperature")
+            refuse_ignored(self, puct, "method = puct")
+        else:
+            refuse_ignored(self, ("considered", "c_visit", "c_scale"), "method = gumbel")
+        if self.full_fraction == 1:
+            refuse_ignored(self, ("fast_simulations",), "full_fraction < 1")
+        if self.opening_fraction == 0:
+            refuse_ignored(self, ("opening_moves",), "opening_fraction > 0")
+        if not self.resign:
+            refuse_ignored(self, ("resign_disabled_fraction", "resign_false_positives"), "resign = true")
+        if not self.gate_games:
+            refuse_ignored(self, ("gate_score", "gate_learner_steps"), "gate_games > 0")
+        return self
 
     @model_validator(mode="after")
     def _caps(self) -> "SelfPlayConfig":
@@ -240,16 +281,11 @@ class SelfPlay:
         self.run.set_roots(self.tree, slots, self.rows[slots])
 
     def _opening(self, b: int) -> NDArray[np.int8]:
-        """A new game's row, some behind random moves; they stop short of an end."""
-        state = self.game.new_state()
-        if self.rng.random() < self.config.opening_fraction:
-            for _ in range(int(self.rng.integers(1, self.config.opening_moves + 1))):
-                after = state.apply(int(self.rng.choice(state.legal_actions())))
-                if after.is_terminal():
-                    break
-                state = after
-                self.plies[b] += 1
-        return state.row
+        """A new game's row, in some games after random moves."""
+        random = self.rng.random() < self.config.opening_fraction
+        moves, row = random_opening(self.game, int(self.rng.integers(1, self.config.opening_moves + 1)) if random else 0, self.rng)
+        self.plies[b] += len(moves)
+        return row
 
     def take(self) -> Unroll:
         """The positions of games that have ended since the last time, those that were searched in full: leaves [K,1,...]."""

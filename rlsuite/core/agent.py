@@ -168,13 +168,12 @@ class Agent(Actor, Objective):
     @classmethod
     def validate(cls, config: Any) -> None:
         """Raises ValueError, with the key in its text, where a whole `rlsuite.config.schema.Config` does not suit this agent."""
-        if config.learner.batch_size > config.replay.capacity_agent_steps:
-            raise ValueError(
-                f"learner.batch_size {config.learner.batch_size} is larger than replay.capacity_agent_steps "
-                f"{config.replay.capacity_agent_steps}"
-            )
+        if not cls.has_target:
+            for key in ("target_period_learner_steps", "target_ema"):
+                if getattr(config.learner, key) != type(config.learner).model_fields[key].default:
+                    raise ValueError(f"learner.{key} has no effect: agent.name={config.agent.name} has no target network")
 
-    def init_net(self, net: Net) -> None:  # noqa: B027  (a hook: most agents leave the weights as they are)
+    def init_net(self, net: Net) -> None:
         """Changes a new net's first weights in place, those of `net.init_from` included."""
 
     @property

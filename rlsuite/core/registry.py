@@ -60,6 +60,7 @@ class Environments(Registry):
 
     family = ""  # import path of a function: id -> import path of the module that makes it, or None
     family_ids = ""  # import path of a function that lists what families know
+    adapter = ""  # import path of a function: a class in a file -> the module-like object that makes environments of it
 
     def names(self) -> list[str]:
         """All known ids, sorted."""
@@ -72,7 +73,8 @@ class Environments(Registry):
             if found is None:
                 raise unknown(self.what, name, self.names())
             return _import(found)
-        return super().get(name)
+        found = super().get(name)
+        return found if hasattr(found, "Config") and hasattr(found, "make") else _import(self.adapter)(found)
 
 
 agents = Registry("agent", "rlsuite.agents")

@@ -61,8 +61,8 @@ def unscale(y: Tensor, epsilon: float) -> Tensor:
 def gae(transitions: TransitionBatch, values: Tensor, decay: float) -> Tensor:
     """Generalised advantages [T-1,B] (Schulman et al. 2016, eq. 16) from values [T,B]; `decay` is λ.
 
-    A_t = δ_t + γ λ A_{t+1}, δ_t = r_{t+1} + γ V_{t+1} - V_t. A terminal has γ = 0. At a time limit and at the end of the sequence the
-    sum is cut behind a δ that bootstraps from the final observation. 0 where no action was taken (`valid` is False).
+    A_t = δ_t + γ λ A_{t+1}, δ_t = r_{t+1} + γ V_{t+1} - V_t. A terminal has γ = 0. At a time limit and at the end of the sequence
+    the sum is cut after a δ that bootstraps from the final observation. 0 where no action was taken (`valid` is False).
     """
     return _backwards(_errors(transitions, values), transitions, decay)
 
@@ -73,7 +73,7 @@ def lambda_returns(transitions: TransitionBatch, values: Tensor, decay: float) -
 
 
 def discounted(transitions: TransitionBatch, values: Tensor) -> Tensor:
-    """Discounted sums of rewards [T-1,B] up to the end of the episode or of the sequence; values [T,B] stand for what was cut off."""
+    """Discounted sums of rewards [T-1,B] to the end of the episode or of the sequence; values [T,B] stand for what was cut off."""
     return lambda_returns(transitions, values, 1.0)
 
 

@@ -36,15 +36,15 @@ class Step(NamedTuple):
 class Unroll(NamedTuple):
     """A contiguous piece of streams on its way from a collector to a store: frames as single planes, none of them twice.
 
-    `before` and `now` serve stores that take an unroll by itself, without those before and behind it.
+    `before` and `current_step` serve stores that take an unroll by itself, without its neighbours.
     """
 
     steps: Step  # [K,L,...]
     before: Any = None  # [S-1,L,...]: the older planes of the stack at the first step; None where nothing is stacked
-    current_step: Step | None = None  # [L,...]: what is seen behind the last step, not acted on yet: the next unroll begins with it
+    current_step: Step | None = None  # [L,...]: what is seen after the last step, not yet acted on; the next unroll begins with it
     starts: Any = None  # bool [K,L]: where sequences start, if not at every step
-    state: State = ()  # [M,...]: the recurrent states before the M steps that `starts` marks, environment by environment within a step
-    version: int = 0  # learner steps behind the weights that acted
+    state: State = ()  # [M,...]: the recurrent states before the M steps that `starts` marks, step by step
+    version: int = 0  # learner steps of the weights that acted
     priority: Any = None  # f64 [K',L] of the sequences that this unroll completes; None: the store decides
 
 
@@ -98,7 +98,7 @@ class EnvSpec(NamedTuple):
 
 
 def describe(env: Any) -> EnvSpec:
-    """The spec of a Gymnasium VectorEnv; `metadata` may name `frame_stack`, `frames_per_step` (both else 1), `game`, `info_keys`."""
+    """The spec of a Gymnasium VectorEnv, whose `metadata` may hold `frame_stack`, `frames_per_step`, `game` and `info_keys`."""
     space, actions = env.single_observation_space, env.single_action_space
     if space.shape is None or space.dtype is None:
         raise UsageError(f"observations must be one array or a whole number, their space is {space}")

@@ -266,7 +266,7 @@ def test_impossible_switches_are_refused(switches: dict[str, object]) -> None:
 
 def test_the_ladder_gives_every_lane_of_every_collector_its_own_epsilon() -> None:
     """Ape-X, section 4.1: ε_i = 0.4^(1 + 7 i / (N - 1))."""
-    config = agent(epsilon_ladder=True, epsilon_start=0.0, epsilon_end=0.0).config
+    config = agent(epsilon_ladder=True).config
     mode = Mode(True, 0, rng(), first_env=4, total_envs=8)
     expected = [0.4 ** (1 + 7 * i / 7) for i in range(4, 8)]
     assert ladder(config, mode, 4).tolist() == pytest.approx(expected)

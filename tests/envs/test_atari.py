@@ -110,6 +110,7 @@ def test_the_spec_that_everything_is_built_from() -> None:
         "stack": 4,
         "frames_per_step": 4,
         "action_shape": (),
+        "action_dtype": "int64",
         "game": None,
         "info_keys": (),
     }
