@@ -1,16 +1,18 @@
 """Connect Four on 7 columns of 6, as bitboards. An action is a column.
 
-Row, 64-bit words: stones of player 0, stones of player 1 (bit column * 7 + height; the seventh bit of a column stays empty, so
-shifts do not leak into the next), then bytes: stones played, result (0 running, 1 or 2 that player's win, 3 a draw).
+Row: two 64-bit words, the stones of players 0 and 1 (bit column * 7 + height; the seventh bit of a column stays empty, so that
+shifts do not leak into the next column), then two bytes: the number of stones and the result (0 none yet, 1 or 2 that player's win,
+3 a draw).
 """
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numba import njit
 
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import Actions, Game, Planes, Row, Rules, read_grid
+from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules, read_grid
 from rlsuite.core.hashing import finalise
 
 WIDTH, HEIGHT = 7, 6
@@ -20,16 +22,18 @@ _ONE = np.uint64(1)
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    pass
+    """An empty board is all zeros."""
 
 
 @njit(cache=True)
 def player(row: Row) -> int:
+    """The player to move."""
     return row[16] & 1  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
 def legal(row: Row, actions: Actions) -> int:
+    """The columns that are not full."""
     if row[17] != 0:
         return 0
     words = row.view(np.uint64)
@@ -44,6 +48,7 @@ def legal(row: Row, actions: Actions) -> int:
 
 @njit(cache=True)
 def play(row: Row, action: int) -> None:
+    """Drops a stone into a column."""
     words = row.view(np.uint64)
     mover = row[16] & 1
     taken = words[0] | words[1]
@@ -59,7 +64,7 @@ def play(row: Row, action: int) -> None:
 
 @njit(cache=True)
 def four(stones: np.uint64) -> bool:
-    """Whether four of these stones lie in a line: vertical, horizontal, and both diagonals."""
+    """Whether four of these stones are in a line: vertical, horizontal or diagonal."""
     for shift in (1, _COLUMN, _COLUMN - 1, _COLUMN + 1):
         pairs = stones & (stones >> np.uint64(shift))
         if pairs & (pairs >> np.uint64(2 * shift)):
@@ -69,12 +74,14 @@ def four(stones: np.uint64) -> bool:
 
 @njit(cache=True)
 def outcome(row: Row) -> tuple[bool, float]:
+    """Over with the first four in a line, or on a full board."""
     result = row[17]
     return result != 0, 1.0 if result == 1 else -1.0 if result == 2 else 0.0
 
 
 @njit(cache=True)
 def encode(row: Row, planes: Planes) -> None:
+    """Planes: own stones, opposing stones."""
     words = row.view(np.uint64)
     mover = row[16] & 1
     own, other = words[mover], words[1 - mover]
@@ -87,6 +94,7 @@ def encode(row: Row, planes: Planes) -> None:
 
 @njit(cache=True)
 def position_hash(row: Row) -> np.uint64:
+    """A hash of the stones and the player to move."""
     words = row.view(np.uint64)
     mover = row[16] & 1
     return finalise(finalise(words[mover] + np.uint64(0x9E3779B97F4A7C15)) ^ words[1 - mover])
@@ -96,6 +104,7 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
 def connect_four() -> Game:
+    """Connect Four."""
     mirror = np.arange(WIDTH * HEIGHT, dtype=np.int32).reshape(HEIGHT, WIDTH)[:, ::-1].reshape(-1)
     columns = np.arange(WIDTH, dtype=np.int32)
     return Game(
@@ -110,6 +119,8 @@ def connect_four() -> Game:
         action_text=lambda action: "abcdefg"[action],
         board_text=_board_text,
         parse=_parse,
+        presentation=Presentation(sides=("Red", "Yellow"), board="columns"),
+        graded_positions=Path(__file__).with_name("connect_four_positions.csv"),
     )
 
 
@@ -141,7 +152,7 @@ def _parse(text: str) -> Row:
 
 
 def _order(stacks: list[list[int]]) -> list[int] | None:
-    """Moves that lead to these columns (bottom first, 1 or 2 each), the game running until the last; None if there are none."""
+    """Moves that lead to these columns (bottom first, 1 or 2 each) with no win before the last one; None if there are none."""
     first, second = (sum(stack.count(stone) for stack in stacks) for stone in (1, 2))
     if first - second not in (0, 1):
         return None
@@ -152,7 +163,7 @@ def _order(stacks: list[list[int]]) -> list[int] | None:
         bits = [x * _COLUMN + y for x in range(WIDTH) for y in range(heights[x]) if stacks[x][y] == stone]
         return np.uint64(sum(1 << bit for bit in bits))
 
-    # Backwards from the full board: take off the top stones of whoever moved last. A board without a line stays so.
+    # Backwards from the given board: remove a top stone of whoever moved last. A board without a line keeps none.
     moves: list[int] = []
 
     def back(heights: tuple[int, ...]) -> bool:

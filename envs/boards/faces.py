@@ -1,6 +1,6 @@
-"""Board games as a Gymnasium environment against an opponent, and as a PettingZoo environment for two.
+"""Board games as a Gymnasium environment against an opponent, and as a PettingZoo environment for two agents.
 
-Both give the legal actions as `action_mask` [A] int8, so that `action_space.sample(mask)` works. Shapes: A actions, [C,H,W] planes.
+Both provide the legal actions as `action_mask` [A] int8, for `action_space.sample(mask)`. Shapes: A actions, [C,H,W] planes.
 """
 
 from typing import Any
@@ -19,46 +19,50 @@ Planes = NDArray[np.int8]
 
 
 class BoardEnv(gymnasium.Env[Planes, np.int64]):
-    """One game after the other against an opponent; who begins alternates. Reward: the result, at the end."""
+    """Games against an opponent, in which sides alternate. The reward is the result, at the end of a game."""
 
     def __init__(
         self, game: str, opponent: str = "random", opening_moves: int = 0, render_mode: str | None = None, **parameters: Any
     ):
-        """`opponent` and `opening_moves` as in `env.*` of a config; `parameters` of the game, such as size."""
+        """`opponent` and `opening_moves` are those of `env` in a config; `parameters` are the game's, such as size."""
         self.metadata = {"render_modes": ["ansi"]}
         if render_mode not in (None, "ansi"):
-            raise UsageError(f"render_mode = {render_mode!r}: a board is shown as text, ansi")
+            raise UsageError(f"render_mode = {render_mode!r}: boards are rendered as text, 'ansi'")
         self.render_mode = render_mode
-        self.env_index = Boards(own_game(game) or make_game(game, **parameters).name, 1, opponent, opening_moves)
-        self.observation_space = self.env_index.single_observation_space
-        self.action_space = self.env_index.single_action_space
+        self.boards = Boards(own_game(game) or make_game(game, **parameters).name, 1, opponent, opening_moves)
+        self.observation_space = self.boards.single_observation_space
+        self.action_space = self.boards.single_action_space
         self._begun = False
 
     @property
     def state(self) -> BoardState:
-        """The position, with its plain Python face."""
-        return BoardState(self.env_index.game, self.env_index.rows[0].copy())
+        """The current position."""
+        return BoardState(self.boards.game, self.boards.rows[0].copy())
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Planes, dict[str, Any]]:
+        """A new game: with a seed the agent moves first, without one sides alternate."""
         super().reset(seed=seed)
         if seed is None and self._begun:
-            observation, info = self.env_index.begin_next()
+            observation, info = self.boards.begin_next()
         else:
-            observation, info = self.env_index.reset(seed=seed)
+            observation, info = self.boards.reset(seed=seed)
         self._begun = True
         return observation[0], _first_env(info)
 
     def step(self, action: np.int64) -> tuple[Planes, float, bool, bool, dict[str, Any]]:
+        """Plays a move and the opponent's reply. UsageError for an illegal move, and once the game is over."""
         if not self._begun or self.state.is_terminal():
-            raise UsageError(f"{self.env_index.game.name}: the game is over; reset the environment")
-        observation, reward, terminated, _, info = self.env_index.step(np.array([action]))
+            raise UsageError(f"{self.boards.game.name}: the game is over; reset the environment")
+        observation, reward, terminated, _, info = self.boards.step(np.array([action]))
         return observation[0], float(reward[0]), bool(terminated[0]), False, _first_env(info)
 
     def render(self) -> str | None:
+        """The board as text."""
         return str(self.state) if self.render_mode == "ansi" else None
 
     def close(self) -> None:
-        self.env_index.close()
+        """Ends the opponent."""
+        self.boards.close()
 
 
 def _first_env(info: dict[str, Any]) -> dict[str, Any]:
@@ -66,14 +70,14 @@ def _first_env(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def action_mask(state: BoardState) -> NDArray[np.int8]:
-    """[A], 1 where legal."""
+    """The legal actions of a position: [A], 1 where legal."""
     mask = np.zeros(state.game.num_actions, np.int8)
     mask[state.legal_actions()] = 1
     return mask
 
 
 def two_players(game: str, render_mode: str | None = None, **parameters: Any) -> Any:
-    """The game as a PettingZoo AEC environment; needs `pip install rlsuite[pettingzoo]`."""
+    """The game as a PettingZoo AEC environment. UsageError without `pip install rlsuite[pettingzoo]`."""
     try:
         from pettingzoo import AECEnv
     except ImportError as error:
@@ -81,7 +85,7 @@ def two_players(game: str, render_mode: str | None = None, **parameters: Any) ->
     played: Game = make_game(game, **parameters)
 
     class TwoPlayers(AECEnv):  # type: ignore[misc,type-arg,unused-ignore]
-        """Observations {"observation": [C,H,W], "action_mask": [A]}, as the agent sees the position."""
+        """A game between two agents. Observations are {"observation": [C,H,W], "action_mask": [A]}, from the agent's side."""
 
         metadata = {"name": played.name, "render_modes": ["ansi"], "is_parallelizable": False}  # noqa: RUF012
 
@@ -112,7 +116,7 @@ def two_players(game: str, render_mode: str | None = None, **parameters: Any) ->
             self.agent_selection = self.agents[self.board.player]
 
         def observe(self, agent: str) -> dict[str, Any]:
-            """An agent that is not to move sees no legal action."""
+            """An agent's observation; an agent that is not to move has no legal actions."""
             mine = agent == self.possible_agents[self.board.player]
             mask = action_mask(self.board) if mine else np.zeros(played.num_actions, np.int8)
             return {"observation": self.board.observation(), "action_mask": mask}

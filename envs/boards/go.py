@@ -1,11 +1,12 @@
 """Go on n x n points: positional superko, no suicide, area scoring, komi; two passes end the game.
 
-Actions are points, row * n + column from the top, and n * n to pass. Superko (Tromp-Taylor rule 6): a move may not bring back the
-arrangement of stones of any earlier position of the game, whoever is to move. A game also ends after `max_moves` actions, scored
-as it stands.
+Actions are points, row * n + column with row 0 at the top, and n * n to pass. Superko (Tromp-Taylor rule 6): a move must not bring
+back the arrangement of stones of any earlier position of the game, whoever was to move. A game also ends after `max_moves` actions
+and is scored as it stands.
 
-Row: n, player to move, passes in a row, over, then as 16 bits twice komi and the actions played; then as 64-bit words how many
-arrangements of stones there were and their hashes; then the points, 0 empty, 1 black (player 0), 2 white.
+Row: n, the player to move, the number of passes in a row, over (0 or 1); then two 16-bit numbers, twice the komi and the actions
+played; then 64-bit words, the number of arrangements so far and their hashes; then the points, 0 empty, 1 black (player 0) or 2
+white.
 """
 
 import numpy as np
@@ -13,7 +14,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
+from rlsuite.core.game import (
+    Actions,
+    Game,
+    GtpDialect,
+    Planes,
+    Presentation,
+    Row,
+    Rules,
+    cell_name,
+    read_grid,
+    square_maps,
+)
 from rlsuite.core.hashing import finalise
 
 Words = NDArray[np.uint64]
@@ -25,18 +37,19 @@ STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 @njit(cache=True)
 def _moves(n: int) -> int:
-    """The longest game. Random play on 9x9 takes some 120; ordinary games n * n * 2/3."""
+    """The length of the longest game. Random play on 9x9 takes about 120 moves, ordinary games n * n * 2/3."""
     return 2 * n * n
 
 
 @njit(cache=True)
 def past_of(row: Row) -> Words:
-    """As uint64: how many arrangements there were, and their hashes."""
+    """A view of the arrangements so far as uint64: their number, then their hashes."""
     return row[_HEAD : _HEAD + 8 * (_moves(int(row[0])) + 2)].view(np.uint64)
 
 
 @njit(cache=True)
 def points_of(row: Row) -> Row:
+    """A view of the points [n*n]."""
     n = int(row[0])
     begin = _HEAD + 8 * (_moves(n) + 2)
     return row[begin : begin + n * n]
@@ -44,12 +57,13 @@ def points_of(row: Row) -> Row:
 
 @njit(cache=True)
 def stone_hash(point: int, stone: int) -> np.uint64:
-    """Zobrist's number of a stone; that of an arrangement is their exclusive or."""
+    """The Zobrist hash of a stone (1 or 2) on a point; that of an arrangement is the exclusive or of its stones."""
     return finalise(np.uint64(point * 2 + stone) * np.uint64(0x9E3779B97F4A7C15))
 
 
 @njit(cache=True)
 def init(row: Row) -> None:
+    """Records the empty board as the first arrangement."""
     past = past_of(row)
     past[0] = 1
     past[1] = 0  # the empty board
@@ -57,14 +71,15 @@ def init(row: Row) -> None:
 
 @njit(cache=True)
 def player(row: Row) -> int:
+    """The player to move."""
     return row[1]  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
 def _chain(points: Row, n: int, start: int, chain: Actions) -> tuple[int, int]:
-    """The stones that hang together with the one on `start`, into `chain` -> (how many, their liberties: 0, 1, or 2 for more).
+    """Writes the chain of the stone on `start` into `chain` -> (its size, its liberties: 0, 1, or 2 for two or more).
 
-    Marks the stones by adding 4 to them, for the caller to take off.
+    Marks the chain's stones by adding 4 to them; the caller removes the marks.
     """
     stone = points[start]
     size, liberty, liberties = 1, -1, 0
@@ -91,7 +106,7 @@ def _chain(points: Row, n: int, start: int, chain: Actions) -> tuple[int, int]:
 
 @njit(cache=True)
 def survey(points: Row, n: int, head: Actions, sizes: Actions, liberties: Actions, hashes: Words) -> None:
-    """For every stone the first point of its chain; there the chain's size, liberties (0, 1, 2 for more) and hash."""
+    """Writes every stone's `head`, the first point of its chain; at that point the chain's size, liberties (0, 1, 2) and hash."""
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     for point in range(n * n):
         head[point] = -1
@@ -108,8 +123,38 @@ def survey(points: Row, n: int, head: Actions, sizes: Actions, liberties: Action
         points[point] &= 3
 
 
+@njit(cache=True, error_model="numpy")  # without checks for division by zero, a third faster
+def is_legal(point: int, own: int, n: int, points: Row, past: Words, head: Actions, liberties: Actions, hashes: Words) -> bool:
+    """Whether `own` (1 or 2) may play on an empty point: no suicide, no repetition. The last three arrays come from `survey`."""
+    y, x = point // n, point % n
+    alive = False
+    first, second, third = -1, -1, -1  # chains captured so far: two neighbours may belong to one chain
+    count = int(past[0])
+    after = past[count] ^ stone_hash(point, own)
+    for dy, dx in STEPS:
+        r, c = y + dy, x + dx
+        if not (0 <= r < n and 0 <= c < n):
+            continue
+        near = r * n + c
+        chain = head[near]
+        if points[near] == 0:
+            alive = True
+        elif points[near] == own:
+            alive = alive or liberties[chain] > 1
+        elif liberties[chain] == 1 and chain != first and chain != second and chain != third:
+            first, second, third = chain, first, second
+            after ^= hashes[chain]
+    if not alive and first < 0:
+        return False
+    for i in range(1, count + 1):
+        if past[i] == after:
+            return False
+    return True
+
+
 @njit(cache=True)
 def legal(row: Row, actions: Actions) -> int:
+    """All legal points, then the pass."""
     if row[3]:
         return 0
     n, own = int(row[0]), row[1] + 1
@@ -119,44 +164,9 @@ def legal(row: Row, actions: Actions) -> int:
     liberties = np.empty(_LARGEST * _LARGEST, np.int32)
     hashes = np.empty(_LARGEST * _LARGEST, np.uint64)
     survey(points, n, head, sizes, liberties, hashes)
-    count = int(past[0])
-    now = past[count]
-    taken = np.empty(4, np.int32)
     found = 0
     for point in range(n * n):
-        if points[point] != 0:
-            continue
-        y, x = point // n, point % n
-        alive = False
-        after = now ^ stone_hash(point, own)
-        captures = 0
-        for dy, dx in STEPS:
-            r, c = y + dy, x + dx
-            if not (0 <= r < n and 0 <= c < n):
-                continue
-            near = r * n + c
-            if points[near] == 0:
-                alive = True
-                continue
-            chain = head[near]
-            if points[near] == own:
-                alive = alive or liberties[chain] > 1
-            elif liberties[chain] == 1:
-                new = True
-                for i in range(captures):
-                    new = new and taken[i] != chain
-                if new:
-                    taken[captures] = chain
-                    captures += 1
-                    after ^= hashes[chain]
-        if not alive and captures == 0:
-            continue
-        repeats = False
-        for i in range(1, count + 1):
-            if past[i] == after:
-                repeats = True
-                break
-        if not repeats:
+        if points[point] == 0 and is_legal(point, own, n, points, past, head, liberties, hashes):
             actions[found] = point
             found += 1
     actions[found] = n * n
@@ -165,6 +175,7 @@ def legal(row: Row, actions: Actions) -> int:
 
 @njit(cache=True)
 def play(row: Row, action: int) -> None:
+    """Puts down a stone and removes what it captures, or passes."""
     n, own = int(row[0]), row[1] + 1
     if action == n * n:
         row[2] += 1
@@ -197,7 +208,7 @@ def play(row: Row, action: int) -> None:
 
 @njit(cache=True)
 def area(row: Row) -> int:
-    """Black's points less White's, komi left out: stones, and empty points that reach stones of one colour only."""
+    """Black's area minus White's, without komi: stones, and empty regions that touch stones of one colour only."""
     n, points = int(row[0]), points_of(row)
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     lead = 0
@@ -229,6 +240,7 @@ def area(row: Row) -> int:
 
 @njit(cache=True)
 def outcome(row: Row) -> tuple[bool, float]:
+    """Over after two passes in a row or `max_moves`; the larger area, less komi, wins."""
     if not row[3]:
         return False, 0.0
     doubled = 2 * area(row) - row[:_HEAD].view(np.int16)[2]
@@ -237,7 +249,7 @@ def outcome(row: Row) -> tuple[bool, float]:
 
 @njit(cache=True)
 def encode(row: Row, planes: Planes) -> None:
-    """Own stones, opposing stones, chains in atari, whether Black is to move, whether the other player has just passed."""
+    """Planes: own stones, opposing stones, chains in atari, whether Black is to move, whether the opponent has just passed."""
     n, own, points = int(row[0]), row[1] + 1, points_of(row)
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     for y in range(n):
@@ -260,6 +272,7 @@ def encode(row: Row, planes: Planes) -> None:
 
 @njit(cache=True)
 def position_hash(row: Row) -> np.uint64:
+    """A hash of the stones, the player to move and whether the last move was a pass."""
     past = past_of(row)
     return finalise(past[int(past[0])] ^ np.uint64(row[1] + 2 * (row[2] > 0) + 4))
 
@@ -268,6 +281,7 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
 def go(size: int = 9, komi: float = 7.5) -> Game:
+    """Go on size x size points. UsageError for a size or komi that cannot be."""
     if not 1 <= size <= _LARGEST:
         raise UsageError(f"go: size {size}; allowed are 1 to {_LARGEST}")
     if not (2 * komi == int(2 * komi) and abs(komi) <= size * size):
@@ -284,7 +298,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         return "\n".join("".join(".xo"[stone] for stone in line) for line in cells) + f"\n{turn}"
 
     def parse(text: str) -> Row:
-        """Without the positions before this one, which superko would know."""
+        """The position without its history: superko knows no earlier arrangement."""
         lines = text.strip().splitlines()
         turns = {
             f"{stone} to play{after}": (i, int(after != "")) for i, stone in enumerate("xo") for after in ("", " after a pass")
@@ -321,4 +335,12 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         parse=parse,
         has_draws=2 * komi % 2 == 0,
         parameters={"size": size, "komi": komi},
+        make=go,
+        presentation=Presentation(
+            sides=("Black", "White"),
+            board="points",
+            sgf=1,
+            gtp=GtpDialect(go_points=True, forced_passes=True),
+            lead=lambda row: area(row) - komi,
+        ),
     )

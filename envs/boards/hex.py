@@ -1,15 +1,29 @@
-"""Hex on n x n cells: player 0 joins the first row with the last, player 1 the first column with the last. No swap.
+"""Hex on n x n cells: player 0 connects the top row to the bottom row, player 1 the left column to the right. No swap rule.
 
-Actions are cells, row * n + column; the neighbours of (y, x) are (y, x±1), (y±1, x), (y-1, x+1), (y+1, x-1). Row: n, player to
-move, result (0 running, 1 or 2 that player's win), then the cells: 0 empty, 1 and 2 a stone, and for stones that hang together
-with an edge 4 (the player's first edge) or 8 (its last one) added.
+Actions are cells, row * n + column; the neighbours of (y, x) are (y, x±1), (y±1, x), (y-1, x+1), (y+1, x-1).
+
+Row: n, the player to move, the result (0 none yet, 1 or 2 that player's win), then the cells: 0 empty, 1 or 2 a stone, plus 4 if
+the stone is connected to its player's first edge, plus 8 if to the last one.
 """
 
 import numpy as np
 from numba import njit
 
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import HALF_TURN, Actions, Game, Planes, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
+from rlsuite.core.game import (
+    HALF_TURN,
+    Actions,
+    Game,
+    GtpDialect,
+    Planes,
+    Presentation,
+    Row,
+    Rules,
+    cell_name,
+    player_in_turn,
+    read_grid,
+    square_maps,
+)
 from rlsuite.core.hashing import mix
 
 _HEAD = 8
@@ -20,16 +34,18 @@ _FIRST, _LAST, _STONE = 4, 8, 3
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    pass
+    """An empty board is all zeros."""
 
 
 @njit(cache=True)
 def player(row: Row) -> int:
+    """The player to move."""
     return row[1]  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
 def legal(row: Row, actions: Actions) -> int:
+    """The empty cells."""
     if row[2]:
         return 0
     found = 0
@@ -42,6 +58,7 @@ def legal(row: Row, actions: Actions) -> int:
 
 @njit(cache=True)
 def play(row: Row, action: int) -> None:
+    """Puts down a stone and updates which stones are connected to the edges."""
     n, stone = int(row[0]), row[1] + 1
     y, x = action // n, action % n
     along = y if stone == 1 else x
@@ -60,7 +77,7 @@ def play(row: Row, action: int) -> None:
 
 @njit(cache=True)
 def _mark(row: Row, cell: int, stone: int, edges: int) -> None:
-    """Tells all stones that hang together with `cell` of these edges; a stone that knows them is not visited again."""
+    """Marks all stones connected to `cell` with these edges; stones that have the marks are not visited again."""
     n = int(row[0])
     todo = np.empty(_LARGEST * _LARGEST, np.int32)
     todo[0] = cell
@@ -81,22 +98,25 @@ def _mark(row: Row, cell: int, stone: int, edges: int) -> None:
 
 @njit(cache=True)
 def outcome(row: Row) -> tuple[bool, float]:
+    """Over once a player has connected its edges."""
     return row[2] != 0, 1.0 if row[2] == 1 else -1.0
 
 
 @njit(cache=True)
 def encode(row: Row, planes: Planes) -> None:
+    """Planes: own stones, opposing stones, whether player 0 is to move."""
     n, own = int(row[0]), row[1] + 1
     for y in range(n):
         for x in range(n):
             stone = row[_HEAD + y * n + x] & _STONE
             planes[0, y, x] = stone == own
             planes[1, y, x] = stone == 3 - own
-            planes[2, y, x] = own == 1  # the two sides join different edges
+            planes[2, y, x] = own == 1  # the players connect different edges
 
 
 @njit(cache=True)
 def position_hash(row: Row) -> np.uint64:
+    """A hash of the stones, the player to move and n."""
     return mix(row[1:], np.uint64(row[0]))
 
 
@@ -104,6 +124,7 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
 def hex_game(size: int = 11) -> Game:
+    """Hex on size x size cells. UsageError for a size that is not allowed."""
     if not 2 <= size <= _LARGEST:
         raise UsageError(f"hex: size {size}; allowed are 2 to {_LARGEST}")
     name = f"hex(size={size})"
@@ -118,7 +139,7 @@ def hex_game(size: int = 11) -> Game:
     def parse(text: str) -> Row:
         cells = np.array(read_grid(text, name, size, size, ".xo"), np.int8).reshape(-1)
         turn = player_in_turn(cells, name)
-        mover = 2 - turn  # the stone that came last
+        mover = 2 - turn  # the stone that was placed last
         row = _replayed(start, cells)
         if row[2] and (
             row[2] != mover
@@ -142,11 +163,13 @@ def hex_game(size: int = 11) -> Game:
         parse=parse,
         has_draws=False,
         parameters={"size": size},
+        make=hex_game,
+        presentation=Presentation(sides=("Red", "Blue"), board="hexes", sgf=11, gtp=GtpDialect()),
     )
 
 
 def _replayed(start: Row, cells: Row) -> Row:
-    """The row of these stones, put down one by one; only the player to move is left to set."""
+    """The row after placing these stones one by one; the player to move is left for the caller to set."""
     row = start.copy()
     won = 0
     for cell in np.flatnonzero(cells).tolist():
@@ -158,6 +181,7 @@ def _replayed(start: Row, cells: Row) -> Row:
 
 
 def _without(cells: Row, cell: int) -> Row:
+    """A copy of the cells with one of them emptied."""
     fewer = cells.copy()
     fewer[cell] = 0
     return fewer

@@ -1,14 +1,14 @@
-"""k in a row on an n x n board: tic-tac-toe (n = k = 3) and Gomoku (free: longer rows win too).
+"""k in a row on an n x n board: tic-tac-toe (n = k = 3) and freestyle Gomoku (longer rows win too).
 
-Actions are cells, row * n + column. Row: n, k, player to move, result (0 running, 1 or 2 that player's win, 3 a draw), stones
-(16 bits), then the cells (0 empty, 1 player 0, 2 player 1).
+Actions are cells, row * n + column. Row: n, k, the player to move, the result (0 none yet, 1 or 2 that player's win, 3 a draw), the
+number of stones (16 bits), then the cells (0 empty, 1 player 0, 2 player 1).
 """
 
 import numpy as np
 from numba import njit
 
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import Actions, Game, Planes, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
+from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
 from rlsuite.core.hashing import mix
 
 _HEAD = 8
@@ -16,16 +16,18 @@ _HEAD = 8
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    pass
+    """An empty board is all zeros."""
 
 
 @njit(cache=True)
 def player(row: Row) -> int:
+    """The player to move."""
     return row[2]  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
 def legal(row: Row, actions: Actions) -> int:
+    """The empty cells."""
     if row[3] != 0:
         return 0
     found = 0
@@ -38,6 +40,7 @@ def legal(row: Row, actions: Actions) -> int:
 
 @njit(cache=True)
 def play(row: Row, action: int) -> None:
+    """Puts down a stone."""
     n, stone = int(row[0]), row[2] + 1
     row[_HEAD + action] = stone
     stones = row[:_HEAD].view(np.int16)
@@ -51,7 +54,7 @@ def play(row: Row, action: int) -> None:
 
 @njit(cache=True)
 def _wins(row: Row, action: int) -> bool:
-    """Whether the stone on `action` lies in k or more of its colour."""
+    """Whether the stone on `action` is part of a row of k or more of its colour."""
     n, k, stone = int(row[0]), int(row[1]), row[_HEAD + action]
     y, x = action // n, action % n
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -69,12 +72,14 @@ def _wins(row: Row, action: int) -> bool:
 
 @njit(cache=True)
 def outcome(row: Row) -> tuple[bool, float]:
+    """Over with the first row of k, or on a full board."""
     result = row[3]
     return result != 0, 1.0 if result == 1 else -1.0 if result == 2 else 0.0
 
 
 @njit(cache=True)
 def encode(row: Row, planes: Planes) -> None:
+    """Planes: own stones, opposing stones."""
     n, own = int(row[0]), row[2] + 1
     for y in range(n):
         for x in range(n):
@@ -85,13 +90,14 @@ def encode(row: Row, planes: Planes) -> None:
 
 @njit(cache=True)
 def position_hash(row: Row) -> np.uint64:
+    """A hash of the stones and the player to move."""
     return mix(row[2:], np.uint64(0))
 
 
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
-def make(name: str, size: int, connect: int) -> Game:
+def _game(name: str, size: int, connect: int, parameters: dict[str, int], presentation: Presentation) -> Game:
     if not 3 <= size <= 19 or not 3 <= connect <= size:
         raise UsageError(f"gomoku: size {size}, connect {connect}; allowed are sizes 3 to 19, and 3 to size in a row")
     row_size = -(-(_HEAD + size * size) // 8) * 8
@@ -108,7 +114,7 @@ def make(name: str, size: int, connect: int) -> Game:
         row = start.copy()
         init(row)
         turn = player_in_turn(cells, name)
-        mover = 2 - turn  # the stone that came last
+        mover = 2 - turn  # the stone that was placed last
         row[_HEAD : _HEAD + size * size] = cells
         winning = [cell for cell in np.flatnonzero(cells).tolist() if _wins(row, cell)]
         if winning:
@@ -134,20 +140,26 @@ def make(name: str, size: int, connect: int) -> Game:
         action_text=cell_name(size),
         board_text=board_text,
         parse=parse,
-        parameters={} if name == "tic_tac_toe" else {"size": size, "connect": connect},
+        parameters=parameters,
+        make=gomoku if parameters else None,
+        presentation=presentation,
     )
 
 
 def _was_last(row: Row, cell: int) -> bool:
-    """Whether nobody had won before the stone on `cell` came."""
+    """Whether nobody had won before the stone on `cell` was placed."""
     before = row.copy()
     before[_HEAD + cell] = 0
     return not any(_wins(before, other) for other in range(int(row[0]) ** 2) if before[_HEAD + other])
 
 
 def tic_tac_toe() -> Game:
-    return make("tic_tac_toe", 3, 3)
+    """Tic-tac-toe."""
+    return _game("tic_tac_toe", 3, 3, {}, Presentation())
 
 
 def gomoku(size: int = 15, connect: int = 5) -> Game:
-    return make(f"gomoku(size={size},connect={connect})", size, connect)
+    """Freestyle Gomoku: `connect` or more in a row win on size x size cells. UsageError for numbers that are not allowed."""
+    parameters = {"size": size, "connect": connect}
+    presentation = Presentation(sides=("Black", "White"), board="points", sgf=4)
+    return _game(f"gomoku(size={size},connect={connect})", size, connect, parameters, presentation)

@@ -1,8 +1,8 @@
-"""Games of OpenSpiel (Lanctot et al. 2019) with the face of our own: `openspiel(game=chess)`, `openspiel(game=go(board_size=9))`.
+"""Games of OpenSpiel (Lanctot et al. 2019) as a `Game`: `openspiel(game=chess)`, `openspiel(game=go(board_size=9))`.
 
-Deterministic, sequential, two players, zero-sum, nothing hidden. A row holds the moves since the start; the positions that they
-lead to are kept in Python, so a search is slower than with a game of numba (thousands of simulations a second, not a million), and
-two orders of moves are two positions. What a net sees are OpenSpiel's planes and one more that says whose turn it is.
+They must be deterministic, sequential, zero-sum and for two players, and hide nothing. A row holds the moves since the start; the
+positions that these lead to are kept in Python. So a search is slower than with rules in numba (thousands of simulations a second,
+not a million), and transpositions are different positions. A net sees OpenSpiel's planes and one more that says whose turn it is.
 """
 
 from collections import OrderedDict
@@ -12,51 +12,54 @@ import numpy as np
 from numba import njit, objmode
 
 from rlsuite.core.errors import UsageError, unknown
-from rlsuite.core.game import Actions, Game, Planes, Row, Rules
+from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules
 from rlsuite.core.hashing import mix
 
 _HEAD = 16  # bytes of a row before the moves: the game's number, how many moves there are, how many there may be
-_KEPT = 50_000  # positions, of all games together
-_FRACTION = 100  # where a game's planes hold fractions, they are kept in hundredths
+_KEPT = 50_000  # positions of all games together
+_FRACTION = 100  # planes with fractions are stored in hundredths
 
 
 class _Loaded:
+    """A game that OpenSpiel has loaded, and the factor by which its planes are stored."""
+
     def __init__(self, game: Any):
         self.game = game
         self.scale = _FRACTION if _has_fractions(game) else 1
 
 
 _games: dict[int, _Loaded] = {}  # a row's number -> game
-_states: OrderedDict[bytes, Any] = OrderedDict()  # a game and moves -> position, the least lately used first
+_states: OrderedDict[bytes, Any] = OrderedDict()  # a game and its moves -> position, least recently used first
 
 
 def openspiel(game: str, max_moves: int = 512) -> Game:
-    """`game` as `pyspiel.load_game` takes it. A game of `max_moves` moves that is not over counts as a draw.
+    """A game by its name in `pyspiel.load_game`. If it is not over after `max_moves` moves, it is a draw.
 
-    UsageError without open_spiel, for an unknown game, and for one with chance, hidden information, moves at the same time, another
-    number of players, or payoffs that are no zero-sum.
+    UsageError if open_spiel is not installed, for an unknown game, and for one with chance, hidden information, simultaneous
+    moves, another number of players, or payoffs that are not zero-sum.
     """
     try:
         import pyspiel
     except ImportError as error:
         raise UsageError("openspiel(...) needs OpenSpiel: pip install open-spiel") from error
-    if game.split("(")[0] not in (names := pyspiel.registered_names()):  # it would print a list of them all
+    if game.split("(")[0] not in (names := pyspiel.registered_names()):  # load_game would print all of them
         raise unknown("game of OpenSpiel", game.split("(")[0], names)
     try:
         loaded = pyspiel.load_game(game)
-    except Exception as error:  # pyspiel raises its own, which is no public class
+    except Exception as error:  # pyspiel's own error class is not public
         raise UsageError(f"OpenSpiel refuses {game}: {str(error).splitlines()[0]}") from error
     kind = loaded.get_type()
     for fine, why in (
         (kind.chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC, "has chance"),
-        (kind.dynamics == pyspiel.GameType.Dynamics.SEQUENTIAL, "has moves at the same time"),
+        (kind.dynamics == pyspiel.GameType.Dynamics.SEQUENTIAL, "has simultaneous moves"),
         (kind.information == pyspiel.GameType.Information.PERFECT_INFORMATION, "hides something from a player"),
         (loaded.num_players() == 2, f"is for {loaded.num_players()} players"),
         (kind.utility == pyspiel.GameType.Utility.ZERO_SUM, "is not zero-sum"),
         (kind.provides_observation_tensor, "has no observation tensor"),
     ):
         if not fine:
-            raise UsageError(f"OpenSpiel's {game} {why}: only deterministic zero-sum games of two players that hide nothing fit")
+            allowed = "only deterministic zero-sum games for two players that hide nothing can be played"
+            raise UsageError(f"OpenSpiel's {game} {why}: {allowed}")
     if not 1 <= max_moves <= 10_000:
         raise UsageError(f"openspiel: max_moves = {max_moves}; allowed are 1 to 10,000")
     longest = min(loaded.max_game_length(), max_moves)
@@ -75,7 +78,7 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
     def parse(text: str) -> Row:
         last = text.strip().splitlines()[-1] if text.strip() else ""
         if not last.startswith("moves:"):
-            raise UsageError(f"{name}: the last line of a board text lists the moves that led there: `moves: 3 1 4`")
+            raise UsageError(f"{name}: the last line of a board text lists the moves so far: `moves: 3 1 4`")
         row = start.copy()
         for word in last.removeprefix("moves:").split():
             legal = position(row).legal_actions()
@@ -98,18 +101,26 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
         parse=parse,
         plane_scale=1 / _games[number].scale,
         move_text=lambda row, action: str(position(row).action_to_string(action)),
+        presentation=Presentation(("Black", "White"), "chess", uci=_uci) if game == "chess" else Presentation(board="text"),
     )
 
 
+def _uci(row: Row, action: int) -> str:
+    """A chess move as UCI writes it."""
+    import pyspiel
+
+    return str(pyspiel.chess.action_to_move(action, position(row).board()).to_lan())
+
+
 def _shape(game: Any) -> tuple[int, int, int]:
-    """[C+1,H,W]: tensors of one or two dimensions become a single column or plane."""
+    """The shape [C+1,H,W] of the planes: a vector becomes a column of channels, a matrix one plane."""
     given = list(game.observation_tensor_shape())
     three = given if len(given) == 3 else [given[0], 1, 1] if len(given) == 1 else [int(np.prod(given[:-2])), *given[-2:]]
     return int(three[0]) + 1, int(three[1]), int(three[2])
 
 
 def _has_fractions(game: Any) -> bool:
-    """In what three random games show."""
+    """Whether the planes of three random games hold fractions."""
     rng = np.random.default_rng(0)
     for _ in range(3):
         state = game.new_initial_state()
@@ -124,14 +135,15 @@ def _has_fractions(game: Any) -> bool:
 
 
 def _moves(row: Row) -> list[int]:
+    """The moves since the start."""
     count = int(row[8:_HEAD].view(np.int32)[0])
     return [int(move) for move in row[_HEAD : _HEAD + 2 * count].view(np.int16)]
 
 
 def position(row: Row) -> Any:
-    """The position that the row's moves lead to; nobody may change it."""
+    """The OpenSpiel state that the row's moves lead to, shared: it must not be changed."""
     moves, known = _moves(row), len(_moves(row))
-    while known > 0 and _key(row, known) not in _states:  # back to the last position that is kept
+    while known > 0 and _key(row, known) not in _states:  # back to the last position that is cached
         known -= 1
     state = _states.get(_key(row, known))
     if state is None:
@@ -148,7 +160,7 @@ def position(row: Row) -> Any:
 
 
 def _key(row: Row, count: int) -> bytes:
-    """A row's game and first `count` moves."""
+    """A row's game and its first `count` moves, as a key of `_states`."""
     return row[:8].tobytes() + row[_HEAD : _HEAD + 2 * count].tobytes()
 
 
@@ -180,11 +192,12 @@ def _ask_planes(row: Row, planes: Planes) -> None:
 
 @njit(cache=False)
 def init(row: Row) -> None:
-    pass
+    """No moves yet: all zeros."""
 
 
 @njit(cache=False)
 def player(row: Row) -> int:
+    """The player to move."""
     with objmode(found="int64"):
         found = _ask_player(row)
     return found
@@ -192,6 +205,7 @@ def player(row: Row) -> int:
 
 @njit(cache=False)
 def outcome(row: Row) -> tuple[bool, float]:
+    """OpenSpiel's result, or a draw once there are as many moves as allowed."""
     with objmode(over="boolean", value="float64"):
         over, value = _ask_outcome(row)
     return over, value
@@ -199,6 +213,7 @@ def outcome(row: Row) -> tuple[bool, float]:
 
 @njit(cache=False)
 def legal(row: Row, actions: Actions) -> int:
+    """OpenSpiel's legal actions."""
     over, _ = outcome(row)
     if over:
         return 0
@@ -209,6 +224,7 @@ def legal(row: Row, actions: Actions) -> int:
 
 @njit(cache=False)
 def play(row: Row, action: int) -> None:
+    """Adds a move to the list."""
     head = row[8:_HEAD].view(np.int32)
     row[_HEAD:].view(np.int16)[head[0]] = action
     head[0] += 1
@@ -216,12 +232,14 @@ def play(row: Row, action: int) -> None:
 
 @njit(cache=False)
 def encode(row: Row, planes: Planes) -> None:
+    """OpenSpiel's observation tensor of the player to move, then a plane with that player's number."""
     with objmode():
         _ask_planes(row, planes)
 
 
 @njit(cache=False)
 def position_hash(row: Row) -> np.uint64:
+    """A hash of the game and all moves so far."""
     return mix(row, np.uint64(0))
 
 

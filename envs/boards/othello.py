@@ -1,14 +1,26 @@
-"""Othello on n x n cells, n even. Actions are cells, row * n + column, and n * n to pass, legal only where nothing else is.
+"""Othello on n x n cells, n even. Actions are cells, row * n + column, and n * n to pass, which is legal only if nothing else is.
 
-Row: n, player to move, over (0 or 1), 5 bytes free, then the cells (0 empty, 1 player 0, 2 player 1). The game ends when neither
-player can move; more stones win.
+Row: n, the player to move, over (0 or 1), 5 free bytes, then the cells (0 empty, 1 player 0, 2 player 1). The game ends when
+neither player can move; more discs win.
 """
 
 import numpy as np
 from numba import njit
 
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import DIAGONALS, Actions, Game, Planes, Row, Rules, cell_name, read_grid, square_maps
+from rlsuite.core.game import (
+    DIAGONALS,
+    Actions,
+    Game,
+    GtpDialect,
+    Planes,
+    Presentation,
+    Row,
+    Rules,
+    cell_name,
+    read_grid,
+    square_maps,
+)
 from rlsuite.core.hashing import mix
 
 _HEAD = 8
@@ -17,6 +29,7 @@ _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1,
 
 @njit(cache=True)
 def init(row: Row) -> None:
+    """The four discs in the middle."""
     n = int(row[0])
     half = n // 2
     row[_HEAD + (half - 1) * n + half] = 1  # player 0, black, as in OpenSpiel
@@ -27,12 +40,13 @@ def init(row: Row) -> None:
 
 @njit(cache=True)
 def player(row: Row) -> int:
+    """The player to move."""
     return row[1]  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
 def _captures(row: Row, cell: int, dy: int, dx: int, own: int) -> int:
-    """Opposing stones between `cell` and the next stone of `own` in one direction; 0 if none stands there."""
+    """The number of opposing discs between `cell` and the next disc of `own` in one direction; 0 if there is no such disc."""
     n = int(row[0])
     y, x = cell // n + dy, cell % n + dx
     count = 0
@@ -47,6 +61,7 @@ def _captures(row: Row, cell: int, dy: int, dx: int, own: int) -> int:
 
 @njit(cache=True)
 def _can_go(row: Row, cell: int, own: int) -> bool:
+    """Whether a disc of `own` on `cell` would turn any over."""
     if row[_HEAD + cell] != 0:
         return False
     for dy, dx in _DIRECTIONS:
@@ -57,6 +72,7 @@ def _can_go(row: Row, cell: int, own: int) -> bool:
 
 @njit(cache=True)
 def _can_move(row: Row, own: int) -> bool:
+    """Whether `own` has a move other than a pass."""
     for cell in range(int(row[0]) * int(row[0])):
         if _can_go(row, cell, own):
             return True
@@ -65,6 +81,7 @@ def _can_move(row: Row, own: int) -> bool:
 
 @njit(cache=True)
 def legal(row: Row, actions: Actions) -> int:
+    """The cells where a disc turns others over; the pass if there are none."""
     if row[2]:
         return 0
     cells = int(row[0]) * int(row[0])
@@ -82,6 +99,7 @@ def legal(row: Row, actions: Actions) -> int:
 
 @njit(cache=True)
 def play(row: Row, action: int) -> None:
+    """Puts down a disc and turns over those that it captures, or passes."""
     n = int(row[0])
     own = row[1] + 1
     if action < n * n:
@@ -95,6 +113,7 @@ def play(row: Row, action: int) -> None:
 
 @njit(cache=True)
 def outcome(row: Row) -> tuple[bool, float]:
+    """Over when neither player can move; more discs win."""
     if row[2] == 0:
         return False, 0.0
     lead = 0
@@ -106,6 +125,7 @@ def outcome(row: Row) -> tuple[bool, float]:
 
 @njit(cache=True)
 def encode(row: Row, planes: Planes) -> None:
+    """Planes: own discs, opposing discs."""
     n, own = int(row[0]), row[1] + 1
     for y in range(n):
         for x in range(n):
@@ -116,6 +136,7 @@ def encode(row: Row, planes: Planes) -> None:
 
 @njit(cache=True)
 def position_hash(row: Row) -> np.uint64:
+    """A hash of the discs, the player to move and n."""
     return mix(row[1:], np.uint64(row[0]))
 
 
@@ -123,6 +144,7 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
 def othello(size: int = 8) -> Game:
+    """Othello on size x size cells. UsageError for a size that is not allowed."""
     if size % 2 or not 4 <= size <= 16:
         raise UsageError(f"othello: size {size}; allowed are even sizes from 4 to 16")
     name = f"othello(size={size})"
@@ -145,7 +167,7 @@ def othello(size: int = 8) -> Game:
         if (cells[half - 1 : half + 1, half - 1 : half + 1] == 0).any():
             raise UsageError(f"{name}: this board cannot arise: the four cells in the middle are never empty")
         if not _connected(cells):
-            raise UsageError(f"{name}: this board cannot arise: every stone touches another, and all hang together")
+            raise UsageError(f"{name}: this board cannot arise: all discs are connected, each next to another")
         row = start.copy()
         row[_HEAD : _HEAD + size * size] = cells.reshape(-1)
         row[1], over = turns[lines[-1].strip()]
@@ -169,11 +191,13 @@ def othello(size: int = 8) -> Game:
         board_text=board_text,
         parse=parse,
         parameters={"size": size},
+        make=othello,
+        presentation=Presentation(sides=("Black", "White"), board="felt", sgf=2, gtp=GtpDialect()),
     )
 
 
 def _connected(cells: Row) -> bool:
-    """Whether all stones hang together, diagonals counted: a stone is only ever put beside another."""
+    """Whether all discs are connected, also diagonally: a disc is only ever put next to another."""
     todo = {(int(y), int(x)) for y, x in zip(*np.nonzero(cells), strict=True)}
     group = [todo.pop()]
     while group:

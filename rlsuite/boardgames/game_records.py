@@ -1,37 +1,38 @@
-"""Games written down: SGF for Go, Hex, Othello and Gomoku, PGN for chess, our own text for any game; and read again.
+"""Game records: SGF for Go, Hex, Othello and Gomoku, PGN for chess, and a text of our own for any game, written and read.
 
-An SGF record is read by sgfmill. Our text names the game and lists the numbers of the actions, so that it can always be read.
+SGF is read by sgfmill. Our own text names the game and lists the actions by number, so that it can be read for every game.
 """
 
+import math
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from rlsuite.boardgames.games import CHESS, make_game, own_game
+from rlsuite.core import registry
+from rlsuite.core.errors import UsageError
+from rlsuite.core.files import atomic_write, reading
+from rlsuite.core.game import Game, letter
 
-from rlsuite.boardgames.games import make_game, own_game
-from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.core.game import Game
-
-_SGF_GAMES = {"go": 1, "othello": 2, "gomoku": 4, "hex": 11}  # property GM
 _HEAD = "rlsuite game"
 
 
 def suffix(game: Game) -> str:
-    """What kind of file a game is written to."""
-    kind = game.name.split("(")[0]
-    return ".sgf" if kind in _SGF_GAMES else ".pgn" if game.name.startswith("openspiel(game=chess,") else ".txt"
+    """The kind of file that a game is written to: `.sgf`, `.pgn` or `.txt`."""
+    shown = game.presentation
+    return ".sgf" if shown.sgf is not None else ".pgn" if shown.uci is not None else ".txt"
 
 
 def write(
     path: Path, game: Game, actions: list[int], players: tuple[str, str], points: float | None = None, ending: str = ""
 ) -> None:
-    """`points` of player 0: 1, 0.5, 0, or None for a game that is not over; `ending` where it was not the rules that ended it."""
-    form = {".sgf": _sgf, ".pgn": _pgn, ".txt": _text}[suffix(game)]
-    try:
-        path.write_text(form(game, actions, players, points, ending), encoding="utf-8")
-    except OSError as error:
-        raise RlsuiteError(f"could not write {path}: {error.strerror}") from error
+    """Writes a game in the format of its `suffix`.
+
+    `points` of player 0: 1, 0.5, 0, or None if the game is not over; `ending` says how it ended, if not by the rules.
+    """
+    form: Callable[..., str] = {".sgf": _sgf, ".pgn": _pgn, ".txt": _text}[suffix(game)]
+    atomic_write(path, form(game, actions, players, points, ending))
 
 
 def _text(game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str) -> str:
@@ -57,7 +58,7 @@ def _sgf(game: Game, actions: list[int], players: tuple[str, str], points: float
 
     how = "R" if ending == "resigned" else "F" if ending else ""
     result = "" if points is None else "0" if points == 0.5 else f"{'B' if points > 0.5 else 'W'}+{how}"
-    head = f"(;GM[{_SGF_GAMES[game.name.split('(')[0]]}]FF[4]CA[UTF-8]AP[rlsuite]SZ[{size}]GN[{value(game.name)}]"
+    head = f"(;GM[{game.presentation.sgf}]FF[4]CA[UTF-8]AP[rlsuite]SZ[{size}]GN[{value(game.name)}]"
     head += f"PB[{value(players[0])}]PW[{value(players[1])}]DT[{date.today().isoformat()}]"
     if "komi" in game.parameters:
         head += f"RU[Chinese]KM[{game.parameters['komi']:g}]"
@@ -65,25 +66,24 @@ def _sgf(game: Game, actions: list[int], players: tuple[str, str], points: float
     head += f"C[{value(ending)}]" if ending and ending != "resigned" else ""
     state, moves = game.new_state(), list[str]()
     for action in actions:
-        where = "" if action >= size * size else f"{_letter(action % size)}{_letter(action // size)}"
+        where = "" if action >= size * size else f"{letter(action % size)}{letter(action // size)}"
         moves.append(f";{'BW'[state.player]}[{where}]")
         state = state.apply(action)
     return head + "\n" + "".join(moves) + ")\n"
 
 
-def _letter(number: int) -> str:
-    return chr(ord("a") + number)
-
-
 def _pgn(game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str) -> str:
-    result = "*" if points is None else {1.0: "0-1", 0.5: "1/2-1/2", 0.0: "1-0"}[points]  # OpenSpiel's White is player 1
+    white = game.new_state().player  # who moves first; in OpenSpiel's chess that is player 1
+    result = "*"
+    if points is not None:
+        result = {1.0: "1-0", 0.5: "1/2-1/2", 0.0: "0-1"}[points if white == 0 else 1 - points]
     tags = {
         "Event": "rlsuite",
         "Site": "?",
         "Date": date.today().strftime("%Y.%m.%d"),
         "Round": "?",
-        "White": players[1],
-        "Black": players[0],
+        "White": players[white],
+        "Black": players[1 - white],
         "Result": result,
     }
     if ending:
@@ -110,31 +110,23 @@ def _wrapped(words: list[str], width: int = 80) -> list[str]:
 
 
 def read(path: Path, game: Game | None = None) -> tuple[Game, list[int]]:
-    """A record's game and actions. `game`: for an SGF whose size and komi ours should not follow, such as another program's.
+    """The game and the actions of a record.
 
-    UsageError for what is no record, a game that is not here, a move that is illegal, with the move's number.
+    `game` is what the record must be of; it decides where the record is vague, such as an SGF with another komi. UsageError for a
+    file that is not a record, an unknown game, another game than `game`, and an illegal move, with the move's number.
     """
-    try:
+    with reading(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     if content.lstrip()[:1] == b"(":
         return _read_sgf(content, str(path), game)
     text = content.decode("utf-8", "replace")
     if text.splitlines()[:1] == [_HEAD]:
-        fields = dict(line.split(": ", 1) for line in text.splitlines()[1:] if ": " in line)
-        found = make_game(_named(fields.get("game", ""), path, game))
-        if game is not None and found.name != game.name:
-            raise UsageError(f"{path} is a game of {found.name}, not of {game.name}")
-        words = fields.get("actions", "").split()
-        if not all(word.isdecimal() for word in words):
-            raise UsageError(f"{path}: its actions are no numbers")
-        return found, _checked(found, [int(word) for word in words], str(path))
+        return _read_text(text, path, game)
     if text.startswith("["):
-        if game is not None and not game.name.startswith("openspiel(game=chess,"):
+        if game is not None and game.presentation.uci is None:
             raise UsageError(f"{path} is a game of chess, not of {game.name}")
-        return _read_pgn(text, str(path))
-    raise UsageError(f"{path} is no record of a game: SGF, PGN or the text that rlsuite writes")
+        return _read_pgn(text, str(path), make_game(CHESS) if game is None else game)
+    raise UsageError(f"{path} is not a game record: neither SGF nor PGN nor the text that rlsuite writes")
 
 
 def is_text(path: Path) -> bool:
@@ -143,30 +135,37 @@ def is_text(path: Path) -> bool:
         return file.read(len(_HEAD)) == _HEAD.encode()
 
 
+def _read_text(text: str, path: Path, game: Game | None) -> tuple[Game, list[int]]:
+    fields = dict(line.split(": ", 1) for line in text.splitlines()[1:] if ": " in line)
+    found = make_game(_named(fields.get("game", ""), path, game))
+    if game is not None and found.name != game.name:
+        raise UsageError(f"{path} is a game of {found.name}, not of {game.name}")
+    words = fields.get("actions", "").split()
+    if not all(word.isdecimal() for word in words):
+        raise UsageError(f"{path}: its actions must be numbers")
+    state, actions = found.new_state(), list[int]()
+    for word in words:
+        try:
+            state = state.apply(int(word))
+        except UsageError as error:
+            raise UsageError(f"{path}: move {len(actions) + 1}: {error}") from error
+        actions.append(int(word))
+    return found, actions
+
+
 def _named(name: str, path: Path, game: Game | None) -> str:
-    """A record may name our games only: to load one of the user's own means to run its file, which the user must ask for."""
+    """The name of a record's game. A game in a file is Python code, which a record must not run unless the caller named it too."""
     if own_game(name) is not None and (game is None or own_game(name) != own_game(game.name)):
         raise UsageError(f"{path} is a game of {name}, which is Python code: name that game yourself to load it")
     return name
 
 
-def _checked(game: Game, actions: list[int], path: str) -> list[int]:
-    state = game.new_state()
-    for number, action in enumerate(actions, 1):
-        try:
-            state = state.apply(action)
-        except UsageError as error:
-            raise UsageError(f"{path}: move {number}: {error}") from error
-    return actions
-
-
-def _read_pgn(text: str, path: str) -> tuple[Game, list[int]]:
-    """The first game of a file, its main line; comments and variations are left out."""
-    game = make_game("openspiel(game=chess)")
+def _read_pgn(text: str, path: str, game: Game) -> tuple[Game, list[int]]:
+    """The main line of the first game in the file, without comments and variations."""
     body, depth, plain = text, 0, ""
     while body.lstrip().startswith("["):  # tags
         body = body.lstrip().partition("\n")[2]
-    body = body.split("\n[", 1)[0]  # another game begins
+    body = body.split("\n[", 1)[0]  # where the next game begins
     opening = {"{": "}", ";": "\n"}
     until = ""
     for char in body:
@@ -199,28 +198,25 @@ def _read_sgf(content: bytes, path: str, game: Game | None) -> tuple[Game, list[
     try:
         record = sgf.Sgf_game.from_bytes(content)
     except ValueError as error:
-        raise UsageError(f"{path} is no SGF record: {error}") from error
+        raise UsageError(f"{path} is not a valid SGF record: {error}") from error
     root, size = record.get_root(), record.get_size()
-    kind = _number(root, "GM", 1)
-    name = {number: known for known, number in _SGF_GAMES.items()}.get(kind)
-    if name is None:
-        raise UsageError(f"{path}: game {kind} of SGF is not here; {', '.join(_SGF_GAMES)} are")
+    number = _number(root, "GM", 1)
     if game is None:
-        komi = _komi(root) if name == "go" else None
-        game = make_game(name, size=size) if komi is None else make_game(name, size=size, komi=komi)
-    elif game.name.split("(")[0] != name or game.observation_shape[1] != size:
-        raise UsageError(f"{path} is a game of {name} of size {size}, not of {game.name}")
+        game = _sgf_game(root, size, number, path)
+    elif game.presentation.sgf != number or game.observation_shape[1] != size:
+        kind = _sgf_games().get(number, f"SGF number {number}")
+        raise UsageError(f"{path} is a game of {kind} of size {size}, not of {game.name}")
     if root.has_property("AB") or root.has_property("AW"):
-        raise UsageError(f"{path} begins with stones on the board (handicap); only games from the empty board are read")
+        raise UsageError(f"{path} begins with stones on the board (handicap); only games from the empty board can be read")
     state, actions = game.new_state(), list[int]()
     for node in record.get_main_sequence()[1:]:
         if any(node.has_property(name) for name in ("AB", "AW", "AE")):
-            raise UsageError(f"{path}: stones are set up behind move {len(actions)}, which no move of the game does")
-        for number, colour in enumerate(("B", "W")):
+            raise UsageError(f"{path}: stones are set up after move {len(actions)}, which no move of the game does")
+        for player, colour in enumerate(("B", "W")):
             if not node.has_property(colour):
                 continue
             action = _point(node.get_raw(colour), size, path, len(actions) + 1)
-            if state.player != number:
+            if state.player != player:
                 raise UsageError(f"{path}: move {len(actions) + 1} is {colour}'s, out of turn")
             try:
                 state = state.apply(action)
@@ -230,6 +226,32 @@ def _read_sgf(content: bytes, path: str, game: Game | None) -> tuple[Game, list[
     return game, actions
 
 
+def _sgf_games() -> dict[int, str]:
+    """SGF's number -> name, of all games by name that SGF knows; of two with one number the one that rlsuite ships."""
+    found: dict[int, str] = {}
+    for name in [*registry.games.shipped, *registry.games.names()]:
+        try:
+            number = make_game(name).presentation.sgf
+        except UsageError:  # needs a parameter or a package
+            continue
+        if number is not None:
+            found.setdefault(number, name)
+    return found
+
+
+def _sgf_game(root: Any, size: int, number: int, path: str) -> Game:
+    """The game of a record's root, of its size and komi."""
+    known = _sgf_games()
+    if number not in known:
+        raise UsageError(f"{path}: SGF's game {number} is not known here; {', '.join(known.values())} are")
+    game, changes = make_game(known[number]), dict[str, Any]()
+    if size != game.observation_shape[1]:
+        changes["size"] = size
+    if "komi" in game.parameters and (komi := _komi(root)) is not None:
+        changes["komi"] = komi
+    return game.with_parameters(**changes) if changes else game
+
+
 def _number(root: Any, name: str, otherwise: int) -> int:
     try:
         return int(root.get_raw(name)) if root.has_property(name) else otherwise
@@ -237,15 +259,17 @@ def _number(root: Any, name: str, otherwise: int) -> int:
         return otherwise
 
 
-def _komi(root: Any) -> float:
-    """Half points at the nearest; 7.5 where it says nothing that can be understood."""
+def _komi(root: Any) -> float | None:
+    """The komi, rounded to half points; None if the record gives none that can be understood."""
     try:
-        return float(np.round(2 * float(root.get_raw("KM")))) / 2 if root.has_property("KM") else 7.5
+        komi = float(root.get_raw("KM")) if root.has_property("KM") else math.nan
     except ValueError:
-        return 7.5
+        return None
+    return round(2 * komi) / 2 if math.isfinite(komi) else None
 
 
 def _point(raw: bytes, size: int, path: str, number: int) -> int:
+    """The action of a move, such as `cd`: column, then row from the top."""
     text = raw.decode("ascii", "replace")
     if text == "" or (text == "tt" and size <= 19):
         return size * size

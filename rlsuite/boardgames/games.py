@@ -14,15 +14,17 @@ from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
 
+CHESS = "openspiel(game=chess)"  # the game that PGN and UCI are about
+
 
 def make_game(name: str, **parameters: Any) -> Game:
-    """`make_game("hex", size=7)`, `make_game("hex(size=7)")`, or the .py file or dotted module of a game with a
-    function `make()`.
+    """The game of that name: `make_game("hex", size=7)`, `make_game("hex(size=7)")`.
 
-    UsageError for unknown games, parameters and values, and for what gives no game.
+    `name` may also be a .py file or a dotted module with a function `make()` that returns a `Game`. UsageError for an unknown game,
+    parameter or value, and for a file or module that makes no game.
     """
     if own := own_game(name):
-        return _own(own)
+        return _load_own(own)
     kind, written = parse_call("game", name)
     make = registry.games.get(kind)
     parameters = {**written, **parameters}
@@ -36,24 +38,24 @@ def make_game(name: str, **parameters: Any) -> Game:
         if known.annotation in (str, "str"):
             parameters[key] = str(value)
         elif isinstance(value, str):
-            raise UsageError(f"{name}: {key} = {value!r} is no number")
+            raise UsageError(f"{name}: {key} = {value!r} is not a number")
         elif known.annotation in (int, "int") and not isinstance(value, int):
-            raise UsageError(f"{name}: {key} = {value} is no whole number")
+            raise UsageError(f"{name}: {key} = {value} is not a whole number")
         elif not math.isfinite(value):
-            raise UsageError(f"{name}: {key} = {value} is no finite number")
+            raise UsageError(f"{name}: {key} = {value} is not a finite number")
     game: Game = make(**parameters)
     return game
 
 
 def own_game(name: str) -> str | None:
-    """Of a game of the user's own: the whole path of its .py file, or the dotted name of its module. None for a registered name."""
+    """The absolute path of a game in a .py file, or the dotted name of one in a module; None for the name of a registered game."""
     if name.endswith(".py"):
         return str(Path(name).resolve())
     return name if re.fullmatch(r"\w+(\.\w+)+", name) else None
 
 
-def _own(own: str) -> Game:
-    """A game of the user's own, compiled once for each version of its file."""
+def _load_own(own: str) -> Game:
+    """The game of a file or module, made once for each version of the file."""
     if own.endswith(".py"):
         module = registry.load_file(own)
     else:
@@ -63,7 +65,7 @@ def _own(own: str) -> Game:
             raise UsageError(f"{own} cannot be loaded: {error}") from error
     make = getattr(module, "make", None)
     if not callable(make):
-        raise UsageError(f"{own} has no function make(), which should give a Game")
+        raise UsageError(f"{own} has no function make(), which should return a Game")
     return _made(own, make)
 
 
@@ -71,5 +73,5 @@ def _own(own: str) -> Game:
 def _made(own: str, make: Callable[[], Game]) -> Game:
     game = make()
     if not isinstance(game, Game):
-        raise UsageError(f"make() of {own} gives a {type(game).__name__}, not a Game")
+        raise UsageError(f"make() of {own} returned a {type(game).__name__}, not a Game")
     return game

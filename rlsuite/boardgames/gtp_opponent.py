@@ -1,4 +1,7 @@
-"""An opponent that is another program, spoken to in the Go Text Protocol, version 2 (Farnebäck 2002): Go, Othello, Hex."""
+"""An opponent that is another program, which speaks the Go Text Protocol, version 2 (Farnebäck 2002): Go, Othello, Hex.
+
+Shapes: n positions, R bytes a row.
+"""
 
 from collections.abc import Sequence
 
@@ -9,54 +12,60 @@ from rlsuite.boardgames.program import Program
 from rlsuite.core.errors import OpponentError, UsageError
 from rlsuite.core.game import Game
 
-RESIGNS = -1  # in place of an action
+RESIGNS = -1  # returned instead of an action
 COLOURS = ("black", "white")
 _COLUMNS = "abcdefghjklmnopqrstuvwxyz"  # no i
 
 
+def has_go_points(game: Game) -> bool:
+    """Whether GTP writes the game's points as in Go."""
+    return game.presentation.gtp is not None and game.presentation.gtp.go_points
+
+
 def vertex(game: Game, action: int) -> str:
-    """How GTP writes an action: on Go boards columns without i and rows from below, elsewhere as the game does."""
-    kind, size = game.name.split("(")[0], game.observation_shape[1]
-    if kind != "go" or action == size * size:
+    """An action as GTP writes it: a point of Go by column (without i) and row from below, anything else by its `action_text`."""
+    size = game.observation_shape[1]
+    if not has_go_points(game) or action == size * size:
         return game.action_text(action)
     return f"{_COLUMNS[action % size]}{size - action // size}"
 
 
 class Gtp:
-    """`gtp(command=gnugo --mode gtp --level 10 --chinese-rules --positional-superko --capture-all-dead --play-out-aftermath)`: one
-    process for all environments, that replays an environment's moves where it must. It has `seconds` for each answer.
+    """`gtp(command=gnugo --mode gtp --level 10 --chinese-rules --positional-superko --capture-all-dead --play-out-aftermath)`.
 
-    Our Go counts what stands on the board: without these options GNU Go passes while dead stones stand, which then count as alive.
+    One process plays all games and has `seconds` for each answer; it replays a game's moves where it last played another. Our Go
+    counts all stones on the board as alive: without these options GNU Go passes before dead stones are captured.
     """
 
     def __init__(self, game: Game, command: str = "", seconds: float = 120.0):
         if not command.strip():
             raise UsageError("gtp needs a program: gtp(command=gnugo --mode gtp --level 10)")
-        kind = game.name.split("(")[0]
-        if kind not in ("go", "othello", "hex"):
-            raise UsageError(f"no GTP program plays {game.name} here; go, othello and hex are known")
-        self.game, self.command, self.is_go = game, command, kind == "go"
+        if game.presentation.gtp is None:
+            raise UsageError(f"gtp: no program is known to play {game.name} (its presentation.gtp is None)")
+        self.game, self.command, self.dialect = game, command, game.presentation.gtp
         self.program = Program("gtp", command, seconds)
         self.played: list[int] | None = None  # the moves on the program's board
         try:
             self._say(f"boardsize {game.observation_shape[1]}")
-            if self.is_go:
+            if "komi" in game.parameters:
                 self._say(f"komi {game.parameters['komi']}")
         except BaseException:
             self.close()
             raise
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        """See `Opponent`."""
         actions = np.empty(len(rows), np.int64)
         for i, (row, history) in enumerate(zip(rows, histories, strict=True)):
             self._set_up(history)
             colour = COLOURS[int(self.game.rules.player(row))]
             answer = self._say(f"genmove {colour}").lower()
-            actions[i] = self._action(answer, row)
+            actions[i] = self._parse(answer, row)
             self.played = [*history, int(actions[i])] if actions[i] != RESIGNS else None
         return actions
 
     def _set_up(self, history: Sequence[int]) -> None:
+        """Plays the moves that are not on the program's board yet."""
         known = self.played
         if known is None or list(history[: len(known)]) != known:
             self._say("clear_board")
@@ -64,12 +73,13 @@ class Gtp:
         state = self.game.new_state()
         for at, action in enumerate(history):
             forced = len(state.legal_actions()) == 1 and self.game.action_text(action) == "pass"
-            if at >= len(known) and (self.is_go or not forced):  # Othello programs pass by themselves where they must
+            if at >= len(known) and (self.dialect.forced_passes or not forced):
                 self._say(f"play {COLOURS[state.player]} {vertex(self.game, action)}")
             state = state.apply(action)
         self.played = list(history)
 
-    def _action(self, answer: str, row: NDArray[np.int8]) -> int:
+    def _parse(self, answer: str, row: NDArray[np.int8]) -> int:
+        """The legal action that the program names, or RESIGNS."""
         legal = np.empty(self.game.num_actions, np.int32)
         legal = legal[: self.game.rules.legal(row, legal)]
         for action in legal.tolist():
@@ -80,6 +90,7 @@ class Gtp:
         raise OpponentError(f"gtp: {self.command!r} answered {answer!r}, which is no legal move here")
 
     def _say(self, line: str) -> str:
+        """The answer to a command; OpponentError if the program refuses it."""
         self.program.say(line)
         answer, deadline = list[str](), self.program.deadline()
         while True:
@@ -93,4 +104,5 @@ class Gtp:
         return answer[0][1:].strip()
 
     def close(self) -> None:
+        """Ends the program."""
         self.program.close()

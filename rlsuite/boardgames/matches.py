@@ -1,4 +1,7 @@
-"""Matches between board players: many games at once, paired openings, both sides. Shapes: n games, R bytes a row."""
+"""Matches between board players: many games at once, in pairs from one opening, one from each side.
+
+Shapes: n games, R bytes a row.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,58 +11,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.boardgames.gtp_opponent import RESIGNS
+from rlsuite.boardgames.openings import random_opening
 from rlsuite.boardgames.opponents import Opponent
 from rlsuite.boardgames.ratings import Score
 from rlsuite.core.errors import OpponentError
 from rlsuite.core.game import Game
 from rlsuite.search import Evaluate, Gumbel, Puct
-from rlsuite.search.search import search_rows
+from rlsuite.search.search import choose_actions
 
-Mover = Callable[[NDArray[np.int8]], NDArray[np.int64]]  # positions [n,R] that run -> actions [n]
+Mover = Callable[[NDArray[np.int8]], NDArray[np.int64]]  # positions [n,R] of unfinished games -> actions [n]
 
 
 def searcher(game: Game, evaluate: Evaluate, method: Puct | Gumbel, simulations: int, solve: bool = True) -> Mover:
-    return lambda rows: search_rows(game, rows, evaluate, simulations, method, solve=solve).action
+    """A player that searches every position afresh."""
+    return lambda rows: choose_actions(game, rows, evaluate, simulations, method, solve=solve)
 
 
 class Failure(NamedTuple):
-    """In place of an action: the player has crashed, was too slow or broke the rules, and has lost."""
+    """Returned instead of an action by a player that crashed, was too slow or broke the rules; it has lost the game."""
 
     why: str
 
 
 class Seat(Protocol):
-    """One side of a match, that plays many games at once."""
+    """One side of a match. It plays many games at once."""
 
     def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
-        """Positions [n,R] in which it is to move, how they came about, and a number for each game, of which at most as many as
-        the match plays at once -> n actions, RESIGNS among them."""
+        """The actions of n games in which it is to move; RESIGNS is allowed.
+
+        `slots` number the games that are played at once, `rows` [n,R] are the positions, `histories` the actions so far.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends what it has started."""
+        ...
 
 
 class Batched:
-    """A seat of a player that thinks about all games in one batch."""
+    """A seat whose player moves in all games in one batch."""
 
     def __init__(self, opponent: Opponent, seed: int):
         self.opponent, self.rng = opponent, np.random.default_rng(seed)
 
     def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
+        """See `Seat`."""
         return [int(action) for action in self.opponent(rows, histories, self.rng)]
 
     def close(self) -> None:
+        """Closes the player."""
         self.opponent.close()
 
 
 class Programs:
-    """A seat of other programs, one for each game that is played at once; one that fails is started anew for the next game."""
+    """A seat of other programs, one for each game played at once. One that fails is restarted for the next game."""
 
     def __init__(self, make: Callable[[], Opponent], count: int):
-        self.make, self.rng = make, np.random.default_rng(0)  # which programs do not ask for
+        self.make, self.rng = make, np.random.default_rng(0)  # programs draw nothing from it
         self.programs: list[Opponent | None] = [None] * count
         self.pool = ThreadPoolExecutor(count)
-        self.programs[0] = make()  # a command that cannot be started is told at once
+        self.programs[0] = make()  # so that a command that cannot be started is an error right away
 
     def _move(self, slot: int, row: NDArray[np.int8], history: Sequence[int]) -> int | Failure:
         program = None
@@ -73,36 +84,38 @@ class Programs:
             return Failure(str(error))
 
     def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
+        """See `Seat`."""
         return list(self.pool.map(self._move, slots, rows, histories))
 
     def close(self) -> None:
+        """Ends all programs."""
         for program in self.programs:
             if program is not None:
-                program.close()  # which also ends a move that is waited for
+                program.close()  # also ends the wait for a move
         self.pool.shutdown()
 
 
 class Played(NamedTuple):
-    """A game that has ended."""
+    """A finished game of a match."""
 
     number: int  # from 0; games 2i and 2i + 1 are a pair
     side: int  # the player, 0 or 1, that the first seat was
     actions: list[int]
     opening: int  # how many of them were random
-    points: float  # to the first seat: 1, 0.5 or 0
+    points: float  # of the first seat: 1, 0.5 or 0
     ending: str  # "" by the rules, or what happened
 
 
 def play_games(
     game: Game, first: Seat, second: Seat, games: int, opening_moves: int, seed: int, at_once: int | None = None
 ) -> Iterator[Played]:
-    """`games` (made even) games from pairs of random openings of up to `opening_moves` moves, each played from both sides.
+    """Plays `games` games (rounded up to an even number) and yields each as it ends.
 
-    They come as they end. At most `at_once` run at a time; None: all.
-    Agents play the same from the same position, so without openings two of them would play two games for ever.
+    Every random opening of up to `opening_moves` moves is played from both sides: without openings, two deterministic agents would
+    repeat the same two games. At most `at_once` games run at a time; None: all.
     """
     rng, rules, total = np.random.default_rng(seed), game.rules, games + games % 2
-    openings = [_opening(game, opening_moves, rng) for _ in range(total // 2)]
+    openings = [random_opening(game, int(rng.integers(opening_moves + 1)), rng) for _ in range(total // 2)]
     free = list(range(at_once or total))[::-1]
     running: dict[int, int] = {}  # number -> slot
     rows: dict[int, NDArray[np.int8]] = {}
@@ -140,12 +153,14 @@ def play_games(
 
 
 def play_match(game: Game, first: Mover, second: Mover, games: int, opening_moves: int, seed: int) -> Score:
-    """The score of `play_games` of two players that look at positions only."""
+    """The first player's score against the second in `play_games`."""
     seats = [Batched(_Positions(mover), seed) for mover in (first, second)]
     return score([played.points for played in play_games(game, seats[0], seats[1], games, opening_moves, seed)])
 
 
 class _Positions:
+    """A `Mover`, which sees positions only, as an `Opponent`."""
+
     def __init__(self, mover: Mover):
         self.mover = mover
 
@@ -157,18 +172,5 @@ class _Positions:
 
 
 def score(points: Sequence[float]) -> Score:
-    """Of games: what is neither won nor lost is drawn."""
+    """The score from the points of every game."""
     return Score(sum(p > 0.5 for p in points), sum(p == 0.5 for p in points), sum(p < 0.5 for p in points))
-
-
-def _opening(game: Game, most: int, rng: np.random.Generator) -> tuple[list[int], NDArray[np.int8]]:
-    """Random moves that do not end the game, and where they lead."""
-    state, moves = game.new_state(), list[int]()
-    for _ in range(int(rng.integers(most + 1))):
-        action = int(rng.choice(state.legal_actions()))
-        after = state.apply(action)
-        if after.is_terminal():
-            break
-        state = after
-        moves.append(action)
-    return moves, state.row

@@ -1,4 +1,4 @@
-"""Who a board agent is graded against: `random`, `mcts(simulations=1000)`, `gtp(command=gnugo --mode gtp)`, `uci(...)`.
+"""Opponents by name: `random`, `mcts(simulations=1000)`, `gtp(command=gnugo --mode gtp)`, `uci(command=stockfish)`.
 
 Shapes: n positions, R bytes a row.
 """
@@ -20,50 +20,58 @@ from rlsuite.search.search import search_rows
 
 
 class Opponent(Protocol):
+    """A player of board games, of many at once."""
+
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Positions [n,R] that run, and the n lists of actions that led there from the start -> legal actions [n]."""
+        """Positions [n,R] of unfinished games, and the actions since the start of each -> legal actions [n], or RESIGNS."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends what it has started."""
+        ...
 
 
 class Random:
-    """Any legal move, all alike."""
+    """Plays a uniformly random legal move."""
 
     def __init__(self, game: Game):
         self.game = game
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        """See `Opponent`."""
         legal, actions = np.empty(self.game.num_actions, np.int32), np.empty(len(rows), np.int64)
         for i, row in enumerate(rows):
             actions[i] = legal[rng.integers(self.game.rules.legal(row, legal))]
         return actions
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Mcts:
-    """PUCT with even priors, a random game from every leaf, and the most visited move: plain Monte Carlo tree search."""
+    """Plain Monte Carlo tree search: PUCT with uniform priors, one random game from every leaf; plays the most visited move."""
 
     def __init__(self, game: Game, simulations: int = 100, c: float = 1.4):
         if not (isinstance(simulations, int) and simulations >= 1):
-            raise UsageError(f"mcts: simulations = {simulations}; allowed are whole numbers from 1 on")
+            raise UsageError(f"mcts: simulations = {simulations}; allowed are whole numbers of at least 1")
         if not (isinstance(c, int | float) and 0 < c < float("inf")):
             raise UsageError(f"mcts: c = {c}; allowed are numbers above 0")
         self.game, self.simulations, self.method = game, simulations, Puct(c_init=c, fpu_reduction=-1.0, noise_fraction=0.0)
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        """See `Opponent`."""
         seed = int(rng.integers(2**31))
         return search_rows(self.game, rows, rollout_evaluator(self.game, seed), self.simulations, self.method, seed).action
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts, "gtp": Gtp, "uci": Uci}
 
 
 def make_opponent(name: str, game: Game) -> Opponent:
-    """UsageError for what there is not."""
+    """The opponent of that name in a game. UsageError for an unknown one, and for parameters that it does not take."""
     kind, parameters = parse_call("opponent", name)
     if kind not in OPPONENTS:
         raise unknown("opponent", kind, OPPONENTS)

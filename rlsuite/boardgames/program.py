@@ -1,4 +1,4 @@
-"""Another program, spoken to line by line over its standard input and output, which must answer in time."""
+"""Another program, talked to line by line over its standard input and output, with a time limit for its answers."""
 
 import contextlib
 import os
@@ -11,15 +11,15 @@ import time
 
 from rlsuite.core.errors import OpponentError, UsageError
 
-_SECONDS = 2.0  # that a program gets to end
-_LONGEST = 65_536  # characters of a line; what is longer is cut into several
+_SECONDS = 2.0  # to exit before it is killed
+_LONGEST = 65_536  # characters of a line; a longer one is cut into several
 
 
 class Program:
-    """`say` writes a line, `line` waits for the next one of the answer. OpponentError where it has ended or is too slow."""
+    """A running program: `say` writes a line, `line` waits for one. OpponentError if it has ended or is too slow."""
 
     def __init__(self, kind: str, command: str, seconds: float):
-        """`kind`: what it is called in errors; `seconds`: for every answer. UsageError for a command that cannot be started."""
+        """`kind` is its name in errors, `seconds` the limit for every answer. UsageError for a command that cannot be started."""
         if not command.strip():
             raise UsageError(f"{kind} needs a program: {kind}(command=...)")
         if not (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
@@ -33,12 +33,12 @@ class Program:
                 stderr=subprocess.DEVNULL,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl-C is ours alone, and all that it starts ends with it
+                start_new_session=True,  # Ctrl-C does not reach it, and whatever it starts can be killed with it
             )
         except OSError as error:
             raise UsageError(f"{kind}: {command!r} cannot be started: {error.strerror}") from error
         except ValueError as error:
-            raise UsageError(f"{kind}: {command!r} is no command: {error}") from error
+            raise UsageError(f"{kind}: {command!r} is not a command: {error}") from error
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -49,6 +49,7 @@ class Program:
         self._lines.put(None)
 
     def say(self, line: str) -> None:
+        """Writes a line."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(line + "\n")
@@ -57,7 +58,7 @@ class Program:
             raise OpponentError(f"{self.kind}: {self.command!r} has ended") from error
 
     def line(self, deadline: float, asked: str) -> str:
-        """The next line, until time.monotonic() reaches `deadline`; `asked`, for the error."""
+        """The next line that the program writes before time.monotonic() reaches `deadline`; `asked` is named in the error."""
         try:
             found = self._lines.get(timeout=max(deadline - time.monotonic(), 0.0))
         except queue.Empty as error:
@@ -69,13 +70,15 @@ class Program:
         return found
 
     def deadline(self) -> float:
+        """When an answer to what is said now must be complete, in time.monotonic()."""
         return time.monotonic() + self.seconds
 
     def close(self) -> None:
+        """Ends the program and whatever it has started."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_SECONDS)
-        self._signal(signal.SIGKILL)  # and whatever it has started
+        self._signal(signal.SIGKILL)
         self.process.wait()
 
     def _signal(self, number: int) -> None:

@@ -1,6 +1,6 @@
-"""From games to ratings: points with intervals, Elo of two or many, and the sequential test. Shapes: N players.
+"""Match statistics: points with intervals, Elo of two or more players, and the sequential test. Shapes: N players.
 
-Two games from one opening, once from each side, are a pair; its games are not independent, its pairs are.
+Two games from one opening, one from each side, are a pair. The two games of a pair are not independent; pairs are.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_UNSEEN = 1e-3  # taken for the count of a result that has not been seen: both hypotheses need all of them to be possible
-_PAIR_SCORES = (0.0, 0.25, 0.5, 0.75, 1.0)  # points of a pair, as a share: 2 losses ... 2 wins
+_UNSEEN = 1e-3  # count of a result that was never observed: both hypotheses need every result to be possible
+_PAIR_SCORES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of a pair's points, from 2 losses to 2 wins
 
 
 class Score(NamedTuple):
-    """Of the first of two players."""
+    """Results of the first of two players."""
 
     wins: int
     draws: int
@@ -23,60 +23,66 @@ class Score(NamedTuple):
 
     @property
     def games(self) -> int:
+        """All games."""
         return sum(self)
 
     @property
     def points(self) -> float:
-        """In [0, 1]: a draw is half a win."""
+        """The share of the points, in [0, 1]; a draw is half a win."""
         return (self.wins + self.draws / 2) / self.games
 
 
 def elo_of(points: float) -> float:
-    """The difference of ratings at which a player expects this share of the points; infinite at 0 and 1."""
+    """The rating difference at which a player expects this share of the points; infinite for 0 and 1."""
     if points in (0, 1):
         return inf if points else -inf
     return -400 * log10(1 / points - 1)
 
 
 def points_of(difference: float) -> float:
-    """The inverse of `elo_of`."""
+    """The share of the points that a player expects at this rating difference: the inverse of `elo_of`."""
     return 1 / (1 + 10 ** (-difference / 400))
 
 
-def interval_of(pairs: Sequence[float], z: float = 1.96) -> tuple[float, float]:
-    """The 95% interval of the share of points, from the points of each pair in [0, 1].
-
-    Wilson's interval of a share, with as many independent trials as the pairs' spread is worth: draws make it more than there are
-    games, games of a pair that go alike make it fewer. One decided pair more keeps the spread from being nothing.
-    """
-    n, mean = len(pairs), sum(pairs) / len(pairs)
-    middle = (sum(pairs) + 0.5) / (n + 1)  # one drawn pair beside them
-    spread = (sum((pair - middle) ** 2 for pair in pairs) + 0.25) / (n + 1)  # of a pair; the added one counts as decided
-    trials = n * middle * (1 - middle) / spread
+def wilson(share: float, trials: float, z: float = 1.96) -> tuple[float, float]:
+    """The 95% interval of a share of successes in independent trials (Wilson 1927)."""
     scale = 1 + z**2 / trials
-    centre, half = (mean + z**2 / (2 * trials)) / scale, z / scale * sqrt(mean * (1 - mean) / trials + z**2 / (4 * trials**2))
+    centre = (share + z**2 / (2 * trials)) / scale
+    half = z / scale * sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-class Sprt(NamedTuple):
-    """Which of two differences of ratings is true: goes on until errors are as rare as asked for (Wald 1945).
+def interval_of(pairs: Sequence[float], z: float = 1.96) -> tuple[float, float]:
+    """The 95% interval of the share of the points, from each pair's points in [0, 1].
 
-    The likelihood ratio is that of the pairs' five results, each hypothesis at its likeliest (a generalised test, as engines of
-    chess are tested): with decided games only and one game a pair it is W log(p1/p0) + L log((1-p1)/(1-p0)).
+    Wilson's interval with the number of independent trials that the pairs' variance amounts to: more than there are games if many
+    are drawn, fewer if the games of a pair tend to end alike. One more pair, decided, keeps the variance from being zero.
+    """
+    n, mean = len(pairs), sum(pairs) / len(pairs)
+    middle = (sum(pairs) + 0.5) / (n + 1)  # with one pair more, which is drawn
+    variance = (sum((pair - middle) ** 2 for pair in pairs) + 0.25) / (n + 1)  # of a pair; here the added one counts as decided
+    return wilson(mean, n * middle * (1 - middle) / variance, z)
+
+
+class Sprt(NamedTuple):
+    """Sequential probability ratio test of two rating differences: stops once errors are as rare as asked for (Wald 1945).
+
+    The likelihood ratio is that of the pairs' five possible results, maximised under each hypothesis (the generalised test that is
+    common for chess engines). With single games, all decided, it is W log(p1/p0) + L log((1-p1)/(1-p0)).
     """
 
-    elo0: float  # no better than this ...
+    elo0: float  # the difference is at most this ...
     elo1: float  # ... or at least this
-    alpha: float = 0.05  # of taking elo1 where elo0 holds
-    beta: float = 0.05
+    alpha: float = 0.05  # probability of accepting elo1 if elo0 is true
+    beta: float = 0.05  # probability of accepting elo0 if elo1 is true
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Of the log likelihood ratio: below it elo0 is taken, above it elo1."""
+        """The log likelihood ratios at which elo0 and elo1 are accepted."""
         return log(self.beta / (1 - self.alpha)), log((1 - self.beta) / self.alpha)
 
     def ratio(self, pairs: Sequence[float]) -> float:
-        """The log likelihood ratio of the pairs' points in [0, 1]; 0 without any."""
+        """The log likelihood ratio of the pairs' points in [0, 1]; 0 for no pairs."""
         counts = [sum(1 for pair in pairs if pair == score) for score in _PAIR_SCORES]
         if not pairs:
             return 0.0
@@ -84,15 +90,15 @@ class Sprt(NamedTuple):
         return high - low
 
     def verdict(self, pairs: Sequence[float]) -> str | None:
-        """`elo0`, `elo1`, or None: to be gone on with."""
+        """What is accepted: `elo0`, `elo1`, or None if more games are needed."""
         ratio, (low, high) = self.ratio(pairs), self.bounds
         return "elo0" if ratio <= low else "elo1" if ratio >= high else None
 
 
 def _likelihood(counts: Sequence[float], mean: float) -> float:
-    """The largest log likelihood of the pairs' results among distributions with this mean.
+    """The largest log likelihood of the pairs' results under a distribution with this mean.
 
-    Its shares are n_i / (n (1 + t (s_i - mean))), t such that the mean is right (Owen's empirical likelihood).
+    Its probabilities are n_i / (n (1 + t (s_i - mean))), with t such that the mean is right (Owen's empirical likelihood).
     """
     counts = [count or _UNSEEN for count in counts]
     total = sum(counts)
@@ -108,9 +114,9 @@ def _likelihood(counts: Sequence[float], mean: float) -> float:
 
 
 def elo(results: Sequence[tuple[int, int, Score]], players: int) -> NDArray[np.float64]:
-    """Ratings [N] of the Bradley-Terry model, player 0 at 0, from (player, opponent, score of the player).
+    """Bradley-Terry ratings [N] from (player, opponent, score of the player), relative to player 0, by Newton's method.
 
-    A draw is half a win and half a loss; one draw beside every match's results keeps ratings finite. Newton's method.
+    A draw is half a win and half a loss. One extra draw per match keeps ratings finite.
     """
     rating = np.zeros(players)  # natural units: ln(10) / 400 of an Elo point
     for _ in range(100):
@@ -133,7 +139,7 @@ def elo(results: Sequence[tuple[int, int, Score]], players: int) -> NDArray[np.f
 
 
 def elo_intervals(results: Sequence[tuple[int, int, Score]], players: int, seed: int, resamples: int = 200) -> NDArray[np.float64]:
-    """95% bootstrap intervals [N,2] of `elo`, every match's games drawn again."""
+    """95% bootstrap intervals [N,2] of `elo`: the games of every match are resampled."""
     rng = np.random.default_rng(seed)
     ratings = []
     for _ in range(resamples):

@@ -1,43 +1,36 @@
-"""An opponent that is another program, spoken to in the Universal Chess Interface: chess, as OpenSpiel plays it."""
+"""An opponent that is another program, which speaks the Universal Chess Interface. Shapes: n positions, R bytes a row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlsuite.boardgames.games import CHESS
 from rlsuite.boardgames.program import Program
 from rlsuite.core.errors import OpponentError, UsageError
 from rlsuite.core.game import Game, Row
-from rlsuite.envs.boards.openspiel import position
 
 
-def check_chess(game: Game) -> None:
-    """UsageError unless `game` is OpenSpiel's chess."""
-    if not game.name.startswith("openspiel(game=chess,"):
-        raise UsageError(f"UCI is for chess, openspiel(game=chess), not for {game.name}")
-
-
-def move_name(row: Row, action: int) -> str:
-    """An action as UCI writes it: `e2e4`, `e7e8q`."""
-    import pyspiel
-
-    found: str = pyspiel.chess.action_to_move(action, position(row).board()).to_lan()
-    return found
+def uci_names(game: Game) -> Callable[[Row, int], str]:
+    """The function that names an action as UCI does: `e2e4`, `e7e8q`. UsageError for a game that is not chess."""
+    if game.presentation.uci is None:
+        raise UsageError(f"UCI is for chess, such as {CHESS}, not for {game.name}")
+    return game.presentation.uci
 
 
 def moves_by_name(game: Game, row: Row) -> dict[str, int]:
-    """The legal actions, by UCI's names."""
-    legal = np.empty(game.num_actions, np.int32)
-    return {move_name(row, int(action)): int(action) for action in legal[: game.rules.legal(row, legal)]}
+    """The legal actions by their names in UCI."""
+    name, legal = uci_names(game), np.empty(game.num_actions, np.int32)
+    return {name(row, int(action)): int(action) for action in legal[: game.rules.legal(row, legal)]}
 
 
 class Uci:
-    """`uci(command=stockfish,go=movetime 100,options="Skill Level=0;Threads=1")`: what is said after `go` limits its thinking."""
+    """`uci(command=stockfish,go=movetime 100,options="Skill Level=0;Threads=1")`; `go` is how long it may think, in UCI's words."""
 
     def __init__(self, game: Game, command: str = "", go: str = "movetime 100", options: str = "", seconds: float = 120.0):
         if not command.strip():
             raise UsageError("uci needs a program: uci(command=stockfish)")
-        check_chess(game)
+        self.name_of = uci_names(game)
         self.game, self.command, self.go = game, command, go
         self.program = Program("uci", command, seconds)
         try:
@@ -45,7 +38,7 @@ class Uci:
             for option in filter(None, (part.strip() for part in options.split(";"))):
                 name, equals, value = option.partition("=")
                 if not equals:
-                    raise UsageError(f"uci: option {option!r} must read Name=value; several are separated by ;")
+                    raise UsageError(f"uci: option {option!r} must read Name=value; separate several by ;")
                 self.program.say(f"setoption name {name.strip()} value {value.strip()}")
             self.program.say("ucinewgame")
             self._say("isready", "readyok")
@@ -54,11 +47,12 @@ class Uci:
             raise
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        """See `Opponent`."""
         actions = np.empty(len(rows), np.int64)
         for i, (row, history) in enumerate(zip(rows, histories, strict=True)):
             state, names = self.game.new_state(), list[str]()
             for action in history:
-                names.append(move_name(state.row, action))
+                names.append(self.name_of(state.row, action))
                 state = state.apply(action)
             self.program.say("position startpos" + (f" moves {' '.join(names)}" if names else ""))
             answer = self._say(f"go {self.go}", "bestmove").split()
@@ -69,7 +63,7 @@ class Uci:
         return actions
 
     def _say(self, line: str, awaited: str) -> str:
-        """The line of the answer that begins with `awaited`; what comes before it is news of the search."""
+        """The line of the answer that begins with `awaited`; those before it report on the search."""
         self.program.say(line)
         deadline = self.program.deadline()
         while True:
@@ -78,4 +72,5 @@ class Uci:
                 return found
 
     def close(self) -> None:
+        """Ends the program."""
         self.program.close()

@@ -1,19 +1,20 @@
-"""What a board game is: a few numba functions over a row of bytes, and what nets and people need to know beside them.
+"""Board games: rules over a row of bytes, compiled by numba, and what nets, programs and people need to know about a game.
 
-Two players, 0 and 1, no chance, nothing hidden, zero-sum. A state is a row of `row_size` bytes (int8, a multiple of 8, so that a
-game may view it as 64-bit words); whatever decides a game's future stands in it. Values belong to a player, never to a depth:
-`outcome` speaks of player 0, and `player` says whose turn it is, since turns need not alternate.
+A game has two players, 0 and 1, is zero-sum and deterministic, and hides nothing. A position is a row of `row_size` bytes (int8, a
+multiple of 8, so that a game can view it as 64-bit words) that holds everything the rest of the game depends on. Values belong to
+a player, not to a depth: `outcome` is for player 0, and `player` says whose turn it is, because turns need not alternate.
 Shapes: A actions, C planes, H rows, W columns, S symmetries.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import UsageError, unknown
 
 Row = NDArray[np.int8]  # [row_size]
 Actions = NDArray[np.int32]  # [A]
@@ -21,49 +22,90 @@ Planes = NDArray[np.int8]  # [C,H,W]
 
 
 class Rules(NamedTuple):
-    """Functions compiled by numba (`njit`). They keep nothing, and only `init` and `play` change the row."""
+    """A game's rules as functions compiled by numba (`njit`). They keep no state, and only `init` and `play` write to the row."""
 
-    init: Callable[[Row], None]  # the first position, into a row of zeros; what a game's parameters are stands there already
-    player: Callable[[Row], int]  # whose turn: 0 or 1; at the end whatever
-    legal: Callable[[Row, Actions], int]  # writes the legal actions in rising order, returns how many; 0 at the end
-    play: Callable[[Row, int], None]  # a legal action, in place
-    outcome: Callable[[Row], tuple[bool, float]]  # (over, value to player 0 in [-1, 1]); the value is read only if over
-    encode: Callable[[Row, Planes], None]  # planes [C,H,W] as the player to move sees them, every element written
-    hash: Callable[[Row], np.uint64]  # uint64 of all that `encode` depends on
+    init: Callable[[Row], None]  # sets up the first position in a copy of `Game.start`
+    player: Callable[[Row], int]  # the player to move, 0 or 1; anything once the game is over
+    legal: Callable[[Row, Actions], int]  # writes the legal actions in increasing order, returns how many; 0 once the game is over
+    play: Callable[[Row, int], None]  # makes a legal move, in place
+    outcome: Callable[[Row], tuple[bool, float]]  # (over, value for player 0 in [-1, 1]); the value is read only if over
+    encode: Callable[[Row, Planes], None]  # writes every element of the planes, as the player to move sees the position
+    hash: Callable[[Row], np.uint64]  # a hash of everything that `encode` depends on
+
+
+Board = Literal["squares", "points", "felt", "hexes", "columns", "chess", "text"]
+
+
+class GtpDialect(NamedTuple):
+    """How programs that speak GTP write a game."""
+
+    go_points: bool = False  # points as in Go: columns without i, rows counted from below; otherwise as `action_text` does
+    forced_passes: bool = False  # a pass is sent even if it is the only legal move; otherwise both sides take it for granted
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How a game is shown to people and to other programs. The defaults suit any game.
+
+    `board` picks the drawing: "squares" (x and o in the cells), "points" (stones on the lines, as in Go), "felt" (Othello), "hexes"
+    (Hex), "columns" (an action drops a piece into a column), "chess", or "text" (the board text as it is). The first five need a
+    board text that begins with H lines of W characters `.xo`; a game whose text is different is shown as text. "chess" needs a
+    text that begins with a FEN, and `uci`.
+    """
+
+    sides: tuple[str, str] = ("x", "o")  # what players 0 and 1 are called
+    board: Board = "squares"
+    sgf: int | None = None  # the game's number in SGF (property GM): action row * W + column is a point, H * W a pass
+    gtp: GtpDialect | None = None  # None: no GTP program plays it
+    uci: Callable[[Row, int], str] | None = None  # chess only: an action as UCI writes it, "e2e4"; `move_text` must be its SAN
+    lead: Callable[[Row], float] | None = None  # games decided by area: player 0's points minus player 1's, komi included
 
 
 @dataclass(frozen=True)
 class Game:
-    """One game of one size. `start` is the row that `init` is called on: zeros but for the game's parameters."""
+    """One game of one size."""
 
-    name: str  # as `make_game` takes it, parameters included: "go(size=9,komi=7.5)"
+    name: str  # as `make_game` takes it, with all parameters: "go(size=9,komi=7.5)"
     rules: Rules
-    start: Row  # [row_size]
+    start: Row  # [row_size] what `init` begins with: zeros, except for the game's parameters
     num_actions: int
     observation_shape: tuple[int, int, int]  # [C,H,W]
     max_moves: int  # no game is longer
-    # Row s maps an index of a transformed board to the index it comes from; row 0 is the identity.
+    # Row s maps a cell (or action) of the transformed board to the one it comes from; row 0 is the identity.
     cell_maps: NDArray[np.int32]  # [S,H*W]
     action_maps: NDArray[np.int32]  # [S,A]
     action_text: Callable[[int], str]  # 0 -> "a1"
     board_text: Callable[[Row], str]
-    parse: Callable[[str], Row]  # the inverse of `board_text`; UsageError for a text that no game can reach
+    parse: Callable[[str], Row]  # the inverse of `board_text`; UsageError for a position that no game can reach
     has_draws: bool = True
     plane_scale: float = 1.0  # what a net multiplies the planes by
     parameters: dict[str, Any] = field(default_factory=dict)
-    move_text: Callable[[Row, int], str] | None = None  # where a move's name depends on the position: "Nf3"
+    make: Callable[..., "Game"] | None = None  # makes this game from `parameters`, or one of another size or komi
+    move_text: Callable[[Row, int], str] | None = None  # an action's name where it depends on the position: "Nf3"
+    presentation: Presentation = Presentation()
+    graded_positions: Path | None = None  # positions with the outcome of every move (`rlsuite.boardgames.solver_accuracy`)
 
     def new_state(self) -> "BoardState":
+        """The first position."""
         row = self.start.copy()
         self.rules.init(row)
         return BoardState(self, row)
 
     def parse_state(self, text: str) -> "BoardState":
+        """The position that `str(state)` shows as `text`. UsageError for a position that no game can reach."""
         return BoardState(self, self.parse(text))
+
+    def with_parameters(self, **changes: Any) -> "Game":
+        """The same game with other parameters, such as `size`. UsageError for a parameter or a value that it does not have."""
+        for name in changes:
+            if self.make is None or name not in self.parameters:
+                raise unknown(f"parameter of {self.name}", name, self.parameters)
+        assert self.make is not None
+        return self.make(**{**self.parameters, **changes})
 
 
 class BoardState:
-    """A position, never changed: `apply` gives a new one."""
+    """An immutable position: `apply` returns a new one."""
 
     __slots__ = ("_row", "game")
 
@@ -73,24 +115,25 @@ class BoardState:
 
     @property
     def row(self) -> Row:
-        """A copy [row_size]."""
+        """A copy of the position's bytes [row_size]."""
         return self._row.copy()
 
     @property
     def player(self) -> int:
+        """The player to move, 0 or 1."""
         return int(self.game.rules.player(self._row))
 
     def legal_actions(self) -> list[int]:
-        """In rising order; empty at the end."""
+        """The legal actions in increasing order; none once the game is over."""
         actions = np.empty(self.game.num_actions, np.int32)
         return [int(action) for action in actions[: self.game.rules.legal(self._row, actions)]]
 
     def apply(self, action: int) -> "BoardState":
-        """UsageError for an illegal action and behind the end."""
+        """The position after a move. UsageError for an illegal action, and once the game is over."""
         legal = self.legal_actions()
         if action not in legal:
             if self.is_terminal():
-                raise UsageError(f"{self.game.name}: the game is over, no action is legal any more")
+                raise UsageError(f"{self.game.name}: the game is over, no action is legal")
             shown = ", ".join(f"{known} ({self.game.action_text(known)})" for known in legal[:20])
             raise UsageError(
                 f"{self.game.name}: action {action} is illegal here; legal: {shown}{', ...' if len(legal) > 20 else ''}"
@@ -100,19 +143,20 @@ class BoardState:
         return BoardState(self.game, row)
 
     def text_of(self, action: int) -> str:
-        """The name of a move here."""
+        """The name of a move in this position."""
         return self.game.action_text(action) if self.game.move_text is None else self.game.move_text(self._row, action)
 
     def is_terminal(self) -> bool:
+        """Whether the game is over."""
         return bool(self.game.rules.outcome(self._row)[0])
 
     def returns(self) -> tuple[float, float]:
-        """Of players 0 and 1; zeros while the game runs."""
+        """The results of players 0 and 1; zeros while the game is on."""
         over, value = self.game.rules.outcome(self._row)
         return (float(value), -float(value)) if over else (0.0, 0.0)
 
     def observation(self) -> NDArray[np.int8]:
-        """[C,H,W], as the player to move sees it."""
+        """Planes [C,H,W], as the player to move sees the position."""
         planes = np.empty(self.game.observation_shape, np.int8)
         self.game.rules.encode(self._row, planes)
         return planes
@@ -129,13 +173,13 @@ class BoardState:
 
 _ALL = ((0, False), (1, False), (2, False), (3, False), (0, True), (1, True), (2, True), (3, True))
 HALF_TURN = ((0, False), (2, False))
-DIAGONALS = ((0, False), (2, False), (1, True), (3, True))  # half turn, and mirrored at either diagonal
+DIAGONALS = ((0, False), (2, False), (1, True), (3, True))  # the half turn, and reflections in the two diagonals
 
 
 def square_maps(size: int, extra_actions: int = 0, symmetries: tuple[tuple[int, bool], ...] = _ALL) -> tuple[Any, Any]:
-    """(cell maps [S,n*n], action maps [S,n*n+extra]) of a square board whose actions are its cells and then the extra ones.
+    """(cell maps [S,n*n], action maps [S,n*n+extra]) of a square board whose actions are its cells, then `extra_actions` more.
 
-    `symmetries`: (quarter turns, mirrored left to right behind them), those that keep the rules and the first position.
+    `symmetries`: (quarter turns, then mirrored left to right), those under which the rules and the first position stay the same.
     """
     cells = np.arange(size * size, dtype=np.int32).reshape(size, size)
     turned = [np.fliplr(np.rot90(cells, turns)) if mirrored else np.rot90(cells, turns) for turns, mirrored in symmetries]
@@ -145,20 +189,21 @@ def square_maps(size: int, extra_actions: int = 0, symmetries: tuple[tuple[int, 
 
 
 def cell_name(size: int) -> Callable[[int], str]:
-    """Column letter and row number from the top, `a1` in the corner above on the left; the action behind the cells is `pass`."""
+    """A function that names actions by column and row, `a1` at the top left; the action after the cells is `pass`."""
 
     def name(action: int) -> str:
-        return "pass" if action == size * size else f"{_letters(action % size)}{action // size + 1}"
+        return "pass" if action == size * size else f"{letter(action % size)}{action // size + 1}"
 
     return name
 
 
-def _letters(column: int) -> str:
-    return chr(ord("a") + column)
+def letter(number: int) -> str:
+    """0 -> "a", 1 -> "b", ..."""
+    return chr(ord("a") + number)
 
 
 def player_in_turn(cells: NDArray[np.int8], name: str) -> int:
-    """Who moves where player 0 began and a stone is put in turn: of cells 0, 1 (player 0) and 2. UsageError if nobody can."""
+    """The player to move where stones are placed in turn: cells hold 0, 1 (player 0) or 2. UsageError if the counts cannot be."""
     first, second = int((cells == 1).sum()), int((cells == 2).sum())
     if first - second not in (0, 1):
         raise UsageError(f"{name}: {first} x and {second} o cannot arise: x begins and turns alternate")
@@ -166,7 +211,7 @@ def player_in_turn(cells: NDArray[np.int8], name: str) -> int:
 
 
 def read_grid(text: str, name: str, width: int, height: int, symbols: str) -> list[list[int]]:
-    """The lines of a board text as indices into `symbols`; UsageError that says where it is wrong."""
+    """The lines of a board text as indices into `symbols`. UsageError that names the first wrong line or character."""
     lines = [line.replace(" ", "") for line in text.strip().splitlines()]
     if len(lines) != height or any(len(line) != width for line in lines):
         raise UsageError(f"{name}: a board text has {height} lines of {width} of the characters {symbols!r}")

@@ -1,4 +1,4 @@
-"""`rlsuite ladder`: the Elo of a board run's checkpoints against each other, as a table and a picture."""
+"""`rlsuite ladder`: Elo ratings of a board run's checkpoints from matches between them, as a table and a plot."""
 
 import sys
 from itertools import combinations
@@ -11,24 +11,30 @@ from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.matches import play_match, searcher
 from rlsuite.boardgames.ratings import elo, elo_intervals
 from rlsuite.core import cpu
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.files import replacing
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
 from rlsuite.factories import threads_of
 from rlsuite.runs import checkpoint
 
 
 class Rung(NamedTuple):
+    """A checkpoint and its rating."""
+
     agent_steps: int
-    elo: float  # the oldest is 0
+    elo: float  # relative to the oldest checkpoint
     interval: tuple[float, float]  # 95%, bootstrap
 
 
 def climb(run: Path, games: int, simulations: int, opening_moves: int, most: int, seed: int = 0) -> list[Rung]:
-    """`games` between any two of at most `most` checkpoints, evenly chosen. UsageError for fewer than two, and no board game."""
+    """Rates up to `most` evenly spaced checkpoints by `games` games between every two.
+
+    UsageError for a run with fewer than two checkpoints, and for one that plays no board game.
+    """
     paths = checkpoint.list_complete(run)
     if len(paths) < 2:
         raise UsageError(
-            f"{run} has {len(paths)} checkpoints, a ladder needs two: see run.keep_checkpoints, run.checkpoint_minutes"
+            f"{run} has {len(paths)} checkpoints, a ladder needs two: see run.keep_checkpoints and run.checkpoint_minutes"
         )
     chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, min(most, len(paths)))})
     saved = [Saved(paths[i], device="auto") for i in chosen]
@@ -56,6 +62,7 @@ def climb(run: Path, games: int, simulations: int, opening_moves: int, most: int
 
 
 def draw(rungs: list[Rung], title: str, out: Path) -> None:
+    """Plots the ratings over the agent steps into a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -65,10 +72,8 @@ def draw(rungs: list[Rung], title: str, out: Path) -> None:
     steps = [rung.agent_steps for rung in rungs]
     spread: Any = [[rung.elo - rung.interval[0] for rung in rungs], [rung.interval[1] - rung.elo for rung in rungs]]
     axes.errorbar(steps, [rung.elo for rung in rungs], yerr=spread, marker="o", capsize=3)
-    axes.set(xlabel="moves of self-play", ylabel="Elo (the oldest checkpoint is 0)", title=title)
+    axes.set(xlabel="moves of self-play", ylabel="Elo (oldest checkpoint = 0)", title=title)
     axes.grid(alpha=0.3)
     figure.tight_layout()
-    try:
-        figure.savefig(out, format="png")
-    except OSError as error:
-        raise RlsuiteError(f"could not write {out}: {error.strerror}") from error
+    with replacing(out) as beside:
+        figure.savefig(beside, format="png")

@@ -1,4 +1,4 @@
-"""Lines from standard input, read beside what the program does, so that it can be told to stop."""
+"""Standard input and output line by line; input is read in a thread, so that a running search can see that a line has come."""
 
 import os
 import queue
@@ -9,40 +9,42 @@ _PIECE = 65_536  # bytes
 
 
 class Lines:
-    """`next` waits for a line, None at the end; `waiting` says whether one has come."""
+    """The lines of standard input."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        """Not through `sys.stdin`, whose lock a thread that waits would hold when the program ends."""
+        """Reads the file descriptor: a thread that waits in `sys.stdin` would hold its lock when the program exits."""
         begun = b""
         try:
             while piece := os.read(0, _PIECE):
                 *lines, begun = (begun + piece).split(b"\n")
-                if len(begun) > _PIECE:  # no command is that long: it comes in pieces
+                if len(begun) > _PIECE:  # no command is that long: pass it on in pieces
                     lines, begun = [*lines, begun], b""
                 for line in lines:
                     self._queue.put(line.decode("utf-8", "replace"))
-        except OSError:  # closed under us
+        except OSError:  # standard input was closed
             pass
         if begun:
             self._queue.put(begun.decode("utf-8", "replace"))
         self._queue.put(None)
 
     def next(self) -> str | None:
+        """Waits for the next line; None at the end of the input."""
         found = self._queue.get()
         if found is None:
             self._queue.put(None)
         return found
 
     def waiting(self) -> bool:
+        """Whether a line (or the end) has come."""
         return not self._queue.empty()
 
 
 def write(text: str) -> bool:
-    """To standard output at once; False where nobody reads any more."""
+    """Writes to standard output and flushes it; False if nobody reads it any more."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

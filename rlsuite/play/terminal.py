@@ -1,4 +1,4 @@
-"""A game in the terminal: boards as text, moves by their names."""
+"""A game in the terminal: boards are text, moves are typed by name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.gtp_opponent import RESIGNS
 from rlsuite.core.errors import UsageError, nearest
+from rlsuite.core.game import letter
 from rlsuite.play.session import Session
 
-HELP = "a move by its name; moves: all of them; hint; undo; resign; save FILE; quit"
+HELP = "type a move, or: moves (lists them), hint, undo, resign, save FILE, quit"
 
 
 def run(
@@ -18,9 +19,9 @@ def run(
     read: Callable[[str], str] = input,
     show: Callable[[str], None] = print,
 ) -> None:
-    """`side`: the player that the person is, None for both, or for neither where `watching`.
+    """Plays a game with the person at `side`; None: at both sides, or at neither if `watching`.
 
-    A game that is over can still be saved or gone back in. Ends when the person wants it, or when there is no more to read.
+    Returns when the person quits, or when there is no more input. A finished game can still be saved, and moves can be taken back.
     """
     show(f"{session.game.name}: {HELP}")
     seen = None
@@ -28,7 +29,7 @@ def run(
         state = session.state
         if session.over:
             show(f"\n{board(session)}\n{outcome(session, side)}")
-            if not behind_the_end(session, side, read, show):
+            if not resumed(session, side, read, show):
                 return
             seen = None
             continue
@@ -37,26 +38,24 @@ def run(
         seen = state
         if watching or (side is not None and state.player != side):
             action = session.answer()
-            told = "gives up" if action == RESIGNS else f"plays {state.text_of(action)}"
+            move = "resigns" if action == RESIGNS else f"plays {state.text_of(action)}"
             value = session.values[-2] if action != RESIGNS else None
-            show(
-                f"{session.player.title} {told}"
-                + (f" (it expects {value * (1 - 2 * state.player):+.2f})" if value is not None else "")
-            )
+            expects = f" (it expects {value * (1 - 2 * state.player):+.2f})" if value is not None else ""
+            show(f"{session.player.title} {move}{expects}")
             continue
         try:
-            words = read(f"{session.side_names[state.player]}> ").split()
+            words = read(f"{side_name(session, state.player)}> ").split()
         except EOFError:
             return
         if words and not command(session, words, side, show):
             return
 
 
-def behind_the_end(session: Session, side: int | None, read: Callable[[str], str], show: Callable[[str], None]) -> bool:
-    """Whether the game goes on, because a move was taken back."""
+def resumed(session: Session, side: int | None, read: Callable[[str], str], show: Callable[[str], None]) -> bool:
+    """Reads commands about a finished game; whether it goes on, because a move was taken back."""
     while session.over:
         try:
-            words = read("over (save FILE, undo; return ends)> ").split()
+            words = read("game over (save FILE, undo, or Enter to quit)> ").split()
         except EOFError:
             return False
         if not words or words == ["quit"] or words == ["exit"]:
@@ -69,7 +68,7 @@ def behind_the_end(session: Session, side: int | None, read: Callable[[str], str
 
 
 def command(session: Session, words: list[str], side: int | None, show: Callable[[str], None]) -> bool:
-    """Does what a person typed; False to end."""
+    """Does what a person typed; False for `quit`."""
     state = session.state
     names = {state.text_of(action).lower(): action for action in state.legal_actions()}
     word = " ".join(words).lower()
@@ -84,7 +83,7 @@ def command(session: Session, words: list[str], side: int | None, show: Callable
             found = session.think()
             best = sorted(range(len(found.policy)), key=lambda action: -found.policy[action])[:5]
             shares = ", ".join(f"{state.text_of(a)} {found.policy[a]:.0%}" for a in best if found.policy[a] > 0)
-            show(f"{state.text_of(found.action)}; you can expect {found.value:+.2f}. Looked at: {shares}")
+            show(f"{state.text_of(found.action)}; you can expect {found.value:+.2f}. Considered: {shares}")
         elif word == "undo":
             session.undo()
             while side is not None and session.actions and session.state.player != side:
@@ -100,36 +99,45 @@ def command(session: Session, words: list[str], side: int | None, show: Callable
             show(HELP)
         else:
             close = nearest(word, names)
-            show(f"{word!r} is no move here{'; did you mean ' + ' or '.join(close) + '?' if close else ''} ({HELP})")
+            show(f"{word!r} is not a move here{'; did you mean ' + ' or '.join(close) + '?' if close else ''} ({HELP})")
     except UsageError as error:
         show(str(error))
     return True
 
 
 def players(session: Session, side: int | None) -> tuple[str, str]:
+    """The names of players 0 and 1, for a record."""
     other = session.player.name
     return ("you", "you") if side is None else ("you", other) if side == 0 else (other, "you")
 
 
+def side_name(session: Session, player: int) -> str:
+    """What a player is called, and its symbol on the board."""
+    shown, symbol = session.game.presentation, "xo"[player]
+    name = shown.sides[player]
+    return name if name == symbol or shown.board in ("chess", "text") else f"{name} ({symbol})"
+
+
 def board(session: Session) -> str:
-    """With the names of columns and rows where moves have such names."""
+    """The board, with the names of its columns and rows if it is a grid."""
     game, lines = session.game, str(session.state).splitlines()
     height, width = game.observation_shape[1:]
     grid = [line.replace(" ", "") for line in lines[:height]]
-    if game.name.startswith("openspiel(") or any(len(line) != width for line in grid):
+    if game.presentation.board in ("chess", "text") or any(len(line) != width for line in grid):
         return "\n".join(lines)
-    letters = "    " + " ".join(chr(ord("a") + column) for column in range(width))
-    slant = game.name.startswith("hex(")  # a board of hexagons leans
+    letters = "    " + " ".join(letter(column) for column in range(width))
+    slant = game.presentation.board == "hexes"
     rows = [f"{' ' * at * slant}{at + 1:>3} {' '.join(line)}" for at, line in enumerate(grid)]
     return "\n".join([letters, *rows, *lines[height:]])
 
 
 def outcome(session: Session, side: int | None) -> str:
+    """Who has won."""
     points = session.points
     if points is None or points == 0.5:
         return "not over" if points is None else "a draw"
     winner = 0 if points > 0.5 else 1
     how = " by resignation" if session.resigned is not None else ""
     if side is None:
-        return f"{session.side_names[winner]} has won{how}"
+        return f"{side_name(session, winner)} has won{how}"
     return ("you have won" if winner == side else "you have lost") + how

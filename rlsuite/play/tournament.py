@@ -1,4 +1,4 @@
-"""`rlsuite match`: players against each other, all pairs of them, with ratings, a sequential test, and every game written down."""
+"""`rlsuite match`: a round robin of players, with ratings, a sequential test, and a record of every game."""
 
 import json
 import sys
@@ -12,25 +12,27 @@ from rlsuite.boardgames import game_records
 from rlsuite.boardgames.matches import Played, play_games, score
 from rlsuite.boardgames.ratings import Score, Sprt, elo, elo_intervals, elo_of, interval_of
 from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.files import atomic_write, writing
 from rlsuite.core.game import Game
 from rlsuite.play.players import is_program, make_seat
 
-_ALL_AT_ONCE = 256  # games, where no other program plays
+_ALL_AT_ONCE = 256  # games, if no other program plays
 
 
 class Meeting(NamedTuple):
-    """Of two players."""
+    """The result of a match between two players."""
 
     first: str
     second: str
     score: Score  # of the first
-    interval: tuple[float, float]  # 95%, of its share of the points
-    failures: tuple[int, int]  # games lost by a crash, a time-out or an illegal move
-    moves: float  # a game, on average
+    interval: tuple[float, float]  # 95%, of the first player's share of the points
+    failures: tuple[int, int]  # games that each player lost by a crash, a time-out or an illegal move
+    moves: float  # average length of a game
     ratio: float | None  # log likelihood ratio of the sequential test
-    verdict: str | None  # elo0, elo1
+    verdict: str | None  # elo0, elo1, or None if it is open
 
     def as_dict(self) -> dict[str, Any]:
+        """All of it for JSON, with Elo differences; None stands for infinity."""
         low, high = (elo_of(share) for share in self.interval)
         difference = elo_of(self.score.points)
         return {
@@ -43,8 +45,10 @@ class Meeting(NamedTuple):
 
 
 class Rating(NamedTuple):
+    """A player's rating from all matches."""
+
     player: str
-    elo: float  # the first player is 0
+    elo: float  # relative to the first player
     interval: tuple[float, float]  # 95%, bootstrap
 
 
@@ -59,20 +63,18 @@ def meet(
     sprt: Sprt | None,
     out: Path | None,
 ) -> list[Meeting]:
-    """Every two of the players. UsageError for a player that there is not, before anything is played."""
+    """Plays a match between every two players. UsageError for an unknown player, before its match is played."""
     if sprt is not None and not -2000 <= sprt.elo0 < sprt.elo1 <= 2000:
         raise UsageError(f"--sprt {sprt.elo0:g} {sprt.elo1:g}: the second must be larger, and both between -2000 and 2000")
     if out is not None:
-        try:
+        with writing(out, ", or choose another --out"):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RlsuiteError(f"could not write {out}: {error.strerror}") from error
     meetings = []
     for number, (first, second) in enumerate(combinations(names, 2), 1):
         stem = None if out is None else out / f"{number:02d}_{_short(first)}_{_short(second)}"
         meetings.append(_meet(first, second, game, games, opening_moves, simulations, seed, parallel, sprt, stem))
     if out is not None:
-        (out / "match.json").write_text(json.dumps([meeting.as_dict() for meeting in meetings], indent=1) + "\n")
+        atomic_write(out / "match.json", json.dumps([meeting.as_dict() for meeting in meetings], indent=1) + "\n")
     return meetings
 
 
@@ -101,7 +103,7 @@ def _meet(
             played[found.number] = found
             if stem is not None:
                 _write(stem, game, found, first, second)
-            _tell(score([p.points for p in played.values()]), first, second, games + games % 2)
+            _show_progress(score([p.points for p in played.values()]), first, second, games + games % 2)
             if found.ending not in ("", "resigned"):
                 print(f"\ngame {found.number + 1}: {found.ending}", file=sys.stderr)
             if sprt is not None and sprt.verdict(_pairs(played)) is not None:
@@ -125,8 +127,8 @@ def _meet(
     )
 
 
-def _tell(result: Score, first: str, second: str, total: int) -> None:
-    """How far it has come: one line that is written over, or a line now and then where it goes into a file."""
+def _show_progress(result: Score, first: str, second: str, total: int) -> None:
+    """Writes the score so far to standard error: a line that is overwritten, or about 20 lines if it is not a terminal."""
     tty = sys.stderr.isatty()
     if tty or result.games % max(1, total // 20) == 0:
         text = f"{_short(first)} against {_short(second)}: {result.games} of {total} games, "
@@ -135,7 +137,7 @@ def _tell(result: Score, first: str, second: str, total: int) -> None:
 
 
 def _pairs(played: dict[int, Played]) -> list[float]:
-    """Points in [0, 1] of the first pairs, up to one that still runs: short games, which come first, must not count for more."""
+    """Each pair's points in [0, 1], up to the first unfinished pair: short games end first and must not count for more."""
     found = list[float]()
     while (n := 2 * len(found)) in played and n + 1 in played:
         found.append((played[n].points + played[n + 1].points) / 2)
@@ -150,13 +152,13 @@ def _write(stem: Path, game: Game, played: Played, first: str, second: str) -> N
 
 
 def _short(name: str) -> str:
-    """Of a player, for a file's name."""
+    """A player's name for a file name."""
     last = name.rstrip("/").rsplit("/", 1)[-1] if "(" not in name else name
     return "".join(char if char.isalnum() else "-" for char in last).strip("-")[:40]
 
 
 def rate(names: Sequence[str], meetings: Sequence[Meeting], seed: int) -> list[Rating]:
-    """Of three players and more, from all meetings together."""
+    """Ratings of all players from all meetings."""
     place = {name: at for at, name in enumerate(names)}
     results = [(place[m.first], place[m.second], m.score) for m in meetings]
     ratings, intervals = elo(results, len(names)), elo_intervals(results, len(names), seed)
@@ -167,6 +169,7 @@ def rate(names: Sequence[str], meetings: Sequence[Meeting], seed: int) -> list[R
 
 
 def describe(meeting: Meeting) -> str:
+    """A meeting in one line."""
     found, (low, high) = meeting.score, meeting.interval
     text = (
         f"{meeting.first} against {meeting.second}: {found.wins} won, {found.draws} drawn, {found.losses} lost; "

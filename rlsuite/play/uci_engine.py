@@ -1,39 +1,41 @@
-"""A player as a chess program that speaks the Universal Chess Interface, on OpenSpiel's chess."""
+"""A player as an engine that speaks the Universal Chess Interface."""
 
 import time
 from itertools import pairwise
 from math import tan
 
-from rlsuite.boardgames.uci_opponent import check_chess, move_name, moves_by_name
+from rlsuite.boardgames.uci_opponent import moves_by_name, uci_names
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.play.lines import Lines, write
 from rlsuite.play.session import Session
 from rlsuite.search import Found
 
 _MOVES_LEFT = 30  # that the time on the clock is divided among
-_MARGIN = 0.05  # seconds kept back
-_SLICE = 8  # simulations between two looks at the clock
+_MARGIN = 0.05  # seconds kept in reserve
+_STEP = 8  # simulations between two looks at the clock
 _MOST = 20_000  # simulations of a search without a limit
 _LIMITS = ("movetime", "wtime", "btime", "winc", "binc", "movestogo", "nodes", "depth", "mate")
 
 
 class Engine:
+    """Answers UCI commands about one game at a time."""
+
     def __init__(self, session: Session, name: str, lines: Lines):
-        """UsageError unless it is chess."""
-        check_chess(session.game)
+        """UsageError for a game that is not chess."""
+        self.name_of = uci_names(session.game)
         self.session, self.name, self.lines = session, name, lines
         self.held: list[str | None] = []  # lines that came during a search
-        self.refused = False  # the position that was asked for is not the board's
+        self.refused = False  # the last position could not be set up
 
     def run(self) -> None:
-        """Answers what comes on standard input until `quit` or its end."""
+        """Answers standard input until `quit` or its end."""
         while (line := self.held.pop(0) if self.held else self.lines.next()) is not None:
             words = line.split()
             if words[:1] == ["quit"] or not self._answer(words):
                 return
 
-    def _told_to_stop(self) -> bool:
-        """Looks at what has come during a search: `isready` is answered, what is neither that nor `stop` is for later."""
+    def _stopped(self) -> bool:
+        """Whether a search should end, by the lines that came during it: `isready` is answered, other lines are held for later."""
         while self.lines.waiting() and not self.held:
             line = self.lines.next()
             word = "quit" if line is None else (line.split() or [""])[0]
@@ -47,7 +49,7 @@ class Engine:
         return False
 
     def _answer(self, words: list[str]) -> bool:
-        """False where nobody reads any more. What is unknown is passed over, as the protocol wants it."""
+        """Answers a line, or ignores an unknown one, as the protocol demands; False if nobody reads the answers any more."""
         kind = words[0] if words else ""
         try:
             if kind == "uci":
@@ -72,13 +74,13 @@ class Engine:
     def _position(self, words: list[str]) -> None:
         session = self.session
         if words[:1] != ["startpos"] and " ".join(words[1:5]) != " ".join(str(session.game.new_state()).split()[:4]):
-            raise ValueError("only games from the first position are known")
+            raise ValueError("only games from the starting position are supported")
         names = words[words.index("moves") + 1 :] if "moves" in words else []
         session.clear()
         for name in names:
             found = moves_by_name(session.game, session.state.row).get(name)
             if found is None:
-                raise ValueError(f"{name} is no legal move there")
+                raise ValueError(f"{name} is not a legal move there")
             session.play(found)
 
     def _go(self, words: list[str]) -> bool:
@@ -89,38 +91,37 @@ class Engine:
         deadline = time.monotonic() + seconds if (seconds := self._seconds(limits)) is not None else None
         most = min(limits.get("nodes", _MOST if seconds is not None or "infinite" in words else session.simulations), _MOST)
 
-        def stop() -> bool:
-            return self._told_to_stop() or (deadline is not None and time.monotonic() >= deadline)
-
-        if session.player.evaluation is None:
+        if not session.player.can_search:
             action = int(session.player(session.state.row[None], [session.actions], session.rng)[0])
-            return write(f"bestmove {move_name(session.state.row, action)}\n")
+            return write(f"bestmove {self.name_of(session.state.row, action)}\n")
         stopped = False
 
-        def ask() -> bool:
+        def stop() -> bool:
             nonlocal stopped
-            stopped = stopped or stop()
+            stopped = stopped or self._stopped() or (deadline is not None and time.monotonic() >= deadline)
             return stopped
 
-        found = session.think(max(most, 1), ask, _SLICE)
-        while "infinite" in words and not stopped and not self.held and not self._told_to_stop():
+        found = session.think(max(most, 1), stop, _STEP)
+        while "infinite" in words and not stopped and not self.held and not self._stopped():
             time.sleep(0.01)  # the protocol waits for `stop`
-        return write(f"{self._news(found)}\nbestmove {move_name(session.state.row, found.action)}\n")
+        return write(f"{self._info(found)}\nbestmove {self.name_of(session.state.row, found.action)}\n")
 
     def _seconds(self, limits: dict[str, int]) -> float | None:
-        """Of this move; None without a clock."""
+        """The time for this move; None without a clock."""
         if "movetime" in limits:
             return max(limits["movetime"] / 1000 - _MARGIN, 0.0)
-        clock, more = ("wtime", "winc") if self.session.state.player == 1 else ("btime", "binc")  # OpenSpiel's White is player 1
+        white = self.session.states[0].player  # who moves first; in OpenSpiel's chess that is player 1
+        clock, more = ("wtime", "winc") if self.session.state.player == white else ("btime", "binc")
         if clock not in limits:
             return None
         left = limits[clock] / 1000
         return max(min(left / max(limits.get("movestogo", _MOVES_LEFT), 1) + limits.get(more, 0) / 1000, left - _MARGIN), 0.0)
 
-    def _news(self, found: Found) -> str:
+    def _info(self, found: Found) -> str:
+        """The line that reports on a search."""
         state, names = self.session.state, list[str]()
         for action in found.variation:
-            names.append(move_name(state.row, action))
+            names.append(self.name_of(state.row, action))
             state = state.apply(action)
         centipawns = round(111.7 * tan(1.5621 * max(-0.999, min(0.999, found.value))))  # Leela Chess Zero's scale
         return f"info depth {len(names)} nodes {int(found.visits.sum())} score cp {centipawns} pv {' '.join(names)}"

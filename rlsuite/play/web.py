@@ -1,7 +1,7 @@
-"""The page of `rlsuite play --web`: one game with a player, or one that is replayed, and the videos of a run.
+"""The page of `rlsuite play --web`: a game against a player, or a recorded one to step through, and the videos of a run.
 
-Starlette and uvicorn serve a page of plain JavaScript (`page/`), nothing of which comes from elsewhere. The server binds to
-127.0.0.1 alone, and answers only to requests that name it so and come from its own page: another site's script cannot reach it.
+Starlette and uvicorn serve a page of plain JavaScript (`page/`) that loads nothing from elsewhere. The server binds to 127.0.0.1
+only and answers only requests that use that name and come from its own page, so that scripts of other sites cannot reach it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rlsuite.boardgames import game_records
-from rlsuite.boardgames.uci_opponent import move_name
+from rlsuite.boardgames.uci_opponent import moves_by_name
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.game import BoardState, Game
 from rlsuite.play.session import Session
@@ -30,9 +30,13 @@ from rlsuite.play.terminal import players
 
 HOST = "127.0.0.1"
 _LARGEST = 1_000_000  # bytes of a request
-_MOST = 100_000  # simulations a move
-_PAGES = {"/": ("index.html", "text/html"), "/play.js": ("play.js", "text/javascript"), "/play.css": ("play.css", "text/css")}
-_COLOURS = {"connect_four": ("Red", "Yellow"), "hex": ("Red", "Blue")}  # of stones on the page
+_MOST = 100_000  # simulations per move
+_PAGES = {
+    "/": ("index.html", "text/html"),
+    "/board.js": ("board.js", "text/javascript"),
+    "/play.js": ("play.js", "text/javascript"),
+    "/play.css": ("play.css", "text/css"),
+}
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -42,12 +46,12 @@ _SECURITY = {
 
 
 class OwnOnly:
-    """Refuses requests to another name than ours (a page that has rebound its own) and from another origin."""
+    """Refuses requests to any other host name (DNS rebinding) and from any other origin."""
 
     def __init__(self, app: ASGIApp, port: int):
         self.app = app
         self.hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
-        if port == 80:  # which browsers leave out
+        if port == 80:  # browsers leave it out
             self.hosts |= {HOST, "localhost"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,23 +68,24 @@ class OwnOnly:
 
 
 class Table:
-    """What the page plays at: a session, whose sides are, and a lock, since a search takes a while."""
+    """The game that the page shows, who plays which side, and a lock, because requests come while a search runs."""
 
     def __init__(self, session: Session | None, side: int | None, videos: Path | None):
-        """`side`: the player that the person is; None: both. No session: only videos."""
+        """`side` is the person's; None: both. Without a session there are only videos."""
         self.session, self.side, self.videos = session, side, videos
-        self.watching = False  # the player has both sides
+        self.watching = False  # the player plays both sides
         self.lock = threading.Lock()
-        self.closing = threading.Event()
-        self.hint: dict[str, Any] | None = None  # of the position at the end
+        self.closing = threading.Event()  # ends a search
+        self.hint: dict[str, Any] | None = None  # for the current position
 
     def game(self) -> Session:
+        """The session. UsageError if there is none."""
         if self.session is None:
             raise UsageError("there is no board here, only videos")
         return self.session
 
     def view(self, ply: int | None = None) -> dict[str, Any]:
-        """All that the page shows, behind `ply` moves; None: behind all."""
+        """Everything that the page shows, after `ply` moves; None: after all of them."""
         videos = sorted(path.name for path in self.videos.glob("*.mp4")) if self.videos is not None else []
         if self.session is None:
             return {"game": None, "videos": videos}
@@ -94,10 +99,10 @@ class Table:
         return {
             "game": session.game.name,
             "player": session.player.title,
-            "thinks": session.player.evaluation is not None,
+            "searches": session.player.can_search,
             "simulations": session.simulations,
             "side": "watch" if self.watching else "both" if self.side is None else str(self.side),
-            "sides": _COLOURS.get(session.game.name.split("(")[0], session.side_names),
+            "sides": session.game.presentation.sides,
             "first": session.states[0].player,
             "ply": at,
             "plies": last,
@@ -119,46 +124,52 @@ class Table:
         }
 
     def new(self, body: dict[str, Any]) -> None:
+        """Starts a new game, in which the person takes `side`."""
         session = self.game()
         side, simulations = body.get("side", "0"), body.get("simulations", session.simulations)
         if side not in ("0", "1", "both", "watch"):
             raise UsageError(f"side {side!r}: 0, 1, both or watch")
         if not isinstance(simulations, int) or isinstance(simulations, bool) or not 0 <= simulations <= _MOST:
             raise UsageError(f"simulations {simulations!r}: a whole number up to {_MOST}")
-        if session.player.evaluation is not None:
+        if session.player.can_search:
             session.simulations = max(simulations, 1)
         self.watching, self.side = side == "watch", int(side) if side in ("0", "1") else None
         session.clear()
 
     def move(self, body: dict[str, Any]) -> None:
+        """Makes the person's move."""
         session, action = self.game(), body.get("action")
         if body.get("ply") != len(session.actions):
-            raise UsageError("the game has gone on meanwhile")
+            raise UsageError("the game has gone on in the meantime")
         if not isinstance(action, int) or isinstance(action, bool):
-            raise UsageError("a move is the number of an action")
+            raise UsageError("a move must be the number of an action")
         session.play(action)
 
     def answer(self, body: dict[str, Any]) -> None:
+        """Makes the player's move, unless it has been made already."""
         session = self.game()
         if session.over or body.get("ply") != len(session.actions):
-            return  # asked twice
+            return
         if not self.watching and self.side in (None, session.state.player):
             raise UsageError("it is your move")
         session.answer(None, self.closing.is_set)
 
     def undo(self, body: dict[str, Any]) -> None:
+        """Takes back the last move, or the person's last move and the answer to it."""
         session = self.game()
         session.undo()
         while not self.watching and self.side is not None and session.actions and session.state.player != self.side:
             session.undo()
 
     def resign(self, body: dict[str, Any]) -> None:
+        """The person resigns."""
         session = self.game()
         if session.over:
             raise UsageError("the game is over")
         session.resigned = session.state.player if self.side is None else self.side
 
     def think(self, body: dict[str, Any]) -> None:
+        """Searches for a hint."""
         session = self.game()
         if session.over:
             raise UsageError("the game is over")
@@ -176,7 +187,7 @@ class Table:
         }
 
     def load(self, body: dict[str, Any]) -> None:
-        """A record, to be stepped through and gone on with."""
+        """Loads a record, to step through and to continue."""
         session, text = self.game(), body.get("record")
         if not isinstance(text, str):
             raise UsageError("no record")
@@ -192,7 +203,7 @@ class Table:
             session.play(action)
 
     def record(self) -> tuple[str, str]:
-        """File name and text of the game so far."""
+        """A record of the game so far: file name and text."""
         session = self.game()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"game{game_records.suffix(session.game)}"
@@ -201,21 +212,17 @@ class Table:
 
 
 def layout(game: Game, state: BoardState) -> dict[str, Any] | None:
-    """How a board is drawn: cells [H*W] of 0, 1 (player 0), 2, or pieces of chess; `clicks` [H*W] the action of a cell or -1.
+    """How the page draws a board: cells [H*W] of 0, 1 (player 0) or 2, or chess pieces; `clicks` [H*W], a cell's action or -1.
 
-    None where it is text only.
+    None for a board that is shown as text.
     """
-    height, width = game.observation_shape[1:]
-    kind, legal = game.name.split("(")[0], set(state.legal_actions())
-    if game.name.startswith("openspiel(game=chess,"):
-        board = str(state).split(" ")[0]
-        pieces = "".join("." * int(char) if char.isdigit() else char for char in board if char != "/")
-        names = {move_name(state.row, action): action for action in legal}
-        moves = [{"from": _square(n[:2]), "to": _square(n[2:4]), "action": a, "text": state.text_of(a)} for n, a in names.items()]
-        return {"shape": "chess", "height": 8, "width": 8, "cells": list(pieces), "clicks": [-1] * 64, "moves": moves}
+    shape, (height, width) = game.presentation.board, game.observation_shape[1:]
+    if shape == "chess":
+        return _chess_layout(game, state)
     lines = [line.replace(" ", "") for line in str(state).splitlines()[:height]]
-    if kind == "openspiel" or len(lines) < height or any(len(line) != width or set(line) - set(".xo") for line in lines):
+    if shape == "text" or len(lines) < height or any(len(line) != width or set(line) - set(".xo") for line in lines):
         return None
+    legal = set(state.legal_actions())
     cells = [".xo".index(char) for line in lines for char in line]
     if game.num_actions in (height * width, height * width + 1):
         clicks = [cell if cell in legal else -1 for cell in range(height * width)]
@@ -223,12 +230,22 @@ def layout(game: Game, state: BoardState) -> dict[str, Any] | None:
         clicks = [cell % width if cell % width in legal else -1 for cell in range(height * width)]
     else:
         return None
-    shape = {"go": "points", "gomoku": "points", "hex": "hexes", "connect_four": "columns", "othello": "felt"}.get(kind, "squares")
     return {"shape": shape, "height": height, "width": width, "cells": cells, "clicks": clicks}
 
 
+def _chess_layout(game: Game, state: BoardState) -> dict[str, Any]:
+    """Pieces as in FEN, and the legal moves from square to square."""
+    board = str(state).split(" ")[0]
+    pieces = "".join("." * int(char) if char.isdigit() else char for char in board if char != "/")
+    moves = [
+        {"from": _square(name[:2]), "to": _square(name[2:4]), "action": action, "text": state.text_of(action)}
+        for name, action in moves_by_name(game, state.row).items()
+    ]
+    return {"shape": "chess", "height": 8, "width": 8, "cells": list(pieces), "clicks": [-1] * 64, "moves": moves}
+
+
 def _square(name: str) -> int:
-    """From the top left: a8 is 0."""
+    """The number of a square from the top left: a8 is 0."""
     return (8 - int(name[1])) * 8 + ord(name[0]) - ord("a")
 
 
@@ -236,6 +253,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(table: Table, port: int) -> ASGIApp:
+    """The server of a table's page."""
+
     async def page(request: Request) -> Response:
         name, kind = _PAGES[request.url.path]
         return Response((files("rlsuite") / "play" / "page" / name).read_bytes(), media_type=kind, headers=_SECURITY)
@@ -261,9 +280,9 @@ def make_app(table: Table, port: int) -> ASGIApp:
             try:
                 body = json.loads(content or b"{}")
             except (ValueError, RecursionError):
-                return _refused("no JSON", 400)
+                return _refused("not JSON", 400)
             if not isinstance(body, dict):
-                return _refused("no JSON object", 400)
+                return _refused("not a JSON object", 400)
             try:
                 return JSONResponse(await run_in_threadpool(locked, body), headers=_SECURITY)
             except RlsuiteError as error:
@@ -301,7 +320,7 @@ def _refused(why: str, status: int) -> Response:
 
 
 def serve(table: Table, port: int, ready: Callable[[str], None]) -> None:
-    """Until Ctrl-C. RlsuiteError where the port is taken; `ready` is told the address."""
+    """Serves the page until Ctrl-C; calls `ready` with its address. RlsuiteError if the port is taken."""
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
@@ -310,14 +329,14 @@ def serve(table: Table, port: int, ready: Callable[[str], None]) -> None:
                 ready(f"http://{HOST}:{port}")
 
         async def shutdown(self, sockets: Any = None) -> None:
-            table.closing.set()  # ends a search
+            table.closing.set()
             await super().shutdown(sockets)
 
     config = uvicorn.Config(make_app(table, port), HOST, port, log_level="warning", timeout_graceful_shutdown=2, lifespan="off")
     server = Server(config)
     try:
         asyncio.run(server.serve())
-    except SystemExit as error:  # uvicorn's own way to say that it cannot bind
-        raise RlsuiteError(f"port {port} of {HOST} cannot be had: is another server on it? choose one with --port") from error
+    except SystemExit as error:  # uvicorn exits if it cannot bind
+        raise RlsuiteError(f"port {port} of {HOST} cannot be used: is another server on it? choose one with --port") from error
     except KeyboardInterrupt:
         pass

@@ -1,17 +1,17 @@
-"""Search in trees: arrays of many games (`tree`), one call for a batch of positions (`search.search`), and one for people.
+"""Tree search: trees of many games as arrays (`tree`), a call for a batch of positions (`search.search`), and one for a position:
 
     import rlsuite
     game = rlsuite.make_game("connect_four")
     found = rlsuite.search(game, game.new_state(), "uniform", simulations=800)
 
-`Searcher` does the same move after move, and keeps what it knows of the moves that were made.
+`Searcher` searches move after move and keeps the part of the tree below the moves that were made.
 
-This package can be called itself, so that `rlsuite.search(...)` works whether or not it was imported before.
+The package itself is callable, so that `rlsuite.search(...)` works whether or not the package was imported before.
 """
 
 import sys
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +41,23 @@ __all__ = [
 
 
 class Found(NamedTuple):
-    """What a search says of one position."""
+    """What a search found in one position."""
 
-    action: int  # to play
+    action: int  # the action to play
     policy: NDArray[np.float64]  # [A]
-    value: float  # in [-1, 1], to the player to move
-    variation: list[int]  # the principal one: actions from here on
+    value: float  # in [-1, 1], for the player to move
+    variation: list[int]  # the principal variation: actions from here on
     visits: NDArray[np.int32]  # [A]
     proven: bool  # the value is that of perfect play
+
+
+@runtime_checkable
+class HasEvaluator(Protocol):
+    """Something that can be searched with, such as what `rlsuite.load` returns."""
+
+    def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
+        """How it evaluates positions of a game, and how it searches. UsageError for a game that it does not play."""
+        ...
 
 
 def search_one(
@@ -60,39 +69,39 @@ def search_one(
     solve: bool = True,
     seed: int = 0,
 ) -> Found:
-    """Searches one position as for play: without noise, `leaves` of the tree at once.
+    """Searches one position as for play, that is without noise, `leaves` leaves of the tree at once.
 
-    `agent`: what `rlsuite.load` gives, an `Evaluate` function, or "uniform" or "rollout" for none. UsageError for an agent of
-    another game, a game that is over, and fewer than one simulation.
+    `agent`: what `rlsuite.load` returns, an `Evaluate` function, or "uniform" or "rollout" to search without an agent. UsageError
+    for an agent of another game, a position where the game is over, and fewer than one simulation.
     """
-    evaluate, method = evaluation_of(game, agent, seed)
+    evaluate, method = _evaluator(game, agent, seed)
     return _first(search(game, [state], evaluate, simulations, method, seed, leaves, solve))
 
 
 def _first(found: SearchResult) -> Found:
+    """The result of the only position that was searched."""
     first = (found.policy[0], float(found.value[0]), found.variations[0], found.visits[0], bool(found.proven[0]))
     return Found(int(found.action[0]), *first)
 
 
-def evaluation_of(game: Game, agent: Any, seed: int) -> tuple[Evaluate, Puct | Gumbel]:
-    """What `agent` of `search_one` thinks of positions, and how it searches."""
+def _evaluator(game: Game, agent: Any, seed: int) -> tuple[Evaluate, Puct | Gumbel]:
+    """How the `agent` of `search_one` evaluates positions, and how it searches."""
     method: Puct | Gumbel = Puct(noise_fraction=0.0)
     if agent == "uniform":
         return uniform_evaluator(game), method
     if agent == "rollout":
         return rollout_evaluator(game, seed), method
-    if hasattr(agent, "evaluator"):
-        found: tuple[Evaluate, Puct | Gumbel] = agent.evaluator(game)
-        return found
+    if isinstance(agent, HasEvaluator):
+        return agent.evaluator(game)
     if callable(agent):
         return agent, method
-    raise UsageError(f"{agent!r} cannot judge positions: give what rlsuite.load gives, a function, 'uniform' or 'rollout'")
+    raise UsageError(f"{agent!r} cannot evaluate positions: pass what rlsuite.load returns, a function, 'uniform' or 'rollout'")
 
 
 class Searcher:
-    """`search_one` along a game: what was searched below the moves that were made since is kept, and counts.
+    """`search_one` along a game: the part of the tree below the moves that were made is kept, and its visits count.
 
-    A search ends when its root has `simulations` visits, those of earlier searches included.
+    A search ends when its root has `simulations` visits, including those of earlier searches.
     """
 
     def __init__(
@@ -104,15 +113,20 @@ class Searcher:
         solve: bool = True,
         seed: int = 0,
     ):
-        """As of `search_one`, which also tells the errors."""
-        self.game, self.simulations, (self.evaluate, self.method) = game, simulations, evaluation_of(game, agent, seed)
+        """The arguments and errors are those of `search_one`; `simulations` is the most that a search can be asked for."""
+        self.game, self.simulations, (self.evaluate, self.method) = game, simulations, _evaluator(game, agent, seed)
         check(simulations, leaves)
         self.run = kernels(game.rules, METHODS[type(self.method)])
         self.tree = make_tree(game, 1, simulations, seed, leaves, solve)
         self.tree.slot["nodes"] = 0  # nothing searched yet
 
+    @property
+    def done(self) -> int:
+        """The root's visits: simulations so far, including those of earlier searches that were kept."""
+        return int(self.tree.slot["done"][0])
+
     def search(self, state: BoardState, simulations: int | None = None) -> Found:
-        """`simulations`: fewer than there is room for; asked again with more, it goes on."""
+        """Searches a position until it has `simulations` visits; called again with more, it continues."""
         check_position(self.game, state)
         self.tree.slot["budget"] = min(max(simulations or self.simulations, 1), self.simulations)
         node = self._find(state.row)
@@ -120,13 +134,13 @@ class Searcher:
             self.run.set_roots(self.tree, np.zeros(1, np.int32), state.row[None])
         elif node > 0:
             keep_below(self.tree, 0, node)
-        elif self.tree.slot["done"][0] > 0:
-            self.tree.slot["kept"] = 1  # a plan that was made for fewer simulations has come to its end
+        elif self.done > 0:
+            self.tree.slot["kept"] = 1  # sequential halving has come to the end of its schedule for fewer simulations
         finish(self.tree, self.run, self.evaluate, self.method)
         return _first(read(self.tree, self.run, self.method))
 
     def _find(self, row: NDArray[np.int8]) -> int | None:
-        """The expanded node that holds this position: the root, or one or two moves below it."""
+        """The expanded node with this position, if it is the root or one or two moves below it."""
         nodes, edges = self.tree.node[0], self.tree.edge[0]
         level = [0] if self.tree.slot["nodes"][0] else []
         for _ in range(3):

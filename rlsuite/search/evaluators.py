@@ -1,7 +1,8 @@
-"""What gives a search its opinions. Shapes: n positions, A actions, R bytes a row, M slots of a cache, [C,H,W] planes.
+"""Leaf evaluators: logits and values of positions, for a search.
 
-An evaluator takes rows [n,R] int8 and their hashes [n] uint64, and says logits [n,A] f32, of which only those of legal moves are
-read, and values [n] f32 in [-1, 1] to the player to move.
+An evaluator takes rows [n,R] int8 and their hashes [n] uint64. It returns logits [n,A] f32, of which only those of legal actions
+are read, and values [n] f32 in [-1, 1] for the player to move.
+Shapes: n positions, A actions, R bytes a row, M slots of a cache, [C,H,W] planes.
 """
 
 from collections.abc import Callable
@@ -16,18 +17,18 @@ from rlsuite.core.game import Game, Rules
 from rlsuite.core.hashing import finalise
 from rlsuite.search.random import uniform
 
-PolicyValue = tuple[NDArray[np.float32], NDArray[np.float32]]
-Evaluate = Callable[[NDArray[np.int8], NDArray[np.uint64]], PolicyValue]
+PolicyValue = tuple[NDArray[np.float32], NDArray[np.float32]]  # logits [n,A], values [n]
+Evaluate = Callable[[NDArray[np.int8], NDArray[np.uint64]], PolicyValue]  # rows [n,R], hashes [n]
 Planes = NDArray[np.int8]  # [n,C,H,W]
 
 
 def uniform_evaluator(game: Game) -> Evaluate:
-    """Knows nothing: all moves alike, every position even."""
+    """An evaluator that knows nothing: uniform policies, values of 0."""
     return lambda rows, keys: (np.zeros((len(rows), game.num_actions), np.float32), np.zeros(len(rows), np.float32))
 
 
 def rollout_evaluator(game: Game, seed: int = 0) -> Evaluate:
-    """All moves alike; a position is worth what one random game from it brings. Draws depend on the position and `seed` alone."""
+    """Uniform policies; the value is the result of one random game, which depends only on the position and `seed`."""
     play_out, salt = _rollouts(game.rules), np.uint64(seed)
 
     def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
@@ -39,7 +40,7 @@ def rollout_evaluator(game: Game, seed: int = 0) -> Evaluate:
 
 
 def plane_evaluator(game: Game, net: Callable[[Planes], PolicyValue]) -> Evaluate:
-    """`net` sees planes as the player to move sees them."""
+    """An evaluator from a function of planes [n,C,H,W], as the player to move sees them."""
     encode = encoder(game.rules)
 
     def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
@@ -51,13 +52,14 @@ def plane_evaluator(game: Game, net: Callable[[Planes], PolicyValue]) -> Evaluat
 
 
 class Cached:
-    """Asks `evaluate` only for positions that it has not met since `clear`, and for every position of a batch once.
+    """An evaluator with a cache: `evaluate` gets only positions that are not in it, and each position of a batch once.
 
-    A direct-mapped table: a newer position displaces an older one. Two positions with one hash of 64 bits would be confused.
+    The cache is a direct-mapped table in which newer positions replace older ones. It knows positions by their 64-bit hashes: two
+    with equal hashes would be confused.
     """
 
     def __init__(self, evaluate: Evaluate, num_actions: int, positions: int):
-        """`positions`: M, rounded up to a power of two."""
+        """`positions` is M, rounded up to a power of two."""
         self.evaluate, size = evaluate, 1 << max(positions - 1, 1).bit_length()
         self.keys = np.zeros(size, np.uint64)  # [M]; 0: empty
         self.logits = np.zeros((size, num_actions), np.float32)  # [M,A]
@@ -65,10 +67,11 @@ class Cached:
         self.asked = self.found = 0
 
     def clear(self) -> None:
-        """When the weights have changed."""
+        """Empties the cache, which is due whenever the weights have changed."""
         self.keys[:] = 0
 
     def __call__(self, rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
+        """Logits [n,A] and values [n] of rows [n,R] with hashes `keys` [n]."""
         n = len(rows)
         source, ask = np.empty(n, np.int32), np.empty(n, np.int32)
         logits, values = np.empty((n, self.logits.shape[1]), np.float32), np.empty(n, np.float32)
@@ -80,6 +83,7 @@ class Cached:
         return logits, values
 
     def state_dict(self) -> dict[str, Any]:
+        """The slots in use."""
         used = np.flatnonzero(self.keys)
         return {
             "keys": self.keys[used],
@@ -88,24 +92,28 @@ class Cached:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the cache, also from one of another size."""
         self.clear()
-        slots = state["keys"] & np.uint64(len(self.keys) - 1)  # of this table, which may be of another size
+        slots = state["keys"] & np.uint64(len(self.keys) - 1)
         for name in ("keys", "logits", "values"):
             getattr(self, name)[slots] = state[name]
 
 
-_HERE = -1  # the opinion stands in the table
+_IN_TABLE = -1  # the source of a position that is in the table
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _look_up(table: Any, table_logits: Any, table_values: Any, keys: Any, source: Any, ask: Any, logits: Any, values: Any) -> int:
-    """Copies what is known; of the rest `ask` [n] lists one position each and `source` [n] says which of these it is."""
+    """Copies what is in the table and returns how many different positions are not.
+
+    These are listed in `ask` [n]; `source` [n] is the place in that list, or _IN_TABLE.
+    """
     mask, asks = np.uint64(table.shape[0] - 1), 0
-    first = np.zeros(2 * keys.shape[0] + 1, np.int32)  # an open table of this batch: 1 + number of the question
+    first = np.zeros(2 * keys.shape[0] + 1, np.int32)  # a hash table of the batch with open addressing: 1 + place in `ask`
     for i in range(keys.shape[0]):
         slot = keys[i] & mask
         if table[slot] == keys[i] and keys[i] != 0:
-            logits[i], values[i], source[i] = table_logits[slot], table_values[slot], _HERE
+            logits[i], values[i], source[i] = table_logits[slot], table_values[slot], _IN_TABLE
             continue
         at = np.int64(keys[i] % np.uint64(first.shape[0]))
         while first[at] > 0 and keys[ask[first[at] - 1]] != keys[i]:
@@ -131,18 +139,19 @@ def _store(
     logits: Any,
     values: Any,
 ) -> None:
+    """Puts the evaluations of the positions `ask` into the table, and gives them to all positions of the batch that need them."""
     mask = np.uint64(table.shape[0] - 1)
     for j in range(ask.shape[0]):
         slot = keys[ask[j]] & mask
         table[slot], table_logits[slot], table_values[slot] = keys[ask[j]], new[j], new_values[j]
     for i in range(keys.shape[0]):
-        if source[i] != _HERE:
+        if source[i] != _IN_TABLE:
             logits[i], values[i] = new[source[i]], new_values[source[i]]
 
 
 @cache
 def encoder(rules: Rules) -> Callable[[NDArray[np.int8], Planes], None]:
-    """Rows [n,R] into planes [n,C,H,W]."""
+    """A compiled function that encodes rows [n,R] into planes [n,C,H,W]."""
     encode = rules.encode
 
     @njit(nogil=True, error_model="numpy")
@@ -159,7 +168,7 @@ def _rollouts(rules: Rules) -> Callable[[NDArray[np.int8], NDArray[np.uint64], i
 
     @njit(nogil=True, error_model="numpy")
     def play_out(rows: NDArray[np.int8], streams: NDArray[np.uint64], num_actions: int, values: NDArray[np.float32]) -> None:
-        """Random games from rows [n,R], which they change, to values [n] for the players who move there."""
+        """Plays random games from rows [n,R], in place, and writes their values [n] for the players to move at the start."""
         actions = np.empty(num_actions, np.int32)
         for i in range(rows.shape[0]):
             mover = player(rows[i])

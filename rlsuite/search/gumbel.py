@@ -1,7 +1,7 @@
-"""Gumbel AlphaZero's search (Danihelka et al. 2022): a policy improvement at any number of simulations.
+"""The search of Gumbel AlphaZero (Danihelka et al. 2022): a policy improvement with any number of simulations.
 
-The root draws `considered` actions without replacement by Gumbel-top-k and shares its simulations among them by sequential
-halving; below it the visits follow the improved policy. Values q are taken from [-1, 1] to [0, 1].
+At the root, Gumbel-top-k samples `considered` actions without replacement, and sequential halving divides the simulations among
+them. Below the root, visits follow the improved policy. Values q are mapped from [-1, 1] to [0, 1].
 """
 
 from math import ceil, exp, log2
@@ -11,21 +11,23 @@ import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gumbel
-from rlsuite.search.tree import Edges, Method, Nodes, Policy, Tree, proven_lost, proven_optimal, to_player, tries, worth
+from rlsuite.search.tree import Edges, Method, Nodes, PerAction, Tree, proven_lost, proven_optimal, to_player, tries, worth
 
 
 class Gumbel(NamedTuple):
+    """Settings of the Gumbel search."""
+
     considered: int = 16  # actions at the root
-    c_visit: float = 50.0  # sigma(q) = (c_visit + most visits of an edge) c_scale q
+    c_visit: float = 50.0  # sigma(q) = (c_visit + visits of the most visited edge) * c_scale * q
     c_scale: float = 1.0
-    noise: float = 1.0  # scale of the Gumbel variates; 0: the best move as it is known, for play
+    noise: float = 1.0  # scale of the Gumbel variates; 0 for play: the best move as far as the search knows
 
 
 @njit(cache=True, error_model="numpy")
 def considered_visits(considered: int, simulations: int, at: int) -> int:
-    """Sequential halving as a schedule: how many visits an edge must have to be tried by simulation `at` (0-based).
+    """Sequential halving as a schedule: the visits that an edge must have to be tried by simulation `at` (from 0).
 
-    `considered` edges share the simulations in ceil(log2) phases; half of them stay in the next phase, never fewer than two.
+    `considered` edges share the simulations in ceil(log2(considered)) phases. After each, half of the edges stay, at least two.
     """
     if considered <= 1:
         return at
@@ -41,10 +43,10 @@ def considered_visits(considered: int, simulations: int, at: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def _score(nodes: Nodes, edges: Edges, node: int, config: Gumbel, scores: Policy) -> int:
-    """log prior + sigma(completed q) of every edge into `scores`; an edge never tried is worth the node's mixed value (eq. 33).
+def _score(nodes: Nodes, edges: Edges, node: int, config: Gumbel, scores: PerAction) -> int:
+    """Writes log prior + sigma(completed q) of every edge of a node into `scores`, and returns the sum of their visits.
 
-    Returns the visits of all edges.
+    The q of an edge that was never tried is the node's mixed value (eq. 33).
     """
     first, count, mover = nodes[node].first, nodes[node].fanout, nodes[node].player
     visits, most, tried, total = 0, 0, 0.0, 0.0
@@ -66,7 +68,8 @@ def _score(nodes: Nodes, edges: Edges, node: int, config: Gumbel, scores: Policy
 
 
 @njit(cache=True, error_model="numpy")
-def _softmax(scores: Policy, count: int) -> None:
+def _softmax(scores: PerAction, count: int) -> None:
+    """Softmax of the first `count` scores, in place."""
     largest, total = -np.inf, 0.0
     for i in range(count):
         largest = max(largest, scores[i])
@@ -79,15 +82,18 @@ def _softmax(scores: Policy, count: int) -> None:
 
 @njit(cache=True, error_model="numpy")
 def begin(tree: Tree, b: int, config: Gumbel) -> None:
-    """When the root has its edges: their Gumbel variates."""
+    """Draws the Gumbel variates of the root's edges, once it has them."""
     for e in range(tree.node[b, 0].fanout):
         tree.noise[b, e] = config.noise * gumbel(tree.rng, b) if config.noise > 0.0 and tree.slot[b].no_root_noise == 0 else 0.0
 
 
 @njit(cache=True, error_model="numpy")
 def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
-    """The edge to follow. At the root: the best by Gumbel score of those whose turn it is. Below, and at a root that has visits of
-    an earlier search: where visits lag behind the improved policy most (eq. 14)."""
+    """The edge to follow.
+
+    At the root, the best Gumbel score among the edges that sequential halving tries now. Below the root, and at a root that has
+    visits from an earlier search, the edge whose visits are furthest below the improved policy (eq. 14).
+    """
     nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
     first, count = nodes[node].first, nodes[node].fanout
     visits = _score(nodes, edges, node, config, scores)
@@ -107,10 +113,12 @@ def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def conclude(tree: Tree, b: int, config: Gumbel, policy: Policy) -> int:
-    """Writes the improved policy [A], softmax of log prior + sigma(completed q), and returns the action to play: the best by
-    Gumbel score of those visited most. Where the root is proven, only moves that keep its value count; a move proven lost
-    never does while others are open."""
+def conclude(tree: Tree, b: int, config: Gumbel, policy: PerAction) -> int:
+    """Writes the improved policy [A], softmax(log prior + sigma(completed q)), and returns the action to play.
+
+    That is the best Gumbel score among the most visited edges. If the root is proven, only moves that keep its value count; if not,
+    moves that are proven lost do not.
+    """
     nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
     count = nodes[0].fanout
     _score(nodes, edges, 0, config, scores)

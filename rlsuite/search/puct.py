@@ -1,4 +1,4 @@
-"""PUCT: follow the largest Q + U, explore the root by Dirichlet noise (Silver et al. 2017, 2018)."""
+"""PUCT: follow the edge with the largest Q + U, with Dirichlet noise at the root (Silver et al. 2017, 2018)."""
 
 from math import log, sqrt
 from typing import NamedTuple
@@ -7,22 +7,22 @@ import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gamma
-from rlsuite.search.tree import Method, Policy, Tree, proven, proven_lost, proven_optimal, to_player, tries, worth
+from rlsuite.search.tree import Method, PerAction, Tree, proven, proven_lost, proven_optimal, to_player, tries, worth
 
 
 class Puct(NamedTuple):
-    """How edges are chosen. Exploration c = c_init + log((1 + n + c_base) / c_base), n visits of the node."""
+    """Settings of PUCT. The exploration constant is c = c_init + log((1 + n + c_base) / c_base) for n visits of the node."""
 
     c_init: float = 1.25
     c_base: float = 19652.0
-    fpu_reduction: float = 0.25  # an edge never tried is worth its node's value less this, times the root of the prior tried
-    noise_fraction: float = 0.25  # of Dirichlet noise in the root's priors; 0: none
-    noise_total: float = 10.0  # alpha times the number of legal moves: 10 gives chess 0.3 and Go 0.03
+    fpu_reduction: float = 0.25  # Q of an untried edge: its node's value - fpu_reduction * sqrt(prior of the tried edges)
+    noise_fraction: float = 0.25  # share of Dirichlet noise in the root's priors; 0: none
+    noise_total: float = 10.0  # alpha times the number of legal moves: 10 gives 0.3 in chess and 0.03 in Go
 
 
 @njit(cache=True, error_model="numpy")
 def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
-    """The edge to follow: the largest Q + c P sqrt(n) / (1 + visits), the first of equals; never one that is proven lost."""
+    """The edge to follow: the first with the largest Q + c P sqrt(n) / (1 + visits) that is not proven lost."""
     nodes, edges = tree.node[b], tree.edge[b]
     first, count, mover = nodes[node].first, nodes[node].fanout, nodes[node].player
     visits, total, tried = 0, 0.0, 0.0
@@ -48,7 +48,7 @@ def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
 
 @njit(cache=True, error_model="numpy")
 def begin(tree: Tree, b: int, puct: Puct) -> None:
-    """When the root has its edges: Dirichlet noise in their priors."""
+    """Mixes Dirichlet noise into the priors of the root's edges, once it has them."""
     if puct.noise_fraction == 0.0 or tree.slot[b].no_root_noise != 0:
         return
     edges, count = tree.edge[b], tree.node[b, 0].fanout
@@ -61,11 +61,11 @@ def begin(tree: Tree, b: int, puct: Puct) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def conclude(tree: Tree, b: int, puct: Puct, policy: Policy) -> int:
-    """Writes the policy [A], visits as probabilities, and returns the action that was visited most.
+def conclude(tree: Tree, b: int, puct: Puct, policy: PerAction) -> int:
+    """Writes the policy [A], visits as probabilities, and returns the most visited action.
 
-    Where the root is proven, only moves that keep its value count; they share the policy evenly. A move proven lost never counts
-    while others are open.
+    If the root is proven, only moves that keep its value count, and they share the policy evenly. If not, moves that are proven
+    lost do not count.
     """
     nodes, edges = tree.node[b], tree.edge[b]
     visits, keep = 0, 0

@@ -1,4 +1,4 @@
-"""Random numbers of every tree's own: whatever the batch, a tree draws the same ones."""
+"""Random numbers with one stream per tree, so that what a tree draws does not depend on the batch around it."""
 
 from math import cos, log, pi, sqrt
 
@@ -11,14 +11,14 @@ from rlsuite.core.hashing import finalise
 
 @njit(cache=True, error_model="numpy")
 def uniform(rng: NDArray[np.uint64], b: int) -> float:
-    """In [0, 1), from tree b's own stream (SplitMix64, Steele et al. 2014)."""
+    """A uniform variate in [0, 1) from stream b (SplitMix64, Steele et al. 2014)."""
     rng[b] += np.uint64(0x9E3779B97F4A7C15)
     return float(finalise(rng[b]) >> np.uint64(11)) * 2.0**-53
 
 
 @njit(cache=True, error_model="numpy")
 def gamma(rng: NDArray[np.uint64], b: int, shape: float) -> float:
-    """A Gamma(shape, 1) variate (Marsaglia and Tsang 2000)."""
+    """A Gamma(shape, 1) variate from stream b (Marsaglia and Tsang 2000)."""
     boost = 1.0
     if shape < 1.0:
         boost = (1.0 - uniform(rng, b)) ** (1.0 / shape)
@@ -34,5 +34,5 @@ def gamma(rng: NDArray[np.uint64], b: int, shape: float) -> float:
 
 @njit(cache=True, error_model="numpy")
 def gumbel(rng: NDArray[np.uint64], b: int) -> float:
-    """A standard Gumbel variate."""
+    """A standard Gumbel variate from stream b."""
     return -log(-log(1.0 - uniform(rng, b) * (1.0 - 2.0**-53) - 2.0**-54))

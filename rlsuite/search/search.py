@@ -1,4 +1,4 @@
-"""One call that searches a batch of positions. Shapes: B positions, A actions, n leaves of a batch for the net."""
+"""One call that searches a batch of positions. Shapes: B positions, A actions, R bytes a row, n leaves in a batch for the net."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,12 +17,14 @@ METHODS = {Puct: PUCT, Gumbel: GUMBEL}
 
 
 class SearchResult(NamedTuple):
-    action: NDArray[np.int64]  # [B] to play
+    """What a search found in each of B positions."""
+
+    action: NDArray[np.int64]  # [B] the action to play
     policy: NDArray[np.float64]  # [B,A] PUCT: visits as probabilities; Gumbel: the improved policy
-    visits: NDArray[np.int32]  # [B,A] of the root's moves; their sum is the number of simulations, or less where `proven`
-    value: NDArray[np.float64]  # [B] to the player to move: mean over all simulations, or what is proven
+    visits: NDArray[np.int32]  # [B,A] of the root's actions; their sum is the number of simulations, or less where `proven`
+    value: NDArray[np.float64]  # [B] for the player to move: the mean over all simulations, or the proven value
     proven: NDArray[np.bool_]  # [B] with `solve`: the value is that of perfect play
-    prior: NDArray[np.float32]  # [B,A] of the root, noise included
+    prior: NDArray[np.float32]  # [B,A] of the root, including noise
     variations: list[list[int]]  # B principal variations: the most visited actions
 
 
@@ -36,12 +38,12 @@ def search(
     leaves: int = 1,
     solve: bool = False,
 ) -> SearchResult:
-    """Searches every one of B `states` by itself, all their leaves in one batch for `evaluate`.
+    """Searches each of B `states` in a tree of its own; `evaluate` gets the leaves of all trees in one batch.
 
-    The batch changes nothing: position b gets the same result beside any others, as long as `evaluate` does not depend on them.
-    `leaves`: how many of one tree wait at once; more fill the batch where there are few states, with virtual losses meanwhile.
-    `solve`: values that the rules prove go up the tree, and a proven position needs no more simulations.
-    UsageError for a game that is over and for fewer than one simulation.
+    The result for a position does not depend on the rest of the batch, as long as `evaluate` does not either.
+    `leaves`: how many leaves of one tree may wait at once, with virtual losses; more than 1 fills the batch if states are few.
+    `solve`: values proven by the rules are backed up, and a proven position gets no more simulations.
+    UsageError for a position where the game is over, and for fewer than one simulation or leaf.
     """
     check(simulations, leaves)
     for state in states:
@@ -50,15 +52,15 @@ def search(
 
 
 def check(simulations: int, leaves: int) -> None:
-    """UsageError for fewer than one."""
+    """UsageError for fewer than one simulation or leaf."""
     if simulations < 1:
         raise UsageError(f"simulations = {simulations}: a search needs at least 1")
     if leaves < 1:
-        raise UsageError(f"leaves = {leaves}: at least 1 of a tree is evaluated at once")
+        raise UsageError(f"leaves = {leaves}: a search needs at least 1 leaf of a tree at once")
 
 
 def check_position(game: Game, state: BoardState) -> None:
-    """UsageError where there is nothing to search."""
+    """UsageError for a position of another game, and for one where the game is over."""
     if state.game.name != game.name:
         raise UsageError(f"a position of {state.game.name} in a search of {game.name}")
     if state.is_terminal():
@@ -75,7 +77,7 @@ def search_rows(
     leaves: int = 1,
     solve: bool = False,
 ) -> SearchResult:
-    """`search` of positions that are known to run: rows [B,R]."""
+    """`search` of rows [B,R], which must be positions of unfinished games."""
     tree, run = make_tree(game, len(rows), simulations, seed, leaves, solve), kernels(game.rules, METHODS[type(method)])
     trees = np.arange(len(rows), dtype=np.int32)
     run.set_roots(tree, trees, rows)
@@ -83,8 +85,23 @@ def search_rows(
     return read(tree, run, method)
 
 
+def choose_actions(
+    game: Game,
+    rows: NDArray[np.int8],
+    evaluate: Evaluate,
+    simulations: int,
+    method: Puct | Gumbel,
+    seed: int = 0,
+    solve: bool = False,
+) -> NDArray[np.int64]:
+    """The actions [B] to play in rows [B,R] of unfinished games: by a search, or without one if `simulations` is 0."""
+    if simulations == 0:
+        return without_search(game, rows, evaluate)
+    return search_rows(game, rows, evaluate, simulations, method, seed, solve=solve).action
+
+
 def without_search(game: Game, rows: NDArray[np.int8], evaluate: Evaluate) -> NDArray[np.int64]:
-    """The legal moves [B] that a net likes best in positions [B,R] that run."""
+    """The legal actions [B] with the largest logits in rows [B,R] of unfinished games."""
     legal = np.empty(game.num_actions, np.int32)
     keys = np.array([game.rules.hash(row) for row in rows], np.uint64)
     logits: NDArray[np.float32] = evaluate(rows, keys)[0].copy()
@@ -96,7 +113,7 @@ def without_search(game: Game, rows: NDArray[np.int8], evaluate: Evaluate) -> ND
 
 
 def finish(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel) -> None:
-    """Simulates until every tree has had its budget."""
+    """Runs simulations until every tree has used up its budget."""
     size, leaves, row = *tree.ticket.shape, tree.rows.shape[2]
     running = np.arange(size, dtype=np.int32)
     waiting, finished = np.empty(size * leaves, np.int32), np.empty(size, np.int32)
@@ -112,7 +129,7 @@ def finish(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel) 
 
 
 def read(tree: Tree, run: Kernels, method: Puct | Gumbel) -> SearchResult:
-    """What the trees found."""
+    """The results of finished trees."""
     size, num_actions = tree.legal.shape
     policy, action, value = np.zeros((size, num_actions)), np.zeros(size, np.int64), np.zeros(size)
     run.conclude(tree, np.arange(size, dtype=np.int32), method, policy, action, value)
@@ -125,7 +142,7 @@ def read(tree: Tree, run: Kernels, method: Puct | Gumbel) -> SearchResult:
 
 
 def _variation(tree: Tree, b: int, action: int) -> list[int]:
-    """`action`, and behind it the most visited moves."""
+    """The principal variation of tree b: `action`, then the most visited actions."""
     node, actions = tree.node[b, 0], list[int]()
     while node["fanout"]:
         edges = tree.edge[b, node["first"] : node["first"] + node["fanout"]]

@@ -1,10 +1,10 @@
-"""Search trees of many games at once, as arrays. How edges are chosen is the business of `puct` and `gumbel`.
+"""Search trees of many games at once, as arrays. `puct` and `gumbel` decide which edges are followed.
 
-Shapes: B trees, N nodes and E edges a tree, A actions, R bytes a row, K leaves of one tree that may wait at once, D moves of the
-longest game. A node's legal moves are edges that lie in one piece of its tree's edges, so a position with few moves costs little
-(compressed sparse rows). Values are kept on edges, for the player who moves along the edge: a player may move twice in a row.
-What a net says comes from outside; a ticket, b * K + k, names a leaf that waits for it. Small functions are inlined by hand
-(`inline="always"`): a call that hands over a tree hands over a hundred words, and took longer than what it did.
+Shapes: B trees, N nodes and E edges per tree, A actions, R bytes a row, K leaves of one tree that may wait at once, D moves of the
+longest game. A node's legal moves are a contiguous range of its tree's edges (compressed sparse rows), so positions with few moves
+cost little. Values are kept on edges, for the player who moves along the edge, because a player may move twice in a row.
+Leaves are evaluated outside; a ticket, b * K + k, names a leaf that waits for its evaluation. Small functions are inlined
+(`inline="always"`): passing a tree passes a hundred words, which took longer than the functions themselves.
 """
 
 from collections.abc import Callable
@@ -18,33 +18,33 @@ from numpy.typing import NDArray
 
 from rlsuite.core.game import Game, Rules
 
-Policy = NDArray[np.float64]  # [A] probabilities of a root's moves
+PerAction = NDArray[np.float64]  # [A] one number per action: probabilities or scores
 
 NO_CHILD = -1
 
 
-# One record a node and an edge: a descent reads whole records, and each lies in one line of the processor's cache.
+# One record per node and per edge: a descent reads whole records, and each fits into one cache line.
 NODE = np.dtype(
     [
-        ("value", "f4"),  # to player 0, as the rules or the net said, or as was proven
+        ("value", "f4"),  # for player 0: by the rules, by the net, or proven
         ("first", "i4"),  # first edge
-        ("fanout", "i2"),  # edges; 0: not expanded, or over
+        ("fanout", "i2"),  # number of edges; 0: not expanded, or the game is over
         ("player", "i1"),  # to move
-        ("over", "u1"),  # the game has ended here
-        ("proven", "u1"),  # `value` is what both get by perfect play; only where `solve`
-        ("pending", "u1"),  # waits for the net
+        ("over", "u1"),  # the game is over
+        ("proven", "u1"),  # `value` is that of perfect play; only with `solve`
+        ("pending", "u1"),  # waits for its evaluation
     ],
     align=True,
 )
 EDGE = np.dtype(
     [
-        ("total", "f8"),  # sum of values to the player who moves
+        ("total", "f8"),  # sum of values for the player who moves
         ("log_prior", "f8"),  # without noise
         ("prior", "f4"),
         ("child", "i4"),  # node, or NO_CHILD
         ("visits", "i4"),
         ("action", "i2"),
-        ("flight", "i2"),  # tickets on the way through this edge: each counts as a visit that was lost
+        ("flight", "i2"),  # waiting leaves below this edge: each counts as a visit that was lost (a virtual loss)
     ],
     align=True,
 )
@@ -53,14 +53,14 @@ SLOT = np.dtype(
         ("nodes", "i4"),  # in use
         ("edges", "i4"),  # in use
         ("done", "i4"),  # simulations since the root was set
-        ("budget", "i4"),  # simulations wanted
-        ("no_root_noise", "u1"),  # no noise at the root
-        ("kept", "u1"),  # the root was a node of an earlier search, and has its visits
-        ("solve", "u1"),  # values that are proven go up the tree (MCTS-Solver, Winands et al. 2008)
+        ("budget", "i4"),  # simulations to run
+        ("no_root_noise", "u1"),
+        ("kept", "u1"),  # the root was a node of an earlier search and has kept its visits
+        ("solve", "u1"),  # proven values are backed up (MCTS-Solver, Winands et al. 2008)
     ],
     align=True,
 )
-TICKET = np.dtype([("depth", "i4"), ("leaf", "i4")])  # edges in `path`, and the node that waits
+TICKET = np.dtype([("depth", "i4"), ("leaf", "i4")])  # number of edges in `path`, and the node that waits
 
 
 class Tree(NamedTuple):
@@ -70,16 +70,16 @@ class Tree(NamedTuple):
     node: NDArray[Any]  # [B,N] NODE
     edge: NDArray[Any]  # [B,E] EDGE
     slot: NDArray[Any]  # [B] SLOT
-    path: NDArray[np.int32]  # [B,K,D,2] nodes left and edges taken from the root to a leaf that waits
+    path: NDArray[np.int32]  # [B,K,D,2] (node, edge taken) from the root to a waiting leaf
     ticket: NDArray[Any]  # [B,K] TICKET
     noise: NDArray[np.float64]  # [B,A] of the root's edges
-    legal: NDArray[np.int32]  # [B,A] room for a list of moves
-    scores: NDArray[np.float64]  # [B,A] room for the scores of moves
-    rng: NDArray[np.uint64]  # [B] state of every tree's own random numbers
+    legal: NDArray[np.int32]  # [B,A] scratch space for legal actions
+    scores: NDArray[np.float64]  # [B,A] scratch space for the scores of actions
+    rng: NDArray[np.uint64]  # [B] state of each tree's random stream
 
 
 def make_tree(game: Game, trees: int, simulations: int, seed: int, leaves: int = 1, solve: bool = False) -> Tree:
-    """Room for up to `simulations` of each of B = `trees` games, K = `leaves` of them at once."""
+    """B = `trees` trees with room for `simulations` simulations each, of which K = `leaves` may wait at once."""
     nodes, num_actions = simulations + 1, game.num_actions
     slot = np.zeros(trees, SLOT)
     slot["budget"], slot["solve"] = simulations, solve
@@ -103,26 +103,26 @@ Edges = NDArray[Any]  # [E] EDGE of one tree
 
 @njit(inline="always", error_model="numpy")
 def tries(edges: Edges, e: int) -> int:
-    """Visits, those on the way included."""
+    """Visits of an edge, including those that wait for an evaluation."""
     return edges[e].visits + edges[e].flight  # type: ignore[no-any-return]
 
 
 @njit(inline="always", error_model="numpy")
 def proven(nodes: Nodes, edges: Edges, e: int) -> bool:
-    """Whether what this edge leads to is proven."""
+    """Whether the child of this edge is proven."""
     child = edges[e].child
     return child != NO_CHILD and nodes[child].proven != 0  # type: ignore[no-any-return]
 
 
 @njit(inline="always", error_model="numpy")
 def to_player(nodes: Nodes, node: int, player: int) -> float:
-    """A node's own value, to `player`."""
+    """A node's own value, for `player`."""
     return float(nodes[node].value) if player == 0 else -float(nodes[node].value)
 
 
 @njit(inline="always", error_model="numpy")
 def worth(nodes: Nodes, edges: Edges, e: int, player: int) -> float:
-    """Q of an edge that was tried, to the player who moves along it: what is proven, or the mean of what was backed up."""
+    """Q of an edge that was tried, for the player who moves along it: the proven value, or the mean of the values backed up."""
     if proven(nodes, edges, e):
         return to_player(nodes, edges[e].child, player)
     return (edges[e].total - edges[e].flight) / tries(edges, e)  # type: ignore[no-any-return]
@@ -130,19 +130,19 @@ def worth(nodes: Nodes, edges: Edges, e: int, player: int) -> float:
 
 @njit(inline="always", error_model="numpy")
 def proven_optimal(nodes: Nodes, edges: Edges, e: int) -> bool:
-    """Whether the root and this move of it are proven, and the move keeps what the root is worth."""
+    """Whether the root and this edge of it are proven, and the edge keeps the root's value."""
     return nodes[0].proven != 0 and proven(nodes, edges, e) and nodes[edges[e].child].value == nodes[0].value
 
 
 @njit(inline="always", error_model="numpy")
 def proven_lost(nodes: Nodes, edges: Edges, e: int) -> bool:
-    """Whether this move of the root is proven lost while the root is open."""
+    """Whether this edge of the root is proven lost while the root itself is not proven."""
     return nodes[0].proven == 0 and proven(nodes, edges, e) and to_player(nodes, edges[e].child, nodes[0].player) <= -1.0
 
 
 @njit(inline="always", error_model="numpy")
 def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
-    """Whether the node is proven: by a move that wins, or because all of its moves are."""
+    """Proves a node if it has a winning move or all of its moves are proven; returns whether it is."""
     player, first = nodes[node].player, nodes[node].first
     best, all_known = -1.0, True
     for e in range(first, first + nodes[node].fanout):
@@ -159,7 +159,7 @@ def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
 
 @njit(inline="always", error_model="numpy")
 def back_up(tree: Tree, b: int, k: int, value: float) -> None:
-    """`value` to player 0 goes to every edge of the path, as the player who moved along it sees it."""
+    """Adds `value`, which is for player 0, to every edge of a ticket's path, with the sign of the player who moved there."""
     nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
     going = nodes[tree.ticket[b, k].leaf].proven != 0
     for step in range(tree.ticket[b, k].depth - 1, -1, -1):
@@ -173,12 +173,12 @@ def back_up(tree: Tree, b: int, k: int, value: float) -> None:
 
 @njit(cache=True, error_model="numpy")
 def keep_below(tree: Tree, b: int, root: int) -> None:
-    """A node that was expanded becomes tree b's root, with all that is below it; the rest is forgotten. No leaf may wait."""
+    """Makes an expanded node the root of tree b and keeps everything below it. No leaf may be waiting."""
     count = tree.slot[b].nodes
-    place = np.zeros(count, np.int32)  # 0: forgotten, else 1 + where the node goes
+    place = np.zeros(count, np.int32)  # 0: dropped, otherwise 1 + the node's new place
     old = tree.edge[b, : tree.slot[b].edges].copy()
     place[root] = 1
-    for node in range(root, count):  # a child stands behind its parent
+    for node in range(root, count):  # a child comes after its parent
         if place[node] > 0:
             first = tree.node[b, node].first
             for e in range(first, first + tree.node[b, node].fanout):
@@ -209,15 +209,15 @@ def keep_below(tree: Tree, b: int, root: int) -> None:
 
 
 class Method(NamedTuple):
-    """How a search explores; `config` is the method's own named tuple. Functions that numba compiles."""
+    """How a search explores: functions compiled by numba, whose last argument but one or last is the method's settings."""
 
-    begin: Callable[[Tree, int, Any], None]  # when tree b's root has its edges
-    choose: Callable[[Tree, int, int, int, Any], int]  # the edge to follow from a node; so many simulations were begun
-    conclude: Callable[[Tree, int, Any, Policy], int]  # writes the root's policy [A] into zeros, returns the action to play
+    begin: Callable[[Tree, int, Any], None]  # (tree, b, settings): called once the root of tree b has its edges
+    choose: Callable[[Tree, int, int, int, Any], int]  # (tree, b, node, simulations begun, settings) -> the edge to follow
+    conclude: Callable[[Tree, int, Any, PerAction], int]  # writes the policy [A] into zeros, returns the action to play
 
 
 class Kernels(NamedTuple):
-    """Functions of a tree that call a game's rules, compiled for that game and method."""
+    """The functions of a tree that need a game's rules, compiled for one game and method. See `kernels`."""
 
     set_roots: Callable[[Tree, NDArray[np.int32], NDArray[np.int8]], None]
     step: Callable[[Tree, NDArray[np.int32], Any, NDArray[np.int32], NDArray[np.int32]], tuple[int, int]]
@@ -228,7 +228,7 @@ class Kernels(NamedTuple):
 
 @cache
 def kernels(rules: Rules, method: Method) -> Kernels:
-    """Compiled when first called: some seconds a game."""
+    """The kernels of a game and method. They are compiled when they are first called, which takes some seconds per game."""
     begin, choose, conclude = method
     player, legal, play, outcome, position_hash = rules.player, rules.legal, rules.play, rules.outcome, rules.hash
 
@@ -245,7 +245,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
 
     @njit(nogil=True, error_model="numpy")
     def set_roots(tree: Tree, trees: NDArray[np.int32], rows: NDArray[np.int8]) -> None:
-        """Forgets `trees` [n] and begins new ones at `rows` [n,R]."""
+        """Replaces `trees` [n] by new ones with roots `rows` [n,R]."""
         for i in range(trees.shape[0]):
             b = trees[i]
             tree.rows[b, 0] = rows[i]
@@ -254,7 +254,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
 
     @njit(nogil=True, error_model="numpy", inline="always")
     def descend(tree: Tree, b: int, k: int, begun: int, config: Any) -> int:
-        """To a leaf, writing the path of ticket k."""
+        """Goes down to a leaf, which it returns, and writes the path of ticket k."""
         nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
         node, depth = 0, 0
         while nodes[node].fanout > 0 and nodes[node].proven == 0:
@@ -265,7 +265,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
                 new = tree.slot[b].nodes
                 tree.slot[b].nodes = new + 1
                 edges[e].child = new
-                for byte in range(tree.rows.shape[2]):  # a loop, since numba is slow to assign sequences
+                for byte in range(tree.rows.shape[2]):  # a loop, because numba is slow at assigning slices
                     tree.rows[b, new, byte] = tree.rows[b, node, byte]
                 play(tree.rows[b, new], edges[e].action)
                 place(tree, b, new)
@@ -275,7 +275,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
 
     @njit(nogil=True, error_model="numpy", inline="always")
     def step_one(tree: Tree, b: int, config: Any) -> int:
-        """How many leaves of tree b wait now; 0: the search is done."""
+        """Runs simulations of tree b until leaves wait; returns how many, 0 if the search is done."""
         if tree.node[b, 0].fanout == 0:
             tree.ticket[b, 0].depth, tree.ticket[b, 0].leaf = 0, 0
             return 1
@@ -283,7 +283,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         while out < tree.ticket.shape[1] and tree.slot[b].done + out < tree.slot[b].budget and tree.node[b, 0].proven == 0:
             node = descend(tree, b, out, tree.slot[b].done + out, config)
             if tree.node[b, node].pending != 0:
-                break  # everything leads to what is asked already
+                break  # the descent led to a leaf that is waiting already
             if tree.node[b, node].over != 0 or tree.node[b, node].proven != 0:
                 back_up(tree, b, out, tree.node[b, node].value)
                 continue
@@ -297,9 +297,9 @@ def kernels(rules: Rules, method: Method) -> Kernels:
     def step(
         tree: Tree, trees: NDArray[np.int32], config: Any, waiting: NDArray[np.int32], finished: NDArray[np.int32]
     ) -> tuple[int, int]:
-        """Simulates in each of `trees` [n] until K leaves wait for the net or the search is done; ends of games need no net.
+        """Simulates in each of `trees` [n] until K leaves wait or the search is done; ends of games need no evaluation.
 
-        Writes the tickets that wait into `waiting` [n*K] and the trees that are done into `finished` [n]; returns how many.
+        Writes the waiting tickets into `waiting` [n*K] and the trees that are done into `finished` [n], and returns their numbers.
         """
         found, ended, leaves = 0, 0, tree.ticket.shape[1]
         for i in range(trees.shape[0]):
@@ -349,7 +349,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
 
     @njit(nogil=True, error_model="numpy")
     def gather(tree: Tree, tickets: NDArray[np.int32], rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> None:
-        """The positions of leaves that wait: rows [n,R] and their hashes [n]."""
+        """Writes the positions of waiting leaves: rows [n,R] and their hashes [n]."""
         leaves = tree.ticket.shape[1]
         for i in range(tickets.shape[0]):
             b, k = tickets[i] // leaves, tickets[i] % leaves
@@ -360,10 +360,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
     def expand(
         tree: Tree, tickets: NDArray[np.int32], logits: NDArray[np.float32], values: NDArray[np.float32], config: Any
     ) -> None:
-        """Gives the leaves of `tickets` [n] their edges and values, and backs these up.
-
-        `logits` [n,A] of the net, of which those of legal moves count; `values` [n] to the players who move there.
-        """
+        """Expands the leaves of `tickets` [n] with their logits [n,A], and backs up their values [n] for the players to move."""
         leaves = tree.ticket.shape[1]
         for i in range(tickets.shape[0]):
             expand_one(tree, tickets[i] // leaves, tickets[i] % leaves, logits[i], values[i], config)
@@ -377,7 +374,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         actions: NDArray[np.int64],
         values: NDArray[np.float64],
     ) -> None:
-        """Of `trees` [n]: policies [n,A], into zeros, the actions [n] to play, and the roots' values [n] to the player to move."""
+        """Writes the policies [n,A] (into zeros), the actions [n] to play and the roots' values [n] for the players to move."""
         for i in range(trees.shape[0]):
             b = trees[i]
             actions[i] = conclude(tree, b, config, policies[i])

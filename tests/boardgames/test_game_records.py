@@ -1,4 +1,4 @@
-"""Games written down are read back the same, and what is no record is refused with the place."""
+"""Games are read back as they were written, and a bad record is refused with the place of the mistake."""
 
 from pathlib import Path
 
@@ -68,16 +68,16 @@ def test_sgf_of_other_programs(tmp_path: Path) -> None:
         ("(;GM[1]SZ[5];B[cc];B[dd])", "move 2 is B's, out of turn"),
         ("(;GM[1]SZ[5];B[zz])", "move 1, 'zz', is off the board"),
         ("(;GM[1]SZ[5]AB[cc][dd];W[aa])", "handicap"),
-        ("(;GM[40]SZ[5];B[cc])", "game 40 of SGF is not here"),
-        ("(;GM[1]SZ[5];B[cc]", "is no SGF record"),
+        ("(;GM[40]SZ[5];B[cc])", "SGF's game 40 is not known here; .*go"),
+        ("(;GM[1]SZ[5];B[cc]", "is not a valid SGF record"),
         ("rlsuite game\ngame: connect_four\nactions: 3 3 3 3 3 3 3\n", "move 7: .*illegal"),
         ("rlsuite game\ngame: conect_four\nactions: 3\n", "did you mean connect_four"),
-        ("rlsuite game\ngame: connect_four\nactions: a b\n", "no numbers"),
-        ("nonsense", "is no record"),
-        ("", "is no record"),
+        ("rlsuite game\ngame: connect_four\nactions: a b\n", "must be numbers"),
+        ("nonsense", "is not a game record"),
+        ("", "is not a game record"),
     ],
 )
-def test_what_is_no_record(text: str, complaint: str, tmp_path: Path) -> None:
+def test_a_bad_record_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "game"
     path.write_text(text)
     with pytest.raises(UsageError, match=complaint):
@@ -98,5 +98,5 @@ def test_a_record_runs_no_code_and_is_of_the_game_asked_for(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="is a game of tic_tac_toe, not of gomoku"):
         game_records.read(record, make_game("gomoku(size=7)"))
     record.write_text("rlsuite game\ngame: tic_tac_toe\nactions: ²\n")
-    with pytest.raises(UsageError, match="no numbers"):
+    with pytest.raises(UsageError, match="must be numbers"):
         game_records.read(record)

@@ -5,7 +5,7 @@ from math import inf, log
 import numpy as np
 import pytest
 
-from rlsuite.boardgames.ratings import Score, Sprt, elo, elo_intervals, elo_of, interval_of, points_of
+from rlsuite.boardgames.ratings import Score, Sprt, elo, elo_intervals, elo_of, interval_of, points_of, wilson
 
 
 def test_elo_and_points_by_hand() -> None:
@@ -14,6 +14,11 @@ def test_elo_and_points_by_hand() -> None:
     assert points_of(-400) == pytest.approx(1 / 11)
     assert (elo_of(0.0), elo_of(1.0)) == (-inf, inf)
     assert Score(3, 2, 5).points == 0.4
+
+
+def test_wilson_by_hand() -> None:
+    assert wilson(8 / 100, 100) == pytest.approx((0.0411, 0.1500), abs=1e-4)
+    assert wilson(0, 50)[0] == 0
 
 
 def test_decided_single_games_give_walds_ratio() -> None:

@@ -1,4 +1,4 @@
-"""Our GTP engine: what the protocol demands, and that nothing that it is told makes it crash."""
+"""Our GTP engine does what the protocol demands, and no input makes it crash."""
 
 import random
 import re
@@ -35,7 +35,7 @@ def test_answers_have_the_form_of_the_protocol() -> None:
     ]
     assert it.respond("   # a comment") is None
     assert it.respond("\r\n") is None
-    assert it.respond("7\tname\r # comment") == "=7 name\n\n"  # tabs are blanks, control characters are nothing
+    assert it.respond("7\tname\r # comment") == "=7 name\n\n"  # tabs are blanks, control characters are ignored
     commands = ask(it, "list_commands")[0][2:].split()
     assert {"boardsize", "clear_board", "komi", "play", "genmove", "undo", "quit", "lz-analyze", "final_score"} <= set(commands)
     assert it.respond("quit") == "=\n\n"
@@ -43,7 +43,7 @@ def test_answers_have_the_form_of_the_protocol() -> None:
 
 
 def test_a_game_of_go_by_hand() -> None:
-    """Black takes a stone; suicide, superko and full points are illegal; a move is taken back with the pass before it."""
+    """Black captures a stone; suicide and occupied points are illegal; undo takes back a move together with the pass before it."""
     it = engine()
     assert ask(it, "boardsize 5", "clear_board", "komi 0.5") == ["=\n\n"] * 3
     assert set(ask(it, "play b C3", "play w c4", "play B d4", "play white A1", "play b b4")) == {"=\n\n"}
@@ -56,7 +56,7 @@ def test_a_game_of_go_by_hand() -> None:
     ]
     assert ask(it, "play w d1", "play b c5") == ["=\n\n"] * 2
     board = ask(it, "showboard")[0]
-    assert [line[3:].split() for line in board.splitlines()[2:7]] == [  # the stone on C4 is taken
+    assert [line[3:].split() for line in board.splitlines()[2:7]] == [  # the stone on C4 is captured
         [".", ".", "x", ".", "."],
         [".", "x", ".", "x", "."],
         [".", ".", "x", ".", "."],
@@ -68,7 +68,7 @@ def test_a_game_of_go_by_hand() -> None:
     assert ask(it, "final_score", "final_status_list dead") == ["= B+2.5\n\n", "=\n\n"]  # five points to two, and komi
     assert set(ask(it, "final_status_list alive")[0][2:].split()) == {"C5", "B4", "D4", "C3", "A1", "D1"}
     assert len(it.session.actions) == 7
-    assert ask(it, "play b e5") == ["=\n\n"]  # out of turn: White's pass is taken for made ...
+    assert ask(it, "play b e5") == ["=\n\n"]  # out of turn: this implies a pass of White ...
     assert len(it.session.actions) == 9
     assert ask(it, "undo") == ["=\n\n"]  # ... and taken back
     assert len(it.session.actions) == 7
@@ -86,7 +86,7 @@ def test_moves_are_legal_and_games_end() -> None:
     assert it.respond("genmove b") == "= pass\n\n"
     assert re.fullmatch(r"= [BW]\+[0-9.]+\n\n", str(it.respond("final_score")))
     before = list(it.session.actions)
-    assert ask(it, "undo", "undo") == ["=\n\n"] * 2  # the pass behind the end, and the last move
+    assert ask(it, "undo", "undo") == ["=\n\n"] * 2  # the pass after the end, and the last move
     assert ask(it, "reg_genmove " + "bw"[it.session.state.player])[0].startswith("= ")
     assert it.session.actions == before[:-1]
 
@@ -130,8 +130,8 @@ def test_othello_passes_where_it_must() -> None:
 def test_time_limits_the_search() -> None:
     it = engine(player="mcts(simulations=100000)")
     assert ask(it, "time_settings 2 0 0", "genmove b")[0] == "=\n\n"
-    assert it.rate is not None
-    it.rate = 1000.0  # simulations a second
+    assert it.clock.rate is not None
+    it.clock.rate = 1000.0  # simulations per second
     it.respond("time_left b 10 0")
     assert it._simulations(0) == 400  # 10 s / 20 moves * 0.8
     it.respond("time_left w 10 5")
@@ -156,10 +156,10 @@ def test_analysis_is_what_guis_read(capsys: pytest.CaptureFixture[str]) -> None:
     it.session.simulations = 16
     it.respond("lz-genmove_analyze b 100")
     assert len(it.session.actions) == 1
-    assert ask(engine(player="random"), "lz-analyze")[0].startswith("? random does not say what it thinks")
+    assert ask(engine(player="random"), "lz-analyze")[0].startswith("? random does not search")
 
 
-def test_it_gives_up_where_told_to() -> None:
+def test_it_resigns_below_the_value_it_was_given() -> None:
     it = engine("tic_tac_toe", "mcts(simulations=200)", resign_below=-0.5)
     it.session.player.solve = True
     for move in ("b a1", "w b1", "b a3", "w c1", "b c3"):
@@ -207,7 +207,7 @@ def test_no_line_makes_it_crash() -> None:
         assert answer is None or answer.endswith("\n\n") or answer == "\n"
 
 
-def test_as_a_process_it_bears_junk_and_a_closed_pipe(tmp_path: Path) -> None:
+def test_as_a_process_it_survives_junk_and_a_closed_pipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rlsuite", "gtp", "mcts(simulations=4)", "--game", "go(size=5)"]
     junk = (
         bytes(random.Random(2).randrange(256) for _ in range(5000)).replace(b"quit", b"")

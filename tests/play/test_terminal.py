@@ -1,4 +1,4 @@
-"""A game in the terminal, as a person types it."""
+"""A game in the terminal, as a person would type it."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_it_takes_a_win_and_says_so() -> None:
     assert "you have lost" in shown
 
 
-def test_a_game_that_is_over_can_be_saved_and_gone_back_in(tmp_path: Path) -> None:
+def test_a_finished_game_can_be_saved_and_moves_taken_back(tmp_path: Path) -> None:
     saved = tmp_path / "game.txt"
     typed = ["a1", "b1", "a2", "b2", "a3", f"save {saved}", "a1", "undo", "c3", ""]
     session, shown = play("tic_tac_toe", typed, None)
@@ -61,7 +61,7 @@ def test_both_sides_and_none() -> None:
     _, shown = play("connect_four", ["resign"], 0, "random")
     assert "you have lost by resignation" in shown
     _, shown = play("connect_four", ["hint"], 0, "random")
-    assert "random does not say what it thinks" in shown
+    assert "random does not search" in shown
 
 
 def test_boards_have_names_of_rows_and_columns() -> None:

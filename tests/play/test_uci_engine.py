@@ -1,4 +1,4 @@
-"""Our UCI engine on OpenSpiel's chess, and one of ours as the other program of a match."""
+"""Our UCI engine on OpenSpiel's chess, and UCI programs as opponents."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ CHESS = "openspiel(game=chess,max_moves=40)"
 
 
 def test_it_speaks_uci(tmp_path: Path) -> None:
-    """A mate in one is found; what is unknown is passed over, what is wrong is told."""
+    """A mate in one is found, unknown commands are ignored, and wrong ones are reported."""
     lines = [
         "uci",
         "isready",
@@ -48,8 +48,8 @@ def test_it_speaks_uci(tmp_path: Path) -> None:
     assert told[0] == "id name rlsuite mcts(simulations=50)"
     assert "uciok" in told
     assert "readyok" in told
-    assert "info string position: e2e5 is no legal move there" in told
-    assert "info string position: only games from the first position are known" in told
+    assert "info string position: e2e5 is not a legal move there" in told
+    assert "info string position: only games from the starting position are supported" in told
     best = [line for line in told if line.startswith("bestmove")]
     assert len(best) == 6
     assert best[4] == "bestmove 0000"  # of a position that was refused

@@ -1,4 +1,4 @@
-"""The page's server: what it plays, and whom it refuses. In a browser: the slow test at the end."""
+"""The page's server: what it plays and whom it refuses. The slow tests at the end use a browser."""
 
 import os
 import re
@@ -104,7 +104,7 @@ def test_hints_undo_and_sides() -> None:
         ("new", {"side": "left"}, "side 'left'"),
         ("new", {"simulations": 1e9}, "simulations"),
         ("undo", {}, "no move to take back"),
-        ("load", {"record": "nonsense"}, "the record is no record"),
+        ("load", {"record": "nonsense"}, "the record is not a game record"),
         ("load", {}, "no record"),
     ],
 )
@@ -176,7 +176,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_ctrl_c_ends_it_and_a_taken_port_is_told() -> None:
+def test_ctrl_c_ends_it_and_a_taken_port_is_an_error() -> None:
     port = str(20_000 + os.getpid() % 10_000)
     process = start("tic_tac_toe", "--web", "--port", port)
     again = subprocess.run(
@@ -186,7 +186,7 @@ def test_ctrl_c_ends_it_and_a_taken_port_is_told() -> None:
         timeout=60,
     )
     assert again.returncode == 1
-    assert f"port {port} of 127.0.0.1 cannot be had" in again.stderr
+    assert f"port {port} of 127.0.0.1 cannot be used" in again.stderr
     process.send_signal(signal.SIGINT)
     begin = time.monotonic()
     assert process.wait(20) == 0
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_it_and_a_taken_port_is_told() -> None:
 
 @contextmanager
 def in_a_browser(offset: int, *arguments: str) -> Iterator[Any]:
-    """The page of `play --web`, on a phone's width; no script of it may fail."""
+    """The page of `play --web` at a phone's width; none of its scripts may fail."""
     sync_api = pytest.importorskip("playwright.sync_api")
     browser = shutil.which("chromium")
     if browser is None:
@@ -225,7 +225,7 @@ def in_a_browser(offset: int, *arguments: str) -> Iterator[Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["first", "second"])
 def test_a_browser_plays_a_game_by_keyboard_and_mouse(side: str) -> None:
-    """Every second move by arrow keys and Enter."""
+    """Every second move is made with the keyboard."""
     with in_a_browser(int(side == "second"), "hex(size=4)", "--against", "mcts(simulations=50)", "--side", side) as page:
         turns = 0
         while True:
@@ -255,7 +255,7 @@ def test_a_browser_asks_what_a_pawn_becomes() -> None:
         for move in ("h2h4", "g7g5", "h4g5", "h7h6", "g5h6", "a7a6", "h6h7", "a6a5", "h7g8"):
             click(move[:2])
             click(move[2:])
-        assert page.inner_text("#status") == "What shall the pawn become?"
+        assert page.inner_text("#status") == "What should the pawn become?"
         offered = page.locator("#moves-here button").all_inner_texts()
         assert sorted(text[-1] for text in offered) == ["B", "N", "Q", "R"]
         page.get_by_role("button", name=next(text for text in offered if text.endswith("N")), exact=True).click()

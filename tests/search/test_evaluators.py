@@ -1,4 +1,4 @@
-"""PolicyValue from a cache are those that were given, whatever collides; rollouts against exact values."""
+"""A cache returns the evaluations that it was given, even if positions collide; rollouts against exact values."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ ACTIONS = 3
 
 
 def asked_for(calls: list[list[int]]) -> Evaluate:
-    """The opinion of a position is its key; remembers what it was asked."""
+    """An evaluator whose logits and values are the positions' keys; appends what it was asked for to `calls`."""
 
     def evaluate(rows: Any, keys: Any) -> Any:
         calls.append(keys.tolist())
@@ -22,11 +22,11 @@ def asked_for(calls: list[list[int]]) -> Evaluate:
 
 
 @pytest.mark.parametrize("size", [1, 4, 64])
-def test_a_cache_changes_no_opinion(size: int) -> None:
+def test_a_cache_changes_no_evaluation(size: int) -> None:
     calls: list[list[int]] = []
     cached, rng = Cached(asked_for(calls), ACTIONS, size), np.random.default_rng(0)
     for _ in range(200):
-        keys = rng.integers(0, 40, size=int(rng.integers(1, 12))).astype(np.uint64)  # 0 is what an empty slot holds
+        keys = rng.integers(0, 40, size=int(rng.integers(1, 12))).astype(np.uint64)  # 0 is the key of an empty slot
         logits, values = cached(np.zeros((len(keys), 8), np.int8), keys)
         assert np.array_equal(logits, np.repeat(keys.astype(np.float32)[:, None], ACTIONS, 1))
         assert np.array_equal(values, keys.astype(np.float32) / 100)
@@ -34,7 +34,7 @@ def test_a_cache_changes_no_opinion(size: int) -> None:
     asked = sum(map(len, calls))
     assert cached.found == cached.asked - asked
     assert asked < cached.asked
-    if size == 64:  # more slots than positions: each was asked for once, but for key 0, which no slot can hold
+    if size == 64:  # more slots than positions: each was asked for once, except key 0, which no slot can hold
         assert sorted(key for call in calls for key in call if key) == list(range(1, 40))
 
 
@@ -87,7 +87,7 @@ def test_rollouts_have_the_value_of_random_play() -> None:
     assert np.array_equal(rows, before)
 
 
-def test_the_uniform_evaluator_has_no_opinion() -> None:
+def test_the_uniform_evaluator_knows_nothing() -> None:
     game = make_game("tic_tac_toe")
     logits, values = uniform_evaluator(game)(np.zeros((4, 16), np.int8), np.zeros(4, np.uint64))
     assert logits.shape == (4, 9)

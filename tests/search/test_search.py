@@ -14,14 +14,15 @@ from rlsuite.core.game import BoardState, Game
 from rlsuite.search import Evaluate, Gumbel, Puct, Searcher, plane_evaluator, rollout_evaluator, search, uniform_evaluator
 from rlsuite.search.gumbel import considered_visits
 from rlsuite.search.random import gamma, gumbel, uniform
+from rlsuite.search.search import choose_actions, search_rows
 
 GAMES = ["tic_tac_toe", "othello(size=4)", "go(size=3)"]  # a kernel takes seconds to compile
 
 
-def evaluation(game: Game, calls: list[int] | None = None) -> Evaluate:
-    """An evaluator with firm views that depend on the planes of a position alone."""
+def evaluator(game: Game, calls: list[int] | None = None) -> Evaluate:
+    """An evaluator with definite but meaningless values that depend only on a position's planes."""
 
-    def views(planes: Any) -> Any:
+    def net(planes: Any) -> Any:
         if calls is not None:
             calls.append(len(planes))
         logits, values = [], []
@@ -31,7 +32,7 @@ def evaluation(game: Game, calls: list[int] | None = None) -> Evaluate:
             values.append(rng.uniform(-1, 1))
         return np.array(logits, np.float32), np.array(values, np.float32)
 
-    return plane_evaluator(game, views)
+    return plane_evaluator(game, net)
 
 
 @dataclass
@@ -185,8 +186,8 @@ def test_visits_equal_those_of_a_plain_python_search(name: str, method: Puct | G
     game = make_game(name)
     for i, state in enumerate(positions(game, 6)):
         stream = np.random.SeedSequence(i).generate_state(1, np.uint64)
-        root, gumbels = twin(state, evaluation(game), 60, method, stream)
-        result = search(game, [state], evaluation(game), 60, method, seed=i)
+        root, gumbels = twin(state, evaluator(game), 60, method, stream)
+        result = search(game, [state], evaluator(game), 60, method, seed=i)
         assert result.visits[0].tolist() == visits_of(root)
         if isinstance(method, Puct):
             policy = [edge.visits / 60 for edge in root.edges]
@@ -222,7 +223,7 @@ def test_gumbel_tries_the_best_by_prior_and_noise_and_improves_the_policy() -> N
     game = make_game("tic_tac_toe")
     states = positions(game, 60, seed=3)
     gain = 0.0
-    result = search(game, states, evaluation(game), 8, Gumbel(considered=4), seed=5)
+    result = search(game, states, evaluator(game), 8, Gumbel(considered=4), seed=5)
     for b, state in enumerate(states):
         legal = state.legal_actions()
         assert (result.visits[b] > 0).sum() == min(4, len(legal)) or len(legal) < 4
@@ -247,11 +248,11 @@ def test_gumbel_variates() -> None:
 def test_neighbours_in_a_batch_change_nothing(name: str) -> None:
     game = make_game(name)
     states = positions(game, 7)
-    together = search(game, states, evaluation(game), 50)
+    together = search(game, states, evaluator(game), 50)
     order = [3, 0, 6, 2, 5, 1, 4]
-    shuffled = search(game, [states[i] for i in order], evaluation(game), 50)
+    shuffled = search(game, [states[i] for i in order], evaluator(game), 50)
     for b, state in enumerate(states):
-        alone = search(game, [state], evaluation(game), 50)
+        alone = search(game, [state], evaluator(game), 50)
         for other, at in ((together, b), (shuffled, order.index(b))):
             assert np.array_equal(other.visits[at], alone.visits[0])
             assert other.value[at] == alone.value[0]
@@ -263,7 +264,7 @@ def test_invariants(name: str) -> None:
     game = make_game(name)
     states = positions(game, 5, seed=1)
     calls: list[int] = []
-    result = search(game, states, evaluation(game, calls), 80, Puct())
+    result = search(game, states, evaluator(game, calls), 80, Puct())
     assert result.visits.sum(1).tolist() == [80] * 5
     assert calls[0] == 5  # the roots, all in one batch
     assert sum(calls) <= 5 * 81
@@ -369,8 +370,8 @@ def test_the_solver_proves_what_is_true(method: Puct | Gumbel) -> None:
     """Whatever a net believes, a proven value is that of perfect play and the move keeps it; no proof needs more simulations."""
     game = make_game("tic_tac_toe")
     states = positions(game, 120, seed=7)
-    result = search(game, states, evaluation(game), 2000, method, solve=True)
-    plain = search(game, states, evaluation(game), 2000, method)
+    result = search(game, states, evaluator(game), 2000, method, solve=True)
+    plain = search(game, states, evaluator(game), 2000, method)
     assert result.proven.mean() > 0.25
     assert not plain.proven.any()
     for b, state in enumerate(states):
@@ -430,10 +431,10 @@ def test_several_leaves_of_a_tree_at_once(leaves: int, method: Puct | Gumbel) ->
     """Fewer, larger batches; every simulation counts, virtual losses are taken back, and strong moves are found all the same."""
     game = make_game("tic_tac_toe")
     states, calls = positions(game, 40, seed=4), list[int]()
-    result = search(game, states[:1], evaluation(game, calls), 100, method, leaves=leaves)
+    result = search(game, states[:1], evaluator(game, calls), 100, method, leaves=leaves)
     assert result.visits.sum() == 100
     single: list[int] = []
-    search(game, states[:1], evaluation(game, single), 100, method)
+    search(game, states[:1], evaluator(game, single), 100, method)
     assert len(calls) < len(single)
     assert max(calls) > 1
     found = search(game, states, uniform_evaluator(game), 1500, method, leaves=leaves)
@@ -441,6 +442,20 @@ def test_several_leaves_of_a_tree_at_once(leaves: int, method: Puct | Gumbel) ->
     assert (np.abs(found.value) <= 1).all()
     right = [-solve(state.apply(int(action))) == solve(state) for state, action in zip(states, found.action, strict=True)]
     assert np.mean(right) >= 0.9
+
+
+def test_actions_are_chosen_by_a_search_or_without_one() -> None:
+    """Without simulations: the legal action with the largest logit, the occupied center being the largest of all."""
+    game = make_game("tic_tac_toe")
+    rows = np.stack([game.new_state().row, game.new_state().apply(4).row])
+
+    def likes(rows: Any, keys: Any) -> Any:
+        return np.tile(np.array([0, 1, 0, 0, 2, 0, 0, 0, 0], np.float32), (len(rows), 1)), np.zeros(len(rows), np.float32)
+
+    assert choose_actions(game, rows, likes, 0, Puct(noise_fraction=0.0)).tolist() == [4, 1]
+    method = Gumbel()
+    searched = search_rows(game, rows, likes, 40, method, 3, solve=True).action
+    assert np.array_equal(choose_actions(game, rows, likes, 40, method, 3, solve=True), searched)
 
 
 def test_what_cannot_be_searched_is_refused() -> None:
@@ -456,8 +471,8 @@ def test_what_cannot_be_searched_is_refused() -> None:
         search(game, [game.new_state()], uniform_evaluator(game), 10, leaves=0)
 
 
-class HasEvaluator:
-    """What `rlsuite.load` gives, as far as a search asks."""
+class Agent:
+    """The part of what `rlsuite.load` returns that a search uses."""
 
     def __init__(self, evaluate: Evaluate, method: Puct | Gumbel):
         self.evaluator = lambda game: (evaluate, method)
@@ -467,8 +482,8 @@ class HasEvaluator:
 def test_a_game_goes_on_in_the_tree_of_its_last_search(method: Puct | Gumbel) -> None:
     game = make_game("othello(size=4)")
     state, kept = game.new_state(), None
-    searcher = Searcher(game, HasEvaluator(evaluation(game), method), simulations=60, leaves=1, solve=False)
-    evaluate, inherited = evaluation(game), 0
+    searcher = Searcher(game, Agent(evaluator(game), method), simulations=60, leaves=1, solve=False)
+    evaluate, inherited = evaluator(game), 0
     while not state.is_terminal():
         if kept is not None and not kept.edges:
             kept = None  # its value was never asked for

@@ -1,4 +1,4 @@
-"""The contract of a game: ours keep it, and every breach is named."""
+"""Our games keep the contract of a game, and every breach of it is named."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from rlsuite import register_game
 from rlsuite.boardgames.games import make_game
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import Game
+from rlsuite.core.game import Game, Presentation
 from rlsuite.envs.boards.check import BrokenContract, check_game
 
 NAMES = ["tic_tac_toe", "connect_four", "othello", "othello(size=6)", "gomoku(size=8)", "hex(size=6)", "go(size=5)", "go(size=7)"]
@@ -68,20 +68,22 @@ def too_much(row: Any) -> tuple[bool, float]:
     ("game", "breach"),
     [
         (broken(legal=write_in_legal), "legal writes to the row"),
-        (broken(legal=falling), "not rising actions"),
-        (broken(encode=half_encoded), "leaves elements of the planes unwritten"),
+        (broken(legal=falling), "not increasing actions"),
+        (broken(encode=half_encoded), "does not write all elements of the planes"),
         (broken(play=random_play), "play gives different rows"),
         (broken(hash=lazy_hash), "the same number"),
         (broken(outcome=never_over), "outcome says over = False, but legal gives 0 actions"),
         (broken(outcome=too_much), "outside"),
         (broken(player=lambda row: 2), "players are 0 and 1"),
-        (replace(GAME, has_draws=False), "a draw in a game whose has_draws is false"),
+        (replace(GAME, has_draws=False), "a draw in a game whose has_draws is False"),
         (replace(GAME, max_moves=5), "goes on after max_moves = 5"),
         (replace(GAME, action_maps=GAME.action_maps[:, ::-1]), "must be the identity"),
         (replace(GAME, action_maps=np.repeat(GAME.action_maps[:1], 8, 0)), "do not agree"),
-        (replace(GAME, cell_maps=GAME.cell_maps[:4]), "as many rows"),
-        (replace(GAME, cell_maps=GAME.cell_maps * 0), "no permutation"),
+        (replace(GAME, cell_maps=GAME.cell_maps[:4]), "equally many rows"),
+        (replace(GAME, cell_maps=GAME.cell_maps * 0), "is not a permutation"),
         (replace(GAME, start=GAME.start[:9]), "a multiple of 8"),
+        (replace(GAME, presentation=Presentation(board="chess")), r"needs presentation\.uci"),
+        (replace(make_game("connect_four"), presentation=Presentation(sgf=99)), "the board is not square"),
         (replace(GAME, parse=lambda text: GAME.new_state().row), r"parse\(board_text\(row\)\)"),
     ],
 )
@@ -107,7 +109,7 @@ def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> Non
         (None, "does not exist"),
         ("import no_such_module_at_all", "No module named 'no_such_module_at_all'"),
         ("x = 1", r"has no function make\(\)"),
-        ("def make(): return 3", "gives a int, not a Game"),
+        ("def make(): return 3", "returned a int, not a Game"),
     ],
 )
 def test_a_file_that_is_no_game_is_refused(text: str | None, reason: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Board games as environments: turns, signs, openings, opponents, other programs, and the faces of Gymnasium and PettingZoo."""
+"""Board games as environments: turns, signs, openings, opponents, other programs, and the Gymnasium and PettingZoo interfaces."""
 
 import sys
 from pathlib import Path
@@ -123,7 +123,7 @@ def test_mcts_takes_a_win_and_stops_one() -> None:
         ("mcts(sims=3)", "unknown parameter of mcts 'sims'"),
         ("mcts(simulations=0)", "simulations = 0"),
         ("mcts(c=abc)", "c = abc; allowed are numbers above 0"),
-        ('gtp(command=gnugo "x)', "is no command"),
+        ('gtp(command=gnugo "x)', "is not a command"),
         ("gtp", "gtp needs a program"),
         ("gtp(command=no-such-program-here)", "cannot be started"),
     ],

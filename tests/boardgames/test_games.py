@@ -1,0 +1,129 @@
+"""Games by name, and a game of a user's own that records, engines and the page show by its presentation."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlsuite import register_game
+from rlsuite.boardgames import game_records
+from rlsuite.boardgames.games import make_game
+from rlsuite.boardgames.gtp_opponent import Gtp, vertex
+from rlsuite.boardgames.openings import random_opening
+from rlsuite.boardgames.uci_opponent import moves_by_name
+from rlsuite.core import registry
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game, GtpDialect, Presentation
+from rlsuite.play.gtp_engine import Engine
+from rlsuite.play.players import BoardPlayer
+from rlsuite.play.session import Session
+from rlsuite.play.terminal import board, side_name
+from rlsuite.play.web import layout
+
+
+def own_game(size: int = 4) -> Game:
+    """Gomoku with three in a row, as a user might present it."""
+    return replace(
+        make_game("gomoku", size=size, connect=3),
+        name=f"own(size={size})",
+        parameters={"size": size},
+        make=own_game,
+        presentation=Presentation(
+            sides=("Green", "Purple"),
+            board="hexes",
+            sgf=99,
+            gtp=GtpDialect(go_points=True),
+            lead=lambda row: float((row[8:] == 1).sum()) - float((row[8:] == 2).sum()),
+        ),
+    )
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.games, "registered", {})
+    register_game("own", own_game)
+
+
+def engine(game: Game) -> Engine:
+    return Engine(Session(game, BoardPlayer("random", game)), "name", "1.0")
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_own_game_is_recorded_as_sgf(tmp_path: Path) -> None:
+    game, path = make_game("own(size=5)"), tmp_path / "game.sgf"
+    assert game_records.suffix(game) == ".sgf"
+    game_records.write(path, game, [0, 7, 24], ("one", "other"))
+    assert "GM[99]" in path.read_text()
+    assert "SZ[5]" in path.read_text()
+    for read in (game_records.read(path), game_records.read(path, game)):
+        assert (read[0].name, read[1]) == ("own(size=5)", [0, 7, 24])
+    with pytest.raises(UsageError, match=r"is a game of own of size 5, not of go\(size=5"):
+        game_records.read(path, make_game("go(size=5)"))
+    path.write_text("(;GM[1]SZ[5];B[cc])")
+    with pytest.raises(UsageError, match=r"is a game of go of size 5, not of own"):
+        game_records.read(path, game)
+
+
+def test_an_own_game_is_drawn_and_named_as_it_wants() -> None:
+    game = own_game()
+    shown, session = layout(game, game.new_state().apply(5)), Session(game, BoardPlayer("random", game))
+    assert shown is not None
+    assert (shown["shape"], shown["cells"][5], shown["clicks"][:6]) == ("hexes", 1, [0, 1, 2, 3, 4, -1])
+    assert board(session).splitlines()[1:3] == ["  1 . . . .", "   2 . . . ."]  # rows lean as those of Hex do
+    assert side_name(session, 1) == "Purple (o)"
+    plain = replace(game, presentation=Presentation())
+    assert side_name(Session(plain, BoardPlayer("random", plain)), 1) == "o"
+    assert layout(replace(game, presentation=Presentation(board="text")), game.new_state()) is None
+
+
+def test_an_own_game_speaks_gtp() -> None:
+    it = engine(own_game())
+    assert [vertex(it.session.game, action) for action in (0, 15)] == ["a4", "d1"]
+    assert it.respond("boardsize 9") == "=\n\n"
+    assert it.session.game.name == "own(size=9)"
+    assert vertex(it.session.game, 8) == "j9"  # there is no i
+    assert it.respond("boardsize 2") == "? unacceptable size\n\n"
+    assert it.respond("play b j9") == "=\n\n"
+    assert it.respond("final_score") == "= B+1\n\n"
+    assert it.respond("final_status_list alive") == "= J9\n\n"
+    with pytest.raises(UsageError, match="no program is known to play tic_tac_toe"):
+        Gtp(make_game("tic_tac_toe"), "gnugo")
+
+
+def test_an_own_game_of_chess_is_named_by_uci() -> None:
+    game = replace(own_game(), presentation=Presentation(uci=lambda row, action: f"move{action}"))
+    assert moves_by_name(game, game.new_state().apply(1).row)["move2"] == 2
+    assert "move1" not in moves_by_name(game, game.new_state().apply(1).row)
+    assert game_records.suffix(game) == ".pgn"
+
+
+def test_a_game_of_other_parameters() -> None:
+    game = make_game("go(size=5,komi=0.5)")
+    assert game.with_parameters(komi=3.5).name == "go(size=5,komi=3.5)"
+    assert game.with_parameters(size=7, komi=1).name == "go(size=7,komi=1)"
+    assert make_game("othello").with_parameters(size=6).name == "othello(size=6)"
+    for name, changes, complaint in [
+        ("go", {"sise": 7}, r"unknown parameter of go\(.*'sise'; did you mean size"),
+        ("go", {"size": 40}, "allowed are 1 to 19"),
+        ("tic_tac_toe", {"size": 4}, "unknown parameter of tic_tac_toe 'size'"),
+    ]:
+        with pytest.raises(UsageError, match=complaint):
+            make_game(name).with_parameters(**changes)
+
+
+def test_random_openings_do_not_end_the_game() -> None:
+    game, rng = make_game("tic_tac_toe"), np.random.default_rng(0)
+    lengths = set()
+    for _ in range(200):
+        actions, row = random_opening(game, 9, rng)
+        state = game.new_state()
+        for action in actions:
+            state = state.apply(action)
+        assert not state.is_terminal()
+        assert np.array_equal(state.row, row)
+        lengths.add(len(actions))
+    assert lengths <= set(range(4, 9))
+    assert len(lengths) > 2
+    assert random_opening(game, 0, rng)[0] == []
+    assert {len(random_opening(game, 3, rng)[0]) for _ in range(20)} == {3}
