@@ -40,6 +40,7 @@ RECEIVERS = {
     "replay",
     "learner",
     "run",
+    "settings",  # the run section of either kind of run, in rlsuite/runtime/session.py
     "eval",
     "runtime",
     "net_config",
@@ -203,6 +204,8 @@ class Conditional(NamedTuple):
 
 PRIORITIZED = ({"replay.prioritized": True}, {"replay.prioritized": False})
 EVALUATED = ({"eval.every_agent_steps": 50}, {"eval.every_agent_steps": None})
+SCHEDULE = ({"agent.epsilon_ladder": False}, {"agent.epsilon_ladder": True})
+LADDER = (SCHEDULE[1], SCHEDULE[0])
 RAY: dict[str, Any] = {"runtime.kind": "ray", "runtime.collectors": 2}
 ANNEALED = {"replay.prioritized": True, "replay.importance_exponent_end": 0.8}
 CONDITIONAL = [
@@ -217,6 +220,12 @@ CONDITIONAL = [
         "learner.learning_rate_anneal_agent_steps", 60, {"learner.learning_rate_end": 1e-4}, {"learner.learning_rate_end": None}
     ),
     Conditional("learner.optimizer_epsilon", 0.1, {"learner.optimizer": "rmsprop"}, {"learner.optimizer": "sgd"}),
+    Conditional("agent.epsilon_start", 0.5, *SCHEDULE),
+    Conditional("agent.epsilon_end", 0.5, *SCHEDULE),
+    Conditional("agent.epsilon_decay_agent_steps", 50, *SCHEDULE),
+    Conditional("agent.epsilon_base", 0.9, *LADDER),
+    Conditional("agent.epsilon_power", 1.0, *LADDER),
+    Conditional("agent.noisy_sigma", 0.1, {"agent.noisy": True}, {"agent.noisy": False}),
     Conditional("eval.every_episodes", 3, *EVALUATED),
     Conditional("eval.stop_at_return", -1000.0, *EVALUATED),
 ]
@@ -253,6 +262,27 @@ ON_RAY = [
         }.items()
     ),
 ]
+GUMBEL, PUCT = {"agent.method": "gumbel"}, {"agent.method": "puct"}
+SELF_PLAY = [
+    *(
+        Conditional(f"agent.{name}", value, GUMBEL, PUCT, "boards/go")
+        for name, value in [("considered", 3), ("c_visit", 9.0), ("c_scale", 0.1)]
+    ),
+    *(
+        Conditional(f"agent.{name}", value, PUCT, GUMBEL, "boards/go")
+        for name, value in {
+            "c_init": 2.0,
+            "fpu_reduction": 0.1,
+            "noise_fraction": 0.1,
+            "noise_total": 3.0,
+            "temperature": 0.5,
+        }.items()
+    ),
+    Conditional("agent.fast_simulations", 4, {"agent.full_fraction": 0.5}, {"agent.full_fraction": 1.0}, "boards/go"),
+    Conditional("agent.opening_moves", 3, {"agent.opening_fraction": 0.5}, {"agent.opening_fraction": 0.0}, "boards/go"),
+    Conditional("agent.resign_false_positives", 0.1, {"agent.resign": True}, {"agent.resign": False}, "boards/go"),
+    Conditional("agent.gate_score", 0.6, {"agent.gate_games": 4}, {"agent.gate_games": 0}, "boards/go"),
+]
 QUIET = {"eval.every_agent_steps": None, "learner.learning_rate_end": None, "run.threads": None}  # what classic/dqn switches on
 
 
@@ -260,7 +290,7 @@ def test_all_keys_of_ray_are_among_the_conditional_ones() -> None:
     assert {f"runtime.{name}" for name in RuntimeConfig.model_fields} - {one.key for one in ON_RAY} == {"runtime.kind"}
 
 
-@pytest.mark.parametrize("one", [*CONDITIONAL, *ON_RAY], ids=lambda one: f"{one.key}-{'-'.join(one.off)}")
+@pytest.mark.parametrize("one", [*CONDITIONAL, *ON_RAY, *SELF_PLAY], ids=lambda one: f"{one.key}-{'-'.join(one.off)}")
 def test_a_key_without_effect_is_refused(one: Conditional) -> None:
     quiet = {key: value for key, value in QUIET.items() if key != one.key}
     changed = {one.key: one.value}

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 import rlsuite
+from rlsuite.agents.policy_gradient import PolicyGradientAgent
 from rlsuite.config.loader import config_names, resolve
+from rlsuite.core.agent import agent_class
 from rlsuite.envs import atari_game
 from rlsuite.runs.metrics import read_metrics
 
@@ -34,7 +36,7 @@ def tiny(name: str) -> dict[str, Any]:
         "eval.every_agent_steps": None,
         "eval.stop_at_return": None,
     }
-    if given.agent.on_policy:
+    if on_policy(name):
         overrides |= {"run.collect_agent_steps": ROLLOUT, "learner.batch_size": NUM_ENVS}
         if hasattr(given.agent, "minibatches"):
             overrides["agent.minibatches"] = NUM_ENVS
@@ -56,6 +58,10 @@ def tiny(name: str) -> dict[str, Any]:
     return overrides
 
 
+def on_policy(name: str) -> bool:
+    return issubclass(agent_class(resolve(name).agent.name), PolicyGradientAgent)
+
+
 def plays_itself(name: str) -> bool:
     return hasattr(resolve(name).agent, "simulations")
 
@@ -63,7 +69,7 @@ def plays_itself(name: str) -> bool:
 def budget(name: str, overrides: dict[str, Any]) -> float:
     """Updates that the agent steps of the run allow."""
     given = resolve(name).agent
-    if given.on_policy:
+    if on_policy(name):
         return TICKS / ROLLOUT * getattr(given, "epochs", 1) * overrides.get("agent.minibatches", 1)
     return PER_INSERT * (AGENT_STEPS - overrides["replay.min_agent_steps"]) / BATCH
 
