@@ -11,7 +11,7 @@ class RlsuiteError(Exception):
 
 
 class UsageError(RlsuiteError):
-    """What was asked for cannot be done as written: a config, a name, a path (exit code 2)."""
+    """A request that is impossible as written, such as a bad config, name or path (exit code 2)."""
 
     exit_code = 2
 
@@ -21,7 +21,7 @@ class CheckpointError(RlsuiteError):
 
 
 class OpponentError(RlsuiteError):
-    """A program that we play against has ended or makes no sense (exit code 1); the training itself is sound."""
+    """An opponent's program crashed or answered nonsense (exit code 1); the training itself is sound."""
 
 
 def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
@@ -31,7 +31,7 @@ def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
 
 
 def unknown(what: str, name: str, options: Iterable[str]) -> UsageError:
-    """`unknown agent 'dqm'; did you mean dqn? (known: ...)`."""
+    """The error for a name that does not exist: `unknown agent 'dqm'; did you mean dqn? (known: ...)`."""
     known = sorted(options)
     close = nearest(name, known)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
