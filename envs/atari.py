@@ -56,6 +56,25 @@ class Config(EnvSection):
         return self
 
 
+class FrameStack:
+    """The newest S planes of each environment; blank before the first plane of an episode. [L,H,W,S] in memory."""
+
+    def __init__(self, num_envs: int, shape: tuple[int, ...]):
+        """`shape`: (S,H,W)."""
+        stack, height, width = shape
+        self.planes = np.zeros((num_envs, height, width, stack), np.uint8)
+
+    def push(self, newest: NDArray[np.uint8], first: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Planes [L,H,W], `first` [L] marks first observations -> the stacks, as the view [L,S,H,W]. Earlier views stay valid."""
+        planes = np.empty_like(self.planes)
+        # One copy shifted by a byte moves every plane but the newest, which the next line writes.
+        planes.reshape(-1)[:-1] = self.planes.reshape(-1)[1:]
+        planes[..., -1] = newest
+        planes[first, ..., :-1] = 0
+        self.planes = planes
+        return planes.transpose(0, 3, 1, 2)
+
+
 class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
     """AtariVectorEnv with the frame stack outside and, in `info["terminal"]`, the life-loss signal."""
 
@@ -94,7 +113,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
             "frame_stack": config.stack,
             "frames_per_step": config.frame_skip,
         }
-        self._stack = np.zeros((num_envs, config.height, config.width, config.stack), np.uint8)  # [L,H,W,S]
+        self._stack = FrameStack(num_envs, shape)
         self._ended = np.zeros(num_envs, bool)  # the next step of these environments is a reset
         self._lives = np.zeros(num_envs, np.int32)
         self._rng = np.random.default_rng()
@@ -107,28 +126,22 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         planes, info = self.planes.reset(seed=seed if not isinstance(seed, list) else np.array(seed))
         if seed is not None:
             self._rng = np.random.default_rng(seed)  # type: ignore[arg-type]  # a list holds numbers
-        self._stack = np.zeros_like(self._stack)
-        self._stack[..., -1] = self._flickering(planes[:, 0])
         self._ended[:] = False
         self._lives = info["lives"].copy()
-        return self._stack.transpose(0, 3, 1, 2), dict(info)
+        return self._stack.push(self._flickering(planes[:, 0]), np.ones(self.num_envs, bool)), dict(info)
 
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         planes, reward, terminated, truncated, info = self.planes.step(actions)
-        stack = np.empty_like(self._stack)
-        # One copy shifted by a byte moves every plane but the newest, which the next line writes.
-        stack.reshape(-1)[:-1] = self._stack.reshape(-1)[1:]
-        stack[..., -1] = self._flickering(planes[:, 0])
-        stack[self._ended, ..., :-1] = 0  # a first observation has no history
+        seen = self._stack.push(self._flickering(planes[:, 0]), self._ended)  # [L,S,H,W]
         lost = (info["lives"] < self._lives) & ~self._ended & (self._lives > 0)
-        self._stack, self._lives = stack, info["lives"].copy()
+        self._lives = info["lives"].copy()
         self._ended = terminated | truncated
         info = dict(info)
         if self.config.life_loss:
             info["terminal"] = terminated | lost
-        return stack.transpose(0, 3, 1, 2), reward.astype(np.float32), terminated, truncated, info
+        return seen, reward.astype(np.float32), terminated, truncated, info
 
     def _flickering(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Planes [L,H,W], blank where chance says so."""

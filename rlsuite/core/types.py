@@ -128,10 +128,9 @@ def transitions(steps: Step, discount: float) -> TransitionBatch:
     )
 
 
-def bootstrap_index(last: Tensor) -> Tensor:
-    """last [T,B] bool -> [B] i64: the first t >= 1 where the episode ends, else T-1."""
-    alive = (~last[1:-1]).to(torch.int64).cumprod(0)  # [T-2,B]
-    return 1 + alive.sum(0) if last.shape[0] > 2 else torch.full_like(last[0], last.shape[0] - 1, dtype=torch.int64)
+def bootstrap_index(last: Any) -> Any:
+    """last [T,B] bool, a tensor or an array -> [B] i64: the first t >= 1 where the episode ends, else T-1."""
+    return (1 + (~last[1:]).cumprod(0).sum(0)).clip(max=len(last) - 1)
 
 
 def tree_map(fn: Callable[[Any], Any], tree: Tree) -> Tree:

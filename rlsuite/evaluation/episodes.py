@@ -5,6 +5,7 @@ from contextlib import closing
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rlsuite.acting.collector import Collector, Episode
 from rlsuite.config.schema import Config
@@ -24,10 +25,9 @@ def play_episodes(
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
 ) -> Summary | None:
-    """`episodes` whole games; None if `stop` said so. Each environment plays a share fixed beforehand: short games are not favoured."""
+    """The scores of `episodes` whole games; None if `stop` became true meanwhile."""
     num_envs = min(episodes, MAX_ENVS)
-    share = np.full(num_envs, episodes // num_envs)  # [L]
-    share[: episodes % num_envs] += 1
+    share = shares(episodes, num_envs)  # [L]
     env = make_env(config, num_envs)
     collector = Collector(env, agent, net, seed=seed, explore=False, device=device, bf16=config.learner.precision == "bf16")
     done: list[Episode] = []
@@ -41,3 +41,8 @@ def play_episodes(
                     share[episode.env_index] -= 1
                     done.append(episode)
     return summarise([e.episodic_return for e in done], [e.length for e in done], config.env.id)
+
+
+def shares(episodes: int, num_envs: int) -> NDArray[np.int64]:
+    """How many episodes each environment plays [L]: fixed beforehand, so that short ones are not favoured."""
+    return episodes // num_envs + (np.arange(num_envs) < episodes % num_envs)

@@ -22,6 +22,7 @@ from rlsuite.core import registry
 from rlsuite.core.agent import Actor, Mode
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.types import State, Step, describe, part_of, tree_zip
+from rlsuite.evaluation.episodes import shares
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.replay.demonstrations import Demonstrations
 
@@ -91,7 +92,7 @@ def _make(section: EnvSection, num_envs: int) -> Any:
 
 def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
     """Every environment plays its share, so that short episodes are no likelier than long ones. Ctrl-C: those that are whole."""
-    share = [episodes // player.num_envs + (env_index < episodes % player.num_envs) for env_index in range(player.num_envs)]
+    share = shares(episodes, player.num_envs).tolist()
     running: list[list[Step]] = [[] for _ in share]
     done: list[Step] = []
     shown_at = time.monotonic()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rlsuite.config.schema import AugmentConfig, LearnerConfig
 from rlsuite.core.agent import Loss, Objective
 from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
 from rlsuite.nets.precision import Precision
@@ -193,8 +194,9 @@ class Learner:
         return Weights(self.steps, {name: tensor.detach() for name, tensor in self.online.master.state_dict().items()})
 
     def learning_rate(self, agent_steps: int) -> float:
+        """Of the schedule, at so many agent steps."""
         start, end = self.config.learning_rate, self.config.learning_rate_end
-        return start if end is None else start + (end - start) * min(1.0, agent_steps / self.anneal_over)
+        return start if end is None else linear(start, end, self.anneal_over, agent_steps)
 
     def _set_learning_rate(self, agent_steps: int) -> None:
         if self.config.learning_rate_end is not None:

@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.types import EnvSpec, Step, part_of
+from rlsuite.replay.ring import FIRST, stack_planes
 
 FORMAT = 1
 _FILE = "demonstrations.json"
@@ -323,5 +324,9 @@ def _stacks(planes: NDArray[Any], stack: int) -> NDArray[Any]:
     """Planes [n,...] of one episode -> what an agent saw, [n,S,...]; as they are where nothing is stacked."""
     if stack == 1:
         return planes
-    padded = np.concatenate([np.zeros((stack - 1, *planes.shape[1:]), planes.dtype), planes])
-    return np.stack([padded[age : age + len(planes)] for age in range(stack)], 1)
+    flat = planes.reshape(1, len(planes), -1)  # [1,n,P]
+    flags = np.zeros(flat.shape[:2], np.uint8)
+    flags[0, 0] = FIRST
+    times = np.arange(len(planes))
+    stacks = stack_planes(flat, flags, np.zeros_like(times), times, stack)  # [n,P,S]
+    return np.moveaxis(stacks, -1, 1).reshape(len(planes), stack, *planes.shape[1:])

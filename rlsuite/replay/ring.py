@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.core.types import EnvSpec, Step, Trajectory, Unroll, tree_zip
+from rlsuite.core.types import EnvSpec, Step, Trajectory, Unroll, bootstrap_index, tree_zip
 from rlsuite.replay.layout import Layout
 
 FIRST, _LAST, _TERMINAL, _START = 1, 2, 4, 8
@@ -110,9 +110,7 @@ class Ring:
         flags = self.flags[env_index, slots]  # [T,B]
         last = (flags & _LAST).astype(bool)
         if self.layout.sparse:
-            ends = last[1:]  # [T-1,B]
-            bootstrap = np.where(ends.any(0), ends.argmax(0) + 1, length - 1)  # [B]
-            at = np.stack([time, time + bootstrap])  # [2,B]
+            at = np.stack([time, time + bootstrap_index(last)])  # [2,B]
         else:
             at = times
         return Trajectory(
