@@ -17,7 +17,7 @@ _FIELD = re.compile(rf"# ({'|'.join(_FIELDS)}): (.+)")
 class Head(NamedTuple):
     """What a config's head says: `# Title`, then lines `# command: ...`, `# hardware: ...`, `# cost: ...`, `# score: ...`.
 
-    A line that begins with `#   ` goes on with the field before it; any other comment is for the reader of the file only.
+    A line that begins with `#   ` continues the field before it; any other comment is for readers of the file only.
     """
 
     title: str
