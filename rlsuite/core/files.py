@@ -78,5 +78,7 @@ def remedy(error: OSError) -> str:
             return "give yourself permission to write there"
         case errno.EEXIST | errno.ENOTDIR | errno.EISDIR:
             return "remove what is in the way"
+        case errno.ENOENT:
+            return "check the path"
         case _:
             return "check that disk"

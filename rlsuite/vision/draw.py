@@ -1,4 +1,4 @@
-"""Pictures of what a model sees: boxes and masks on the image, class maps beside it."""
+"""Drawings of predictions: boxes and masks on the image, class maps beside it."""
 
 import colorsys
 from collections.abc import Sequence
@@ -8,32 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rlsuite.core.errors import RlsuiteError
+from rlsuite.core.errors import UsageError
+from rlsuite.core.files import replacing
 from rlsuite.vision.metrics import Objects
 
 Picture = NDArray[np.uint8]  # [H,W,3]
 
 
 def colour(index: int) -> tuple[int, int, int]:
-    """Of a class: neighbours differ well."""
+    """The colour of a class; those of neighbouring indices differ well."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def to_picture(image: NDArray[np.uint8]) -> Picture:
-    """Planes [C,H,W]: three are colours, of any other number the newest is shown in grey."""
+    """Planes [C,H,W] as a picture: three are colours, of any other number the newest is shown in grey."""
     planes = image if len(image) == 3 else image[-1:].repeat(3, 0)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 def scaled(picture: Picture, side: int = 336) -> tuple[Picture, int]:
-    """As many times as large as `side` has room for, and that factor."""
+    """The picture enlarged by a whole factor, as far as `side` pixels allow, and that factor."""
     factor = max(1, side // max(picture.shape[:2]))
     return picture.repeat(factor, 0).repeat(factor, 1), factor
 
 
 def draw_objects(picture: Picture, found: Objects, names: Sequence[str], floor: float = 0.3) -> Picture:
-    """Boxes with class and score, masks laid over; what scores below `floor` is left out."""
+    """The picture with boxes, classes, scores and masks of the objects that score at least `floor`."""
     large, factor = scaled(picture)
     canvas = large.astype(np.float64)
     shown = [row for row in range(len(found.boxes)) if found.scores is None or found.scores[row] >= floor]
@@ -55,15 +56,16 @@ def draw_objects(picture: Picture, found: Objects, names: Sequence[str], floor: 
 
 
 def draw_classes(picture: Picture, classes: NDArray[np.integer]) -> Picture:
-    """The image, and beside it a colour for every class."""
+    """The picture, and beside it a map with a colour for every class."""
     table = np.array([colour(index) for index in range(256)], np.uint8)
-    table[0] = 0  # the ground
+    table[0] = 0  # background
     large, factor = scaled(picture)
     painted = table[classes].repeat(factor, 0).repeat(factor, 1)
     return np.concatenate([large, painted], 1)
 
 
 def draw_label(picture: Picture, name: str) -> Picture:
+    """The picture with the name of its class in the corner."""
     large, _ = scaled(picture)
     drawn = Image.fromarray(large)
     pen = ImageDraw.Draw(drawn)
@@ -73,7 +75,7 @@ def draw_label(picture: Picture, name: str) -> Picture:
 
 
 def grid(pictures: Sequence[Picture], columns: int) -> Picture:
-    """Pictures of one size in rows, with a gap between them."""
+    """Pictures of one size in rows and columns, with gaps between them."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     out = np.full((rows * (height + 4) - 4, columns * (width + 4) - 4, 3), 255, np.uint8)
@@ -84,9 +86,9 @@ def grid(pictures: Sequence[Picture], columns: int) -> Picture:
 
 
 def save(picture: Picture, path: Path) -> None:
-    """PNG. RlsuiteError where the disk refuses."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-    except OSError as error:
-        raise RlsuiteError(f"could not write {path}: {error.strerror or error}") from error
+    """Writes the picture in the format of the path's suffix. UsageError for a suffix without one."""
+    with replacing(path) as beside:
+        try:
+            Image.fromarray(picture).save(beside)
+        except ValueError as error:
+            raise UsageError(f"{path}: pictures cannot be written as {path.suffix or 'a file without suffix'}; use .png") from error

@@ -1,4 +1,4 @@
-"""What predictions are worth. Plain NumPy. Shapes: N images, K classes, P predictions and M true objects of an image."""
+"""Metrics of predictions, in plain NumPy. Shapes: N images, K classes, P predictions and M true objects of an image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,11 +10,11 @@ Float = NDArray[np.float64]
 
 
 class Objects(NamedTuple):
-    """Of one image, true or predicted."""
+    """Objects of one image, true or predicted."""
 
     boxes: NDArray[np.floating]  # [P,4]: x1, y1, x2, y2
     classes: NDArray[np.integer]  # [P]
-    scores: NDArray[np.floating] | None = None  # [P]; None: true ones
+    scores: NDArray[np.floating] | None = None  # [P]; None for true objects
     masks: NDArray[np.bool_] | None = None  # [P,H,W]
 
 
@@ -23,18 +23,19 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def accuracy(predicted: NDArray[np.integer], true: NDArray[np.integer]) -> float:
+    """Share of correct predictions."""
     return float((predicted == true).mean())
 
 
 def confusion(predicted: NDArray[np.integer], true: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Pixels by (true class, predicted class) [K,K]; a true class outside of 0..K-1 is passed over."""
+    """Counts by (true class, predicted class) [K,K]; true classes outside 0..K-1 are skipped."""
     counted = (true >= 0) & (true < classes)
     flat = true[counted].astype(np.int64) * classes + predicted[counted]
     return np.bincount(flat, minlength=classes**2).reshape(classes, classes)
 
 
 def class_iou(counts: NDArray[np.int64]) -> Float:
-    """IoU of every class [K]; nan for one that is neither there nor predicted."""
+    """IoU of every class [K]; nan for one that neither occurs nor is predicted."""
     both = np.diag(counts).astype(np.float64)
     either = counts.sum(0) + counts.sum(1) - both
     found: Float = np.divide(both, either, out=np.full(len(counts), np.nan), where=either > 0)
@@ -42,15 +43,17 @@ def class_iou(counts: NDArray[np.int64]) -> Float:
 
 
 def mean_iou(counts: NDArray[np.int64]) -> float:
+    """Mean IoU over the classes that occur or are predicted."""
     return float(np.nanmean(class_iou(counts)))
 
 
 def pixel_accuracy(counts: NDArray[np.int64]) -> float:
+    """Share of correct predictions."""
     return float(np.diag(counts).sum() / counts.sum())
 
 
 def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
-    """[P,4], [M,4] -> [P,M]."""
+    """IoU of boxes: [P,4], [M,4] -> [P,M]."""
     a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     both = np.clip(sides, 0, None).prod(-1)
@@ -60,7 +63,7 @@ def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
 
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Float:
-    """[P,H,W], [M,H,W] -> [P,M]."""
+    """IoU of masks: [P,H,W], [M,H,W] -> [P,M]."""
     x, y = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)
     both = x @ y.T
     found: Float = both / np.maximum(x.sum(1)[:, None] + y.sum(1) - both, 1e-12)
@@ -68,9 +71,9 @@ def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Float:
 
 
 def average_precision(hits: NDArray[np.bool_], total: int, points: int | None = 101) -> float:
-    """AP of one class: `hits` says of every prediction, best score first, whether it found an object; `total` objects are there.
+    """Average precision of one class: `hits` tells for each prediction, best first, whether it found one of `total` objects.
 
-    `points`: recalls at which the precision is read, 101 as COCO, 11 as VOC 2007; None: the whole area, as VOC 2010.
+    `points`: recalls at which precision is read, 101 in COCO, 11 in VOC 2007; None: the whole area, as in VOC 2010.
     """
     if total == 0:
         return float("nan")
@@ -88,10 +91,10 @@ def average_precision(hits: NDArray[np.bool_], total: int, points: int | None = 
 def coco_map(
     predicted: Sequence[Objects], true: Sequence[Objects], classes: int, masks: bool = False, limit: int = 100
 ) -> dict[str, float]:
-    """COCO's mean average precision: over classes and IoUs of 0.5 to 0.95, of the best `limit` predictions of an image and class.
+    """COCO's mean average precision, over classes and IoUs from 0.5 to 0.95, of the best `limit` predictions per image and class.
 
-    -> {"mAP", "mAP50", "mAP75"}, and "AP/<class>" of every class that is there. `masks`: overlap of masks instead of boxes. All
-    sizes count, and no object is a crowd.
+    Returns "mAP", "mAP50", "mAP75", and "AP/<class>" of every class that occurs. `masks`: overlap of masks instead of boxes.
+    Objects of all sizes count, and none is a crowd.
     """
     values = np.full((classes, len(THRESHOLDS)), np.nan)
     for k in range(classes):
@@ -109,9 +112,9 @@ def coco_map(
 
 
 def _matches(predicted: Objects, true: Objects, k: int, masks: bool, limit: int) -> tuple[Float, NDArray[np.bool_]]:
-    """Of class k in one image: scores [P], best first, and by threshold which found an object that was free [thresholds,P].
+    """Scores [P] of class k in one image, best first, and for every threshold which of them found a free object [thresholds,P].
 
-    As COCO: the best prediction chooses first, and takes the object that it overlaps most among those that are free.
+    As in COCO: the best prediction chooses first, and takes the free object that it overlaps most.
     """
     assert predicted.scores is not None
     mine, theirs = np.flatnonzero(predicted.classes == k), np.flatnonzero(true.classes == k)
@@ -129,7 +132,7 @@ def _matches(predicted: Objects, true: Objects, k: int, masks: bool, limit: int)
     for row, threshold in enumerate(THRESHOLDS):
         free = np.ones(len(theirs), bool)
         for column in range(len(mine)):
-            # Of equal overlaps COCO takes the last.
+            # Among equal overlaps COCO takes the last.
             candidates = np.where(free, overlap[column], -1.0)
             at = len(theirs) - 1 - int(np.argmax(candidates[::-1]))
             if candidates[at] >= min(threshold, 1 - 1e-10):

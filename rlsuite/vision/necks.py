@@ -1,4 +1,4 @@
-"""What stands between backbone and head: maps -> maps. Every neck tells `channels` and `strides` of what it gives."""
+"""Necks, between backbone and head: maps -> maps. Every neck has the `channels` and `strides` of its output maps."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Maps = list[Tensor]  # finest first, [N,C,H,W]
 
 
 class Neck(nn.Module):
-    """Of itself the identity."""
+    """Base class of necks; by itself the identity."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int]):
         super().__init__()
@@ -23,7 +23,7 @@ class Neck(nn.Module):
 
 
 def levels(strides: Sequence[int], finest: int) -> list[int]:
-    """The last map of every stride from `finest` on. ValueError if there is none."""
+    """Index of the last map of every stride from `finest` on. ValueError if there is none."""
     found = {stride: index for index, stride in enumerate(strides) if stride >= finest}
     if not found:
         raise ValueError(f"its finest map should have stride {finest}, but the backbone's strides are {list(strides)}")
@@ -31,10 +31,10 @@ def levels(strides: Sequence[int], finest: int) -> list[int]:
 
 
 class Fpn(Neck):
-    """Feature pyramid (Lin et al. 2017): every map to `width` channels, and the coarser ones added to the finer.
+    """Feature pyramid (Lin et al. 2017): every map is projected to `width` channels, and coarser ones are added to finer ones.
 
-    `finest`: stride of the first map used. `extra`: further maps of half the size: `pool` as in Faster R-CNN, `conv` two as in
-    RetinaNet (P6 and P7), `none`.
+    `finest`: stride of the first map used. `extra`: further maps, each half the size: `pool` one as in Faster R-CNN, `conv` two
+    as in RetinaNet (P6 and P7), `none`.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, finest: int, extra: str):
@@ -64,9 +64,9 @@ class Fpn(Neck):
 
 
 class Jpu(Neck):
-    """Joint pyramid upsampling (Wu et al. 2019, FastFCN): the last map becomes one of stride 8 made of the last three.
+    """Joint pyramid upsampling (Wu et al. 2019, FastFCN): replaces the last map by one of stride 8, made from the last three.
 
-    So a plain backbone serves where a dilated one would, at a third of the cost.
+    A plain backbone then does the work of a dilated one, at a third of the cost.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int):
@@ -90,7 +90,7 @@ class Jpu(Neck):
 
 
 class YoloNeck(Neck):
-    """The way back of YOLOv3 (Redmon & Farhadi 2018): five convolutions on each of three maps, the coarser one joined in."""
+    """YOLOv3's top-down path (Redmon & Farhadi 2018): five convolutions on each of three maps, joined with the coarser one."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], finest: int):
         used = levels(strides, finest)[-3:]
@@ -121,7 +121,7 @@ class YoloNeck(Neck):
 
 
 class Extra(Neck):
-    """SSD's further stages (Liu et al. 2016): behind the last map `count` more, each half as large."""
+    """SSD's extra stages (Liu et al. 2016): `count` maps after the last one, each half the size."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], finest: int, width: int, count: int):
         used = levels(strides, finest)
@@ -144,9 +144,9 @@ class Extra(Neck):
 
 
 class Mlfpn(Neck):
-    """M2Det's pyramid (Zhao et al. 2019): `count` thinned U-shapes one behind the other, joined scale by scale, channels weighed.
+    """M2Det's pyramid (Zhao et al. 2019): `count` thinned U-shapes in a row, joined scale by scale, with channel attention.
 
-    The first U sees two maps of the backbone fused, each further one that and the finest map of the U before.
+    The first U gets two fused maps of the backbone, each further one those and the finest map of the U before.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], finest: int, width: int, count: int, scales: int):
@@ -184,7 +184,7 @@ class Mlfpn(Neck):
 
 
 def _u_shape(x: Tensor, down: nn.Module, up: nn.Module, out: nn.Module) -> Maps:
-    """One thinned U: down by strides of 2, up again with sums, every scale to its output; finest first."""
+    """One thinned U: down by strides of 2, up again with sums, one output per scale, finest first."""
     assert isinstance(down, nn.ModuleList)
     assert isinstance(up, nn.ModuleList)
     assert isinstance(out, nn.ModuleList)

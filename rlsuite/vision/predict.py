@@ -1,4 +1,4 @@
-"""Shows what a saved vision model makes of pictures, a video, an Atari game, or its own test pictures."""
+"""Draws the predictions of a saved vision model on pictures, a video, an Atari game, or its own test pictures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +21,9 @@ VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
 
 
 def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
-    """`what`: a picture, a folder of them, a video, an Atari environment's id, or `test`. At most `count` pictures.
+    """Writes at most `count` annotated pictures as PNG files into `out`, and returns their paths.
 
-    Writes one PNG each into `out`, and returns their paths. UsageError for what there is not.
+    `what`: a picture, a folder of them, a video, the id of an Atari environment, or `test`. UsageError if it does not exist.
     """
     written = []
     for name, image in _pictures(saved, what, count):
@@ -34,7 +34,7 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
 
 
 def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> draw.Picture:
-    """image [C,H,W] with what the model finds in it."""
+    """The image [C,H,W] with the model's predictions drawn on it."""
     found: Any = predict(saved.model, image[None], saved.device, saved.bf16)
     picture = draw.to_picture(image)
     if saved.task == "detect":
@@ -59,17 +59,17 @@ def _pictures(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, N
     elif path.is_dir() or (path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".gif"):
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         if not files or not files[0].is_file():
-            raise UsageError(f"{what}: no picture there ({', '.join(SUFFIXES)})")
+            raise UsageError(f"{what}: no pictures found ({', '.join(SUFFIXES)})")
         for file in files[:count]:
             yield file.stem, _as_channels(read_picture(file, (height, width)), channels)
     elif path.suffix.lower() in VIDEOS:
         yield from _video(path, saved, count)
     else:
-        raise UsageError(f"{what!r} is no picture, no folder, no video, no Atari environment, and not {TEST!r}")
+        raise UsageError(f"{what!r} is not a picture, a folder, a video, an Atari environment or {TEST!r}")
 
 
 def _as_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """[3,H,W] -> [C,H,W]: a model of grey pictures gets the same one in every plane."""
+    """[3,H,W] -> [C,H,W]: unless C is 3, every plane is the picture in grey."""
     if channels == 3:
         return picture
     grey = np.rint(picture.astype(np.float64).transpose(1, 2, 0) @ (0.299, 0.587, 0.114)).astype(np.uint8)

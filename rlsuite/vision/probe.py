@@ -1,4 +1,4 @@
-"""What an agent's torso knows of the game: linear probes on variables of the RAM, and where its decision looks."""
+"""Probes of an agent's torso: linear probes of the game's variables in RAM, and saliency maps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +18,18 @@ from rlsuite.vision.data.atari import Emulator, Frame, variables
 
 
 class Probe(NamedTuple):
+    """How well a variable can be read off the torso's features."""
+
     variable: str
-    trained: float  # R² on games that the probe was not fitted on
-    random: float  # the same from a torso of the same kind with new weights
+    trained: float  # R² on frames that the probe was not fitted on
+    random: float  # the same with an untrained torso
     spread: float  # standard deviation of the variable itself
 
 
 def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], list[Frame]]:
-    """Fits one ridge regression a variable, on games that the agent plays. Returns the frames as well, for pictures.
+    """Fits a ridge regression for each variable, on games that the agent plays; returns the frames, too, for pictures.
 
-    UsageError for a run that is not of an Atari game with known variables, or has no torso of pixels.
+    UsageError for a run that is not of an Atari game with known variables, or whose torso does not see pixels.
     """
     saved = Saved(run, device="auto")
     game = atari_game(saved.config.env.id)
@@ -57,7 +59,7 @@ def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], 
 
 
 def _play(saved: Saved, count: int, seed: int) -> Iterator[Frame]:
-    """Frames of the agent's games, every fourth step; now and then it acts at random, so that games differ."""
+    """Every fourth frame of the agent's games; 5% of its actions are random, so that games differ."""
     config = saved.config.env
     player = LoadedAgent(saved, seed)
     stack, height, width = saved.spec.observation_shape
@@ -74,16 +76,16 @@ def _play(saved: Saved, count: int, seed: int) -> Iterator[Frame]:
 
 
 def torso_of(net: nn.Module) -> PixelTorso:
-    """The first one. UsageError if there is none."""
+    """The net's first torso of pixels. UsageError if there is none."""
     for module in net.modules():
         if isinstance(module, PixelTorso):
             return module
-    raise UsageError("this agent's net has no torso of pixels")
+    raise UsageError("this agent's net has no torso that sees pixels")
 
 
 @torch.no_grad()
 def features(net: nn.Module, played: list[Frame], device: torch.device) -> NDArray[np.float64]:
-    """What the torso makes of the frames: [N,D], at most 2,000 of them (drawn once and for all) where there are more."""
+    """Features [N,D] of the frames, a fixed random selection of 2,000 where there are more."""
     torso = torso_of(net)
     half = next(torso.parameters()).dtype == torch.bfloat16
     out = []
@@ -98,18 +100,16 @@ def features(net: nn.Module, played: list[Frame], device: torch.device) -> NDArr
 
 
 def r_squared(x: NDArray[np.float64], y: NDArray[np.float64], half: int) -> float:
-    """Of a ridge regression fitted on the first `half` rows and judged on the others; 1 is perfect, 0 the mean's."""
+    """R² of a ridge regression fitted on the first `half` rows, on the other rows; 1 is perfect, 0 as good as the mean."""
     mean, scale = x[:half].mean(0), x[:half].std(0) + 1e-6
     a, b = (x[:half] - mean) / scale, (x[half:] - mean) / scale
     centre = y[:half].mean()
-    best = -np.inf
-    # The strength is chosen on a quarter of the first half that is then given back.
+    # The strength is chosen on a quarter of the first half, which is then used to fit as well.
     cut = half * 3 // 4
     strengths = [10.0**power for power in range(6)]
     scores = [_score(a[:cut], y[:cut] - centre, a[cut:half], y[cut:half] - centre, strength) for strength in strengths]
     strength = strengths[int(np.argmax(scores))]
-    best = _score(a, y[:half] - centre, b, y[half:] - centre, strength)
-    return float(best)
+    return _score(a, y[:half] - centre, b, y[half:] - centre, strength)
 
 
 def _score(
@@ -120,9 +120,9 @@ def _score(
 
 
 def saliency(saved: Saved, planes: NDArray[np.uint8], ground: NDArray[np.uint8], patch: int = 3) -> NDArray[np.float64]:
-    """How much the features change where a patch of planes [S,H,W] becomes what is usually there, [H,W], 1 at most.
+    """How much the features change when a patch of planes [S,H,W] is replaced by the usual `ground`: [H,W], 1 at most.
 
-    As Greydanus et al. 2018, who blur the patch; but then the edges of what never moves outshine everything.
+    Greydanus et al. 2018 blur the patch instead, but then the edges of what never moves dominate.
     """
     torso = torso_of(saved.net)
     image = torch.from_numpy(planes).to(saved.device).float()
@@ -146,13 +146,13 @@ def saliency(saved: Saved, planes: NDArray[np.uint8], ground: NDArray[np.uint8],
 
 
 def _bump(height: int, width: int, y: int, x: int, size: int) -> Tensor:
-    """[H,W]: 1 at (y, x), falling off over `size` pixels."""
+    """A Gaussian bump [H,W]: 1 at (y, x), falling off over `size` pixels."""
     row, column = torch.arange(height) - y, torch.arange(width) - x
     return torch.exp(-(row[:, None] ** 2 + column[None] ** 2) / (2 * (size / 2) ** 2))
 
 
 def draw_saliency(saved: Saved, played: list[Frame], path: Path, count: int = 6) -> None:
-    """Frames in grey with red where the torso looks."""
+    """Writes a PNG of grey frames, red where the torso looks."""
     chosen = [played[index] for index in np.linspace(len(played) // 10, len(played) - 1, count).astype(int)]
     some = played[:: max(1, len(played) // 200)]
     ground = np.median(np.stack([frame.planes for frame in some]), axis=0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Heads that say a class for every pixel. Shapes: N images, K classes, H x W pixels of the image."""
+"""Segmentation heads: a class for every pixel. Shapes: N images, K classes, H x W pixels of the image."""
 
 from collections.abc import Sequence
 
@@ -10,22 +10,22 @@ from rlsuite.nets.backbones import Backbone
 from rlsuite.nets.backbones.bricks import Widen, conv
 from rlsuite.vision.necks import Maps
 
-IGNORED = 255  # in a mask: counted nowhere
+IGNORED = 255  # label of pixels that count nowhere
 
 
 class PixelHead(nn.Module):
-    """What all of them share: `logits` of any size become those of the image."""
+    """Base class: subclasses define `logits` of any size, which are interpolated to the size of the image."""
 
     def logits(self, maps: Maps) -> Tensor:
-        """[N,K,h,w], where h and w may be smaller than the image's."""
+        """Logits [N,K,h,w]; h and w may be smaller than the image's."""
         raise NotImplementedError
 
     def forward(self, maps: Maps, images: Tensor) -> Tensor:
-        """-> logits [N,K,H,W] f32."""
+        """Logits [N,K,H,W] f32."""
         return F.interpolate(self.logits(maps).float(), size=list(images.shape[2:]), mode="bilinear")
 
     def losses(self, maps: Maps, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross entropy of `mask` [N,H,W] -> [N], metrics."""
+        """Cross-entropy [N] against `mask` [N,H,W], and metrics."""
         logits, mask = self(maps, images), labels["mask"].long()
         counted = (mask != IGNORED).sum((1, 2)).clamp(min=1)
         loss = F.cross_entropy(logits, mask, ignore_index=IGNORED, reduction="none").sum((1, 2)) / counted
@@ -33,12 +33,12 @@ class PixelHead(nn.Module):
         return loss, {"losses/pixel_accuracy": right}
 
     def predict(self, maps: Maps, images: Tensor) -> Tensor:
-        """-> classes [N,H,W] i64."""
+        """Classes [N,H,W] i64."""
         return self.forward(maps, images).argmax(1)
 
 
 class Fcn(PixelHead):
-    """Long et al. 2015 in today's form: 3x3 convolution, classes; `skips` finer maps are scored too and added on the way up.
+    """FCN (Long et al. 2015) in its modern form: 3x3 convolution, then classes; scores of `skips` finer maps are added going up.
 
     With 2 skips, from strides 32, 16, 8, this is FCN-8s.
     """
@@ -61,9 +61,9 @@ class Fcn(PixelHead):
 
 
 class UNet(PixelHead):
-    """Ronneberger et al. 2015: coarse to fine, each time joined with the backbone's map of that size, two convolutions.
+    """U-Net (Ronneberger et al. 2015): from coarse to fine, joined with the backbone's map at every scale, two convolutions.
 
-    Maps are resized to fit, so any image size goes.
+    Maps are resized to fit, so any image size works.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, width: int = 32):
@@ -89,9 +89,9 @@ class UNet(PixelHead):
 
 
 class SegNet(PixelHead):
-    """Badrinarayanan et al. 2017: pooling remembers where each maximum stood, and the way back puts it there.
+    """SegNet (Badrinarayanan et al. 2017): upsampling puts values where pooling found the maxima.
 
-    A map is the last before the next pooling, so the places are those of the maxima of the map itself.
+    Each map is the last one before a pooling, so these are the positions of the maxima of the map itself.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int):
@@ -143,13 +143,13 @@ class DeepLab(PixelHead):
 
 
 def dilate(backbone: Backbone, stride: int) -> Backbone:
-    """Turns strides beyond `stride` into dilations, in place: finer last maps from the same weights (Chen et al. 2015).
+    """Replaces strides beyond `stride` by dilations, in place: finer last maps from the same weights (Chen et al. 2015).
 
-    As DeepLab's ResNets have it: where a stride went, its own convolution keeps the dilation so far, and those behind it double it.
-    ValueError if no map of the backbone has that stride, or it pools where it would have to dilate.
+    As in DeepLab's ResNets, the convolution that loses its stride keeps the dilation so far, and those after it double it.
+    ValueError if no map of the backbone has that stride, or the backbone pools where it would have to dilate.
     """
     if stride not in backbone.strides:
-        raise ValueError(f"output_stride {stride} is none of the backbone's strides, {sorted(set(backbone.strides))}")
+        raise ValueError(f"output_stride {stride} is none of the backbone's strides {sorted(set(backbone.strides))}")
     if any(isinstance(module, Widen) for module in backbone.modules()):
         raise ValueError("its shortcuts pool where it would have to dilate: use one that strides, such as a ResNet")
     seen, dilation = 1, 1

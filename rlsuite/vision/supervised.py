@@ -1,4 +1,4 @@
-"""Vision in the roles of the suite: a data set is a store with `sample` only, a model learns as an agent does."""
+"""Supervised learning with the parts of the suite: a data set is a store, and a model an objective of the learner."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ from rlsuite.vision.model import Model, make_model, task_of
 
 
 def build_model(config: ModelConfig, classes: int, channels: int) -> Model:
-    """`channels` of the pictures."""
+    """The model that a config describes, for pictures with so many `channels`."""
     return make_model(config.backbone, config.head, classes, channels, neck=config.neck, output_stride=config.output_stride)
 
 
 class Supervised(Objective):
-    """Learns the labels of pictures: a picture is an observation, and its labels lie in the extras. T is 1."""
+    """Learns the labels of pictures: the picture is the observation of a trajectory with T = 1, its labels are extras."""
 
     has_target = False
 
@@ -32,12 +32,10 @@ class Supervised(Objective):
         self.config, self.classes, self.channels = config, len(data.classes), data.shape[0]
         task = task_of(config.head)
         if task not in data.tasks:
-            raise UsageError(
-                f"model.head={config.head} is to {task}, but the labels of these data are to {' or '.join(data.tasks)}"
-            )
+            raise UsageError(f"model.head={config.head} is to {task}, but the labels of this data are to {' or '.join(data.tasks)}")
         self.task = task
         if parse_call("head", config.head)[1].get("mask") and "masks" not in data.train.take(np.zeros(1, np.int64))[1]:
-            raise UsageError(f"model.head={config.head} draws masks, but these data have boxes only")
+            raise UsageError(f"model.head={config.head} predicts masks, but this data has boxes only")
 
     def make_net(self) -> Model:
         return build_model(self.config, self.classes, self.channels)
@@ -50,7 +48,7 @@ class Supervised(Objective):
 
 
 class DataStore:
-    """Draws pictures without repetition until all were seen, then in a new order."""
+    """Samples pictures without replacement; after all have been seen, it starts again in a new order."""
 
     def __init__(self, pictures: Pictures, seed: int):
         self.pictures = pictures
@@ -59,6 +57,7 @@ class DataStore:
         self.at = 0
 
     def sample(self, count: int) -> Sample:
+        """The next `count` pictures: observation [1,B,C,H,W] uint8, labels [1,B,...] as extras."""
         rows: list[int] = []
         while len(rows) < count:
             if self.at == len(self.order):
@@ -70,9 +69,9 @@ class DataStore:
         images, labels = self.pictures.take(keys)
         no = np.zeros((1, count), bool)
         none = np.zeros((1, count), np.float32)
-        # In memory [N,H,W,C], as convolutions want it.
+        # Channels-last in memory, which convolutions are fastest with.
         planes = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)[None]
-        extras = {name: values[None] for name, values in labels.items() if values.dtype.kind != "U"}  # captions are for people
+        extras = {name: values[None] for name, values in labels.items() if values.dtype.kind != "U"}  # captions are for people only
         steps = Step(planes, none, no, no, no, np.zeros((1, count), np.int64), extras)
         return Sample(Trajectory(steps, ()), keys, np.ones(count, np.float32))
 
@@ -80,7 +79,7 @@ class DataStore:
         return {"rng": self.rng.bit_generator.state, "order": self.order, "at": self.at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """ValueError if it is of other data."""
+        """Continues where the saved store was. ValueError if it was of other data."""
         if len(state["order"]) != len(self.pictures):
             raise ValueError(f"it is of {len(state['order'])} pictures, there are {len(self.pictures)}")
         self.rng.bit_generator.state = state["rng"]

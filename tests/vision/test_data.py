@@ -94,7 +94,7 @@ def test_idx_files_that_are_none(tmp_path: Path) -> None:
         fashion_mnist.load(fashion_mnist.Config(name="fashion_mnist", path=str(tmp_path)), 1)
     for content in (b"", b"junk", struct.pack(">HBBI", 0, 8, 1, 9) + b"abc"):
         (tmp_path / "bad").write_bytes(content)
-        with pytest.raises(UsageError, match="is no IDX file"):
+        with pytest.raises(UsageError, match="is not an IDX file"):
             fashion_mnist.read_idx(tmp_path / "bad")
 
 
@@ -120,15 +120,15 @@ def test_a_folder_with_its_own_test(tmp_path: Path) -> None:
     data = folder.load(folder.Config(name="folder", path=str(tmp_path), size=8), 1)
     assert (len(data.train), len(data.test)) == (2, 2)
     paint(tmp_path / "test" / "c" / "0.png", 9)
-    with pytest.raises(UsageError, match="test has classes that train has not: c"):
+    with pytest.raises(UsageError, match="test has classes that train does not have: c"):
         folder.load(folder.Config(name="folder", path=str(tmp_path), size=8), 1)
 
 
 def test_what_a_folder_refuses(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         folder.load(folder.Config(name="folder", path=str(tmp_path / "no")), 1)
     (tmp_path / "one").mkdir()
-    with pytest.raises(UsageError, match="two classes or more"):
+    with pytest.raises(UsageError, match="at least two classes"):
         folder.load(folder.Config(name="folder", path=str(tmp_path)), 1)
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(RlsuiteError, match="cannot be read as a picture"):
@@ -175,7 +175,7 @@ def test_coco_boxes_and_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": None}, "COCO's format has a list 'images'"),
+        ({"images": None}, "are not in COCO's format: no list 'images'"),
         ({"categories": []}, "category 30 is not among the categories"),
         ({"images": [{"id": 5, "file_name": "no.png", "width": 4, "height": 4}]}, r"has no no\.png"),
         ({"images": []}, "0 pictures to train on"),
@@ -284,7 +284,7 @@ def test_components_by_hand() -> None:
 
 
 def test_what_the_emulator_refuses() -> None:
-    with pytest.raises(UsageError, match="is no packaged Atari game"):
+    with pytest.raises(UsageError, match="is not a packaged Atari game"):
         atari.load(atari.Config(name="atari", id="CartPole-v1"), 1)
     with pytest.raises(UsageError, match="unknown game with boxes 'qbert'"):
         atari.load(atari.Config(name="atari", id="ALE/Qbert-v5", labels="boxes"), 1)

@@ -1,33 +1,37 @@
-"""Labelled pictures, none of which is downloaded. One explicit dict of sources.
+"""Data sources of labelled pictures; nothing is downloaded.
 
-A source is a function of its own settings that gives `Data`. Labels by task: `label` for classify; `mask` for segment; `boxes` and
-`classes`, perhaps `masks`, for detect.
+    data = source("digits").load(section, seed=1)
+    images, labels = data.train.take(np.arange(32))  # [32,C,H,W] uint8, {"label": [32]}
+
+Labels by task: `label` for classify; `mask` for segment; `boxes` and `classes`, perhaps `masks`, for detect.
 """
 
 import importlib
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
-from rlsuite.config.schema import Section
+from rlsuite.config.schema import Section, absolute
 from rlsuite.core.errors import unknown
 
 Array = NDArray[Any]
+DataPath = Annotated[str, AfterValidator(absolute)]  # made absolute: a run may be resumed in another folder
 
 
 class Pictures(Protocol):
-    """Pictures [N,C,H,W] uint8 with labels, of which some are asked for at a time."""
+    """N pictures [C,H,W] uint8 with labels, read a batch at a time."""
 
     def __len__(self) -> int: ...
 
     def take(self, rows: NDArray[np.int64]) -> tuple[Array, dict[str, Array]]:
-        """-> images [B,C,H,W] uint8, labels [B,...]."""
+        """The images [B,C,H,W] uint8 and labels [B,...] of these rows."""
         ...
 
 
 class InMemory(NamedTuple):
-    """All of them at once."""
+    """Pictures held in memory."""
 
     images: Array  # [N,C,H,W] uint8
     labels: dict[str, Array]  # [N,...]
@@ -40,17 +44,20 @@ class InMemory(NamedTuple):
 
 
 class Data(NamedTuple):
+    """A data set: training and test pictures, and what their labels mean."""
+
     train: Pictures
     test: Pictures
-    classes: tuple[str, ...]  # their names; a label is a place in here
+    classes: tuple[str, ...]  # names; a label is an index into them
     shape: tuple[int, int, int]  # of a picture (C,H,W)
-    tasks: tuple[str, ...]  # what the labels serve: classify, segment, detect
+    tasks: tuple[str, ...]  # that the labels serve: classify, segment, detect
 
 
 class DataSection(Section):
-    """Each source's own settings derive from this."""
+    """Base class of every data source's own config."""
 
     name: str
+    """Data source: digits, fashion_mnist, scenes, folder, coco or atari."""
 
 
 SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
@@ -64,14 +71,14 @@ SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
 
 
 def source(name: str) -> Any:
-    """Its module. UsageError with the nearest names if there is none."""
+    """The module of a data source. UsageError with the nearest names if there is none."""
     if name not in SOURCES:
         raise unknown("data.name", name, SOURCES)
     return importlib.import_module(SOURCES[name])
 
 
 def padded(rows: list[Array], fill: float, width: int | None = None) -> Array:
-    """Arrays [M_i,...] of different length -> [N,M,...], filled up."""
+    """N arrays [M_i,...] of different lengths as one [N,M,...], padded with `fill`; M is `width` or the longest."""
     most = max([len(row) for row in rows] + [1]) if width is None else width
     out = np.full((len(rows), most, *rows[0].shape[1:]), fill, rows[0].dtype)
     for index, row in enumerate(rows):

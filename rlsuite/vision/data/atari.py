@@ -1,8 +1,8 @@
 """Frames of Atari games, labelled by the emulator itself. Shapes: S stacked planes, P colours of the palette.
 
-Every pixel of the console's screen is a number of its palette, so colours are classes (`labels: colours`); pieces of one colour
-are objects (`labels: boxes`), which is exact where objects have a colour of their own and do not touch, as in Pong. What the game
-remembers lies in its 128 bytes of RAM; `VARIABLES` names some of them, for probes, and OCAtari reads objects from them
+Every pixel of the console's screen is an index into its palette, so colours are classes (`labels: colours`); connected pieces of
+one colour are objects (`labels: boxes`), which is exact where objects have a colour of their own and do not touch, as in Pong.
+The game's state is in its 128 bytes of RAM: `VARIABLES` names some of them for probes, and OCAtari reads objects from them
 (`labels: objects`).
 """
 
@@ -20,11 +20,11 @@ from rlsuite.envs import atari_game
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
 from rlsuite.vision.data.objects import Objects
 
-SEEN = (4, 84, 84)  # planes, height and width of what an agent sees by default
+SEEN = (4, 84, 84)  # planes, height and width of an agent's default observation
 SKIP = 4  # frames in a step
 SCREEN = (210, 160)
 
-# Where the pieces that move are: rows of the screen. Scores and borders lie outside.
+# Rows of the screen where things move; scores and borders lie outside.
 PLAYFIELD = {"pong": (34, 194), "breakout": (57, 196), "freeway": (24, 193), "boxing": (38, 177), "space_invaders": (20, 195)}
 
 # Bytes of RAM (Anand et al. 2019, Unsupervised State Representation Learning in Atari).
@@ -43,7 +43,7 @@ VARIABLES: dict[str, dict[str, int]] = {
 
 
 def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
-    """[smaller,size]: how much each pixel of a side goes into each of a shorter one. So does the environment of the agents."""
+    """Area interpolation of a side, as in the agents' environment: the weights [smaller,size] of old pixels in new ones."""
     edges = np.arange(smaller + 1) * size / smaller
     pixel = np.arange(size)
     share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -51,30 +51,42 @@ def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
 
 
 class Config(DataSection):
+    """Frames of an Atari game."""
+
     id: str = "ALE/Pong-v5"
-    labels: Literal["colours", "boxes", "objects"] = "colours"  # objects: of many games, by an optional package
-    pictures: int = Field(3000, ge=10)  # a fifth more for the test, from games of their own
-    stack: int = Field(4, ge=1, le=16)  # planes, as agents see them; the labels are those of the newest
+    """Game (`rlsuite list envs`)."""
+    labels: Literal["colours", "boxes", "objects"] = "colours"
+    """Colour of every pixel, boxes of pieces of one colour, or objects that the optional package OCAtari reads from the RAM."""
+    pictures: int = Field(3000, ge=10)
+    """Training pictures; there are a fifth as many to test on, from games of their own."""
+    stack: int = Field(4, ge=1, le=16)
+    """Planes of a picture, as agents see them; the labels are those of the newest."""
     height: int = Field(84, ge=16, le=210)
+    """Height of a picture in pixels."""
     width: int = Field(84, ge=16, le=160)
-    every: int = Field(4, ge=1)  # agent steps from one picture to the next
-    rarest: float = Field(1e-4, ge=0, lt=1)  # colours with a smaller share of all pixels count as ground
+    """Width of a picture in pixels."""
+    every: int = Field(4, ge=1)
+    """Agent steps from one picture to the next."""
+    rarest: float = Field(1e-4, ge=0, lt=1)
+    """Colours with a smaller share of all pixels than this count as background."""
 
 
 class Frame(NamedTuple):
-    planes: NDArray[np.uint8]  # [S,H,W], what an agent sees
-    screen: NDArray[np.uint8]  # [210,160], numbers of the palette
+    """One moment of a game."""
+
+    planes: NDArray[np.uint8]  # [S,H,W], an agent's observation
+    screen: NDArray[np.uint8]  # [210,160], indices into the palette
     ram: NDArray[np.uint8]  # [128]
 
 
 class Emulator:
-    """One game outside of Gymnasium, seen as agents see it: four frames a step, the maximum of the last two, in grey planes."""
+    """One game without Gymnasium, as agents see it: four frames a step, the maximum of the last two, in grey planes."""
 
     def __init__(self, env_id: str, seed: int, shape: tuple[int, int, int] = SEEN, full_action_set: bool = False):
-        """`shape` (S,H,W) of what is seen."""
+        """`shape` (S,H,W) of the observation. UsageError for an unknown game."""
         game = atari_game(env_id)
         if game is None:
-            raise UsageError(f"{env_id} is no packaged Atari game")
+            raise UsageError(f"{env_id} is not a packaged Atari game")
         ALEInterface.setLoggerMode(LoggerMode.Error)
         self.ale = ALEInterface()
         self.ale.setInt("random_seed", seed)
@@ -89,7 +101,7 @@ class Emulator:
         self.reset()
 
     def reset(self) -> None:
-        """With up to 30 no-ops, as the protocol of Mnih et al. 2015."""
+        """Starts a game with up to 30 no-ops, as in Mnih et al. 2015."""
         self.ale.reset_game()
         for _ in range(int(self.rng.integers(1, 31))):
             self.ale.act(0)
@@ -97,7 +109,7 @@ class Emulator:
         self._see(self.ale.getScreenGrayscale())
 
     def step(self, action: int) -> bool:
-        """True if the game is over; the next step begins another one."""
+        """Plays one step. True if the game ended, and another one started."""
         before = after = self.ale.getScreenGrayscale()
         self.reward = 0.0
         for _ in range(SKIP):
@@ -114,11 +126,12 @@ class Emulator:
         self.planes[-1] = np.rint(self.rows @ grey.reshape(SCREEN).astype(np.float64) @ self.columns.T)
 
     def frame(self) -> Frame:
+        """A copy of the current moment."""
         return Frame(self.planes.copy(), self.ale.getScreen().reshape(SCREEN).copy(), self.ale.getRAM().copy())
 
 
 def frames(env_id: str, count: int, seed: int, shape: tuple[int, int, int] = SEEN, every: int = 4) -> Iterator[Frame]:
-    """Of games played at random, where an action lasts for one to eight steps, so that the pieces get about."""
+    """Frames of random games, in which every action is repeated for one to eight steps, so that things move about."""
     emulator = Emulator(env_id, seed, shape)
     action, left = 0, 0
     for number in range(count * every):
@@ -131,10 +144,10 @@ def frames(env_id: str, count: int, seed: int, shape: tuple[int, int, int] = SEE
 
 
 def load(config: Config, seed: int) -> Data:
-    """The test pictures come from other games, the same for every seed."""
+    """Training frames for the seed; the test frames come from other games, the same for every seed."""
     game = atari_game(config.id)
     if game is None:
-        raise UsageError(f"data.id={config.id} is no packaged Atari game")
+        raise UsageError(f"data.id={config.id} is not a packaged Atari game")
     if config.labels == "boxes" and game not in PLAYFIELD:
         raise unknown("game with boxes", game, PLAYFIELD)
     shape = (config.stack, config.height, config.width)
@@ -173,14 +186,14 @@ def _stacked(part: list[Frame]) -> NDArray[np.uint8]:
 
 
 def colours(screens: list[NDArray[np.uint8]], rarest: float) -> list[int]:
-    """Numbers of the palette that have a larger share of all pixels, the most frequent, the ground, first."""
+    """Colours whose share of all pixels is larger than `rarest`, most frequent (the background) first."""
     counts = np.bincount(np.concatenate([screen.ravel() for screen in screens[:: max(1, len(screens) // 500)]]), minlength=256)
     order = np.argsort(-counts, kind="stable")
     return [int(number) for number in order if counts[number] > rarest * counts.sum() and counts[number] > 0]
 
 
 def class_map(screen: NDArray[np.uint8], palette: list[int], size: tuple[int, int] = SEEN[1:]) -> NDArray[np.uint8]:
-    """[210,160] -> classes of `size`, those of the pixel in the middle of each."""
+    """The classes of a screen at `size`, each that of the pixel in the middle: [210,160] -> [H,W]."""
     table = np.zeros(256, np.uint8)
     for place, number in enumerate(palette):
         table[number] = place
@@ -189,7 +202,7 @@ def class_map(screen: NDArray[np.uint8], palette: list[int], size: tuple[int, in
 
 
 def movers(screens: list[NDArray[np.uint8]], rows: tuple[int, int], rarest: float = 1e-4) -> list[int]:
-    """Colours in the playfield besides the ground, which every pixel of it shows in most screens."""
+    """Colours in the playfield (its `rows`) except the background, the most frequent one."""
     inner = [screen[rows[0] : rows[1]] for screen in screens[:: max(1, len(screens) // 500)]]
     counts = np.bincount(np.concatenate([screen.ravel() for screen in inner]), minlength=256)
     ground = int(np.argmax(counts))
@@ -199,7 +212,7 @@ def movers(screens: list[NDArray[np.uint8]], rows: tuple[int, int], rarest: floa
 def boxes_of(
     screen: NDArray[np.uint8], kinds: list[int], rows: tuple[int, int], size: tuple[int, int] = SEEN[1:]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Pieces of one colour within the playfield: boxes [M,4] in pixels of `size` (H,W), classes [M]."""
+    """Boxes [M,4], in pixels of `size` (H,W), and classes [M] of the connected pieces of one colour in the playfield."""
     table = np.full(256, -1, np.int64)
     table[kinds] = np.arange(len(kinds))
     inner = table[screen[rows[0] : rows[1]]]
@@ -212,13 +225,13 @@ def boxes_of(
 def scaled(
     boxes: NDArray[np.float32], classes: NDArray[np.int64], size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """From pixels of the screen to those of `size` (H,W)."""
+    """Boxes in pixels of the screen as boxes in pixels of `size` (H,W); classes unchanged."""
     return boxes * np.array([size[1] / SCREEN[1], size[0] / SCREEN[0]] * 2, np.float32), classes
 
 
 @numba.njit(cache=True)
 def components(classes: NDArray[np.int64]) -> NDArray[np.int64]:  # pragma: no cover (compiled)
-    """Connected pieces (by sides) of one class, -1 being none: [M,5] of x1, y1, x2, y2 (outer edges) and class."""
+    """4-connected components of one class (-1: none): [M,5] of x1, y1, x2, y2 (outer edges) and class."""
     height, width = classes.shape
     seen = np.zeros((height, width), np.bool_)
     stack = np.empty((height * width, 2), np.int64)
@@ -255,7 +268,7 @@ def components(classes: NDArray[np.int64]) -> NDArray[np.int64]:  # pragma: no c
 
 
 def variables(game: str, ram: NDArray[np.uint8]) -> dict[str, int]:
-    """Of RAM [128]. UsageError for a game whose RAM nobody has read yet."""
+    """The known variables in RAM [128]. UsageError for a game whose RAM is not documented here."""
     if game not in VARIABLES:
         raise unknown("game with known variables", game, VARIABLES)
     return {name: int(ram[place]) for name, place in VARIABLES[game].items()}

@@ -1,4 +1,4 @@
-"""A user's own objects: pictures and a JSON in COCO's format (Lin et al. 2014), with boxes, polygons or run lengths."""
+"""Your own objects to detect: pictures, and a JSON file in COCO's format (Lin et al. 2014) with boxes, polygons or run lengths."""
 
 import json
 from pathlib import Path
@@ -7,29 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from rlsuite.config.schema import absolute
+from rlsuite.config.schema import SomePath
 from rlsuite.core.errors import UsageError
-from rlsuite.vision.data import Data, DataSection, padded
+from rlsuite.core.files import reading
+from rlsuite.vision.data import Data, DataPath, DataSection, padded
 from rlsuite.vision.data.files import Files
 
 
 class Config(DataSection):
-    images: str  # folder that `file_name` is found in
-    annotations: str  # the JSON
-    test_annotations: str | None = None  # null: a fifth of the pictures, chosen by chance that is the same for every seed
-    size: int = Field(128, ge=32, le=1024)  # pixels of a side, to which every picture is brought, boxes and masks with it
-    masks: bool = False  # load them too
+    """Your own pictures with objects in COCO's format."""
 
-    @field_validator("images", "annotations", "test_annotations")
-    @classmethod
-    def _from_everywhere(cls, value: str | None) -> str | None:
-        return absolute(value)
+    images: DataPath
+    """Folder of the pictures."""
+    annotations: DataPath
+    """JSON file in COCO's format."""
+    test_annotations: SomePath = None
+    """JSON file of the test pictures; null: test on a random fifth, the same for every seed."""
+    size: int = Field(128, ge=32, le=1024)
+    """Side in pixels that every picture is resized to, with its boxes and masks."""
+    masks: bool = False
+    """Load masks, too."""
 
 
 def load(config: Config, seed: int) -> Data:
-    """Objects marked `iscrowd` are left out. A class is a place among the categories in the order of their ids."""
+    """Objects marked `iscrowd` are left out. Classes are the categories in the order of their ids."""
     document = _read(Path(config.annotations))
     categories = sorted(document["categories"], key=lambda entry: entry["id"])
     place = {entry["id"]: index for index, entry in enumerate(categories)}
@@ -47,7 +50,7 @@ def load(config: Config, seed: int) -> Data:
     return Data(_files(train, config), _files(test, config), names, (3, config.size, config.size), ("detect",))
 
 
-_FINE = 8
+_FINE = 8  # polygons are drawn this many times larger
 Row = tuple[Path, NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
 
 
@@ -63,17 +66,18 @@ def _files(rows: list[Row], config: Config) -> Files:
 
 def _read(path: Path) -> Any:
     try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"annotations {path} cannot be read: {error}") from error
+        with reading(path):
+            document = json.loads(path.read_text())
+    except ValueError as error:
+        raise UsageError(f"annotations {path} are not JSON: {error}") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
-            raise UsageError(f"annotations {path}: COCO's format has a list {key!r}")
+            raise UsageError(f"annotations {path} are not in COCO's format: no list {key!r}")
     return document
 
 
 def _pictures(document: Any, place: dict[int, int], config: Config) -> list[Row]:
-    """UsageError that names the picture whose entries are not in COCO's format."""
+    """The pictures with their objects. UsageError that names the picture whose entries are not in COCO's format."""
     objects: dict[Any, list[Any]] = {}
     found = []
     for entry in document["annotations"]:
@@ -108,9 +112,9 @@ def _picture(mine: list[Any], image: Any, place: dict[int, int], config: Config)
 
 
 def decode_mask(segmentation: Any, height: int, width: int, size: int) -> NDArray[np.bool_]:
-    """Polygons, or uncompressed run lengths down the columns -> [size,size]. UsageError for anything else."""
+    """The mask [size,size] of polygons or of uncompressed run lengths down the columns. UsageError for anything else."""
     if isinstance(segmentation, list):
-        # Drawn with their outline, so larger: what covers the middle of a pixel counts.
+        # Polygons are drawn with their outline, hence the finer grid: a pixel counts if its centre is covered.
         picture = Image.new("1", (_FINE * width, _FINE * height))
         for polygon in segmentation:
             ImageDraw.Draw(picture).polygon([_FINE * float(value) for value in polygon], fill=1)

@@ -1,19 +1,19 @@
-"""1,797 handwritten digits of 8x8 pixels (Alpaydin & Kaynak 1998), from the wheel of scikit-learn."""
+"""1,797 handwritten digits of 8x8 pixels (Alpaydin & Kaynak 1998), from scikit-learn's wheel."""
 
 import numpy as np
 
 from rlsuite.core.errors import UsageError
 from rlsuite.vision.data import Data, DataSection, InMemory
 
-TEST = 360  # a fifth, drawn once and for all
+TEST = 360  # pictures: a fifth
 
 
 class Config(DataSection):
-    pass
+    """Handwritten digits."""
 
 
 def load(config: Config, seed: int) -> Data:
-    """Pictures of 32x32, each pixel four times four; the split is the same for every seed."""
+    """Enlarged to 32x32; the random split is the same for every seed."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

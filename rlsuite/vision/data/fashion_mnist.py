@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey pictures of 28x28, read from the IDX files that a user has."""
+"""Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey pictures of 28x28, read from IDX files on this machine."""
 
 import gzip
 import struct
@@ -6,26 +6,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
 
-from rlsuite.config.schema import absolute
 from rlsuite.core.errors import UsageError
-from rlsuite.vision.data import Data, DataSection, InMemory
+from rlsuite.vision.data import Data, DataPath, DataSection, InMemory
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 DEBIAN = "/usr/share/datasets/fashion-mnist"
 
 
 class Config(DataSection):
-    path: str = DEBIAN  # folder of train-images-idx3-ubyte.gz and its like: apt-get install dataset-fashion-mnist
+    """Fashion-MNIST."""
 
-    @field_validator("path")
-    @classmethod
-    def _from_everywhere(cls, value: str | None) -> str | None:
-        return absolute(value)
+    path: DataPath = DEBIAN
+    """Folder with train-images-idx3-ubyte.gz and the three other files (Debian: apt-get install dataset-fashion-mnist)."""
 
 
 def load(config: Config, seed: int) -> Data:
+    """The published split."""
     folder = Path(config.path)
     parts = []
     for prefix in ("train", "t10k"):
@@ -43,19 +40,19 @@ def _find(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise UsageError(
-        f"data.path={folder} has no {name}.gz: install Debian's dataset-fashion-mnist, or name the folder of your IDX files"
+        f"data.path={folder} has no {name}.gz: install Debian's dataset-fashion-mnist, or give the folder of your IDX files"
     )
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An IDX file of bytes, compressed or not (the format of MNIST). UsageError for anything else."""
+    """The array in an IDX file of bytes (the format of MNIST), compressed or not. UsageError for anything else."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
             zero, kind, sides = struct.unpack(">HBB", file.read(4))
             shape = struct.unpack(f">{sides}I", file.read(4 * sides))
             data = np.frombuffer(file.read(), np.uint8)
     except (OSError, EOFError, struct.error) as error:
-        raise UsageError(f"{path} is no IDX file: {error}") from error
+        raise UsageError(f"{path} is not an IDX file: {error}") from error
     if zero != 0 or kind != 8 or data.size != int(np.prod(shape)):
-        raise UsageError(f"{path} is no IDX file of bytes: {data.size} bytes for shape {shape}")
+        raise UsageError(f"{path} is not an IDX file of bytes: {data.size} bytes for shape {shape}")
     return data.reshape(shape)

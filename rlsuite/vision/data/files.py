@@ -1,4 +1,4 @@
-"""Pictures in files, read when they are asked for."""
+"""Pictures in files, read on demand."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """-> [3,H,W] uint8; `size` (height, width) to bring it to. RlsuiteError for what is no picture."""
+    """A picture file as [3,H,W] uint8, resized to `size` (height, width) if given. RlsuiteError if it is not a picture."""
     try:
         with Image.open(path) as file:
             picture = file.convert("RGB")
@@ -25,7 +25,7 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
 
 
 class Files:
-    """`Pictures` of one size; labels are in memory."""
+    """`Pictures` in files, all resized to one size; labels are in memory."""
 
     def __init__(self, paths: list[Path], labels: dict[str, NDArray[Any]], size: tuple[int, int]):
         self.paths, self.labels, self.size = paths, labels, size

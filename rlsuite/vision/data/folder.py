@@ -1,38 +1,37 @@
-"""A user's own pictures: `<path>/<class>/*.png`, or `<path>/train/<class>/...` and `<path>/test/<class>/...`."""
+"""Your own pictures to classify: `<path>/<class>/*.png`, or `<path>/train/<class>/...` and `<path>/test/<class>/...`."""
 
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from rlsuite.config.schema import absolute
 from rlsuite.core.errors import UsageError
-from rlsuite.vision.data import Data, DataSection
+from rlsuite.vision.data import Data, DataPath, DataSection
 from rlsuite.vision.data.files import SUFFIXES, Files
 
 
 class Config(DataSection):
-    path: str
-    size: int = Field(64, ge=8, le=1024)  # pixels of a side, to which every picture is brought
-    test_fraction: float = Field(0.2, gt=0, lt=1)  # where there are no folders train and test
+    """Your own pictures in one folder per class."""
 
-    @field_validator("path")
-    @classmethod
-    def _from_everywhere(cls, value: str | None) -> str | None:
-        return absolute(value)
+    path: DataPath
+    """Folder with one folder of pictures per class, or with folders train and test that have those."""
+    size: int = Field(64, ge=8, le=1024)
+    """Side in pixels that every picture is resized to."""
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of the pictures to test on, where there are no folders train and test."""
 
 
 def load(config: Config, seed: int) -> Data:
-    """Without folders train and test, chance (the same for every seed) says which pictures are tested on."""
+    """Without folders train and test, a random split that is the same for every seed."""
     root = Path(config.path)
     if not root.is_dir():
-        raise UsageError(f"data.path={root} is no folder")
+        raise UsageError(f"data.path={root} is not a folder")
     size = (config.size, config.size)
     if (root / "train").is_dir() and (root / "test").is_dir():
         classes = _classes(root / "train")
         extra = set(_classes(root / "test")) - set(classes)
         if extra:
-            raise UsageError(f"data.path={root}: test has classes that train has not: {', '.join(sorted(extra))}")
+            raise UsageError(f"data.path={root}: test has classes that train does not have: {', '.join(sorted(extra))}")
         train, test = (_files(root / part, classes) for part in ("train", "test"))
     else:
         classes = _classes(root)
@@ -49,7 +48,7 @@ def load(config: Config, seed: int) -> Data:
 def _classes(root: Path) -> list[str]:
     found = sorted(path.name for path in root.iterdir() if path.is_dir())
     if len(found) < 2:
-        raise UsageError(f"{root} needs a folder of pictures for each of two classes or more, it has {found or 'none'}")
+        raise UsageError(f"{root} needs a folder of pictures for each of at least two classes, it has {found or 'none'}")
     return found
 
 

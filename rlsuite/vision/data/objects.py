@@ -1,8 +1,8 @@
 """Boxes of objects read from the RAM by OCAtari (Delfosse et al. 2024), an optional package.
 
-Only its functions on the RAM are used: its environment returns `truncated` and `terminated` in each other's place. They compute in
-the type of the bytes that they get, which overflows, so they are given wider ones. It asks for an old NumPy; `pip install --no-deps
-ocatari termcolor scikit-image lazy-loader opencv-python-headless` leaves ours alone.
+Only its functions of the RAM are used: its environment swaps `truncated` and `terminated`. They compute in the dtype of their
+input, where bytes overflow, so they get a wider one. It requires an old NumPy; `pip install --no-deps ocatari termcolor
+scikit-image lazy-loader opencv-python-headless` keeps ours.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ from rlsuite.core.errors import UsageError
 
 
 class Objects:
-    """Of one game, frame after frame."""
+    """Reads the objects of one game, frame after frame."""
 
     def __init__(self, env_id: str):
-        """UsageError if the package is not there or does not know the game."""
+        """UsageError if the package is missing or does not know the game."""
         try:
             from ocatari.ram import extract_ram_info
         except Exception as error:  # its own imports may be missing, or broken
@@ -34,7 +34,7 @@ class Objects:
             raise UsageError(f"data.labels=objects: OCAtari knows no objects of {env_id}") from error
 
     def boxes(self, ram: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """RAM [128] -> boxes [M,4] in pixels of the screen of 210x160, classes [M]."""
+        """Boxes [M,4] in pixels of the 210x160 screen, and classes [M], of RAM [128]."""
         self.read(self.objects, ram.astype(np.int64), self.game, False)
         there = [each for each in self.objects if each and type(each).__name__ in self.names]
         sides = [(each.x, each.y, each.x + each.w, each.y + each.h) for each in there]

@@ -1,4 +1,4 @@
-"""Generated pictures: coloured shapes on a noisy ground, with boxes, masks, a class for every pixel, and a caption."""
+"""Generated pictures: coloured shapes on a noisy background, with boxes, masks, a class for every pixel, and a caption."""
 
 from typing import Literal, NamedTuple
 
@@ -13,22 +13,30 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 class Config(DataSection):
-    pictures: int = Field(2000, ge=2)  # a tenth more for the test
-    size: int = Field(64, ge=24, le=512)  # pixels of a side
-    objects: int = Field(4, ge=1, le=8)  # at most, in a picture
-    labels: Literal["boxes", "pixels"] = "boxes"  # boxes and masks of objects, or a class for every pixel
+    """Generated shapes."""
+
+    pictures: int = Field(2000, ge=2)
+    """Training pictures; there are a tenth as many to test on."""
+    size: int = Field(64, ge=24, le=512)
+    """Side of a picture in pixels."""
+    objects: int = Field(4, ge=1, le=8)
+    """Most objects in a picture."""
+    labels: Literal["boxes", "pixels"] = "boxes"
+    """Boxes and masks of objects, or a class for every pixel."""
 
 
 class Scene(NamedTuple):
+    """A generated picture with its objects."""
+
     image: NDArray[np.uint8]  # [3,H,W]
     boxes: NDArray[np.float32]  # [M,4]
     classes: NDArray[np.int64]  # [M]
-    masks: NDArray[np.bool_]  # [M,H,W], of what is seen of each
+    masks: NDArray[np.bool_]  # [M,H,W], the visible part of each
     caption: str
 
 
 def load(config: Config, seed: int) -> Data:
-    """The test pictures are the same for every seed."""
+    """Training pictures for the seed; the test pictures are the same for every seed."""
     test = [draw(np.random.default_rng([1, number]), config) for number in range(max(1, config.pictures // 10))]
     train = [draw(np.random.default_rng([0, seed, number]), config) for number in range(config.pictures)]
     shape = (3, config.size, config.size)
@@ -55,7 +63,7 @@ def _arrays(scenes: list[Scene], config: Config) -> InMemory:
 
 
 def draw(rng: np.random.Generator, config: Config) -> Scene:
-    """Later shapes cover earlier ones; one of which less than half is seen is left out."""
+    """A random scene. A shape that would hide more than half of an earlier one is left out."""
     size = config.size
     ground = rng.integers(0, 120, 3)[:, None, None] + rng.normal(0, 12, (3, size, size))
     y, x = np.mgrid[:size, :size].astype(np.float64) + 0.5
@@ -77,7 +85,7 @@ def draw(rng: np.random.Generator, config: Config) -> Scene:
 
 
 def _inside(shape: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Pixels of a shape that reaches from -1 to 1."""
+    """Whether points lie inside a shape that spans -1 to 1."""
     if shape == "circle":
         return x**2 + y**2 <= 1
     if shape == "square":
@@ -88,13 +96,13 @@ def _inside(shape: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArr
 
 
 def box_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The pixels' outer edges: x1, y1, x2, y2."""
+    """The box x1, y1, x2, y2 around the outer edges of a mask's pixels."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
 def caption(kinds: NDArray[np.int64]) -> str:
-    """`two circles and a cross`, in the order of the classes."""
+    """A caption such as `two circles and a cross`, in the order of the classes."""
     parts = []
     for kind, name in enumerate(SHAPES):
         count = int((kinds == kind).sum())

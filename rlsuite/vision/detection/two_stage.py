@@ -113,7 +113,7 @@ class RoiHead(DetectionHead):
             )
 
     def _pieces(self, maps: Maps, boxes: Tensor, owner: Tensor, size: int) -> Tensor:
-        """Pieces [P,C,size,size] under the boxes, each of the level where its box is about 7 places wide (Lin et al. 2017, eq. 1)."""
+        """Pieces [P,C,size,size] under the boxes, each of the level where its box is about 7 places wide (Lin et al. 2017)."""
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1).prod(-1).sqrt()
         wanted = (side / 7).log2()
         own = torch.tensor([math.log2(stride) for stride in self.strides], device=boxes.device)

@@ -193,7 +193,7 @@ def test_layer_decay_moves_early_stages_less(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.head": "linear"}, "model.head=linear is to classify, but the labels of these data are to segment"),
+        ({"model.head": "linear"}, "model.head=linear is to classify, but the labels of this data are to segment"),
         ({"model.hed": "unet"}, "unknown key model.hed; did you mean model.head"),
         ({"data.picturs": 3}, "unknown key data.picturs; did you mean data.pictures"),
         ({"data.name": "scene"}, "unknown data.name 'scene'; did you mean scenes"),
@@ -214,7 +214,7 @@ def test_what_a_vision_config_refuses(tmp_path: Path, changes: dict[str, Any], m
 def test_a_vision_config_is_no_agents() -> None:
     with pytest.raises(UsageError, match="rlsuite vision train vision/digits"):
         rlsuite.train("vision/digits")
-    with pytest.raises(UsageError, match="draws masks, but these data have boxes only"):
+    with pytest.raises(UsageError, match="predicts masks, but this data has boxes only"):
         train("vision/pong_boxes", {"model.head": "roi(mask=8)", "model.neck": "fpn", "data.pictures": 10})
 
 
@@ -241,7 +241,7 @@ def test_pictures_of_what_a_model_sees(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((50, 70, 3), np.uint8)).save(tmp_path / "mine.png")
     assert [path.name for path in predict.show(saved, str(tmp_path / "mine.png"), tmp_path / "out", 5)] == ["mine.png"]
     assert len(predict.show(saved, "ALE/Pong-v5", tmp_path / "out", 2)) == 2
-    for what, message in (("nothing", "is no picture"), ("no.mp4", "does not exist")):
+    for what, message in (("nothing", "is not a picture"), ("no.mp4", "does not exist")):
         with pytest.raises(UsageError, match=message):
             predict.show(saved, what, tmp_path / "out", 5)
 
@@ -277,6 +277,8 @@ def test_probe_of_a_run(tmp_path: Path) -> None:
     assert heat[:25].max() < 1e-6
     probe.draw_saliency(saved, played, tmp_path / "saliency.png", count=3)
     assert Image.open(tmp_path / "saliency.png").size == (3 * 336 + 8, 336)
+    with pytest.raises(UsageError, match=r"cannot be written as \.xyz; use \.png"):
+        probe.draw_saliency(saved, played, tmp_path / "saliency.xyz", count=1)
 
 
 def test_commands(tmp_path: Path) -> None:

@@ -1,0 +1,208 @@
+"""The skeleton of a run, with the smallest thing that can be trained: a weight that counts its updates."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rlsuite.config.schema import AnyConfig, Section
+from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.learning.learner import Weights
+from rlsuite.runs import checkpoint
+from rlsuite.runs.metrics import read_metrics
+from rlsuite.runs.progress import Progress
+from rlsuite.runtime.session import Report, Session, run, signals, take_turns
+
+
+class CountingRun(Section):
+    steps: int = 100
+    every: int | None = 30
+    goal: float = float("inf")
+    minutes: float | None = None
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 1
+    log_seconds: float = 1e-9
+
+    model_config = Section.model_config | {"allow_inf_nan": True}
+
+
+class CountingConfig(AnyConfig):
+    name: str = "counting"
+    run: CountingRun = Field(default_factory=CountingRun)
+
+
+class CountingLearner:
+    """Adds one to its weight in every update."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.net: nn.Module = nn.Linear(1, 1, bias=False).requires_grad_(False)
+        self.net.weight.zero_()  # type: ignore[operator]
+        self.steps = 0
+
+    def step(self) -> dict[str, Tensor]:
+        self.net.weight.add_(1)  # type: ignore[operator]
+        self.steps += 1
+        return {"losses/loss": torch.tensor(1.0 / self.steps)}
+
+    def weights(self) -> Weights:
+        return Weights(self.steps, self.net.state_dict())
+
+    def learning_rate(self, agent_steps: int) -> float:
+        return 0.1
+
+    def check(self, metrics: dict[str, float]) -> None:
+        pass
+
+    def check_weights(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load(self, weights: dict[str, Tensor], state: dict[str, Any], where: str) -> None:
+        self.net.load_state_dict(weights)
+        self.steps = state["steps"]
+
+
+class Counting(Session[float]):
+    """Collects seven steps at a time, then makes one update; its score is the weight's distance from 8."""
+
+    steps_key = "run.steps"
+    config: CountingConfig
+    learner: CountingLearner
+
+    def __init__(self, run_dir: Path, **settings: Any):
+        super().__init__(run_dir, CountingLearner())
+        self.config = CountingConfig(run=CountingRun(**settings))
+        self.waiting = False
+        self.scores: list[tuple[int, float]] = []
+        self.stop_at: int | None = None  # sends a signal once so many steps are collected
+
+    @property
+    def settings(self) -> CountingRun:
+        return self.config.run
+
+    @property
+    def total_agent_steps(self) -> int:
+        return self.config.run.steps
+
+    @property
+    def evaluate_every(self) -> int | None:
+        return self.config.run.every
+
+    def describe(self) -> str:
+        return "counting to eight"
+
+    def metadata(self) -> dict[str, Any]:
+        return {"config": self.config.model_dump(mode="json")}
+
+    def measure(self, final: bool, stopped: list[int]) -> float | None:
+        score = -abs(float(self.learner.net.weight) - 8)
+        self.scores.append((self.agent_steps, score))
+        return score
+
+    def report(self, result: float, final: bool) -> Report:
+        return Report(result, {"eval/score": result}, {"score": result, "final": final})
+
+    def good_enough(self, result: float) -> bool:
+        return result >= self.config.run.goal
+
+    def train(self, progress: Progress, stopped: list[int]) -> bool:
+        return take_turns(self, self._collect, self._learn, progress, stopped)
+
+    def _collect(self) -> None:
+        self.moved, self.waiting = 7, True
+        self.collected += self.moved
+        if self.stop_at is not None and self.collected >= self.stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def _learn(self) -> dict[str, Tensor] | None:
+        if not self.waiting:
+            return None
+        self.waiting = False
+        return self.learner.step()
+
+
+def trained(session: Counting, resume: bool = False) -> float | None:
+    with signals() as stopped:
+        return run(session, session.train, resume, stopped)
+
+
+def test_periodic_evaluations_keep_the_best_weights_and_the_last_ones(tmp_path: Path) -> None:
+    session = Counting(tmp_path)
+    assert trained(session) == -7.0  # 15 updates
+    assert session.scores == [(35, -3.0), (63, -1.0), (91, -5.0), (100, -7.0)]  # right after 30, 60 and 90, and at the end
+    assert [path.name for path in checkpoint.list_complete(tmp_path)] == ["step_000000000063", "step_000000000100"]
+    documents = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("checkpoints/*.evaluation.json"))]
+    assert documents[1:] == [{"score": -1.0, "final": False}, {"score": -7.0, "final": True}]
+    rows = read_metrics(tmp_path)
+    assert [row["agent_steps"] for row in rows if "losses/loss" in row] == [*range(7, 100, 7), 100]
+    assert all(row["charts/learner_SPS"] > 0 for row in rows if "losses/loss" in row)
+
+
+def test_a_score_that_is_good_enough_ends_the_run(tmp_path: Path) -> None:
+    session = Counting(tmp_path, goal=-2.0)
+    assert trained(session) == -1.0
+    assert session.agent_steps == 63
+
+
+def test_halves_make_a_whole_and_a_finished_run_can_be_extended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, half, rest = Counting(tmp_path / "whole"), Counting(tmp_path / "halves", steps=30), Counting(tmp_path / "halves")
+    trained(whole)
+    trained(half)
+    capsys.readouterr()
+    trained(rest, resume=True)
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "changed: run.steps 30 -> 100",
+        "counting to eight",
+        f"run folder {tmp_path / 'halves'}, resumed at step 35",
+    ]
+    assert rest.scores == whole.scores
+    assert rest.learner.steps == whole.learner.steps
+    with pytest.raises(UsageError, match=r"run\.steps = 99: .*halves is already trained to 100 steps; raise run\.steps$"):
+        trained(Counting(tmp_path / "halves", steps=99), resume=True)
+
+
+def test_a_signal_saves_and_skips_the_final_evaluation(tmp_path: Path) -> None:
+    session = Counting(tmp_path, every=None)
+    session.stop_at = 50
+    assert trained(session) is None
+    assert session.scores == []
+    assert checkpoint.load(checkpoint.find(tmp_path, resumable=True)).state["loop"]["collected"] == 56
+
+
+def test_minutes_count_earlier_sessions(tmp_path: Path) -> None:
+    first = Counting(tmp_path, steps=30)
+    first.wall_before = 3600.0
+    trained(first)
+    second = Counting(tmp_path, minutes=60.0)
+    trained(second, resume=True)
+    assert second.agent_steps == 35
+
+
+def test_a_state_that_does_not_fit_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(Counting(tmp_path))
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("it is of another net\nwith many layers")
+
+    monkeypatch.setattr(CountingLearner, "load", refuse)
+    with pytest.raises(CheckpointError, match=r"does not fit this config: it is of another net; change only run\.\* and eval\.\*$"):
+        trained(Counting(tmp_path), resume=True)
+
+
+def test_a_damaged_older_checkpoint_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = Counting(tmp_path, every=None)
+    checkpoint.save(tmp_path, 3, {}, {}, {})
+    (tmp_path / "checkpoints" / "step_000000000003" / "COMPLETE").write_text("{")
+    trained(session)
+    assert "is damaged" in capsys.readouterr().err
+    assert session.full_at == 100
