@@ -1,10 +1,12 @@
-"""Reading and writing files: errors that a user can act on, and replacements that survive a kill.
+"""Reading and writing files.
 
-with writing(folder, ", or choose another --run-dir"):
-    folder.mkdir()  # OSError -> RlsuiteError: cannot write FOLDER: File exists; remove what is in the way, or choose ...
-atomic_write(folder / "run.json", text)
-with replacing(folder / "curves.png") as beside:
-    figure.savefig(beside)
+    with writing(folder, ", or choose another --run-dir"):
+        folder.mkdir()  # OSError -> RlsuiteError: cannot write FOLDER: File exists; remove what is in the way, or choose ...
+    atomic_write(folder / "run.json", text)
+    with replacing(folder / "curves.png") as beside:
+        figure.savefig(beside)
+
+Errors name the file and what to do; what is replaced survives a kill.
 """
 
 import errno

@@ -1,10 +1,12 @@
-"""The folder of a run: the resolved config, versions, metrics and checkpoints.
+"""The folder of a run.
 
-runs/atari-pong__seed1__20260101-120000/
-    config.yaml       every setting, overrides included
-    run.json          versions of the packages, git commit
-    metrics.jsonl     see `metrics`; TensorBoard's event files lie beside it
-    checkpoints/      see `checkpoint`
+    runs/atari-pong__seed1__20260101-120000/
+        config.yaml       every setting, overrides included
+        run.json          versions of the packages, git commit
+        metrics.jsonl     see `metrics`; TensorBoard's event files lie beside it
+        checkpoints/      see `checkpoint`
+
+It is created, locked while a process trains in it, and found again to be resumed.
 """
 
 import json

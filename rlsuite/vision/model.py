@@ -1,8 +1,10 @@
-"""Vision models: a backbone, a neck and a head. Shapes: N images, C channels, H x W pixels, K classes.
+"""Vision models: a backbone, a neck and a head.
 
-model = make_model("resnet50", "retinanet", 21, 3, neck="fpn(finest=8,extra=conv)")
-loss, metrics = model.losses(images, labels)  # [N] f32, dict
-found = model.predict(images)  # a list of N `Found`
+    model = make_model("resnet50", "retinanet", 21, 3, neck="fpn(finest=8,extra=conv)")
+    loss, metrics = model.losses(images, labels)  # [N] f32, dict
+    found = model.predict(images)  # a list of N `Found`
+
+Shapes: N images, C channels, H x W pixels, K classes.
 """
 
 import inspect

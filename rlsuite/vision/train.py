@@ -1,7 +1,9 @@
-"""Training of a vision model: data, model and learner in the same kind of run as an agent's.
+"""Training of vision models.
 
-outcome = train("vision/digits", {"run.steps": 20_000})
-model = SavedModel(outcome.run)
+    outcome = train("vision/digits", {"run.steps": 20_000})
+    model = SavedModel(outcome.run)
+
+Data, model and learner make the same kind of run as an agent's.
 """
 
 from dataclasses import dataclass
