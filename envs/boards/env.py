@@ -19,9 +19,13 @@ from pydantic import Field
 from rlsuite.boardgames.games import make_game, own_game
 from rlsuite.boardgames.gtp_opponent import RESIGNS
 from rlsuite.boardgames.openings import random_opening
-from rlsuite.boardgames.opponents import make_opponent
+from rlsuite.boardgames.opponents import make_opponent, parse_opponent
 from rlsuite.config.schema import EnvSection
 from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec
+from rlsuite.envs import gym_ids as gym_ids  # registers our ids: Gymnasium is imported now in any case
+
+INFO_KEYS = ("row", "action_mask")  # of `info`, which an agent needs to act
 
 
 class Config(EnvSection):
@@ -48,7 +52,7 @@ class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
         self.metadata = {
             "autoreset_mode": AutoresetMode.NEXT_STEP,
             "game": own_game(name) or self.game.name,
-            "info_keys": ("row", "action_mask"),
+            "info_keys": INFO_KEYS,
         }
         self._rng = np.random.default_rng()
         self.rows = np.stack([self.game.new_state().row] * num_envs)  # [L,R]
@@ -192,3 +196,19 @@ def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) 
     if render:
         raise UsageError(f"{config.id} has no pictures; print(str(state)) shows a board")
     return Boards(config.id, num_envs, config.opponent, config.opening_moves)
+
+
+def spec(config: Config) -> EnvSpec:
+    """What `describe` says of the environment, without starting the opponent. UsageError for an opponent that there is not."""
+    parse_opponent(config.opponent)
+    game = make_game(config.id)
+    return EnvSpec(
+        observation_shape=game.observation_shape,
+        observation_dtype="int8",
+        num_actions=game.num_actions,
+        num_states=None,
+        stack=1,
+        frames_per_step=1,
+        game=own_game(config.id) or game.name,
+        info_keys=INFO_KEYS,
+    )

@@ -2,7 +2,7 @@
 
 Actions are points, row * n + column with row 0 at the top, and n * n to pass. Superko (Tromp-Taylor rule 6): a move must not bring
 back the arrangement of stones of any earlier position of the game, whoever was to move. A game also ends after `max_moves` actions
-and is scored as it stands.
+and is scored as it is.
 
 Row: n, the player to move, the number of passes in a row, over (0 or 1); then two 16-bit numbers, twice the komi and the actions
 played; then 64-bit words, the number of arrangements so far and their hashes; then the points, 0 empty, 1 black (player 0) or 2

@@ -1,4 +1,4 @@
-"""Matches are fair to both sides, ratings are those of the model, and a board run is graded and rated from the command line."""
+"""Matches are fair to both sides, ratings are those of the model, and runs are graded and rated from the command line."""
 
 import json
 import sys
@@ -68,7 +68,7 @@ def test_the_better_player_wins_from_both_sides() -> None:
 
 
 def test_ratings_by_hand_and_their_intervals() -> None:
-    """Three wins for each loss, beside one draw: odds 3.08, that is 400 log10((0.5 + 75) / (0.5 + 25)) = 188.5."""
+    """75 wins, 25 losses and the extra draw: 400 log10((0.5 + 75) / (0.5 + 25)) = 188.5."""
     results = [(1, 0, Score(75, 0, 25)), (2, 1, Score(40, 20, 40))]
     ratings = elo(results, 3)
     assert ratings[0] == 0
@@ -80,8 +80,8 @@ def test_ratings_by_hand_and_their_intervals() -> None:
     assert np.isfinite(elo([(1, 0, Score(10, 0, 0))], 2)).all()
 
 
-def test_the_graded_positions_are_right_where_a_search_can_tell() -> None:
-    """Six classes of 1,000; a proof by search agrees with the file on whether the best is a win, a draw or a loss."""
+def test_the_graded_positions_are_right_where_a_search_can_prove_it() -> None:
+    """Six classes of 1,000 positions; in endgames, which are searched to the end, a search makes no mistakes."""
     game = make_game("connect_four")
     classes = solver_accuracy.graded_positions(game)
     assert [(one.name, len(one.rows)) for one in classes] == [
@@ -99,7 +99,7 @@ def test_the_graded_positions_are_right_where_a_search_can_tell() -> None:
         (0, True),
     ]
     end = solver_accuracy.grade(uniform_evaluator(game), "connect_four", 2000, Puct(noise_fraction=0.0), solve=True, most=100)[0]
-    assert end.mistakes <= 0.01  # short games are searched to their ends
+    assert end.mistakes <= 0.01  # short enough to be searched to the end
     knows_nothing = solver_accuracy.grade(uniform_evaluator(game), "connect_four", 0, Gumbel(), solve=False, most=200)[0]
     assert knows_nothing.mistakes > 0.2
     with pytest.raises(UsageError, match=r"othello\(size=8\) has no graded positions"):
@@ -151,7 +151,7 @@ def test_a_board_run_is_evaluated_graded_rated_and_searched_with(tmp_path: Path,
     assert info["action_mask"][np.arange(2), actions].all()
     with pytest.raises(ValueError, match="pass info=info"):
         agent.act(observation)
-    for _ in range(30):  # games end in between
+    for _ in range(30):  # some games end on the way
         observation, _, _, _, info = env.step(actions)
         actions, _ = agent.act(observation, info=info)
 
@@ -166,7 +166,7 @@ def test_an_opponent_that_dies_costs_no_training(tmp_path: Path) -> None:
     assert kept.agent_steps >= 200
 
 
-def test_what_no_board_run_is_asked_is_refused(tmp_path: Path) -> None:
+def test_other_runs_are_neither_graded_nor_rated(tmp_path: Path) -> None:
     run = rlsuite.train(
         "classic/dqn",
         {"run.agent_steps": 60, "replay.min_agent_steps": 50, "learner.batch_size": 4, "run.threads": 1, "eval.episodes": 1},
@@ -250,7 +250,7 @@ def test_openings_are_paired_and_games_run_a_few_at_a_time() -> None:
     assert [p.side for p in played] == [0, 1] * 4
     for one, other in zip(played[::2], played[1::2], strict=True):
         assert one.opening == other.opening
-        assert one.actions == other.actions  # both seats play alike
+        assert one.actions == other.actions  # both seats play the same
         assert one.points == 1 - other.points
     assert most >= 2
 
@@ -289,9 +289,9 @@ def test_a_match_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         ["match", names[2], names[0], "--game", "tic_tac_toe", "--games", "200", "--opening-moves", "1", "--sprt", "0", "100"],
         standalone_mode=False,
     )
-    told = capsys.readouterr().out
-    assert "elo1" in told
-    assert int(told.split(": ")[1].split(" won")[0]) < 100  # it has stopped long before 200
+    shown = capsys.readouterr().out
+    assert "elo1" in shown
+    assert int(shown.split(": ")[1].split(" won")[0]) < 100  # it stopped long before 200 games
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_a_match_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["random", "mcts", "--game", "hex(size=3)", "--sprt", "5", "5"], "must be larger"),
     ],
 )
-def test_what_is_no_match(arguments: list[str], complaint: str) -> None:
+def test_an_impossible_match_is_refused(arguments: list[str], complaint: str) -> None:
     from rlsuite.cli.main import app
 
     with pytest.raises(UsageError, match=complaint):
@@ -313,7 +313,7 @@ def test_what_is_no_match(arguments: list[str], complaint: str) -> None:
 
 
 def test_a_run_may_play_without_a_search(tmp_path: Path) -> None:
-    """Its best move by the net alone, where agent.eval_simulations is 0."""
+    """With agent.eval_simulations = 0 it plays the net's best move."""
     from rlsuite.play.players import BoardPlayer
     from rlsuite.search.search import without_search
 
@@ -340,7 +340,7 @@ def test_a_run_plays_with_other_settings(tmp_path: Path) -> None:
         BoardPlayer("run(eval_simulations=7)", game)
 
 
-def test_only_the_first_pairs_count_up_to_one_that_runs() -> None:
+def test_pairs_count_up_to_the_first_unfinished_one() -> None:
     from rlsuite.boardgames.matches import Played
     from rlsuite.play.tournament import _pairs
 
@@ -349,7 +349,7 @@ def test_only_the_first_pairs_count_up_to_one_that_runs() -> None:
     assert _pairs({**ended, 3: Played(3, 1, [], 0, 1.0, "")}) == [0.75, 0.5, 1.0]
 
 
-def test_a_program_that_refuses_the_board_does_not_stay(tmp_path: Path) -> None:
+def test_a_program_that_refuses_the_board_is_ended(tmp_path: Path) -> None:
     import time
 
     (tmp_path / "engine.py").write_text(

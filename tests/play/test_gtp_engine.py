@@ -149,9 +149,9 @@ def test_time_limits_the_search() -> None:
 def test_analysis_is_what_guis_read(capsys: pytest.CaptureFixture[str]) -> None:
     it = engine()
     answer = it.respond("4 lz-analyze b 10")
-    told = capsys.readouterr().out + str(answer)
-    assert re.match(r"=4\ninfo move [A-H][1-5] visits [0-9]+ winrate [0-9]+ prior [0-9]+ lcb [0-9]+ order 0 pv [A-H]", told)
-    assert told.endswith("\n\n")
+    output = capsys.readouterr().out + str(answer)
+    assert re.match(r"=4\ninfo move [A-H][1-5] visits [0-9]+ winrate [0-9]+ prior [0-9]+ lcb [0-9]+ order 0 pv [A-H]", output)
+    assert output.endswith("\n\n")
     assert "winrate 0." in (it.respond("kata-analyze interval 5") or "") + capsys.readouterr().out
     it.session.simulations = 16
     it.respond("lz-genmove_analyze b 100")

@@ -44,17 +44,17 @@ def test_it_speaks_uci(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rlsuite", "uci", "mcts(simulations=50)"]
     done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, cwd=tmp_path, timeout=180)
     assert done.returncode == 0, done.stderr
-    told = done.stdout.splitlines()
-    assert told[0] == "id name rlsuite mcts(simulations=50)"
-    assert "uciok" in told
-    assert "readyok" in told
-    assert "info string position: e2e5 is not a legal move there" in told
-    assert "info string position: only games from the starting position are supported" in told
-    best = [line for line in told if line.startswith("bestmove")]
+    output = done.stdout.splitlines()
+    assert output[0] == "id name rlsuite mcts(simulations=50)"
+    assert "uciok" in output
+    assert "readyok" in output
+    assert "info string position: e2e5 is not a legal move there" in output
+    assert "info string position: only games from the starting position are supported" in output
+    best = [line for line in output if line.startswith("bestmove")]
     assert len(best) == 6
     assert best[4] == "bestmove 0000"  # of a position that was refused
     assert best[0] == "bestmove d8h4"
-    assert any(line.startswith("info depth") and " pv d8h4" in line for line in told)
+    assert any(line.startswith("info depth") and " pv d8h4" in line for line in output)
 
 
 ENGINE = """

@@ -1,4 +1,4 @@
-"""The search against a plain Python twin, against solved games, and its invariants."""
+"""The search against a plain Python implementation, against solved games, and its invariants."""
 
 import math
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class Node:
 def twin(
     state: BoardState, evaluate: Evaluate, simulations: int, method: Puct | Gumbel, rng: Any, kept: Node | None = None
 ) -> tuple[Node, list[float]]:
-    """The same searches with objects -> the root, and its Gumbel variates. `kept`: goes on with this node as the root."""
+    """The same searches with Python objects -> the root, and its Gumbel variates. `kept` is the root of a search to continue."""
 
     def expand(node: Node) -> float:
         logits, values = evaluate(node.state.row[None], np.zeros(1, np.uint64))
@@ -219,7 +219,7 @@ def test_sequential_halving_by_hand(considered: int, simulations: int, schedule:
 
 
 def test_gumbel_tries_the_best_by_prior_and_noise_and_improves_the_policy() -> None:
-    """With few simulations only `considered` moves are tried; the policy's expected value is no worse than the prior's."""
+    """With few simulations only `considered` moves are tried, and the policy's expected value is better than the prior's."""
     game = make_game("tic_tac_toe")
     states = positions(game, 60, seed=3)
     gain = 0.0
@@ -245,7 +245,7 @@ def test_gumbel_variates() -> None:
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_neighbours_in_a_batch_change_nothing(name: str) -> None:
+def test_results_do_not_depend_on_the_batch(name: str) -> None:
     game = make_game(name)
     states = positions(game, 7)
     together = search(game, states, evaluator(game), 50)
@@ -266,7 +266,7 @@ def test_invariants(name: str) -> None:
     calls: list[int] = []
     result = search(game, states, evaluator(game, calls), 80, Puct())
     assert result.visits.sum(1).tolist() == [80] * 5
-    assert calls[0] == 5  # the roots, all in one batch
+    assert calls[0] == 5  # the roots, in one batch
     assert sum(calls) <= 5 * 81
     for b, state in enumerate(states):
         legal = state.legal_actions()
@@ -277,7 +277,7 @@ def test_invariants(name: str) -> None:
         assert -1 <= result.value[b] <= 1
         line = state
         for action in result.variations[b]:
-            line = line.apply(action)  # legal all along
+            line = line.apply(action)  # raises if illegal
         assert result.variations[b][0] == result.visits[b].argmax()
 
 
@@ -324,17 +324,17 @@ def test_a_win_in_one_is_found_and_a_threat_is_met() -> None:
 
 
 def test_a_player_who_moves_twice_keeps_the_sign() -> None:
-    """White must pass, so that Black moves again and wins: values belong to players, not to depths."""
+    """White must pass, then Black moves again and wins: values belong to players, not to depths."""
     game = make_game("othello", size=4)
     state = game.parse_state("xxxx\nxxxx\nxxxo\nxxx.\no to play")
     result = search(game, [state], uniform_evaluator(game), 30)
     assert state.legal_actions() == [16]
     assert search(game, [state], uniform_evaluator(game), 30, solve=True).value[0] == -1
     assert result.variations[0] == [16, 15]
-    assert result.value[0] == pytest.approx(-29 / 30)  # the first simulation ends at a leaf that is held even
+    assert result.value[0] == pytest.approx(-29 / 30)  # the first simulation ends at a leaf with the value 0
 
 
-def test_noise_is_dirichlet_and_own_to_a_tree() -> None:
+def test_noise_is_dirichlet_and_each_trees_own() -> None:
     game = make_game("connect_four")
     state = game.new_state()
     puct = Puct(noise_fraction=1.0, noise_total=7.0)
@@ -367,7 +367,7 @@ def test_uniform_numbers() -> None:
 
 @pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0)], ids=["puct", "gumbel"])
 def test_the_solver_proves_what_is_true(method: Puct | Gumbel) -> None:
-    """Whatever a net believes, a proven value is that of perfect play and the move keeps it; no proof needs more simulations."""
+    """Whatever the net says, a proven value is that of perfect play and the move keeps it, within the same simulations."""
     game = make_game("tic_tac_toe")
     states = positions(game, 120, seed=7)
     result = search(game, states, evaluator(game), 2000, method, solve=True)
@@ -387,7 +387,7 @@ def test_the_solver_proves_what_is_true(method: Puct | Gumbel) -> None:
 
 
 def test_a_proof_takes_few_simulations() -> None:
-    """A win in one, and a loss in two whatever is played: found in less than the moves there are, and passed up."""
+    """A win in one, and a position that loses in two whatever is played, are proven with few simulations."""
     game = make_game("tic_tac_toe")
     win, lost = game.parse_state("xx.\noo.\n..."), game.parse_state("x.x\n.o.\nx.o")
     assert [solve(win), solve(lost)] == [1.0, -1.0]
@@ -401,7 +401,7 @@ def test_a_proof_takes_few_simulations() -> None:
 
 @pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0, considered=3)], ids=["puct", "gumbel"])
 def test_a_move_that_is_proven_lost_is_not_played(method: Puct | Gumbel) -> None:
-    """A net that likes a move that loses at once: it is visited, proven lost, and passed by; the root stays open."""
+    """A net prefers a move that loses at once: it is visited, proven lost and not played; the root is not proven."""
     game = make_game("connect_four")
     threat = game.parse_state("\n".join([*["......."] * 4, "x......", "oo.o.xx"]))  # x must play c
 
@@ -428,7 +428,7 @@ def test_a_move_that_is_proven_lost_is_not_played(method: Puct | Gumbel) -> None
 @pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0)], ids=["puct", "gumbel"])
 @pytest.mark.parametrize("leaves", [2, 8])
 def test_several_leaves_of_a_tree_at_once(leaves: int, method: Puct | Gumbel) -> None:
-    """Fewer, larger batches; every simulation counts, virtual losses are taken back, and strong moves are found all the same."""
+    """Batches are fewer and larger, every simulation counts, virtual losses are undone, and good moves are still found."""
     game = make_game("tic_tac_toe")
     states, calls = positions(game, 40, seed=4), list[int]()
     result = search(game, states[:1], evaluator(game, calls), 100, method, leaves=leaves)
@@ -445,7 +445,7 @@ def test_several_leaves_of_a_tree_at_once(leaves: int, method: Puct | Gumbel) ->
 
 
 def test_actions_are_chosen_by_a_search_or_without_one() -> None:
-    """Without simulations: the legal action with the largest logit, the occupied center being the largest of all."""
+    """Without simulations: the legal action with the largest logit, of which the occupied centre has the largest."""
     game = make_game("tic_tac_toe")
     rows = np.stack([game.new_state().row, game.new_state().apply(4).row])
 
@@ -458,7 +458,7 @@ def test_actions_are_chosen_by_a_search_or_without_one() -> None:
     assert np.array_equal(choose_actions(game, rows, likes, 40, method, 3, solve=True), searched)
 
 
-def test_what_cannot_be_searched_is_refused() -> None:
+def test_a_position_that_cannot_be_searched_is_refused() -> None:
     game = make_game("tic_tac_toe")
     over = game.parse_state("xxx\noo.\n...")
     with pytest.raises(UsageError, match="needs at least 1"):
@@ -479,14 +479,14 @@ class Agent:
 
 
 @pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0)], ids=["puct", "gumbel"])
-def test_a_game_goes_on_in_the_tree_of_its_last_search(method: Puct | Gumbel) -> None:
+def test_a_searcher_keeps_the_tree_below_the_moves(method: Puct | Gumbel) -> None:
     game = make_game("othello(size=4)")
     state, kept = game.new_state(), None
     searcher = Searcher(game, Agent(evaluator(game), method), simulations=60, leaves=1, solve=False)
     evaluate, inherited = evaluator(game), 0
     while not state.is_terminal():
         if kept is not None and not kept.edges:
-            kept = None  # its value was never asked for
+            kept = None  # it was never evaluated
         inherited += sum(edge.visits for edge in kept.edges) if kept else 0
         root, _ = twin(state, evaluate, 60, method, None, kept)
         found = searcher.search(state)
@@ -494,14 +494,14 @@ def test_a_game_goes_on_in_the_tree_of_its_last_search(method: Puct | Gumbel) ->
         assert found.visits.sum() == 60
         best = max(root.edges, key=lambda edge: edge.visits)
         kept, state = best.child, state.apply(best.action)
-        if kept is not None and kept.edges and len(kept.edges) > 1 and not state.is_terminal():  # a reply that was hardly looked at
+        if kept is not None and kept.edges and len(kept.edges) > 1 and not state.is_terminal():  # a reply with few visits
             reply = min((edge for edge in kept.edges if edge.visits), key=lambda edge: edge.visits, default=None)
             if reply is not None:
                 kept, state = reply.child, state.apply(reply.action)
-    assert inherited > 40  # so much was not searched again
+    assert inherited > 40  # visits that were not searched again
 
 
-def test_a_searcher_forgets_what_another_game_does_not_need() -> None:
+def test_a_searcher_starts_afresh_in_an_unrelated_position() -> None:
     game = make_game("tic_tac_toe")
     searcher = Searcher(game, "uniform", simulations=50)
     far = game.parse_state("xo.\n.x.\n..o")
@@ -516,8 +516,8 @@ def test_a_searcher_forgets_what_another_game_does_not_need() -> None:
         Searcher(game, "uniform", simulations=0)
 
 
-def test_a_search_in_pieces_finds_what_one_in_one_piece_does() -> None:
-    """Sequential halving plans for a number of simulations: asked again with more, it goes on sensibly."""
+def test_a_search_in_several_calls_finds_what_a_single_one_finds() -> None:
+    """Sequential halving has a schedule for a number of simulations; a search continued beyond it still makes sense."""
     game = make_game("connect_four")
     state = game.parse_state("\n".join([*["......."] * 4, "oo.....", "xxx.o.."]))  # d wins
     logits = np.zeros(7, np.float32)

@@ -9,6 +9,7 @@ import pytest
 
 from rlsuite import register_game
 from rlsuite.boardgames.games import make_game
+from rlsuite.boardgames.gtp_opponent import vertex
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game, Presentation
 from rlsuite.envs.boards.check import BrokenContract, check_game
@@ -94,11 +95,15 @@ def test_a_breach_is_named(game: Game, breach: str) -> None:
 
 def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "own-game.md").read_text()
-    code = guide.split("```python\n")[1].split("```")[0]
+    code, shown = (block.split("```")[0] for block in guide.split("```python\n")[1:])
     assert len(code.splitlines()) < 80
     (tmp_path / "col.py").write_text(code)
     game = make_game(str(tmp_path / "col.py"))
     assert check_game(game, games=50)["longest"] <= 25
+    exec(shown, names := dict[str, Any]())
+    presented = replace(game, presentation=names["PRESENTATION"])
+    assert check_game(presented, games=5)
+    assert (presented.presentation.sides, vertex(presented, 24)) == (("Blue", "Red"), "e5")
     register_game("col", lambda: game)
     assert make_game("col").new_state().legal_actions() == list(range(25))
 
@@ -120,7 +125,7 @@ def test_a_file_that_is_no_game_is_refused(text: str | None, reason: str, tmp_pa
         make_game(str(file))
 
 
-def test_a_game_may_be_named_or_a_module() -> None:
+def test_a_game_is_a_name_or_a_module() -> None:
     assert make_game("hex(size=5)").name == "hex(size=5)"
     with pytest.raises(UsageError, match="unknown game 'hxe'; did you mean hex"):
         make_game("hxe")

@@ -19,7 +19,7 @@ from rlsuite.envs.boards.faces import BoardEnv, two_players
 
 
 def random_play(env: Boards, ticks: int, seed: int) -> list[tuple[Any, ...]]:
-    """Random legal actions -> what came, tick by tick."""
+    """Plays random legal actions and returns what every step returned."""
     rng = np.random.default_rng(seed)
     observation, info = env.reset(seed=seed)
     seen: list[tuple[Any, ...]] = [(observation, None, None, info, None)]
@@ -30,7 +30,7 @@ def random_play(env: Boards, ticks: int, seed: int) -> list[tuple[Any, ...]]:
     return seen
 
 
-def test_lanes_alternate_sides_and_rewards_are_the_agents() -> None:
+def test_sides_alternate_and_rewards_are_the_agents() -> None:
     env = Boards("tic_tac_toe", 4, "random")
     game, seen = env.game, random_play(env, 60, seed=3)
     begins = [[] for _ in range(4)]  # type: list[list[int]]
@@ -46,14 +46,14 @@ def test_lanes_alternate_sides_and_rewards_are_the_agents() -> None:
             elif over is not None:
                 assert reward[env_index] == 0
             if fresh[env_index]:
-                begins[env_index].append(state.player)  # whose turn it is now is the agent
-                assert 9 - len(state.legal_actions()) == state.player  # the opponent has made one move, or none
+                begins[env_index].append(state.player)  # the agent is to move
+                assert 9 - len(state.legal_actions()) == state.player  # after one move of the opponent, or none
         fresh = np.zeros(4, bool) if over is None else over.copy()
     for env_index in range(4):
         assert begins[env_index][:4] == [env_index % 2, 1 - env_index % 2, env_index % 2, 1 - env_index % 2]
 
 
-def test_the_same_seed_plays_the_same_games_and_a_restored_one_goes_on() -> None:
+def test_the_same_seed_plays_the_same_games_and_a_restored_env_continues_them() -> None:
     first, second = (random_play(Boards("connect_four", 3, "random", 4), 30, seed=5) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert np.array_equal(a[0], b[0])
@@ -89,7 +89,7 @@ def test_openings_are_random_and_short() -> None:
 
 
 def test_no_game_is_over_before_it_begins() -> None:
-    """With long random openings an opponent's first reply may win: another game is dealt."""
+    """After a long random opening, the opponent's first reply may win; then another game is dealt."""
     env = Boards("tic_tac_toe", 64, "mcts(simulations=20)", opening_moves=6)
     for seed in range(4):
         assert env.reset(seed=seed)[1]["action_mask"].any(1).all()
@@ -128,7 +128,7 @@ def test_mcts_takes_a_win_and_stops_one() -> None:
         ("gtp(command=no-such-program-here)", "cannot be started"),
     ],
 )
-def test_what_is_no_opponent(name: str, complaint: str) -> None:
+def test_a_wrong_opponent_is_refused(name: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         make_opponent(name, make_game("go", size=5))
 
@@ -161,7 +161,7 @@ for line in sys.stdin:
 
 
 def test_another_program_plays_through_gtp(tmp_path: Path) -> None:
-    """A program that checks every move and colour that it is told; environments are kept apart."""
+    """The program checks every move and colour that it gets; the environments' games do not mix."""
     (tmp_path / "engine.py").write_text(ENGINE)
     env = Boards("go(size=5,komi=0.5)", 3, f"gtp(command={sys.executable} {tmp_path / 'engine.py'})", opening_moves=2)
     seen = random_play(env, 40, seed=2)
@@ -182,7 +182,7 @@ def test_gymnasium_knows_the_games(name: str) -> None:
         observation, info = env.reset(seed=7 if game == 0 else None)
         env.action_space.seed(game)
         assert env.observation_space.contains(observation)
-        assert board.state.player == game  # who begins alternates
+        assert board.state.player == game  # sides alternate
         over, reward = False, 0.0
         for _ in range(2000):
             if over:
@@ -206,7 +206,7 @@ def test_parameters_reach_the_game() -> None:
 
 
 @pytest.mark.parametrize("name", ["tic_tac_toe", "othello(size=4)", "go(size=3)"])
-def test_pettingzoo_accepts_the_two_player_face(name: str) -> None:
+def test_pettingzoo_accepts_the_two_agent_environment(name: str) -> None:
     from pettingzoo.test import api_test
 
     api_test(two_players(name), num_cycles=60)

@@ -1,6 +1,6 @@
-"""Go synchronously with GNU Go 3.8, positional superko and no suicide: the legal moves of every position, and who has won.
+"""Our Go against GNU Go 3.8 with positional superko and without suicide: legal moves in every position, and the winner.
 
-Random games in which nobody fills an own eye: what is on the board in the end is alive, so both count the same area.
+The random games fill no own eyes, so that all stones are alive at the end and both programs count the same area.
 """
 
 import random
@@ -19,12 +19,15 @@ COLOURS, LETTERS = ("black", "white"), "ABCDEFGHJKLMNOPQRST"
 
 
 class GnuGo:
+    """A GNU Go process."""
+
     def __init__(self) -> None:
         assert GNUGO is not None
         options = ["--mode", "gtp", "--level", "1", "--chinese-rules", "--positional-superko", "--forbid-suicide"]
         self.process = subprocess.Popen([GNUGO, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __call__(self, line: str) -> str:
+        """The answer to a command."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")

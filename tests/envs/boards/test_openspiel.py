@@ -1,4 +1,4 @@
-"""OpenSpiel's games behind our face: the same moves and results, a search and a check that work, refusals that say why."""
+"""OpenSpiel's games as our `Game`: the same moves and results, searches and checks that work, and clear refusals."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from rlsuite.search import Puct, search, uniform_evaluator
 pyspiel = pytest.importorskip("pyspiel")
 
 
-def test_a_game_goes_as_openspiel_plays_it() -> None:
+def test_a_game_is_played_as_in_openspiel() -> None:
     name = "breakthrough(rows=5,columns=4)"
     game, theirs = make_game(f"openspiel(game={name})"), pyspiel.load_game(name)
     rng = np.random.default_rng(0)
@@ -30,13 +30,13 @@ def test_a_game_goes_as_openspiel_plays_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["openspiel(game=tic_tac_toe)", "openspiel(game=chess,max_moves=40)"])
-def test_the_contract_is_kept(name: str) -> None:
+def test_openspiel_games_keep_the_contract(name: str) -> None:
     facts = check_game(make_game(name), games=3)
     assert facts["longest"] <= 40
 
 
 def test_a_search_finds_what_it_finds_in_our_own_game() -> None:
-    """Visits of the same positions of tic-tac-toe are equal: actions have the same numbers."""
+    """In tic-tac-toe, where actions have the same numbers, the visits of the same positions are equal."""
     ours, theirs = make_game("tic_tac_toe"), make_game("openspiel(game=tic_tac_toe)")
     for moves in ([], [4], [0, 4, 8], [0, 1, 3]):
         a, b = ours.new_state(), theirs.new_state()
@@ -72,12 +72,12 @@ def test_games_too_long_are_drawn() -> None:
         ("openspiel(game=tic_tac_toe,max_moves=0)", "allowed are 1 to 10,000"),
     ],
 )
-def test_what_does_not_fit_is_refused(name: str, complaint: str) -> None:
+def test_other_kinds_of_games_are_refused(name: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         make_game(name)
 
 
-def test_a_board_text_that_cannot_be_is_refused() -> None:
+def test_an_impossible_board_text_is_refused() -> None:
     game = make_game("openspiel(game=tic_tac_toe)")
     with pytest.raises(UsageError, match="move '4' is illegal"):
         game.parse("moves: 4 4")

@@ -1,4 +1,4 @@
-"""Rules of the board games against published counts, OpenSpiel, and positions worked out by hand."""
+"""The rules of our board games against published counts, OpenSpiel, and positions worked out by hand."""
 
 import contextlib
 from itertools import product
@@ -52,7 +52,7 @@ def perft(row: Any, depth: int, legal: Any, play: Any, actions: int) -> int:
     ],
 )
 def test_perft(name: str, counts: list[int]) -> None:
-    """Leaves of the tree of legal moves by depth: published for the first three, OpenSpiel's for Go."""
+    """The number of move sequences by length: published for the first three games, from OpenSpiel for Go."""
     game = make_game(name)
     row = game.new_state().row
     got = [perft(row, depth, game.rules.legal, game.rules.play, game.num_actions) for depth in range(1, len(counts) + 1)]
@@ -85,8 +85,8 @@ def test_connect_four_distinct_positions_by_ply() -> None:
     assert [*sizes, len(layer)] == [1, 7, 49, 238, 1120, 4263, 16422]
 
 
-def synchronous(name: str, games: int) -> dict[str, int]:
-    """Random games beside OpenSpiel: legal actions, player, end and result in every position."""
+def compare(name: str, games: int) -> dict[str, int]:
+    """Plays random games in OpenSpiel too and compares legal actions, player, end and result in every position."""
     theirs_name = OPEN_SPIEL[name][0]
     pyspiel = pytest.importorskip("pyspiel", reason="pip install rlsuite[boards]")
     game, theirs = make_game(name), pyspiel.load_game(theirs_name)
@@ -97,7 +97,7 @@ def synchronous(name: str, games: int) -> dict[str, int]:
         while not other.is_terminal():
             legal = ours.legal_actions()
             extra = set(other.legal_actions()) - set(legal)
-            if extra and is_go:  # OpenSpiel lets a position come back and calls that a draw
+            if extra and is_go:  # OpenSpiel allows a position to repeat and calls that a draw
                 seen["superko"] += len(extra)
                 assert all(other.child(action).is_terminal() and other.child(action).returns() == [0, 0] for action in extra)
                 assert set(legal) <= set(other.legal_actions())
@@ -119,7 +119,7 @@ def synchronous(name: str, games: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", OPEN_SPIEL)
 def test_random_games_equal_open_spiel(name: str) -> None:
-    seen = synchronous(name, OPEN_SPIEL[name][1])
+    seen = compare(name, OPEN_SPIEL[name][1])
     assert seen["positions"] > 10 * OPEN_SPIEL[name][1] * (0.5 if name == "tic_tac_toe" else 1)
     if name in ("tic_tac_toe", "othello"):
         assert seen["draws"] > 0
@@ -130,7 +130,7 @@ def test_random_games_equal_open_spiel(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPEN_SPIEL)
 def test_a_thousand_random_games_equal_open_spiel(name: str) -> None:
-    synchronous(name, 1000)
+    compare(name, 1000)
 
 
 def go(board: str, size: int, komi: float = 7.5) -> BoardState:
@@ -139,7 +139,7 @@ def go(board: str, size: int, komi: float = 7.5) -> BoardState:
 
 @pytest.mark.parametrize(("size", "legal"), [(1, 1), (2, 57), (3, 12675)])
 def test_go_legal_positions(size: int, legal: int) -> None:
-    """Tromp and Farnebäck: arrangements in which every chain has a liberty."""
+    """The number of arrangements in which every chain has a liberty (Tromp and Farnebäck)."""
     game = make_game("go", size=size, komi=0.5)
     found = 0
     for stones in product(".xo", repeat=size * size):
@@ -150,18 +150,18 @@ def test_go_legal_positions(size: int, legal: int) -> None:
     assert found == legal
 
 
-def test_go_ko_may_not_be_taken_back_at_once() -> None:
+def test_go_a_ko_cannot_be_retaken_at_once() -> None:
     state = go(".xo..\nx.xo.\n.xo..\n.....\n.....\no to play", 5)
-    taken = state.apply(6)  # white takes the stone between
+    taken = state.apply(6)  # white takes the ko
     assert str(taken).splitlines()[:3] == [".xo..", "xo.o.", ".xo.."]
     assert 7 not in taken.legal_actions()
-    later = taken.apply(24).apply(20)  # elsewhere, and an answer
+    later = taken.apply(24).apply(20)  # a ko threat and its answer
     assert 7 in later.legal_actions()
     assert str(later.apply(7)).splitlines()[1] == "x.xo."
 
 
 def test_go_superko_looks_further_back_than_ko() -> None:
-    """On 2x2 stones are captured all the time: no move may lead to an arrangement that was there before."""
+    """On 2x2 stones are captured all the time, and no move may lead to an arrangement that was there before."""
     game = make_game("go", size=2, komi=0.5)
     seen, state = set(), game.new_state()
     rng = np.random.default_rng(0)
@@ -181,14 +181,14 @@ def test_go_suicide_is_illegal_but_a_capture_without_liberties_is_not() -> None:
     state = go("xx.\nx.x\n.x.\no to play", 3)
     assert 4 not in state.legal_actions()
     assert 4 in go("xx.\nx.x\n.x.\nx to play", 3).legal_actions()
-    # White fills the last liberty of the chain around and so has one herself.
+    # White fills the last liberty of the surrounding chain and so gets one.
     state = go(".xo\nxxo\noo.\no to play", 3)
     assert str(state.apply(0)).splitlines()[:3] == ["o.o", "..o", "oo."]
 
 
 def test_go_area_scoring_and_komi() -> None:
     board = ".x.o.\nxx.oo\n.x.o.\nxx.o.\n.x.o."
-    for komi, winner in ((0, 0.0), (0.5, -1.0), (-0.5, 1.0)):  # ten points each, the middle column is nobody's
+    for komi, winner in ((0, 0.0), (0.5, -1.0), (-0.5, 1.0)):  # ten points each, the middle column is neutral
         state = go(board + "\nx to play", 5, komi).apply(25).apply(25)
         assert state.is_terminal()
         assert state.returns() == (winner, -winner)
@@ -210,7 +210,7 @@ def test_othello_passes_where_nothing_else_is_legal() -> None:
     assert end.returns() == (1.0, -1.0)
 
 
-def test_othello_a_move_turns_every_direction() -> None:
+def test_othello_a_move_turns_discs_in_every_direction() -> None:
     board = ["x.x.x...", ".ooo....", "xo.ox...", ".ooox...", "x.xxx...", "........", "........", "........"]
     state = make_game("othello").parse_state("\n".join([*board, "x to play"]))
     assert str(state.apply(2 * 8 + 2)).splitlines()[:5] == ["x.x.x...", ".xxx....", "xxxxx...", ".xxxx...", "x.xxx..."]
@@ -307,7 +307,7 @@ def test_make_game_reads_names_and_refuses_others() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*GAMES} - {"openspiel"}))
-def test_every_game_tells_its_actions(name: str) -> None:
+def test_every_action_has_a_name(name: str) -> None:
     game: Game = make_game(name)
     texts = [game.action_text(action) for action in range(game.num_actions)]
     assert len(set(texts)) == game.num_actions
