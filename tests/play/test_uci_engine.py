@@ -90,7 +90,7 @@ def test_a_program_plays_through_uci(tmp_path: Path) -> None:
 
 def test_wrong_answers_and_wrong_games(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="UCI is for chess"):
-        make_opponent("uci(command=stockfish)", make_game("go(size=5)"))
+        make_opponent(f"uci(command={sys.executable})", make_game("go(size=5)"))
     (tmp_path / "engine.py").write_text(ENGINE.replace("WHICH", "0"))
     with pytest.raises(UsageError, match="must read Name=value"):
         make_opponent(f"uci(command={sys.executable} {tmp_path / 'engine.py'},options=Skill)", make_game(CHESS))
