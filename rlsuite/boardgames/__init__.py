@@ -1,0 +1,1 @@
+"""Playing board games: games by name, openings, matches, ratings, records and opponents."""

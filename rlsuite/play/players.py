@@ -5,11 +5,11 @@ Shapes: n positions, R bytes a row.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.matches import Batched, Programs, Seat
 from rlsuite.boardgames.opponents import OPPONENTS, Mcts, Opponent, make_opponent
@@ -44,7 +44,8 @@ class BoardPlayer:
             saved = _load(name)
             cpu.set_up(threads_of(saved.config))
             self._evaluator = board_evaluator(saved, game)
-            agent: Any = saved.agent
+            agent = saved.agent
+            assert isinstance(agent, BoardAgent)  # as `board_evaluator` has checked
             self.simulations, self.solve = simulations or agent.config.eval_simulations, agent.config.solve
             return
         opponent = make_opponent(name, game)
