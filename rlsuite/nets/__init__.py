@@ -1,4 +1,7 @@
-"""Networks. Torsos and memory cores by name -> import path of their builder (backbones: see `nets.backbones`)."""
+"""Networks. The tables below map the names of torsos and memory cores to the import paths of their builders.
+
+Backbones have a table of their own, in `nets.backbones`.
+"""
 
 TORSOS = {"mlp": "rlsuite.nets.torso:mlp", "onehot": "rlsuite.nets.torso:one_hot"}
 MEMORY_CORES = {

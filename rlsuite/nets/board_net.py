@@ -1,4 +1,4 @@
-"""backbone -> policy and value of a board position. Shapes: A actions, C planes of H x W, N positions."""
+"""Policy and value net for board positions. Shapes: T time, B batch, A actions, C planes of H x W, N positions."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ _POLICY_PLANES, _VALUE_PLANES = 8, 16
 
 
 class BoardOutput(NamedTuple):
-    """Of positions, as the player to move sees them."""
+    """Policy and outcome of positions, from the point of view of the player to move."""
 
     logits: Tensor  # [...,A] f32
     outcome: Tensor  # [...,3] f32: logits of win, draw and loss; or [...,1]: the value before its tanh
 
     @property
     def value(self) -> Tensor:
-        """[...] f32 in [-1, 1]."""
+        """Expected result, [...] f32 in [-1, 1]."""
         if self.outcome.shape[-1] == 1:
             return self.outcome.squeeze(-1).tanh()
         share = self.outcome.softmax(-1)
@@ -30,17 +30,20 @@ class BoardOutput(NamedTuple):
 
 
 class BoardNet(nn.Module):
-    """(step [T,B,...], state) -> (Judgement [T,B,...], state). The last layers run in fp32."""
+    """A backbone with a policy head and a value head (Silver et al. 2017, Methods). The last layers run in fp32."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec, outcomes: int, scale: float = 1.0):
-        """`outcomes`: 3 or 1, as in `Judgement`; `scale`: what planes are multiplied by."""
+        """`outcomes`: 3 or 1, the width of `BoardOutput.outcome`. `scale`: factor on the input planes.
+
+        UsageError if the backbone named by `net.torso` changes the size of the board.
+        """
         super().__init__()
         self.scale = scale
         channels, height, width = spec.observation_shape
         self.backbone = make_backbone(net.torso, channels)
         if any(stride != 1 for stride in self.backbone.strides):
             raise UsageError(
-                f"net.torso={net.torso} shrinks the board: a board net needs one that does not, such as tower(width=32,depth=4)"
+                f"net.torso={net.torso} shrinks the board: use one that keeps its size, such as tower(width=32,depth=4)"
             )
         features, cells = self.backbone.channels[-1], height * width
         self.policy_planes = nn.Sequential(nn.Conv2d(features, _POLICY_PLANES, 1), nn.ReLU())
@@ -53,7 +56,7 @@ class BoardNet(nn.Module):
             nn.init.zeros_(last.bias)
 
     def evaluate(self, planes: Tensor) -> BoardOutput:
-        """planes [N,C,H,W] int8 -> leaves [N,...]."""
+        """planes [N,C,H,W] int8 -> output with leaves [N,...]."""
         kind = planes.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         x = planes.to(dtype).contiguous(memory_format=torch.channels_last)
@@ -65,6 +68,7 @@ class BoardNet(nn.Module):
             return BoardOutput(self.policy(policy.float()), self.outcome(value.float()))
 
     def forward(self, step: Step, state: State) -> tuple[BoardOutput, State]:
+        """(step [T,B,...], state) -> (output with leaves [T,B,...], the same state)."""
         t, b = step.observation.shape[:2]
-        found = self.evaluate(step.observation.flatten(0, 1))
-        return BoardOutput(*(leaf.view(t, b, -1) for leaf in found)), state
+        output = self.evaluate(step.observation.flatten(0, 1))  # [T*B,...]
+        return BoardOutput(*(leaf.view(t, b, -1) for leaf in output)), state

@@ -1,7 +1,7 @@
-"""What `rlsuite list nets` tells of every backbone.
+"""Size and cost of every backbone, as `rlsuite list nets` prints them.
 
-To build them all takes half a minute, so the facts lie in `rlsuite/data/nets.json`; tests compare them, and `python -m
-rlsuite.nets.catalogue` writes them anew.
+Building all backbones takes half a minute, so the facts are stored in `rlsuite/data/nets.json`. Tests compare the file with the
+code, and `python -m rlsuite.nets.catalogue` writes it again.
 """
 
 import json
@@ -20,16 +20,18 @@ from rlsuite.nets.pretrained import backbones_of
 
 
 class Facts(NamedTuple):
+    """Size and cost of one backbone."""
+
     name: str
-    parameters: int  # as published: with its classifier, where it had one
+    parameters: int  # as published: including the classifier, where there was one
     input: tuple[int, int, int]  # (C,H,W) as published
-    macs: int  # multiplications and additions for one such input
-    strides: tuple[int, ...]
-    channels: tuple[int, ...]
+    macs: int  # multiply-accumulate operations for one such input
+    strides: tuple[int, ...]  # of the feature maps
+    channels: tuple[int, ...]  # of the feature maps
 
 
 def facts(name: str) -> Facts:
-    """Nothing is computed: the net has shapes and no weights."""
+    """The facts of the backbone `name`, measured on the meta device: no weights are allocated and nothing is computed."""
     entry = BACKBONES[name]
     with torch.device("meta"):
         net: nn.Module = published(name) if entry.classes is not None else make_backbone(name, entry.channels)
@@ -40,7 +42,10 @@ def facts(name: str) -> Facts:
 
 
 def count_macs(net: nn.Module, x: torch.Tensor) -> int:
-    """Of convolutions and dense layers, in evaluation mode (the net is left in it), for one input x [1,...]."""
+    """Multiply-accumulate operations of the convolutions and dense layers for one input x [1,...].
+
+    Switches the net to evaluation mode and leaves it there.
+    """
     net.eval()
     weights = {name: tensor.to("meta") for name, tensor in (*net.named_parameters(), *net.named_buffers())}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -49,7 +54,7 @@ def count_macs(net: nn.Module, x: torch.Tensor) -> int:
 
 
 def known() -> list[Facts]:
-    """Of every backbone, as written down."""
+    """The stored facts of every backbone, read from `rlsuite/data/nets.json`."""
     rows: list[dict[str, Any]] = json.loads((files("rlsuite") / "data" / "nets.json").read_text())
     for row in rows:
         row.update({key: tuple(value) for key, value in row.items() if isinstance(value, list)})
@@ -57,6 +62,7 @@ def known() -> list[Facts]:
 
 
 def table() -> str:
+    """The stored facts as a table for the terminal."""
     lines = [f"{'net':<30} {'parameters':>12} {'input':>11} {'MACs':>9}  strides and channels of its maps"]
     for row in known():
         maps = " ".join(f"{stride}:{width}" for stride, width in zip(row.strides, row.channels, strict=True))

@@ -1,4 +1,4 @@
-"""From the last feature map to classes. Shapes: N images, K classes."""
+"""Classifier heads for the last feature map of a backbone. Shapes: N images, K classes."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
 
 
 class Linear(nn.Module):
-    """Global average pooling and a dense layer (Lin et al. 2014). x [N,C,H,W] -> [N,K]."""
+    """Global average pooling and a dense layer (Lin et al. 2014): x [N,C,H,W] f32 -> logits [N,K]."""
 
     def __init__(self, channels: int, classes: int, dropout: float = 0.0):
         super().__init__()
@@ -20,7 +20,7 @@ class Linear(nn.Module):
 
 
 class Dense(nn.Module):
-    """Dense layers over the map, averaged to `grid` x `grid`. x [N,C,H,W] -> [N,K]."""
+    """Dense layers on the feature map, average-pooled to `grid` x `grid`: x [N,C,H,W] f32 -> logits [N,K]."""
 
     def __init__(self, channels: int, classes: int, grid: int, widths: Sequence[int], dropout: float):
         super().__init__()
@@ -36,7 +36,7 @@ class Dense(nn.Module):
 
 
 class Conv(nn.Module):
-    """A class map, averaged (Iandola et al. 2016). x [N,C,H,W] -> [N,K]."""
+    """A 1x1 convolution to one map per class, averaged over the pixels (Iandola et al. 2016): x [N,C,H,W] f32 -> logits [N,K]."""
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
@@ -47,7 +47,7 @@ class Conv(nn.Module):
 
 
 def make_classifier(kind: str, channels: int, classes: int) -> nn.Module:
-    """`kind`: `head` of a backbone's entry, as published with it."""
+    """A classifier as it was published with a backbone; `kind` is the `head` of the backbone's `Entry`."""
     if kind == "alexnet":
         return Dense(channels, classes, 6, (4096, 4096), 0.5)
     if kind == "vgg":
@@ -70,9 +70,9 @@ class Classifier(nn.Module):
 
 
 def published(name: str) -> Classifier:
-    """The net of that name as its paper has it."""
+    """The net `name` as published: its backbone with its classifier. ValueError if it was published without one."""
     entry = BACKBONES[name]
     if entry.classes is None:
-        raise ValueError(f"{name} was never a classifier")
+        raise ValueError(f"{name} was published without a classifier")
     backbone = make_backbone(name, entry.channels)
     return Classifier(backbone, make_classifier(entry.head, backbone.channels[-1], entry.classes))

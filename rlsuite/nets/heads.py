@@ -1,7 +1,7 @@
-"""Heads: features [T,B,D] -> what an agent reads off. Shapes: A actions, N outputs an action (atoms, quantiles).
+"""Heads, which map features [T,B,D] to the outputs of an agent. Shapes: A actions, N outputs per action (atoms, quantiles).
 
 The hidden layer runs in the autocast dtype, the last layer always in fp32: in bf16 two Q-values that differ by less than
-0.4% would tie, and the gaps between actions are often smaller.
+0.4% would be equal, and actions often differ by less.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ Linear = Callable[[int, int], nn.Module]
 
 
 class NoisyLinear(nn.Module):
-    """y = W x + b + noise, factorised Gaussian (Fortunato et al. 2018, section 3.1 b).
+    """Dense layer with factorised Gaussian noise on its weights and biases (Fortunato et al. 2018, section 3.1 b).
 
-    ε_ij = f(ε_i) f(ε_j), f(x) = sign(x) sqrt|x|, so (σ_w ∘ ε) x = f(ε_out) ∘ σ_w (f(ε_in) ∘ x): every row of a batch can have
-    its own noise for the price of a second product. Noise is held until `resample_noise` or `clear_noise`.
+    ε_ij = f(ε_i) f(ε_j), f(x) = sign(x) sqrt|x|, so (σ_w ∘ ε) x = f(ε_out) ∘ σ_w (f(ε_in) ∘ x): every row of a batch gets its
+    own noise at the cost of a second matrix product. The noise stays until `resample_noise` or `clear_noise` is called.
     """
 
     def __init__(self, in_features: int, out_features: int, sigma: float = 0.5):
@@ -34,6 +34,7 @@ class NoisyLinear(nn.Module):
         self.noise: tuple[Tensor, Tensor] | None = None  # f(ε_in) [B,in], f(ε_out) [B,out]
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [...,B,in] -> [...,B,out]; with the mean weights alone where there is no noise."""
         y = self.mean(x)
         if self.noise is None:
             return y  # type: ignore[no-any-return]
@@ -42,7 +43,7 @@ class NoisyLinear(nn.Module):
 
 
 def resample_noise(net: nn.Module, batch: int, rng: torch.Generator) -> None:
-    """New noise for every row of the next batches of `batch` rows, in every noisy layer."""
+    """Draws new noise for all noisy layers of `net`, a different one for each of the `batch` rows of the next batches."""
     for module in net.modules():
         if isinstance(module, NoisyLinear):
             device = module.mean.weight.device
@@ -53,14 +54,14 @@ def resample_noise(net: nn.Module, batch: int, rng: torch.Generator) -> None:
 
 
 def clear_noise(net: nn.Module) -> None:
-    """Mean weights, for evaluation."""
+    """Removes the noise from all noisy layers of `net`: they use their mean weights, as in evaluation."""
     for module in net.modules():
         if isinstance(module, NoisyLinear):
             module.noise = None
 
 
 class Mlp(nn.Module):
-    """features [T,B,D] -> hidden -> [T,B,out]."""
+    """A hidden layer with ReLU and an output layer in fp32: features [T,B,D] -> [T,B,out] f32."""
 
     def __init__(self, features: int, hidden: int, out: int, linear: Linear = nn.Linear, layer_norm: bool = False):
         super().__init__()
@@ -75,7 +76,7 @@ class Mlp(nn.Module):
 
 
 class QHead(nn.Module):
-    """Action values, or N outputs an action. Dueling (Wang et al. 2016, eq. 9): V + A - mean_a A, each N outputs wide."""
+    """Action values with N outputs per action. Dueling (Wang et al. 2016, eq. 9): V + A - mean_a A, for each output."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class QHead(nn.Module):
         self.value = Mlp(features, hidden, outputs, linear, layer_norm) if dueling else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [T,B,D] -> [T,B,A,N]."""
+        """features x [T,B,D] -> [T,B,A,N] f32."""
         advantage = self.advantage(x).unflatten(-1, self.shape)  # [T,B,A,N]
         if self.value is None:
             return advantage  # type: ignore[no-any-return]
@@ -103,7 +104,7 @@ class QHead(nn.Module):
 
 
 class CosineEmbedding(nn.Module):
-    """φ(τ) of IQN (Dabney et al. 2018b, eq. 4): cos(π i τ), i = 0..n-1, through a linear layer and ReLU."""
+    """The embedding φ(τ) of IQN (Dabney et al. 2018b, eq. 4): cos(π i τ) for i = 0..n-1, then a linear layer and ReLU."""
 
     def __init__(self, features: int, cosines: int = 64):
         super().__init__()
@@ -112,5 +113,5 @@ class CosineEmbedding(nn.Module):
         self.frequencies: Tensor
 
     def forward(self, tau: Tensor) -> Tensor:
-        """tau [...] in (0,1) -> [...,D]."""
+        """tau [...] f32 in (0,1) -> [...,D]."""
         return torch.relu(self.linear(torch.cos(tau.unsqueeze(-1) * self.frequencies)))

@@ -1,6 +1,8 @@
-"""Memory cores: one signature, [T,B,D] in and out, state passed in and out, reset on `first` inside.
+"""Memory cores, which give a net a recurrent state. All have one signature, for a single step and for sequences.
 
-Shapes: M memory units, W steps that attention looks back, H heads, A actions.
+The state is passed in and returned; a core resets it by itself where `step.first` is set.
+
+Shapes: T time, B batch, D input features, M memory units, W steps that attention looks back, H heads, A actions.
 """
 
 from collections.abc import Callable
@@ -18,16 +20,20 @@ from rlsuite.nets.precision import keep_fp32
 
 
 class Core(nn.Module):
-    """(x [T,B,D], step with leaves [T,B], state [B,...]) -> (features [T,B,`features`], the state behind step T-1)."""
+    """Base class of memory cores.
 
-    features: int
+    `forward(x, step, state)` maps x [T,B,D], step [T,B] and state [B,...] to (output [T,B,features], state after step T-1).
+    """
+
+    features: int  # width of the output
 
     def initial_state(self, batch: int) -> State:
+        """The state at the start of an episode, a tuple of tensors [B,...]."""
         raise NotImplementedError
 
 
 class FeedForward(Core):
-    """No memory: the state is ()."""
+    """The core of a net without memory: returns its input, and the state is ()."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -41,11 +47,11 @@ class FeedForward(Core):
 
 
 class Recurrent(Core):
-    """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014), one layer. State and gates are fp32.
+    """One layer of LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014), with gates and state in fp32.
 
-    The library's fused kernels, cuDNN's on a GPU, run a sequence in pieces between the steps at which any environment begins an
-    episode; there the state of those environments becomes 0. A sequence without such a step is one piece. A single step on a CPU
-    goes without them, as they would lay out all weights anew for it, and takes half of the time.
+    PyTorch's fused kernels (cuDNN's on a GPU) cannot reset the state within a sequence. So a sequence is split at the steps at
+    which any environment begins an episode, and the state of those environments is set to 0 there. A single step on a CPU does
+    without the fused kernels, which would copy all weights into another layout for it: that halves its time.
     """
 
     def __init__(self, features: int, size: int, lstm: bool):
@@ -55,8 +61,8 @@ class Recurrent(Core):
         self.cell = keep_fp32(nn.LSTM(features, size) if lstm else nn.GRU(features, size))
         for name, parameter in self.cell.named_parameters():
             nn.init.zeros_(parameter) if "bias" in name else nn.init.orthogonal_(parameter)
-        # The second gate, LSTM's forget and GRU's update, begins open: else what is held is halved at every step (Jozefowicz et al.
-        # 2015). With the LSTM's at 0 a cue 10 steps back was not learned in 60,000 steps.
+        # The bias of the second gate (forget in an LSTM, update in a GRU) starts at 1: with 0 the state is halved at every step
+        # (Jozefowicz et al. 2015), and an LSTM did not learn to recall a cue from 10 steps back within 60,000 steps.
         with torch.no_grad():
             self.cell.get_parameter("bias_ih_l0")[size : 2 * size] = 1.0
 
@@ -65,12 +71,13 @@ class Recurrent(Core):
         return tuple(torch.zeros(batch, self.features) for _ in range(2 if self.lstm else 1))
 
     def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        """(x [T,B,D], step [T,B], state [B,M]) -> (output [T,B,M] f32, state after step T-1)."""
         with torch.autocast(x.device.type, enabled=False):
-            way = self.single if len(x) == 1 and x.device.type == "cpu" else self.fused
-            return way(x.float(), step.first, state)
+            run = self.single if len(x) == 1 and x.device.type == "cpu" else self.fused
+            return run(x.float(), step.first, state)
 
     def fused(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
-        """x [T,B,D] f32, first [T,B] -> [T,B,M], the state behind."""
+        """`forward` with the fused kernels: (x [T,B,D] f32, first [T,B] bool, state [B,M]) -> (output [T,B,M], state)."""
         resets = torch.nonzero(first[1:].any(1)).flatten().add(1).tolist()
         bounds = [0, *resets, x.shape[0]]
         outs = []
@@ -84,7 +91,7 @@ class Recurrent(Core):
         return torch.cat(outs), state
 
     def single(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same for T = 1."""
+        """`forward` without the fused kernels: (x [1,B,D] f32, first [1,B] bool, state [B,M]) -> (output [1,B,M], state)."""
         keep = (~first[0]).unsqueeze(-1)  # [B,1]
         state = tuple(leaf * keep for leaf in state)  # [B,M]
         weights = self.cell.all_weights[0]
@@ -95,9 +102,10 @@ class Recurrent(Core):
 class Attention(Core):
     """Gated transformer (GTrXL, Parisotto et al. 2020, section 3): every step attends to itself and the W steps before it.
 
-    Normalisation stands inside the branches and a GRU-like gate, closed at first, where a transformer adds. Only steps of the
-    same episode are seen. The state keeps what each layer got at the last W steps, as Transformer-XL does (Dai et al. 2019), and
-    how many of them count. Where we differ: a step's distance enters as a learned bias a head, not as a relative encoding.
+    Layer normalisation is applied at the input of each branch, and a GRU-like gate, nearly closed at first, replaces the residual
+    sum. A step sees only steps of its own episode. As in Transformer-XL (Dai et al. 2019), the state holds the inputs of each layer
+    at the last W steps, and how many of them belong to the current episode. Unlike the paper, the distance between two steps enters
+    as a learned bias per head, not as a relative positional encoding.
     """
 
     def __init__(self, features: int, size: int, window: int, heads: int, layers: int):
@@ -107,21 +115,22 @@ class Attention(Core):
         self.layers = nn.ModuleList(_Layer(size, window, heads) for _ in range(layers))
 
     def initial_state(self, batch: int) -> State:
-        """What was seen [B,layers,W,M] f32, and how many of the newest of it count [B] i64."""
+        """The layers' inputs at the last W steps [B,layers,W,M] f32, and how many of the newest ones are valid [B] i64."""
         return torch.zeros(batch, len(self.layers), self.window, self.features), torch.zeros(batch, dtype=torch.int64)
 
     def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        """(x [T,B,D], step [T,B], state) -> (output [T,B,M], state after step T-1)."""
         seen, count = state
         first = step.first.transpose(0, 1)  # [B,T]
         length, device = x.shape[0], x.device
         x = self.embed(x).transpose(0, 1)  # [B,T,M]
 
-        # Which of the W + T steps (key) each of the T (query) may see.
-        episode = first.long().cumsum(1)  # [B,T] 0: the one that began before this sequence
+        # Which of the W + T steps (keys) each of the T steps (queries) may see.
+        episode = first.long().cumsum(1)  # [B,T] index; 0: the episode that began before this sequence
         old = torch.arange(self.window, device=device) >= self.window - count.unsqueeze(1)  # [B,W]
         key = torch.cat([torch.where(old, 0, -1), episode], 1)  # [B,W+T]
         back = torch.arange(length, device=device).unsqueeze(1) + self.window - torch.arange(self.window + length, device=device)
-        near = (back >= 0) & (back <= self.window)  # [T,W+T] how many steps back
+        near = (back >= 0) & (back <= self.window)  # [T,W+T]; `back`: how many steps before the query the key is
         visible = (key.unsqueeze(1) == episode.unsqueeze(2)) & near  # [B,T,W+T]
 
         kept = []
@@ -129,19 +138,21 @@ class Attention(Core):
             whole = torch.cat([seen[:, index].to(x.dtype), x], 1)  # [B,W+T,M]
             kept.append(whole[:, -self.window :].float())
             x = layer(x, whole, visible, back.clamp(0, self.window))
-        begun = torch.where(first, torch.arange(length, device=device), -1).amax(1)  # [B] the last beginning, -1: none
+        begun = torch.where(first, torch.arange(length, device=device), -1).amax(1)  # [B] last start of an episode; -1: none
         count = torch.where(begun >= 0, length - begun, count + length).clamp(max=self.window)
         return x.transpose(0, 1), (torch.stack(kept, 1), count)
 
 
 class _Layer(nn.Module):
+    """One layer of `Attention`: multi-head attention and a dense block, each followed by a gate."""
+
     def __init__(self, size: int, window: int, heads: int):
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(size)
         self.query, self.out = nn.Linear(size, size), nn.Linear(size, size)
         self.key_value = nn.Linear(size, 2 * size)
-        self.distance = nn.Parameter(torch.zeros(heads, window + 1))  # a bias for each step back
+        self.distance = nn.Parameter(torch.zeros(heads, window + 1))  # a bias for each distance
         self.gate, self.dense_gate = _Gate(size), _Gate(size)
         self.dense = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, 2 * size), nn.ReLU(), nn.Linear(2 * size, size))
 
@@ -156,7 +167,7 @@ class _Layer(nn.Module):
 
 
 class _Gate(nn.Module):
-    """g(x, y) of the paper's section 3.2: a GRU's update of x by y, whose gate starts nearly closed."""
+    """The gate g(x, y) of the paper's section 3.2: a GRU update of x by y that starts nearly closed."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -166,6 +177,7 @@ class _Gate(nn.Module):
             self.from_y.bias[size : 2 * size] -= 2.0
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x, y [...,M] -> [...,M]."""
         r_y, z_y, h_y = self.from_y(y).chunk(3, -1)
         r_x, z_x = self.from_x(x).chunk(2, -1)
         r, z = torch.sigmoid(r_y + r_x), torch.sigmoid(z_y + z_x)
@@ -173,10 +185,11 @@ class _Gate(nn.Module):
 
 
 class LastActionReward(Core):
-    """A core that also gets the action before each step, one-hot, and tanh of the reward that it brought.
+    """A wrapper that also feeds a core the previous action, one-hot, and the tanh of the reward that followed it.
 
-    (R2D2, Kapturowski et al. 2019, section 2.3; the tanh is Acme's.) Both are 0 at the first step of an episode. The last leaf of
-    the state is the action before the next step, -1 where it is not known: `acting.act` puts it there, as a net cannot know it.
+    See R2D2 (Kapturowski et al. 2019, section 2.3); the tanh is Acme's. Both inputs are 0 at the first step of an episode. The last
+    leaf of the state is the action taken before the next step, -1 where there is none. `acting.act` writes it, because the net does
+    not know which action is taken.
     """
 
     def __init__(self, make: Callable[[int], Core], features: int, spec: EnvSpec):
@@ -190,6 +203,7 @@ class LastActionReward(Core):
         return (*self.core.initial_state(batch), before)
 
     def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        """(x [T,B,D], step [T,B], state [B,...]) -> (output [T,B,features], state after step T-1)."""
         *inner, before = state
         action = torch.cat([before.unsqueeze(0), step.action[:-1]])  # [T,B] i64, or [T,B,A] f32
         if not self.action_shape:
@@ -201,30 +215,36 @@ class LastActionReward(Core):
 
 
 def lstm(features: int, size: int) -> Core:
+    """An LSTM core of `size` units."""
     return Recurrent(features, size, lstm=True)
 
 
 def gru(features: int, size: int) -> Core:
+    """A GRU core of `size` units."""
     return Recurrent(features, size, lstm=False)
 
 
 def attention(features: int, size: int, window: int = 32, heads: int = 4, layers: int = 1) -> Core:
+    """A gated transformer of `size` units per step. ValueError for impossible parameters."""
     if min(window, heads, layers) < 1:
-        raise ValueError("its parameters are whole numbers above 0")
+        raise ValueError("window, heads and layers must be whole numbers above 0")
     if size % heads:
-        raise ValueError(f"net.memory_size = {size} cannot be shared by {heads} heads")
+        raise ValueError(f"net.memory_size = {size} must be a multiple of heads = {heads}")
     return Attention(features, size, window, heads, layers)
 
 
 def make_core(net: NetConfig, features: int, spec: EnvSpec) -> Core:
-    """UsageError for a memory or parameters of one that there are not."""
+    """The core that `net.memory` and `net.last_action_reward` ask for, with `features` inputs.
+
+    UsageError for an unknown core and for wrong parameters.
+    """
     if net.last_action_reward:
         return LastActionReward(lambda width: _bare(net, width), features, spec)
     return _bare(net, features)
 
 
 def _bare(net: NetConfig, features: int) -> Core:
-    kind, parameters = parse_call("memory", net.memory)  # whose name the config has checked
+    kind, parameters = parse_call("memory", net.memory)  # the config has checked the name
     if kind == "none":
         return FeedForward(features)
     make = registry.memory_cores.get(kind)
@@ -237,7 +257,7 @@ def _bare(net: NetConfig, features: int) -> Core:
 
 
 def initial_state(net: NetConfig, spec: EnvSpec, batch: int) -> State:
-    """Leaves [B,...] of the core that `net` asks for; () for a feed-forward one."""
+    """The state at the start of an episode for the core that `net` asks for: leaves [B,...]; () without a memory."""
     with torch.device("meta"):  # its weights are not needed
         core = make_core(net, 1, spec)
     return core.initial_state(batch)

@@ -1,4 +1,7 @@
-"""torso -> dense layer -> memory core -> policy and value. Shapes: A actions (or dimensions of a continuous one)."""
+"""Policy and value net: torso, dense layer, memory core and two heads.
+
+Shapes: T time, B batch, D features, A actions (or dimensions of a continuous action).
+"""
 
 from typing import NamedTuple
 
@@ -13,15 +16,18 @@ from rlsuite.nets.torso import Trunk, orthogonal_
 
 
 class PolicyOutput(NamedTuple):
-    """What a policy net says of T x B observations."""
+    """Policy and value of T x B observations."""
 
     logits: Tensor  # [T,B,A] f32; for continuous actions the mean of a Gaussian
-    log_std: Tensor | None  # [A] f32 for continuous actions
+    log_std: Tensor | None  # [A] f32 for continuous actions, else None
     value: Tensor  # [T,B] f32
 
 
 class PolicyNet(nn.Module):
-    """(step [T,B,...], state) -> (PolicyOutput, state). The last layers run in fp32, as `heads` says."""
+    """Policy and value net. The last layers run in fp32, for the reason given in `nets.heads`.
+
+    With `net.separate_value` the value has a torso of its own and no memory core.
+    """
 
     def __init__(self, net: NetConfig, spec: EnvSpec):
         super().__init__()
@@ -37,8 +43,9 @@ class PolicyNet(nn.Module):
         nn.init.orthogonal_(self.value.weight, 1.0)
 
     def forward(self, step: Step, state: State) -> tuple[PolicyOutput, State]:
+        """(step [T,B,...], state [B,...]) -> (output, state after step T-1)."""
         features, state = self.core(self.trunk(step.observation), step, state)  # [T,B,D]
-        own = features if self.value_trunk is None else self.value_trunk(step.observation)  # [T,B,D]
+        value_features = features if self.value_trunk is None else self.value_trunk(step.observation)  # [T,B,D]
         with torch.autocast(features.device.type, enabled=False):
-            logits, value = self.policy(features.float()), self.value(own.float())
+            logits, value = self.policy(features.float()), self.value(value_features.float())
         return PolicyOutput(logits, self.log_std, value.squeeze(-1)), state

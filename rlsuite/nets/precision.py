@@ -1,6 +1,7 @@
-"""Nets in half precision, beside the fp32 weights that are trained and saved.
+"""Nets with bf16 weights for computing, kept next to the fp32 weights that are trained and saved.
 
-Under autocast a net in fp32 casts all its weights in every call: for the Nature net on one observation that is most of the work.
+Under autocast a net with fp32 weights casts all of them in every call, which is most of the work of the Nature net on a single
+observation. A bf16 copy casts them once per update.
 """
 
 import copy
@@ -14,17 +15,16 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def keep_fp32(module: Module) -> Module:
-    """Marks a module that computes in fp32 within a bf16 net (it must switch autocast off itself)."""
+    """Marks `module` as one that computes in fp32 within a bf16 net, and returns it. The module must switch autocast off itself."""
     setattr(module, "fp32", True)  # noqa: B010  (nn.Module declares its attributes to be tensors or modules)
     return module
 
 
 class Precision:
-    """`net` is what computes, `master` holds what is trained and saved.
+    """A pair of nets: `net` computes, `master` holds the weights that are trained and saved.
 
-    In fp32 both are one. In bf16 `net` is a copy whose dense layers and convolutions hold their weights in bf16, rounded as
-    autocast would round them in every call; every other parameter and every buffer is the same tensor in both. Call it under
-    autocast.
+    In fp32 both are the same net. In bf16 `net` is a copy whose dense layers and convolutions have bf16 weights, rounded exactly as
+    autocast would round them in every call; all other parameters and all buffers are shared tensors. Call `net` under autocast.
     """
 
     def __init__(self, master: nn.Module, bf16: bool):
@@ -39,12 +39,12 @@ class Precision:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """After a change of the master's weights: rounds them again."""
+        """Rounds the master's weights into the copy again; to be called after every change of them."""
         for full, half in self.halves:
             half.copy_(full)
 
     def take_gradients(self) -> None:
-        """After backward through `net`: its gradients become the master's."""
+        """Moves the gradients of `net` to `master`, as fp32; to be called after the backward pass."""
         for full, half in self.halves:
             full.grad = None if half.grad is None else half.grad.to(full.dtype)
             half.grad = None

@@ -1,4 +1,4 @@
-"""Weights from one net to another: our own by name, a library's by order and shape."""
+"""Loading pretrained weights: our own are matched by name, those of torchvision and timm by order and shape."""
 
 import importlib
 import itertools
@@ -16,17 +16,19 @@ from rlsuite.nets.backbones import Backbone
 from rlsuite.runs import checkpoint
 
 _MARK = "backbone."
-_AUXILIARY = ("aux", "AuxLogits")  # classifiers on the way, which nobody needs after training
+_AUXILIARY = ("aux", "AuxLogits")  # classifiers at intermediate layers, used in training only
 
 
 def load_backbones(net: nn.Module, source: str | Path) -> None:
-    """The weights of a backbone into every backbone of `net`.
+    """Loads the weights of the backbone in `source` into every backbone of `net`.
 
-    `source`: a run of ours, an agent's or a vision model's, or one of its checkpoints; or a file that `rlsuite vision import` made
-    of a torchvision or timm model, which is read in order. A first convolution for another number of input channels takes the
-    mean over the channels that there are, so that grey pictures in each channel give what they gave. Weights with batch
-    normalisation go into a backbone without any: each is folded into the convolution before it, so that the net gives what it gave
-    in evaluation. UsageError, CheckpointError for what there is not, and for weights that do not fit; the net is unchanged then.
+    `source`: a run of an agent or a vision model, or one of its checkpoints; or a file that `rlsuite vision import` wrote, whose
+    tensors are matched in order. If the first convolution has another number of input channels, every channel gets the mean over
+    the source's channels, so that a grey image repeated in all channels gives the same output as before. Where the source has batch
+    normalisation and the backbone has none, each normalisation is folded into the convolution before it, which preserves the output
+    in evaluation mode.
+
+    UsageError or CheckpointError if the source does not exist or does not fit; the backbone is then unchanged.
     """
     path = Path(source)
     tensors = _read(path)
@@ -42,7 +44,10 @@ def load_backbones(net: nn.Module, source: str | Path) -> None:
 
 
 def load_all(net: nn.Module, source: str | Path) -> None:
-    """All weights of a run or a checkpoint of the same net. UsageError, CheckpointError for what there is not or does not fit."""
+    """Loads all weights of a run or a checkpoint of the same net into `net`.
+
+    UsageError or CheckpointError if the source does not exist or does not fit.
+    """
     path = checkpoint.find(Path(source).resolve())
     checkpoint.load_weights_into(net, checkpoint.load(path, weights_only=True).weights, str(path))
 
@@ -53,7 +58,7 @@ def _load(backbone: Backbone, tensors: Mapping[str, Tensor], what: str) -> None:
         copy_in_order(backbone, tensors, what)
         return
     own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-    # A file sorts its tensors, so the first convolution is found in the net.
+    # Tensors in a file are sorted by name, so only the net says which convolution comes first.
     first, weight = next((name, tensor) for name, tensor in backbone.state_dict().items() if tensor.dim() == 4)
     if first in own:
         own[first] = _for_channels(own[first], weight)
@@ -62,11 +67,12 @@ def _load(backbone: Backbone, tensors: Mapping[str, Tensor], what: str) -> None:
 
 @torch.no_grad()
 def fold_into(plain: nn.Module, normalised: nn.Module, what: str) -> None:
-    """The weights of a net with batch normalisation into the same one without: outputs are those in evaluation mode.
+    """Copies the weights of `normalised` into `plain`, the same net without batch normalisation; `what` names the source in errors.
 
-    CheckpointError where a normalisation does not follow a convolution (pre-activation nets): it cannot be folded.
+    The output of `plain` is that of `normalised` in evaluation mode. CheckpointError where a normalisation does not follow a
+    convolution, as in pre-activation nets, and so cannot be folded.
     """
-    follows: dict[int, nn.BatchNorm2d] = {}  # by convolution
+    follows: dict[int, nn.BatchNorm2d] = {}  # id of a convolution -> the normalisation after it
     for chain in normalised.modules():
         if isinstance(chain, nn.Sequential):
             for layer, norm in itertools.pairwise(chain):
@@ -76,7 +82,7 @@ def fold_into(plain: nn.Module, normalised: nn.Module, what: str) -> None:
     convolutions = [module for module in plain.modules() if isinstance(module, nn.Conv2d)]
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in normalised.modules())
     if norms != len(follows) or len(convolutions) != len(given):
-        raise CheckpointError(f"{what}: its batch normalisations do not follow convolutions, they cannot be folded into norm=none")
+        raise CheckpointError(f"{what}: batch normalisation that does not follow a convolution cannot be folded into norm=none")
     for convolution, source in zip(convolutions, given, strict=True):
         weight = source.weight
         bias = torch.zeros(len(weight)) if source.bias is None else source.bias
@@ -92,17 +98,17 @@ def fold_into(plain: nn.Module, normalised: nn.Module, what: str) -> None:
 
 
 def backbones_of(net: nn.Module) -> list[Backbone]:
-    """UsageError if there is none."""
+    """All backbones within `net`. UsageError if there is none."""
     found = [module for module in net.modules() if isinstance(module, Backbone)]
     if not found:
-        raise UsageError("net.weights, net.freeze: this net has no backbone")
+        raise UsageError("net.weights and net.freeze need a net with a backbone: this net has no backbone")
     return found
 
 
 def copy_in_order(module: nn.Module, source: Mapping[str, Tensor], what: str) -> None:
-    """Copies tensor by tensor, in the order of both state dicts; `source` may go on behind the last (a classifier).
+    """Copies tensors into `module` in the order of both state dicts; further tensors of `source` (a classifier) are left over.
 
-    CheckpointError, which names the first pair, if shapes differ; the module is unchanged then.
+    `what` names the source in errors. CheckpointError if shapes differ, with the first such pair; the module is then unchanged.
     """
     own = module.state_dict()
     given = [(key, tensor) for key, tensor in source.items() if not key.startswith(_AUXILIARY)]
@@ -115,13 +121,13 @@ def copy_in_order(module: nn.Module, source: Mapping[str, Tensor], what: str) ->
         if tensor.shape != other.shape:
             raise CheckpointError(
                 f"{what} holds the weights of another net: {key} has shape {list(other.shape)}, "
-                f"in its place this net has {name} with {list(tensor.shape)}"
+                f"in its place this net has {name} with shape {list(tensor.shape)}"
             )
     module.load_state_dict({name: other for (name, _), (_, other) in pairs})
 
 
 def _for_channels(weight: Tensor, own: Tensor | None) -> Tensor:
-    """A first convolution [O,I,K,K] for as many input channels as `own` has."""
+    """The weights [O,I,K,K] of a first convolution, adapted to the number of input channels of `own`."""
     if own is None or own.dim() != 4 or weight.dim() != 4 or own.shape == weight.shape:
         return weight
     if own.shape[0] != weight.shape[0] or own.shape[2:] != weight.shape[2:] or own.shape[1] == weight.shape[1]:
@@ -130,7 +136,7 @@ def _for_channels(weight: Tensor, own: Tensor | None) -> Tensor:
 
 
 def _prefix(tensors: Mapping[str, Tensor]) -> str | None:
-    """What stands before the names of the first backbone; None: these are no weights of ours."""
+    """The prefix of the names of the first backbone's weights; None if these are not our own weights."""
     for key in tensors:
         at = key.find(f"{_MARK}stages.")
         if at >= 0:
@@ -145,7 +151,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         except (OSError, SafetensorError) as error:
             raise UsageError(f"cannot read weights {path}: {str(error).splitlines()[0]}") from error
         if not all(re.match(r"\d{5}\.", key) for key in tensors):
-            raise UsageError(f"{path} has lost the order of its layers: write it with `rlsuite vision import`")
+            raise UsageError(f"{path} has lost the order of its layers: import the model with `rlsuite vision import`")
         return {key[6:]: tensors[key] for key in sorted(tensors)}
     if path.suffix in (".pt", ".pth", ".bin", ".pkl"):
         raise UsageError(f"{path}: pickles can run code and are not loaded; save the state dict with safetensors.torch.save_file")
@@ -153,7 +159,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def freeze(net: nn.Module) -> None:
-    """No backbone of the net changes any more, nor do the statistics of its normalisation."""
+    """Freezes all backbones of `net`: neither their weights nor their normalisation statistics change any more."""
     for backbone in backbones_of(net):
         backbone.requires_grad_(False)
         backbone.frozen = True
@@ -161,9 +167,10 @@ def freeze(net: nn.Module) -> None:
 
 
 def layer_groups(net: nn.Module, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
-    """(factor on the learning rate, parameters): 1 for all but the backbone, whose stages get `decay` times that of the next.
+    """Parameter groups (factor on the learning rate, parameters), the largest factor first.
 
-    Layer-wise rates as in Howard & Ruder 2018 (discriminative fine-tuning). Only what learns is listed.
+    The factor is 1 outside the backbone, and each stage of the backbone has `decay` times the factor of the part after it
+    (discriminative fine-tuning, Howard & Ruder 2018). Parameters that are not trained are left out.
     """
     inner: dict[int, float] = {}
     for backbone in backbones_of(net):
@@ -177,22 +184,22 @@ def layer_groups(net: nn.Module, decay: float) -> list[tuple[float, list[nn.Para
 
 
 def in_order_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict as a safetensors file can hold it: the format sorts by name, so numbers before the names keep the order."""
+    """A state dict whose names begin with numbers, which keep the order in a safetensors file (the format sorts by name)."""
     return {f"{index:05d}.{key}": tensor.contiguous().clone() for index, (key, tensor) in enumerate(weights.items())}
 
 
 def pretrained(what: str, state_dict: Path | None = None) -> dict[str, Tensor]:
-    """`torchvision:resnet18` or `timm:resnet18` -> the weights of that model, in its order, for pictures in [0,1].
+    """The weights of a library's model, such as `torchvision:resnet18` or `timm:resnet18`, in its order, for images in [0,1].
 
-    `state_dict`: a safetensors file of the library's own names; None: what the library itself gets, which may download.
-    UsageError if the library is not installed, is broken, or knows no such model.
+    `state_dict`: a safetensors file with the library's own names; None: the library's pretrained weights, which may be downloaded.
+    UsageError if the library is not installed or broken, or has no such model.
     """
     library, _, name = what.partition(":")
     if library not in ("torchvision", "timm") or not name:
-        raise UsageError(f"{what!r} must read torchvision:NAME or timm:NAME, such as torchvision:resnet18")
+        raise UsageError(f"model {what!r} must read torchvision:NAME or timm:NAME, such as torchvision:resnet18")
     try:
         module = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
-    except Exception as error:  # a torchvision for another torch dies with RuntimeError, and takes timm along
+    except Exception as error:  # a torchvision built for another torch raises RuntimeError, and so does timm, which imports it
         raise UsageError(f"{library} cannot be imported here ({type(error).__name__}: {str(error).splitlines()[0]})") from error
     try:
         if library == "timm":
@@ -203,7 +210,7 @@ def pretrained(what: str, state_dict: Path | None = None) -> dict[str, Tensor]:
             model.load_state_dict(load_file(state_dict))
     except Exception as error:
         raise UsageError(f"{what}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
-    # What their models learned from: (x - mean) / std of each channel; these two bring it to (x - 0.5) / 0.5 themselves.
+    # The models were trained on (x - mean) / std of each channel. These two rescale that to (x - 0.5) / 0.5 themselves.
     centred = library == "torchvision" and name in ("googlenet", "inception_v3")
     mean, std = (_HALF, _HALF) if centred else (_MEAN, _STD)
     if library == "timm":
@@ -215,10 +222,10 @@ _MEAN, _STD, _HALF = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (0.5, 0.5, 0.
 
 
 def take_over_normalisation(weights: dict[str, Tensor], mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
-    """The weights of a net for (x - mean) / std -> those of the same net for x in [0,1], which is what ours get.
+    """The weights of a net for inputs (x - mean) / std, changed to those of the same net for inputs x in [0,1], which ours take.
 
-    The first convolution takes it over, its bias or the running mean of the normalisation behind it the constant. The same but at
-    the border, where the padding of the one is the mean colour and that of the other black.
+    The scale moves into the first convolution, the constant into its bias or into the running mean of the normalisation after it.
+    Outputs differ at the border only, where padding means the mean colour in the one net and black in the other.
     """
     names = list(weights)
     first = next(name for name in names if weights[name].dim() == 4)
@@ -228,11 +235,11 @@ def take_over_normalisation(weights: dict[str, Tensor], mean: Sequence[float], s
     scaled = weight / torch.tensor(std, dtype=torch.float64)[:, None, None]
     constant = (scaled * torch.tensor(mean, dtype=torch.float64)[:, None, None]).sum((1, 2, 3))
     found = {**weights, first: scaled.to(weights[first].dtype)}
-    behind = names[names.index(first) + 1 :]
+    following = names[names.index(first) + 1 :]
     bias = first.removesuffix("weight") + "bias"
     if bias in weights:
         found[bias] = (weights[bias].double() - constant).to(weights[bias].dtype)
     else:
-        running = next(name for name in behind if name.endswith("running_mean"))
+        running = next(name for name in following if name.endswith("running_mean"))
         found[running] = (weights[running].double() + constant).to(weights[running].dtype)
     return found

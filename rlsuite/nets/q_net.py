@@ -1,4 +1,7 @@
-"""torso -> memory core -> head, for agents that act on values. Shapes: A actions, N outputs an action."""
+"""Nets for value-based agents: torso, memory core and a head of action values.
+
+Shapes: T time, B batch, D features, A actions, N outputs per action (atoms, quantiles).
+"""
 
 from torch import Tensor, nn
 
@@ -10,7 +13,7 @@ from rlsuite.nets.torso import Trunk, make_torso, orthogonal_
 
 
 class QNet(nn.Module):
-    """(step [T,B,...], state) -> ([T,B,A,N] f32, state)."""
+    """Feed-forward Q-network with N outputs per action; optionally dueling and noisy."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec, outputs: int, dueling: bool, noisy_sigma: float | None):
         super().__init__()
@@ -19,12 +22,13 @@ class QNet(nn.Module):
         self.head = QHead(self.torso.features, net.hidden, spec.num_actions, outputs, dueling, noisy_sigma, net.layer_norm)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        """(step [T,B,...], state ()) -> (values [T,B,A,N] f32, ())."""
         features, state = self.core(self.torso(step.observation), step, state)  # [T,B,D]
         return self.head(features), state
 
 
 class ImplicitQNet(nn.Module):
-    """(step [T,B,...], state) -> (features [T,B,D], state); `quantiles` reads any quantile off the features."""
+    """Implicit quantile network (IQN, Dabney et al. 2018b): `forward` gives features, `quantiles` the value of any quantile."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec, cosines: int, dueling: bool, noisy_sigma: float | None):
         super().__init__()
@@ -34,18 +38,19 @@ class ImplicitQNet(nn.Module):
         self.head = QHead(self.torso.features, net.hidden, spec.num_actions, 1, dueling, noisy_sigma, net.layer_norm)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        """(step [T,B,...], state ()) -> (features [T,B,D], ())."""
         features, state = self.core(self.torso(step.observation), step, state)
         return features, state
 
     def quantiles(self, features: Tensor, tau: Tensor) -> Tensor:
-        """features [B,D], tau [B,N] in (0,1) -> [B,A,N] f32 (IQN, eq. 4: the product of ψ(x) and φ(τ))."""
+        """features [B,D], tau [B,N] f32 in (0,1) -> action values [B,A,N] f32 (eq. 4: from the product of ψ(x) and φ(τ))."""
         mixed = features.unsqueeze(0) * self.embedding(tau.transpose(0, 1))  # [N,B,D]
         values: Tensor = self.head(mixed)  # [N,B,A,1]
         return values.squeeze(-1).permute(1, 2, 0)
 
 
 class MemoryQNet(nn.Module):
-    """(step [T,B,...], state) -> ([T,B,A] f32, state), with a dense layer and a memory core between torso and head."""
+    """Recurrent Q-network, with a dense layer and a memory core between torso and head."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec, dueling: bool, noisy_sigma: float | None):
         super().__init__()
@@ -55,5 +60,6 @@ class MemoryQNet(nn.Module):
         self.head = QHead(self.core.features, net.hidden, spec.num_actions, 1, dueling, noisy_sigma, net.layer_norm)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        """(step [T,B,...], state [B,...]) -> (action values [T,B,A] f32, state after step T-1)."""
         features, state = self.core(self.trunk(step.observation), step, state)  # [T,B,D]
         return self.head(features).squeeze(-1), state

@@ -1,4 +1,4 @@
-"""Torsos: observations -> features [T,B,D]. Shapes: T time, B batch, D features."""
+"""Torsos, which map observations [T,B,*shape] to features [T,B,D]. Shapes: T time, B batch, D features."""
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +12,16 @@ from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone, pool_of
 
 
 class Torso(nn.Module):
-    """`features` is D."""
+    """Base class of torsos: `forward(observation [T,B,*shape])` -> features [T,B,D]."""
 
-    features: int
+    features: int  # D
 
 
 class PixelTorso(Torso):
-    """observation [T,B,C,H,W] uint8 -> the last feature map of a backbone, flattened or averaged over its pixels (`gap`)."""
+    """The last feature map of a backbone, flattened or averaged over its pixels."""
 
     def __init__(self, backbone: Backbone, shape: tuple[int, ...], pool: str):
+        """`shape`: (C,H,W) of observations. `pool`: flatten, or gap (global average pooling)."""
         super().__init__()
         self.backbone = backbone
         self.gap = pool == "gap"
@@ -28,20 +29,21 @@ class PixelTorso(Torso):
         self.features = channels if self.gap else channels * height * width
 
     def forward(self, observation: Tensor) -> Tensor:
+        """observation [T,B,C,H,W] u8 -> [T,B,D]."""
         t, b = observation.shape[:2]
         x = self.backbone(as_input(observation.flatten(0, 1)))[-1]  # [T*B,C,H,W]
         return (x.mean((2, 3)) if self.gap else x.flatten(1)).unflatten(0, (t, b))  # type: ignore[no-any-return]
 
 
 def as_input(images: Tensor) -> Tensor:
-    """uint8 of any shape -> the same in [0,1], in the precision that convolutions compute in."""
+    """Images scaled to [0,1]: u8 [...] -> float [...], in the dtype that convolutions compute in under the current autocast."""
     kind = images.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
     return images.to(dtype).div_(255)
 
 
 class NormalisedTorso(Torso):
-    """A torso behind whose features stands a layer normalisation (Ba et al. 2016)."""
+    """A torso followed by a layer normalisation of its features (Ba et al. 2016)."""
 
     def __init__(self, torso: Torso):
         super().__init__()
@@ -54,7 +56,7 @@ class NormalisedTorso(Torso):
 
 
 class MlpTorso(Torso):
-    """observation [T,B,*shape] float -> one hidden layer; a head adds the second."""
+    """One hidden layer on flattened observations; the head adds a second one."""
 
     def __init__(self, shape: tuple[int, ...], hidden: int):
         super().__init__()
@@ -63,42 +65,48 @@ class MlpTorso(Torso):
         self.features = hidden
 
     def forward(self, observation: Tensor) -> Tensor:
+        """observation [T,B,*shape] of any dtype -> [T,B,D] f32."""
         x = observation.flatten(2) if observation.dim() > 2 else observation.unsqueeze(-1)
         return self.net(x.float())  # type: ignore[no-any-return]
 
 
 class OneHotTorso(Torso):
-    """observation [T,B] of `states` discrete states -> one-hot."""
+    """One-hot encoding of `states` discrete states."""
 
     def __init__(self, states: int):
         super().__init__()
         self.features = states
 
     def forward(self, observation: Tensor) -> Tensor:
+        """observation [T,B] integers -> [T,B,D] f32."""
         return nn.functional.one_hot(observation.long(), self.features).float()
 
 
 def orthogonal_(net: nn.Module, skip: nn.Module | None = None) -> None:
-    """Dense layers and convolutions, those in `skip` left out, begin orthogonal with gain sqrt(2), their biases at 0.
+    """Initialises dense layers and convolutions with orthogonal weights of gain sqrt(2) and zero biases (Saxe et al. 2014).
 
-    (Saxe et al. 2014.) With torch's defaults what differs between two pictures of a game fades from layer to layer behind what all
-    have in common: of Pong's, 28 times less was left of it behind three convolutions and a dense layer.
+    Modules within `skip` are left as they are. With PyTorch's default initialisation the difference between two images of a game
+    fades from layer to layer, and what all images share remains: after three convolutions and a dense layer, the difference between
+    images of Pong was 28 times smaller.
     """
-    left_out = set(skip.modules()) if skip is not None else set()
+    skipped = set(skip.modules()) if skip is not None else set()
     for module in net.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d) and module not in left_out:
+        if isinstance(module, nn.Linear | nn.Conv2d) and module not in skipped:
             nn.init.orthogonal_(module.weight, 2**0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
 
 def torso_names() -> list[str]:
-    """What `net.torso` may name, parameters apart."""
+    """The names that `net.torso` may take, without parameters."""
     return sorted({*BACKBONES, *registry.torsos.names()})
 
 
 def make_torso(name: str, hidden: int, spec: EnvSpec, layer_norm: bool = False) -> Torso:
-    """UsageError if the torso is unknown or does not fit the observations."""
+    """The torso that `net.torso` = `name` asks for, followed by a layer normalisation if `layer_norm` is set.
+
+    UsageError if the torso is unknown or does not fit the observations.
+    """
     torso = _bare(name, hidden, spec)
     return NormalisedTorso(torso) if layer_norm else torso
 
@@ -115,7 +123,7 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
     shape = spec.observation_shape
     if len(shape) != 3:
         fit = "onehot" if spec.num_states else "mlp"
-        raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations are {shape}: use {fit}")
+        raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations have shape {shape}: use {fit}")
     try:
         return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name))
     except ValueError as error:
@@ -123,17 +131,19 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
 
 
 def mlp(spec: EnvSpec, hidden: int) -> Torso:
+    """A torso of one hidden layer, for observations of any shape."""
     return MlpTorso(spec.observation_shape, hidden)
 
 
 def one_hot(spec: EnvSpec, hidden: int) -> Torso:
+    """A torso that encodes discrete states as one-hot vectors. UsageError for other observations."""
     if spec.num_states is None:
-        raise UsageError(f"net.torso=onehot needs discrete states, but observations are {spec.observation_shape}")
+        raise UsageError(f"net.torso=onehot needs discrete states, but observations have shape {spec.observation_shape}")
     return OneHotTorso(spec.num_states)
 
 
 class Trunk(nn.Module):
-    """A torso and a dense layer: observation [T,B,...] -> [T,B,hidden]."""
+    """A torso followed by a dense layer with ReLU."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec):
         super().__init__()
@@ -142,4 +152,5 @@ class Trunk(nn.Module):
         self.norm = nn.LayerNorm(net.hidden) if net.layer_norm else nn.Identity()
 
     def forward(self, observation: Tensor) -> Tensor:
+        """observation [T,B,*shape] -> [T,B,hidden]."""
         return torch.relu(self.norm(self.dense(self.torso(observation))))

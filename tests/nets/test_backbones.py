@@ -1,4 +1,4 @@
-"""Every backbone by one contract, and the parameter counts that were published."""
+"""Backbones: one contract for all, published parameter counts, and moving weights between nets."""
 
 import math
 from pathlib import Path
@@ -30,7 +30,7 @@ from rlsuite.nets.torso import PixelTorso, make_torso
 from rlsuite.runs import checkpoint
 
 ALL = pytest.mark.parametrize("name", BACKBONES)
-# Deep or wide, and built of the same blocks as others: their shapes and counts are checked, not their gradients.
+# Deep or wide nets, built of the same blocks as lighter ones: their shapes and counts are checked, but not their gradients.
 HEAVY = {
     *("vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet101", "resnet152", "preresnet34"),
     *("preresnet101", "preresnet152", "wide_resnet50_2", "wide_resnet101_2", "resnext101_32x8d", "densenet161", "densenet169"),
@@ -48,7 +48,7 @@ HEAVY = {
 }
 LIGHT = pytest.mark.parametrize("name", [name for name in BACKBONES if name not in HEAVY])
 
-# With 1,000 classes and 3 channels: torchvision, timm, pytorchcv. With 10 classes (_cifar): pytorchcv's tests.
+# For 1,000 classes and 3 channels, from torchvision, timm and pytorchcv; for 10 classes (_cifar), from pytorchcv's tests.
 PUBLISHED = {
     "lenet": 61_706,
     "alexnet": 61_100_840,
@@ -126,8 +126,8 @@ WRITTEN = {facts.name: facts for facts in catalogue.known()}
 
 
 @ALL
-def test_parameters_are_as_published_and_facts_as_written(name: str) -> None:
-    """If only the second fails: `python -m rlsuite.nets.catalogue`."""
+def test_parameters_are_as_published_and_facts_as_stored(name: str) -> None:
+    """If only the second check fails, run `python -m rlsuite.nets.catalogue`."""
     facts = catalogue.facts(name)
     assert facts.parameters == PUBLISHED.get(name, facts.parameters)
     assert facts == WRITTEN[name]
@@ -140,8 +140,8 @@ def test_every_net_has_a_published_count_or_is_a_torso() -> None:
 
 
 @ALL
-def test_shapes_are_as_channels_and_strides_say(name: str) -> None:
-    """Odd sizes, and any number of input channels."""
+def test_channels_and_strides_match_the_shapes(name: str) -> None:
+    """For images of odd sizes with an unusual number of channels."""
     size = (203, 165)
     with torch.device("meta"):
         backbone = make_backbone(name, 6)
@@ -150,18 +150,18 @@ def test_shapes_are_as_channels_and_strides_say(name: str) -> None:
     for (channels, *pixels), width, stride in zip(backbone.shapes(*size), backbone.channels, backbone.strides, strict=True):
         assert channels == width
         for whole, rows in zip(size, pixels, strict=True):
-            # Stages without padding lose places at the border.
+            # Stages without padding lose positions at the border.
             assert whole / stride - 6 <= rows <= math.ceil(whole / stride) + 1
 
 
 @LIGHT
 @pytest.mark.parametrize("channels", [1, 4])
 def test_backbone_contract(name: str, channels: int) -> None:
-    """Every weight takes part, activations that write in place stay inside, and the maps are those that `shapes` told."""
+    """Every weight gets a gradient, in-place activations leave the input alone, and the maps have the predicted shapes."""
     torch.manual_seed(0)
     backbone = make_backbone(name, channels).eval()  # in training, EfficientNet drops branches
     for parameter in backbone.parameters():
-        if not parameter.any():  # begins at 0, and lets nothing through what lies before it
+        if not parameter.any():  # initialised to 0, so that no gradient would pass
             nn.init.normal_(parameter, std=0.1)
     size = (96, 84) if name == "inception_v3" else (80, 72)
     x = torch.rand(2, channels, *size, requires_grad=True)
@@ -176,7 +176,7 @@ def test_backbone_contract(name: str, channels: int) -> None:
 
 
 @LIGHT
-def test_rows_do_not_mix_without_batch_statistics(name: str) -> None:
+def test_images_of_a_batch_do_not_affect_each_other_without_batch_statistics(name: str) -> None:
     torch.manual_seed(0)
     backbone = make_backbone(name, 3, acting=True).eval()
     x = torch.rand(2, 3, 80, 80)
@@ -189,7 +189,7 @@ def test_rows_do_not_mix_without_batch_statistics(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["nature", "tower", "vgg11", "resnet18", "preresnet20_cifar", "densenet40_k12_cifar", "mobilenet_v2", "efficientnet_b0"]
 )
-def test_every_norm_is_a_choice(name: str, norm: str) -> None:
+def test_every_normalisation_can_be_chosen(name: str, norm: str) -> None:
     torch.manual_seed(0)
     backbone = make_backbone(f"{name}(norm={norm})", 3)
     kinds = {type(module) for module in backbone.modules()} & {nn.BatchNorm2d, nn.GroupNorm}
@@ -200,8 +200,8 @@ def test_every_norm_is_a_choice(name: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nature", "impala", "tower", "resnet18", "squeezenet1_1"])
-def test_the_stride_is_how_far_a_shifted_picture_shifts_the_map(name: str) -> None:
-    """A pixel pattern moved by the stride moves the first maps by one place (away from the borders)."""
+def test_shifting_an_image_by_the_stride_shifts_the_map_by_one(name: str) -> None:
+    """Checked on the first two maps, away from the borders."""
     torch.manual_seed(0)
     backbone = make_backbone(f"{name}(norm=none)", 1).eval()
     for index, stride in enumerate(backbone.strides[:2]):
@@ -209,9 +209,9 @@ def test_the_stride_is_how_far_a_shifted_picture_shifts_the_map(name: str) -> No
         x[..., 124:132, 124:132] = torch.rand(8, 8)
         with torch.no_grad():
             a, b = backbone(x)[index], backbone(torch.roll(x, stride, dims=-1))[index]
-        edge = 11  # places that zero padding may reach
+        edge = 11  # positions that zero padding may affect
         inner = a[..., edge:-edge, edge : -edge - 1]
-        assert (inner - inner[..., :1, :1]).abs().max() > 1e-4  # the pattern is seen at all
+        assert (inner - inner[..., :1, :1]).abs().max() > 1e-4  # the pattern has an effect at all
         torch.testing.assert_close(b[..., edge:-edge, edge + 1 : -edge], inner, rtol=1e-4, atol=1e-4)
 
 
@@ -229,7 +229,7 @@ def test_pool_and_norm_of_a_torso() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet18(norm=batch)", "an agent acts on other batches"),
+        ("resnet18(norm=batch)", "agents act on other batches"),
         ("resnet18(norm=grup)", r"unknown norm of resnet18 'grup'; did you mean group"),
         ("impala(pool=max)", r"unknown pool of impala 'max'"),
         ("tower(wdth=8)", r"unknown parameter of tower 'wdth'; did you mean width"),
@@ -238,7 +238,7 @@ def test_pool_and_norm_of_a_torso() -> None:
         ("resnet17", r"unknown net.torso 'resnet17'; did you mean resnet1"),
     ],
 )
-def test_what_a_torso_refuses(name: str, message: str) -> None:
+def test_bad_parameters_of_a_torso_are_refused(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_torso(name, 8, spec())
 
@@ -249,7 +249,7 @@ def test_pool_is_refused_outside_of_agents() -> None:
 
 
 def test_a_residual_block_by_hand() -> None:
-    """act(body + shortcut); with an entry both branches begin behind it."""
+    """act(body + shortcut); if there is an entry, both branches take its output."""
     x = torch.tensor([-1.0, 2.0]).view(1, 2, 1, 1)
     minus = nn.Conv2d(2, 2, 1, bias=False)
     nn.init.constant_(minus.weight, 0)
@@ -268,14 +268,14 @@ def test_facts_of_a_net() -> None:
     assert [line.split()[0] for line in catalogue.table().splitlines()[1:]] == list(BACKBONES)
 
 
-# ------------------------------------------------------------------------------------------------------ weights that move
+# ------------------------------------------------------------------------------------------------------ moving weights
 
 
 def q_net(torso: str = "small") -> QNet:
     return QNet(NetConfig(torso=torso, hidden=16), spec(), 1, False, None)
 
 
-def test_weights_in_order_fit_or_name_what_does_not(tmp_path: Path) -> None:
+def test_copying_in_order_names_the_first_tensor_that_does_not_fit(tmp_path: Path) -> None:
     torch.manual_seed(0)
     a, b = published("resnet20_cifar"), make_backbone("resnet20_cifar", 3)
     renamed = {f"layer{index}": tensor for index, tensor in enumerate(a.state_dict().values())}
@@ -291,13 +291,13 @@ def test_weights_in_order_fit_or_name_what_does_not(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in b.state_dict().items())
 
 
-def test_auxiliary_classifiers_are_passed_over() -> None:
+def test_auxiliary_classifiers_are_skipped() -> None:
     net = make_backbone("lenet", 1)
     first, *rest = net.state_dict().items()
     copy_in_order(make_backbone("lenet", 1), {first[0]: first[1], "AuxLogits.conv": torch.zeros(7), **dict(rest)}, "theirs")
 
 
-def test_a_file_of_another_library_keeps_its_order(tmp_path: Path) -> None:
+def test_an_imported_file_keeps_the_order_of_its_tensors(tmp_path: Path) -> None:
     torch.manual_seed(0)
     a = make_backbone("resnet20_cifar", 3)
     save_file(in_order_of(a.state_dict()), tmp_path / "a.safetensors")
@@ -314,8 +314,8 @@ def test_a_file_of_another_library_keeps_its_order(tmp_path: Path) -> None:
             load_backbones(c, tmp_path / name)
 
 
-def test_the_first_convolution_takes_other_channels() -> None:
-    """A grey picture repeated in every channel gives what it gave."""
+def test_the_first_convolution_is_adapted_to_other_channels() -> None:
+    """A grey image repeated in every channel gives the same output."""
     torch.manual_seed(0)
     grey, colour = make_backbone("alexnet", 3), make_backbone("alexnet", 4)
     copy_in_order(colour, grey.state_dict(), "theirs")
@@ -326,7 +326,7 @@ def test_the_first_convolution_takes_other_channels() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v2", "googlenet", "efficientnet_b0", "resnet20_cifar"])
 def test_batch_normalisation_is_folded_into_a_torso_without_any(name: str, tmp_path: Path) -> None:
-    """So torchvision's weights serve agents: the torso gives what the net gives in evaluation."""
+    """So that agents can use torchvision's weights: the torso gives the output of the net in evaluation mode."""
     torch.manual_seed(0)
     theirs = make_backbone(name, 4)
     for module in theirs.modules():
@@ -344,7 +344,7 @@ def test_batch_normalisation_is_folded_into_a_torso_without_any(name: str, tmp_p
     for one, other in zip(a, b, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
     with pytest.raises(CheckpointError, match="holds the weights of another net"):
-        load_backbones(q_net(name), tmp_path / "theirs.safetensors")  # group normalisation is another net
+        load_backbones(q_net(name), tmp_path / "theirs.safetensors")  # a net with group normalisation is another net
 
 
 def test_a_normalisation_before_its_convolution_is_not_folded(tmp_path: Path) -> None:
@@ -354,8 +354,8 @@ def test_a_normalisation_before_its_convolution_is_not_folded(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["impala", "impala(norm=batch)", "resnet18"])
-def test_a_checkpoint_of_ours_fits_other_channels(name: str, tmp_path: Path) -> None:
-    """As a file holds it, which sorts its tensors."""
+def test_our_own_checkpoints_are_adapted_to_other_channels(name: str, tmp_path: Path) -> None:
+    """The file sorts its tensors, so the first convolution is not the first tensor."""
     torch.manual_seed(0)
     a, b = make_backbone(name, 3), make_backbone(name, 4)
     weights = {f"backbone.{key}": tensor for key, tensor in a.state_dict().items()}
@@ -368,8 +368,8 @@ def test_a_checkpoint_of_ours_fits_other_channels(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18"])
-def test_the_first_convolution_takes_over_the_normalisation_of_colours(name: str) -> None:
-    """The same away from the border."""
+def test_the_first_convolution_takes_over_the_normalisation_of_inputs(name: str) -> None:
+    """Outputs are equal away from the border."""
     torch.manual_seed(0)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
     a, b = make_backbone(name, 3).eval(), make_backbone(name, 3).eval()
@@ -381,12 +381,12 @@ def test_the_first_convolution_takes_over_the_normalisation_of_colours(name: str
         torch.testing.assert_close(a(centred)[0][inner], b(x)[0][inner], rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_frozen_does_not_learn() -> None:
+def test_a_frozen_backbone_does_not_change() -> None:
     resnet = make_backbone("resnet18", 3)
     freeze(resnet)
     before = {name: tensor.clone() for name, tensor in resnet.state_dict().items()}
     resnet.train()(torch.rand(2, 3, 64, 64))
-    assert all(torch.equal(tensor, before[name]) for name, tensor in resnet.state_dict().items())  # the statistics neither
+    assert all(torch.equal(tensor, before[name]) for name, tensor in resnet.state_dict().items())  # nor its statistics
     net = q_net()
     freeze(net)
     assert {name for name, p in net.named_parameters() if p.requires_grad} == {n for n, _ in net.named_parameters() if "head" in n}
@@ -408,6 +408,6 @@ def test_layer_wise_learning_rates() -> None:
     ("what", "message"),
     [("resnet18", "must read torchvision:NAME"), ("keras:resnet18", "must read"), ("timm:nothing", "timm")],
 )
-def test_a_library_that_is_not_there_is_told(what: str, message: str) -> None:
+def test_unknown_libraries_and_models_are_refused(what: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         pretrained(what)

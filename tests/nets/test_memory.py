@@ -1,4 +1,4 @@
-"""Memory cores: a sequence in one call, in pieces, and step by step gives the same; an episode's start forgets everything."""
+"""Memory cores: a sequence in one call, in pieces and step by step give the same; the start of an episode resets the state."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ KINDS = ["lstm", "gru", "attention(window=3,heads=2,layers=2)"]
 
 
 def inputs(seed: int = 0) -> tuple[Tensor, Tensor]:
-    """x [T,B,D], first [T,B]: episodes begin at different steps, also at 0 and at the last step."""
+    """x [T,B,D] and first [T,B]: episodes begin at different steps, among them the first and the last."""
     rng = torch.Generator().manual_seed(seed)
     first = torch.zeros(T, B, dtype=torch.bool)
     first[0, 0] = first[3, 0] = first[3, 1] = first[4, 1] = first[T - 1, 2] = True
@@ -51,30 +51,30 @@ def some_state(kind: str, last: bool = False) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_whole_equals_chunks_equals_steps(kind: str, last: bool) -> None:
+def test_a_sequence_gives_the_same_in_one_call_in_pieces_and_step_by_step(kind: str, last: bool) -> None:
     torch.manual_seed(1)
     core, (x, first), state = make_core(net(kind, last), D, SPEC), inputs(), some_state(kind, last)
     step = marks(first)
     whole, end = core(x, step, state)
     assert whole.shape == (T, B, M)
     for size in (1, 2, 3, 5):
-        now, parts = state, []
+        current, parts = state, []
         for begin in range(0, T, size):
-            out, now = core(x[begin : begin + size], part(step, begin, begin + size), now)
+            out, current = core(x[begin : begin + size], part(step, begin, begin + size), current)
             parts.append(out)
         torch.testing.assert_close(torch.cat(parts), whole)
-        if "attention" in kind:  # what does not count any more may differ
-            assert torch.equal(now[1], end[1])
+        if "attention" in kind:  # entries that are not valid any more may differ
+            assert torch.equal(current[1], end[1])
             old = torch.arange(3) >= 3 - end[1].unsqueeze(1)  # [B,W]
-            torch.testing.assert_close(now[0] * old[:, None, :, None], end[0] * old[:, None, :, None])
+            torch.testing.assert_close(current[0] * old[:, None, :, None], end[0] * old[:, None, :, None])
         else:
-            for a, b in zip(now, end, strict=True):
+            for a, b in zip(current, end, strict=True):
                 torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_against_a_cell_with_a_mask(kind: str) -> None:
-    """PyTorch's own single-step cell, the state multiplied by 0 where an episode begins."""
+def test_recurrent_cores_equal_a_masked_cell(kind: str) -> None:
+    """The reference is PyTorch's single-step cell, whose state is multiplied by 0 where an episode begins."""
     torch.manual_seed(1)
     core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
     cell = torch.nn.LSTMCell(D, M) if kind == "lstm" else torch.nn.GRUCell(D, M)
@@ -95,9 +95,9 @@ def test_a_single_step_gives_the_values_and_gradients_of_the_fused_kernels(kind:
     core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
     assert isinstance(core, Recurrent)
     found = []
-    for way in (core.fused, core.single):
+    for run in (core.fused, core.single):
         given, begin = x[3:4].clone().requires_grad_(True), tuple(leaf.clone().requires_grad_(True) for leaf in state)
-        out, end = way(given, first[3:4], begin)
+        out, end = run(given, first[3:4], begin)
         core.zero_grad()
         (out.square().sum() + sum(leaf.sin().sum() for leaf in end)).backward()
         gradients = [leaf.grad for leaf in (given, *begin, *core.parameters())]
@@ -108,19 +108,19 @@ def test_a_single_step_gives_the_values_and_gradients_of_the_fused_kernels(kind:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_remembered_across_episodes(kind: str) -> None:
+def test_the_state_does_not_cross_episodes(kind: str) -> None:
     torch.manual_seed(1)
     core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
     before, _ = core(x, marks(first), state)
     x2 = x.clone()
-    x2[:3] += 1  # environments 0 and 1 begin anew at step 3, environments 2 and 3 do not
+    x2[:3] += 1  # environments 0 and 1 begin an episode at step 3, environments 2 and 3 do not
     after, _ = core(x2, marks(first), tuple(leaf + 1 for leaf in state))
     assert torch.equal(before[3:, :2], after[3:, :2])
     assert not torch.allclose(before[3, 2:], after[3, 2:])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_do_not_cross_an_episode(kind: str) -> None:
+def test_gradients_do_not_cross_episodes(kind: str) -> None:
     torch.manual_seed(1)
     core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
     x.requires_grad_(True)
@@ -131,7 +131,7 @@ def test_gradients_do_not_cross_an_episode(kind: str) -> None:
     assert bool((x.grad[:4, 1] == 0).all())
 
 
-def test_attention_sees_the_steps_of_its_window_and_no_others() -> None:
+def test_attention_sees_exactly_the_steps_of_its_window() -> None:
     torch.manual_seed(1)
     core = make_core(net("attention(window=3,heads=2,layers=1)"), D, SPEC)
     x, none = inputs()[0].requires_grad_(True), torch.zeros(T, B, dtype=torch.bool)
@@ -141,7 +141,7 @@ def test_attention_sees_the_steps_of_its_window_and_no_others() -> None:
     assert seen.tolist() == [False, False, True, True, True, True, False]
 
 
-def test_attention_starts_near_to_passing_its_input_through() -> None:
+def test_attention_starts_close_to_the_identity() -> None:
     torch.manual_seed(1)
     core = make_core(net("attention(window=3,heads=2,layers=1)"), D, SPEC)
     assert isinstance(core, Attention)
@@ -152,7 +152,7 @@ def test_attention_starts_near_to_passing_its_input_through() -> None:
 
 
 @pytest.mark.parametrize(("kind", "gates"), [("lstm", 4), ("gru", 3)])
-def test_the_gate_that_keeps_what_is_held_begins_open(kind: str, gates: int) -> None:
+def test_the_gate_that_keeps_the_state_starts_open(kind: str, gates: int) -> None:
     core = make_core(net(kind), D, SPEC)
     assert isinstance(core, Recurrent)
     bias = core.cell.bias_ih_l0 + core.cell.bias_hh_l0
@@ -166,7 +166,7 @@ def test_the_gate_that_keeps_what_is_held_begins_open(kind: str, gates: int) -> 
     torch.testing.assert_close(kept, h * torch.sigmoid(torch.tensor(1.0)))
 
 
-def test_the_last_action_and_its_reward_are_seen_within_an_episode_only() -> None:
+def test_the_previous_action_and_reward_are_fed_in_within_an_episode_only() -> None:
     torch.manual_seed(1)
     core = make_core(net("none", last=True), D, SPEC)
     assert isinstance(core, LastActionReward)
@@ -179,13 +179,13 @@ def test_the_last_action_and_its_reward_are_seen_within_an_episode_only() -> Non
     for t in range(T):
         for b in range(B):
             action = int(before[b] if t == 0 else step.action[t - 1, b])
-            told = torch.nn.functional.one_hot(torch.tensor(action), A).float() * ~first[t, b]
-            assert torch.equal(out[t, b, D : D + A], told)
+            expected = torch.nn.functional.one_hot(torch.tensor(action), A).float() * ~first[t, b]
+            assert torch.equal(out[t, b, D : D + A], expected)
             assert float(out[t, b, -1]) == pytest.approx(float(torch.tanh(step.reward[t, b])) * bool(~first[t, b]))
     assert torch.equal(after, step.action[-1])
 
 
-def test_a_continuous_last_action() -> None:
+def test_a_continuous_previous_action() -> None:
     spec = SPEC._replace(num_actions=0, action_shape=(2,))
     core = make_core(net("none", last=True), D, spec)
     x, first = inputs()
@@ -210,9 +210,9 @@ def test_sizes() -> None:
         ("attention(window=0)", M, "whole numbers above 0"),
         ("attention(widow=3)", M, "window"),
         ("lstm(size=3)", M, "size"),
-        ("attention(heads=4)", M, "memory_size = 6 cannot be shared"),
+        ("attention(heads=4)", M, "memory_size = 6 must be a multiple of heads = 4"),
     ],
 )
-def test_bad_memories_are_refused(kind: str, size: int, message: str) -> None:
+def test_bad_parameters_of_a_core_are_refused(kind: str, size: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_core(NetConfig(memory=kind, memory_size=size), D, SPEC)

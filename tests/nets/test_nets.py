@@ -1,4 +1,4 @@
-"""Backbones by one contract, torsos, heads, noise, embeddings, and what dtype they give."""
+"""Torsos, heads, noisy layers, embeddings and whole nets: shapes, values and dtypes."""
 
 import math
 from typing import Any
@@ -35,8 +35,8 @@ def step_of(observation: torch.Tensor) -> Step:
     return Step(observation, torch.zeros(t, b), no, no, no, torch.zeros(t, b, dtype=torch.int64), {})
 
 
-def test_the_papers_sizes() -> None:
-    """Nature: 20, 9, 7 from 84 pixels, 512 units; IMPALA: 42, 21, 11."""
+def test_sizes_are_those_of_the_papers() -> None:
+    """From 84 pixels, Nature has maps of 20, 9 and 7 and 512 units; IMPALA has maps of 42, 21 and 11."""
     assert make_backbone("nature", 4).shapes(84, 84) == [(32, 20, 20), (64, 9, 9), (64, 7, 7)]
     assert make_backbone("impala", 4).shapes(84, 84) == [(16, 42, 42), (32, 21, 21), (32, 11, 11)]
     net = QNet(NetConfig(torso="nature", hidden=512), spec((4, 84, 84), actions=6), 1, False, None)
@@ -46,12 +46,12 @@ def test_the_papers_sizes() -> None:
 
 
 @pytest.mark.parametrize("name", ["nature", "small", "inception_v3", "alexnet"])
-def test_planes_too_small_name_the_torso_and_the_size(name: str) -> None:
+def test_images_that_are_too_small_are_refused_with_torso_and_size(name: str) -> None:
     with pytest.raises(UsageError, match=rf"net\.torso={name}: images of 20x30 are too small"):
         make_torso(name, 8, spec((4, 20, 30)))
 
 
-def test_torso_errors_name_the_key_and_what_fits() -> None:
+def test_torso_errors_name_the_key_and_a_torso_that_fits() -> None:
     with pytest.raises(UsageError, match=r"unknown net\.torso 'natur'; did you mean nature"):
         make_torso("natur", 8, spec((4, 84, 84)))
     with pytest.raises(UsageError, match=r"net\.torso=nature needs planes \[C,H,W\].*\(4,\): use mlp"):
@@ -74,7 +74,7 @@ def test_torso_errors_name_the_key_and_what_fits() -> None:
         ("onehot", (), 7, 7),
     ],
 )
-def test_torsos_give_time_batch_features(name: str, shape: tuple[int, ...], states: int | None, features: int) -> None:
+def test_torsos_return_time_batch_features(name: str, shape: tuple[int, ...], states: int | None, features: int) -> None:
     torch.manual_seed(0)
     torso = make_torso(name, 16, spec(shape, states))
     assert torso.features == features
@@ -89,7 +89,7 @@ def test_torsos_give_time_batch_features(name: str, shape: tuple[int, ...], stat
     assert out.shape == (3, 2, features)
     assert out.dtype == torch.float32
     assert torch.equal(observation, kept)
-    torch.testing.assert_close(torso(observation[1:2, 1:])[0, 0], out[1, 1], rtol=1e-4, atol=1e-5)  # no row mixes with another
+    torch.testing.assert_close(torso(observation[1:2, 1:])[0, 0], out[1, 1], rtol=1e-4, atol=1e-5)  # rows do not affect each other
 
 
 def test_pixels_are_scaled_to_one() -> None:
@@ -109,12 +109,12 @@ def test_pixels_are_scaled_to_one() -> None:
     assert torso.backbone.seen.dtype == torch.bfloat16  # type: ignore[union-attr]
 
 
-def test_onehot_is_onehot() -> None:
+def test_onehot_torso() -> None:
     out = make_torso("onehot", 8, spec((), states=4))(torch.tensor([[0, 3], [2, 1]]))
     assert torch.equal(out, torch.eye(4)[torch.tensor([[0, 3], [2, 1]])])
 
 
-def test_the_core_without_memory_passes_everything_through() -> None:
+def test_the_core_without_memory_is_the_identity() -> None:
     x = torch.rand(3, 2, 4)
     out, state = FeedForward(4)(x, torch.zeros(3, 2, dtype=torch.bool), ())
     assert out is x
@@ -124,7 +124,7 @@ def test_the_core_without_memory_passes_everything_through() -> None:
 @pytest.mark.parametrize("outputs", [1, 5])
 @pytest.mark.parametrize("sigma", [None, 0.5])
 def test_dueling_identity(outputs: int, sigma: float | None) -> None:
-    """Q - V is A less its mean, so the mean of Q over actions is V, whatever A is."""
+    """Q - V is A minus its mean, so the mean of Q over actions is V, whatever A is."""
     torch.manual_seed(0)
     head = QHead(6, 8, 4, outputs, dueling=True, noisy_sigma=sigma)
     x = torch.randn(3, 2, 6)
@@ -142,17 +142,17 @@ def test_dueling_identity(outputs: int, sigma: float | None) -> None:
     torch.testing.assert_close(head(x), q, rtol=1e-4, atol=1e-5)
 
 
-def test_a_plain_head_is_its_advantage_stream() -> None:
+def test_a_head_without_dueling_is_its_advantage_stream() -> None:
     torch.manual_seed(0)
     head = QHead(6, 8, 4, 3)
     x = torch.randn(2, 5, 6)
     assert head.value is None
     hidden = torch.relu(x @ head.advantage.hidden.weight.T + head.advantage.hidden.bias)  # type: ignore[union-attr, operator]
     by_hand = hidden @ head.advantage.out.weight.T + head.advantage.out.bias  # type: ignore[union-attr, operator]
-    torch.testing.assert_close(head(x), by_hand.reshape(2, 5, 4, 3))  # the N outputs of an action lie together
+    torch.testing.assert_close(head(x), by_hand.reshape(2, 5, 4, 3))  # the N outputs of an action are adjacent
 
 
-def test_without_noise_a_noisy_layer_is_its_mean() -> None:
+def test_a_noisy_layer_without_noise_uses_its_mean() -> None:
     torch.manual_seed(0)
     layer = NoisyLinear(7, 3)
     x = torch.randn(2, 4, 7)
@@ -167,7 +167,7 @@ def test_noise_is_factorised_as_in_the_paper() -> None:
     """y = (μ_w + σ_w ∘ f(ε_out) f(ε_in)ᵀ) x + μ_b + σ_b ∘ f(ε_out), each row with its own ε, the same over time."""
     torch.manual_seed(0)
     layer = NoisyLinear(5, 3, sigma=0.7)
-    with torch.no_grad():  # distinct sigmas, so that no index can be swapped unseen
+    with torch.no_grad():  # distinct sigmas, so that swapped indices show
         layer.sigma.weight.copy_(torch.rand(3, 5))
         layer.sigma.bias.copy_(torch.rand(3))
     resample_noise(layer, 4, rng(2))
@@ -191,20 +191,20 @@ def test_noise_differs_between_rows_and_layers() -> None:
     assert not torch.equal(net[0].noise[0], net[1].noise[0])  # type: ignore[index]
 
 
-def test_resampling_is_decided_by_its_generator() -> None:
+def test_resampling_depends_on_its_generator_alone() -> None:
     layer = NoisyLinear(50, 50)
     generator, kept = rng(3), []
     for _ in range(2):
         resample_noise(layer, 6, generator)
         kept.append(torch.cat(layer.noise or (), 1))
     assert not torch.equal(kept[0], kept[1])
-    torch.manual_seed(99)  # the global generator has no say
+    torch.manual_seed(99)  # the global generator has no effect
     resample_noise(layer, 6, rng(3))
     assert torch.equal(torch.cat(layer.noise or (), 1), kept[0])
 
 
 def test_noise_has_the_distribution_of_f() -> None:
-    """f(x) = sign(x) sqrt|x| of a standard normal: mean 0, E f² = E|x| = sqrt(2/π), E f⁴ = E x² = 1."""
+    """For f(x) = sign(x) sqrt|x| of a standard normal x: E f = 0, E f² = E|x| = sqrt(2/π), E f⁴ = E x² = 1."""
     layer = NoisyLinear(500, 500)
     resample_noise(layer, 400, rng(1))
     f = torch.cat(layer.noise or (), 1).double()
@@ -218,8 +218,8 @@ def test_noise_has_the_distribution_of_f() -> None:
     assert torch.equal(f.sign(), draws.sign())
 
 
-def test_noisy_initial_weights_are_the_papers() -> None:
-    """μ ~ U(±1/√p), σ = σ_0/√p with p inputs."""
+def test_noisy_layers_start_as_in_the_paper() -> None:
+    """μ ~ U(±1/√p), σ = σ_0/√p for p inputs."""
     torch.manual_seed(0)
     layer = NoisyLinear(400, 300, sigma=0.4)
     assert torch.all(layer.sigma.weight == torch.tensor(0.4 / 20))
@@ -231,7 +231,7 @@ def test_noisy_initial_weights_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize("kind", ["q", "policy"])
-def test_what_stands_before_a_memory_begins_orthogonal_and_the_memory_as_it_likes(kind: str) -> None:
+def test_layers_before_a_memory_core_start_orthogonal_and_the_core_by_its_own_rule(kind: str) -> None:
     torch.manual_seed(0)
     net = NetConfig(torso="small", hidden=16, memory="attention(window=4)", memory_size=8)
     made = MemoryQNet(net, spec((2, 36, 36)), True, 0.5) if kind == "q" else PolicyNet(net, spec((2, 36, 36)))
@@ -241,23 +241,23 @@ def test_what_stands_before_a_memory_begins_orthogonal_and_the_memory_as_it_like
             rows = rows if rows.shape[0] <= rows.shape[1] else rows.T
             torch.testing.assert_close(rows @ rows.T, 2 * torch.eye(len(rows)), atol=1e-5, rtol=0)
             assert not layer.bias.detach().any()
-    gate = made.core.get_submodule("layers.0.gate.from_y").bias  # closed at first
+    gate = made.core.get_submodule("layers.0.gate.from_y").bias  # nearly closed at first
     assert float(gate[8:16].detach().mean()) == pytest.approx(-2, abs=0.5)
 
 
-def test_what_differs_between_pictures_does_not_fade() -> None:
-    """A small square moves over a grey picture, as Pong's ball does: with torch's own first weights 0.036 of it is left."""
+def test_differences_between_images_do_not_fade() -> None:
+    """A small square moves over a grey image, as Pong's ball does. With PyTorch's default initialisation the ratio is 0.036."""
     torch.manual_seed(0)
     shape = (2, 64, 64)
     trunk = MemoryQNet(NetConfig(torso="small", hidden=64, memory="lstm"), spec(shape), True, None).trunk
-    pictures = torch.full((1, 20, *shape), 80, dtype=torch.uint8)
+    images = torch.full((1, 20, *shape), 80, dtype=torch.uint8)
     for i in range(20):
-        pictures[0, i, :, 3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = 236
-    features = trunk(pictures)[0].detach()  # [20,64]
+        images[0, i, :, 3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = 236
+    features = trunk(images)[0].detach()  # [20,64]
     assert float(features.std(0).pow(2).mean().sqrt() / features.mean(0).pow(2).mean().sqrt()) > 0.06
 
 
-def test_noise_gives_gradients_to_both_halves() -> None:
+def test_means_and_sigmas_of_a_noisy_layer_get_gradients() -> None:
     layer = NoisyLinear(4, 2)
     resample_noise(layer, 3, rng())
     layer(torch.rand(1, 3, 4)).sum().backward()
@@ -278,7 +278,7 @@ def test_cosines_by_hand() -> None:
         expected = torch.tensor(np.maximum(np.cos(np.pi * i * tau.numpy()), 0), dtype=torch.float32)
         torch.testing.assert_close(out[..., i], expected, rtol=1e-4, atol=1e-5)
     assert (out[..., 4:] == 0).all()
-    assert "frequencies" not in embedding.state_dict()  # no weight: a checkpoint needs no copy
+    assert "frequencies" not in embedding.state_dict()  # a constant: checkpoints do not store it
 
 
 def test_implicit_quantiles_multiply_features_and_embedding() -> None:
@@ -309,8 +309,8 @@ def test_q_net_is_torso_then_head() -> None:
 
 @pytest.mark.parametrize("sigma", [None, 0.5])
 @pytest.mark.parametrize("dueling", [False, True])
-def test_heads_give_fp32_under_bf16(dueling: bool, sigma: float | None) -> None:
-    """In bf16 close values would tie; the last layer must see and give fp32."""
+def test_heads_return_fp32_under_bf16(dueling: bool, sigma: float | None) -> None:
+    """In bf16 close values would be equal: input and output of the last layer must be fp32."""
     torch.manual_seed(0)
     head = QHead(32, 32, 3, 2, dueling, sigma)
     if sigma:
@@ -325,7 +325,7 @@ def test_heads_give_fp32_under_bf16(dueling: bool, sigma: float | None) -> None:
     assert out.dtype == torch.float32
     assert seen == [torch.bfloat16, torch.float32, torch.float32]
     torch.testing.assert_close(out, full, rtol=0.05, atol=0.02)
-    # Not merely cast back: fp32 outputs have more than the 8 bits of bf16.
+    # The output is not a bf16 result cast back: it has more than the 8 bits of bf16.
     assert not torch.equal(out, out.bfloat16().float())
 
 
@@ -351,7 +351,7 @@ def test_mlp_has_one_hidden_layer() -> None:
 
 
 @pytest.mark.parametrize("name", ["small", "mlp", "onehot"])
-def test_layer_norm_steadies_features_and_hidden_layers(name: str) -> None:
+def test_layer_norm_normalises_features_and_hidden_layers(name: str) -> None:
     torch.manual_seed(0)
     env, net = spec((), states=5) if name == "onehot" else spec((4, 44, 44)), NetConfig(torso=name, hidden=16, layer_norm=True)
     observation = torch.randint(5, (2, 3)) if name == "onehot" else torch.randint(256, (2, 3, 4, 44, 44), dtype=torch.uint8)

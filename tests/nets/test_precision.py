@@ -1,4 +1,4 @@
-"""bf16 nets compute bit for bit what autocast computes from the fp32 weights."""
+"""Nets with bf16 weights compute bit for bit what autocast computes from the fp32 weights."""
 
 import copy
 
@@ -64,11 +64,11 @@ def test_refresh_follows_the_master() -> None:
     with torch.no_grad():
         for parameter in pair.master.parameters():
             parameter.mul_(1.5)
-    dropped_updates = output(pair.net, PIXELS)  # only the shared fp32 layers moved
+    between = output(pair.net, PIXELS)  # only the shared fp32 layers have changed
     pair.refresh()
     after = output(pair.net, PIXELS)
-    assert not torch.equal(before, dropped_updates)
-    assert not torch.equal(dropped_updates, after)
+    assert not torch.equal(before, between)
+    assert not torch.equal(between, after)
     assert torch.equal(after, output(copy.deepcopy(pair.master), PIXELS))
 
 
@@ -79,7 +79,7 @@ def test_in_fp32_there_is_one_net() -> None:
     assert pair.halves == []
 
 
-def test_what_stays_in_fp32_is_shared() -> None:
+def test_fp32_parameters_are_shared() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -94,7 +94,7 @@ def test_what_stays_in_fp32_is_shared() -> None:
     assert len(pair.halves) == 2
 
 
-def test_a_parameter_without_gradient_keeps_none() -> None:
+def test_a_parameter_without_gradient_gets_none() -> None:
     pair = Precision(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), bf16=True)
     with torch.autocast("cpu", torch.bfloat16):
         pair.net[0](torch.ones(1, 2)).sum().backward()  # type: ignore[operator, index]

@@ -1,4 +1,4 @@
-"""CNN backbones: x [N,C,H,W] -> list of feature maps, finest first. One explicit dict of builders."""
+"""CNN backbones by name. A backbone maps images x [N,C,H,W] to a list of feature maps, finest first."""
 
 import inspect
 from collections.abc import Callable
@@ -21,14 +21,14 @@ POOLS = ("flatten", "gap")
 
 
 class Entry(NamedTuple):
-    """A backbone, and how it was published."""
+    """How to build a backbone, and how it was published."""
 
-    build: Callable[..., Backbone]  # (input channels, norm, parameters of its own)
+    build: Callable[..., Backbone]  # (input channels, norm, further parameters)
     norm: str = "batch"
-    pool: str = "gap"  # flatten: a dense layer behind it looks at every pixel of the last map
+    pool: str = "gap"  # of the last map in a torso: gap (global average pooling) or flatten
     channels: int = 3
-    size: int = 224  # of the sides of its images
-    classes: int | None = 1000  # None: it was never a classifier
+    size: int = 224  # height and width of its images
+    classes: int | None = 1000  # None: published without a classifier
     head: str = "linear"  # see `nets.classifier`
 
 
@@ -86,33 +86,34 @@ BACKBONES: dict[str, Entry] = {
 
 
 def make_backbone(name: str, in_channels: int, acting: bool = False) -> Backbone:
-    """`nature`, or with parameters `tower(width=64,depth=5)`, `resnet18(norm=none)`. UsageError for what there is not.
+    """A new backbone: `nature`, or with parameters, as in `tower(width=64,depth=5)` or `resnet18(norm=none)`.
 
-    `acting`: for an agent. It acts on few images and learns from many, and its target net follows its parameters alone, so
-    statistics of a batch would make three nets of one: group normalisation takes their place, and norm=batch is refused.
+    `acting`: for an agent. Agents act on small batches and learn from large ones, and their target net copies parameters only. With
+    batch statistics, the acting, the learning and the target net would compute three different functions: agents get group
+    normalisation instead, and norm=batch is refused. UsageError for an unknown name or parameter.
     """
     kind, parameters = _parse(name)
     entry = BACKBONES[kind]
     published = "group" if acting and entry.norm == "batch" else entry.norm
     norm = parameters.pop("norm", published)
     if acting and norm == "batch":
-        raise UsageError(f"{name}: an agent acts on other batches than it learns from: use norm=group, layer or none")
+        raise UsageError(f"{name}: agents act on other batches than they learn from; use norm=group, layer or none")
     if not acting and "pool" in parameters:
-        raise UsageError(f"{name}: pool is for torsos of agents; here the head decides what becomes of the maps")
+        raise UsageError(f"{name}: pool is for torsos of agents; in a vision model the head decides how feature maps are used")
     parameters.pop("pool", None)
     backbone = entry.build(in_channels, norm=norm, **parameters)
     backbone.twin = None if norm != "none" else partial(entry.build, in_channels, norm="batch", **parameters)
     if acting:
         for module in backbone.modules():
             if isinstance(module, mobile.StochasticDepth):
-                module.p = 0.0  # the net that acts is the net that learns
+                module.p = 0.0  # so that acting and learning use the same net
     if entry.classes == 1000 or entry.norm == "batch":
         _initialise(backbone)
     return backbone
 
 
 def pool_of(name: str) -> str:
-    """What a torso makes of the last map: flatten, or gap (global average pooling)."""
+    """How a torso reduces the last feature map: flatten, or gap (global average pooling)."""
     kind, parameters = _parse(name)
     return str(parameters.get("pool", BACKBONES[kind].pool))
 
@@ -128,7 +129,7 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
         if key not in (*own, "norm", "pool"):
             raise unknown(f"parameter of {kind}", key, [*own, "norm", "pool"])
         if key in own and not (isinstance(value, int) and value > 0):
-            raise UsageError(f"{name}: parameters of a backbone are whole numbers above 0, besides norm and pool")
+            raise UsageError(f"{name}: {key} = {value}, but parameters other than norm and pool are whole numbers above 0")
         known = {"norm": NORMS, "pool": POOLS}.get(key)
         if known is not None and value not in known:
             raise unknown(f"{key} of {kind}", str(value), known)
@@ -136,7 +137,7 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _initialise(backbone: Backbone) -> None:
-    """He et al. 2015 (Delving Deep into Rectifiers), by the outputs: what nets that begin without pretraining learn well from."""
+    """Initialises convolutions for training from scratch: He et al. 2015 (Delving Deep into Rectifiers), by fan-out."""
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""The torsos of the Atari papers."""
+"""The convolutional nets of the Atari papers."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ from rlsuite.nets.backbones.bricks import Residual, norm_of, pre_conv
 
 
 def _three_convs(in_channels: int, widths: tuple[int, int, int], slope: float, norm: str) -> Backbone:
-    """`slope` of the units below 0."""
+    """Three convolutions of 8x8, 4x4 and 3x3 without padding; `slope`: of the leaky ReLU below 0."""
     a, b, c = widths
     stages: list[nn.Module] = []
     for i, o, kernel, stride in ((in_channels, a, 8, 4), (a, b, 4, 2), (b, c, 3, 1)):
@@ -24,16 +24,16 @@ def nature(in_channels: int, norm: str = "none") -> Backbone:
 
 
 def small(in_channels: int, norm: str = "none") -> Backbone:
-    """The same with half the filters, for about twice the speed on a laptop's CPU, and leaky units.
+    """`nature` with half the filters, for about twice the speed on a laptop's CPU, and leaky ReLU.
 
-    With so few filters and the step sizes that make it learn fast, plain ReLU lost a whole layer in one of the runs of Pong: every
-    unit of it was 0 on every picture, and Q a constant.
+    With so few filters and the learning rates that make it learn fast, plain ReLU lost a whole layer in one run of Pong: all its
+    units were 0 on every image, and Q was constant.
     """
     return _three_convs(in_channels, (16, 32, 32), 0.1, norm)
 
 
 def impala(in_channels: int, norm: str = "none", scale: int = 1) -> Backbone:
-    """Espeholt et al. 2018, figure 3 (the deep one): sections of 16, 32, 32 channels times `scale`, two residual blocks each."""
+    """Espeholt et al. 2018, figure 3 (deep): sections of 16, 32 and 32 channels times `scale`, with two residual blocks each."""
     stages: list[nn.Module] = []
     widths = [16 * scale, 32 * scale, 32 * scale]
     i = in_channels

@@ -1,4 +1,4 @@
-"""What the nets are laid of. Shapes: N images, C channels, H x W pixels."""
+"""Building blocks of the backbones. Shapes: N images, C channels, H x W pixels."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,11 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = ("batch", "group", "layer", "none")
-Size = int | tuple[int, int]  # of a kernel: both sides, or (height, width)
+Size = int | tuple[int, int]  # of a kernel: one number for both sides, or (height, width)
 
 
 def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
-    """`group`: of at most 32 groups (Wu & He 2018); `layer`: over channels and pixels of one image; `none`: nothing."""
+    """A normalisation layer for `channels` channels: batch, group, layer or none.
+
+    `group` has at most 32 groups (Wu & He 2018), `layer` normalises over the channels and pixels of an image.
+    """
     if kind == "batch":
         return nn.BatchNorm2d(channels, eps=epsilon)
     if kind == "none":
@@ -21,6 +24,7 @@ def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
 
 
 def act_of(kind: str) -> nn.Module:
+    """An activation: relu, relu6, silu, leaky (slope 0.1) or none."""
     table: dict[str, Callable[[], nn.Module]] = {
         "relu": lambda: nn.ReLU(inplace=True),
         "relu6": lambda: nn.ReLU6(inplace=True),
@@ -32,7 +36,7 @@ def act_of(kind: str) -> nn.Module:
 
 
 def plain_conv(i: int, o: int, kernel: Size = 3, stride: int = 1, *, groups: int = 1, bias: bool = True) -> nn.Conv2d:
-    """Of the same size at stride 1."""
+    """A convolution whose padding keeps the size of the image at stride 1."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     return nn.Conv2d(i, o, (height, width), stride, (height // 2, width // 2), groups=groups, bias=bias)
 
@@ -50,9 +54,9 @@ def conv(
     valid: bool = False,
     epsilon: float = 1e-5,
 ) -> nn.Sequential:
-    """Convolution, normalisation, activation. By default it has a bias where no normalisation would take it away again.
+    """Convolution, normalisation, activation. `valid`: without padding.
 
-    `valid`: without padding.
+    By default the convolution has a bias only without a normalisation, which would cancel it.
     """
     layer = plain_conv(i, o, kernel, stride, groups=groups, bias=norm == "none" if bias is None else bias)
     if valid:
@@ -62,17 +66,17 @@ def conv(
 
 
 def pre_conv(i: int, o: int, kernel: Size = 3, stride: int = 1, *, norm: str, act: bool = True) -> nn.Sequential:
-    """Normalisation, ReLU, convolution: the order of He et al. 2016 (Identity Mappings)."""
-    # The activation may write over its input only where that is the normalisation's own result.
+    """Normalisation, ReLU, convolution: the pre-activation order of He et al. 2016 (Identity Mappings)."""
+    # ReLU may overwrite its input only if that is the result of the normalisation.
     first: list[nn.Module] = [] if norm == "none" else [norm_of(norm, i)]
     then = [nn.ReLU(inplace=norm != "none")] if act else []
     return nn.Sequential(*first, *then, plain_conv(i, o, kernel, stride, bias=norm == "none"))
 
 
 class Residual(nn.Module):
-    """act(body(x) + shortcut(x)); `shortcut` None is x itself, `act` False leaves the sum as it is.
+    """Residual block: ReLU(body(x) + shortcut(x)), where no `shortcut` means x itself, and `act` = False leaves out the ReLU.
 
-    `entry`, if given, is applied first, and both branches begin behind it (pre-activation where the size changes).
+    `entry`, if given, is applied first, and both branches take its output (pre-activation blocks that change the size).
     """
 
     def __init__(self, body: nn.Module, shortcut: nn.Module | None = None, act: bool = True, entry: nn.Module | None = None):
@@ -90,7 +94,7 @@ class Residual(nn.Module):
 
 
 class Branches(nn.Module):
-    """All see the same x; their results lie one behind the other in the channels."""
+    """Parallel branches on the same input, concatenated along the channels."""
 
     def __init__(self, *branches: nn.Module):
         super().__init__()
@@ -101,7 +105,7 @@ class Branches(nn.Module):
 
 
 class Excite(nn.Module):
-    """Squeeze and excitation: channels weighed by what all pixels say (Hu et al. 2018)."""
+    """Squeeze and excitation (Hu et al. 2018): channels are scaled by factors computed from their averages over all pixels."""
 
     def __init__(self, channels: int, squeezed: int, act: str):
         super().__init__()
@@ -114,7 +118,7 @@ class Excite(nn.Module):
 
 
 class Widen(nn.Module):
-    """Zeros behind the channels until there are `channels`; halves the pixels by averaging if `stride` is 2 (Han et al. 2017)."""
+    """Parameter-free shortcut (Han et al. 2017): pads with zero channels up to `channels`; at stride 2 averages 2x2 pixels."""
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
@@ -127,4 +131,5 @@ class Widen(nn.Module):
 
 
 def chain(parts: Sequence[nn.Module]) -> nn.Module:
+    """The modules one after the other; a single one as it is."""
     return parts[0] if len(parts) == 1 else nn.Sequential(*parts)

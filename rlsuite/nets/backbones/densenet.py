@@ -1,4 +1,4 @@
-"""DenseNet (Huang et al. 2017): every layer sees the maps of all layers before it."""
+"""DenseNet (Huang et al. 2017): within a block, every layer takes the outputs of all layers before it."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ BLOCKS = {121: (6, 12, 24, 16), 161: (6, 12, 36, 24), 169: (6, 12, 32, 32), 201:
 
 
 class Dense(nn.Module):
-    """`inner` adds its channels behind those of x."""
+    """Concatenates x and inner(x) along the channels."""
 
     def __init__(self, inner: nn.Module):
         super().__init__()
@@ -21,7 +21,7 @@ class Dense(nn.Module):
 
 
 def _layers(i: int, count: int, growth: int, norm: str, bottleneck: bool) -> tuple[list[nn.Module], int]:
-    """-> the layers of a block and the channels behind them."""
+    """The layers of a block, and the number of channels after them."""
     parts: list[nn.Module] = []
     for _ in range(count):
         wide = 4 * growth
@@ -36,7 +36,7 @@ def _layers(i: int, count: int, growth: int, norm: str, bottleneck: bool) -> tup
 def _stages(
     opening: list[nn.Module], i: int, blocks: tuple[int, ...], growth: int, norm: str, bottleneck: bool, theta: float
 ) -> list[nn.Module]:
-    """`theta`: the share of channels that a transition keeps."""
+    """The stages of a net, one per block; `theta`: share of the channels that a transition keeps."""
     stages: list[nn.Module] = []
     for index, count in enumerate(blocks):
         if index:
@@ -50,7 +50,7 @@ def _stages(
 
 
 def densenet(in_channels: int, norm: str, layers: int) -> Backbone:
-    """Table 1, with growth 32 (48 for 161)."""
+    """DenseNet-121, 161, 169 or 201 (table 1): growth rate 32, but 48 for 161."""
     growth, first = (48, 96) if layers == 161 else (32, 64)
     stem = conv(in_channels, first, 7, 2, norm=norm)
     pool: list[nn.Module] = [nn.MaxPool2d(3, 2, padding=1)]
@@ -58,7 +58,7 @@ def densenet(in_channels: int, norm: str, layers: int) -> Backbone:
 
 
 def densenet_cifar(in_channels: int, norm: str, layers: int, growth: int, bottleneck: bool) -> Backbone:
-    """Section 4.2; with `bottleneck` DenseNet-BC."""
+    """DenseNet for images of 32x32 (section 4.2); with `bottleneck`, DenseNet-BC."""
     count = (layers - 4) // (6 if bottleneck else 3)
     first = 2 * growth if bottleneck else 16
     stem: list[nn.Module] = [plain_conv(in_channels, first, bias=norm == "none")]

@@ -1,4 +1,4 @@
-"""GoogLeNet and Inception v3, with batch normalisation and without their auxiliary classifiers."""
+"""GoogLeNet and Inception v3, with batch normalisation and without the auxiliary classifiers."""
 
 from functools import partial
 
@@ -7,11 +7,11 @@ from torch import nn
 from rlsuite.nets.backbones.base import Backbone
 from rlsuite.nets.backbones.bricks import Branches, conv
 
-EPSILON = 1e-3  # of their normalisation
+EPSILON = 1e-3  # of the batch normalisation
 
 
 def googlenet(in_channels: int, norm: str = "batch") -> Backbone:
-    """Szegedy et al. 2015, table 1; the 5x5 branches hold 3x3 filters, as in every set of weights that is handed around."""
+    """GoogLeNet (Szegedy et al. 2015, table 1), but with 3x3 filters in the 5x5 branches, as in all published weights."""
     unit = partial(conv, norm=norm, epsilon=EPSILON)
 
     def pool(size: int = 3) -> nn.Module:
@@ -41,7 +41,7 @@ def googlenet(in_channels: int, norm: str = "batch") -> Backbone:
 
 
 def inception_v3(in_channels: int, norm: str = "batch") -> Backbone:
-    """Szegedy et al. 2016, table 1 and figures 5-7, 10. Its first layers are without padding: 75 pixels at least."""
+    """Inception v3 (Szegedy et al. 2016, table 1 and figures 5-7, 10). Without padding in early layers: at least 75 pixels."""
     unit = partial(conv, norm=norm, epsilon=EPSILON)
     row, column = (1, 7), (7, 1)
 

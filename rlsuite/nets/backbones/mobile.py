@@ -1,4 +1,4 @@
-"""Nets of separable convolutions: MobileNet v1 and v2, EfficientNet."""
+"""Nets of depthwise separable convolutions: MobileNet v1 and v2, EfficientNet."""
 
 import math
 
@@ -10,13 +10,13 @@ from rlsuite.nets.backbones.bricks import Excite, Residual, conv
 
 
 def divisible(channels: float, by: int = 8) -> int:
-    """The nearest multiple, but never more than a tenth below (Sandler et al. 2018, their code)."""
+    """The multiple of `by` nearest to `channels`, but at most a tenth below it (as in the code of Sandler et al. 2018)."""
     near = max(by, int(channels + by / 2) // by * by)
     return near + by if near < 0.9 * channels else near
 
 
 def _by_stride(layers: list[tuple[int, nn.Module]]) -> list[nn.Module]:
-    """(stride, layer) in a row -> stages, each beginning with a layer of stride 2."""
+    """Groups consecutive (stride, layer) into stages, each of which begins with a layer of stride 2."""
     groups: list[list[nn.Module]] = []
     for stride, layer in layers:
         if stride == 2 or not groups:
@@ -26,7 +26,7 @@ def _by_stride(layers: list[tuple[int, nn.Module]]) -> list[nn.Module]:
 
 
 def mobilenet_v1(in_channels: int, norm: str = "batch", percent: int = 100) -> Backbone:
-    """Howard et al. 2017, table 1; `percent` of the channels: 100, 75, 50, 25."""
+    """MobileNet v1 (Howard et al. 2017, table 1) with `percent` of its channels: 100, 75, 50 or 25."""
 
     def wide(channels: int) -> int:
         return max(1, channels * percent // 100)
@@ -42,7 +42,7 @@ def mobilenet_v1(in_channels: int, norm: str = "batch", percent: int = 100) -> B
 
 
 class StochasticDepth(nn.Module):
-    """While training drops the whole branch for an image with probability `p`, and scales the others up (Huang et al. 2016)."""
+    """In training, drops the branch for an image with probability `p`, and scales it up otherwise (Huang et al. 2016)."""
 
     def __init__(self, p: float):
         super().__init__()
@@ -58,7 +58,10 @@ class StochasticDepth(nn.Module):
 def inverted(
     i: int, o: int, kernel: int, stride: int, expand: int, *, norm: str, act: str, excite: bool, drop: float = 0.0, epsilon: float
 ) -> nn.Module:
-    """Sandler et al. 2018, figure 3b: wider, depthwise, narrow without activation; `excite` squeezes in between (Tan & Le 2019)."""
+    """Inverted residual block (Sandler et al. 2018, figure 3b): expansion, depthwise convolution, linear projection.
+
+    `excite`: with squeeze and excitation before the projection (Tan & Le 2019). `drop`: probability of stochastic depth.
+    """
     wide = i * expand
     parts: list[nn.Module] = [] if expand == 1 else [conv(i, wide, 1, norm=norm, act=act, epsilon=epsilon)]
     parts.append(conv(wide, wide, kernel, stride, norm=norm, act=act, groups=wide, epsilon=epsilon))
@@ -71,7 +74,7 @@ def inverted(
 
 
 def mobilenet_v2(in_channels: int, norm: str = "batch") -> Backbone:
-    """Sandler et al. 2018, table 2."""
+    """MobileNet v2 (Sandler et al. 2018, table 2)."""
     layers: list[tuple[int, nn.Module]] = [(2, conv(in_channels, 32, 3, 2, norm=norm, act="relu6"))]
     i = 32
     plan = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
@@ -84,11 +87,12 @@ def mobilenet_v2(in_channels: int, norm: str = "batch") -> Backbone:
     return Backbone(_by_stride(layers), in_channels)
 
 
-SCALES = [(1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8), (1.6, 2.2), (1.8, 2.6), (2.0, 3.1)]  # width, depth of b0-b7
+# Factors on width and depth, b0 to b7.
+SCALES = [(1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8), (1.6, 2.2), (1.8, 2.6), (2.0, 3.1)]
 
 
 def efficientnet(in_channels: int, norm: str, size: int) -> Backbone:
-    """Tan & Le 2019, table 1, scaled as b0 to b7."""
+    """EfficientNet (Tan & Le 2019, table 1); `size`: 0 to 7 for b0 to b7."""
     width, depth = SCALES[size]
     epsilon = 1e-3 if size >= 5 else 1e-5
     plan = [

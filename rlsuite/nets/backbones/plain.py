@@ -1,4 +1,4 @@
-"""Convolutions in a row: LeNet, AlexNet, VGG, SqueezeNet."""
+"""Nets without shortcuts: LeNet, AlexNet, VGG, SqueezeNet."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ from rlsuite.nets.backbones.bricks import Branches, chain, conv, norm_of
 
 
 def lenet(in_channels: int, norm: str = "none") -> Backbone:
-    """LeNet-5 (LeCun et al. 1998) as it is used today: ReLU, and its third layer sees all six maps of the second."""
+    """LeNet-5 (LeCun et al. 1998) as used today: with ReLU, and the second convolution takes all six maps of the first."""
     first = nn.Conv2d(in_channels, 6, 5, padding=2)
     second = nn.Conv2d(6, 16, 5)
     stages: list[nn.Module] = [
@@ -19,7 +19,7 @@ def lenet(in_channels: int, norm: str = "none") -> Backbone:
 
 
 def alexnet(in_channels: int, norm: str = "none") -> Backbone:
-    """The one-tower variant (Krizhevsky 2014, One weird trick)."""
+    """AlexNet, the variant of a single tower (Krizhevsky 2014, One Weird Trick)."""
     first = nn.Conv2d(in_channels, 64, 11, 4, padding=2, bias=norm == "none")
     stages: list[nn.Module] = [
         nn.Sequential(first, norm_of(norm, 64), nn.ReLU(inplace=True)),
@@ -34,7 +34,7 @@ VGG = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2,
 
 
 def vgg(in_channels: int, norm: str, layers: int) -> Backbone:
-    """Simonyan & Zisserman 2015, table 1: columns A, B, D, E."""
+    """VGG-11, 13, 16 or 19 (Simonyan & Zisserman 2015, table 1: columns A, B, D, E)."""
     stages: list[nn.Module] = []
     i = in_channels
     for index, count in enumerate(VGG[layers]):
@@ -48,7 +48,7 @@ def vgg(in_channels: int, norm: str, layers: int) -> Backbone:
 
 
 def squeezenet(in_channels: int, norm: str, version: int) -> Backbone:
-    """Iandola et al. 2016: version 0 (1.0) is the paper's, 1 (1.1) pools earlier and costs 2.4 times less."""
+    """SqueezeNet (Iandola et al. 2016): 0 is version 1.0, as in the paper; 1 is version 1.1, which costs 2.4 times less."""
 
     def pool() -> nn.Module:
         return nn.MaxPool2d(3, 2, ceil_mode=True)

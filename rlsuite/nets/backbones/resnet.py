@@ -9,13 +9,13 @@ from rlsuite.nets.backbones.base import Backbone
 from rlsuite.nets.backbones.bricks import Residual, Widen, conv, norm_of, plain_conv, pre_conv
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-BOTTLENECK = 50  # and deeper ones have blocks of three convolutions
+BOTTLENECK = 50  # from this depth on, blocks have three convolutions
 
 Block = Callable[[int, int, int], nn.Module]  # (input channels, width, stride)
 
 
 def _assemble(in_channels: int, stem: nn.Module, width: int, blocks: tuple[int, ...], grow: int, block: Block) -> list[nn.Module]:
-    """Stem and stages for large pictures: the stem has stride 2, a pooling of stride 2 follows, stages double the width."""
+    """Stem and stages for large images: a stem of stride 2, max pooling of stride 2, and stages of doubling width."""
     stages: list[nn.Module] = [stem]
     i = width
     for index, count in enumerate(blocks):
@@ -29,7 +29,7 @@ def _assemble(in_channels: int, stem: nn.Module, width: int, blocks: tuple[int, 
 
 
 def _cifar(in_channels: int, stem: nn.Module, widths: tuple[int, int, int], count: int, block: Block) -> list[nn.Module]:
-    """Three stages for pictures of 32x32, the stem belongs to the first."""
+    """Three stages for images of 32x32, the stem being part of the first."""
     stages: list[nn.Module] = []
     i = 16
     for index, o in enumerate(widths):
@@ -53,7 +53,7 @@ def _basic(norm: str) -> Block:
 
 
 def _bottleneck(norm: str, groups: int = 1, base: int = 64) -> Block:
-    """1x1, 3x3, 1x1 (figure 5 right), stride in the middle; `groups` of `base` channels: ResNeXt (Xie et al. 2017)."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions (figure 5 right); `groups` of `base` channels: ResNeXt (Xie et al. 2017)."""
 
     def block(i: int, width: int, stride: int) -> nn.Module:
         inner, o = width * base // 64 * groups, 4 * width
@@ -69,7 +69,7 @@ def _bottleneck(norm: str, groups: int = 1, base: int = 64) -> Block:
 
 
 def resnet(in_channels: int, norm: str, layers: int, groups: int = 1, base: int = 64) -> Backbone:
-    """He et al. 2015, table 1; `base` 128 is Wide ResNet-2 (Zagoruyko & Komodakis 2016), `groups` 32 of 4 ResNeXt."""
+    """ResNet (He et al. 2015, table 1); `base` = 128: Wide ResNet-2 (Zagoruyko & Komodakis 2016); `groups` = 32: ResNeXt."""
     stem = conv(in_channels, 64, 7, 2, norm=norm)
     deep = layers >= BOTTLENECK
     block = _bottleneck(norm, groups, base) if deep else _basic(norm)
@@ -77,19 +77,19 @@ def resnet(in_channels: int, norm: str, layers: int, groups: int = 1, base: int 
 
 
 def resnet_cifar(in_channels: int, norm: str, layers: int) -> Backbone:
-    """He et al. 2015, section 4.2, with convolutions where a shortcut changes size."""
+    """ResNet for images of 32x32 (He et al. 2015, section 4.2), with convolutions in the shortcuts that change the size."""
     stem = conv(in_channels, 16, norm=norm)
     return Backbone(_cifar(in_channels, stem, (16, 32, 64), (layers - 2) // 6, _basic(norm)), in_channels)
 
 
 def _pre(norm: str, deep: bool) -> Block:
-    """Blocks of He et al. 2016: the normalisation stands before each convolution, and the sum is left as it is."""
+    """Pre-activation blocks (He et al. 2016): normalisation and ReLU before each convolution, no activation after the sum."""
 
     def block(i: int, width: int, stride: int) -> nn.Module:
         o = 4 * width if deep else width
         same = i == o and stride == 1
         first = 1 if deep else 3
-        # Where the size changes both branches read the same normalised input, else only the body does.
+        # Where the size changes, both branches take the normalised input, otherwise only the body does.
         entry = None if same else nn.Sequential(norm_of(norm, i), nn.ReLU(inplace=norm != "none"))
         step = 1 if deep else stride
         opening = (
@@ -103,12 +103,12 @@ def _pre(norm: str, deep: bool) -> Block:
 
 
 def _ending(stages: list[nn.Module], norm: str, channels: int) -> list[nn.Module]:
-    """The last normalisation and activation of nets that put them before their convolutions."""
+    """Appends the final normalisation and ReLU that nets of pre-activation blocks need."""
     return [*stages[:-1], nn.Sequential(stages[-1], norm_of(norm, channels), nn.ReLU(inplace=norm != "none"))]
 
 
 def preresnet(in_channels: int, norm: str, layers: int) -> Backbone:
-    """He et al. 2016 (Identity Mappings in Deep Residual Networks)."""
+    """Pre-activation ResNet (He et al. 2016, Identity Mappings in Deep Residual Networks)."""
     deep = layers >= BOTTLENECK
     stem = conv(in_channels, 64, 7, 2, norm=norm)
     stages = _assemble(in_channels, stem, 64, BLOCKS[layers], 4 if deep else 1, _pre(norm, deep))
@@ -116,7 +116,7 @@ def preresnet(in_channels: int, norm: str, layers: int) -> Backbone:
 
 
 def preresnet_cifar(in_channels: int, norm: str, layers: int, widen: int = 1) -> Backbone:
-    """The same for 32x32 pictures; with `widen` the WRN-n-k of Zagoruyko & Komodakis 2016."""
+    """Pre-activation ResNet for images of 32x32; with `widen` = k, WRN-n-k (Zagoruyko & Komodakis 2016)."""
     widths = (16 * widen, 32 * widen, 64 * widen)
     stem = plain_conv(in_channels, 16, bias=norm == "none")
     count = (layers - (2 if widen == 1 else 4)) // 6
@@ -125,7 +125,7 @@ def preresnet_cifar(in_channels: int, norm: str, layers: int, widen: int = 1) ->
 
 
 def pyramidnet_cifar(in_channels: int, norm: str, layers: int, alpha: int, deep: bool = False) -> Backbone:
-    """Han et al. 2017: every block is wider than the one before, by `alpha` over all of them; shortcuts are widened with zeros."""
+    """PyramidNet (Han et al. 2017): the width grows from block to block, by `alpha` in all; shortcuts are padded with zeros."""
     count = (layers - 2) // (9 if deep else 6)
     widths = list(itertools.accumulate([alpha / (3 * count)] * (3 * count), initial=16.0))[1:]
     stages: list[nn.Module] = []
@@ -150,7 +150,7 @@ def pyramidnet_cifar(in_channels: int, norm: str, layers: int, alpha: int, deep:
 
 
 def darknet53(in_channels: int, norm: str = "batch") -> Backbone:
-    """Redmon & Farhadi 2018 (YOLOv3), table 1."""
+    """Darknet-53 (Redmon & Farhadi 2018, YOLOv3, table 1)."""
     stages: list[nn.Module] = [conv(in_channels, 32, norm=norm, act="leaky")]
     for index, count in enumerate((1, 2, 8, 8, 4)):
         i = 32 << index

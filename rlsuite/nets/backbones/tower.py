@@ -7,8 +7,11 @@ from rlsuite.nets.backbones.bricks import norm_of
 
 
 class TowerBlock(nn.Module):
-    """x + two 3x3 convolutions, by default without normalisation: the second begins at 0, so a new tower is the identity (Zhang et
-    al. 2019, Fixup). So acting and learning see one net, and a batch does not depend on its neighbours."""
+    """Residual block of two 3x3 convolutions, by default without normalisation.
+
+    The second convolution starts at 0, so a new block is the identity (Zhang et al. 2019, Fixup). Without batch statistics, acting
+    and learning use the same net, and the output for a position does not depend on the others in its batch.
+    """
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
@@ -26,6 +29,6 @@ class TowerBlock(nn.Module):
 
 
 def tower(in_channels: int, norm: str = "none", width: int = 32, depth: int = 4) -> Backbone:
-    """A 3x3 convolution to `width` channels and `depth` residual blocks. The paper's has 256 and 19."""
+    """A 3x3 convolution to `width` channels, then `depth` residual blocks. The paper has 256 channels and 19 blocks."""
     first = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), norm_of(norm, width), nn.ReLU(inplace=True))
     return Backbone([first, *(TowerBlock(width, norm) for _ in range(depth))], in_channels)
