@@ -1,4 +1,4 @@
-"""Our agents: name -> "module:Class", imported when asked for."""
+"""The shipped agents: name -> import path "module:Class", imported on first use."""
 
 AGENTS = {
     "q_learning": "rlsuite.agents.q_learning:QLearning",

@@ -1,9 +1,9 @@
-"""A2C: synchronous advantage actor-critic (Mnih et al. 2016, without its asynchrony), one update from each rollout.
+"""A2C: synchronous advantage actor-critic (Mnih et al. 2016, without its asynchrony), one update per rollout.
 
     L = -A_t log π(a_t|s_t) + c_v (V(s_t) - R_t)² / 2 - c_e H[π]          A_t: GAE(γ, λ); λ = 1 gives the paper's n-step returns
 
 Where we differ: environments step together instead of in asynchronous threads; a time limit bootstraps from the final observation;
-the learner's Adam or RMSProp takes the place of the paper's shared RMSProp.
+the learner's optimizer replaces the RMSProp that the paper shares between threads.
 
 Shapes: T steps of a rollout, B environments.
 """
@@ -28,12 +28,14 @@ from rlsuite.core.types import Trajectory
 
 
 class A2CConfig(PolicyGradientConfig):
+    """Settings of A2C."""
+
     gae_lambda: float = Field(1.0, ge=0, le=1)
-    """λ of generalised advantage estimation; 1: the paper's n-step returns."""
+    """λ of generalised advantage estimation; 1 gives the paper's n-step returns."""
 
 
 class A2C(PolicyGradientAgent):
-    """One update from each rollout, with generalised advantages."""
+    """A2C agent: one update per rollout, with generalised advantages."""
 
     Config = A2CConfig
     config: A2CConfig

@@ -1,15 +1,16 @@
 """Distributional value agents: C51, QR-DQN and IQN. With double, dueling, noisy, n-step and prioritized replay, C51 is Rainbow.
 
-Z(s, a) is a distribution of returns; actions maximise its mean. y = R_n + γ^n Z⁻(s_{t+n}, a*) moves every support point.
+Z(s, a) is the distribution of the return; actions maximise its mean. The target y = R_n + γ^n Z⁻(s_{t+n}, a*) shifts and scales
+every support point.
 
 C51 (Bellemare et al. 2017, algorithm 1): Z on fixed atoms z_i in [v_min, v_max]; the target is projected onto them:
-    L_t = - Σ_i m_i log p_i(s_t, a_t),   m = Φ(y)                priority: KL(m || p), as Rainbow (Hessel et al. 2018)
+    L_t = - Σ_i m_i log p_i(s_t, a_t),   m = Φ(y)                priority: KL(m || p), as in Rainbow (Hessel et al. 2018)
 QR-DQN (Dabney et al. 2018a, algorithm 1): N quantiles θ_i at τ_i = (2i + 1) / 2N, quantile Huber loss with κ = 1:
     L_t = Σ_i mean_j |τ_i - 1{u_ij < 0}| Huber(u_ij),  u_ij = y_j - θ_i
 IQN (Dabney et al. 2018b): the same loss at sampled τ ~ U(0, 1) on both sides.
 
-Where we differ: all three average their loss over the batch; QR-DQN and IQN (which define no priority) use |mean y - mean Z|;
-Adam's ε is the papers' value for a mean loss (0.01 / 32).
+Where we differ: all three average their loss over the batch; QR-DQN and IQN, whose papers define no priority, use
+|mean y - mean Z|; Adam's ε is the papers' value for a mean loss (0.01 / 32).
 
 Shapes: B batch, A actions, N atoms or quantiles, M target samples.
 """
@@ -29,6 +30,8 @@ from rlsuite.nets.q_net import ImplicitQNet, QNet
 
 
 class C51Config(ValueConfig):
+    """Settings of C51."""
+
     atoms: int = Field(51, ge=2)
     """Atoms of the value distribution."""
     v_min: float = -10.0
@@ -39,11 +42,13 @@ class C51Config(ValueConfig):
     @model_validator(mode="after")
     def _range(self) -> "C51Config":
         if self.v_min >= self.v_max:
-            raise ValueError(f"v_min {self.v_min} must be below v_max {self.v_max}")
+            raise ValueError(f"v_min = {self.v_min} must be below v_max = {self.v_max}")
         return self
 
 
 class QRDQNConfig(ValueConfig):
+    """Settings of QR-DQN."""
+
     quantiles: int = Field(200, ge=2)
     """Quantiles of the value distribution."""
     kappa: float = Field(1.0, gt=0)
@@ -51,19 +56,23 @@ class QRDQNConfig(ValueConfig):
 
 
 class IQNConfig(ValueConfig):
+    """Settings of IQN."""
+
     samples: int = Field(64, ge=1)
-    """Quantiles sampled of the online net in the loss."""
+    """Quantiles sampled from the online net in the loss."""
     target_samples: int = Field(64, ge=1)
-    """Quantiles sampled of the target net in the loss."""
+    """Quantiles sampled from the target net in the loss."""
     policy_samples: int = Field(32, ge=1)
     """Quantiles sampled to choose an action."""
     cosines: int = Field(64, ge=1)
-    """Cosine features of a sampled quantile."""
+    """Cosine features that embed each sampled quantile."""
     kappa: float = Field(1.0, gt=0)
     """κ of the quantile Huber loss."""
 
 
 class C51(ValueAgent):
+    """C51 agent: learns a categorical distribution of the return on fixed atoms."""
+
     Config = C51Config
     config: C51Config
 
@@ -71,7 +80,7 @@ class C51(ValueAgent):
         return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma)
 
     def atoms(self, device: torch.device) -> Tensor:
-        """[N] f32."""
+        """The support of the distribution: atoms [N] f32, evenly spaced from v_min to v_max."""
         return torch.linspace(self.config.v_min, self.config.v_max, self.config.atoms, device=device)
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
@@ -89,8 +98,8 @@ class C51(ValueAgent):
                 set_noise(net, rows, explore)
                 selector = net(end, trajectory.state)[0][0].softmax(-1)  # [B,A,N]
             best = mean(selector, atoms).argmax(-1)  # [B]
-            moved = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * atoms  # [B,N]
-            m = project(take(p_t, best), moved, atoms)  # [B,N]
+            y = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * atoms  # [B,N]
+            m = project(take(p_t, best), y, atoms)  # [B,N]
         set_noise(net, rows, explore)
         logits = take(net(start, trajectory.state)[0][0], start.action[0])  # [B,N]
         log_p = logits.log_softmax(-1)
@@ -101,6 +110,8 @@ class C51(ValueAgent):
 
 
 class QRDQN(ValueAgent):
+    """QR-DQN agent: learns fixed quantiles of the return by quantile regression."""
+
     Config = QRDQNConfig
     config: QRDQNConfig
 
@@ -131,6 +142,8 @@ class QRDQN(ValueAgent):
 
 
 class IQN(ValueAgent):
+    """IQN agent: learns the quantile function of the return at sampled quantiles."""
+
     Config = IQNConfig
     config: IQNConfig
 
@@ -138,7 +151,7 @@ class IQN(ValueAgent):
         return ImplicitQNet(self.net_config, self.spec, self.config.cosines, self.config.dueling, self.config.sigma)
 
     def q_values(self, net: Any, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
-        """`net`: an ImplicitQNet, possibly compiled."""
+        """Q(s, ·) [B,A] f32, the mean over sampled quantiles, and the new state. `net` is an `ImplicitQNet`, possibly compiled."""
         features, state = net(step, state)  # [1,B,D]
         tau = uniform(features[0], self.config.policy_samples, rng)  # [B,N]
         return net.quantiles(features[0], tau).mean(-1), state
@@ -164,7 +177,7 @@ class IQN(ValueAgent):
 
 
 def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) -> tuple[Step, Step, NStep, Mode, int]:
-    """First step and bootstrap step [1,B,...], n-step returns [B], how to draw noise, B."""
+    """What every loss needs: first step and bootstrap step [1,B,...], n-step returns [B], the mode for sampling noise, and B."""
     start, end = trajectory.start(), trajectory.bootstrap()
     steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, config.reward_clip))
     returns = n_step(transitions(steps, config.discount))
@@ -172,19 +185,28 @@ def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) ->
 
 
 def mean(p: Tensor, atoms: Tensor) -> Tensor:
-    """p [...,N] on atoms [N] -> [...]. Not a matrix product: autocast would round that to bf16, coarser than actions differ."""
+    """Means [...] of the distributions p [...,N] over atoms [N].
+
+    Not a matrix product, which autocast would round to bf16: the values of actions differ by less than that.
+    """
     return (p * atoms).sum(-1)
 
 
 def project(p: Tensor, at: Tensor, atoms: Tensor) -> Tensor:
-    """Φ of C51: mass p [B,N] at positions `at` [B,N] -> mass on the evenly spaced `atoms` [N], shared by the two neighbours."""
+    """The projection Φ of C51: moves probabilities p [B,N] from positions `at` [B,N] to the evenly spaced `atoms` [N].
+
+    Each probability is split between the two nearest atoms. Returns [B,N].
+    """
     step = atoms[1] - atoms[0]
     distance = (at.clamp(atoms[0], atoms[-1]).unsqueeze(-2) - atoms.unsqueeze(-1)).abs() / step  # [B,N atoms,N sources]
     return ((1 - distance).clamp(min=0) * p.unsqueeze(-2)).sum(-1)
 
 
 def quantile_huber(theta: Tensor, y: Tensor, tau: Tensor, kappa: float) -> Tensor:
-    """theta, tau [B,N], y [B,M] -> [B]: summed over quantiles, averaged over target samples."""
+    """Quantile Huber loss [B] of quantiles theta [B,N] at tau [B,N] against target samples y [B,M].
+
+    Summed over quantiles, averaged over target samples.
+    """
     u = y.unsqueeze(1) - theta.unsqueeze(2)  # [B,N,M]
     huber = F.huber_loss(theta.unsqueeze(2).expand_as(u), y.unsqueeze(1).expand_as(u), reduction="none", delta=kappa)
     weight = (tau.unsqueeze(2) - (u.detach() < 0).float()).abs()  # [B,N,M]
@@ -192,12 +214,12 @@ def quantile_huber(theta: Tensor, y: Tensor, tau: Tensor, kappa: float) -> Tenso
 
 
 def mean_error(theta: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """theta [B,N], y [B,M] -> error of the means [1,B], metrics."""
+    """The TD error of the means [1,B], and metrics, from quantiles theta [B,N] and target samples y [B,M]."""
     q = theta.detach().mean(-1)  # [B]
     td = (y.mean(-1) - q).unsqueeze(0)  # [1,B]
     return td, {"losses/q_values": q.mean(), "losses/td_error": td.abs().mean()}
 
 
 def uniform(like: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """τ ~ U(0,1), [B,count] f32, on the device of `like` [B,...]."""
+    """Samples τ ~ U(0, 1) [B,count] f32, on the device of `like` [B,...]."""
     return torch.rand(like.shape[0], count, generator=rng, device=like.device)

@@ -1,16 +1,18 @@
 """DQN (Mnih et al. 2015) with the switches of its family: double, dueling, noisy nets, n-step, prioritized replay.
 
-    y_t = Σ_{k<n} γ^k r_{t+k+1}  +  γ^n Q⁻(s_{t+n}, a*)        cut where the episode ends
+    y_t = Σ_{k<n} γ^k r_{t+k+1}  +  γ^n Q⁻(s_{t+n}, a*)        the sum stops at the end of the episode
     a*  = argmax_a Q⁻(s_{t+n}, a), or with `double` argmax_a Q(s_{t+n}, a)      (van Hasselt et al. 2016)
     L_t = Huber(Q(s_t, a_t) - y_t)                              the gradient of the TD error is clipped to ±1
 
 `dueling`: Q = V + A - mean A, each stream with its own hidden layer (Wang et al. 2016). `noisy`: factorised Gaussian noise in
-the head's layers (Fortunato et al. 2018), drawn anew at every step and for every environment. `n_steps` (Sutton 1988; Hessel et al.
-2018). Prioritized replay (Schaul et al. 2016) is the store's (`replay.prioritized`); its priority is |y - Q|.
+the head's layers (Fortunato et al. 2018), resampled at every step for every environment. `n_steps`: n-step returns (Sutton 1988;
+Hessel et al. 2018). Prioritized replay (Schaul et al. 2016) is a setting of the replay (`replay.prioritized`); the priority is
+|y - Q|.
 
-Where we differ from the papers: the shipped configs use Adam (1e-4 or 6.25e-5) where Nature has centered RMSProp, as Dopamine's
-measurements favour it; ε ends at 0.01; Huber loss is averaged over the batch, not summed; no gradient rescaling by 1/sqrt2 in the
-dueling net; noise is per row of a batch, not per batch; a time limit bootstraps, only a terminal does not.
+Where we differ from the papers: the shipped configs use Adam (learning rate 1e-4 or 6.25e-5) where Nature uses centred RMSProp,
+because Adam did better in Dopamine's measurements; ε ends at 0.01; the Huber loss is averaged over the batch, not summed; the
+dueling net does not rescale gradients by 1/sqrt(2); noise is sampled per row of a batch, not per batch; a time limit bootstraps,
+only a terminal state does not.
 
 Shapes: T time (= n + 1), B batch, A actions.
 """
@@ -27,7 +29,7 @@ from rlsuite.nets.q_net import QNet
 
 
 class DQN(ValueAgent):
-    """Q(s, ·) from one net; learns from n-step transitions of any behaviour."""
+    """DQN agent: one net gives Q(s, ·), trained off-policy on n-step transitions."""
 
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, outputs=1, dueling=self.config.dueling, noisy_sigma=self.config.sigma)

@@ -1,4 +1,4 @@
-"""What the policy-gradient agents share: acting, log-probabilities, entropies. Shapes: T time, B batch, A actions."""
+"""Shared parts of the policy-gradient agents: settings, acting, log-probabilities. Shapes: T time, B batch, A actions."""
 
 import math
 from typing import ClassVar
@@ -18,22 +18,22 @@ from rlsuite.nets.policy_net import PolicyNet, PolicyOutput
 
 
 class PolicyGradientConfig(AgentSection):
-    """Numbers that all of them have."""
+    """Settings of every policy-gradient agent."""
 
     discount: float = Field(0.99, ge=0, le=1)
-    """γ, per agent step."""
+    """Discount γ, per agent step."""
     value_weight: float = Field(0.5, ge=0)
-    """Weight of the value loss in the sum."""
+    """Weight of the value loss."""
     entropy_weight: float = Field(0.01, ge=0)
     """Weight of the entropy bonus."""
     reward_clip: float | None = Field(None, gt=0)
     """Rewards are clipped to ± this in the loss; null: raw rewards."""
     greedy_eval: bool = True
-    """Evaluate with the likeliest action; false: sample, as in training."""
+    """Evaluate with the most likely action; false: sample, as in training."""
 
 
 class PolicyGradientAgent(Agent):
-    """Acts with a `PolicyNet` and stores log π(a|s) of what it did; a loss makes it an agent."""
+    """Base class of agents that act with a `PolicyNet` and store log π(a|s) of their actions. A subclass implements `loss`."""
 
     Config: ClassVar[type[PolicyGradientConfig]] = PolicyGradientConfig
     has_target = False
@@ -46,11 +46,11 @@ class PolicyGradientAgent(Agent):
     def __init__(self, config: PolicyGradientConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
         if len(spec.action_shape) > 1:
-            raise UsageError(f"continuous actions must be vectors, these are {spec.action_shape}")
+            raise UsageError(f"continuous actions must be vectors, but the environment's have shape {spec.action_shape}")
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """A rollout needs two steps, and a batch is a whole number of unrolls; there is no replay to configure."""
+        """Also refuses rollouts under two steps, batches that are no whole number of unrolls, and settings of a replay."""
         super().validate(config)
         name, num_envs, steps, batch = (
             config.agent.name,
@@ -63,12 +63,12 @@ class PolicyGradientAgent(Agent):
         if batch % num_envs:
             near = max(1, round(batch / num_envs)) * num_envs
             raise ValueError(
-                f"learner.batch_size = {batch}: rollouts of {name} come from {num_envs} environments at once; try {near}"
+                f"learner.batch_size = {batch} must be a multiple of env.num_envs = {num_envs} for agent.name={name}; try {near}"
             )
         if config.replay != ReplayConfig():
             raise ValueError(f"replay.*: {name} learns from every rollout once and has no replay; remove the section")
         if config.learner.prefetch_batches:
-            raise ValueError(f"learner.prefetch_batches: {name} learns from a rollout as soon as it is there; use 0")
+            raise ValueError(f"learner.prefetch_batches: {name} learns from a rollout as soon as it is complete; use 0")
 
     def make_net(self) -> PolicyNet:
         return PolicyNet(self.net_config, self.spec)
@@ -83,20 +83,21 @@ class PolicyGradientAgent(Agent):
 
 
 def sample(policy: PolicyOutput, rng: torch.Generator) -> Tensor:
-    """Actions [T,B] i64, or [T,B,A] f32."""
+    """Samples actions from the policy: [T,B] i64, or [T,B,A] f32 where they are continuous."""
     if policy.log_std is not None:
         noise = torch.randn(policy.logits.shape, generator=rng, device=policy.logits.device)
         return policy.logits + noise * policy.log_std.exp()
     uniform = torch.rand(policy.logits.shape, generator=rng, device=policy.logits.device)
-    return (policy.logits - (-uniform.log()).log()).argmax(-1)  # the Gumbel trick: softmax is never taken
+    return (policy.logits - (-uniform.log()).log()).argmax(-1)  # the Gumbel trick, which needs no softmax
 
 
 def likeliest(policy: PolicyOutput) -> Tensor:
+    """The most likely actions [T,B] i64, or the means [T,B,A] f32 where actions are continuous."""
     return policy.logits if policy.log_std is not None else policy.logits.argmax(-1)
 
 
 def log_prob(policy: PolicyOutput, action: Tensor) -> Tensor:
-    """log π(a|s) [T,B]; of a continuous action the density's logarithm, summed over its dimensions."""
+    """log π(a|s) [T,B] f32; for continuous actions the log-density, summed over the action's dimensions."""
     if policy.log_std is not None:
         z = (action - policy.logits) / policy.log_std.exp()
         return -(0.5 * z**2 + policy.log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
@@ -104,35 +105,41 @@ def log_prob(policy: PolicyOutput, action: Tensor) -> Tensor:
 
 
 def entropy(policy: PolicyOutput) -> Tensor:
-    """[T,B] nats."""
+    """The policy's entropy in nats, [T,B] f32."""
     if policy.log_std is not None:
-        whole = (policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
-        return whole.expand(policy.logits.shape[:-1])
+        total = (policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
+        return total.expand(policy.logits.shape[:-1])
     log_p = policy.logits.log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)
 
 
 def head_of(policy: PolicyOutput) -> PolicyOutput:
-    """Without the last step: what T-1 transitions need of T steps."""
+    """The policy at all steps but the last: for the T-1 transitions between T steps."""
     return policy._replace(logits=policy.logits[:-1], value=policy.value[:-1])
 
 
 def unpack(steps: Step, config: PolicyGradientConfig) -> TransitionBatch:
-    """Leaves [T-1,B], rewards clipped if the config says so."""
+    """The transitions between T steps, leaves [T-1,B], with rewards clipped to `config.reward_clip`."""
     return transitions(steps._replace(reward=clip_reward(steps.reward, config.reward_clip)), config.discount)
 
 
 def columns(x: Tensor, valid: Tensor) -> Tensor:
-    """x [T,B] -> [B], whose mean is the mean of x over the steps that are `valid` [T,B]."""
+    """Sums of x [T,B] over valid steps, scaled so that the mean of the result [B] is the mean of x over all valid steps.
+
+    `valid` is [T,B] bool.
+    """
     return (x * valid).sum(0) * (valid.shape[1] / valid.sum().clamp(min=1))
 
 
 def mean(x: Tensor, valid: Tensor) -> Tensor:
-    """Over the valid steps, detached."""
+    """Mean of x [T,B] over the steps that are `valid` [T,B], a detached scalar."""
     return (x.detach() * valid).sum() / valid.sum().clamp(min=1)
 
 
 def explained_variance(value: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """1 - Var[target - value] / Var[target] over the valid steps: 1 is perfect, 0 is no better than a constant."""
+    """1 - Var[target - value] / Var[target] over the valid steps, a scalar: 1 is perfect, 0 is no better than a constant.
+
+    `value`, `target` and `valid` are [T,B].
+    """
     error, target = (target - value).detach()[valid], target.detach()[valid]
     return 1 - error.var(correction=0) / target.var(correction=0).clamp(min=1e-8)

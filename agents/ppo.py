@@ -4,31 +4,31 @@
     L_clip  = -min(r_t A_t, clip(r_t, 1-ε, 1+ε) A_t)            A_t: GAE(γ, λ), normalised in each minibatch
     L       = L_clip + c_v (V_θ(s_t) - R_t)² / 2 - c_e H[π_θ]     R_t = A_t + V_old(s_t)
 
-The details that implementations agree on (Huang et al. 2022, "The 37 implementation details of PPO") and the line that does each:
+The details that implementations agree on (Huang et al. 2022, "The 37 Implementation Details of PPO"), and where each is:
 
     orthogonal init, gains sqrt2 / 0.01 / 1; biases 0        nets/policy_net.py
     Adam with ε = 1e-5                                       configs: learner.optimizer_epsilon
     learning rate annealed to 0                              configs: learner.learning_rate_end
-    GAE; R_t = A_t + V_old                                   prepare: gae(...), returns
-    minibatches of shuffled steps; of whole environments if         prepare: fold, randperm
-      the net has a memory, which starts from its state
+    GAE; R_t = A_t + V_old                                   prepare: gae, "return"
+    minibatches of shuffled steps, or of whole               prepare: flatten_time, randperm
+      environments if the net is recurrent
     advantages normalised per minibatch                      loss: normalised
     clipped surrogate                                        loss: ratio.clamp
     value clipping (here a switch, off: `value_clip`)        loss: value_error
     one loss, entropy bonus                                  loss: the last sum
     gradient norm clipped at 0.5                             configs: learner.max_grad_norm
     KL, clip fraction, explained variance are logged         loss: metrics
-    vector env, several environments synchronously                    the collector
+    synchronous vector environment                           acting/collector.py
     Atari: 4 planes of 84x84, rewards clipped to ±1,         envs/atari.py, configs/atari/ppo.yaml
-      no-op starts, end of life as terminal
+      no-op starts, loss of a life as terminal
     continuous: mean from the net, log σ a free parameter,   nets/policy_net.py: log_std; envs/classic.py: clip
       actions clipped for the environment only
 
-Where we differ: a time limit bootstraps from the final observation, only a terminal does not; pixels are divided by 255 in the net;
-policy and value share a trunk also on vectors unless `net.separate_value`; observations and rewards are not normalised by running
-means; `target_kl` ends the epochs of a rollout behind the update that exceeded it.
+Where we differ: a time limit bootstraps from the final observation, only a terminal state does not; pixels are divided by 255 in
+the net; policy and value share a trunk for vector observations too, unless `net.separate_value`; observations and rewards are not
+normalised by running means; `target_kl` ends the epochs of a rollout after the update that exceeded it.
 
-Shapes: T steps of a rollout, B environments (in a folded minibatch T = 1), A actions.
+Shapes: T steps of a rollout, B environments (T = 1 in a minibatch of single steps), A actions.
 """
 
 from collections.abc import Iterator
@@ -54,6 +54,8 @@ from rlsuite.core.types import Trajectory, flatten_time, take_columns, tree_map
 
 
 class PPOConfig(PolicyGradientConfig):
+    """Settings of PPO."""
+
     gae_lambda: float = Field(0.95, ge=0, le=1)
     """λ of generalised advantage estimation."""
     clip: float = Field(0.2, gt=0)
@@ -63,37 +65,37 @@ class PPOConfig(PolicyGradientConfig):
     epochs: int = Field(4, ge=1)
     """Passes over each rollout."""
     minibatches: int = Field(4, ge=1)
-    """Minibatches of a pass."""
+    """Minibatches per pass."""
     normalise_advantages: bool = True
-    """Scale the advantages of each minibatch to mean 0 and deviation 1."""
+    """Normalise the advantages of each minibatch to mean 0 and standard deviation 1."""
     target_kl: float | None = Field(None, gt=0)
     """Stop the passes over a rollout once the policy has moved this far (KL); null: run all."""
 
 
 class PPO(PolicyGradientAgent):
-    """The clipped surrogate objective on minibatches of each rollout."""
+    """PPO agent: the clipped surrogate objective on minibatches of each rollout."""
 
     Config = PPOConfig
     config: PPOConfig
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """A batch must also divide into minibatches."""
+        """Also requires that a batch divides into minibatches."""
         super().validate(config)
         assert isinstance(config.agent, PPOConfig)
         batch, minibatches = config.learner.batch_size, config.agent.minibatches
         if batch % minibatches:
-            raise ValueError(f"agent.minibatches = {minibatches} does not divide the {batch} rollouts of learner.batch_size")
+            raise ValueError(f"agent.minibatches = {minibatches} does not divide learner.batch_size = {batch}")
 
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
-        """A rollout [T+1,B] -> its minibatches, epoch after epoch, with advantages from the values before the first update."""
+        """Yields the minibatches of a rollout [T+1,B], epoch by epoch, with advantages from the values before the first update."""
         steps, state = trajectory
         values = net(steps, state)[0].value  # [T+1,B]
         advantage = gae(unpack(steps, self.config), values, self.config.gae_lambda)  # [T,B]
         value = values[:-1]
-        made = {"advantage": advantage, "return": advantage + value, "value": value}
+        computed = {"advantage": advantage, "return": advantage + value, "value": value}
         steps = tree_map(lambda leaf: leaf[:-1], steps)
-        batch = Trajectory(steps._replace(extras={**steps.extras, **made}), state)
+        batch = Trajectory(steps._replace(extras={**steps.extras, **computed}), state)
         if state == ():
             batch = flatten_time(batch)  # without a memory every step is a sequence of its own
         count = batch.steps.first.shape[1]
@@ -134,6 +136,6 @@ class PPO(PolicyGradientAgent):
 
 
 def normalised(x: Tensor, valid: Tensor) -> Tensor:
-    """x [T,B] with mean 0 and deviation 1 over the valid steps."""
-    chosen = x[valid]
-    return (x - chosen.mean()) / (chosen.std(correction=0) + 1e-8)
+    """x [T,B] normalised to mean 0 and standard deviation 1 over the steps that are `valid` [T,B]."""
+    counted = x[valid]
+    return (x - counted.mean()) / (counted.std(correction=0) + 1e-8)

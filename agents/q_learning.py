@@ -1,13 +1,13 @@
 """Tabular Q-learning (Watkins & Dayan 1992), with experience replay (Lin 1992).
 
-    Q(s_t, a_t) <- Q(s_t, a_t) + α (r_{t+1} + γ max_a Q(s_{t+1}, a) - Q(s_t, a_t))        max = 0 behind a terminal
+    Q(s_t, a_t) <- Q(s_t, a_t) + α (r_{t+1} + γ max_a Q(s_{t+1}, a) - Q(s_t, a_t))        max = 0 in a terminal state
 
 The table is the net, and the update is one step of gradient descent on (y - Q)² / 2: with `learner.optimizer: sgd` the learner's
-mean over a batch of B transitions gives α = learning_rate / B for each of them. The target network of the learner must be the table
-itself: `learner.target_period_learner_steps: 1`.
+mean over a batch of B transitions gives α = learning_rate / B for each of them. The learner's target network must be the table
+itself: set `learner.target_period_learner_steps: 1`.
 
-Where we differ: transitions are drawn from a replay store instead of being used once, in order. That changes how often a pair
-(s, a) is updated, not what its updates converge to; α is constant, so on a stochastic task Q ends in a neighbourhood of Q*.
+Where we differ: transitions are sampled from a replay instead of being used once, in order. That changes how often a pair (s, a) is
+updated, not what its updates converge to; α is constant, so on a stochastic task Q ends in a neighbourhood of Q*.
 
 Shapes: T time (= 2), B batch, A actions, S states.
 """
@@ -24,7 +24,7 @@ from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
 
 
 class Table(nn.Module):
-    """(step [T,B], state) -> (Q [T,B,A] f32, state)."""
+    """A table of action values with the signature of a net: (step [T,B], state) -> (Q [T,B,A] f32, state)."""
 
     def __init__(self, states: int, actions: int):
         super().__init__()
@@ -32,18 +32,21 @@ class Table(nn.Module):
         nn.init.zeros_(self.q.weight)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+        """Looks up Q [T,B,A] f32 for the states `step.observation` [T,B]; `state` is returned as it is."""
         return self.q(step.observation.long()), state
 
 
 class QLearning(ValueAgent):
-    """A table Q[s, a] in place of a net."""
+    """Tabular Q-learning agent: the net is a table Q[s, a]."""
 
     def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
         if spec.num_states is None:
-            raise UsageError(f"agent.name=q_learning needs discrete states, but observations are {spec.observation_shape}: use dqn")
+            raise UsageError(
+                f"agent.name=q_learning needs discrete states, but observations have shape {spec.observation_shape}; use dqn"
+            )
         if config.n_steps != 1 or config.double or config.dueling or config.noisy:
-            raise UsageError("agent.name=q_learning takes no n_steps, double, dueling or noisy: a table has no use for them")
+            raise UsageError("agent.name=q_learning does not support n_steps above 1, double, dueling or noisy: it updates a table")
         self.num_states = spec.num_states
 
     def make_net(self) -> Table:

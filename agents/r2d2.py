@@ -1,20 +1,20 @@
 """R2D2 (Kapturowski et al. 2019): recurrent double Q-learning from replayed sequences, with stored states and burn-in.
 
-    Q_t  = Q(s_t, ·) from the memory's state at the sequence's start, after `burn_in` steps that only bring it up to date
-    y_t  = h( Σ_{k<n} γ^k r_{t+k+1}  +  γ^n h⁻¹(Q⁻(s_{t+n}, a*)) ),  a* = argmax_a Q(s_{t+n}, a)      cut where the episode ends
+    Q_t  = Q(s_t, ·) from the recurrent state at the start of the sequence, brought up to date by `burn_in` steps
+    y_t  = h( Σ_{k<n} γ^k r_{t+k+1}  +  γ^n h⁻¹(Q⁻(s_{t+n}, a*)) ),  a* = argmax_a Q(s_{t+n}, a); stops at the end of the episode
     L    = Σ_t (y_t - Q(s_t, a_t))² / 2 over the `unroll` steps
     p    = η max_t |y_t - Q_t| + (1 - η) mean_t |y_t - Q_t|,  h(x) = sign(x) (sqrt(|x| + 1) - 1) + ε x
 
-`stored_state` false starts sequences from zeros (the paper's "zero state"). `cross_episodes` false is the paper's rule that no
-sequence crosses an episode: strides are counted from its first step, and what lies behind its end is not learned from; the first
-`burn_in` steps of an episode then only warm up. By default sequences start every `stride` steps and may hold ends of episodes: the
-memory is reset there, and every step is learned from.
+`stored_state: false` starts sequences from zeros (the paper's "zero state"). `cross_episodes: false` is the paper's rule that no
+sequence crosses the end of an episode: strides are counted from the first step of an episode, steps after its end are not learned
+from, and its first `burn_in` steps only warm up the memory. By default sequences start every `stride` steps and may contain ends of
+episodes: the memory is reset there, and every step is learned from.
 
-Where we differ: the printed target has its argmax under Q⁻, a misprint of double Q-learning; importance weights are on (Table 2 has
-exponent 0.6, another version of the text none: `replay.importance_exponent_*` = 0); the loss is summed over steps, as the paper
-does not say; a time limit bootstraps from its final observation.
+Where we differ: the paper prints the argmax of the target under Q⁻, which we take for a misprint of double Q-learning; importance
+weights are on (Table 2 has exponent 0.6, another version of the paper has none: `replay.importance_exponent_*` = 0); the loss is
+summed over the steps of a sequence, which the paper leaves open; a time limit bootstraps from the final observation.
 
-Shapes: T steps of a sequence = burn_in + unroll + n_steps, U of it the unroll, B batch, A actions.
+Shapes: T steps of a sequence = burn_in + unroll + n_steps, U of them the unroll, B batch, A actions.
 """
 
 from typing import Any
@@ -33,44 +33,46 @@ from rlsuite.nets.q_net import MemoryQNet
 
 
 class R2D2Config(ValueConfig):
+    """Settings of R2D2."""
+
     discount: float = Field(0.997, ge=0, le=1)
-    """γ, per agent step."""
+    """Discount γ, per agent step."""
     n_steps: int = Field(5, ge=1, le=1000)
     """n of the n-step target."""
     double: bool = True
-    """The online net chooses the bootstrap action, the target net values it."""
+    """Double Q-learning: the online net chooses the bootstrap action, the target net evaluates it."""
     dueling: bool = True
     """Separate streams for the value and the advantages."""
     reward_clip: float | None = Field(None, gt=0)
     """Rewards are clipped to ± this in the loss; null: raw rewards."""
     epsilon_ladder: bool = True
-    """Every environment keeps an ε of its own, as in Ape-X."""
+    """Give every environment a constant ε of its own, as in Ape-X, instead of the schedule."""
     burn_in: int = Field(40, ge=0)
     """Steps at the start of a sequence that only bring the recurrent state up to date."""
     unroll: int = Field(80, ge=1)
     """Steps of a sequence that are learned from."""
     stride: int = Field(40, ge=2)
-    """Steps from the start of a sequence to the start of the next."""
+    """Steps from the start of one sequence to the start of the next."""
     stored_state: bool = True
     """Start sequences from the recurrent state stored with them; false: from zeros."""
     cross_episodes: bool = True
-    """Sequences may hold ends of episodes; false: they end there, as in the paper."""
+    """Sequences may contain ends of episodes; false: they stop there, as in the paper."""
     rescale_epsilon: float | None = Field(1e-3, gt=0)
     """ε of the value rescaling h; null: values are not rescaled."""
     priority_max_weight: float = Field(0.9, ge=0, le=1)
-    """η: weight of the largest TD error of a sequence in its priority, against their mean."""
+    """η: weight of the largest TD error of a sequence in its priority; their mean gets the rest."""
 
     @model_validator(mode="after")
     def _covers(self) -> "R2D2Config":
         if self.stride > self.unroll:
             raise ValueError(
-                f"stride {self.stride} is larger than unroll {self.unroll}: steps between sequences would never be learned"
+                f"stride {self.stride} is larger than unroll {self.unroll}: the steps between would never be learned from"
             )
         return self
 
 
 class R2D2(ValueAgent):
-    """Q(s, ·) from a recurrent net; learns from sequences of any behaviour."""
+    """R2D2 agent: a recurrent net gives Q(s, ·), trained off-policy on replayed sequences."""
 
     Config = R2D2Config
     capabilities = frozenset({"net.memory", "net.last_action_reward"})
@@ -104,39 +106,41 @@ class R2D2(ValueAgent):
         if not config.stored_state:
             state = tree_map(lambda leaf: leaf.to(steps.reward.device), self.initial_state(rows))
         warm_up, rest = split(steps, config.burn_in)
-        learned, behind = split(rest, config.unroll)
+        learned, after = split(rest, config.unroll)
         explore = Mode(explore=True, agent_steps=0, rng=rng)
         set_noise(net, rows, explore)
 
         with torch.no_grad():
             set_noise(target, rows, explore)
-            q_target = target(steps, state)[0][config.burn_in :]  # [U+n,B,A]
+            q_t = target(steps, state)[0][config.burn_in :]  # [U+n,B,A]
             if config.burn_in:
                 state = net(warm_up, state)[1]
 
-        q, state = net(learned, state)  # [U,B,A]
+        q_tm1, state = net(learned, state)  # [U,B,A]
         with torch.no_grad():
-            ahead = net(behind, state)[0]  # [n,B,A] only to choose actions by: a gradient through them would be 0
-            best = (torch.cat([q, ahead]) if config.double else q_target).argmax(-1)  # [U+n,B]
-            values = self._unscale(pick(q_target, best))  # [U+n,B]
-            paid = transitions(rest._replace(reward=clip_reward(rest.reward, config.reward_clip)), config.discount)
-            y = self._rescale(n_step_targets(paid, values, config.n_steps))  # [U,B]
+            q_after = net(after, state)[0]  # [n,B,A] only used in an argmax, so no gradient is lost
+            selector = torch.cat([q_tm1, q_after]) if config.double else q_t  # [U+n,B,A]
+            v_t = self._unscale(pick(q_t, selector.argmax(-1)))  # [U+n,B]
+            r_t = clip_reward(rest.reward, config.reward_clip)  # [U+n,B]
+            y = self._rescale(n_step_targets(transitions(rest._replace(reward=r_t), config.discount), v_t, config.n_steps))  # [U,B]
 
-        chosen = pick(q, learned.action)  # [U,B]
-        td = y - chosen  # [U,B]
+        a_tm1 = learned.action  # [U,B]
+        qa_tm1 = pick(q_tm1, a_tm1)  # [U,B]
+        td = y - qa_tm1  # [U,B]
         valid = ~learned.last
         if not config.cross_episodes:
             valid = valid & split(before_the_end(steps.last), config.burn_in)[1][: config.unroll]
         loss = 0.5 * (td**2 * valid).sum(0)  # [B]
         td, counted = td.detach(), valid.sum().clamp(min=1)
         metrics = {
-            "losses/q_values": (chosen.detach() * valid).sum() / counted,
+            "losses/q_values": (qa_tm1.detach() * valid).sum() / counted,
             "losses/td_error": (td.abs() * valid).sum() / counted,
             "losses/valid_share": valid.float().mean(),
         }
         return Loss(loss, td, metrics, valid=valid)
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
+        """η max_t |td| + (1 - η) mean_t |td| over the valid steps: td, valid [T,B] -> [B] f32."""
         size = td.abs() * valid
         eta = self.config.priority_max_weight
         return eta * size.amax(0) + (1 - eta) * size.sum(0) / valid.sum(0).clamp(min=1) + 1e-6
@@ -149,16 +153,16 @@ class R2D2(ValueAgent):
 
 
 def split(tree: Any, at: int) -> tuple[Any, Any]:
-    """Leaves [T,...] -> [at,...] and [T-at,...]."""
+    """Splits leaves [T,...] in time, into [at,...] and [T-at,...]."""
     return tree_map(lambda leaf: leaf[:at], tree), tree_map(lambda leaf: leaf[at:], tree)
 
 
 def pick(q: Tensor, action: Tensor) -> Tensor:
-    """q [T,B,A], action [T,B] -> [T,B]."""
+    """The values of the chosen actions: q [T,B,A], action [T,B] i64 -> [T,B]."""
     return q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
 def before_the_end(last: Tensor) -> Tensor:
-    """last [T,B] -> [T,B]: does the step belong to the episode that the sequence began in?"""
+    """Whether a step belongs to the episode that the sequence starts in: last [T,B] bool -> [T,B] bool."""
     ends = last.long().cumsum(0)
     return ends - last.long() == 0

@@ -2,11 +2,11 @@
 
     L = -(G_t - V(s_t)) log π(a_t|s_t) + c_v (V(s_t) - G_t)² / 2 - c_e H[π]         G_t: the discounted return to the episode's end
 
-Only steps whose episode ends within the rollout are learned from, so that every G_t is a whole return: choose
+Only steps whose episode ends within the rollout are learned from, so that every G_t is a complete return: make
 `run.collect_agent_steps` longer than an episode, or no step may qualify.
 
-Where we differ: no factor γ^t before the gradient, as nearly nobody has it; a time limit bootstraps from the final observation; an
-entropy bonus (`entropy_weight: 0` switches it off).
+Where we differ: the gradient has no factor γ^t, as in nearly all implementations; a time limit bootstraps from the final
+observation; there is an entropy bonus (`entropy_weight: 0` switches it off).
 
 Shapes: T steps of a rollout, B environments.
 """
@@ -29,6 +29,8 @@ from rlsuite.core.types import Trajectory
 
 
 class Reinforce(PolicyGradientAgent):
+    """REINFORCE agent: the policy gradient of complete returns, with the value function as a baseline."""
+
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, state = trajectory  # [T+1,B]
         t = unpack(steps, self.config)  # [T,B]

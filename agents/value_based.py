@@ -1,4 +1,4 @@
-"""What every agent that acts on action values shares: its switches and its exploration. Shapes: B batch, A actions."""
+"""Shared parts of the agents that act on action values: settings, exploration and noise. Shapes: B batch, A actions."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -15,18 +15,18 @@ from rlsuite.nets.heads import clear_noise, resample_noise
 
 
 class ValueConfig(AgentSection):
-    """Switches that DQN and its distributional relatives share."""
+    """Settings of every agent that acts on action values."""
 
     discount: float = Field(0.99, ge=0, le=1)
-    """γ, per agent step."""
+    """Discount γ, per agent step."""
     n_steps: int = Field(1, ge=1, le=1000)
     """n of the n-step target."""
     double: bool = False
-    """Double Q-learning: the online net chooses the bootstrap action, the target net values it."""
+    """Double Q-learning: the online net chooses the bootstrap action, the target net evaluates it."""
     dueling: bool = False
     """Separate streams for the value and the advantages."""
     noisy: bool = False
-    """Noisy layers in the head explore in place of ε."""
+    """Explore by noisy layers in the head instead of ε."""
     noisy_sigma: float = Field(0.5, gt=0)
     """Initial scale σ₀ of the noise."""
     reward_clip: float | None = Field(1.0, gt=0)
@@ -34,13 +34,13 @@ class ValueConfig(AgentSection):
     epsilon_start: float = Field(1.0, ge=0, le=1)
     """ε at the first agent step."""
     epsilon_end: float = Field(0.01, ge=0, le=1)
-    """ε once it has decayed."""
+    """ε after its decay."""
     epsilon_decay_agent_steps: int = Field(1_000_000, ge=0)
     """Agent steps over which ε falls linearly."""
     epsilon_eval: float = Field(0.001, ge=0, le=1)
     """ε in evaluations."""
     epsilon_ladder: bool = False
-    """Every environment keeps an ε of its own, as in Ape-X, in place of the schedule."""
+    """Give every environment a constant ε of its own, as in Ape-X, instead of the schedule."""
     epsilon_base: float = Field(0.4, gt=0, lt=1)
     """Ladder: environment i of N has ε = base^(1 + power · i / (N - 1))."""
     epsilon_power: float = Field(7.0, ge=0)
@@ -48,7 +48,7 @@ class ValueConfig(AgentSection):
 
     @model_validator(mode="after")
     def _counts(self) -> "ValueConfig":
-        """Refuses keys that the switches leave without effect."""
+        """Refuses keys that have no effect with these switches."""
         if self.epsilon_ladder:
             refuse_ignored(self, ("epsilon_start", "epsilon_end", "epsilon_decay_agent_steps"), "epsilon_ladder = false")
         else:
@@ -60,18 +60,19 @@ class ValueConfig(AgentSection):
     @model_validator(mode="after")
     def _explores_at_all(self) -> "ValueConfig":
         if not self.noisy and not self.epsilon_ladder and self.epsilon_start == 0 and self.epsilon_end == 0:
-            raise ValueError("epsilon_start and epsilon_end are both 0 and noisy is false: nothing would explore")
+            raise ValueError("epsilon_start and epsilon_end are both 0 and noisy is false: the agent would never explore")
         return self
 
     @property
     def sigma(self) -> float | None:
+        """Initial noise scale σ₀, or None without noisy layers."""
         return self.noisy_sigma if self.noisy else None
 
 
 class ValueAgent(Agent):
-    """Acts ε-greedily on action values, or by the noise of its net, and learns from n-step transitions.
+    """Base class of agents that act on action values, ε-greedily or by noisy layers, and learn from n-step transitions.
 
-    A subclass builds the net and says what Q is (`q_values`) and what the loss is.
+    A subclass implements `make_net`, `q_values` and `loss`.
     """
 
     Config: ClassVar[type[ValueConfig]] = ValueConfig
@@ -83,7 +84,7 @@ class ValueAgent(Agent):
 
     @abstractmethod
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
-        """`step` has leaves [1,B,...] -> Q(s, ·) [B,A] f32 and the new state; `rng` for agents that sample quantiles."""
+        """Q(s, ·) [B,A] f32 and the new recurrent state for `step`, leaves [1,B,...]. `rng`: for agents that sample quantiles."""
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         set_noise(net, step.first.shape[1], mode)
@@ -92,7 +93,7 @@ class ValueAgent(Agent):
 
 
 def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:
-    """Fresh noise for each of `batch` environments while exploring, mean weights otherwise; nothing for a net without noise."""
+    """Samples new noise for each of `batch` rows when exploring, else uses the mean weights. No effect without noisy layers."""
     if mode.explore:
         resample_noise(net, batch, mode.rng)
     else:
@@ -100,7 +101,7 @@ def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:
 
 
 def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode) -> Tensor:
-    """q [B,A] -> actions [B] i64."""
+    """ε-greedy actions [B] i64 from action values q [B,A]."""
     epsilon: float | Tensor = config.epsilon_eval
     if mode.explore and config.epsilon_ladder:
         epsilon = ladder(config, mode, q.shape[0]).to(q.device)  # [B]
@@ -113,12 +114,12 @@ def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode) -> Tensor:
 
 
 def ladder(config: ValueConfig, mode: Mode, num_envs: int) -> Tensor:
-    """The constant epsilons [B] of these environments among those of all collectors (Horgan et al. 2018, section 4.1)."""
+    """The constant ε [B] f32 of each environment, by its index among those of all collectors (Horgan et al. 2018, section 4.1)."""
     last = max((mode.total_envs or num_envs) - 1, 1)
     env_index = mode.first_env + torch.arange(num_envs)  # [B]
     return config.epsilon_base ** (1 + config.epsilon_power * env_index / last)
 
 
 def take(values: Tensor, action: Tensor) -> Tensor:
-    """values [B,A,...], action [B] -> [B,...]: the row of the action taken."""
+    """The entries of the chosen actions: values [B,A,...], action [B] i64 -> [B,...]."""
     return values[torch.arange(action.shape[0], device=action.device), action]

@@ -1,17 +1,19 @@
-"""AlphaGo (Silver et al. 2016): policies from records and from self-play, a value net, and a search with rollouts.
+"""AlphaGo (Silver et al. 2016): policies from game records and self-play, a value net, and a search with rollouts.
 
-Four things are learned, in three stages, of which `configs/boards/alphago.yaml` runs one after the other:
+Four models are trained in three stages, which `configs/boards/alphago.yaml` runs one after the other:
 
-    policy      p_σ(a|s), p_π(a|s)  from records: CE(a*, p_σ) + CE(a*, p_π); p_π is the small, fast rollout policy
-    reinforced  p_ρ(a|s)            from p_σ, by games against a pool of its earlier selves: -z log p_ρ(a|s)
-    value       v_θ(s)              from one position of each game that p_σ begins and p_ρ ends: (z - v_θ(s))²
+    policy      p_σ(a|s), p_π(a|s)  from game records: CE(a*, p_σ) + CE(a*, p_π); p_π is the small, fast rollout policy
+    reinforced  p_ρ(a|s)            starts as p_σ and plays a pool of its earlier versions: -z log p_ρ(a|s)
+    value       v_θ(s)              from one position of each game that p_σ starts and p_ρ finishes: (z - v_θ(s))²
 
-The search has p_σ^β for its prior, and a leaf is worth (1 - λ) v_θ(s) + λ z_π, z_π the outcome of a game that p_π plays from there.
+The search uses p_σ^β as its prior, and evaluates a leaf as (1 - λ) v_θ(s) + λ z_π, where z_π is the outcome of a rollout: a game
+that p_π plays from there to its end.
 
-Where we differ: positions are encoded as for AlphaZero here (5 planes, not 48); the nets are `net.torso`, with Adam; a move of the
-reinforced stage is learned from about once, a few updates after it was made, its gradient weighted by min(2, p_ρ / p_then); there
-is no second pass with the value net as a baseline; the rollout policy has fewer features (`rollouts.py`); a leaf gets its net's
-opinion and a rollout at once, where AlphaGo's search waited 40 visits for the net, and has no tree policy beside it.
+Where we differ: positions are encoded as for our AlphaZero (5 planes, not 48); the nets use `net.torso` and Adam; each move of the
+reinforced stage is learned from about once, a few updates after it was played, its gradient weighted by min(2, p_ρ / p_played) with
+the probability p_played that it had then; there is no second pass with the value net as a baseline; the rollout policy has fewer
+features (`rollouts.py`); a leaf is evaluated by the net and a rollout at once, where AlphaGo's search waited for 40 visits before
+it asked the net, and there is no separate tree policy.
 
 Shapes: T = 1 step, B batch, A = H W + 1 actions, N positions, C planes of H x W, R bytes a row.
 """
@@ -39,26 +41,28 @@ from rlsuite.search.search import search_rows, without_search
 
 
 class AlphaGoConfig(BoardConfig):
+    """Settings of AlphaGo."""
+
     stage: Literal["policy", "reinforced", "value"] = "policy"
-    """Which nets learn: the policies from records, the policy by self-play, or the value net."""
+    """What is trained: the policies on game records, the policy in self-play, or the value net."""
     records: str | None = None
-    """Stage policy: a folder of SGF records or of rlsuite's text records."""
+    """Stage policy: a folder of game records, as SGF or in rlsuite's text format."""
     records_from_move: int = Field(0, ge=0)
-    """Stage policy: earlier moves are not learned from, such as those of a random opening."""
+    """Stage policy: the first move of a game to learn from, counted from 0; skips a random opening, for example."""
     records_tested: float = Field(0.1, ge=0, le=0.5)
     """Stage policy: share of the games that is held out for testing."""
     symmetries: bool = True
-    """Learn from a random one of the symmetric images of each position."""
+    """Learn from a random symmetric image of each position."""
     pool_learner_steps: int = Field(500, ge=1)
-    """Stage reinforced: learner steps between two policies that join the pool of opponents."""
+    """Stage reinforced: learner steps between additions to the pool of opponents."""
     pool_size: int = Field(32, ge=1)
-    """Stage reinforced: the largest size of the pool; the oldest leave."""
+    """Stage reinforced: largest size of the pool; the oldest policies are dropped."""
     latest_random_move: int = Field(450, ge=1)
-    """Stage value: the random move U is drawn from 1 to this."""
+    """Stage value: the number U of the random move is drawn from 1 to this."""
     mix: float = Field(0.5, ge=0, le=1)
-    """λ: weight of the rollout in the value of a leaf, against the value net."""
+    """λ: weight of the rollout in the value of a leaf; the value net gets the rest."""
     prior_exponent: float = Field(0.67, gt=0)
-    """β: the policy is raised to this power as a prior."""
+    """β: the prior is the policy raised to this power."""
     c_init: float = Field(5.0, gt=0)
     """c_puct: weight of the prior against the values."""
 
@@ -68,12 +72,12 @@ class AlphaGoConfig(BoardConfig):
         return absolute(value)
 
     def play(self) -> Puct:
-        """How it searches."""
+        """The search method: PUCT without noise at the root."""
         return Puct(self.c_init, fpu_reduction=0.0, noise_fraction=0.0)
 
 
 class AlphaGoNet(nn.Module):
-    """All four; only those of the stage learn."""
+    """All four models; only those of the stage are trained."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec, scale: float, stage: str):
         super().__init__()
@@ -91,7 +95,7 @@ class AlphaGoNet(nn.Module):
             part.requires_grad_(True)
 
     def forward(self, step: Step, state: State) -> tuple[Any, State]:
-        """[T,B,...] -> the supervised policy's judgement."""
+        """The supervised policy's output for steps [T,B,...]."""
         return self.policy(step, state)  # type: ignore[no-any-return]
 
 
@@ -100,7 +104,7 @@ def _policy_parts(net: BoardNet) -> list[nn.Module]:
 
 
 class AlphaGo(BoardAgent):
-    """One of the three stages: its net holds all nets, of which those of the stage learn."""
+    """AlphaGo agent, in one of its three stages: the net holds all four models, and those of the stage are trained."""
 
     Config: ClassVar[type[AlphaGoConfig]] = AlphaGoConfig
     has_target = False
@@ -109,7 +113,9 @@ class AlphaGo(BoardAgent):
     def __init__(self, config: AlphaGoConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
         if not self.game.name.startswith("go("):
-            raise UsageError(f"agent.name={config.name} plays Go, such as env.id=go(size=7,komi=9)")
+            raise UsageError(
+                f"agent.name={config.name} plays Go only, not {self.game.name}: use env.id=go(size=7,komi=9), for example"
+            )
         extras = {
             "policy": (Extra("last", (), "int32"),),
             "reinforced": (
@@ -125,48 +131,48 @@ class AlphaGo(BoardAgent):
         return AlphaGoNet(self.net_config, self.spec, self.game.plane_scale, self.config.stage)
 
     def init_net(self, net: Net) -> None:
-        """The policy that is reinforced begins as the supervised one."""
+        """In stage reinforced, sets the policy that is trained to the supervised one."""
         if self.config.stage == "reinforced":
             nets = _as_ours(net)
             nets.reinforced.load_state_dict(nets.policy.state_dict())
 
     def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> GameCollector:
-        """UsageError without records, in the stage that learns from them."""
+        """The collector of this stage. UsageError if the stage learns from game records and there are none."""
         config, nets = self.config, _as_ours(net)
 
-        def ask(one: nn.Module) -> PlanePolicy:
-            def logits(planes: NDArray[np.int8]) -> NDArray[np.float32]:
+        def policy_of(one: nn.Module) -> PlanePolicy:
+            def policy(planes: NDArray[np.int8]) -> NDArray[np.float32]:
                 with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    found: NDArray[np.float32] = one.evaluate(torch.from_numpy(planes).to(device)).logits.cpu().numpy()  # type: ignore[operator]
-                return found
+                    logits: NDArray[np.float32] = one.evaluate(torch.from_numpy(planes).to(device)).logits.cpu().numpy()  # type: ignore[operator]
+                return logits
 
-            return logits
+            return policy
 
         if config.stage == "reinforced":
-            return PoolPlay(num_envs, self.game, seed, nets.reinforced, ask, config.pool_learner_steps, config.pool_size)
+            return PoolPlay(num_envs, self.game, seed, nets.reinforced, policy_of, config.pool_learner_steps, config.pool_size)
         if config.stage == "value":
             latest = config.latest_random_move
-            return ValuePlay(num_envs, self.game, seed, ask(nets.policy), ask(nets.reinforced), latest)
+            return ValuePlay(num_envs, self.game, seed, policy_of(nets.policy), policy_of(nets.reinforced), latest)
         if config.records is None:
-            raise UsageError("agent.records: the first stage learns from records of games; name a folder of them")
+            raise UsageError("agent.records = null: agent.stage = policy learns from game records; name a folder of them")
         learned, tested = Expert.read(config.records, self.game, config.records_from_move, config.records_tested)
-        plays = ask(nets.policy)
+        policy = policy_of(nets.policy)
 
         def evaluate(planes: NDArray[np.int8], action: NDArray[np.int64], last: NDArray[np.int32]) -> dict[str, float]:
             with torch.no_grad():
                 small = nets.rollouts(torch.from_numpy(planes).to(device), torch.from_numpy(last).to(device)).cpu().numpy()
             empty = (planes[:, :2].sum(1) == 0).reshape(len(planes), -1)  # [n,H*W]
-            moved = action < empty.shape[1]  # a rollout passes by rule, not by what it has learned
+            no_pass = action < empty.shape[1]  # the rollout policy passes by a rule that is not learned
             guess = np.where(empty, small, -np.inf).argmax(1)
             return {
-                "test/policy_accuracy": float((plays(planes).argmax(1) == action).mean()),
-                "test/rollout_accuracy": float((guess == action)[moved].mean()),
+                "test/policy_accuracy": float((policy(planes).argmax(1) == action).mean()),
+                "test/rollout_accuracy": float((guess == action)[no_pass].mean()),
             }
 
         return RecordedPlay(num_envs, self.game, seed, learned, tested, evaluate)
 
     def evaluator(self, net: Net) -> Evaluate:
-        """Of the last stage what the search asks; of the others their policy, and no opinion of who wins."""
+        """The search's leaf evaluator: the policy as prior, and values from rollouts, in the last stage mixed with the net's."""
         config, game, nets = self.config, self.game, _as_ours(net)
         encode, play_out = encoder(game.rules), playouts(game.rules.play)
         weights, device = nets.rollouts.weights(), next(net.parameters()).device
@@ -176,19 +182,19 @@ class AlphaGo(BoardAgent):
         def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
             planes = np.empty((len(rows), *game.observation_shape), np.int8)
             encode(rows, planes)
-            seen = torch.from_numpy(planes).to(device)
-            logits = (policy.evaluate(seen).logits.float() * exponent).cpu().numpy()
+            inputs = torch.from_numpy(planes).to(device)
+            logits = (policy.evaluate(inputs).logits.float() * exponent).cpu().numpy()
             values = np.zeros(len(rows), np.float32)
             if mix > 0:
                 play_out(rows.copy(), np.full(len(rows), NONE), keys.copy(), weights, values)
             if mix < 1:
-                values = (1 - mix) * nets.value.evaluate(seen).value.float().cpu().numpy() + mix * values
+                values = (1 - mix) * nets.value.evaluate(inputs).value.float().cpu().numpy() + mix * values
             return logits, values.astype(np.float32)
 
         return evaluate
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Searches the positions `step.extras["row"]` [1,B,R], or asks the policy. Actions [B]; 0 where the game is over."""
+        """Moves [B] i64 in the positions `step.extras["row"]` [1,B,R] int8, by search or by the policy; 0 if the game is over."""
         rows = step.extras["row"][0].cpu().numpy()  # [B,R]
         running = np.flatnonzero(step.extras["action_mask"][0].any(-1).cpu().numpy())
         action, config = np.zeros(len(rows), np.int64), self.config  # [B]
@@ -198,21 +204,21 @@ class AlphaGo(BoardAgent):
                 action[running] = without_search(self.game, rows[running], evaluate)
             else:
                 simulations, method = config.eval_simulations, config.play()
-                found = search_rows(self.game, rows[running], evaluate, simulations, method, seed, solve=config.solve)
-                action[running] = found.action
+                result = search_rows(self.game, rows[running], evaluate, simulations, method, seed, solve=config.solve)
+                action[running] = result.action
         return torch.from_numpy(action), state, {}
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, nets, stage = trajectory.steps, _as_ours(net), self.config.stage
         planes, action = steps.observation[0], steps.action[0]  # [B,C,H,W], [B]
         last = steps.extras["last"][0].long() if stage == "policy" else torch.full_like(action, NONE)  # [B]
-        if stage != "reinforced":  # whose log-probabilities are of the position as it lay
+        if stage != "reinforced":  # its log-probabilities belong to the position as it was played
             planes, action, last = self._turned(planes, action, last, rng)
         if stage == "policy":
             return self._imitate(nets, planes, action, last)
         z = steps.extras["outcome"][0]  # [B]
         if stage == "reinforced":
-            legal = steps.extras["legal"][0]  # [B,A]; of others no move was ever drawn
+            legal = steps.extras["legal"][0]  # [B,A]; moves were sampled from these only
             log_p = nets.reinforced.evaluate(planes).logits.masked_fill(~legal, -1e9).log_softmax(-1)  # [B,A]
             taken = log_p.gather(1, action.unsqueeze(1)).squeeze(1)  # [B]
             ratio = (taken.detach() - steps.extras["log_prob"][0]).exp().clamp(max=2.0)
@@ -223,19 +229,19 @@ class AlphaGo(BoardAgent):
         return Loss(error, None, {"losses/value_error": error.detach().mean()})
 
     def _imitate(self, nets: AlphaGoNet, planes: Tensor, action: Tensor, last: Tensor) -> Loss:
-        """The policy learns all moves, the rollout policy those that are no passes."""
+        """The loss of stage policy: the policy learns all moves, the rollout policy all but passes."""
         logits = nets.policy.evaluate(planes).logits  # [B,A]
         policy_loss = F.cross_entropy(logits, action, reduction="none")  # [B]
         empty = (planes[:, :2].sum(1) == 0).flatten(1)  # [B,H*W]
         small = nets.rollouts(planes, last).masked_fill(~empty, -1e9)
-        moved = action < empty.shape[1]  # [B]
-        rollout_loss = F.cross_entropy(small, action.clamp(max=empty.shape[1] - 1), reduction="none") * moved  # [B]
+        no_pass = action < empty.shape[1]  # [B]
+        rollout_loss = F.cross_entropy(small, action.clamp(max=empty.shape[1] - 1), reduction="none") * no_pass  # [B]
         with torch.no_grad():
             metrics = {
                 "losses/policy_loss": policy_loss.mean(),
-                "losses/rollout_loss": rollout_loss.sum() / moved.sum().clamp(min=1),
+                "losses/rollout_loss": rollout_loss.sum() / no_pass.sum().clamp(min=1),
                 "losses/policy_accuracy": (logits.argmax(1) == action).float().mean(),
-                "losses/rollout_accuracy": (small.argmax(1) == action)[moved].float().mean(),
+                "losses/rollout_accuracy": (small.argmax(1) == action)[no_pass].float().mean(),
             }
         return Loss(policy_loss + rollout_loss, None, metrics)
 
@@ -244,13 +250,13 @@ class AlphaGo(BoardAgent):
         maps = self.game.action_maps  # [S,A]
         if not self.config.symmetries:
             return planes, action, last
-        which = torch.randint(len(maps), action.shape, generator=rng, device=action.device)  # [B]
-        cells = torch.from_numpy(self.game.cell_maps).to(action.device, torch.int64)[which]  # [B,H*W]
+        chosen = torch.randint(len(maps), action.shape, generator=rng, device=action.device)  # [B]
+        cells = torch.from_numpy(self.game.cell_maps).to(action.device, torch.int64)[chosen]  # [B,H*W]
         flat = planes.flatten(2)
         turned = flat.gather(2, cells.unsqueeze(1).expand(-1, flat.shape[1], -1)).view_as(planes)
-        where = torch.from_numpy(np.argsort(maps, 1)).to(action.device, torch.int64)[which]  # [B,A] where an action goes
-        gone = where.gather(1, torch.stack([action, last.clamp(min=0)], 1))  # [B,2]
-        return turned, gone[:, 0], torch.where(last < 0, last, gone[:, 1])
+        inverse = torch.from_numpy(np.argsort(maps, 1)).to(action.device, torch.int64)[chosen]  # [B,A] where an action goes
+        moved = inverse.gather(1, torch.stack([action, last.clamp(min=0)], 1))  # [B,2]
+        return turned, moved[:, 0], torch.where(last < 0, last, moved[:, 1])
 
 
 def _as_ours(net: Net) -> AlphaGoNet:

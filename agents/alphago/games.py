@@ -1,6 +1,6 @@
-"""Where AlphaGo's positions come from: records of games, games against a pool of earlier policies, and games for the value net.
+"""The collectors of AlphaGo's stages: game records, games against a pool of earlier policies, and games for the value net.
 
-Each is a `GameCollector`; what `advance` counts are positions that are learned from.
+Each is a `GameCollector`; `advance` counts the positions to learn from.
 Shapes: L environments, n positions, A actions, R bytes a row, [C,H,W] planes, K positions of an unroll.
 """
 
@@ -25,18 +25,20 @@ from rlsuite.search.evaluators import encoder
 
 PlanePolicy = Callable[[NDArray[np.int8]], NDArray[np.float32]]  # planes [n,C,H,W] -> logits [n,A]
 NO_MOVE = -1
-_MOVE = ("planes", "action", "log_prob", "legal")  # what is kept of a move against the pool
+_MOVE = ("planes", "action", "log_prob", "legal")  # what `PoolPlay` keeps of each move
 
 
 class Batch(NamedTuple):
-    """Functions of a game on many rows at once."""
+    """A game's rules applied to many rows at once. Both functions write into their arguments."""
 
-    legal: Callable[[NDArray[np.int8], NDArray[np.bool_]], None]  # rows [n,R] -> masks [n,A], into zeros
-    play: Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]], None]  # -> over, value to 0
+    legal: Callable[[NDArray[np.int8], NDArray[np.bool_]], None]  # rows [n,R], masks [n,A] of zeros -> masks
+    # rows [n,R], actions [n], over [n], values [n] -> rows, over, values for player 0
+    play: Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]], None]
 
 
 @cache
 def batched(rules: Rules, num_actions: int) -> Batch:
+    """The batched functions of a game, compiled once for each game."""
     legal, play, outcome = rules.legal, rules.play, rules.outcome
 
     @njit(nogil=True, error_model="numpy")
@@ -56,7 +58,10 @@ def batched(rules: Rules, num_actions: int) -> Batch:
 
 
 def drawn(logits: NDArray[np.float32], legal: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Any, Any]:
-    """logits, masks [n,A] -> actions [n] drawn from the softmax over legal ones, and their log-probabilities [n]."""
+    """Samples actions [n] i64 from the softmax over legal actions; also returns their log-probabilities [n] f64.
+
+    `logits` and the mask `legal` are [n,A].
+    """
     masked = np.where(legal, logits.astype(np.float64), -np.inf)
     log_p = masked - masked.max(1, keepdims=True)
     log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
@@ -65,10 +70,10 @@ def drawn(logits: NDArray[np.float32], legal: NDArray[np.bool_], rng: np.random.
 
 
 class _Games:
-    """Base of the three `GameCollector`s: positions that wait to be taken, and rows of running games."""
+    """Base class of the three `GameCollector`s: keeps the positions until they are taken, and applies the rules to many rows."""
 
     def __init__(self, num_envs: int, game: Game, seed: int, extras: dict[str, Any]):
-        """`extras`: name -> dtype of what a position has beside its planes and the move."""
+        """`extras`: name -> dtype of the arrays that a position has besides its planes and the move."""
         self.game, self.dtypes = game, extras
         self.num_envs = num_envs
         self.version = 0
@@ -78,26 +83,29 @@ class _Games:
         self.start = game.new_state().row
 
     def planes(self, rows: NDArray[np.int8]) -> NDArray[np.int8]:
-        found = np.empty((len(rows), *self.game.observation_shape), np.int8)
-        self.encode(rows, found)
-        return found
+        """The observations [n,C,H,W] of rows [n,R]."""
+        planes = np.empty((len(rows), *self.game.observation_shape), np.int8)
+        self.encode(rows, planes)
+        return planes
 
     def legal(self, rows: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """Masks [n,A] of the legal actions in rows [n,R]."""
         masks = np.zeros((len(rows), self.game.num_actions), bool)
         self.batch.legal(rows, masks)
         return masks
 
     def play(self, rows: NDArray[np.int8], actions: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """In place -> over [n], values [n] to player 0."""
+        """Plays actions [n] in rows [n,R], in place; returns whether the games are over [n], and their values [n] for player 0."""
         over, values = np.empty(len(rows), bool), np.empty(len(rows), np.float32)
         self.batch.play(rows, actions, over, values)
         return over, values
 
     def ready(self, steps: int) -> bool:
+        """Whether `steps` positions for each environment can be taken."""
         return sum(len(part["action"]) for part in self.waiting) >= steps * self.num_envs
 
     def take(self) -> Unroll:
-        """Leaves [K,1,...]."""
+        """The positions since the last call, leaves [K,1,...]."""
         names = ("planes", "action", *self.dtypes)
         leaves = {name: np.concatenate([part[name] for part in self.waiting])[:, None] for name in names}
         self.waiting = []
@@ -110,14 +118,14 @@ class _Games:
         return {"rng": self.rng.bit_generator.state, "version": self.version, "waiting": self.waiting}
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """Always True: games go on."""
+        """Always True: the saved games continue."""
         self.rng.bit_generator.state = state["rng"]
         self.version, self.waiting = state["version"], state["waiting"]
         return True
 
 
 class Expert(NamedTuple):
-    """Positions of recorded games."""
+    """Positions of recorded games, with the moves that were played there."""
 
     planes: NDArray[np.int8]  # [n,C,H,W]
     action: NDArray[np.int64]  # [n]
@@ -125,14 +133,14 @@ class Expert(NamedTuple):
 
     @staticmethod
     def read(folder: str, game: Game, from_move: int, tested: float) -> "tuple[Expert, Expert]":
-        """All records of a folder -> positions to learn from, and those of a share `tested` of the games.
+        """Reads all game records in a folder: positions to learn from, and those of a held-out share `tested` of the games.
 
-        UsageError for a folder without records, and one that is no game of `game`, with its name.
+        UsageError for a folder without records, and for a record that is not of `game`, with its name.
         """
         paths = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".sgf", ".txt"))
         if not paths:
             raise UsageError(
-                f"agent.records = {folder}: no records (.sgf, .txt) in it; rlsuite match ... --out {folder} makes some"
+                f"agent.records = {folder} holds no records (.sgf, .txt); rlsuite match ... --out {folder} writes some"
             )
         apart = max(2, round(1 / tested)) if tested else 0
         parts: tuple[list[Any], list[Any]] = ([], [])
@@ -146,7 +154,7 @@ class Expert(NamedTuple):
                     parts[bool(apart) and number % apart == apart - 1].append((state.observation(), action, last))
                 state, last = state.apply(action), action
         if not parts[0]:
-            raise UsageError(f"agent.records_from_move = {from_move}: no position of the games in {folder} is left to learn from")
+            raise UsageError(f"agent.records_from_move = {from_move} leaves no position of the games in {folder} to learn from")
         return tuple(Expert._stack(part, game) for part in parts)  # type: ignore[return-value]
 
     @staticmethod
@@ -155,45 +163,50 @@ class Expert(NamedTuple):
         return Expert(planes, np.array([a for _, a, _ in found], np.int64), np.array([last for _, _, last in found], np.int32))
 
 
+# planes [n,C,H,W], actions [n] and the moves before them [n] -> metrics
 Tester = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.int32]], dict[str, float]]
 
 
 class RecordedPlay(_Games):
-    """Recorded positions in random order, all of them before any comes again. `evaluate` returns metrics of those held out."""
+    """Collects recorded positions in random order, each once before any is repeated."""
 
     def __init__(self, num_envs: int, game: Game, seed: int, learned: Expert, tested: Expert, evaluate: Tester):
+        """`evaluate` returns metrics of the held-out positions `tested`."""
         super().__init__(num_envs, game, seed, {"last": "int32"})
         self.learned, self.tested, self.evaluate = learned, tested, evaluate
         self.order, self.at = self.rng.permutation(len(learned.action)), 0
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
+        """The next `num_envs` positions."""
         chosen = self.order[self.at : self.at + self.num_envs]
         self.at += len(chosen)
         if self.at == len(self.order):
             self.order, self.at = self.rng.permutation(len(self.order)), 0
-        found = self.learned
-        self.waiting.append({"planes": found.planes[chosen], "action": found.action[chosen], "last": found.last[chosen]})
+        learned = self.learned
+        self.waiting.append({"planes": learned.planes[chosen], "action": learned.action[chosen], "last": learned.last[chosen]})
         return len(chosen), []
 
     def diagnostics(self) -> dict[str, float]:
-        found = self.tested
-        return self.evaluate(found.planes[:4096], found.action[:4096], found.last[:4096]) if len(found.action) else {}
+        """Metrics of the held-out positions."""
+        tested = self.tested
+        return self.evaluate(tested.planes[:4096], tested.action[:4096], tested.last[:4096]) if len(tested.action) else {}
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "order": self.order, "at": self.at}
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        """ValueError if the records have changed."""
         if len(state["order"]) != len(self.learned.action):
-            raise ValueError("agent.records holds other games than when the run began")
+            raise ValueError("agent.records holds different games than when the run began")
         self.order, self.at = state["order"], state["at"]
         return super().load_state_dict(state, reseed)
 
 
 class PoolPlay(_Games):
-    """Games of the policy that learns against one of the pool, L at a time; the next opponent when all have ended.
+    """Plays the learning policy against one from a pool, L games at a time; draws the next opponent when all have ended.
 
-    The pool has the policy as it began, and as it was every `every` learner steps since, the last `size` of them.
-    Sides alternate from environment to environment. Only the learning policy's moves are given out, with the outcome to it.
+    The pool holds the policy as it was at the start, and after every `every` learner steps, the last `size` of them. The sides
+    alternate from game to game. Only the learning policy's moves are collected, with the outcome for it.
     """
 
     def __init__(
@@ -206,15 +219,15 @@ class PoolPlay(_Games):
         every: int,
         size: int,
     ):
-        """`ask` makes of a net what plays."""
+        """`ask` wraps a net as the policy that plays with it."""
         super().__init__(num_envs, game, seed, {"outcome": "float32", "log_prob": "float32", "legal": "bool"})
         self.policy, self.every, self.size = policy, every, size
         self.opponent = copy.deepcopy(policy).requires_grad_(False)
         self.plays, self.answers = ask(policy), ask(self.opponent)
-        self.pool: list[dict[str, torch.Tensor]] = []  # filled with the first game, when the weights are there
-        self.added = 0  # the version of the newest in the pool
-        self.side = np.arange(self.num_envs) % 2  # [L] the player that learns
-        self.scores: list[float] = []  # of games that have ended, to the learner
+        self.pool: list[dict[str, torch.Tensor]] = []  # filled when the first games begin, after the weights have been loaded
+        self.added = 0  # version of the newest policy in the pool
+        self.side = np.arange(self.num_envs) % 2  # [L] which player learns
+        self.scores: list[float] = []  # of the learning policy in finished games: 1 win, 0.5 draw, 0 loss
         self.rows = np.repeat(self.start[None], self.num_envs, 0)  # [L,R]
         self.running = np.zeros(self.num_envs, bool)
         self.moves: list[list[tuple[Any, int, float, Any]]] = [[] for _ in range(self.num_envs)]
@@ -231,13 +244,13 @@ class PoolPlay(_Games):
         self.opponent.load_state_dict(self.pool[int(self.rng.integers(len(self.pool)))])
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """A move in every game that runs."""
+        """Plays one move in every running game."""
         if not self.running.any():
             self._begin()
         running = np.flatnonzero(self.running)
         rows = self.rows[running]
         planes, legal = self.planes(rows), self.legal(rows)
-        mine = rows[:, 1] == self.side[running]  # whose turn stands there in Go's rows
+        mine = rows[:, 1] == self.side[running]  # Go's rows hold the player to move there
         logits = np.empty((len(running), self.game.num_actions), np.float32)
         for mask, policy in ((mine, self.plays), (~mine, self.answers)):
             if mask.any():
@@ -263,10 +276,10 @@ class PoolPlay(_Games):
         return moved, episodes
 
     def diagnostics(self) -> dict[str, float]:
-        """Of games since the last call."""
+        """The size of the pool, and the mean score of the games since the last call."""
         scores, self.scores = self.scores, []
-        found = {"selfplay/pool": float(len(self.pool))}
-        return found | ({"selfplay/score_against_pool": float(np.mean(scores))} if scores else {})
+        metrics = {"selfplay/pool": float(len(self.pool))}
+        return metrics | ({"selfplay/score_against_pool": float(np.mean(scores))} if scores else {})
 
     def state_dict(self) -> dict[str, Any]:
         games = [
@@ -291,8 +304,11 @@ class PoolPlay(_Games):
 
 
 class ValuePlay(_Games):
-    """One position a game (AlphaGo, Methods): U drawn from 1 to `latest`, U - 1 moves of the supervised policy, a random legal one,
-    the reinforced policy to the end; the position behind the random move is given out with the outcome to who moves there."""
+    """Plays games for the value net, and collects one position of each (Silver et al. 2016, Methods).
+
+    U is drawn from 1 to `latest`. The supervised policy plays U - 1 moves, move U is a random legal one, and the reinforced policy
+    plays to the end. The position after the random move is collected, with the outcome for the player to move there.
+    """
 
     def __init__(self, num_envs: int, game: Game, seed: int, supervised: PlanePolicy, reinforced: PlanePolicy, latest: int):
         super().__init__(num_envs, game, seed, {"outcome": "float32"})
@@ -300,16 +316,16 @@ class ValuePlay(_Games):
         self.rows = np.repeat(self.start[None], self.num_envs, 0)  # [L,R]
         self.plies = np.zeros(self.num_envs, np.int64)  # [L] moves made
         self.turning = self.rng.integers(1, latest + 1, self.num_envs)  # [L] U
-        self.kept = np.zeros((self.num_envs, *game.observation_shape), np.int8)  # [L,C,H,W] the position to be given out
-        self.mover = np.zeros(self.num_envs, np.int64)  # [L] who moves there
-        self.seen: list[float] = []  # outcomes given out
+        self.kept = np.zeros((self.num_envs, *game.observation_shape), np.int8)  # [L,C,H,W] the position to collect
+        self.mover = np.zeros(self.num_envs, np.int64)  # [L] the player to move there
+        self.seen: list[float] = []  # outcomes collected since the last `diagnostics`
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """A move in every game."""
+        """Plays one move in every game."""
         planes, legal = self.planes(self.rows), self.legal(self.rows)
-        early, behind = self.plies < self.turning - 1, self.plies >= self.turning
-        logits = np.zeros((self.num_envs, self.game.num_actions), np.float32)  # of the random move: all alike
-        for mask, policy in ((early, self.supervised), (behind, self.reinforced)):
+        early, late = self.plies < self.turning - 1, self.plies >= self.turning
+        logits = np.zeros((self.num_envs, self.game.num_actions), np.float32)  # equal ones make the random move
+        for mask, policy in ((early, self.supervised), (late, self.reinforced)):
             if mask.any():
                 logits[mask] = policy(planes[mask])
         here = self.plies == self.turning
@@ -317,19 +333,19 @@ class ValuePlay(_Games):
         actions, _ = drawn(logits, legal, self.rng)
         over, values = self.play(self.rows, actions)
         self.plies += 1
-        given = np.flatnonzero(over & behind)  # a game that ends before is begun anew
-        if given.size:
-            outcome = values[given] * (1 - 2 * self.mover[given])
+        done = np.flatnonzero(over & late)  # a game that ends earlier yields nothing
+        if done.size:
+            outcome = values[done] * (1 - 2 * self.mover[done])
             self.seen += outcome.tolist()
-            self.waiting.append({"planes": self.kept[given], "action": np.zeros(given.size, np.int64), "outcome": outcome})
-        episodes = [Episode(float(values[env_index]), int(self.plies[env_index]), int(env_index)) for env_index in given.tolist()]
+            self.waiting.append({"planes": self.kept[done], "action": np.zeros(done.size, np.int64), "outcome": outcome})
+        episodes = [Episode(float(values[env_index]), int(self.plies[env_index]), int(env_index)) for env_index in done.tolist()]
         ended = np.flatnonzero(over)
         self.rows[ended], self.plies[ended] = self.start, 0
         self.turning[ended] = self.rng.integers(1, self.latest + 1, ended.size)
-        return int(given.size), episodes
+        return int(done.size), episodes
 
     def diagnostics(self) -> dict[str, float]:
-        """The error of always saying the mean of the outcomes: what a value net has to beat."""
+        """The variance of the outcomes since the last call: the error of predicting their mean, which a value net has to beat."""
         seen, self.seen = self.seen, []
         return {"selfplay/outcome_variance": float(np.var(seen))} if seen else {}
 

@@ -1,12 +1,12 @@
 """AlphaGo's rollout policy: a linear softmax over small patterns, fast enough to play games to their end.
 
-    p(a | s) ∝ exp(w_pattern[what surrounds a] + w_near[where a lies from the last move])
+    p(a | s) ∝ exp(w_pattern[surroundings of a] + w_near[offset of a from the last move])
 
-A pattern is what stands on the eight points around a: empty, own, opposing, off the board, and of the four neighbours whether their
-chain is in atari. AlphaGo has more features of both kinds (Extended Data Table 4). A player passes where nothing else is left than
-moves into an eye of its own or against the rules.
+A pattern is the content of the eight points around a (empty, own, opposing or off the board), and for the four direct neighbours
+whether their chain is in atari. AlphaGo has more features of both kinds (Extended Data Table 4). A player passes when all its other
+moves are illegal or fill an eye of its own.
 
-The weights are learned in torch (`Rollouts`), beside the policy net and from the same positions, and games are played by numba.
+The weights are learned in torch (`Rollouts`), together with the policy net and from the same positions; numba plays the games.
 Shapes: B batch, n positions, H = W points a side, A = H W + 1 actions, R bytes a row, P patterns.
 """
 
@@ -26,39 +26,42 @@ from rlsuite.envs.boards.go import STEPS, area, past_of, points_of, stone_hash, 
 from rlsuite.search.random import uniform
 
 _EMPTY, _OWN, _OWN_ATARI, _OTHER, _OTHER_ATARI, _EDGE = range(6)
-_CORNER = (0, 1, 1, 2, 2, 3)  # of a diagonal point nothing but the colour counts
+_CORNER = (0, 1, 1, 2, 2, 3)  # diagonal points count by colour only, whether in atari or not
 _AROUND = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # neighbours, then diagonals
 PATTERNS = 6**4 * 4**4
 _REACH = 2  # rows and columns from the last move that count as near
-NEAR = (2 * _REACH + 1) ** 2 + 1  # the last is: far, or no last move
-FAR = NEAR - 1
+NEAR = (2 * _REACH + 1) ** 2 + 1  # numbers of offsets, the last of which is FAR
+FAR = NEAR - 1  # not near the last move, or there is none
 NONE = -1  # no last move, or a pass
 
 
 class Weights(NamedTuple):
-    """Factors of a move's chance, for numba."""
+    """Factors of a move's probability, as numba reads them."""
 
     pattern: NDArray[np.float32]  # [P]
     near: NDArray[np.float32]  # [NEAR]
 
 
 class Rollouts(nn.Module):
+    """The rollout policy as a module: one learned log-weight for each pattern and each offset."""
+
     def __init__(self) -> None:
         super().__init__()
         self.pattern = nn.Parameter(torch.zeros(PATTERNS))
         self.near = nn.Parameter(torch.zeros(NEAR))
 
     def forward(self, planes: Tensor, last: Tensor) -> Tensor:
-        """planes [B,5,H,W] as Go encodes them, last [B] the move before, -1 for none -> logits of points [B,H*W] f32."""
+        """Logits of points [B,H*W] f32 from planes [B,5,H,W] as Go encodes them, and last moves [B] i64, -1 for none."""
         return self.pattern[patterns(planes)] + self.near[nearness(last, planes.shape[-1])]
 
     def weights(self) -> Weights:
+        """The learned weights for `draw`, as factors."""
         tables = [table.detach().float().clamp(-30, 30).exp().cpu().numpy() for table in (self.pattern, self.near)]
         return Weights(*tables)
 
 
 def patterns(planes: Tensor) -> Tensor:
-    """planes [B,5,H,W] -> numbers [B,H*W] of what surrounds each point, in [0, P)."""
+    """The number of the pattern around each point: planes [B,5,H,W] -> [B,H*W] i64 in [0, P)."""
     own, other, atari = (planes[:, i].long() for i in range(3))  # [B,H,W]
     cells = own * (_OWN + atari) + other * (_OTHER + atari)
     padded = F.pad(cells, (1, 1, 1, 1), value=_EDGE)  # [B,H+2,W+2]
@@ -72,7 +75,7 @@ def patterns(planes: Tensor) -> Tensor:
 
 
 def nearness(last: Tensor, size: int) -> Tensor:
-    """last [B] -> [B,size*size] where each point lies from it, in [0, NEAR)."""
+    """The number of each point's offset from the last move: last [B] i64 -> [B,size*size] i64 in [0, NEAR)."""
     point = torch.arange(size * size, device=last.device)
     dy = point // size - (last // size).unsqueeze(1)  # [B,H*W]
     dx = point % size - (last % size).unsqueeze(1)
@@ -82,7 +85,7 @@ def nearness(last: Tensor, size: int) -> Tensor:
 
 @njit(cache=True, error_model="numpy")
 def _pattern(cells: NDArray[np.int8], width: int, at: int) -> int:
-    """Of a point of a board with an edge around it, rows of `width`."""
+    """The pattern number of cell `at` of a board with an edge around it, `width` cells a row."""
     number = 0
     for i in range(4):
         number = number * 6 + cells[at + _AROUND[i][0] * width + _AROUND[i][1]]
@@ -103,7 +106,7 @@ def _near(point: int, last: int, n: int) -> int:
 
 @njit(cache=True, error_model="numpy")
 def _eye(points: NDArray[np.int8], n: int, point: int, own: int) -> bool:
-    """Own stones on all neighbours, and no two opposing ones (at the edge: not one) on the diagonals."""
+    """Whether a point is an eye: own stones on all neighbours, and at most one opposing stone (none at the edge) diagonally."""
     y, x = point // n, point % n
     for dy, dx in STEPS:
         r, c = y + dy, x + dx
@@ -121,7 +124,7 @@ def _eye(points: NDArray[np.int8], n: int, point: int, own: int) -> bool:
 
 @njit(cache=True, error_model="numpy")
 def draw(row: NDArray[np.int8], last: int, weights: Weights, streams: NDArray[np.uint64], stream: int) -> int:
-    """A move of the rollout policy; n * n: a pass."""
+    """Samples a move of the rollout policy in the position `row` [R]; n * n is a pass."""
     n, own = int(row[0]), row[1] + 1
     points, past = points_of(row), past_of(row)
     area_ = n * n
@@ -155,7 +158,7 @@ def draw(row: NDArray[np.int8], last: int, weights: Weights, streams: NDArray[np
                     break
         if chosen < 0:
             break
-        # Legal? As in `go.legal`, for this point alone.
+        # Is it legal? The same test as `go.legal`, for this point alone.
         y, x = chosen // n, chosen % n
         alive, captures = False, 0
         after = past[count] ^ stone_hash(chosen, own)
@@ -191,7 +194,7 @@ Playout = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.uint64], Wei
 
 @cache
 def playouts(play: Callable[[NDArray[np.int8], int], None]) -> Playout:
-    """`play` of Go's rules."""
+    """A compiled function that plays games to their end by the rollout policy; `play` is that of Go's rules."""
 
     @njit(nogil=True, error_model="numpy")
     def play_out(
@@ -201,7 +204,7 @@ def playouts(play: Callable[[NDArray[np.int8], int], None]) -> Playout:
         weights: Weights,
         values: NDArray[np.float32],
     ) -> int:
-        """From rows [n,R], which it changes, to values [n] for the players who move there -> moves made."""
+        """Plays rows [n,R] to the end, in place. Writes `values` [n] for the players to move at first; returns the moves made."""
         moves = 0
         for i in range(rows.shape[0]):
             row, mover, before = rows[i], rows[i, 1], last[i]

@@ -280,9 +280,9 @@ def test_a_stop_in_any_stage_changes_nothing(stage: str, folder: Path, tmp_path:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({}, "agent.records: the first stage learns from records"),
+        ({}, "agent.records = null: agent.stage = policy learns from game records"),
         ({"agent.records": "nowhere"}, "no records"),
-        ({"agent.records": "RECORDS", "agent.records_from_move": 99}, "no position .* is left"),
+        ({"agent.records": "RECORDS", "agent.records_from_move": 99}, "agent.records_from_move = 99 leaves no position"),
         ({"env.id": "hex(size=5)"}, "plays Go"),
         ({"stages.policy.leaner": {}}, "did you mean learner"),
         (
