@@ -35,9 +35,6 @@ def family(env_id: str) -> str | None:
         return "rlsuite.envs.boards.env"
     import gymnasium
 
-    from rlsuite.envs import gym_ids
-
-    gym_ids.register()  # gymnasium is imported now in any case
     return "rlsuite.envs.classic" if env_id in gymnasium.registry else None
 
 

@@ -112,6 +112,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
             "autoreset_mode": AutoresetMode.NEXT_STEP,
             "frame_stack": config.stack,
             "frames_per_step": config.frame_skip,
+            "render_modes": ["rgb_array"],  # by the twin of `ColourTwin`
         }
         self._stack = FrameStack(num_envs, shape)
         self._ended = np.zeros(num_envs, bool)  # the next step of these environments is a reset

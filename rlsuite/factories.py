@@ -34,12 +34,20 @@ _COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY, _GATE, _PRIOR
 
 @dataclass
 class Parts:
-    env: Any
+    """The five roles of a local run, wired together."""
+
+    env: Any | None  # what the collector steps; None for a board agent, which plays its games by itself
+    spec: EnvSpec
     agent: Agent
     learner: Learner
     lag: PolicyLag | BestNetGate
     collector: Collector | GameCollector
     replay: Store
+
+    def close(self) -> None:
+        """Ends the environment and whatever it has started."""
+        if self.env is not None:
+            self.env.close()
 
 
 def stream_seed(seed: int, role: int, count: int = 0) -> int:
@@ -85,13 +93,21 @@ def make_env(config: Config, num_envs: int | None = None, render: bool = False, 
 
 
 def make_spec(config: Config) -> EnvSpec:
-    """What agents and stores must know of the environment, without building one where its module can say it."""
+    """The spec of the environment, without building one where its module can tell (a function `spec(config)`)."""
     describe_only = getattr(registry.envs.get(config.env.id), "spec", None)
     if describe_only is not None:
         spec: EnvSpec = describe_only(config.env)
         return spec
     with closing(make_env(config, 1, threads=1)) as env:
         return describe(env)
+
+
+def make_collector_env(config: Config, threads: int | None = None) -> tuple[Any | None, EnvSpec]:
+    """The environment that a collector steps, and its spec. A board agent plays its games by itself, so it gets None."""
+    if issubclass(agent_class(config.agent.name), BoardAgent):
+        return None, make_spec(config)
+    env = make_env(config, threads=threads)
+    return env, describe(env)
 
 
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
@@ -211,12 +227,11 @@ def build(config: Config) -> Parts:
     """The five roles of a local run. Everything that can be refused is refused here, before the first step."""
     cpu.set_up(threads_of(config))
     device = device_of(config)
-    env = make_env(config)
-    spec = describe(env)
+    env, spec = make_collector_env(config)
     agent = make_agent(config, spec)
     replay = make_store(config, spec, agent)
     learner = make_learner(config, agent, device)
     lag = make_lag(config, agent, learner)
     # One process: without a lag the collector reads the learner's weights themselves.
     collector = make_collector(config, env, agent, lag.net, device)
-    return Parts(env, agent, learner, lag, collector, replay)
+    return Parts(env, spec, agent, learner, lag, collector, replay)

@@ -122,7 +122,7 @@ class Ours:
 
     def close(self) -> None:
         self.loop.log.close()
-        self.parts.env.close()
+        self.parts.close()
 
 
 def rounds_of(ours: Ours, agent_steps: int) -> Work:

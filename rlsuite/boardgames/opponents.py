@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.boardgames.gtp_opponent import Gtp
+from rlsuite.boardgames.program import command_words
 from rlsuite.boardgames.uci_opponent import Uci
 from rlsuite.config.spec_string import check_keywords, parse_call
 from rlsuite.core.errors import UsageError, unknown
@@ -70,11 +71,21 @@ class Mcts:
 OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts, "gtp": Gtp, "uci": Uci}
 
 
-def make_opponent(name: str, game: Game) -> Opponent:
-    """The opponent of that name in a game. UsageError for an unknown one, and for parameters that it does not take."""
+def parse_opponent(name: str) -> tuple[str, dict[str, Any]]:
+    """The kind of an opponent and its parameters, starting nothing.
+
+    UsageError for an unknown kind, for parameters that it does not take, and for a program that is not installed.
+    """
     kind, parameters = parse_call("opponent", name)
     if kind not in OPPONENTS:
         raise unknown("opponent", kind, OPPONENTS)
     check_keywords(kind, OPPONENTS[kind], parameters, skip=1)
+    command_words(kind, str(parameters.get("command", "")))
+    return kind, parameters
+
+
+def make_opponent(name: str, game: Game) -> Opponent:
+    """The opponent of that name in a game. UsageError as `parse_opponent`, and for values that it does not take."""
+    kind, parameters = parse_opponent(name)
     opponent: Opponent = OPPONENTS[kind](game, **parameters)
     return opponent

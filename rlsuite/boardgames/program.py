@@ -4,6 +4,7 @@ import contextlib
 import os
 import queue
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -25,9 +26,10 @@ class Program:
         if not (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
             raise UsageError(f"{kind}: seconds = {seconds}; allowed are numbers above 0")
         self.kind, self.command, self.seconds = kind, command, seconds
+        words = command_words(kind, command)
         try:
             self.process = subprocess.Popen(
-                shlex.split(command),
+                words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -37,8 +39,6 @@ class Program:
             )
         except OSError as error:
             raise UsageError(f"{kind}: {command!r} cannot be started: {error.strerror}") from error
-        except ValueError as error:
-            raise UsageError(f"{kind}: {command!r} is not a command: {error}") from error
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -84,3 +84,14 @@ class Program:
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
+
+
+def command_words(kind: str, command: str) -> list[str]:
+    """A command line split as a shell does. UsageError if it cannot be, or if its program is not there."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"{kind}: {command!r} is not a command: {error}") from error
+    if words and shutil.which(words[0]) is None:
+        raise UsageError(f"{kind}: {command!r} cannot be started: no program {words[0]!r}")
+    return words

@@ -94,6 +94,7 @@ class EnvSpec(NamedTuple):
     action_shape: tuple[int, ...] = ()  # of a continuous action
     action_dtype: str = "int64"
     game: str | None = None  # of a board game: its name, as `make_game` takes it
+    has_pictures: bool = False  # whether its episodes can be recorded as videos
     info_keys: tuple[str, ...] = ()  # what of `info` goes with an observation, in `Step.extras`
 
 
@@ -114,6 +115,7 @@ def describe(env: Any) -> EnvSpec:
         action_shape=() if isinstance(actions, Discrete) else tuple(actions.shape),
         action_dtype=np.dtype(actions.dtype).name,
         game=env.metadata.get("game"),
+        has_pictures="rgb_array" in env.metadata.get("render_modes", ()),
         info_keys=tuple(env.metadata.get("info_keys", ())),
     )
 

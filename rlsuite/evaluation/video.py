@@ -65,8 +65,3 @@ def _picture(env: Any) -> NDArray[np.uint8]:
 def _fps(saved: Saved) -> float:
     frames = saved.spec.frames_per_step
     return 60 / frames if frames > 1 else 30
-
-
-def has_pictures(env_id: str, env: Any) -> bool:
-    """Whether games of this vector environment can be recorded."""
-    return hasattr(registry.envs.get(env_id), "ColourTwin") or "rgb_array" in env.metadata.get("render_modes", ())

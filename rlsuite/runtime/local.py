@@ -5,6 +5,7 @@ store, and then the learner runs for as long as the limiter allows.
 """
 
 from collections import deque
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
 
     `run_dir`: None creates a folder under runs/; with `resume`, the folder of the run to continue.
     """
-    with signals() as stopped:  # first of all, so that Ctrl-C never comes too early
-        parts = build(resumed(config) if resume else config)
+    # Signals first of all, so that Ctrl-C never comes too early.
+    with signals() as stopped, closing(build(resumed(config) if resume else config)) as parts:
         return run(config, run_dir, resume, parts, partial(train_loop, parts), stopped)
 
 

@@ -1,12 +1,12 @@
-"""A run of an agent, on any runtime: `Loop` is its session, `run` takes it from the first step to the final evaluation.
+"""A run of an agent, on any runtime.
 
-with signals() as stopped:
-    parts = build(config)
-    result = run(config, run_dir, resume, parts, partial(train_loop, parts), stopped)
+    with signals() as stopped, closing(build(config)) as parts:
+        result = run(config, run_dir, resume, parts, partial(train_loop, parts), stopped)
+
+`Loop` is the session of the run, `run` takes it from the first step to the final evaluation.
 """
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +17,9 @@ from rlsuite.acting.collector import Episode
 from rlsuite.config.schema import Config
 from rlsuite.core.agent import Agent
 from rlsuite.core.errors import OpponentError, UsageError
-from rlsuite.core.types import EnvSpec, describe
+from rlsuite.core.types import EnvSpec
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.statistics import Summary, summary_document
-from rlsuite.evaluation.video import has_pictures
 from rlsuite.factories import evaluation_seed, restart_seed
 from rlsuite.replay.replay import predicted_bytes
 from rlsuite.runs import checkpoint, run_folder
@@ -75,7 +74,7 @@ class Roles(Protocol):
     """The parts of a run: `factories.Parts`, or stand-ins for parts that live in other processes."""
 
     @property
-    def env(self) -> Any: ...
+    def spec(self) -> EnvSpec: ...
 
     @property
     def agent(self) -> Agent: ...
@@ -126,7 +125,7 @@ class Loop(session.Session[Summary]):
 
     def __init__(self, config: Config, run_dir: Path, parts: Roles, log: MetricLog | None = None):
         """`log`: None where `session.run` opens it."""
-        super().__init__(run_dir, parts.learner, parts.env.metadata.get("frames_per_step", 1))
+        super().__init__(run_dir, parts.learner, parts.spec.frames_per_step)
         self.config, self.parts = config, parts
         self.returns = RollingMean()  # of the last 100 episodes
         if log is not None:
@@ -144,13 +143,8 @@ class Loop(session.Session[Summary]):
     def evaluate_every(self) -> int | None:
         return self.config.eval.every_agent_steps
 
-    @property
-    def spec(self) -> EnvSpec:
-        """The environment's."""
-        return describe(self.parts.env)
-
     def metadata(self) -> dict[str, Any]:
-        return run_folder.metadata(self.config, self.spec)
+        return run_folder.metadata(self.config, self.parts.spec)
 
     def measure(self, final: bool, stopped: list[int]) -> Summary | None:
         """Plays whole episodes with the current weights."""
@@ -205,7 +199,7 @@ class Loop(session.Session[Summary]):
         steps = parts.replay.capacity_steps
         store = f"rollouts of {config.run.collect_agent_steps} steps"
         if not parts.agent.on_policy:
-            size = predicted_bytes(self.spec, config.replay, parts.agent.sequence) / 1e9
+            size = predicted_bytes(self.parts.spec, config.replay, parts.agent.sequence) / 1e9
             store = f"replay {steps:,} steps = {size:.2f} GB when full"
         parameters = sum(p.numel() for p in self.learner.net.parameters())
         first = (
@@ -218,7 +212,7 @@ class Loop(session.Session[Summary]):
 
     def check_resume(self, saved: checkpoint.Checkpoint) -> None:
         """UsageError if the run is of another board game."""
-        before, now = saved.metadata["spec"].get("game"), self.spec.game
+        before, now = saved.metadata["spec"].get("game"), self.parts.spec.game
         if before != now:
             raise UsageError(f"{self.run_dir} is a run of {before or 'no board game'}, not of {now or self.config.env.id}")
 
@@ -248,27 +242,26 @@ def run(config: Config, run_dir: Path | None, resume: bool, parts: Roles, train:
     `run_dir`: None creates a folder under runs/; with `resume`, the folder of the run to continue.
     """
     assert run_dir is not None or not resume
-    with closing(parts.env):
-        loop = Loop(config, run_dir or run_folder.new_path(config), parts)
+    loop = Loop(config, run_dir or run_folder.new_path(config), parts)
 
-        def trained(progress: Progress, stopped: list[int]) -> bool:
-            try:
-                return train(loop, progress, stopped)
-            except OpponentError:
-                loop.save(full=True)  # an evaluation could not be played: nothing that was learned is lost
-                raise
+    def trained(progress: Progress, stopped: list[int]) -> bool:
+        try:
+            return train(loop, progress, stopped)
+        except OpponentError:
+            loop.save(full=True)  # an evaluation could not be played: nothing that was learned is lost
+            raise
 
-        summary = session.run(loop, trained, resume, stopped)
-        return Result(
-            run=loop.run_dir,
-            agent_steps=loop.agent_steps,
-            learner_steps=loop.learner.steps,
-            wall_seconds=loop.seconds,
-            evaluation=summary,
-            interrupted=summary is None,
-            board_game=loop.spec.game is not None,
-            pictures=has_pictures(config.env.id, parts.env),
-        )
+    summary = session.run(loop, trained, resume, stopped)
+    return Result(
+        run=loop.run_dir,
+        agent_steps=loop.agent_steps,
+        learner_steps=loop.learner.steps,
+        wall_seconds=loop.seconds,
+        evaluation=summary,
+        interrupted=summary is None,
+        board_game=parts.spec.game is not None,
+        pictures=parts.spec.has_pictures,
+    )
 
 
 # What the Ray driver still calls by these names.

@@ -14,7 +14,7 @@ import torch
 from rlsuite import bench
 from rlsuite.bench import BenchSettings, acting, learner, measure, replay, train, vision
 from rlsuite.bench.measure import Row, Target
-from rlsuite.cli import main
+from rlsuite.cli import bench as bench_cli
 from rlsuite.config.loader import resolve
 from rlsuite.core.errors import UsageError
 from rlsuite.replay.sum_tree import SumTree
@@ -111,7 +111,7 @@ def test_names_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["settings"]["repeats"] == 5  # not shrunk without `quick`
     with pytest.raises(UsageError, match=r"unknown benchmark 'replya'; did you mean replay"):
         bench.run(["env", "replya"], QUICK)
-    assert (*bench.BENCHMARKS, "all") == main.BENCHES
+    assert (*bench.BENCHMARKS, "all") == bench_cli.BENCHES
     with pytest.raises(UsageError, match="name a benchmark"):
         bench.run([], QUICK)
 

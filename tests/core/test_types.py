@@ -133,6 +133,7 @@ def test_describe_reads_spaces_and_metadata() -> None:
         "action_shape": (),
         "action_dtype": "int64",
         "game": None,
+        "has_pictures": False,
         "info_keys": (),
     }
 

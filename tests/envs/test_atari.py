@@ -112,6 +112,7 @@ def test_the_spec_that_everything_is_built_from() -> None:
         "action_shape": (),
         "action_dtype": "int64",
         "game": None,
+        "has_pictures": True,
         "info_keys": (),
     }
     full = describe(make(Config(id="ALE/Breakout-v5", full_action_set=True, stack=2, frame_skip=3, height=40, width=42), 1))

@@ -167,9 +167,9 @@ def test_ends_and_rewards_are_gymnasiums_own() -> None:
 
 def test_specs() -> None:
     cartpole = describe(make(Config(id="CartPole-v1"), 2))
-    assert cartpole == EnvSpec((4,), "float32", 2, None, 1, 1)
+    assert cartpole == EnvSpec((4,), "float32", 2, None, 1, 1, has_pictures=True)
     lake = describe(make(Config(id="FrozenLake-v1"), 2))
-    assert lake == EnvSpec((), "int64", 4, 16, 1, 1)
+    assert lake == EnvSpec((), "int64", 4, 16, 1, 1, has_pictures=True)
     pendulum = describe(make(Config(id="Pendulum-v1"), 2))
     assert (pendulum.num_actions, pendulum.action_shape) == (0, (1,))
 

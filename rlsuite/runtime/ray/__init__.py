@@ -12,8 +12,7 @@ import contextlib
 from pathlib import Path
 
 from rlsuite.config.schema import Config
-from rlsuite.core.types import describe
-from rlsuite.factories import make_agent, make_env, resumed
+from rlsuite.factories import make_agent, make_spec, resumed
 from rlsuite.runs import checkpoint
 from rlsuite.runtime.ray.cluster import connected
 from rlsuite.runtime.ray.driver import Driver
@@ -23,12 +22,11 @@ from rlsuite.runtime.run_loop import Result, run, signals
 def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
     """As `run_local`, on Ray."""
     with signals() as stopped:
-        env = make_env(config, threads=1)
-        spec = describe(env)
+        spec = make_spec(config)
         agent = make_agent(config, spec)
         saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
         with (
             connected(config),
-            contextlib.closing(Driver(resumed(config) if resume else config, spec, agent, env, saved)) as driver,
+            contextlib.closing(Driver(resumed(config) if resume else config, spec, agent, None, saved)) as driver,
         ):
             return run(config, run_dir, resume, driver, driver.train, stopped)

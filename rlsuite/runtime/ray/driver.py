@@ -53,7 +53,7 @@ class Driver:
         self.runtime = config.runtime
         self.synchronous = self.runtime.synchronous
         if self.synchronous is None:
-            self.synchronous = config.agent.on_policy and "old weights" not in getattr(agent, "supports", ())
+            self.synchronous = agent.on_policy and "old weights" not in agent.capabilities
         self.pending: dict[Any, Call] = {}
         self.stored = [Stored(0, 0.0, 0)] * self.runtime.shards
         self.rng = np.random.default_rng(stream_seed(config.seed, _CHOICE))
@@ -105,7 +105,7 @@ class Driver:
 
         self.learners = [WorkerHandle("learner", rank, learner(rank)) for rank in range(runtime.learners)]
         self.the_learner = self.learners[0]  # who tells and publishes; all have the same weights
-        self.shards = [] if config.agent.on_policy else [WorkerHandle("shard", i, shard(i)) for i in range(runtime.shards)]
+        self.shards = [] if self.agent.on_policy else [WorkerHandle("shard", i, shard(i)) for i in range(runtime.shards)]
         self.collectors = [WorkerHandle("collector", i, collector(i)) for i in range(runtime.collectors)]
         self.evaluator = WorkerHandle(
             "evaluator", 0, lambda restart: ray.remote(EvaluatorWorker).options(num_cpus=0).remote(config, spec, tables)
@@ -299,7 +299,7 @@ class Driver:
     def can_learn(self) -> bool:
         if not all(worker.ready for worker in self.learners):
             return False
-        if self.config.agent.on_policy:
+        if self.agent.on_policy:
             return len(self.rollouts) * self.config.env.num_envs >= self.config.learner.batch_size
         there = [stored for shard, stored in zip(self.shards, self.stored, strict=True) if shard.ready]
         enough = sum(stored.stored for stored in there) >= min(self.config.replay.min_agent_steps, self.limiter.inserted)
@@ -312,7 +312,7 @@ class Driver:
         want = now >= self.next_log
         if want:
             self.next_log = now + self.config.run.log_seconds
-        if self.config.agent.on_policy:
+        if self.agent.on_policy:
             self._learn_rollouts(loop.agent_steps, want)
         else:
             self._learn(loop.agent_steps, want)
@@ -368,9 +368,9 @@ class Driver:
             values = {"charts/episodic_return": episode.episodic_return, "charts/episodic_length": float(episode.length)}
             loop.log.scalars(loop.clock(), values)
         self.lags.append(self.learner_steps - result.version)
-        if self.config.agent.on_policy or self.limiter.inserted <= self.config.replay.min_agent_steps:
+        if self.agent.on_policy or self.limiter.inserted <= self.config.replay.min_agent_steps:
             self.progressed = time.monotonic()  # on the way to the first update, or to the next
-        if self.config.agent.on_policy:
+        if self.agent.on_policy:
             self.rollouts.append(call.data)
             self.counts["insert"] += result.steps
         else:
@@ -493,7 +493,7 @@ class Driver:
 
     def _may_collect(self, ahead: int, expected: int) -> bool:
         """Back pressure: unrolls that wait, or steps that the learner is behind."""
-        if self.config.agent.on_policy:
+        if self.agent.on_policy:
             batch = self.config.learner.batch_size // self.config.env.num_envs
             return len(self.rollouts) + ahead < 2 * batch + len(self.collectors)
         unstored = sum(call.data for call in self.pending.values() if call.what == "added")
@@ -575,7 +575,7 @@ class Driver:
         self.last_rates = now
         if self.lags:
             found["charts/policy_lag"] = float(np.mean(self.lags))
-        if self.limiter.inserted and not self.config.agent.on_policy:
+        if self.limiter.inserted and not self.agent.on_policy:
             found["ray/samples_per_insert"] = self.limiter.sampled / self.limiter.inserted
         found |= {"ray/workers_lost": float(self.lost), "ray/workers_replaced": float(self.replaced)}
         used = object_store_bytes()

@@ -20,7 +20,7 @@ from rlsuite.acting.collector import Episode
 from rlsuite.config.schema import Config
 from rlsuite.core import cpu, registry
 from rlsuite.core.errors import UsageError
-from rlsuite.core.types import EnvSpec, Unroll, describe
+from rlsuite.core.types import EnvSpec, Unroll
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.statistics import Summary
 from rlsuite.factories import (
@@ -28,7 +28,7 @@ from rlsuite.factories import (
     evaluation_seed,
     make_agent,
     make_collector,
-    make_env,
+    make_collector_env,
     make_learner,
     make_queue,
     make_replay,
@@ -106,8 +106,8 @@ class CollectorWorker(Worker):
 
     def build(self) -> None:
         config, runtime = self.config, self.config.runtime
-        self.env = make_env(config, threads=runtime.collector_threads)
-        agent = make_agent(config, describe(self.env))
+        self.env, spec = make_collector_env(config, threads=runtime.collector_threads)
+        agent = make_agent(config, spec)
         self.device = torch.device("cuda" if runtime.collector_gpus else "cpu")
         layout = torch.channels_last if config.learner.channels_last else torch.contiguous_format
         net = agent.make_net().requires_grad_(False).to(self.device, memory_format=layout)  # type: ignore[call-overload]
@@ -184,10 +184,10 @@ class LearnerWorker(Worker):
 
     def build(self) -> None:
         config, spec, agent = self.config, self.spec, make_agent(self.config, self.spec)
-        if self.of > 1 and hasattr(agent, "prepare"):
+        if self.of > 1 and agent.makes_minibatches:
             raise UsageError(f"runtime.learners = {self.of}: agent.name={config.agent.name} makes minibatches of its own, use 1")
         self.learner = make_learner(config, agent, device_of(config), self._mean if self.of > 1 else None)
-        self.queue = make_queue(config, spec) if config.agent.on_policy else None
+        self.queue = make_queue(config, spec) if agent.on_policy else None
 
     def meeting_place(self, host: str | None) -> str:
         """Where the learners of a run find each other: `host` or the name of this one, and a port that is free."""

@@ -1,0 +1,43 @@
+"""What is built for a run, and what is refused before the first step."""
+
+from typing import Any
+
+import pytest
+
+from rlsuite.config.loader import resolve
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import describe
+from rlsuite.factories import build, make_collector_env, make_env, make_spec
+
+
+@pytest.mark.parametrize("name", ["boards/tic_tac_toe", "boards/connect_four", "boards/go"])
+def test_a_board_games_spec_is_that_of_its_environment(name: str) -> None:
+    config = resolve(name, {"env.opponent": "random"})
+    env = make_env(config, num_envs=2)
+    assert make_spec(config) == describe(env)
+
+
+def test_self_play_starts_no_opponent(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlsuite.envs.boards import env
+
+    def started(*_: Any) -> None:
+        raise AssertionError("an opponent was started that nobody plays")
+
+    monkeypatch.setattr(env, "make_opponent", started)
+    config = resolve("boards/tic_tac_toe", {"env.num_envs": 4, "run.threads": 1})
+    assert make_collector_env(config)[0] is None
+    assert build(config).env is None
+
+
+@pytest.mark.parametrize(
+    ("opponent", "told"),
+    [
+        ("mtcs(simulations=3)", "did you mean mcts"),
+        ("mcts(simulation=3)", "did you mean simulations"),
+        ("gtp(command=no-such-engine --mode gtp)", "cannot be started: no program 'no-such-engine'"),
+        ("gtp(command='engine \"open')", "is not a command"),
+    ],
+)
+def test_an_opponent_that_could_not_play_is_refused_before_training(opponent: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        build(resolve("boards/tic_tac_toe", {"env.opponent": opponent}))
