@@ -182,5 +182,5 @@ def nbytes(part: Any) -> int:
         return part.nbytes
     if isinstance(part, list):
         return sum(nbytes(item) for item in part)
-    inner = vars(part).values() if type(part).__module__.startswith("rlsuite.replay") else ()
+    inner = part.__dict__.values() if type(part).__module__.startswith("rlsuite.replay") and not isinstance(part, tuple) else ()
     return sum(nbytes(value) for value in inner)
