@@ -1,7 +1,7 @@
 """The contract of an agent: a few pure functions over a net. Shapes: T time, B batch.
 
-A new agent is one file with a subclass of `Agent` (or of `ValueAgent`, `PolicyGradientAgent`, `BoardAgent`, which share more):
-it says what a store must cut for it (`sequence`), builds its net, acts, and turns a trajectory into a loss. It does no I/O, moves
+A new agent is one file with a subclass of `Agent` (or of `ValueAgent`, `PolicyGradientAgent`, `BoardAgent`, which share more). It
+declares the form of its training data (`sequence`), builds its net, acts, and turns a trajectory into a loss. It does no I/O, moves
 nothing between devices and keeps no state: everything that changes is passed in.
 """
 
@@ -30,41 +30,41 @@ Capability = Literal[
 
 
 class Mode(NamedTuple):
-    """How to act: explore as training does, or play as well as the agent can."""
+    """How to act: explore as in training, or play as well as the agent can."""
 
     explore: bool
-    agent_steps: int  # the global clock, for schedules
+    agent_steps: int  # agent steps of the whole run so far, for schedules
     rng: torch.Generator  # on the net's device
     first_env: int = 0  # index of this collector's first environment among those of all collectors
-    total_envs: int = 0  # environments of all collectors; 0: those of this one
+    total_envs: int = 0  # environments of all collectors; 0: this collector is the only one
 
 
 class Loss(NamedTuple):
-    """What an agent's `loss` returns."""
+    """The result of `Objective.loss`."""
 
     loss: Tensor  # [B] f32, before importance weights
-    td: Tensor | None  # [T,B] f32, what priorities are made of; None: the agent has none
+    td: Tensor | None  # [T,B] f32, TD errors that priorities are computed from; None: no priorities
     metrics: dict[str, Tensor]  # scalars, detached
-    stop: Tensor | None = None  # scalar bool: no further minibatch of this trajectory
+    stop: Tensor | None = None  # scalar bool: skip the remaining minibatches of this trajectory
     valid: Tensor | None = None  # [T,B] bool, where `td` counts; None: everywhere
 
     def priority_inputs(self) -> tuple[Tensor, Tensor]:
-        """The arguments of `Agent.priority`: td and valid, [T,B]."""
+        """The arguments of `Objective.priority`: td [T,B] f32 and valid [T,B] bool."""
         assert self.td is not None
         return self.td, torch.ones_like(self.td, dtype=torch.bool) if self.valid is None else self.valid
 
 
 class Extra(NamedTuple):
-    """An array that travels with every step: one of the extras of `act`, or a leaf of the recurrent state."""
+    """An array that is stored with every step: one of the extras of `act`, or a leaf of the recurrent state."""
 
     name: str
-    shape: tuple[int, ...]
-    dtype: str
+    shape: tuple[int, ...]  # of one step
+    dtype: str  # of NumPy, such as "float32"
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """n-step transitions, one from every action: T = n + 1, observations only at step 0 and at the bootstrap step."""
+    """n-step transitions, one from every action: T = n + 1, with observations only at step 0 and at the bootstrap step."""
 
     n: int = 1
     extras: tuple[Extra, ...] = ()
@@ -83,7 +83,7 @@ class Sequences:
     unroll: int  # steps that are learned from
     n: int  # steps after them that targets look ahead
     stride: int  # at least 2
-    state: tuple[Extra, ...] = ()  # leaves of the recurrent state that is stored where sequences start; (): none is
+    state: tuple[Extra, ...] = ()  # leaves of the recurrent state, stored where sequences start; (): it is not stored
     within_episodes: bool = False  # strides are counted from the first step of every episode
     extras: tuple[Extra, ...] = ()
 
@@ -95,7 +95,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Whole unrolls of the collector, each learned from once and then dropped: the agent is on-policy."""
+    """Whole unrolls of the collector, each learned from once and then dropped, for on-policy agents."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,16 @@ SequenceSpec = Transitions | Sequences | Rollouts | Games
 
 
 class Objective(ABC):
-    """A net and a loss: all that the learner needs. Agents are objectives that also act; vision models never do."""
+    """A net and a loss: all that the learner needs. Agents are objectives that also act; vision models are objectives only."""
 
-    has_target: ClassVar[bool] = True  # whether `loss` looks at `target`; False spares the learner a copy of the net
+    has_target: ClassVar[bool] = True  # whether `loss` uses `target`; False saves the learner a copy of the net
 
     @abstractmethod
     def make_net(self) -> Net:
-        """A new net with its first weights, on the CPU in fp32."""
+        """A new net with its initial weights, on the CPU in fp32."""
 
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
-        """The minibatches that a trajectory is learned from, one update each; called without gradients."""
+        """Yields the minibatches of a trajectory, one update each: by default the trajectory itself. Called without gradients."""
         yield trajectory
 
     @abstractmethod
@@ -127,23 +127,23 @@ class Objective(ABC):
         """The loss of a trajectory, leaves [T,B,...]; `target` is the target net, or the net itself without one."""
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
-        """td, valid [T,B] -> [B] f32 > 0, the priority of each sequence; collectors and the learner share it."""
+        """The replay priority of each sequence, [B] f32 > 0, from td [T,B] f32 and valid [T,B] bool."""
         return (td.abs() * valid).sum(0) + 1e-6
 
     @property
     def makes_minibatches(self) -> bool:
-        """Whether `prepare` makes several updates of a trajectory."""
+        """Whether `prepare` is overridden, so that a trajectory may take several updates."""
         return type(self).prepare is not Objective.prepare
 
 
 class Actor(ABC):
-    """What a collector needs: it acts, and carries a recurrent state from step to step."""
+    """The part of an agent that a collector needs: it acts, and carries a recurrent state from step to step."""
 
-    sequence: SequenceSpec = Transitions()  # what a store cuts of its steps; set in the class or in `__init__`
+    sequence: SequenceSpec = Transitions()  # the form of its training data; set in the class or in `__init__`
 
     @property
     def sees_last_action(self) -> bool:
-        """Whether the last leaf of its state is the action before, which whoever acts puts there (`acting.act`)."""
+        """Whether the last leaf of its state is the previous action. `acting.act` puts it there; the agent need not."""
         return False
 
     def initial_state(self, batch: int) -> State:
@@ -152,54 +152,55 @@ class Actor(ABC):
 
     @abstractmethod
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """`step` has leaves [1,B,...]; returns actions [B,...], the new state, and extras [B,...] to be stored."""
+        """Chooses actions for `step`, leaves [1,B,...]: actions [B,...], the new state, and extras [B,...] to store."""
 
 
 class Agent(Actor, Objective):
-    """One file an algorithm. What is abstract is required; the rest has a default."""
+    """Base class of agents. Abstract methods must be implemented; everything else has a default."""
 
     Config: ClassVar[type[Any]]  # its section of a run's config, derived from `rlsuite.config.schema.AgentSection`
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()  # what it can do beside discrete actions without a memory
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()  # what it supports besides discrete actions without a memory
 
     def __init__(self, config: Any, net: Any, spec: EnvSpec):
-        """`config`: a `Config`; `net`: the run's `NetConfig`. UsageError where they do not fit the environment."""
+        """`config`: a `Config`; `net`: the run's `NetConfig`. UsageError if they do not fit the environment."""
         self.config, self.net_config, self.spec = config, net, spec
 
     @classmethod
     def validate(cls, config: Any) -> None:
-        """Raises ValueError, with the key in its text, where a whole `rlsuite.config.schema.Config` does not suit this agent."""
+        """Raises ValueError, naming the key, if the whole config (`rlsuite.config.schema.Config`) does not suit this agent."""
         if not cls.has_target:
             for key in ("target_period_learner_steps", "target_ema"):
                 if getattr(config.learner, key) != type(config.learner).model_fields[key].default:
                     raise ValueError(f"learner.{key} has no effect: agent.name={config.agent.name} has no target network")
 
     def init_net(self, net: Net) -> None:
-        """Changes a new net's first weights in place, those of `net.init_from` included."""
+        """Changes the initial weights of a new net in place, after those of `net.init_from` have been loaded."""
 
     @property
     def sees_last_action(self) -> bool:
+        """See `Actor`: true with `net.last_action_reward`."""
         return bool(self.net_config.last_action_reward)
 
     @property
     def on_policy(self) -> bool:
-        """Whether it learns from every rollout once and has no replay."""
+        """Whether it learns from every rollout once, without a replay."""
         return isinstance(self.sequence, Rollouts)
 
 
 def agent_class(name: str) -> type[Agent]:
-    """The class of an agent by name or `file.py:Class`. UsageError if there is none, or if it is no agent."""
+    """The class of an agent, by name or `file.py:Class`. UsageError if there is none, or if it is not an agent."""
     found = registry.agents.get(name)
     where = f"agent.name = {name}"
     if not (inspect.isclass(found) and issubclass(found, Agent)):
-        kind = found.__name__ if inspect.isclass(found) else f"a {type(found).__name__}"
-        raise UsageError(f"{where}: {kind} is no subclass of rlsuite.core.agent.Agent")
+        kind = found.__name__ if inspect.isclass(found) else f"an object of type {type(found).__name__}"
+        raise UsageError(f"{where}: {kind} is not a subclass of rlsuite.core.agent.Agent")
     if missing := sorted(found.__abstractmethods__):
-        raise UsageError(f"{where}: {found.__name__} has no {', '.join(missing)}; see rlsuite.core.agent.Agent")
+        raise UsageError(f"{where}: {found.__name__} does not implement {', '.join(missing)}; see rlsuite.core.agent.Agent")
     if not inspect.isclass(getattr(found, "Config", None)):
-        raise UsageError(f"{where}: {found.__name__} has no Config, a class derived from rlsuite.config.schema.AgentSection")
+        raise UsageError(f"{where}: {found.__name__} has no Config, which must be a subclass of rlsuite.config.schema.AgentSection")
     return found
 
 
 def with_capability(capability: Capability) -> list[str]:
-    """Names of the known agents that have it."""
+    """Names of the known agents with this capability."""
     return [name for name in registry.agents.names() if capability in agent_class(name).capabilities]

@@ -1,4 +1,4 @@
-"""What a process asks of the CPU: how many cores it keeps busy, and that freed memory stays with it."""
+"""Thread count and malloc tuning of a process."""
 
 import ctypes
 import os
@@ -11,17 +11,17 @@ _KEPT_BYTES = 512 << 20
 
 
 def cores() -> int:
-    """Cores that this process may run on."""
+    """The number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_up(threads: int) -> None:
-    """`threads` for torch in this process, and no page faults in every update.
+    """Gives torch `threads` threads in this process, and avoids page faults in every update.
 
-    An update's batch and activations are megabytes that live for milliseconds. glibc gives such blocks back to the system and
-    gets them again page by page, which costs a seventh of a small net's update and a fifth of R2D2's of paper size. So all blocks
-    come from the heap (a threshold for those that do not ends at 32 MB), of which half a gigabyte stays when it is free. Elsewhere
-    than on glibc nothing happens.
+    The batch and activations of an update are megabytes that live for milliseconds. By default glibc returns such blocks to the
+    system and gets them back page by page, which costs a seventh of a small net's update and a fifth of R2D2's at paper size. So
+    all blocks come from the heap (M_MMAP_THRESHOLD would not do, it ends at 32 MB), which keeps up to half a gigabyte of freed
+    memory. Without glibc only the threads are set.
     """
     torch.set_num_threads(threads)
     if sys.platform.startswith("linux"):

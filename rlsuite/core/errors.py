@@ -21,7 +21,7 @@ class CheckpointError(RlsuiteError):
 
 
 class OpponentError(RlsuiteError):
-    """An opponent's program crashed or answered nonsense (exit code 1); the training itself is sound."""
+    """An opponent's program crashed or gave an invalid answer (exit code 1); the training itself is sound."""
 
 
 def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:

@@ -1,7 +1,7 @@
-"""Parts by name: agents, environments, board games, torsos and memory cores.
+"""Registries of parts by name: agents, environments, board games, torsos and memory cores.
 
-A name is looked up among what `register_*` was told in this process, what rlsuite ships, and the entry points of installed
-packages. `path/to/file.py:Name` needs no registration: it is the member `Name` of that file.
+A name is looked up among the parts that `register_*` added in this process, then among those that rlsuite ships, then among the
+entry points of installed packages. `path/to/file.py:Name` needs no registration: it is the member `Name` of that file.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ _IN_FILE = re.compile(r"^(.+\.py):(\w+)$")
 
 
 class Registry:
-    """Named parts of one kind. A part is an object or its import path, "package.module:Name", imported when asked for."""
+    """The parts of one kind, by name. A part is an object or its import path "package.module:Name", imported on first use."""
 
     def __init__(self, what: str, group: str):
-        """`what` errors call a name, such as "agent"; `group`: the entry points that packages add parts by."""
+        """`what`: the word for a name in errors, such as "agent"; `group`: the entry-point group in which packages add parts."""
         self.what, self.group = what, group
         self.shipped: dict[str, str] = {}
         self.registered: dict[str, Any] = {}
 
     def ship(self, table: Mapping[str, str]) -> None:
-        """rlsuite's own parts: name -> import path."""
+        """Adds rlsuite's own parts: name -> import path."""
         self.shipped.update(table)
 
     def register(self, name: str, part: Any) -> None:
-        """Adds a part in this process; one of the same name is replaced."""
+        """Adds a part in this process, replacing any of the same name."""
         self.registered[name] = part
 
     def names(self) -> list[str]:
@@ -43,7 +43,7 @@ class Registry:
         return sorted(self._table())
 
     def get(self, name: str) -> Any:
-        """The part itself. UsageError with the nearest names if there is none, or if it cannot be imported."""
+        """The part itself. UsageError with the nearest names if it is unknown, or if it cannot be imported."""
         if in_file := _IN_FILE.match(name):
             return member(load_file(in_file[1]), in_file[2], in_file[1])
         table = self._table()
@@ -56,18 +56,18 @@ class Registry:
 
 
 class Environments(Registry):
-    """Environments by id. Some ids are of a family that knows them by rule, such as Gymnasium's."""
+    """The registry of environments by id. Some ids belong to a family that recognises them by rule, such as Gymnasium's."""
 
-    family = ""  # import path of a function: id -> import path of the module that makes it, or None
-    family_ids = ""  # import path of a function that lists what families know
-    adapter = ""  # import path of a function: a class in a file -> the module-like object that makes environments of it
+    family = ""  # import path of a function: id -> import path of the module that makes the environment, or None
+    family_ids = ""  # import path of a function that lists the ids of all families
+    adapter = ""  # import path of a function: an environment class -> a module-like object that makes environments of it
 
     def names(self) -> list[str]:
         """All known ids, sorted."""
         return sorted({*_import(self.family_ids)(), *self._table()})
 
     def get(self, name: str) -> Any:
-        """The module that makes the environment. UsageError with the nearest ids if none does."""
+        """The module that makes the environment. UsageError with the nearest ids if it is unknown."""
         if name not in self._table() and not _IN_FILE.match(name):
             found = _import(self.family)(name)
             if found is None:
@@ -87,27 +87,33 @@ ALL: dict[str, Registry] = {"agents": agents, "envs": envs, "games": games, "tor
 
 
 def register_agent(name: str, agent: Any) -> None:
-    """`agent`: a subclass of `rlsuite.core.agent.Agent`, or its import path "package.module:Class"."""
+    """Adds an agent in this process: a subclass of `rlsuite.core.agent.Agent`, or its import path "package.module:Class"."""
     agents.register(name, agent)
 
 
 def register_env(env_id: str, module: Any) -> None:
-    """`module`: anything with `Config` and `make(config, num_envs, threads, render)`, or its import path."""
+    """Adds an environment in this process.
+
+    `module`: any object with `Config` and `make(config, num_envs, threads, render)`, or its import path.
+    """
     envs.register(env_id, module)
 
 
 def register_game(name: str, make: Any) -> None:
-    """`make`: a function of the game's parameters that returns a `Game`, or its import path "package.module:function"."""
+    """Adds a board game in this process.
+
+    `make`: a function of the game's parameters that returns a `Game`, or its import path "package.module:function".
+    """
     games.register(name, make)
 
 
 def register_torso(name: str, make: Any) -> None:
-    """`make(spec, hidden, **parameters)` returns a `Torso`; or its import path "package.module:function"."""
+    """Adds a torso in this process: a function `make(spec, hidden, **parameters) -> Torso`, or its import path."""
     torsos.register(name, make)
 
 
 def register_memory_core(name: str, make: Any) -> None:
-    """`make(features, size, **parameters)` returns a `Core`; or its import path "package.module:function"."""
+    """Adds a memory core in this process: a function `make(features, size, **parameters) -> Core`, or its import path."""
     memory_cores.register(name, make)
 
 
@@ -117,7 +123,7 @@ def registered() -> dict[str, dict[str, Any]]:
 
 
 def restore(tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Registers what `registered` returned in another process."""
+    """Registers the parts that `registered` returned in another process."""
     for kind, table in tables.items():
         ALL[kind].registered.update(table)
 
@@ -129,13 +135,13 @@ def file_of(name: str) -> tuple[str, str] | None:
 
 
 def absolute(name: str) -> str:
-    """`file.py:Name` with the file's absolute path, as runs keep it; any other name as it is."""
+    """`file.py:Name` with the file's absolute path, as runs keep it; any other name unchanged."""
     found = file_of(name)
     return name if found is None else ":".join(found)
 
 
 def load_file(path: str) -> ModuleType:
-    """The module in a .py file, executed once for each version of the file. UsageError if it cannot be read or raises."""
+    """The module in a .py file, executed once for each version of the file. UsageError if it cannot be read or loaded."""
     place = Path(path).resolve()
     try:
         return _load_file(str(place), place.stat().st_mtime_ns)
@@ -164,7 +170,7 @@ def _load_file(path: str, changed: int) -> ModuleType:
 
 
 def _line_in(path: str, error: BaseException) -> str:
-    """`, line 3`: the last line of the file that was running when it raised."""
+    """The line of the file that was running when it raised, as in ", line 3"; "" if none was."""
     at, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == path:
@@ -174,7 +180,7 @@ def _line_in(path: str, error: BaseException) -> str:
 
 
 def member(module: ModuleType, name: str, where: str) -> Any:
-    """`name` of a module; UsageError with the nearest names that it does have."""
+    """The attribute `name` of a module. UsageError with the nearest names if it has none."""
     if not hasattr(module, name):
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
         close = nearest(name, own)

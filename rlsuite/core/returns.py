@@ -1,4 +1,4 @@
-"""Returns as functions of rewards. Shapes: n transitions, B batch. Nothing here is ever stored: losses call these."""
+"""Returns and advantages, computed from rewards inside losses and never stored. Shapes: T time, n transitions, B batch."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,17 @@ from rlsuite.core.types import TransitionBatch
 
 
 class NStep(NamedTuple):
-    """y = reward + discount * v(bootstrap observation)."""
+    """An n-step return y = reward + discount * v(bootstrap observation)."""
 
-    reward: Tensor  # [B] f32: Σ_k γ^k r_{t+k+1} up to the end of the episode or n
-    discount: Tensor  # [B] f32: γ^m, or 0 where a terminal came first; m is the number of transitions taken
+    reward: Tensor  # [B] f32: Σ_k γ^k r_{t+k+1} over n transitions, or fewer if the episode ends
+    discount: Tensor  # [B] f32: γ^m for m transitions summed, or 0 if they end in a terminal state
 
 
 def n_step(transitions: TransitionBatch) -> NStep:
-    """The n-step return of step 0 (Sutton & Barto, 2nd ed., section 7.1), n = leading axis.
+    """The n-step return of step 0 (Sutton & Barto, 2nd ed., section 7.1) from transitions [n,B].
 
-    A terminal cuts the return and its bootstrap; a time limit cuts it and bootstraps from the final observation, which is
-    what `Trajectory.bootstrap` picks. Steps of the next episode, behind the end, do not count.
+    A terminal state ends the return without a bootstrap. A time limit ends it and bootstraps from the final observation, which
+    is the one that `Trajectory.bootstrap` returns. Steps of the next episode do not count.
     """
     reward = torch.zeros_like(transitions.reward[0])  # [B]
     discount = torch.ones_like(reward)  # [B]
@@ -32,16 +32,16 @@ def n_step(transitions: TransitionBatch) -> NStep:
 
 
 def n_step_targets(transitions: TransitionBatch, values: Tensor, n: int) -> Tensor:
-    """The n-step return of every step, bootstrapped from values [T,B] -> [T-n,B].
+    """The n-step return of every step [T-n,B], bootstrapped from values [T,B]; transitions are [T-1,B].
 
-    y_t = r_{t+1} + γ r_{t+2} + ... + γ^n V_{t+n}, cut at ends of episodes as `n_step` is: a terminal has no value, a time limit
-    that of its final observation. At a final observation, where nothing is done, it is its value.
+    y_t = r_{t+1} + γ r_{t+2} + ... + γ^n V_{t+n}, which stops at the end of an episode as in `n_step`: a terminal state has no
+    value, a time limit has that of its final observation. At a final observation, where no action is taken, y is its value.
     """
     y = values  # 0 steps ahead
     for _ in range(n):
         steps = y.shape[0] - 1
         ahead = transitions.reward[:steps] + transitions.discount[:steps] * y[1:]
-        y = torch.where(transitions.valid[:steps], ahead, values[:steps])  # one step ahead of the last round's
+        y = torch.where(transitions.valid[:steps], ahead, values[:steps])  # looks one step further than before
     return y
 
 
@@ -52,7 +52,7 @@ def rescale(x: Tensor, epsilon: float) -> Tensor:
 
 
 def unscale(y: Tensor, epsilon: float) -> Tensor:
-    """The inverse of `rescale`, ε > 0; written without a difference of near numbers."""
+    """The inverse of `rescale`, for ε > 0, written so that no nearly equal numbers are subtracted."""
     size = y.abs()
     root = 2 * (size + 1 + epsilon) / ((1 + 4 * epsilon * (size + 1 + epsilon)).sqrt() + 1)  # sqrt(|x| + 1)
     return y / (1 + epsilon * (root + 1)) * (root + 1)
@@ -61,30 +61,38 @@ def unscale(y: Tensor, epsilon: float) -> Tensor:
 def gae(transitions: TransitionBatch, values: Tensor, decay: float) -> Tensor:
     """Generalised advantages [T-1,B] (Schulman et al. 2016, eq. 16) from values [T,B]; `decay` is λ.
 
-    A_t = δ_t + γ λ A_{t+1}, δ_t = r_{t+1} + γ V_{t+1} - V_t. A terminal has γ = 0. At a time limit and at the end of the sequence
-    the sum is cut after a δ that bootstraps from the final observation. 0 where no action was taken (`valid` is False).
+    A_t = δ_t + γ λ A_{t+1}, δ_t = r_{t+1} + γ V_{t+1} - V_t, with γ = 0 into a terminal state. At a time limit and at the end of
+    the sequence the sum stops after a δ that bootstraps from the last observation. 0 where no action was taken (not `valid`).
     """
     return _backwards(_errors(transitions, values), transitions, decay)
 
 
 def lambda_returns(transitions: TransitionBatch, values: Tensor, decay: float) -> Tensor:
-    """λ-returns [T-1,B] (Sutton & Barto, 2nd ed., section 12.1) from values [T,B]: λ = 0 one step, λ = 1 up to the cut."""
+    """λ-returns [T-1,B] (Sutton & Barto, 2nd ed., section 12.1) from values [T,B]; `decay` is λ.
+
+    λ = 0 is the one-step return, λ = 1 the return to the end of the episode or of the sequence.
+    """
     return gae(transitions, values, decay) + values[:-1]
 
 
 def discounted(transitions: TransitionBatch, values: Tensor) -> Tensor:
-    """Discounted sums of rewards [T-1,B] to the end of the episode or of the sequence; values [T,B] stand for what was cut off."""
+    """Discounted sums of rewards [T-1,B] to the end of the episode or of the sequence.
+
+    At a time limit and at the end of the sequence the values [T,B] take the place of the rewards that would follow.
+    """
     return lambda_returns(transitions, values, 1.0)
 
 
 def finished(last: Tensor) -> Tensor:
-    """last [T,B] -> [T-1,B] bool: does the episode that step t belongs to end in this sequence, behind it?"""
+    """Whether the episode of step t ends later in this sequence: last [T,B] bool -> [T-1,B] bool."""
     return last[1:].flip(0).to(torch.int8).cummax(0).values.flip(0).bool()
 
 
 class VTrace(NamedTuple):
-    values: Tensor  # [T-1,B]: v_t, targets of the value function
-    advantages: Tensor  # [T-1,B]: ρ_t (r_{t+1} + γ v_{t+1} - V_t), for the policy gradient
+    """The results of `v_trace`."""
+
+    values: Tensor  # [T-1,B] f32: v_t, targets of the value function
+    advantages: Tensor  # [T-1,B] f32: ρ_t (r_{t+1} + γ v_{t+1} - V_t), for the policy gradient
 
 
 def v_trace(
@@ -92,8 +100,8 @@ def v_trace(
 ) -> VTrace:
     """V-trace (Espeholt et al. 2018, eq. 1 and section 4.2) from values [T,B] and log π/μ of the actions taken [T-1,B].
 
-    v_t = V_t + Σ_k γ^k (Π c) ρ δ, with ρ = min(clip_rho, π/μ), c = λ min(clip_c, π/μ); cut at ends of episodes as `gae` is.
-    On policy v_t is the λ-return.
+    v_t = V_t + Σ_k γ^k (Π c) ρ δ, with ρ = min(clip_rho, π/μ), c = λ min(clip_c, π/μ); the sum stops where that of `gae` does.
+    `decay` is λ. On policy v_t is the λ-return.
     """
     ratio = log_rho.exp()
     rho = ratio.clamp(max=clip_rho)
@@ -110,7 +118,7 @@ def _errors(transitions: TransitionBatch, values: Tensor) -> Tensor:
 
 
 def _backwards(errors: Tensor, transitions: TransitionBatch, decay: Tensor | float) -> Tensor:
-    """x_t = errors_t + γ_t decay_t x_{t+1}, [T-1,B]. At a step without an action x is 0, which cuts the sum before it."""
+    """x_t = errors_t + γ_t decay_t x_{t+1}, [T-1,B]. At a step without an action x is 0, which stops the sum there."""
     factors = transitions.discount * transitions.valid * decay  # [T-1,B]
     out = torch.empty_like(errors)
     x = torch.zeros_like(errors[0])  # [B]
@@ -121,5 +129,5 @@ def _backwards(errors: Tensor, transitions: TransitionBatch, decay: Tensor | flo
 
 
 def clip_reward(reward: Tensor, bound: float | None) -> Tensor:
-    """Reward clipping is the agent's business, in its loss; None leaves rewards as the game gave them."""
+    """Rewards clipped to ± `bound`; None leaves them as they are. Agents clip in their losses, nothing else does."""
     return reward if bound is None else reward.clamp(-bound, bound)

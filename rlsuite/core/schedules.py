@@ -1,7 +1,7 @@
-"""Schedules are functions of a global count. They own no counter, so a resumed run continues them exactly."""
+"""Schedules as functions of a global count. They keep no counter, so a resumed run continues them exactly."""
 
 
 def linear(start: float, end: float, over: int, at: int) -> float:
-    """`start` at 0, `end` from `over` on, a straight line between."""
+    """A linear schedule: `start` at 0, `end` from the count `over` on. `at` is the current count."""
     fraction = min(1.0, at / over) if over > 0 else 1.0
     return start + fraction * (end - start)

@@ -85,12 +85,12 @@ def test_where_it_failed_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "head", "told"),
     [
-        ("    pass\n", "class Mine:\n", "Mine is no subclass of rlsuite.core.agent.Agent"),
-        ("Mine = 3\n", "", "a int is no subclass"),
+        ("    pass\n", "class Mine:\n", "Mine is not a subclass of rlsuite.core.agent.Agent"),
+        ("Mine = 3\n", "", "an object of type int is not a subclass"),
         (
             "    def make_net(self): ...\n",
             "from rlsuite.core.agent import Agent\nclass Mine(Agent):\n",
-            "Mine has no act, loss; see rlsuite.core.agent.Agent",
+            "Mine does not implement act, loss; see rlsuite.core.agent.Agent",
         ),
         ("raise RuntimeError('boom')\n", "x = 1\n", "mine.py, line 2 cannot be loaded: RuntimeError: boom"),
         ("def broken(:\n", "", "cannot be loaded: SyntaxError"),
