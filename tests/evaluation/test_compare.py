@@ -1,4 +1,4 @@
-"""Groups, table numbers and the picture of small synthetic runs."""
+"""Groups, table and plot of small synthetic runs."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def make_run(
     env_id: str = "ALE/Pong-v5",
     **config: Any,
 ) -> Path:
-    """A row every 100 agent steps and `seconds`; then the evaluations at the last step. No config.yaml without config."""
+    """Writes a run with a row every 100 agent steps and `seconds`, then its evaluations; without `config` no config.yaml."""
     path.mkdir(parents=True)
     rows = [clock(i + 1, seconds) | {RETURN: value} for i, value in enumerate(returns)]
     rows += [clock(len(returns), seconds) | {EVALUATION: value} for value in evaluations]
@@ -43,7 +43,7 @@ def picture(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def coloured(image: np.ndarray[Any, np.dtype[np.float32]]) -> int:
-    """Pixels of the lines: axes, text and an empty page are all grey."""
+    """Number of coloured pixels, those of the lines: axes, text and background are grey."""
     return int((np.ptp(image[..., :3], axis=-1) > 0.2).sum())
 
 
@@ -97,7 +97,7 @@ def test_a_seed_counts_once_in_a_group(tmp_path: Path) -> None:
     assert str(runs[2]) in rows[1].label
 
 
-def test_nulls_are_passed_over(tmp_path: Path) -> None:
+def test_nulls_are_skipped(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", [None, 3.0, None, 5.0], seed=0)
     [row] = compare([run], tmp_path / "c.png")
     assert row.last_mean == 4.0
@@ -180,7 +180,7 @@ def test_table_is_aligned_and_says_what_is_missing() -> None:
     assert len({len(line) for line in (heading, rule, dqn, longer)}) == 1
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a run"):
         compare([tmp_path], tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()

@@ -1,4 +1,4 @@
-"""Statistics against values by hand, and Atari ids as people write them."""
+"""Statistics against values computed by hand, and the many spellings of Atari ids."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Checkpoints: exact round trips, damage that is told, and a complete one on disk whatever moment a process dies."""
+"""Checkpoints: exact round trips, damage that is reported, and a complete one on disk whenever a process dies."""
 
 import errno
 import hashlib
@@ -31,7 +31,7 @@ from rlsuite.runs.checkpoint.files import HashingFile
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal in type, shape, dtype and bits, all the way down."""
+    """Whether two states are equal in type, shape, dtype and bits at every level."""
     if type(left) is not type(right):
         return False
     if isinstance(left, torch.Tensor):
@@ -52,7 +52,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def write(run: Path, steps: int, value: int | None = None) -> Path:
-    """Save a small checkpoint in which every part holds `value`, so that a mixture of two can be seen."""
+    """Saves a small checkpoint in which every part holds `value`, so that a mixture of two would show."""
     value = steps if value is None else value
     state = {
         "value": value,
@@ -79,7 +79,7 @@ def names(run: Path) -> list[str]:
 
 
 def reseal(path: Path, *files: str) -> None:
-    """Make the manifest agree with what the files hold now, as one who wants to be believed would."""
+    """Makes the manifest agree with the files as they are now, as a forger would."""
     manifest = json.loads((path / "COMPLETE").read_bytes())
     for name in files:
         data = (path / name).read_bytes()
@@ -396,7 +396,7 @@ def test_damage_to_the_only_checkpoint_recommends_none(tmp_path: Path) -> None:
         ('{"format": 3, "what": "may look quite different"}', "has checkpoint format 3.*upgrade rlsuite"),
     ],
 )
-def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path, text: str, message: str) -> None:
+def test_a_manifest_that_cannot_be_read_is_reported(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, 1)
     (path / "COMPLETE").write_text(text)
     for weights_only in (False, True):
@@ -570,7 +570,7 @@ CALLS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir")  # everything
 
 
 def trip(patch: Callable[[str, Any], None], at: int, action: Callable[[], Any]) -> None:
-    """Run `action` instead of the call number `at` (from 0) of all calls of `os` in CALLS."""
+    """Runs `action` in place of call number `at` (from 0) of the `os` functions in CALLS."""
     count = iter(range(1_000_000))
 
     def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -584,7 +584,7 @@ def trip(patch: Callable[[str, Any], None], at: int, action: Callable[[], Any]) 
 
 
 def in_child(work: Callable[[], None]) -> int:
-    """Start `work` in a forked process (torch is imported already there) and return its id; it exits with 0 if done."""
+    """Starts `work` in a forked process, where torch is already imported, and returns its id; it exits with 0 when done."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -618,15 +618,15 @@ def prune(run: Path) -> None:
 
 
 def check_after(run: Path) -> None:
-    """One complete checkpoint at least is found and whole; the next save clears what was left."""
+    """Asserts that at least one complete checkpoint is found and whole, and that the next save cleans up the rest."""
     assert value_of(checkpoint.find(run)) in (1, 2)
     for path in checkpoint.list_complete(run):
         value_of(path, weights_only=True)
         try:
             value_of(path)
         except CheckpointError as error:
-            told = str(error)
-            assert "were dropped" in told
+            message = str(error)
+            assert "were dropped" in message
     write(run, 3)
     assert not [name for name in names(run) if name.startswith(".")]
     assert value_of(checkpoint.find(run)) == 3
@@ -663,8 +663,8 @@ def test_killed_before_any_of_its_calls_a_process_leaves_a_complete_checkpoint(t
 
 
 @pytest.mark.parametrize("work", [save_next, save_again, drop, prune])
-def test_a_call_that_fails_is_told_and_leaves_a_complete_checkpoint(two: Path, work: Any) -> None:
-    told = []
+def test_a_call_that_fails_is_reported_and_leaves_a_complete_checkpoint(two: Path, work: Any) -> None:
+    messages = []
     for at in range(200):
         run = two.parent / str(at)
         failed: list[OSError] = []
@@ -679,7 +679,7 @@ def test_a_call_that_fails_is_told_and_leaves_a_complete_checkpoint(two: Path, w
             try:
                 work(run)
             except CheckpointError as error:
-                told.append(str(error))
+                messages.append(str(error))
         if work in (save_next, save_again):
             assert not [name for name in names(run) if name.startswith(".tmp")]
             assert "step_000000000001" in names(run)
@@ -688,8 +688,8 @@ def test_a_call_that_fails_is_told_and_leaves_a_complete_checkpoint(two: Path, w
             break
     else:
         pytest.fail("it never ended")
-    assert len(told) >= 3
-    assert all("Input/output error" in text for text in told)
+    assert len(messages) >= 3
+    assert all("Input/output error" in text for text in messages)
 
 
 def test_kill_9_at_random_moments(tmp_path: Path) -> None:
@@ -733,7 +733,7 @@ def test_an_old_checkpoint_put_aside_is_found_and_returns(tmp_path: Path) -> Non
     assert names(tmp_path) == [path.name]
 
 
-def test_stale_folders_go_at_the_next_save(tmp_path: Path) -> None:
+def test_leftover_folders_are_deleted_by_the_next_save(tmp_path: Path) -> None:
     path = write(tmp_path, 1)
     for name in (".tmp-step_000000000002-99", f".old-{path.name}"):
         shutil.copytree(path, path.with_name(name))
@@ -790,7 +790,7 @@ def test_drop_arrays_of_a_checkpoint_without_any_changes_nothing(tmp_path: Path)
 # ---------------------------------------------------------------------------------------------------------------- nets
 
 
-def test_weights_of_another_net_are_told_and_change_nothing() -> None:
+def test_weights_of_another_net_are_refused_and_change_nothing() -> None:
     net = nn.Sequential(OrderedDict(torso=nn.Linear(4, 3), head=nn.Linear(3, 2)))
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     other = nn.Sequential(OrderedDict(torso=nn.Linear(4, 3), head=nn.Linear(3, 6), more=nn.Linear(1, 1)))
@@ -815,7 +815,7 @@ def test_large_arrays_are_not_copied_or_read_again_while_saving(tmp_path: Path, 
     assert peak < big.nbytes / 1.5
 
 
-def test_save_without_arrays_is_for_evaluation_and_find_can_pass_it_over(tmp_path: Path) -> None:
+def test_save_without_arrays_is_for_evaluation_and_find_can_skip_it(tmp_path: Path) -> None:
     state = {"replay": {"observation": np.ones(3)}}
     light = checkpoint.save(tmp_path, 1, {"w": torch.ones(1)}, state, {"n": 1}, with_arrays=False)
     assert not (light / "arrays").exists()

@@ -1,4 +1,4 @@
-"""What a run writes while it trains, and what is left of it after a resume, a kill and a full disk."""
+"""The metrics of a run, and what is left of them after a resume, a kill and a full disk."""
 
 import json
 import math
@@ -90,7 +90,7 @@ def test_resume_after_a_kill_cut_the_event_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume_at", [None, 3, 100])
 @pytest.mark.parametrize("torn", [b'{"agent_steps": 4, "env_fr', b'{"agent_steps": 4}', b"\0\0\0\0", b"12", b"\xff"])
-def test_a_torn_last_line_is_dropped(tmp_path: Path, torn: bytes, resume_at: int | None) -> None:
+def test_a_truncated_last_line_is_dropped(tmp_path: Path, torn: bytes, resume_at: int | None) -> None:
     written(tmp_path, range(1, 4))
     with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(torn)
@@ -112,7 +112,7 @@ def test_resume_without_earlier_metrics(tmp_path: Path) -> None:
     assert logged(tmp_path) == [7, 8]
 
 
-def test_damage_before_the_last_line_is_told(tmp_path: Path) -> None:
+def test_damage_before_the_last_line_is_reported(tmp_path: Path) -> None:
     written(tmp_path, range(1, 4))
     path = tmp_path / "metrics.jsonl"
     lines = path.read_bytes().split(b"\n")
@@ -122,7 +122,7 @@ def test_damage_before_the_last_line_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("folder", "message"), [("empty", "is not a run"), ("absent", "does not exist")])
-def test_a_folder_that_is_no_run(tmp_path: Path, folder: str, message: str) -> None:
+def test_a_folder_that_is_not_a_run(tmp_path: Path, folder: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=message):
         read_metrics(tmp_path / folder)
@@ -136,7 +136,7 @@ def test_a_tag_may_not_hide_the_clock(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always-full device")
-def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(tmp_path: Path) -> None:
     log = MetricLog(tmp_path)
     log._file.close()
     with open("/dev/full", "ab", buffering=0) as log._file:

@@ -1,4 +1,4 @@
-"""The progress line: rates only where there is time to tell them."""
+"""The progress display: rates appear once enough time has passed, and nothing is cut off."""
 
 import io
 
@@ -31,7 +31,7 @@ def test_rates_need_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_no_name_and_no_value_is_cut_however_narrow_the_terminal(width: int) -> None:
+def test_no_name_or_value_is_cut_off_in_a_narrow_terminal(width: int) -> None:
     facts = {f"name {i}": f"{10**i:,}" for i in range(10)}
     out = io.StringIO()
     Console(file=out, width=width, color_system=None).print(progress._table(facts, width))

@@ -87,19 +87,19 @@ def test_resumed_sequences_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, 
         assert differences(whole.state[role], halves.state[role], role) == []
 
 
-def test_what_changes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resume_lists_the_changed_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rlsuite.train("classic/recall_r2d2", {**SEQUENCES, "run.agent_steps": 100}, run_dir=tmp_path)
     assert "nothing was learned: no learner step in 100 agent steps" in capsys.readouterr().err
     rlsuite.train(None, {"run.agent_steps": 300, "env.length": 12, "learner.learning_rate": 2e-3}, resume=tmp_path)
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("changed: ")]
-    assert told == [
+    changes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("changed: ")]
+    assert changes == [
         "changed: env.length 10 -> 12",
         "changed: learner.learning_rate 0.001 -> 0.002",
         "changed: run.agent_steps 100 -> 300",
     ]
 
 
-def test_chunks_of_another_length_are_refused_where_collectors_give_priorities(tmp_path: Path) -> None:
+def test_unrolls_of_another_length_are_refused_where_collectors_compute_priorities(tmp_path: Path) -> None:
     settings = {**SEQUENCES, "replay.initial_priority": "td", "run.agent_steps": 300}
     rlsuite.train("classic/recall_r2d2", settings, run_dir=tmp_path)
     with pytest.raises(CheckpointError, match=r"run\.collect_agent_steps has changed, which replay.initial_priority = td does not"):
@@ -174,7 +174,7 @@ def test_an_evaluation_right_after_a_resume_leaves_something_to_resume_from(tmp_
 
 
 def test_checkpoints_of_an_abandoned_future_are_forgotten(tmp_path: Path) -> None:
-    """A kill -9 can leave best weights newer than the checkpoint that a resume goes back to."""
+    """After a kill -9 the best weights can be newer than the checkpoint that a resume starts from."""
     run = tmp_path / "run"
     rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 300}, run_dir=run)
     saved = final(run)
@@ -190,7 +190,7 @@ def test_the_log_continues_at_the_checkpoint(tmp_path: Path) -> None:
 
     run = tmp_path / "run"
     rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 500}, run_dir=run)
-    with open(run / "metrics.jsonl", "a") as file:  # what a session that was killed before its checkpoint left behind
+    with open(run / "metrics.jsonl", "a") as file:  # rows of a session that was killed before its checkpoint
         clock = {"agent_steps": 700, "env_frames": 700, "learner_steps": 9, "wall_seconds": 1.0}
         file.write(json.dumps({**clock, "charts/episodic_return": 5.0}) + "\n")
     rlsuite.train(None, {"run.agent_steps": 600}, resume=run)

@@ -1,4 +1,4 @@
-"""Boxes: overlap, suppression, coding, pieces of maps, matching. By hand, or against a slow twin."""
+"""Boxes: overlap, suppression, coding, matching, RoIAlign; by hand, or against a slow twin."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_coding_by_hand_and_back(weights: tuple[float, float, float, float]) -> 
     torch.testing.assert_close(boxes.decode(boxes.encode(b, a, weights), a, weights), b, rtol=1e-4, atol=1e-3)
 
 
-def test_anchors_stand_around_the_middle_of_each_place() -> None:
+def test_anchors_are_centred_on_each_place() -> None:
     sizes = torch.tensor([[4.0, 2.0]])
     assert boxes.anchors_of((1, 2), 8, sizes).tolist() == [[2, 3, 6, 5], [10, 3, 14, 5]]
 
@@ -70,7 +70,7 @@ def test_giou_by_hand() -> None:
 
 
 def slow_roi(feature: Tensor, box: Tensor, stride: int, size: int, samples: int) -> Tensor:
-    """Point by point."""
+    """RoIAlign, computed point by point."""
     c, height, width = feature.shape
     x1, y1, x2, y2 = (box / stride).tolist()
     out = torch.zeros(c, size, size)
@@ -106,7 +106,7 @@ def test_roi_align_of_a_box_on_the_grid_is_the_map_itself() -> None:
     torch.testing.assert_close(whole, feature)
 
 
-def test_gradients_reach_the_map_from_where_the_box_lies() -> None:
+def test_gradients_reach_the_map_under_the_box_only() -> None:
     feature = torch.rand(1, 1, 8, 8, requires_grad=True)
     boxes.roi_align(feature, torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([0]), 1, 2).sum().backward()
     assert feature.grad is not None

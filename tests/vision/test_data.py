@@ -89,7 +89,7 @@ def test_idx_files_of_a_user(tmp_path: Path, suffix: str) -> None:
     assert labels["label"] == 1
 
 
-def test_idx_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_idx_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no train-images-idx3-ubyte\.gz"):
         fashion_mnist.load(fashion_mnist.Config(name="fashion_mnist", path=str(tmp_path)), 1)
     for content in (b"", b"junk", struct.pack(">HBBI", 0, 8, 1, 9) + b"abc"):
@@ -136,7 +136,7 @@ def test_what_a_folder_refuses(tmp_path: Path) -> None:
 
 
 def annotations(tmp_path: Path, **changes: Any) -> coco.Config:
-    """Two pictures of 20x40, brought to 32x32."""
+    """Two pictures of 20x40, resized to 32x32."""
     for number in range(2):
         paint(tmp_path / f"{number}.png", 50, (20, 40))
     runs = [3 * 20 + 5, 10, 20 * 40 - 3 * 20 - 15]  # down the fourth column
@@ -188,13 +188,13 @@ def test_what_coco_refuses(tmp_path: Path, changes: dict[str, Any], message: str
         coco.load(config, 1)
 
 
-def test_a_polygon_covers_the_middles_of_its_pixels() -> None:
+def test_a_polygon_covers_the_centres_of_its_pixels() -> None:
     mask = coco.decode_mask([[10, 10, 30, 10, 30, 30, 10, 30]], 40, 40, 40)
     rows, columns = np.nonzero(mask)
     assert (rows.min(), rows.max(), columns.min(), columns.max(), mask.sum()) == (10, 29, 10, 29, 400)
 
 
-def test_masks_that_are_none() -> None:
+def test_masks_in_another_format_are_refused() -> None:
     with pytest.raises(UsageError, match="run lengths make 3 pixels, the picture has 4"):
         coco.decode_mask({"counts": [1, 2]}, 2, 2, 2)
     with pytest.raises(UsageError, match="polygons or uncompressed run lengths"):
@@ -213,7 +213,7 @@ def test_digits_need_their_library_and_nothing_else() -> None:
 
 
 def test_frames_are_those_that_agents_see() -> None:
-    """The same actions in the agents' environment give the same planes, but for how a half is rounded."""
+    """The same actions in the agents' environment give the same planes, except for the rounding of halves."""
     env = rlsuite.make_env("ALE/Pong-v5", num_envs=1, noop_max=0)
     seen, _ = env.reset(seed=0)
     emulator = atari.Emulator("ALE/Pong-v5", 0)
@@ -230,7 +230,7 @@ def test_frames_are_those_that_agents_see() -> None:
 
 
 def test_frames_of_another_size() -> None:
-    """As small configs of agents have them."""
+    """Sizes that small configs of agents use."""
     env = rlsuite.make_env("ALE/Breakout-v5", num_envs=1, noop_max=0, height=64, width=48, stack=2, full_action_set=True)
     seen, _ = env.reset(seed=0)
     emulator = atari.Emulator("ALE/Breakout-v5", 0, (2, 64, 48), full_action_set=True)
@@ -257,8 +257,8 @@ def test_colours_of_pong_are_classes() -> None:
     assert len(np.unique(labels["mask"])) >= 3
 
 
-def test_boxes_of_pong_are_where_its_memory_says() -> None:
-    """Of every frame with a ball in play: its box and the byte that the game keeps of it move together."""
+def test_boxes_of_pong_are_where_its_ram_says() -> None:
+    """In every frame with a ball in play, its box moves with the byte in RAM that holds its position."""
     found = list(atari.frames("ALE/Pong-v5", 200, seed=3))
     screens = [frame.screen for frame in found]
     rows = atari.PLAYFIELD["pong"]
@@ -293,7 +293,7 @@ def test_what_the_emulator_refuses() -> None:
 
 
 def test_objects_need_their_package() -> None:
-    """Where it is there its boxes are those of the pieces of one colour."""
+    """Where the package is installed, its boxes are those of the pieces of one colour."""
     try:
         from ocatari.ram import extract_ram_info  # noqa: F401
     except Exception:

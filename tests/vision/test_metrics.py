@@ -32,7 +32,7 @@ def test_an_object_is_found_once() -> None:
     box = np.array([[0.0, 0, 10, 10]])
     true = [Objects(box, np.array([0]))]
     twice = [Objects(box.repeat(2, 0), np.array([0, 0]), np.array([0.9, 0.8]))]
-    assert coco_map(twice, true, 1)["mAP"] == pytest.approx(1.0)  # the second comes behind full recall
+    assert coco_map(twice, true, 1)["mAP"] == pytest.approx(1.0)  # the second comes after full recall
     wrong_first = [Objects(np.array([[50.0, 50, 60, 60], [0, 0, 10, 10]]), np.array([0, 0]), np.array([0.9, 0.8]))]
     assert coco_map(wrong_first, true, 1)["mAP"] == pytest.approx(0.5)
     other_class = [Objects(box, np.array([1]), np.array([0.9]))]
@@ -42,7 +42,7 @@ def test_an_object_is_found_once() -> None:
 
 
 def scenes(rng: np.random.Generator, images: int) -> tuple[list[Objects], list[Objects]]:
-    """True objects, and predictions that are some of them moved a little, and some made up."""
+    """True objects, and predictions: some of them slightly moved, and some invented."""
     true, predicted = [], []
     for _ in range(images):
         m = int(rng.integers(0, 6))
@@ -67,7 +67,7 @@ def painted(boxes: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_as_pycocotools_has_it(masks: bool, seed: int) -> None:
+def test_map_equals_that_of_pycocotools(masks: bool, seed: int) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     from pycocotools import mask as rle
     from pycocotools.cocoeval import COCOeval

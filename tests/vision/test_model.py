@@ -123,7 +123,7 @@ def test_every_head_and_neck_is_covered() -> None:
     [m for m in MODELS if task_of(m[2]) != "classify" and "mode=" not in m[2]],
 )
 def test_a_model_learns_two_pictures_by_heart(backbone: str, neck: str, head: str) -> None:
-    """The loss of what was learned falls far below that of the start: no sign is wrong and no target is misplaced."""
+    """The loss falls far below its initial value: no sign is wrong and no target is misplaced."""
     torch.manual_seed(0)
     model = make_model(f"{backbone}(norm=group)", head, 5, 3, neck=neck)
     images, labels = labelled()
@@ -152,14 +152,14 @@ def test_a_model_learns_two_pictures_by_heart(backbone: str, neck: str, head: st
     ],
 )
 def test_parameters_of_published_models(backbone: str, neck: str, head: str, classes: int, stride: int | None, count: int) -> None:
-    """torchvision's, with normalisations that learn; YOLOv3's by its table."""
+    """Those of torchvision, with trainable normalisation; YOLOv3's from its paper."""
     with torch.device("meta"):
         model = make_model(backbone, head, classes, 3, neck=neck, output_stride=stride)
     assert sum(p.numel() for p in model.parameters()) == count
 
 
 def test_dilation_keeps_the_weights_and_the_receptive_field() -> None:
-    """Every second place of the finer map is what the strided net had there: away from the border, exactly."""
+    """Away from the border, every second place of the finer map equals the strided net's map exactly."""
     torch.manual_seed(0)
     plain = make_backbone("resnet50(norm=none)", 3).eval()
     fine = make_backbone("resnet50(norm=none)", 3).eval()
@@ -176,7 +176,7 @@ def test_dilation_keeps_the_weights_and_the_receptive_field() -> None:
     torch.testing.assert_close(a[..., middle, middle], b[..., middle, middle], rtol=1e-4, atol=1e-6)
 
 
-def test_dilation_says_what_it_cannot() -> None:
+def test_dilation_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match="output_stride 1 is none of"):
         dilate(make_backbone("resnet18", 3), 1)
     with pytest.raises(ValueError, match="its shortcuts pool"):
@@ -207,7 +207,7 @@ def test_unpooling_puts_values_where_the_maxima_stood() -> None:
 
 
 def test_the_focal_loss_by_hand() -> None:
-    """p = 0.5: (1-p)² ln 2, weighed 0.25 for what is there and 0.75 for what is not."""
+    """p = 0.5: (1-p)² ln 2, weighted 0.25 for positives and 0.75 for negatives."""
     loss = focal(torch.zeros(2), torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(loss, torch.tensor([0.25, 0.75]) * 0.25 * torch.log(torch.tensor(2.0)))
 

@@ -1,4 +1,4 @@
-"""Vision runs: they learn, they resume exactly, their weights become an agent's and come back, and the commands."""
+"""Vision runs: they learn, resume exactly and exchange weights with agents; and their commands."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def scenes(tmp_path: Path, **more: Any) -> Outcome:
     return train("vision/scenes_boxes", {**PIXELS, **more}, tmp_path / "run")
 
 
-def test_a_store_shows_every_picture_before_it_shows_one_again() -> None:
+def test_a_store_samples_every_picture_before_it_repeats_one() -> None:
     images = np.arange(10, dtype=np.uint8).repeat(12).reshape(10, 3, 2, 2)
     store = DataStore(InMemory(images, {"label": np.arange(10)}), seed=1)
     first, second = store.sample(7), store.sample(7)
@@ -56,7 +56,7 @@ def test_a_store_shows_every_picture_before_it_shows_one_again() -> None:
 
 
 def test_n_and_n_is_2n_bit_for_bit(tmp_path: Path) -> None:
-    """With batch statistics, augmentation, and proposals drawn by chance."""
+    """With batch statistics, augmentation and random proposals."""
     config = {
         **TINY,
         "learner.augment.flip": True,
@@ -103,7 +103,7 @@ def test_an_evaluation_at_a_checkpoint_leaves_it_resumable(tmp_path: Path) -> No
         checkpoint.load(best)
 
 
-def test_a_run_leaves_what_an_agents_leaves(tmp_path: Path) -> None:
+def test_a_run_leaves_the_files_of_an_agents_run(tmp_path: Path) -> None:
     done = scenes(tmp_path, **{"eval.every_steps": 16})
     assert done.metrics is not None
     assert set(done.metrics) == {"mIoU", "pixel_accuracy", "pictures_per_second"}
@@ -132,7 +132,7 @@ def test_ctrl_c_writes_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_weights_go_to_an_agent_and_back(tmp_path: Path) -> None:
-    """By name: a torso begins with what a vision model learned, frozen or not; a vision model with what a torso learned."""
+    """By name: a torso starts from a vision model's backbone, frozen or not, and a vision model from a torso's."""
     atari = {
         **PIXELS,
         "data": {"name": "atari", "pictures": 10},
@@ -211,7 +211,7 @@ def test_what_a_vision_config_refuses(tmp_path: Path, changes: dict[str, Any], m
     assert not (tmp_path / "run").exists()
 
 
-def test_a_vision_config_is_no_agents() -> None:
+def test_a_vision_config_is_not_an_agents() -> None:
     with pytest.raises(UsageError, match="rlsuite vision train vision/digits"):
         rlsuite.train("vision/digits")
     with pytest.raises(UsageError, match="predicts masks, but this data has boxes only"):
@@ -232,7 +232,7 @@ def test_shipped_configs_resolve(name: str) -> None:
     assert load_config(f"vision/{name}").name == f"vision/{name}"
 
 
-def test_pictures_of_what_a_model_sees(tmp_path: Path) -> None:
+def test_predictions_are_drawn(tmp_path: Path) -> None:
     found = train("vision/scenes_boxes", {**TINY, "model.head": "roi(hidden=16,proposals=20,mask=8)"}, tmp_path / "run").run
     saved = SavedModel(found)
     written = predict.show(saved, "test", tmp_path / "out", 2)
@@ -301,7 +301,7 @@ def test_commands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_without_torchvision_and_with_a_broken_one(tmp_path: Path, broken: bool) -> None:
-    """Nothing of ours imports it; what asks for it says what is wrong with it."""
+    """No module of ours imports it; a command that needs it reports what is wrong with it."""
     if broken:  # as beside a torch of another build
         (tmp_path / "torchvision").mkdir()
         (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
