@@ -3,7 +3,7 @@
 import rlsuite
 result = rlsuite.train("classic/dqn", {"seed": 1})
 agent = rlsuite.load(result.run)
-env = rlsuite.make_env("CartPole-v1", environments=4)
+env = rlsuite.make_env("CartPole-v1", num_envs=4)
 game = rlsuite.make_game("connect_four")
 found = rlsuite.search(game, game.new_state().apply(3), "uniform", simulations=400)
 """
@@ -13,8 +13,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-# Torch's idle worker threads wait for more work by spinning, milliseconds long, on cores that the emulators need: behind a net's
-# forward, emulators on all cores took a third longer. So they sleep after a tenth of that; libgomp reads this when torch loads.
+# Torch's idle worker threads spin for milliseconds before they sleep, on cores that the emulators need: after a net's forward pass,
+# emulators on all cores took a third longer. This makes them sleep after a tenth of that time; libgomp reads it when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 from rlsuite.agents import AGENTS
@@ -25,7 +25,7 @@ from rlsuite.envs.boards import GAMES
 from rlsuite.nets import MEMORY_CORES, TORSOS
 from rlsuite.version import __version__
 
-# Tables of import paths: nothing in them is imported before it is asked for.
+# These tables hold import paths: nothing in them is imported before it is used.
 registry.agents.ship(AGENTS)
 registry.envs.ship(ENVS)
 registry.envs.family, registry.envs.family_ids = "rlsuite.envs:family", "rlsuite.envs:known_ids"
@@ -34,7 +34,7 @@ registry.games.ship(GAMES)
 registry.torsos.ship(TORSOS)
 registry.memory_cores.ship(MEMORY_CORES)
 
-if "gymnasium" in sys.modules:  # who has imported it wants its ids; importing it here would slow `rlsuite --help`
+if "gymnasium" in sys.modules:  # registers our ids there; importing Gymnasium here would slow down `rlsuite --help`
     import rlsuite.envs.gym_ids  # noqa: F401
 
 __all__ = [
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """torch takes a second to import, so it waits until it is needed (PEP 562)."""
-    if name == "search":  # a package that can be called
+    """Imports the functions of `rlsuite.api` on first use (PEP 562), because torch takes a second to import."""
+    if name == "search":  # a package that is also a function
         return importlib.import_module("rlsuite.search")
     if name in __all__:
         from rlsuite import api

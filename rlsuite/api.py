@@ -1,4 +1,4 @@
-"""The Python face: the same as the command line, in code."""
+"""The Python interface: what the command line does, as functions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,11 +25,11 @@ def train(
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
 ) -> Result:
-    """Trains a shipped config or a YAML file with overrides (dotted key -> value), or goes on with the run `resume`."""
+    """Trains a shipped config or a YAML file with overrides (dotted key -> value), or continues the run in the folder `resume`."""
     if resume is not None:
         folder = Path(resume)
         if run_dir is not None and Path(run_dir) != folder:
-            raise UsageError("--run-dir and --resume name different folders: a resumed run stays where it is")
+            raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
         resolved = run_folder.config_of(folder, overrides)
         if config is not None and resolve(config).name != resolved.name:
             raise UsageError(f"{folder} is a run of {resolved.name}, not of {config}")
@@ -51,14 +51,14 @@ def _run(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
 
 
 def load(run_or_checkpoint: str | Path, seed: int = 0) -> LoadedAgent:
-    """A saved agent: `.initial_state(batch)` and `.act(observation, state) -> action, state` on NumPy arrays."""
+    """Loads a saved agent: `.initial_state(batch)` and `.act(observation, state) -> action, state` on NumPy arrays."""
     return LoadedAgent(Saved(Path(run_or_checkpoint)), seed)
 
 
 def evaluate(
     run_or_checkpoint: str | Path, episodes: int | None = None, seed: int | None = None, video: str | Path | None = None
 ) -> Summary:
-    """Raw full-game scores of a saved agent; `video`: a folder for an MP4."""
+    """Evaluates a saved agent by its raw scores in whole games; `video`: a folder for an MP4."""
     return evaluation.evaluate(Path(run_or_checkpoint), episodes, seed, None if video is None else Path(video))[0]
 
 

@@ -1,10 +1,10 @@
-"""The one record that everything exchanges, and the two containers that travel.
+"""The step that all parts exchange, and its two containers: unrolls from collectors, trajectories from stores.
 
 Shapes: T time, B batch, K steps and L environments of an unroll, S planes of a frame stack.
 
-One environment is a flat stream of `Step`s: what the agent saw and did at time t. Vector environments run with
-Gymnasium's NEXT_STEP autoreset, so the final observation of an episode is an ordinary record with `last`, its action is
-ignored, and the next record is `first`. A reward arrives WITH the observation it led to.
+An environment is a flat stream of `Step`s: what the agent saw and did at time t. Vector environments run with Gymnasium's
+NEXT_STEP autoreset, so the final observation of an episode is an ordinary step with `last`, whose action is ignored, and the next
+step is `first`. A reward arrives WITH the observation that it led to.
 """
 
 from collections.abc import Callable
@@ -17,41 +17,41 @@ from torch import Tensor
 
 from rlsuite.core.errors import UsageError
 
-Tree = Any  # a Tensor, an array, or a (named) tuple, dict of them
-State = Any  # what a recurrent net carries from step to step, leaves [B,...]; () for a feed-forward one
+Tree = Any  # a tensor or an array, or a nested (named) tuple or dict of them
+State = Any  # the recurrent state of a net, a tuple of leaves [B,...]; () for a feed-forward one
 
 
 class Step(NamedTuple):
-    """Leaves are NumPy arrays or tensors with the same leading axes: [L], [K,L], or [T,B]."""
+    """What an agent saw and did at time t. Leaves are arrays or tensors with the same leading axes: [L], [K,L] or [T,B]."""
 
-    observation: Any  # [..., *shape]: all S planes for acting and learning, the newest plane alone inside a Unroll
+    observation: Any  # [..., *shape]: all S planes for acting and learning, only the newest plane inside an `Unroll`
     reward: Any  # f32, from the action at t-1; raw, never clipped
-    first: Any  # bool: first record of an episode
-    last: Any  # bool: final observation of one
+    first: Any  # bool: first step of an episode
+    last: Any  # bool: final observation of an episode
     terminal: Any  # bool: the value of this state is 0 (game over, or a life lost if the env signals it), not a time limit
     action: Any  # i64 (or f32 [..., *shape] where actions are continuous), chosen at this observation; ignored where last
-    extras: dict[str, Any]  # what the agent wants back
+    extras: dict[str, Any]  # further arrays that the agent wants back, such as log-probabilities
 
 
 class Unroll(NamedTuple):
-    """A contiguous piece of streams on its way from a collector to a store: frames as single planes, none of them twice.
+    """A contiguous piece of the streams of L environments, as collectors send it to stores: single planes, none of them twice.
 
-    `before` and `current_step` serve stores that take an unroll by itself, without its neighbours.
+    `before` and `current_step` are for stores that use an unroll by itself, without its neighbours.
     """
 
     steps: Step  # [K,L,...]
-    before: Any = None  # [S-1,L,...]: the older planes of the stack at the first step; None where nothing is stacked
-    current_step: Step | None = None  # [L,...]: what is seen after the last step, not yet acted on; the next unroll begins with it
-    starts: Any = None  # bool [K,L]: where sequences start, if not at every step
-    state: State = ()  # [M,...]: the recurrent states before the M steps that `starts` marks, step by step
+    before: Any = None  # [S-1,L,...]: the older planes of the stack at the first step; None if nothing is stacked
+    current_step: Step | None = None  # [L,...]: the step after the last, not yet acted on, with which the next unroll begins
+    starts: Any = None  # bool [K,L]: where sequences start; None: at every step
+    state: State = ()  # leaves [M,...]: the recurrent states before the M steps that `starts` marks, step by step
     version: int = 0  # learner steps of the weights that acted
-    priority: Any = None  # f64 [K',L] of the sequences that this unroll completes; None: the store decides
+    priority: Any = None  # f64 [K',L] for the sequences that this unroll completes; None: the store decides
 
 
 class Trajectory(NamedTuple):
-    """A sequence that a store cut on sampling: leaves [T,B,...], with the recurrent state at its first step, [B,...].
+    """A batch of sequences from a store: steps with leaves [T,B,...], and the recurrent state at the first one, [B,...].
 
-    A sparse sequence holds observations only at step 0 and at the bootstrap step, [2,B,...]: n-step methods need no others.
+    A sparse trajectory holds observations only at step 0 and at the bootstrap step, [2,B,...]: n-step methods need no others.
     """
 
     steps: Step
@@ -69,33 +69,33 @@ class Trajectory(NamedTuple):
         observation = self.steps.observation
         at = self.steps._replace(observation=observation[-1]) if observation.shape[0] == 2 else self.steps
         picked: Step = tree_map(lambda leaf: leaf[index, rows].unsqueeze(0), at._replace(observation=()))
-        seen = at.observation if observation.shape[0] == 2 else observation[index, rows]  # [B,...]
-        return picked._replace(observation=seen.unsqueeze(0))
+        observed = at.observation if observation.shape[0] == 2 else observation[index, rows]  # [B,...]
+        return picked._replace(observation=observed.unsqueeze(0))
 
 
 class TransitionBatch(NamedTuple):
-    """What lies between the T steps of a sequence: leaves [T-1,B]."""
+    """The T-1 transitions between the T steps of a sequence: leaves [T-1,B]."""
 
-    action: Tensor  # i64, or f32 [T-1,B,*shape]
+    action: Tensor  # i64, or f32 [T-1,B,*shape] where actions are continuous
     reward: Tensor  # f32
-    discount: Tensor  # f32: γ, or 0 into a terminal step
-    valid: Tensor  # bool: False for the pair (final observation, first of the next episode)
+    discount: Tensor  # f32: γ, or 0 into a terminal state
+    valid: Tensor  # bool: False from a final observation to the first step of the next episode
 
 
 class EnvSpec(NamedTuple):
-    """What a net, a store and an agent need to know of an environment."""
+    """What nets, stores and agents need to know about an environment."""
 
     observation_shape: tuple[int, ...]  # as the agent sees it: (S,H,W) for stacked planes, () for a discrete state
     observation_dtype: str
     num_actions: int  # 0: actions are continuous
-    num_states: int | None  # of a discrete observation
+    num_states: int | None  # of discrete observations; None: observations are arrays
     stack: int  # planes stacked on the first axis; 1: nothing is stacked
-    frames_per_step: int  # emulator frames that one agent step takes
+    frames_per_step: int  # emulator frames per agent step
     action_shape: tuple[int, ...] = ()  # of a continuous action
     action_dtype: str = "int64"
-    game: str | None = None  # of a board game: its name, as `make_game` takes it
+    game: str | None = None  # name of the board game, as `make_game` takes it; None: it is not one
     has_pictures: bool = False  # whether its episodes can be recorded as videos
-    info_keys: tuple[str, ...] = ()  # what of `info` goes with an observation, in `Step.extras`
+    info_keys: tuple[str, ...] = ()  # keys of `info` that go with an observation, in `Step.extras`
 
 
 def describe(env: Any) -> EnvSpec:
@@ -121,7 +121,7 @@ def describe(env: Any) -> EnvSpec:
 
 
 def transitions(steps: Step, discount: float) -> TransitionBatch:
-    """The one place where a sequence of T steps becomes T-1 transitions."""
+    """The T-1 transitions between T steps, leaves [T,B,...]; `discount` is γ. No other function turns steps into transitions."""
     return TransitionBatch(
         action=steps.action[:-1],
         reward=steps.reward[1:],
@@ -146,7 +146,7 @@ def tree_map(fn: Callable[[Any], Any], tree: Tree) -> Tree:
 
 
 def tree_zip(fn: Callable[..., Any], *trees: Tree) -> Tree:
-    """Applies `fn` to the leaves that stand in the same place of trees of one form."""
+    """Applies `fn` to the corresponding leaves of trees with the same structure."""
     first = trees[0]
     if isinstance(first, dict):
         return {key: tree_zip(fn, *(tree[key] for tree in trees)) for key in first}
@@ -157,19 +157,19 @@ def tree_zip(fn: Callable[..., Any], *trees: Tree) -> Tree:
 
 
 def part_of(steps: Step, rows: Any) -> Step:
-    """`leaf[rows]` of every leaf."""
+    """Steps with every leaf indexed as `leaf[rows]`."""
     part: Step = tree_map(lambda leaf: leaf[rows], steps)
     return part
 
 
 def flatten_time(trajectory: Trajectory) -> Trajectory:
-    """Leaves [T,B,...] -> [1,T*B,...]: every step a sequence of its own. For trajectories without a recurrent state."""
+    """Turns every step into a sequence of its own: leaves [T,B,...] -> [1,T*B,...]. The trajectory must have no recurrent state."""
     flat: Trajectory = tree_map(lambda leaf: leaf.flatten(0, 1).unsqueeze(0), trajectory)
     return flat
 
 
 def take_columns(trajectory: Trajectory, rows: Tensor) -> Trajectory:
-    """The sequences `rows` [B'] i64 of a trajectory [T,B,...], state included; stacked planes stay channels_last in memory."""
+    """The sequences `rows` [B'] i64 of a trajectory [T,B,...], with their states; stacked planes stay channels_last in memory."""
 
     def take(leaf: Tensor) -> Tensor:
         if leaf.dim() == 5:  # [T,B,S,H,W], in memory [T,B,H,W,S]
@@ -181,10 +181,10 @@ def take_columns(trajectory: Trajectory, rows: Tensor) -> Trajectory:
 
 
 def to_tensors(tree: Tree, device: torch.device) -> Tree:
-    """NumPy leaves -> tensors on `device`; on the CPU they share memory."""
+    """A tree of NumPy arrays as tensors on `device`; on the CPU they share memory."""
     return tree_map(lambda leaf: torch.from_numpy(leaf).to(device, non_blocking=True), tree)
 
 
 def as_tuples(tree: Any) -> Any:
-    """A file knows no tuples: lists become tuples again."""
+    """A tree with its lists turned into tuples, as they were before a file, which stores no tuples."""
     return tuple(as_tuples(item) for item in tree) if isinstance(tree, list | tuple) else tree
