@@ -1,4 +1,4 @@
-"""Replay: storage x selector x limiter, composed by `Replay`."""
+"""Replay stores. `Replay` combines storage (a ring), a selector and a limiter."""
 
 from rlsuite.replay.replay import Replay, Sample, build_replay
 

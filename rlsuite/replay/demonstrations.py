@@ -1,11 +1,12 @@
-"""Recorded play to learn from: our own folder format, and Minari datasets.
+"""Recorded episodes to learn from, in our own folder format or as Minari datasets.
 
-    <folder>/demonstrations.json     format, env id, spaces, episodes with their returns
-    <folder>/observation.npy ...     one stream of steps, episodes one behind the other; frames as single planes
+    <folder>/demonstrations.json     format, environment id, spaces, number of steps, returns of the episodes
+    <folder>/observation.npy ...     one stream of steps, episode after episode; frames as single planes
 
-A folder is written beside its place and renamed into it. Arrays are read without pickle, and everything is checked on reading.
+A folder is written under a temporary name next to its destination and then renamed. Arrays are read without pickle, and everything
+is checked on reading.
 
-Shapes: N steps, S planes of a frame stack.
+Shapes: N steps, n actions of an episode, S planes of a frame stack, P pixels of a plane.
 """
 
 import json
@@ -31,28 +32,29 @@ from rlsuite.replay.ring import FIRST, stack_planes
 FORMAT = 1
 _FILE = "demonstrations.json"
 _LEAVES = ("observation", "reward", "first", "last", "terminal", "action")
-_SPACES = ("observation_shape", "observation_dtype", "num_actions", "num_states", "action_shape")  # of an EnvSpec: what must agree
+_SPACES = ("observation_shape", "observation_dtype", "num_actions", "num_states", "action_shape")  # must agree
 
 
 class Demonstrations(NamedTuple):
-    """Whole episodes; an episode of n actions has n + 1 steps."""
+    """Whole episodes of one environment. An episode of n actions has n + 1 steps."""
 
     env_id: str
     spec: EnvSpec
     steps: Step  # leaves [N,...]
 
     def episodes(self) -> Iterator[Step]:
-        """One by one, leaves [n+1,...]."""
+        """The episodes one by one, leaves [n+1,...]."""
         begins = np.flatnonzero(self.steps.first)
         for begin, end in zip(begins, [*begins[1:], len(self.steps.first)], strict=True):
             yield part_of(self.steps, slice(begin, end))
 
     def returns(self) -> list[float]:
+        """The undiscounted return of every episode."""
         return [float(episode.reward.sum()) for episode in self.episodes()]
 
 
 def check_new(folder: Path) -> None:
-    """UsageError where `save` could not write: asked before anybody plays. Makes the folders above it."""
+    """Checks, before anybody plays, that `save` can write `folder`; makes its parent folders. UsageError if it cannot."""
     if folder.exists():
         raise UsageError(f"{folder} exists already: name a new folder")
     try:
@@ -64,10 +66,10 @@ def check_new(folder: Path) -> None:
 
 
 def save(demonstrations: Demonstrations, folder: Path) -> None:
-    """UsageError if there is something already."""
+    """Writes demonstrations to a new folder. UsageError if it exists already, or if the steps are not whole episodes."""
     check_new(folder)
-    beside = folder.with_name(f".{folder.name}.part")
-    _check_stream(demonstrations, "what was recorded")
+    temporary = folder.with_name(f".{folder.name}.part")
+    _check_stream(demonstrations, "the recording")
     spec = demonstrations.spec
     document = {
         "format": FORMAT,
@@ -77,37 +79,36 @@ def save(demonstrations: Demonstrations, folder: Path) -> None:
         "returns": demonstrations.returns(),
     }
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         for name in _LEAVES:
-            np.save(beside / f"{name}.npy", getattr(demonstrations.steps, name), allow_pickle=False)
-        (beside / _FILE).write_text(json.dumps(document, indent=1) + "\n")
-        os.replace(beside, folder)
+            np.save(temporary / f"{name}.npy", getattr(demonstrations.steps, name), allow_pickle=False)
+        (temporary / _FILE).write_text(json.dumps(document, indent=1) + "\n")
+        os.replace(temporary, folder)
     except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise RlsuiteError(f"could not write {folder}: {error.strerror or error}") from error
 
 
 def load(path: Path, spec: EnvSpec | None = None, env_id: str | None = None) -> Demonstrations:
-    """Our own folder, or a Minari dataset: its folder (with `data/` in it), or its id. `spec`: what they must fit.
+    """Reads demonstrations from our own folder, or from a Minari dataset, given by its id or its folder (which contains `data/`).
 
-    `env_id`: whose play it must be; of a Minari dataset it is not asked, as others name environments otherwise.
-
-    UsageError, with the file and what is wrong in it.
+    `spec`: of the environment that they must fit. `env_id`: the environment that they must come from; not checked for Minari
+    datasets, where environments have other names. UsageError that names the file and what is wrong with it.
     """
     ours = (path / _FILE).is_file()
     if ours:
         found = _own(path)
     elif path.is_dir() and not (path / "data").is_dir():
-        raise UsageError(f"{path} holds neither {_FILE} nor a Minari dataset (data/)")
+        raise UsageError(f"{path} contains neither {_FILE} nor a Minari dataset (data/)")
     else:
         found = _minari(path)
     _check_stream(found, path)
     if ours and env_id not in (None, found.env_id):
-        raise UsageError(f"{path} was recorded of {found.env_id}, not of {env_id}")
+        raise UsageError(f"{path} was recorded in {found.env_id}, not in {env_id}")
     if spec is not None:
         if ours and found.spec.frames_per_step != spec.frames_per_step:
-            raise UsageError(f"{path} has {found.spec.frames_per_step} frames a step, this environment {spec.frames_per_step}")
+            raise UsageError(f"{path} has {found.spec.frames_per_step} frames a step, this environment has {spec.frames_per_step}")
         found = _fitting(found, spec, path)
     return found
 
@@ -116,7 +117,7 @@ def _own(folder: Path) -> Demonstrations:
     try:
         document = json.loads((folder / _FILE).read_text())
         if document["format"] != FORMAT:
-            raise UsageError(f"{folder / _FILE}: format {document['format']}, this version reads {FORMAT}")
+            raise UsageError(f"{folder / _FILE}: format = {document['format']}, but this version reads format {FORMAT}")
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document["spec"].items()}
         spec = TypeAdapter(EnvSpec).validate_python(fields, strict=True)
         env_id, count = str(document["env_id"]), int(document["steps"])
@@ -130,23 +131,23 @@ def _own(folder: Path) -> Demonstrations:
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise UsageError(f"{file} cannot be read: {error}") from error
         if not isinstance(leaf, np.ndarray):
-            raise UsageError(f"{file} holds several arrays, not one")
+            raise UsageError(f"{file} contains several arrays, but must contain one")
         if leaf.ndim == 0 or len(leaf) != count:
-            raise UsageError(f"{file} holds {len(leaf) if leaf.ndim else 'no'} steps, {_FILE} says {count}: it is truncated")
+            raise UsageError(f"{file} has {len(leaf) if leaf.ndim else 'no'} steps, but {_FILE} says {count}: it is truncated")
         leaves[name] = leaf
     planes = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
     if leaves["observation"].shape[1:] != planes or leaves["observation"].dtype.name != spec.observation_dtype:
         raise UsageError(
-            f"{folder / 'observation.npy'} holds {leaves['observation'].dtype} {list(leaves['observation'].shape[1:])}, "
-            f"{_FILE} says {spec.observation_dtype} {list(planes)}"
+            f"{folder / 'observation.npy'} has {leaves['observation'].dtype} {list(leaves['observation'].shape[1:])}, "
+            f"but {_FILE} says {spec.observation_dtype} {list(planes)}"
         )
     if leaves["action"].shape[1:] != spec.action_shape:
         raise UsageError(
-            f"{folder / 'action.npy'} holds {list(leaves['action'].shape[1:])}, {_FILE} says {list(spec.action_shape)}"
+            f"{folder / 'action.npy'} has shape {list(leaves['action'].shape[1:])}, but {_FILE} says {list(spec.action_shape)}"
         )
     for name, dtype in (("reward", "float32"), ("first", "bool"), ("last", "bool"), ("terminal", "bool")):
         if leaves[name].dtype.name != dtype or leaves[name].ndim != 1:
-            raise UsageError(f"{folder / f'{name}.npy'} must hold {dtype} [N], not {leaves[name].dtype} {list(leaves[name].shape)}")
+            raise UsageError(f"{folder / f'{name}.npy'} must be {dtype} [N], not {leaves[name].dtype} {list(leaves[name].shape)}")
     return Demonstrations(env_id, spec, Step(**leaves, extras={}))
 
 
@@ -154,7 +155,7 @@ def _minari(path: Path) -> Demonstrations:
     try:
         import minari
     except ImportError as error:
-        what = "a Minari dataset" if path.is_dir() else "no folder here; if it names a Minari dataset, that"
+        what = "a Minari dataset" if path.is_dir() else "there is no such folder, and a Minari dataset of that name"
         raise UsageError(f"{path}: {what} needs the package minari (pip install 'rlsuite[demonstrations]')") from error
     where = path if path.is_dir() else Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets")) / path
     if not where.is_dir():
@@ -164,13 +165,13 @@ def _minari(path: Path) -> Demonstrations:
         env_id = data.env_spec.id if data.env_spec is not None else "unknown"
         spaces, action_space = data.observation_space, data.action_space
         episodes = list(data.iterate_episodes())
-    except Exception as error:  # whatever the library and the file formats below it raise
-        raise UsageError(f"{path} is no Minari dataset that can be read: {type(error).__name__}: {error}") from error
+    except Exception as error:  # anything that the library and its file formats may raise
+        raise UsageError(f"{path} cannot be read as a Minari dataset: {type(error).__name__}: {error}") from error
     if not (isinstance(getattr(spaces, "shape", None), tuple) and spaces.dtype is not None):
-        raise UsageError(f"{path}: observations must be one array, its space is {spaces}")
+        raise UsageError(f"{path}: observations must be a single array, but their space is {spaces}")
     discrete = isinstance(action_space, Discrete)
     if not (discrete or isinstance(action_space, Box)):
-        raise UsageError(f"{path}: actions must be Discrete or a Box, their space is {action_space}")
+        raise UsageError(f"{path}: actions must be Discrete or a Box, but their space is {action_space}")
     states = isinstance(spaces, Discrete)
     spec = EnvSpec(
         observation_shape=tuple(spaces.shape),
@@ -182,7 +183,7 @@ def _minari(path: Path) -> Demonstrations:
         action_shape=() if discrete else tuple(action_space.shape),
     )
     if not episodes:
-        raise UsageError(f"{path} holds no episode")
+        raise UsageError(f"{path} contains no episodes")
     begins = (int(spaces.start) if states else 0, int(action_space.start) if discrete else 0)
     streams = [_stream(episode, spec, begins, f"{path}: episode {episode.id}") for episode in episodes]
     whole = {name: np.concatenate([stream[name] for stream in streams]) for name in _LEAVES}
@@ -190,9 +191,9 @@ def _minari(path: Path) -> Demonstrations:
 
 
 def _stream(episode: Any, spec: EnvSpec, begins: tuple[int, int], where: str) -> dict[str, NDArray[Any]]:
-    """A Minari episode (n actions, n + 1 observations) as steps: a reward stands with the observation that it led to.
+    """A Minari episode (n actions, n + 1 observations) as steps: each reward moves to the observation that came with it.
 
-    `begins`: the smallest observation and action, which are 0 here.
+    `begins`: the smallest discrete observation and action, which become 0.
     """
     actions, rewards = np.asarray(episode.actions), np.asarray(episode.rewards, np.float32)
     n, observation = len(actions), np.asarray(episode.observations)
@@ -201,14 +202,16 @@ def _stream(episode: Any, spec: EnvSpec, begins: tuple[int, int], where: str) ->
     lengths |= {"terminations": len(episode.terminations), "truncations": len(episode.truncations)}
     for name, length in lengths.items():
         if length != n:
-            raise UsageError(f"{where} has {n} actions, but {length} {name}" + " behind the first" * (name == "observations"))
+            raise UsageError(f"{where} has {n} actions, but {length} {name}" + " after the first" * (name == "observations"))
     ends = np.asarray(episode.terminations, bool) | np.asarray(episode.truncations, bool)
     if n == 0 or not ends[-1] or ends[:-1].any():
         raise UsageError(
-            f"{where} must end with its last action and only there: its flags end it at {np.flatnonzero(ends).tolist()}"
+            f"{where} must end at its last action and only there, but its flags end it at {np.flatnonzero(ends).tolist()}"
         )
     if observation.shape[1:] != spec.observation_shape:
-        raise UsageError(f"{where} has observations {list(observation.shape[1:])}, its space {list(spec.observation_shape)}")
+        raise UsageError(
+            f"{where} has observations {list(observation.shape[1:])}, but their space is {list(spec.observation_shape)}"
+        )
     at = np.arange(n + 1)
     blank = np.zeros((1, *actions.shape[1:]), actions.dtype)
     return {
@@ -225,14 +228,14 @@ def _check_stream(found: Demonstrations, path: Path | str) -> None:
     steps, spec = found.steps, found.spec
     count = len(steps.first)
     if count == 0 or not steps.first[0]:
-        raise UsageError(f"{path}: `first` must mark the first step: episodes are to be whole")
+        raise UsageError(f"{path}: `first` must mark the first step, because episodes must be whole")
     if not steps.last[-1]:
-        raise UsageError(f"{path}: `last` does not mark the last step: the last episode is cut off, or its flag is missing")
+        raise UsageError(f"{path}: `last` does not mark the last step: the last episode is incomplete, or its flag is missing")
     gaps = np.flatnonzero(steps.first[1:] != steps.last[:-1])
     if gaps.size:
-        raise UsageError(f"{path}: step {gaps[0]}: `last` and the `first` behind it disagree: a flag is missing")
+        raise UsageError(f"{path}: step {gaps[0]}: `last` and the `first` of the next step disagree: a flag is missing")
     if (steps.terminal & ~steps.last & steps.first).any():
-        raise UsageError(f"{path}: step {int(np.flatnonzero(steps.terminal & steps.first)[0])} is `first` and `terminal`")
+        raise UsageError(f"{path}: step {int(np.flatnonzero(steps.terminal & steps.first)[0])} is both `first` and `terminal`")
     acted = ~steps.last
     if spec.num_actions:
         wrong = acted & ((steps.action < 0) | (steps.action >= spec.num_actions))
@@ -248,7 +251,7 @@ def _check_stream(found: Demonstrations, path: Path | str) -> None:
 
 
 def _fitting(found: Demonstrations, spec: EnvSpec, path: Path) -> Demonstrations:
-    """As steps of an environment of this `spec`; UsageError where the spaces differ."""
+    """The demonstrations as steps of an environment with this `spec`. UsageError if the spaces differ."""
     has, observation = found.spec, found.steps.observation
     if spec.stack > 1 and has.stack == 1 and observation.shape[1:] == spec.observation_shape:
         observation = np.ascontiguousarray(observation[:, -1])  # the newest plane of every stack
@@ -258,7 +261,7 @@ def _fitting(found: Demonstrations, spec: EnvSpec, path: Path) -> Demonstrations
     for name in (*_SPACES, "stack"):
         ours, theirs = getattr(spec, name), getattr(has, name)
         if ours != theirs:
-            raise UsageError(f"{path} was recorded with {name} {theirs}, this environment has {ours}")
+            raise UsageError(f"{path} was recorded with {name} = {theirs}, but this environment has {ours}")
     dtype = np.float32 if spec.action_shape else np.int64
     return Demonstrations(
         found.env_id, spec, found.steps._replace(observation=observation, action=found.steps.action.astype(dtype))
@@ -266,7 +269,7 @@ def _fitting(found: Demonstrations, spec: EnvSpec, path: Path) -> Demonstrations
 
 
 def check_minari(dataset_id: str) -> None:
-    """UsageError where `save_minari` could not write: asked before anybody plays."""
+    """Checks, before anybody plays, that `save_minari` can write this dataset. UsageError if it cannot."""
     try:
         import minari
     except ImportError as error:
@@ -277,11 +280,11 @@ def check_minari(dataset_id: str) -> None:
     except Exception as error:
         raise UsageError(f"Minari refuses {dataset_id}: {error}") from error
     if taken or not re.fullmatch(r"[\w/-]+-v\d+", dataset_id):
-        raise UsageError(f"Minari refuses {dataset_id}: " + ("it exists" if taken else "write namespace/name-v0"))
+        raise UsageError(f"Minari refuses {dataset_id}: " + ("it exists already" if taken else "it must read namespace/name-v0"))
 
 
 def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
-    """As a local Minari dataset `namespace/name-v0`, with whole frame stacks. UsageError without the package."""
+    """Writes a local Minari dataset `namespace/name-v0`, with whole frame stacks. UsageError if Minari is missing or refuses it."""
     try:
         import minari
         from minari.data_collector import EpisodeBuffer
@@ -310,18 +313,18 @@ def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
                 truncations=ends & ~bool(episode.terminal[-1]),
             )
         )
-    about = f"Recorded by rlsuite of {demonstrations.env_id}."
+    about = f"Recorded by rlsuite in {demonstrations.env_id}."
     try:
-        with warnings.catch_warnings(action="ignore"):  # that author, code and further facts are not known
+        with warnings.catch_warnings(action="ignore"):  # about author, code and other missing metadata
             minari.create_dataset_from_buffers(
                 dataset_id, buffers, observation_space=space, action_space=actions, description=about
             )
-    except Exception as error:  # a name that is taken, a bad one, a full disk: the library's own words
+    except Exception as error:  # a name that is taken or not allowed, a full disk, ...
         raise UsageError(f"Minari refuses {dataset_id}: {error}") from error
 
 
 def _stacks(planes: NDArray[Any], stack: int) -> NDArray[Any]:
-    """Planes [n,...] of one episode -> what an agent saw, [n,S,...]; as they are where nothing is stacked."""
+    """Planes [n,...] of one episode as the frame stacks [n,S,...] that an agent sees; unchanged where nothing is stacked."""
     if stack == 1:
         return planes
     flat = planes.reshape(1, len(planes), -1)  # [1,n,P]

@@ -1,4 +1,4 @@
-"""How sequences lie in a store, and where they start. Shapes: L environments, M starts."""
+"""The layout of sequences in a ring, and the marking of their starts. Shapes: K steps and L environments of an unroll, M starts."""
 
 from typing import Any, NamedTuple
 
@@ -10,21 +10,21 @@ from rlsuite.core.types import State, as_tuples, tree_map, tree_zip
 
 
 class Layout(NamedTuple):
-    """What a ring must know of the sequences that it stores."""
+    """What a ring has to know about its sequences."""
 
-    length: int  # T
+    length: int  # T, steps of a sequence
     sparse: bool = False  # observations only at step 0 and at the bootstrap step
     stride: int = 1  # steps from one start to the next; 1: every action starts a sequence
     within_episodes: bool = False  # strides are counted from the first step of every episode
-    burn_in: int = 0
+    burn_in: int = 0  # steps at the start of a sequence that only warm up the recurrent state
     state: tuple[Extra, ...] = ()  # leaves of the recurrent state that is stored where sequences start
-    extras: tuple[Extra, ...] = ()
+    extras: tuple[Extra, ...] = ()  # arrays stored with every step
 
 
 def layout_of(sequence: SequenceSpec) -> Layout:
-    """The layout of sequences in a ring. ValueError for rollouts, which no ring stores."""
+    """The layout of an agent's sequences in a ring. ValueError for rollouts, which are never stored in one."""
     if isinstance(sequence, Rollouts):
-        raise ValueError("rollouts are queued whole: no ring stores them")
+        raise ValueError("rollouts are not stored in a ring: they are queued as whole unrolls")
     if isinstance(sequence, Sequences):
         return Layout(
             sequence.length,
@@ -38,20 +38,20 @@ def layout_of(sequence: SequenceSpec) -> Layout:
 
 
 class Starts:
-    """Marks the steps of an unroll at which sequences start, and keeps the recurrent states before them.
+    """Marks the steps of an unroll at which sequences start, and keeps the recurrent states before those steps.
 
-    A rollout starts where its unroll does. Transitions start at every action, so nothing is marked.
+    A rollout starts at the first step of its unroll. Transitions start at every action, so nothing is marked.
     """
 
     def __init__(self, sequence: SequenceSpec, num_envs: int):
         self.rollouts = isinstance(sequence, Rollouts)
         self.layout = None if self.rollouts else layout_of(sequence)
-        self.marks: list[NDArray[np.bool_]] = []  # of each step of the unroll, [L]
-        self.states: list[State] = []  # before the steps that are marked, leaves [M',...]
-        self.since = np.zeros(num_envs, np.int64)  # [L] steps since strides are counted
+        self.marks: list[NDArray[np.bool_]] = []  # for each step of the unroll, [L]
+        self.states: list[State] = []  # before each step with a mark, leaves [M',...]
+        self.since = np.zeros(num_envs, np.int64)  # [L] steps since the one from which strides are counted
 
     def mark(self, first: NDArray[np.bool_], state: State) -> None:
-        """Before a step: `first` [L] of it, and the recurrent state, leaves [L,...] tensors."""
+        """To be called before each step, with its `first` [L] bool and the recurrent state before it, tensors [L,...]."""
         if self.layout is None:
             marks = np.full(len(first), not self.marks)
         elif self.layout.stride > 1:
@@ -66,9 +66,9 @@ class Starts:
             self.states.append(tree_map(lambda leaf: leaf.cpu().numpy()[marks], self._kept(state)))
 
     def take(self, state: State) -> tuple[NDArray[np.bool_] | None, State]:
-        """The marks [K,L] of the unroll and the states [M,...] before them; (None, ()) where nothing is marked.
+        """The marks [K,L] of the finished unroll and the states [M,...] at the marks; (None, ()) if nothing is ever marked.
 
-        `state`: any recurrent state, for the shape of its leaves.
+        `state`: any recurrent state, which gives the shapes of the leaves.
         """
         if not self.marks:
             return None, ()
@@ -78,15 +78,17 @@ class Starts:
         return found
 
     def _kept(self, state: State) -> State:
-        return state if self.layout is None or self.layout.state else ()  # some agents begin every sequence with zeros
+        return state if self.layout is None or self.layout.state else ()  # some agents start every sequence from zeros
 
     def restart(self) -> None:
-        """All environments begin new episodes."""
+        """Counts strides anew, because all environments begin new episodes."""
         self.since[:] = 0
 
     def state_dict(self) -> dict[str, Any]:
+        """The marks and states of the unfinished unroll, and the counts of strides."""
         return {"marks": self.marks, "states": self.states, "since": self.since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
         self.marks, self.states = list(state["marks"]), [as_tuples(leaves) for leaves in state["states"]]
         self.since = state["since"].copy()

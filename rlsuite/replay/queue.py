@@ -1,6 +1,6 @@
-"""The on-policy store: a bounded queue of whole unrolls, each given out once, in the order they came.
+"""The store of on-policy agents: a bounded queue of whole unrolls, each sampled once, in the order of arrival.
 
-Shapes: K steps of an unroll, L environments, B rollouts of a batch, S planes of a stack, P pixels of a plane.
+Shapes: K steps of an unroll, L environments, T steps of a trajectory, S planes of a stack, H x W = P pixels of a plane.
 """
 
 from collections import deque
@@ -15,53 +15,59 @@ from rlsuite.replay.ring import FIRST, joined, stack_planes
 
 
 class Queue:
-    """A trajectory is an unroll and what was seen behind it: T = K + 1, so that no transition is lost between two unrolls."""
+    """A bounded first-in, first-out queue of unrolls.
 
-    dropped_updates = 0  # nothing here has priorities
+    A trajectory is an unroll plus the observation after it (T = K + 1), so that no transition is lost between two unrolls.
+    """
+
+    dropped_updates = 0  # there are no priorities
 
     def __init__(self, spec: EnvSpec, num_envs: int, steps: int, capacity_unrolls: int):
-        """`steps`: K, the length of an unroll."""
+        """`steps`: K, the length of an unroll. `capacity_unrolls`: unrolls in a full queue."""
         self.spec, self.num_envs, self.steps, self.capacity = spec, num_envs, steps, capacity_unrolls
         self.unrolls: deque[Unroll] = deque()
 
     def __len__(self) -> int:
-        """Stored steps, all environments."""
+        """Stored steps of all environments."""
         return len(self.unrolls) * self.steps * self.num_envs
 
     @property
     def capacity_steps(self) -> int:
+        """Steps of all environments in a full queue."""
         return self.capacity * self.steps * self.num_envs
 
     def can_insert(self) -> bool:
+        """Whether there is room for another unroll."""
         return len(self.unrolls) < self.capacity
 
     def add(self, unroll: Unroll) -> None:
-        """Leaves [K,L,...]. ValueError if it is full."""
+        """Appends an unroll, leaves [K,L,...]. ValueError if the queue is full."""
         if not self.can_insert():
-            raise ValueError(f"the queue is full: {self.capacity} unrolls")
+            raise ValueError(f"the queue is full: it holds {self.capacity} unrolls")
         self.unrolls.append(unroll)
 
     def can_sample(self, count: int) -> bool:
+        """Whether there are `count` rollouts, L in each unroll."""
         return len(self.unrolls) * self.num_envs >= count
 
     def sample(self, count: int) -> Sample:
-        """The `count` oldest rollouts, whole unrolls, as [K+1,count,...]. ValueError if they end within an unroll."""
+        """Removes and returns the `count` oldest rollouts, leaves [K+1,count,...]. ValueError if they end within an unroll."""
         if count % self.num_envs:
-            raise ValueError(f"a batch of {count} rollouts ends within an unroll of {self.num_envs}")
+            raise ValueError(f"a batch of {count} rollouts ends within an unroll: it must be a multiple of {self.num_envs}")
         unrolls = [self.unrolls.popleft() for _ in range(count // self.num_envs)]
         trajectory = joined([self._trajectory(unroll) for unroll in unrolls])
         return Sample(trajectory, np.arange(count), np.ones(count, np.float32), min(unroll.version for unroll in unrolls))
 
     def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
-        """There are no priorities."""
+        """Does nothing, because there are no priorities."""
 
     def end_streams(self) -> None:
-        """Unrolls hold all that is learned from them, so nothing reaches over the gap."""
+        """Does nothing: trajectories never extend over two unrolls."""
 
     def _trajectory(self, unroll: Unroll) -> Trajectory:
         steps, current_step = unroll.steps, unroll.current_step
         assert current_step is not None
-        # Nobody has acted on what is seen last: its extras are blanks that no loss reads.
+        # No action has been taken at the last step, so its extras are zeros, which no loss reads.
         blank = current_step._replace(extras={name: np.zeros_like(leaf[0]) for name, leaf in steps.extras.items()})
         whole: Step = tree_zip(lambda leaf, last: np.concatenate([leaf, last[None]]), steps, blank)  # [K+1,L,...]
         if self.spec.stack > 1:
@@ -69,7 +75,7 @@ class Queue:
         return Trajectory(whole, unroll.state)
 
     def _stacks(self, before: NDArray[Any], steps: Step) -> NDArray[Any]:
-        """Planes [T,L,H,W] and those before them [S-1,L,H,W] -> [T,L,S,H,W], in memory [T,L,H,W,S]."""
+        """Stacks the planes [T,L,H,W] and those before them [S-1,L,H,W]: a view [T,L,S,H,W] of an array [T,L,H,W,S]."""
         t, num_envs = steps.reward.shape
         height, width = self.spec.observation_shape[1:]
         planes = np.concatenate([before, steps.observation]).reshape(-1, num_envs, height * width)  # [S-1+T,L,P]
@@ -81,9 +87,11 @@ class Queue:
         return np.moveaxis(out.reshape(t, num_envs, height, width, -1), -1, 2)
 
     def state_dict(self) -> dict[str, Any]:
+        """All queued unrolls."""
         return {"unrolls": [self._plain(unroll) for unroll in self.unrolls]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Replaces the queued unrolls by those of `state`."""
         self.unrolls = deque(
             Unroll(
                 Step(**unroll["steps"]),

@@ -1,4 +1,7 @@
-"""A store = storage x selector x limiter. Shapes: K steps and L environments of an unroll, B samples, T steps of a sequence."""
+"""The replay of off-policy agents, composed of storage (rings), a selector and a limiter.
+
+Shapes: K steps and L environments of an unroll, B samples, T steps of a sequence.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,10 +22,12 @@ from rlsuite.replay.selectors import Prioritized, Selector, Uniform, importance_
 
 
 class Sample(NamedTuple):
+    """A batch drawn from a store."""
+
     trajectory: Trajectory  # NumPy leaves [T,B,...]
-    keys: NDArray[np.int64]  # [B], to return priorities with
-    weights: NDArray[np.float32]  # [B], importance weights over the largest of them; ones for a uniform selector
-    version: int | None = None  # of the oldest weights that acted in it; None: the store does not know
+    keys: NDArray[np.int64]  # [B], to be passed to `update` with new priorities
+    weights: NDArray[np.float32]  # [B], importance weights divided by the largest of them; ones for a uniform selector
+    version: int | None = None  # of the oldest weights that acted in it, in learner steps; None: unknown
 
     def part(self, index: int, of: int) -> "Sample":
         """The `index`-th of `of` equal parts of the batch."""
@@ -34,48 +39,67 @@ class Sample(NamedTuple):
 
 
 def normalised(sample: Sample) -> Sample:
-    """Weights over the largest of the batch, so that they only scale updates down."""
+    """The sample with its weights divided by the largest of the batch, so that they only scale updates down."""
     return sample._replace(weights=sample.weights / sample.weights.max())
 
 
 class Store(Protocol):
-    """What collectors fill and the learner draws from."""
+    """The interface of stores, which collectors fill and the learner samples from."""
 
     @property
     def dropped_updates(self) -> int:
-        """Priorities that came back too late."""
+        """Priorities that came back for sequences that were overwritten meanwhile."""
         ...
 
     @property
-    def capacity_steps(self) -> int: ...
+    def capacity_steps(self) -> int:
+        """Steps of all environments in a full store."""
+        ...
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Stored steps of all environments."""
+        ...
 
-    def add(self, unroll: Unroll) -> None: ...
+    def add(self, unroll: Unroll) -> None:
+        """Stores an unroll, leaves [K,L,...]."""
+        ...
 
-    def can_sample(self, count: int) -> bool: ...
+    def can_sample(self, count: int) -> bool:
+        """Whether a batch of `count` may be drawn now."""
+        ...
 
-    def sample(self, count: int) -> Sample: ...
+    def sample(self, count: int) -> Sample:
+        """A batch of `count` trajectories."""
+        ...
 
-    def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None: ...
+    def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
+        """Sets new priorities f64 [B] for the sequences with the keys i64 [B]."""
+        ...
 
-    def end_streams(self) -> None: ...
+    def end_streams(self) -> None:
+        """The environments start anew: nothing may be learned across this point."""
+        ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue with the same samples."""
+        ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state`. ValueError if it belongs to another kind of store."""
+        ...
 
 
 class Replay:
-    """Sequences become sampleable when their last step has arrived, and stop when their first frame stack loses a plane.
+    """A replay of sequences, sampled uniformly or by priority.
 
-    Every source (a collector) has a ring of its own, of L environments that advance together. A key is absolute time * number of
-    environments + environment, counted over all sources, so it also tells the generation of its slot: a priority that returns for a
-    sequence that was overwritten meanwhile is dropped and counted in `dropped_updates`.
+    A sequence can be sampled from the time when its last step arrives until its first frame stack loses a plane. Every source (a
+    collector) has its own ring of L environments that advance together. A key is absolute time * number of environments +
+    environment, with environments counted over all sources. So it also contains the generation of its slot: a priority that comes
+    back for a sequence that was overwritten meanwhile is dropped and counted in `dropped_updates`.
     """
 
     def __init__(self, rings: Sequence[Ring], selector: Selector, limiter: SamplesPerInsert, config: ReplayConfig, seed: int):
-        """`rings`: one a source, all of one size."""
+        """`rings`: one per source, all of the same size."""
         self.rings, self.selector, self.limiter, self.config = rings, selector, limiter, config
         self.num_envs = sum(ring.num_envs for ring in rings)
         self.slots = rings[0].slots
@@ -84,23 +108,24 @@ class Replay:
 
     @property
     def capacity_steps(self) -> int:
+        """Steps of all environments in a full replay."""
         return self.slots * self.num_envs
 
     def __len__(self) -> int:
-        """Stored steps, all environments."""
+        """Stored steps of all environments."""
         return sum(ring.filled * ring.num_envs for ring in self.rings)
 
     @property
     def inserted(self) -> int:
-        """Steps that ever came in, all environments."""
+        """Steps of all environments that were ever inserted."""
         return sum(ring.head * ring.num_envs for ring in self.rings)
 
     def total_weight(self) -> float:
-        """What a sampleable sequence's chance is measured against: the sum of priorities^exponent, or the number of sequences."""
+        """Sum of priority^exponent over all sequences that can be sampled; their number for a uniform selector."""
         return self.selector.total_weight()
 
     def add(self, unroll: Unroll, source: int = 0) -> None:
-        """Leaves [K,L,...], frames as single planes."""
+        """Stores an unroll of a source, leaves [K,L,...], frames as single planes."""
         ring, k = self.rings[source], unroll.steps.reward.shape[0]
         before, oldest = ring.head, ring.oldest
         ring.write(unroll)
@@ -108,29 +133,34 @@ class Replay:
             self.selector.remove(self._ids(source, np.arange(oldest, ring.oldest)).reshape(-1))
         starts = completed(before, ring.head, ring.layout.length)  # [K']
         given = 0 if unroll.priority is None else min(len(unroll.priority), len(starts))
-        # One of both may be new, the collector or the store: then the older of these sequences have no priority, or are not here.
+        # After a restart of either the collector or the store, the numbers of priorities and of completed sequences differ: the
+        # newest sequences get the newest priorities.
         self._offer(source, starts[: len(starts) - given], None)
         if given:
             self._offer(source, starts[-given:], unroll.priority[-given:])
         self.limiter.did_insert(k * ring.num_envs)
 
     def _offer(self, source: int, starts: NDArray[np.int64], priority: NDArray[np.float64] | None) -> None:
-        """Makes sequences sampleable that start at `starts` [K'], with priorities [K',L] or the largest so far."""
-        there = self.rings[source].starts(starts)  # [K',L]
-        self.selector.add(self._ids(source, starts)[there], None if priority is None else priority[there])
+        """Makes the sequences that start at `starts` [K'] sampleable, with priorities [K',L]; None: the largest present."""
+        valid = self.rings[source].starts(starts)  # [K',L]
+        self.selector.add(self._ids(source, starts)[valid], None if priority is None else priority[valid])
 
     def can_sample(self, count: int) -> bool:
+        """Whether there is a sequence, and the limiter allows a batch of `count` now."""
         return len(self.selector) > 0 and self.limiter.can_sample(count)
 
     def sample(self, count: int, inserted: int | None = None) -> Sample:
-        """`inserted`: what the schedule of importance weights goes by; None: the steps that came in here."""
+        """A batch of `count` sequences.
+
+        `inserted`: the steps after which to evaluate the schedule of importance weights; None: those inserted here.
+        """
         return normalised(self.draw(count, self.importance_exponent(inserted)))
 
     def draw(self, count: int, importance_exponent: float) -> Sample:
-        """With weights (N P)^-exponent as they are."""
+        """Like `sample`, but with the weights (N P)^-exponent not normalised."""
         ids, probability = self.selector.sample(count, self.rng)
         self.limiter.did_sample(count)
-        if len(self.rings) > 1:  # sequences of one source lie together in the batch
+        if len(self.rings) > 1:  # `_read` needs the sequences ordered by source
             order = np.argsort(ids // (self.slots * self.rings[0].num_envs), kind="stable")
             ids, probability = ids[order], probability[order]
         env_index, slot = ids // self.slots, ids % self.slots  # [B]
@@ -143,7 +173,7 @@ class Replay:
         return Sample(self._read(source, env_index, time), time * self.num_envs + env_index, weights)
 
     def _read(self, source: NDArray[np.int64], env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
-        """Sequences [T,B,...] that start at `time` [B] of `environment` [B] of `source` [B], in rising order."""
+        """Sequences [T,B,...] that start at `time` [B] in environment `env_index` [B] of `source` [B], which must be sorted."""
         cuts = np.searchsorted(source, np.arange(len(self.rings) + 1))
         spans = [slice(begin, end) for begin, end in pairwise(cuts)]
         parts = [
@@ -154,7 +184,7 @@ class Replay:
         return joined(parts)
 
     def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
-        """New priorities [B] for sampled keys [B]."""
+        """Sets new priorities f64 [B] for the sequences with the keys i64 [B]; those overwritten meanwhile are dropped."""
         time, env_index = keys // self.num_envs, keys % self.num_envs
         oldest = np.array([ring.oldest for ring in self.rings])[env_index // self.rings[0].num_envs]  # [B]
         alive = time >= oldest
@@ -162,16 +192,20 @@ class Replay:
         self.selector.update((env_index * self.slots + time % self.slots)[alive], priority[alive])
 
     def importance_exponent(self, inserted: int | None = None) -> float:
-        """Of the schedule, at so many steps; None: at those that came in here."""
+        """The schedule's value after `inserted` steps; None: after `self.inserted`."""
         c, at = self.config, self.inserted if inserted is None else inserted
         return linear(c.importance_exponent_start, c.importance_exponent_end, c.importance_anneal_agent_steps, at=at)
 
     def end_streams(self, source: int | None = None) -> None:
-        """The environments (of one source) start anew, so nothing may be learned across this point: see `Ring.end_streams`."""
+        """The environments, or those of one source, start anew: nothing may be learned across this point.
+
+        See `Ring.end_streams`.
+        """
         for ring in self.rings if source is None else [self.rings[source]]:
             ring.end_streams()
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue with the same samples: steps, selector, limiter and random generator."""
         return {
             "rings": [ring.state_dict() for ring in self.rings],
             "selector": self.selector.state_dict(),
@@ -181,11 +215,11 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """ValueError if it is another store's."""
+        """Restores `state`. ValueError if it belongs to a store of another kind or size."""
         if "rings" not in state:
             raise ValueError("the saved replay has demonstrations (replay.demonstrations), this one has none")
         if len(state["rings"]) != len(self.rings):
-            raise ValueError(f"the saved replay has {len(state['rings'])} sources, this one {len(self.rings)}")
+            raise ValueError(f"the saved replay has {len(state['rings'])} sources, this one has {len(self.rings)}")
         for ring, saved in zip(self.rings, state["rings"], strict=True):
             ring.load_state_dict(saved)
         self.selector.load_state_dict(state["selector"])
@@ -194,14 +228,14 @@ class Replay:
         self.dropped_updates = state["dropped_updates"]
 
     def _ids(self, source: int, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Selector ids [K,L] of absolute times [K]: slots of one environment lie together."""
+        """Selector ids [K,L] of absolute times [K]: environment * slots + slot."""
         num_envs = self.rings[source].num_envs
         return times[:, None] % self.slots + np.arange(source * num_envs, (source + 1) * num_envs) * self.slots
 
 
 def predicted_bytes(spec: EnvSpec, config: ReplayConfig, sequence: SequenceSpec) -> int:
-    """Bytes of a full store, bookkeeping included."""
-    selector = 8 + 2 * 8 / 7 if config.prioritized else 8  # 8-ary tree of sums and maxima; two i32 for uniform
+    """Bytes of a full replay, bookkeeping included."""
+    selector = 8 + 2 * 8 / 7 if config.prioritized else 8  # an 8-ary tree of sums and maxima, or two i32 arrays
     return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec, layout_of(sequence)) + selector))
 
 
@@ -215,19 +249,20 @@ def build_replay(
     sources: int = 1,
     what: str | None = None,
 ) -> Replay:
-    """A store for `sources` collectors of `num_envs` environments each; `what` names the memory in errors.
+    """A replay for `sources` collectors of `num_envs` environments each.
 
-    UsageError where the capacity is too small for a sequence of every environment, or larger than this machine's free memory.
+    `unroll`: steps in an unroll. `what`: name of the replay in errors. UsageError if the capacity is too small for one sequence of
+    every environment, or larger than the free memory of this machine.
     """
-    what = what or f"replay.capacity_agent_steps {config.capacity_agent_steps}"
+    what = what or f"replay.capacity_agent_steps = {config.capacity_agent_steps}"
     layout = layout_of(sequence)
     num_envs *= sources
     slots = config.capacity_agent_steps // num_envs
     least = layout.length + max(spec.stack, layout.stride) + unroll + (layout.stride if layout.stride > 1 else 0)
     if slots < least:
         raise UsageError(
-            f"{what} gives each of {num_envs} environments {slots} steps, but sequences of {layout.length} steps need {least}: "
-            f"at least {least * num_envs}"
+            f"{what} gives each of {num_envs} environments {slots} steps, but sequences of {layout.length} steps need {least}; "
+            f"it must be at least {least * num_envs}"
         )
     need, free = predicted_bytes(spec, config, sequence), available_bytes()
     if free is not None and need > free:
@@ -241,7 +276,7 @@ def build_replay(
 
 
 def available_bytes() -> int | None:
-    """Free memory of this machine, None where it does not say."""
+    """Free memory of this machine in bytes; None where that is unknown."""
     try:
         with open("/proc/meminfo") as lines:
             for line in lines:

@@ -1,8 +1,9 @@
-"""Storage: a ring of steps for each environment. Frames are stored once, as single planes, and stacked on read.
+"""The storage of a replay: a ring of steps for each environment. Frames are stored once, as single planes, and stacked on read.
 
-Shapes: L environments, N slots of each, K steps of an unroll, B samples, T steps of a sequence, S planes of a stack, P pixels of a
-plane.
-A step's absolute time (0, 1, 2, ... in its environment) says its slot (time % N) and its generation (time // N) at once.
+The absolute time of a step (0, 1, 2, ... in its environment) gives both its slot (time % N) and its generation (time // N).
+
+Shapes: L environments, N slots of each, K steps of an unroll, B samples, T steps of a sequence, S planes of a stack, H x W = P
+pixels of a plane.
 """
 
 from typing import Any
@@ -19,50 +20,51 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Ring:
-    """Arrays [L,N,...]; all environments advance together."""
+    """A ring buffer for L environments that advance together: arrays [L,N,...]."""
 
     def __init__(self, spec: EnvSpec, num_envs: int, slots: int, layout: Layout):
         self.spec, self.num_envs, self.slots, self.layout = spec, num_envs, slots, layout
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
-        # np.zeros leaves pages unmapped until they are written, so memory grows with the fill.
+        # np.zeros leaves pages unmapped until they are written, so memory use grows as the ring fills.
         self.observation = np.zeros((num_envs, slots, *shape), spec.observation_dtype)
         self.reward = np.zeros((num_envs, slots), np.float32)
         self.flags = np.zeros((num_envs, slots), np.uint8)
         self.action = np.zeros((num_envs, slots, *spec.action_shape), spec.action_dtype)
         self.extras = {extra.name: np.zeros((num_envs, slots, *extra.shape), extra.dtype) for extra in layout.extras}
-        # Starts with a state of their own are `stride` steps apart, so each finds a cell; what is `first` needs none.
+        # Starts with a stored state are at least `stride` steps apart, so each has its own cell. First steps of episodes need none.
         cells = -(-slots // layout.stride)
         self.state = [np.zeros((num_envs, cells, *leaf.shape), leaf.dtype) for leaf in layout.state]
         self.head = 0  # absolute time of the next step
-        self.whole_from = 0  # absolute time from which on stacks are whole, where the streams began within an episode
+        self.whole_from = 0  # absolute time of the first complete frame stack; > 0 if the streams began within an episode
 
     @property
     def filled(self) -> int:
-        """Slots an environment that hold a step."""
+        """Slots per environment that hold a step."""
         return min(self.head, self.slots)
 
     @property
     def oldest(self) -> int:
-        """Absolute time of the oldest step whose frame stack is whole and whose recurrent state is still there."""
+        """Absolute time of the oldest step whose frame stack is complete and whose recurrent state is still stored."""
         if self.head <= self.slots:
             return self.whole_from
         return self.head - self.slots + max(self.spec.stack, self.layout.stride) - 1
 
     @staticmethod
     def bytes_per_step(spec: EnvSpec, layout: Layout) -> int:
+        """Bytes that one step of one environment takes, recurrent states included."""
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
         leaves = [(shape, spec.observation_dtype), (spec.action_shape, spec.action_dtype)]
         leaves += [(extra.shape, extra.dtype) for extra in layout.extras]
         return _bytes(leaves) + 4 + 1 + -(-_bytes([(leaf.shape, leaf.dtype) for leaf in layout.state]) // layout.stride)
 
     def write(self, unroll: Unroll) -> None:
-        """Appends [K,L,...]."""
+        """Appends an unroll, leaves [K,L,...]."""
         steps = unroll.steps
         k = steps.reward.shape[0]
         if self.head == 0 and not steps.first[0].all():
             self.whole_from = self.spec.stack - 1
         flags = steps.first * np.uint8(FIRST) | steps.last * np.uint8(_LAST) | steps.terminal * np.uint8(_TERMINAL)
-        if self.head:  # behind `end_streams` a stream may go on within an episode: here it is a new one
+        if self.head:  # after `end_streams` a stream may continue within an episode, which counts as a new one here
             flags[0, (self.flags[:, (self.head - 1) % self.slots] & _LAST) > 0] |= FIRST
         for i in range(k):
             slot = (self.head + i) % self.slots
@@ -77,42 +79,40 @@ class Ring:
         self.head += k
 
     def _mark(self, unroll: Unroll) -> None:
-        """Where sequences start, and the recurrent states there."""
-        assert unroll.starts is not None, "sequences with a stride start where the collector says"
+        """Stores where sequences start, and the recurrent states there."""
+        assert unroll.starts is not None, "for sequences with a stride, the collector must mark the starts"
         step, env_index = np.nonzero(unroll.starts)  # [M]
         slot = (self.head + step) % self.slots  # [M]
         self.flags[env_index, slot] |= _START
         own = (self.flags[env_index, slot] & FIRST) == 0  # [M]
         for row, at in zip(env_index[own], slot[own], strict=True):
-            # Only a store that came back older than its collector finds an earlier start here: its state is lost.
-            cell = self.flags[row, at // self.layout.stride * self.layout.stride : at]  # a view
-            cell[(cell & FIRST) == 0] &= ~np.uint8(_START)
+            # An earlier start in the same cell occurs only if the store was restored from an older checkpoint than its collector.
+            # Its state is about to be overwritten, so it is no start any more.
+            earlier = self.flags[row, at // self.layout.stride * self.layout.stride : at]  # a view
+            earlier[(earlier & FIRST) == 0] &= ~np.uint8(_START)
         for stored, leaf in zip(self.state, unroll.state, strict=True):
             stored[env_index[own], slot[own] // self.layout.stride] = leaf[own]
 
     def end_streams(self) -> None:
-        """The environments start anew: the newest step of each environment becomes a final observation, as at a time limit."""
+        """The environments start anew: the newest step of each becomes a final observation, as at a time limit."""
         if self.head:
             self.flags[:, (self.head - 1) % self.slots] |= _LAST
 
     def starts(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """times [K] -> [K,L]: does a sequence start at these steps that is whole once its last step is here?"""
+        """Whether a valid sequence starts at the absolute times [K], given that its last step is stored: bool [K,L]."""
         flags = self.flags[:, times % self.slots].T  # [K,L]
-        # Where every action starts one, a final observation does not: it has no action to learn from.
+        # Without a stride every action starts a sequence, but a final observation has no action.
         wanted = (flags & _START) > 0 if self.layout.stride > 1 else (flags & _LAST) == 0
         return np.asarray(wanted & (times >= self.oldest)[:, None])
 
     def read(self, env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
-        """The sequences that start at `time` [B] of environments [B]: leaves [T,B,...], observations [2,B,...] of sparse ones."""
+        """Sequences that start at `time` [B] in the environments [B]: leaves [T,B,...]; observations [2,B,...] if sparse."""
         length = self.layout.length
         times = time + np.arange(length)[:, None]  # [T,B]
         slots = times % self.slots
         flags = self.flags[env_index, slots]  # [T,B]
         last = (flags & _LAST).astype(bool)
-        if self.layout.sparse:
-            at = np.stack([time, time + bootstrap_index(last)])  # [2,B]
-        else:
-            at = times
+        at = np.stack([time, time + bootstrap_index(last)]) if self.layout.sparse else times  # [2,B] or [T,B]
         return Trajectory(
             Step(
                 observation=self._observations(env_index, at),
@@ -127,7 +127,7 @@ class Ring:
         )
 
     def _observations(self, env_index: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[Any]:
-        """times [T,B] -> [T,B,*observation_shape]; stacks are [T,B,H,W,S] in memory, seen as [T,B,S,H,W]."""
+        """Observations at `times` [T,B]: [T,B,*observation_shape]. Stacks [T,B,S,H,W] are views of arrays [T,B,H,W,S]."""
         slots = times % self.slots
         stack = self.spec.stack
         if stack == 1:
@@ -139,7 +139,7 @@ class Ring:
         return np.moveaxis(out.reshape(*slots.shape, height, width, stack), -1, 2)
 
     def state_dict(self) -> dict[str, Any]:
-        """Only what is filled."""
+        """The filled part of all arrays, and the counters."""
         n = self.filled
         arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
         extras = {name: stored[:, :n] for name, stored in self.extras.items()}
@@ -151,16 +151,16 @@ class Ring:
         return {"length": self.layout.length, "stride": self.layout.stride, "within_episodes": int(self.layout.within_episodes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """ValueError if the arrays are of another shape: a store can only be restored as it was."""
+        """Restores `state`. ValueError if it has another layout or size: a ring can only be restored as it was."""
         saved, own = state["observation"].shape, self.observation.shape
         if state["slots"] != self.slots or (saved[0], *saved[2:]) != (own[0], *own[2:]):
             raise ValueError(
-                f"the saved replay has {state['slots']} slots an environment and observations {saved}, "
-                f"this one {self.slots} and {own}"
+                f"the saved replay has {state['slots']} slots per environment and observations of shape {saved}, "
+                f"this one has {self.slots} and {own}"
             )
         if state["layout"] != self._layout():
             raise ValueError(
-                f"agent.* has changed: the saved replay has sequences of {state['layout']}, this one of {self._layout()}"
+                f"agent.* has changed: the saved replay has sequences of {state['layout']}, this one has {self._layout()}"
             )
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):
@@ -173,18 +173,18 @@ class Ring:
 
 
 def _bytes(leaves: list[tuple[tuple[int, ...], str]]) -> int:
-    """Of one item, leaves of (shape, dtype)."""
+    """Bytes of one item with leaves of the given (shape, dtype)."""
     return sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in leaves)
 
 
 def completed(before: int, head: int, length: int) -> NDArray[np.int64]:
-    """Starts [K'] of the sequences of `length` steps that became whole while a ring's head went from `before` to `head`."""
+    """Starts [K'] of the sequences of `length` steps that became complete while a ring's head went from `before` to `head`."""
     delay = length - 1
     return np.arange(max(before - delay, 0), max(head - delay, 0))
 
 
 def joined(parts: list[Trajectory]) -> Trajectory:
-    """Trajectories of one length, side by side: leaves [T,B1+B2+...,...], states [B1+B2+...,...]."""
+    """Concatenates trajectories of one length along the batch: leaves [T,B1+B2+...,...], states [B1+B2+...,...]."""
     if len(parts) == 1:
         return parts[0]
     steps = tree_zip(lambda *leaves: _side_by_side(leaves), *(part.steps for part in parts))
@@ -200,7 +200,10 @@ def _side_by_side(leaves: tuple[NDArray[Any], ...]) -> NDArray[Any]:
 def stack_planes(
     planes: NDArray[Any], flags: NDArray[np.uint8], env_index: NDArray[np.int64], slots: NDArray[np.int64], stack: int
 ) -> NDArray[Any]:
-    """The stacks [B,P,S] that end at `slots` [B] of environments [B], from planes [L,N,P]; flags [L,N] are FIRST where episodes begin."""
+    """Frame stacks [B,P,S] that end at `slots` [B] of the environments [B], from `planes` [L,N,P].
+
+    `flags` u8 [L,N] have the bit FIRST where an episode begins; planes before that are blank.
+    """
     out = np.empty((slots.size, planes.shape[2], stack), planes.dtype)
     if stack == 4 and out.dtype == np.uint8:
         _stack_four(planes, flags, env_index, slots, out.view(np.uint32)[..., 0])
@@ -211,7 +214,7 @@ def stack_planes(
 
 @numba.njit(cache=True, nogil=True)
 def _history(flags: Any, env_index: int, slot: int, stack: int) -> int:
-    """How many older planes of the same episode belong to the stack at `slot`."""
+    """The number of older planes of the same episode in the stack at `slot`."""
     depth = 0
     while depth < stack - 1 and not flags[env_index, slot - depth] & FIRST:  # negative indices wrap around as the ring does
         depth += 1
@@ -220,7 +223,7 @@ def _history(flags: Any, env_index: int, slot: int, stack: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _stack_four(planes: Any, flags: Any, envs: Any, slots: Any, out: Any) -> None:
-    """Four u8 planes [P] become one u32 a pixel, the newest in the highest byte: on little-endian machines [P,4] u8."""
+    """Packs four u8 planes [P] into one u32 per pixel, the newest in the highest byte: u8 [P,4] on little-endian machines."""
     blank = np.zeros(planes.shape[2], planes.dtype)
     for i in range(envs.shape[0]):
         env_index, slot = envs[i], slots[i]
@@ -241,6 +244,7 @@ def _stack_four(planes: Any, flags: Any, envs: Any, slots: Any, out: Any) -> Non
 
 @numba.njit(cache=True, nogil=True)
 def _stack_any(planes: Any, flags: Any, envs: Any, slots: Any, out: Any) -> None:
+    """Stacks of any depth and dtype into `out` [B,P,S]."""
     stack = out.shape[2]
     for i in range(envs.shape[0]):
         env_index, slot = envs[i], slots[i]

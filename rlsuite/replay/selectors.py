@@ -1,4 +1,4 @@
-"""Selectors: which of a store's slots are sampled. They know slot numbers and priorities, never data."""
+"""Selectors, which decide what slots of a replay are sampled. They know slot numbers and priorities, but no data."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -14,22 +14,22 @@ State = dict[str, npt.NDArray[Any] | int | float]
 
 
 class Selector(Protocol):
-    """What every selector can do. Slots are integers in [0, capacity); IndexError for one outside."""
+    """The interface of selectors. Slots are integers in [0, capacity); methods raise IndexError for others."""
 
     def add(self, ids: npt.ArrayLike, priority: npt.ArrayLike | None = None) -> None:
-        """Make the slots `ids` int64[n] sampleable; those that are so already get the new `priority` float64[n]."""
+        """Makes the slots `ids` int64 [n] sampleable, or gives them a new `priority` float64 [n] if they already are."""
         ...
 
     def remove(self, ids: npt.ArrayLike) -> None:
-        """Sample the slots `ids` int64[n] no more; those not present are ignored."""
+        """Stops sampling the slots `ids` int64 [n]; those not present are ignored."""
         ...
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Ids, Floats]:
-        """n slots int64[n] with replacement, and the probability float64[n] of each. ValueError if empty."""
+        """Draws n slots int64 [n] with replacement, and returns the probability float64 [n] of each. ValueError if empty."""
         ...
 
     def update(self, ids: npt.ArrayLike, priority: npt.ArrayLike) -> None:
-        """New `priority` float64[n] for the slots `ids` int64[n]; those not present are ignored."""
+        """Sets a new `priority` float64 [n] for the slots `ids` int64 [n]; those not present are ignored."""
         ...
 
     def __len__(self) -> int:
@@ -37,15 +37,15 @@ class Selector(Protocol):
         ...
 
     def total_weight(self) -> float:
-        """What a slot's probability is its share of."""
+        """The sum of all weights; the probability of a slot is its share of it."""
         ...
 
     def state_dict(self) -> State:
-        """Arrays and numbers from which `load_state_dict` goes on with the same samples, bit for bit."""
+        """Arrays and numbers from which `load_state_dict` continues with the same samples, bit for bit."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Replace everything by `state`. CheckpointError if it does not fit."""
+        """Replaces everything by `state`. CheckpointError if it does not fit."""
         ...
 
 
@@ -73,14 +73,14 @@ def _swap_remove(dense: npt.NDArray[np.int32], position: npt.NDArray[np.int32], 
 
 
 class Uniform:
-    """Every present slot with the same probability; add and remove cost O(1) a slot. Priorities are ignored."""
+    """Samples all present slots with equal probability, ignoring priorities. Adding and removing cost O(1) per slot."""
 
     def __init__(self, capacity: int) -> None:
         if not 1 <= capacity < 2**31:
             raise ValueError(f"capacity must be in [1, 2^31), got {capacity}")
         self.capacity = capacity
-        self._dense = np.zeros(capacity, np.int32)  # the present slots, in the first `_count` places, in any order
-        self._position = np.full(capacity, -1, np.int32)  # where a slot stands in `_dense`; -1 if absent
+        self._dense = np.zeros(capacity, np.int32)  # the present slots in the first `_count` places, in any order
+        self._position = np.full(capacity, -1, np.int32)  # index of a slot in `_dense`; -1 if absent
         self._count = 0
 
     def add(self, ids: npt.ArrayLike, priority: npt.ArrayLike | None = None) -> None:
@@ -105,7 +105,7 @@ class Uniform:
         return float(self._count)
 
     def state_dict(self) -> State:
-        # The order counts: the same random numbers must meet the same slots.
+        # In the same order, so that the same random numbers give the same slots.
         return {"capacity": self.capacity, "ids": self._dense[: self._count].copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -123,8 +123,8 @@ class Uniform:
 class Prioritized:
     """Proportional prioritization: P(i) = p_i^exponent / sum_k p_k^exponent (Schaul et al. 2016, equation 1).
 
-    `stratified` draws one sample from each of n equal segments of the mass, as the paper does (appendix B.2.1): the
-    expected counts are the same, the variance is lower, and the samples come in the order of their slots.
+    `stratified` draws one sample from each of n equal segments of the total weight, as the paper does (appendix B.2.1): expected
+    counts stay the same, their variance is lower, and samples come in the order of their slots.
     """
 
     def __init__(self, capacity: int, exponent: float, stratified: bool = False) -> None:
@@ -134,7 +134,7 @@ class Prioritized:
         self._tree = SumTree(capacity)
 
     def add(self, ids: npt.ArrayLike, priority: npt.ArrayLike | None = None) -> None:
-        """See `Selector`. Without `priority`: the largest present at the moment, 1.0 if empty.
+        """See `Selector`. Without `priority`, the slots get the largest priority present, or 1.0 if there is none.
 
         ValueError for a priority that is not finite and > 0.
         """
@@ -173,9 +173,9 @@ class Prioritized:
         return {"capacity": self.capacity, "exponent": self.exponent, "leaves": self._tree.leaves()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Selector`. If the config's exponent has changed since, the saved priorities get the new one.
+        """See `Selector`. If the exponent in the config has changed, the new one is applied to the saved priorities.
 
-        From a saved exponent of 0, which keeps no priorities, all come back equal.
+        A saved exponent of 0 does not preserve priorities: they all come back equal.
         """
         _check_capacity(state, self.capacity)
         try:
@@ -196,16 +196,16 @@ class Prioritized:
 
 
 def importance_weights(probability: Floats, size: int, beta: float) -> npt.NDArray[np.float32]:
-    """(size * probability)^-beta: float32[n] (Schaul et al. 2016, section 3.4).
+    """Importance weights (size * probability)^-beta, float32 [n] (Schaul et al. 2016, section 3.4).
 
-    `probability` float64[n] of each sample; `size`: number of sampleable slots; `beta` >= 0, 1 corrects fully.
+    `probability`: float64 [n], of each sample. `size`: number of sampleable slots. `beta` >= 0; 1 corrects the bias fully.
     """
     weights: npt.NDArray[np.float32] = ((size * probability) ** -beta).astype(np.float32)
     return weights
 
 
 def _power(priority: Floats, exponent: float) -> Floats:
-    # A mass that underflows to zero would read as an absent slot.
+    # A weight that underflows to zero would make the slot absent.
     weights: Floats = np.maximum(priority**exponent, np.finfo(np.float64).tiny)
     return weights
 

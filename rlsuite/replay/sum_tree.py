@@ -1,12 +1,12 @@
-"""A sum tree in numba: leaves are masses, sampling picks a leaf with probability leaf / total.
+"""A sum tree in numba: leaves are weights, and sampling picks a leaf with probability leaf / total.
 
-Every node has 8 children, one cache line of float64, and is always recomputed from all of them in one fixed order. So
-the tree is a pure function of its leaves: nothing drifts, and a tree rebuilt from saved leaves has the same bits
-whatever the history of updates was. Batches go through the tree one level at a time, because the cache misses of the
-queries on a level then overlap, where one query after the other would wait for each miss in turn.
+Every node has 8 children, one cache line of float64, and is always recomputed from all of them in one fixed order. So the tree is a
+pure function of its leaves: rounding errors do not accumulate, and a tree rebuilt from saved leaves is identical bit for bit,
+whatever the history of updates. Batches go through the tree one level at a time: the cache misses of all queries on a level
+overlap, whereas queries one after the other would wait for each miss in turn.
 
-Layout: `leaves [rows, 8]` holds the leaves, `sums` and `maxima [inner rows, 8]` hold, level above level, one entry a
-row of the level below; `starts [levels + 1]` is the first inner row of each level. The last row is the root.
+Layout: `leaves [rows, 8]` holds the leaves. `sums` and `maxima [inner rows, 8]` hold, level above level, one entry per row of the
+level below; `starts [levels + 1]` is the first inner row of each level. The last row is the root.
 """
 
 import math
@@ -42,22 +42,25 @@ def _row_max(rows: Floats, row: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _pick(rows: Floats, row: int, total_weight: float) -> tuple[int, float]:
-    """The child of `row` in which `mass` falls, and the mass left inside it. Without branches: they mispredict."""
+def _pick(rows: Floats, row: int, point: float) -> tuple[int, float]:
+    """The child of `row` that contains `point` on the scale of cumulative weights, and the position of `point` within it.
+
+    The loop has no branches, because they would be mispredicted.
+    """
     child, end, below = 0, 0.0, 0.0
     for j in range(_WIDTH):
         end += rows[row, j]
-        passed = end <= total_weight
+        passed = end <= point
         child += 1 if passed else 0
         below = end if passed else below
     if child == _WIDTH:
-        # The running sum may round below the row's sum, and `mass` may lie between (or be the total itself): take the
-        # end of the last positive child. There is one: only rows with a positive sum are entered.
+        # The running sum may be rounded to less than the row's sum, with `point` in between (or at the total itself): take the end
+        # of the last positive child. There is one, since only rows with a positive sum are entered.
         child = _MASK
         while rows[row, child] == 0.0:
             child -= 1
         return child, rows[row, child]
-    return child, total_weight - below  # the first child whose end lies above `mass`: it has a positive width
+    return child, point - below  # the first child that ends above `point`, so its weight is positive
 
 
 @njit(cache=True, nogil=True)
@@ -88,7 +91,7 @@ def _first_bad_weight(values: Floats) -> int:
 
 @njit(cache=True, nogil=True)
 def _refresh(leaves: Floats, sums: Floats, maxima: Floats, starts: Ids, touched: Ids) -> None:
-    """Recompute everything above the leaf rows `touched`, level by level. Overwrites `touched`."""
+    """Recomputes everything above the leaf rows `touched`, level by level. Overwrites `touched`."""
     below_sums, below_maxima, first = leaves, leaves, 0
     count = touched.size
     for level in range(starts.size - 1):
@@ -99,11 +102,11 @@ def _refresh(leaves: Floats, sums: Floats, maxima: Floats, starts: Ids, touched:
             maxima[start + (row >> _SHIFT), row & _MASK] = _row_max(below_maxima, first + row)
         below_sums, below_maxima, first = sums, maxima, start
         width = starts[level + 1] - start
-        if count >= width:  # so many that the whole level is cheaper than its repetitions
+        if count >= width:  # recomputing the whole level once is cheaper than rows repeatedly
             count = width
             for row in range(width):
                 touched[row] = row
-        else:  # neighbours share their parent (an unroll of new items): once is enough
+        else:  # consecutive rows with the same parent (as in an unroll of new items) need it only once
             kept, last = 0, -1
             for q in range(count):
                 row = touched[q] >> _SHIFT
@@ -115,7 +118,7 @@ def _refresh(leaves: Floats, sums: Floats, maxima: Floats, starts: Ids, touched:
 
 @njit(cache=True, nogil=True)
 def _set(leaves: Floats, sums: Floats, maxima: Floats, starts: Ids, indices: Ids, values: Floats) -> int:
-    """Write checked leaves and refresh the nodes above; returns the change in the number of positive leaves."""
+    """Writes checked leaves and refreshes the nodes above; returns the change in the number of positive leaves."""
     gained = 0
     touched = np.empty(indices.size, np.int64)
     for q in range(indices.size):
@@ -130,28 +133,28 @@ def _set(leaves: Floats, sums: Floats, maxima: Floats, starts: Ids, indices: Ids
 @njit(cache=True, nogil=True)
 def _sample(leaves: Floats, sums: Floats, starts: Ids, uniforms: Floats, total: float) -> Ids:
     node = np.zeros(uniforms.size, np.int64)
-    total_weight = uniforms * total
+    point = uniforms * total
     for level in range(starts.size - 2, -1, -1):
         start = starts[level]
         for q in range(node.size):
-            child, left = _pick(sums, start + node[q], total_weight[q])
+            child, left = _pick(sums, start + node[q], point[q])
             node[q] = (node[q] << _SHIFT) + child
-            total_weight[q] = left
+            point[q] = left
     for q in range(node.size):
-        child, _ = _pick(leaves, node[q], total_weight[q])
+        child, _ = _pick(leaves, node[q], point[q])
         node[q] = (node[q] << _SHIFT) + child
     return node
 
 
 def _zeros(rows: int) -> Floats:
-    """float64[rows, 8] of zeros, each row one cache line."""
+    """Zeros float64 [rows, 8], each row aligned to one cache line."""
     room = np.zeros(rows * _WIDTH * 8 + _LINE, np.uint8)
     skip = -room.ctypes.data % _LINE
     return room[skip : skip + rows * _WIDTH * 8].view(np.float64).reshape(rows, _WIDTH)
 
 
 def as_ids(ids: npt.ArrayLike, capacity: int) -> Ids:
-    """Contiguous int64[n] of `ids`. IndexError for one outside [0, capacity), TypeError for other than integers."""
+    """`ids` as a contiguous int64 [n]. IndexError for one outside [0, capacity), TypeError if they are not integers."""
     array = np.asarray(ids)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"slots must be integers, got {array.dtype}")
@@ -165,7 +168,7 @@ def as_ids(ids: npt.ArrayLike, capacity: int) -> Ids:
 
 
 class SumTree:
-    """Masses float64[capacity], zero at first. Not safe for use from several threads at once."""
+    """Weights float64 [capacity], all zero at first, that can be sampled in proportion. Not thread-safe."""
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
@@ -196,24 +199,24 @@ class SumTree:
         return self._positive
 
     def set(self, indices: npt.ArrayLike, values: npt.ArrayLike) -> None:
-        """Overwrite the leaves `indices` int64[n] with `values` float64[n]; of equal indices the last one counts.
+        """Overwrites the leaves `indices` int64 [n] with `values` float64 [n]; of equal indices the last one counts.
 
-        IndexError for an index out of range, ValueError for a value that is negative, infinite or nan: nothing has
-        changed then.
+        IndexError for an index out of range, ValueError for a value that is negative, infinite or nan; the tree is then unchanged.
         """
         ids = as_ids(indices, self.capacity)
         weights = self._weights(values, ids.shape)
         self._positive += int(_set(self._leaves, self._sums, self._maxima, self._starts, ids, weights))
 
     def get(self, indices: npt.ArrayLike) -> Floats:
-        """The leaves `indices` int64[n], as float64[n]. IndexError for an index out of range."""
+        """The leaves `indices` int64 [n], as float64 [n]. IndexError for an index out of range."""
         return self._flat()[as_ids(indices, self.capacity)]
 
     def sample(self, uniforms: npt.ArrayLike) -> Ids:
-        """The leaf int64[n] in which the mass `u * total` falls, for each u of `uniforms` float64[n] in [0, 1).
+        """Indices int64 [n] of the leaves that contain `u * total` on the scale of cumulative weights, for u in `uniforms`.
 
-        Never a leaf of zero. 1.0 is accepted too, because `(n - 1 + u) / n` may round to it: that is the last positive
-        leaf. ValueError if all leaves are zero, if their sum overflows, or for a uniform outside.
+        `uniforms`: float64 [n] in [0, 1). 1.0 is accepted too, because `(n - 1 + u) / n` may be rounded to it, and gives the last
+        positive leaf. A zero leaf is never returned. ValueError if all leaves are zero, if their sum overflows, or for a uniform
+        out of range.
         """
         points: Floats = np.ascontiguousarray(uniforms, np.float64)
         total = self.total
@@ -222,16 +225,16 @@ class SumTree:
         if points.ndim != 1:
             raise ValueError(f"uniforms must have shape [n], got {list(points.shape)}")
         if points.size and not (points.min() >= 0.0 and points.max() <= 1.0):
-            raise ValueError(f"uniforms must lie in [0, 1), got {points.min()} to {points.max()}")
+            raise ValueError(f"uniforms must be in [0, 1), got {points.min()} to {points.max()}")
         sampled: Ids = _sample(self._leaves, self._sums, self._starts, points, total)
         return sampled
 
     def leaves(self) -> Floats:
-        """A copy of all leaves, float64[capacity]: all that has to be saved."""
+        """A copy of all leaves, float64 [capacity]; nothing else has to be saved."""
         return self._flat().copy()
 
     def load_leaves(self, array: npt.ArrayLike) -> None:
-        """Replace all leaves by float64[capacity]. ValueError for another shape or a value that `set` would refuse."""
+        """Replaces all leaves by `array` float64 [capacity]. ValueError for another shape or a value that `set` would refuse."""
         weights = self._weights(array, (self.capacity,))
         self._flat()[:] = weights
         self._positive = int(np.count_nonzero(weights))

@@ -1,4 +1,4 @@
-"""Recorded play: what is written comes back, what is broken is refused by name, what another tool wrote is understood."""
+"""Demonstrations: writing and reading them, broken folders, Minari datasets, and the record command."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def spec() -> EnvSpec:
     return describe(key_door.make(KEY_DOOR, 1))
 
 
-def test_whole_episodes_come_back_as_they_were(tmp_path: Path) -> None:
+def test_saved_episodes_are_loaded_unchanged(tmp_path: Path) -> None:
     recorded = made(11)
     demonstrations.save(recorded, tmp_path / "kd")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kd"]
@@ -48,20 +48,20 @@ def test_whole_episodes_come_back_as_they_were(tmp_path: Path) -> None:
         demonstrations.save(recorded, tmp_path / "kd")
 
 
-def test_short_episodes_are_no_likelier_than_long_ones() -> None:
-    """Every environment plays its share: 5 episodes of 3 environments are 2, 2 and 1."""
-    num_envs: list[int] = []
+def test_short_episodes_are_not_favoured() -> None:
+    """Every environment plays a fixed share of the episodes: 5 episodes in 3 environments are 2, 2 and 1."""
+    seen: list[int] = []
 
     def note(env: Any, observation: Any) -> Any:
-        num_envs[:] = [env.num_envs]
+        seen[:] = [env.num_envs]
         return key_door.solve(env, observation)
 
     found = record.from_policy(KEY_DOOR, note, 5, seed=1, num_envs=3)
-    assert num_envs == [3]
+    assert seen == [3]
     assert len(found.returns()) == 5
 
 
-def test_planes_of_frames_are_stored_once(tmp_path: Path) -> None:
+def test_frames_are_stored_once_as_planes(tmp_path: Path) -> None:
     section = atari.Config(id="ALE/Pong-v5", height=24, width=20, max_frames=80)
     rng = np.random.default_rng(0)
     found = record.from_policy(section, lambda env, seen: rng.integers(6, size=env.num_envs), 3, seed=1)
@@ -70,10 +70,10 @@ def test_planes_of_frames_are_stored_once(tmp_path: Path) -> None:
     demonstrations.load(tmp_path / "pong", describe(atari.make(section, 1)))
     lengths = [len(episode.first) for episode in found.episodes()]
     assert lengths == [21, 21, 21]
-    assert not found.steps.terminal.any()  # cut by the limit of frames
+    assert not found.steps.terminal.any()  # truncated by the limit on frames
 
 
-# ------------------------------------------------------------------------------------------------------------------ broken ones
+# ------------------------------------------------------------------------------------------------------------------ broken folders
 
 
 def break_(folder: Path, name: str, change: Any) -> None:
@@ -93,21 +93,21 @@ def flag(at: int, value: bool) -> Any:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("reward", lambda x: x[:-3], r"reward.npy holds \d+ steps.*truncated"),
-        ("reward", lambda x: x.astype(np.float64), "reward.npy must hold float32"),
+        ("reward", lambda x: x[:-3], r"reward.npy has \d+ steps.*truncated"),
+        ("reward", lambda x: x.astype(np.float64), "reward.npy must be float32"),
         ("reward", lambda x: np.full_like(x, np.nan), "reward of step 0 is not finite"),
-        ("observation", lambda x: x[:, :-1], "observation.npy holds float32"),
-        ("observation", lambda x: x.astype(np.float64), "observation.npy holds float64"),
+        ("observation", lambda x: x[:, :-1], "observation.npy has float32"),
+        ("observation", lambda x: x.astype(np.float64), "observation.npy has float64"),
         ("action", lambda x: x + 5, "actions must be whole numbers below 5"),
         ("first", flag(0, False), "`first` must mark the first step"),
         ("last", flag(-1, False), "`last` does not mark the last step"),
-        ("last", flag(2, True), "step 2: `last` and the `first` behind it disagree"),
-        ("last", lambda x: x.astype(np.int64), "last.npy must hold bool"),
+        ("last", flag(2, True), "step 2: `last` and the `first` of the next step disagree"),
+        ("last", lambda x: x.astype(np.int64), "last.npy must be bool"),
         ("action", lambda x: np.array([{"a": 1}] * len(x), object), r"action.npy cannot be read.*"),
-        ("action", lambda x: x[:, None], r"action.npy holds \[1\], demonstrations.json says \[\]"),
+        ("action", lambda x: x[:, None], r"action.npy has shape \[1\], but demonstrations.json says \[\]"),
     ],
 )
-def test_broken_folders_are_refused_by_name(tmp_path: Path, name: str, change: Any, message: str) -> None:
+def test_broken_arrays_are_refused_with_the_name_of_the_file(tmp_path: Path, name: str, change: Any, message: str) -> None:
     folder = tmp_path / "kd"
     demonstrations.save(made(), folder)
     break_(folder, name, change)
@@ -127,7 +127,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             demonstrations.load(folder)
     with open(folder / "last.npy", "wb") as file:
         np.savez(file, a=np.zeros(3))
-    with pytest.raises(UsageError, match=r"last.npy holds several arrays"):
+    with pytest.raises(UsageError, match=r"last.npy contains several arrays"):
         demonstrations.load(folder)
     (folder / "last.npy").unlink()
     with pytest.raises(UsageError, match=r"last.npy cannot be read"):
@@ -145,10 +145,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         demonstrations.load(folder)
 
 
-def test_another_environments_are_refused(tmp_path: Path) -> None:
+def test_demonstrations_of_another_environment_are_refused(tmp_path: Path) -> None:
     demonstrations.save(made(), tmp_path / "kd")
     other = describe(key_door.make(KEY_DOOR.model_copy(update={"size": 4}), 1))
-    with pytest.raises(UsageError, match=r"observation_shape \(21,\), this environment has \(26,\)"):
+    with pytest.raises(UsageError, match=r"observation_shape = \(21,\), but this environment has \(26,\)"):
         demonstrations.load(tmp_path / "kd", other)
     settings = {"replay.demonstrations": str(tmp_path / "kd"), "replay.demonstration_ratio": 0.5, "env.size": 4}
     with pytest.raises(UsageError, match="observation_shape"):
@@ -158,7 +158,7 @@ def test_another_environments_are_refused(tmp_path: Path) -> None:
         demonstrations.load(tmp_path / "nowhere")
     lake = Demonstrations("FrozenLake-v1", LAKE, made_in_a_lake())
     demonstrations.save(lake, tmp_path / "lake")
-    with pytest.raises(UsageError, match=r"num_states 16, this environment has 64"):
+    with pytest.raises(UsageError, match=r"num_states = 16, but this environment has 64"):
         demonstrations.load(tmp_path / "lake", LAKE._replace(num_states=64))
     with pytest.raises(UsageError, match="observations must be whole numbers below 3"):
         demonstrations.save(lake._replace(spec=LAKE._replace(num_states=3)), tmp_path / "small")
@@ -185,7 +185,7 @@ def minari_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_minari_there_and_back(minari_home: Path) -> None:
+def test_minari_round_trip(minari_home: Path) -> None:
     recorded = made()
     demonstrations.save_minari(recorded, "key/door-v0")
     for place in (Path("key/door-v0"), minari_home / "key" / "door-v0"):
@@ -197,7 +197,7 @@ def test_minari_there_and_back(minari_home: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_frame_stacks_of_a_minari_dataset_become_planes_again(minari_home: Path) -> None:
+def test_frame_stacks_of_a_minari_dataset_become_planes(minari_home: Path) -> None:
     section = atari.Config(id="ALE/Pong-v5", height=24, width=20, max_frames=80, stack=3)
     recorded = record.from_policy(section, lambda env, seen: np.ones(env.num_envs, np.int64), 2, seed=1)
     demonstrations.save_minari(recorded, "pong/idle-v0")
@@ -206,7 +206,7 @@ def test_frame_stacks_of_a_minari_dataset_become_planes_again(minari_home: Path)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_dataset_that_somebody_else_made(minari_home: Path) -> None:
+def test_a_minari_dataset_that_was_not_written_by_us(minari_home: Path) -> None:
     import minari
     from minari.data_collector import EpisodeBuffer
 
@@ -218,9 +218,9 @@ def test_a_dataset_that_somebody_else_made(minari_home: Path) -> None:
         observations = [env.reset(seed=episode)[0]]
         while not columns["actions"] or not (columns["terminations"][-1] or columns["truncations"][-1]):
             action = int(rng.integers(2))
-            observation, *told, _ = env.step(action)
+            observation, *rest, _ = env.step(action)
             observations.append(observation)
-            for name, value in zip(columns, [action, *told], strict=True):
+            for name, value in zip(columns, [action, *rest], strict=True):
                 columns[name].append(value)
         buffers.append(EpisodeBuffer(id=episode, observations=observations, **columns))
         seen += observations
@@ -238,39 +238,39 @@ def test_a_dataset_that_somebody_else_made(minari_home: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("broken", ["space", "flags", "truncated"])
-def test_broken_minari_datasets_are_refused_by_name(minari_home: Path, broken: str) -> None:
+def test_broken_minari_datasets_are_refused_with_the_episode(minari_home: Path, broken: str) -> None:
     import h5py
 
     demonstrations.save_minari(made(), "key/door-v0")
     file = minari_home / "key" / "door-v0" / "data" / "main_data.hdf5"
     if broken == "truncated":
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        message = "no Minari dataset that can be read"
+        message = "cannot be read as a Minari dataset"
     else:
         with h5py.File(file, "r+") as data:
             episode = data["episode_1"]
             if broken == "flags":
                 episode["terminations"][...] = False
-                message = r"episode 1 must end with its last action and only there: its flags end it at \[\]"
+                message = r"episode 1 must end at its last action and only there, but its flags end it at \[\]"
             else:
                 observations = episode["observations"][...][:, :-1]
                 del episode["observations"]
                 episode["observations"] = observations
-                message = r"episode 1 has observations \[20\], its space \[21\]"
+                message = r"episode 1 has observations \[20\], but their space is \[21\]"
     with pytest.raises(UsageError, match=message):
         demonstrations.load(Path("key/door-v0"), spec())
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_minari_actions_and_states_may_begin_elsewhere_than_at_0(minari_home: Path) -> None:
+def test_discrete_minari_spaces_may_start_at_another_number_than_0(minari_home: Path) -> None:
     import minari
     from gymnasium.spaces import Discrete, MultiBinary
     from minari.data_collector import EpisodeBuffer
 
     def make(name: str, actions: Any, space: Any) -> Path:
         ends = np.array([False, False, True])
-        told = {"rewards": [0.0, 0.0, 1.0], "terminations": ends, "truncations": ~ends & False}
-        buffer = EpisodeBuffer(id=0, observations=np.array([5, 6, 5, 7]), actions=actions, **told)  # type: ignore[arg-type]
+        rest = {"rewards": [0.0, 0.0, 1.0], "terminations": ends, "truncations": ~ends & False}
+        buffer = EpisodeBuffer(id=0, observations=np.array([5, 6, 5, 7]), actions=actions, **rest)  # type: ignore[arg-type]
         minari.create_dataset_from_buffers(name, [buffer], observation_space=Discrete(3, start=5), action_space=space)
         return Path(name)
 
@@ -279,11 +279,11 @@ def test_minari_actions_and_states_may_begin_elsewhere_than_at_0(minari_home: Pa
     assert found.steps.observation.tolist() == [0, 1, 0, 2]
     with pytest.raises(UsageError, match="actions must be whole numbers below 2, found 2"):
         demonstrations.load(make("too/few-v0", np.array([1, 3, 2]), Discrete(2, start=1)))
-    with pytest.raises(UsageError, match="actions must be Discrete or a Box, their space is MultiBinary"):
+    with pytest.raises(UsageError, match="actions must be Discrete or a Box, but their space is MultiBinary"):
         demonstrations.load(make("many/bits-v0", np.ones((3, 2), np.int8), MultiBinary(2)))
 
 
-def test_nobody_plays_for_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_folder_that_cannot_be_written_is_refused_before_playing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "from_policy", lambda *_: pytest.fail("somebody played"))
     with pytest.raises(UsageError, match="/proc/none/x cannot be written"):
         app(
@@ -292,22 +292,22 @@ def test_nobody_plays_for_a_folder_that_cannot_be_written(monkeypatch: pytest.Mo
         )
 
 
-def test_without_minari_one_is_told_what_to_install(tmp_path: Path) -> None:
+def test_without_minari_the_error_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['minari'] = None\n"
         "from pathlib import Path\nfrom rlsuite.replay import demonstrations\n"
         "try:\n    demonstrations.load(Path('some/data-v0'))\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.startswith("UsageError some/data-v0")
-    assert "rlsuite[demonstrations]" in told
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("UsageError some/data-v0")
+    assert "rlsuite[demonstrations]" in printed
 
 
 # ------------------------------------------------------------------------------------------------------------------ the command
 
 
 def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # a policy may lie where one stands
+    monkeypatch.chdir(tmp_path)  # a policy may be a file in the current folder
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "my_bot.py").write_text(
         "import numpy as np\n"
@@ -319,10 +319,10 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = tmp_path / "kd"
     arguments = ["record", "classic/key_door_r2d3", "env.rooms=2", "env.size=3", "--policy", "rlsuite.envs.key_door:solve"]
     app([*arguments, "--episodes", "4", "--out", str(out), "--json"], standalone_mode=False)
-    told = json.loads(capsys.readouterr().out)
-    assert told["episodes"] == 4
-    assert told["actions"] == len(np.load(out / "reward.npy")) - 4
-    assert told["mean_return"] == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["episodes"] == 4
+    assert summary["actions"] == len(np.load(out / "reward.npy")) - 4
+    assert summary["mean_return"] == 1
     for given, message in (
         (arguments, "exists already"),
         (["record", "classic/key_door_r2d3", "--policy", "nonsense"], "package.module:function"),
@@ -346,7 +346,7 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         app(["record", "classic/key_door_r2d3", "--policy", "my_bot:broken", "--out", "new"], standalone_mode=False)
 
 
-def test_ctrl_c_keeps_what_is_whole_and_says_so(
+def test_ctrl_c_keeps_the_finished_episodes_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
@@ -367,7 +367,7 @@ def test_ctrl_c_keeps_what_is_whole_and_says_so(
     assert code == 130
 
 
-def test_a_saved_agent_is_recorded_and_learned_from(tmp_path: Path) -> None:
+def test_a_saved_agent_can_be_recorded_and_learned_from(tmp_path: Path) -> None:
     tiny = {
         "env.num_envs": 4,
         "run.agent_steps": 400,
@@ -392,12 +392,12 @@ def test_a_saved_agent_is_recorded_and_learned_from(tmp_path: Path) -> None:
     other = {**mixed, "env.id": "rlsuite/Recall-v0", "replay.demonstrations": str(tmp_path / "solved")}
     for key in ("env.rooms", "env.size", "env.max_steps"):
         del other[key]
-    with pytest.raises(UsageError, match="was recorded of rlsuite/KeyDoor-v0, not of rlsuite/Recall-v0"):
+    with pytest.raises(UsageError, match="was recorded in rlsuite/KeyDoor-v0, not in rlsuite/Recall-v0"):
         rlsuite.train("classic/recall_r2d2", other, run_dir=tmp_path / "other")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a window needs no DISPLAY")
-def test_nobody_plays_in_a_window_that_nobody_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keyboard_play_without_a_display_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pygame")
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
         monkeypatch.delenv(name, raising=False)
@@ -406,8 +406,8 @@ def test_nobody_plays_in_a_window_that_nobody_sees(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("game", ["key_door", "pong"])
-def test_someone_plays(monkeypatch: pytest.MonkeyPatch, game: str) -> None:
-    """In a window that nobody sees, with keys that nobody presses."""
+def test_keyboard_play(monkeypatch: pytest.MonkeyPatch, game: str) -> None:
+    """With a dummy display and simulated key presses."""
     pygame = pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     if game == "key_door":
@@ -415,7 +415,7 @@ def test_someone_plays(monkeypatch: pytest.MonkeyPatch, game: str) -> None:
         key, action = pygame.K_DOWN, key_door.DOWN
     else:
         section = atari.Config(id="ALE/Pong-v5", height=24, width=20, max_frames=24)
-        key, action = pygame.K_UP, 0  # Pong knows no UP: nothing is held that fits
+        key, action = pygame.K_UP, 0  # Pong has no UP, so the key is ignored
 
     def events() -> list[Any]:
         return [pygame.event.Event(pygame.KEYDOWN, key=key)]

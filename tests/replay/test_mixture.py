@@ -1,4 +1,4 @@
-"""Demonstrations mixed into a memory: how often, with which priorities, and that every recorded step can be learned from."""
+"""Mixing demonstrations into a replay: how often, with what priorities, and that every recorded action can be learned from."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from rlsuite.replay.mixture import Mixture, digest, store_of
 
 SPEC = EnvSpec((), "int64", num_actions=4, num_states=None, stack=1, frames_per_step=1)
 CONFIG = ReplayConfig(capacity_agent_steps=200, min_agent_steps=20, samples_per_insert=4, prioritized=True)
-SHOWN = 1_000  # what was recorded has larger observations
+SHOWN = 1_000  # recorded observations are at least this large
 
 
 def stream(count: int, offset: int, episode: int) -> Step:
-    """Leaves [N]: episodes of `episode` records, the last one whole."""
+    """Leaves [N]: episodes of `episode` steps, the last one whole."""
     time = np.arange(count)
     first, last = time % episode == 0, time % episode == episode - 1
     return Step(time + offset, time.astype(np.float32), first, last, last, time % 4, {})
@@ -43,7 +43,7 @@ def mixture(ratio: float, sequence: SequenceSpec | None = None) -> Mixture:
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 1.0])
-def test_every_element_is_drawn_with_its_chance(ratio: float) -> None:
+def test_demonstrations_are_drawn_with_the_given_probability(ratio: float) -> None:
     mixed = mixture(ratio)
     shown = 0
     for _ in range(200):
@@ -57,7 +57,7 @@ def test_every_element_is_drawn_with_its_chance(ratio: float) -> None:
     assert mixed.own.limiter.state_dict()["sampled"] == 200 * 32  # demonstrations count as samples too
 
 
-def test_the_two_have_priorities_of_their_own() -> None:
+def test_both_stores_have_their_own_priorities() -> None:
     mixed = mixture(0.5)
     sample = mixed.sample(64)
     seen = sample.trajectory.steps.observation[0]
@@ -72,7 +72,7 @@ def test_the_two_have_priorities_of_their_own() -> None:
     assert (seen < SHOWN).any()
 
 
-def test_every_recorded_action_can_be_learned_from_to_the_last() -> None:
+def test_every_recorded_action_can_be_learned_from() -> None:
     mixed = mixture(1.0)
     seen: dict[int, Any] = {}
     for _ in range(100):
@@ -81,11 +81,11 @@ def test_every_recorded_action_can_be_learned_from_to_the_last() -> None:
             seen[int(steps.observation[0, column]) - SHOWN] = (steps.last[:, column].tolist(), steps.reward[1, column])
     assert set(seen) == {t for t in range(40) if t % 10 != 9}
     assert all(reward == t + 1 for t, (_, reward) in seen.items())
-    assert seen[38][0] == [False, True, True]  # behind the end lies nothing that counts
+    assert seen[38][0] == [False, True, True]  # only padding after the end
 
 
 @pytest.mark.parametrize("within_episodes", [False, True])
-def test_slices_with_strides_start_from_zero_states(within_episodes: bool) -> None:
+def test_sequences_with_a_stride_start_from_zero_states(within_episodes: bool) -> None:
     sequence = Sequences(0, 7, 0, 4, state=(Extra("a", (2,), "float32"),), within_episodes=within_episodes)
     mixed = mixture(1.0, sequence)
     starts = set()
@@ -98,7 +98,7 @@ def test_slices_with_strides_start_from_zero_states(within_episodes: bool) -> No
 
 
 def learned_from(sequence: SequenceSpec, steps: Step) -> set[int]:
-    """Recorded times of steps with an action that stand behind the burn-in of a sequence that can be drawn, as R2D2 counts them."""
+    """Recorded times of the actions after the burn-in of any sequence that can be drawn, counted as in R2D2's loss."""
     store, unroll = store_of(steps, CONFIG, SPEC, sequence, zero_state, seed=2), sequence.length - sequence.burn_in - 1  # type: ignore[operator]
     seen = set()
     for _ in range(60):
@@ -115,25 +115,25 @@ def learned_from(sequence: SequenceSpec, steps: Step) -> set[int]:
     return seen
 
 
-def test_what_was_recorded_first_is_learned_from_too() -> None:
-    """No burn-in falls on the beginning of the first episode."""
+def test_the_first_recorded_steps_are_learned_from_too() -> None:
+    """Burn-in does not fall on the beginning of the first episode."""
     sequence = Sequences(5, 5, 0, 4, state=(Extra("a", (2,), "float32"),))
     assert learned_from(sequence, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if t % 10 != 9}
 
 
-def test_slices_within_episodes_burn_in_at_their_beginnings() -> None:
+def test_sequences_within_episodes_burn_in_at_the_start_of_episodes() -> None:
     sequence = Sequences(5, 5, 0, 4, state=(Extra("a", (2,), "float32"),), within_episodes=True)
     assert learned_from(sequence, stream(40, SHOWN, 10)) == {SHOWN + t for t in range(40) if 5 <= t % 10 < 9}
-    with pytest.raises(UsageError, match=r"at most 4 actions an episode, .* begin with 5 to burn in: nothing could be learned"):
+    with pytest.raises(UsageError, match=r"at most 4 actions, .* begin with 5 steps of burn-in: nothing could be learned"):
         store_of(stream(40, SHOWN, 5), CONFIG, SPEC, sequence, zero_state, seed=2)
 
 
-def test_one_short_game_is_enough() -> None:
+def test_one_short_episode_is_enough() -> None:
     sequence = Sequences(40, 85, 0, 40, state=(Extra("a", (2,), "float32"),))
     assert learned_from(sequence, stream(3, SHOWN, 3)) == {SHOWN, SHOWN + 1}
 
 
-def test_it_comes_back_without_what_was_recorded() -> None:
+def test_the_saved_state_leaves_out_the_demonstrations() -> None:
     one, two = mixture(0.5), mixture(0.5)
     for _ in range(5):
         sample = one.sample(16)
@@ -154,11 +154,11 @@ def test_it_comes_back_without_what_was_recorded() -> None:
         others.load_state_dict(state)
 
 
-def test_importance_weights_of_both_follow_the_same_schedule() -> None:
+def test_importance_weights_of_both_stores_follow_the_same_schedule() -> None:
     mixed = mixture(1.0)
     store = mixed.demonstrations
     store.selector.update(np.arange(40), np.where(np.arange(40) % 2, 8.0, 1.0))
-    mixed.own.rings[0].head += 20_000_000  # the agent's schedule is at its end, 1
+    mixed.own.rings[0].head += 20_000_000  # the schedule of the agent's replay is at its end, 1
     sample = mixed.sample(64)
     odd = (sample.trajectory.steps.observation[0] - SHOWN) % 2 == 1
     np.testing.assert_allclose(sample.weights[odd], 8.0**-CONFIG.priority_exponent, rtol=1e-5)
@@ -167,8 +167,8 @@ def test_importance_weights_of_both_follow_the_same_schedule() -> None:
     assert (~odd).any()
 
 
-def test_importance_weights_of_both_are_measured_alike() -> None:
-    """One recorded sequence in a batch is not always the heaviest."""
+def test_importance_weights_of_both_stores_are_on_the_same_scale() -> None:
+    """A single recorded sequence in a batch does not always have the largest weight."""
     mixed = mixture(0.05)
     mixed.demonstrations.selector.update(np.arange(40), np.where(np.arange(40) % 2, 8.0, 1.0))
     chances = mixed.demonstrations.selector.state_dict()["leaves"] / mixed.demonstrations.total_weight()  # type: ignore[operator]
@@ -178,7 +178,7 @@ def test_importance_weights_of_both_are_measured_alike() -> None:
         shown = np.flatnonzero(sample.keys < 0)
         if len(shown) == 1:
             at = int(sample.trajectory.steps.observation[0, shown[0]]) - SHOWN
-            raw = (sequences * chances[at]) ** -exponent  # the agent's own have equal chances: 1 of each
+            raw = (sequences * chances[at]) ** -exponent  # the agent's own sequences are equally likely: their weights are 1
             np.testing.assert_allclose(sample.weights[shown[0]], raw / max(raw, 1.0), rtol=1e-4)
             checked += 1
     assert checked > 10

@@ -1,4 +1,4 @@
-"""The on-policy queue: nothing lost or seen twice between unrolls, stacks as the environment gave them, exact resume.
+"""The on-policy queue: no step is lost or repeated between unrolls, frame stacks are the environment's, resuming is exact.
 
 Shapes: K steps of an unroll, L environments, S planes.
 """
@@ -21,7 +21,7 @@ K, L = 5, 3
 
 
 class Scribe(Actor):
-    """Acts at random, remembers whole stacks, and carries a counter as its recurrent state."""
+    """Acts at random, keeps all stacks that it saw, and has a counter as its recurrent state."""
 
     def __init__(self, actions: int):
         self.actions = actions
@@ -59,18 +59,18 @@ def test_rollouts_follow_each_other_without_a_gap(pixels: bool) -> None:
         sample = queue.sample(L)
         steps, state = sample.trajectory
         assert steps.first.shape == (K + 1, L)
-        np.testing.assert_array_equal(np.stack(agent.seen[-K:]), steps.observation[:-1])  # bit-identical stacks
-        np.testing.assert_array_equal(roll.current_step.observation, steps.observation[-1])  # seen, and not acted on yet
+        np.testing.assert_array_equal(np.stack(agent.seen[-K:]), steps.observation[:-1])  # stacks are identical bit for bit
+        np.testing.assert_array_equal(roll.current_step.observation, steps.observation[-1])  # seen, but not acted on yet
         np.testing.assert_array_equal(np.stack(agent.done[-K:]), steps.action[:-1])
         np.testing.assert_array_equal(steps.extras["pair"][:-1, :, 1], -steps.action[:-1])
         np.testing.assert_array_equal(state[0], np.full(L, unroll * K))  # before the first step
         np.testing.assert_array_equal(steps.first[1:], steps.last[:-1])
         assert sample.version == 10 * unroll
         ends += int(steps.last[:-1].sum())
-    assert ends > 0, "no episode ended: the stacks were not tried at their edges"
+    assert ends > 0, "no episode ended: stacks at the boundaries of episodes were not tested"
 
 
-def test_planes_keep_the_layout_that_convolutions_want() -> None:
+def test_observations_are_channels_last() -> None:
     roll, _, queue = collector(pixels=True)
     for _ in range(2):
         queue.add(roll.collect(K, 0)[0])
@@ -79,7 +79,7 @@ def test_planes_keep_the_layout_that_convolutions_want() -> None:
     assert observation.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_batches_of_several_chunks_stand_side_by_side() -> None:
+def test_a_batch_of_several_unrolls_concatenates_them() -> None:
     roll, agent, queue = collector(pixels=False)
     for version in (3, 4):
         roll.version = version
@@ -93,7 +93,7 @@ def test_batches_of_several_chunks_stand_side_by_side() -> None:
     assert sample.version == 3  # the oldest
 
 
-def test_it_is_bounded_and_gives_every_chunk_once() -> None:
+def test_it_is_bounded_and_returns_every_unroll_once() -> None:
     roll, _, queue = collector(pixels=False)
     assert not queue.can_sample(L)
     for _ in range(2):
@@ -110,7 +110,7 @@ def test_it_is_bounded_and_gives_every_chunk_once() -> None:
 
 
 @pytest.mark.parametrize("pixels", [True, False])
-def test_a_restored_queue_gives_the_same(pixels: bool) -> None:
+def test_a_restored_queue_returns_the_same_batch(pixels: bool) -> None:
     roll, _, queue = collector(pixels)
     for _ in range(2):
         queue.add(roll.collect(K, 0)[0])

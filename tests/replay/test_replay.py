@@ -1,4 +1,4 @@
-"""The store: which sequences can be sampled, stale keys, limits, exact resume, and Atari stacks bit for bit as ale-py gives them."""
+"""The replay: which sequences can be sampled, stale keys, limits, exact resume, and Atari stacks equal to ale-py's."""
 
 import copy
 from typing import Any
@@ -29,7 +29,7 @@ def config(capacity: int, prioritized: bool = False, **more: Any) -> ReplayConfi
 
 
 class Feed:
-    """Streams whose observation and reward tell environment and absolute time: time * LANES + environment, which is also the key."""
+    """Streams whose observations and rewards encode time and environment as the key does: time * NUM_ENVS + environment."""
 
     def __init__(self, seed: int, end: float = 0.15, stack: int = 1):
         self.rng, self.end, self.stack = np.random.default_rng(seed), end, stack
@@ -59,9 +59,9 @@ def present(replay: Replay) -> set[int]:
 
 
 def valid_keys(feed: Feed, slots: int, length: int, stack: int) -> set[int]:
-    """Brute force: sequences that lie in the store with whole first stacks and whose start is no final observation."""
+    """Brute force: keys of the sequences in the replay with a complete first stack that do not start at a final observation."""
     head = len(feed.last)
-    lost = max(head - slots, 0)  # steps that were overwritten
+    lost = max(head - slots, 0)  # overwritten steps
     oldest = lost + stack - 1 if lost else 0
     return {
         t * NUM_ENVS + env_index
@@ -111,7 +111,7 @@ def test_every_valid_start_is_sampled_and_no_other(length: int, prioritized: boo
         assert set(sample.keys.tolist()) <= expected
         head = len(feed.last)
         assert (sample.keys // NUM_ENVS + length <= head).all()  # never over the write head
-        # Rewards tell environment and time: every sequence is one contiguous piece of one environment, at the place that its key says.
+        # By their rewards, sequences are contiguous pieces of one environment and start where their keys say.
         times = np.arange(length)[:, None] * NUM_ENVS + sample.keys
         np.testing.assert_array_equal(sample.trajectory.steps.reward, times)
         assert not sample.trajectory.steps.last[0].any()
@@ -119,7 +119,7 @@ def test_every_valid_start_is_sampled_and_no_other(length: int, prioritized: boo
     assert sampled == valid_keys(feed, slots, length, 1)
 
 
-def test_the_second_observation_of_a_sparse_slice_is_the_bootstrap_step() -> None:
+def test_the_second_observation_of_a_sparse_sequence_is_at_the_bootstrap_step() -> None:
     length = 5
     replay, feed = build(30, length, False), Feed(seed=2, end=0.25)
     for _ in range(60):
@@ -128,13 +128,13 @@ def test_the_second_observation_of_a_sparse_slice_is_the_bootstrap_step() -> Non
     observation = sample.trajectory.steps.observation
     assert observation.shape == (2, 400)
     np.testing.assert_array_equal(observation[0], sample.keys)
-    sequence = 0
+    ended_early = 0
     for b, key in enumerate(sample.keys.tolist()):
         time, env_index = divmod(key, NUM_ENVS)
         ends = [t for t in range(time + 1, time + length) if feed.last[t][env_index]]
-        sequence += bool(ends and ends[0] < time + length - 1)
+        ended_early += bool(ends and ends[0] < time + length - 1)
         assert observation[1, b] == (ends[0] if ends else time + length - 1) * NUM_ENVS + env_index
-    assert sequence > 50
+    assert ended_early > 50
 
 
 def test_uniform_sampling_is_uniform() -> None:
@@ -154,7 +154,7 @@ def test_stale_keys_are_dropped_counted_and_change_nothing(prioritized: bool) ->
     replay, feed = build(slots, 2, prioritized), Feed(seed=4, end=0.0)
     replay.add(feed.unroll(8))
     old = replay.sample(16).keys
-    for _ in range(slots + 8):  # every slot has been written anew
+    for _ in range(slots + 8):  # every slot is overwritten
         replay.add(feed.unroll(1))
     before = copy.deepcopy(replay.selector.state_dict())
     assert replay.dropped_updates == 0
@@ -165,15 +165,15 @@ def test_stale_keys_are_dropped_counted_and_change_nothing(prioritized: bool) ->
         np.testing.assert_array_equal(before[name], after[name])
 
 
-def test_live_keys_beside_stale_ones_get_their_priority() -> None:
+def test_valid_keys_among_stale_ones_get_their_priority() -> None:
     slots = 12
     replay, feed = build(slots, 2, True, priority_exponent=1.0), Feed(seed=4, end=0.0)
     for _ in range(30):
         replay.add(feed.unroll(1))
     assert replay.rings[0].oldest == 30 - slots
     live = [(28, 1), (18, 0)]  # the newest and the oldest start, (time, environment)
-    dropped_updates = [(17, 2), (16, 1)]  # 17 was overwritten by 29, 16 by 28: the same slots as live ones
-    keys = np.array([time * NUM_ENVS + env_index for time, env_index in [live[0], *dropped_updates, live[1]]])
+    stale = [(17, 2), (16, 1)]  # 17 was overwritten by 29, and 16 by 28, in the slots of valid ones
+    keys = np.array([time * NUM_ENVS + env_index for time, env_index in [live[0], *stale, live[1]]])
     replay.update(keys, np.array([5.0, 100.0, 200.0, 7.0]))
     assert replay.dropped_updates == 2
     leaves = replay.selector.state_dict()["leaves"]
@@ -182,7 +182,7 @@ def test_live_keys_beside_stale_ones_get_their_priority() -> None:
         assert leaves[slot] == expected.get(slot, 1.0)  # type: ignore[index]
 
 
-def test_a_priority_for_a_final_observation_makes_it_not_sampleable() -> None:
+def test_a_priority_does_not_make_a_final_observation_sampleable() -> None:
     replay, feed = build(20, 2, True), Feed(seed=6, end=0.3)
     for _ in range(10):
         replay.add(feed.unroll(1))
@@ -192,13 +192,13 @@ def test_a_priority_for_a_final_observation_makes_it_not_sampleable() -> None:
     assert present(replay) == before
 
 
-def test_priorities_rule_the_frequencies_and_weights_correct_them() -> None:
+def test_priorities_set_the_frequencies_and_weights_correct_them() -> None:
     replay, feed = build(40, 2, True, priority_exponent=0.5, importance_exponent_start=1.0), Feed(seed=4, end=0.0)
     replay.add(feed.unroll(5))  # 12 starts
     keys = np.array(sorted(valid_keys(feed, 40, 2, 1)))
     priority = np.where(keys == keys[3], 121.0, 1.0)
     replay.update(keys, priority)
-    sample = replay.sample(23_000)  # 11 to 1 x 11 others
+    sample = replay.sample(23_000)  # weight 11 against 11 others of weight 1
     share = np.mean(sample.keys == keys[3])
     assert share == pytest.approx(0.5, abs=0.01)
     rare = sample.weights[sample.keys != keys[3]]
@@ -216,7 +216,7 @@ def test_new_steps_get_the_largest_priority() -> None:
     assert [leaves[env_index * 40 + 2] for env_index in range(NUM_ENVS)] == [50.0] * NUM_ENVS  # type: ignore[index]
 
 
-def test_importance_exponent_follows_the_stored_steps() -> None:
+def test_the_importance_exponent_follows_the_inserted_steps() -> None:
     replay, feed = build(40, 2, True, importance_exponent_start=0.4, importance_anneal_agent_steps=60), Feed(seed=4)
     assert replay.importance_exponent() == pytest.approx(0.4)
     replay.add(feed.unroll(10))  # 30 agent steps
@@ -224,13 +224,13 @@ def test_importance_exponent_follows_the_stored_steps() -> None:
     for _ in range(20):
         replay.add(feed.unroll(10))
     assert replay.importance_exponent() == 1.0
-    assert replay.importance_exponent(inserted=30) == pytest.approx(0.7)  # of a shard: the steps of all of them
+    assert replay.importance_exponent(inserted=30) == pytest.approx(0.7)  # for a shard: the steps of all shards
 
 
-def test_the_limiter_counts_agent_steps_of_all_lanes() -> None:
+def test_the_limiter_counts_agent_steps_of_all_environments() -> None:
     replay, feed = build(40, 2, False, min_agent_steps=15, samples_per_insert=2.0), Feed(seed=4)
     replay.add(feed.unroll(4))
-    assert not replay.can_sample(6)  # 12 stored, 15 asked for
+    assert not replay.can_sample(6)  # 12 stored, 15 needed
     replay.add(feed.unroll(1))
     assert replay.can_sample(6)
     replay.sample(6)
@@ -239,7 +239,7 @@ def test_the_limiter_counts_agent_steps_of_all_lanes() -> None:
     assert replay.can_sample(6)
 
 
-def test_nothing_can_be_sampled_before_the_first_slice_is_complete() -> None:
+def test_nothing_can_be_sampled_before_the_first_sequence_is_complete() -> None:
     replay, feed = build(40, 5, False), Feed(seed=4)
     for k in range(5):
         assert not replay.can_sample(1), k
@@ -248,8 +248,8 @@ def test_nothing_can_be_sampled_before_the_first_slice_is_complete() -> None:
 
 
 @KINDS
-def test_nothing_is_learned_across_a_cut(prioritized: bool) -> None:
-    """After `end_streams` no sequence goes from the old stream into the new one without a `last` between."""
+def test_nothing_is_learned_across_ended_streams(prioritized: bool) -> None:
+    """After `end_streams` no sequence leads from the old stream into the new one without a `last` in between."""
     replay, feed = build(40, 3, prioritized), Feed(seed=7, end=0.0)
     replay.add(feed.unroll(10))
     replay.end_streams()
@@ -258,12 +258,12 @@ def test_nothing_is_learned_across_a_cut(prioritized: bool) -> None:
     sample = replay.sample(3000)
     steps = sample.trajectory.steps
     start = sample.keys // NUM_ENVS
-    assert not (start == 9).any()  # the cut step has no action to learn from
+    assert not (start == 9).any()  # the ended step has no action to learn from
     across = (start < 9) & (start + 2 >= 9)
     assert across.any()
     assert steps.last[:, across].any(0).all()
-    assert not steps.terminal.any()  # cut as by a time limit
-    np.testing.assert_array_equal(steps.observation[1, across] // NUM_ENVS, 9)  # bootstraps from the cut step
+    assert not steps.terminal.any()  # ended as by a time limit
+    np.testing.assert_array_equal(steps.observation[1, across] // NUM_ENVS, 9)  # bootstraps from the ended step
     assert steps.first[:, start == 10][0].all()
 
 
@@ -278,7 +278,7 @@ def test_state_round_trip_gives_identical_samples(prioritized: bool, ticks: int)
             replay.update(replay.sample(8).keys, rng.random(8) + 0.1)
     replay.dropped_updates = 3
     other = build(30, 3, prioritized, 4, 5)
-    other.add(Feed(seed=99, stack=4).unroll(5))  # whatever it held is replaced
+    other.add(Feed(seed=99, stack=4).unroll(5))  # its contents are replaced
     other.load_state_dict(copy.deepcopy(replay.state_dict()))
     assert other.dropped_updates == 3
     assert len(other) == len(replay)
@@ -297,24 +297,24 @@ def test_state_round_trip_gives_identical_samples(prioritized: bool, ticks: int)
 
 
 @pytest.mark.parametrize(("num_envs", "length", "unroll"), [(1, 2, 1), (8, 4, 1), (16, 2, 5)])
-def test_a_capacity_too_small_for_one_slice_a_lane_is_refused(num_envs: int, length: int, unroll: int) -> None:
+def test_a_capacity_too_small_for_one_sequence_per_environment_is_refused(num_envs: int, length: int, unroll: int) -> None:
     least = (length + ATARI.stack + unroll) * num_envs
     for capacity in (num_envs, least - 1):
-        with pytest.raises(UsageError, match=f"replay.capacity_agent_steps {capacity} .*at least {least}$"):
+        with pytest.raises(UsageError, match=f"replay.capacity_agent_steps = {capacity} .*at least {least}$"):
             build_replay(config(capacity), ATARI, num_envs, Transitions(length - 1), unroll, seed=0)
-    build_replay(config(least), ATARI, num_envs, Transitions(length - 1), unroll, seed=0)  # what the message says works
+    build_replay(config(least), ATARI, num_envs, Transitions(length - 1), unroll, seed=0)  # the size named in the message works
 
 
 @KINDS
-def test_a_store_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch, prioritized: bool) -> None:
+def test_a_replay_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch, prioritized: bool) -> None:
     monkeypatch.setattr(replay_module, "available_bytes", lambda: 10_000_000)
     sequence = Transitions(1)
-    with pytest.raises(UsageError, match=r"replay.capacity_agent_steps 100000 needs 0\.7 GB, but 0\.0 GB are free") as error:
+    with pytest.raises(UsageError, match=r"replay.capacity_agent_steps = 100000 needs 0\.7 GB, but 0\.0 GB are free") as error:
         build_replay(config(100_000, prioritized), ATARI, 2, sequence, 1, seed=0)
     fits = int(str(error.value).split("at most ")[1].split()[0])
     assert 1000 < fits < 10_000_000 / 7000
     build_replay(config(fits, prioritized), ATARI, 2, sequence, 1, seed=0)
-    monkeypatch.setattr(replay_module, "available_bytes", lambda: None)  # a machine that does not say: not refused
+    monkeypatch.setattr(replay_module, "available_bytes", lambda: None)  # unknown: not refused
     build_replay(config(10_000, prioritized), ATARI, 2, sequence, 1, seed=0)
 
 
@@ -340,8 +340,8 @@ def test_bytes_of_a_stored_atari_transition(prioritized: bool) -> None:
     assert predicted_bytes(ATARI, cfg, Transitions(3)) / 20_000 == pytest.approx(per_step, rel=1e-3)
 
 
-# Frames of an episode, frames a step. Random play in some games ends seldom in 2,500 ticks: a time limit forces ends there.
-# Few frames a step make it quick: what is stacked are the planes that come, whatever their distance.
+# Maximum frames of an episode, and frames per step. In some games random play rarely ends within 2,500 ticks: there a time limit
+# ends episodes. Few frames per step keep the test fast, and make no difference to the stacking of planes.
 GAMES = {
     "pong": (1_500, 4),
     "breakout": (108_000, 2),
@@ -358,7 +358,7 @@ GAMES = {
 
 @pytest.mark.parametrize("game", GAMES)
 def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
-    """10,000 random steps in 4 environments through a store of 300 steps an environment; ale-py's own C++ stack of 4 is the judge."""
+    """10,000 random steps in 4 environments through a replay of 300 steps each, against ale-py's own C++ stacks of 4 planes."""
     num_envs, slots, ticks, k = 4, 300, 2500, 5
     sequence, (max_frames, frame_skip) = Transitions(3), GAMES[game]
     env = AtariVectorEnv(
@@ -381,7 +381,7 @@ def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
     observation, _ = env.reset(seed=11)
     reward, first, last = np.zeros(num_envs), np.ones(num_envs, bool), np.zeros(num_envs, bool)
     terminal, ends, compared, starts = last, np.zeros(num_envs, int), 0, 0
-    records: list[Step] = []
+    pending: list[Step] = []
 
     def compare(env_index: NDArray[np.int64], time: NDArray[np.int64]) -> None:
         seen = replay.rings[0].read(env_index, time).steps.observation  # [2,B,4,84,84]
@@ -394,17 +394,17 @@ def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
         action = rng.integers(spec.num_actions, size=num_envs)
         stacks[tick], lasts[tick] = observation.copy(), last.copy()
         stacks.pop(tick - slots, None)
-        records.append(Step(observation[:, -1].copy(), reward.astype(np.float32), first, last, terminal, action, {}))
+        pending.append(Step(observation[:, -1].copy(), reward.astype(np.float32), first, last, terminal, action, {}))
         ends += last
         observation, reward, terminal, truncated, _ = env.step(action)
         first, last = last, terminal | truncated
-        if len(records) < k:
+        if len(pending) < k:
             continue
-        leaves = {name: np.stack([getattr(r, name) for r in records]) for name in Step._fields if name != "extras"}
+        leaves = {name: np.stack([getattr(r, name) for r in pending]) for name in Step._fields if name != "extras"}
         before = replay.rings[0].head
         replay.add(Unroll(Step(**leaves, extras={})))
-        records = []
-        # Every start once, when its sequence is complete; and what the store itself samples, of any age.
+        pending = []
+        # Every start once, when its sequence is complete, and now and then whatever the replay samples.
         new = np.arange(max(before - 3, 0), replay.rings[0].head - 3)
         new_envs, new_times = np.repeat(np.arange(num_envs), new.size), np.tile(new, num_envs)
         compare(new_envs, new_times)
@@ -414,7 +414,7 @@ def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
             keys = replay.sample(32).keys
             compare(keys % num_envs, keys // num_envs)
     assert compared == num_envs * (ticks - 3)
-    assert replay.rings[0].head == ticks  # the ring went round 8 times
+    assert replay.rings[0].head == ticks  # the ring wrapped around 8 times
     assert (ends > 0).all()
     assert starts >= 8
     everything = np.array(sorted(present(replay)))

@@ -1,4 +1,4 @@
-"""Storage against a naive list of steps: frame stacks of any depth, sparse and full sequences, wrap-around, cut streams."""
+"""The ring against a naive list of steps: frame stacks of any depth, sparse and full sequences, wrap-around, ended streams."""
 
 import copy
 from typing import Any
@@ -18,63 +18,63 @@ def spec_of(stack: int, plane: tuple[int, ...], dtype: str = "uint8") -> EnvSpec
 
 
 class Streams:
-    """Random environments with ends at random times; remembers everything, so that any sequence can be built naively."""
+    """Random environments whose episodes end at random times; keeps all steps, so that any sequence can be built naively."""
 
-    def __init__(self, num_envs: int, plane: tuple[int, ...], dtype: str, seed: int, end: float = 0.2):
+    def __init__(self, num_envs: int, plane: tuple[int, ...], dtype: str, seed: int, end_chance: float = 0.2):
         self.rng = np.random.default_rng(seed)
-        self.num_envs, self.plane, self.dtype, self.end = num_envs, plane, dtype, end
-        self.records: list[Step] = []  # by absolute time, leaves [L,...]
+        self.num_envs, self.plane, self.dtype, self.end_chance = num_envs, plane, dtype, end_chance
+        self.steps: list[Step] = []  # by absolute time, leaves [L,...]
 
-    def sequence(self) -> None:
-        """What `Ring.end_streams` must mean."""
-        if self.records:
-            self.records[-1].last[:] = True
+    def end(self) -> None:
+        """What `Ring.end_streams` must do."""
+        if self.steps:
+            self.steps[-1].last[:] = True
 
     def unroll(self, k: int) -> Unroll:
-        """The next k records, leaves [K,L,...]."""
+        """The next k steps, leaves [K,L,...]."""
         new = []
         for _ in range(k):
             size = (self.num_envs, *self.plane)
-            first = self.records[-1].last.copy() if self.records else np.ones(self.num_envs, bool)
-            last = (self.rng.random(self.num_envs) < self.end) & ~first
-            record = Step(
+            first = self.steps[-1].last.copy() if self.steps else np.ones(self.num_envs, bool)
+            last = (self.rng.random(self.num_envs) < self.end_chance) & ~first
+            step = Step(
                 observation=self.rng.integers(1, 256, size).astype(self.dtype),
-                reward=(len(self.records) + self.rng.random(self.num_envs)).astype(np.float32),
+                reward=(len(self.steps) + self.rng.random(self.num_envs)).astype(np.float32),
                 first=first,
                 last=last,
                 terminal=(last & (self.rng.random(self.num_envs) < 0.5)) | (self.rng.random(self.num_envs) < 0.05),
                 action=self.rng.integers(0, 5, self.num_envs),
                 extras={},
             )
-            self.records.append(record)
-            new.append(record)
+            self.steps.append(step)
+            new.append(step)
         leaves = {name: np.stack([getattr(r, name) for r in new]) for name in Step._fields if name != "extras"}
         return Unroll(Step(**leaves, extras={}))
 
     def leaf(self, name: str, env_index: int, times: range) -> NDArray[Any]:
-        return np.array([getattr(self.records[t], name)[env_index] for t in times])
+        return np.array([getattr(self.steps[t], name)[env_index] for t in times])
 
     def stack(self, env_index: int, time: int, depth: int) -> NDArray[Any]:
         """[S,*plane]: planes of the same episode, newest at the end, zeros before its first."""
         out = np.zeros((depth, *self.plane), self.dtype)
         for age in range(depth):
-            out[depth - 1 - age] = self.records[time - age].observation[env_index]
-            if self.records[time - age].first[env_index]:
+            out[depth - 1 - age] = self.steps[time - age].observation[env_index]
+            if self.steps[time - age].first[env_index]:
                 break
         return out
 
     def bootstrap(self, env_index: int, time: int, length: int) -> int:
         for t in range(time + 1, time + length):
-            if self.records[t].last[env_index]:
+            if self.steps[t].last[env_index]:
                 return t
         return time + length - 1
 
 
-def check_sequences(ring: Ring, streams: Streams, num_envs: NDArray[np.int64], times: NDArray[np.int64]) -> None:
-    """Every leaf of what `read` gives equals what was written."""
-    got = ring.read(num_envs, times).steps
+def check_sequences(ring: Ring, streams: Streams, envs: NDArray[np.int64], times: NDArray[np.int64]) -> None:
+    """Every leaf that `read` returns equals what was written."""
+    got = ring.read(envs, times).steps
     length, stack = ring.layout.length, ring.spec.stack
-    for b, (env_index, time) in enumerate(zip(num_envs.tolist(), times.tolist(), strict=True)):
+    for b, (env_index, time) in enumerate(zip(envs.tolist(), times.tolist(), strict=True)):
         for name in ("reward", "first", "last", "terminal", "action"):
             np.testing.assert_array_equal(getattr(got, name)[:, b], streams.leaf(name, env_index, range(time, time + length)), name)
         seen = [time, streams.bootstrap(env_index, time, length)] if ring.layout.sparse else range(time, time + length)
@@ -85,14 +85,14 @@ def check_sequences(ring: Ring, streams: Streams, num_envs: NDArray[np.int64], t
                     got.observation[i, b], streams.stack(env_index, t, stack), f"environment {env_index} time {t}"
                 )
             else:
-                np.testing.assert_array_equal(got.observation[i, b], streams.records[t].observation[env_index])
+                np.testing.assert_array_equal(got.observation[i, b], streams.steps[t].observation[env_index])
 
 
 def readable(ring: Ring) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All (environment, start) whose sequences lie in the ring with whole stacks."""
+    """Environments and start times of all sequences in the ring with complete stacks."""
     times = np.arange(ring.oldest, ring.head - ring.layout.length + 1)
-    num_envs = np.repeat(np.arange(ring.num_envs), times.size)
-    return num_envs, np.tile(times, ring.num_envs)
+    envs = np.repeat(np.arange(ring.num_envs), times.size)
+    return envs, np.tile(times, ring.num_envs)
 
 
 @pytest.mark.parametrize("sparse", [True, False])
@@ -109,7 +109,7 @@ def readable(ring: Ring) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         (1, (4,), "float32"),
     ],
 )
-def test_slices_equal_what_was_written(stack: int, plane: tuple[int, ...], dtype: str, sparse: bool) -> None:
+def test_sequences_equal_what_was_written(stack: int, plane: tuple[int, ...], dtype: str, sparse: bool) -> None:
     length, num_envs, slots = 4, 3, 23
     ring = Ring(spec_of(stack, plane, dtype), num_envs, slots, Layout(length, sparse))
     streams = Streams(num_envs, plane, dtype, seed=stack)
@@ -117,20 +117,20 @@ def test_slices_equal_what_was_written(stack: int, plane: tuple[int, ...], dtype
     checked = 0
     while ring.head < 5 * slots:
         if rng.random() < 0.1:
-            streams.sequence()
+            streams.end()
             ring.end_streams()
         ring.write(streams.unroll(int(rng.integers(1, 7))))
-        at, times = readable(ring)
+        envs, times = readable(ring)
         if times.size:
-            check_sequences(ring, streams, at, times)
+            check_sequences(ring, streams, envs, times)
             checked += times.size
     assert checked > 1000
 
 
-def test_a_stack_at_the_oldest_step_is_whole_and_the_one_before_is_not() -> None:
+def test_the_stack_at_the_oldest_step_is_complete_and_the_one_before_is_not() -> None:
     """`oldest` is exact: one step earlier, a plane of the stack has been overwritten."""
     ring = Ring(spec_of(4, (1, 1)), 1, 10, layout_of(Transitions(1)))
-    streams = Streams(1, (1, 1), "uint8", seed=0, end=0.0)
+    streams = Streams(1, (1, 1), "uint8", seed=0, end_chance=0.0)
     ring.write(streams.unroll(10))
     assert ring.oldest == 0  # full, nothing lost
     ring.write(streams.unroll(4))  # steps 0 to 3 are gone
@@ -149,22 +149,22 @@ def test_observations_are_channels_last_in_memory() -> None:
     assert np.moveaxis(observation, 2, -1).flags.c_contiguous
 
 
-def test_read_gives_copies() -> None:
+def test_read_returns_copies() -> None:
     ring = Ring(spec_of(1, (2,), "float32"), 1, 8, layout_of(Sequences(0, 2, 0, 1)))
     streams = Streams(1, (2,), "float32", seed=0)
     ring.write(streams.unroll(8))
     before = ring.read(np.array([0]), np.array([2])).steps
     kept = copy.deepcopy(before)
     ring.write(streams.unroll(8))
-    for old, now in zip(kept[:-1], before[:-1], strict=True):
-        np.testing.assert_array_equal(old, now)
+    for old, new in zip(kept[:-1], before[:-1], strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
-def test_end_streams_marks_the_newest_step_of_every_lane_only() -> None:
+def test_end_streams_marks_only_the_newest_step_of_every_environment() -> None:
     ring = Ring(spec_of(1, (2,), "float32"), 3, 6, layout_of(Transitions(1)))
-    ring.end_streams()  # nothing is stored: nothing to end
+    ring.end_streams()  # nothing is stored yet, so there is nothing to mark
     assert not ring.flags.any()
-    streams = Streams(3, (2,), "float32", seed=0, end=0.0)
+    streams = Streams(3, (2,), "float32", seed=0, end_chance=0.0)
     ring.write(streams.unroll(8))
     before = ring.flags.copy()
     ring.end_streams()
@@ -172,7 +172,7 @@ def test_end_streams_marks_the_newest_step_of_every_lane_only() -> None:
     changed = np.argwhere(before != ring.flags)
     assert set(changed[:, 1].tolist()) == {7 % 6}
     terminal = ring.read(np.arange(3), np.full(3, 6)).steps.terminal[1]
-    np.testing.assert_array_equal(terminal, streams.records[7].terminal)  # cut as by a time limit: bootstrapped
+    np.testing.assert_array_equal(terminal, streams.steps[7].terminal)  # ended as by a time limit, so bootstrapped
 
 
 @pytest.mark.parametrize("written", [7, 20, 33])
@@ -182,19 +182,19 @@ def test_state_round_trip(written: int) -> None:
     ring = Ring(spec, 2, 20, layout)
     ring.write(streams.unroll(written))
     state = copy.deepcopy(ring.state_dict())
-    assert state["observation"].shape == (2, min(written, 20), 2, 2)  # only what is filled
+    assert state["observation"].shape == (2, min(written, 20), 2, 2)  # only the filled part
     other = Ring(spec, 2, 20, layout)
     other.load_state_dict(state)
     for _ in range(5):
         check_sequences(other, streams, *readable(other))
-        assert other.head == len(streams.records)
+        assert other.head == len(streams.steps)
         other.write(streams.unroll(4))
 
 
 @pytest.mark.parametrize(
     ("num_envs", "slots", "plane"), [(2, 21, (2, 2)), (3, 20, (2, 2)), (2, 20, (3, 2)), (2, 20, (2, 3)), (2, 20, (2, 1))]
 )
-def test_a_state_of_another_shape_is_refused(num_envs: int, slots: int, plane: tuple[int, int]) -> None:
+def test_a_state_of_another_size_is_refused(num_envs: int, slots: int, plane: tuple[int, int]) -> None:
     ring = Ring(spec_of(3, (2, 2)), 2, 20, layout_of(Transitions(2)))
     ring.write(Streams(2, (2, 2), "uint8", seed=3).unroll(30))
     with pytest.raises(ValueError, match=r"shape|slots"):

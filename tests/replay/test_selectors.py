@@ -28,7 +28,7 @@ def test_presence_equals_a_set(kind: str, capacity: int) -> None:
     rng = np.random.default_rng(capacity)
     selector, present = build(kind, capacity), set[int]()
     for _ in range(300):
-        ids = rng.integers(capacity, size=int(rng.integers(0, 12)))  # repetitions and slots already there included
+        ids = rng.integers(capacity, size=int(rng.integers(0, 12)))  # with repetitions and slots already present
         if rng.random() < 0.5:
             selector.add(ids, rng.random(ids.size) + 0.1 if rng.random() < 0.5 else None)
             present |= set(ids.tolist())
@@ -119,7 +119,7 @@ def test_new_slots_get_the_largest_priority_present() -> None:
     selector.add([2, 3])
     assert leaves()[:4].tolist() == [0.25, 9.0, 9.0, 9.0]
     selector.remove([1, 2, 3])
-    selector.add([4])  # the largest is forgotten with the slots that had it
+    selector.add([4])  # the largest priority is gone with the slots that had it
     assert leaves()[4] == 0.25
     selector.remove([0, 4])
     selector.add([5])
@@ -179,7 +179,7 @@ def test_state_round_trip_gives_the_same_samples(kind: str) -> None:
     state = selector.state_dict()
     restored.load_state_dict(state)
     assert len(restored) == len(selector)
-    for seed in range(20):  # goes on the same, changes included
+    for seed in range(20):  # also after further changes
         pair = [s.sample(64, np.random.default_rng(seed)) for s in (selector, restored)]
         np.testing.assert_array_equal(pair[0][0], pair[1][0])
         np.testing.assert_array_equal(pair[0][1], pair[1][1])

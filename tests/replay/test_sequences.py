@@ -1,4 +1,4 @@
-"""Sequences of a recurrent agent: where they start, the states they start from, what a ring keeps of them."""
+"""Sequences of recurrent agents: where they start, from what states, and how a ring stores them."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ L, LENGTH, STRIDE = 3, 7, 4
 
 
 class Diarist(Actor):
-    """Its state is a code of the environment and of the steps it has acted; it notes the state before every step."""
+    """An actor whose state encodes the environment and the number of steps acted; it records the state before every step."""
 
     def __init__(self, within_episodes: bool, length: int = LENGTH, stride: int = STRIDE):
         state = (Extra("a", (2,), "float32"), Extra("b", (), "int64"))
@@ -58,7 +58,7 @@ def present(replay: Replay) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("unrolls", [[1] * 120, [5] * 24, [3, 1, 5, 4] * 9])
 @pytest.mark.parametrize("within_episodes", [False, True])
-def test_slices_start_where_strides_say_from_the_collectors_states(within_episodes: bool, unrolls: list[int]) -> None:
+def test_sequences_start_at_their_strides_from_the_collectors_states(within_episodes: bool, unrolls: list[int]) -> None:
     collector, agent, replay = made(within_episodes)
     for size in unrolls:
         replay.add(collector.collect(size, 0)[0])
@@ -83,13 +83,13 @@ def test_slices_start_where_strides_say_from_the_collectors_states(within_episod
                     np.testing.assert_array_equal(sequence.steps.observation[i, 0], step.observation[0, env_index])
                     assert sequence.steps.action[i, 0] == step.action[0, env_index]
                     assert sequence.steps.reward[i, 0] == step.reward[0, env_index]
-            if not first[t, env_index]:  # there the net forgets it
+            if not first[t, env_index]:  # where the net would reset it
                 for leaf, seen in zip(sequence.state, agent.states[t], strict=True):
                     np.testing.assert_array_equal(leaf[0], seen[env_index])
                     assert leaf.dtype == seen.dtype
 
 
-def test_every_step_is_learned_from_unless_strides_are_counted_from_the_first_step_of_an_episode() -> None:
+def test_every_step_is_learned_from_unless_strides_are_counted_within_episodes() -> None:
     burn_in, unroll = 2, 4  # and one step to bootstrap from: LENGTH
     for within_episodes in (False, True):
         collector, agent, replay = made(within_episodes, slots=80)
@@ -110,7 +110,7 @@ def test_every_step_is_learned_from_unless_strides_are_counted_from_the_first_st
         assert (taken[middle] == (~warm_up[middle] if within_episodes else 1)).all()
 
 
-def test_a_store_with_states_comes_back_as_it_was() -> None:
+def test_a_replay_with_states_is_restored_exactly() -> None:
     one, _, replay = made(False)
     two, _, other = made(False)
     for size in (3, 2, 5, 5, 5, 5, 5, 5, 5, 5, 5, 1):
@@ -132,7 +132,7 @@ def test_a_store_with_states_comes_back_as_it_was() -> None:
 
 
 def test_memory_of_r2d2_at_paper_scale() -> None:
-    """4 planes of 84x84 a stack, an LSTM of 512, stride 40: frames once, states once in 40 steps."""
+    """Stacks of 4 planes of 84x84, an LSTM of 512, stride 40: frames are stored once, states once in 40 steps."""
     spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
     sequence = Sequences(0, 125, 0, 40, state=(Extra("h", (512,), "float32"), Extra("c", (512,), "float32")))
     config = ReplayConfig(capacity_agent_steps=4_000_000, prioritized=True)
@@ -145,7 +145,7 @@ def test_memory_of_r2d2_at_paper_scale() -> None:
 
 @pytest.mark.parametrize("within_episodes", [False, True])
 @pytest.mark.parametrize(("length", "stride", "unroll"), [(7, 4, 5), (9, 9, 1), (5, 3, 7)])
-def test_the_smallest_store_that_is_accepted_always_has_something_to_learn_from(
+def test_the_smallest_replay_that_is_accepted_always_has_a_sequence(
     within_episodes: bool, length: int, stride: int, unroll: int
 ) -> None:
     env = recall.make(recall.Config(id="rlsuite/Recall-v0", length=20), L)
@@ -171,7 +171,7 @@ def accepted(build: Any, slots: int) -> bool:
     return True
 
 
-def test_a_stream_that_goes_on_behind_a_seam_is_a_new_episode_there() -> None:
+def test_a_stream_that_continues_after_end_streams_is_a_new_episode() -> None:
     collector, _, replay = made(False, length=30)
     replay.add(collector.collect(5, 0)[0])
     replay.end_streams()
@@ -181,7 +181,7 @@ def test_a_stream_that_goes_on_behind_a_seam_is_a_new_episode_there() -> None:
     assert steps.first[:, 0].tolist() == [False, False, False, True, False, False, False]
 
 
-def test_a_store_of_other_slices_is_refused() -> None:
+def test_a_saved_replay_of_other_sequences_is_refused() -> None:
     _, _, replay = made(False)
     for sequence in ({"length": 6}, {"stride": 3}):
         with pytest.raises(ValueError, match="the saved replay has sequences of"):
@@ -190,8 +190,8 @@ def test_a_store_of_other_slices_is_refused() -> None:
             )
 
 
-def test_a_start_whose_state_is_gone_starts_no_slice() -> None:
-    """A store that came back from a checkpoint counts on from there, while its collector's strides do not."""
+def test_a_start_whose_state_was_overwritten_is_not_sampled() -> None:
+    """After a restored replay has missed steps of its collector, strides do not match its cells any more."""
     collector, agent, replay = made(within_episodes=False, length=50)  # one long episode
     replay.add(collector.collect(7, 0)[0])
     collector.collect(1, 0)  # lost

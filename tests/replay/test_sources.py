@@ -1,4 +1,4 @@
-"""A memory fed by several collectors, in one store or in shards; first priorities from a collector."""
+"""Replays fed by several collectors, in one store or in shards; initial priorities from collectors."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def config(**more: Any) -> ReplayConfig:
 
 
 def unroll_of(source: int, at: int, k: int, priority: NDArray[np.float64] | None = None) -> Unroll:
-    """Observations tell source, time and environment: source * 1000 + time * 10 + environment."""
+    """Observations encode source, time and environment: source * 1000 + time * 10 + environment."""
     times = at + np.arange(k)
     code = source * 1000 + times[:, None] * 10 + np.arange(NUM_ENVS)
     no = np.zeros(code.shape, bool)
@@ -33,10 +33,10 @@ def unroll_of(source: int, at: int, k: int, priority: NDArray[np.float64] | None
     return Unroll(Step(code, code.astype(np.float32), first, no, no, code % 4, {}), priority=priority)
 
 
-def test_every_source_has_streams_of_its_own() -> None:
+def test_every_source_has_its_own_streams() -> None:
     replay = build_replay(config(), SPEC, NUM_ENVS, Sequences(0, 3, 0, 1), 5, seed=1, sources=3)
     for at, k in ((0, 5), (5, 4)):
-        for source in (0, 2):  # collectors are not equally fast: 1 brings nothing yet
+        for source in (0, 2):  # collectors are not equally fast: nothing from source 1 yet
             replay.add(unroll_of(source, at, k), source)
     assert len(replay) == 2 * 9 * NUM_ENVS
     sample = replay.sample(600)
@@ -52,7 +52,7 @@ def test_every_source_has_streams_of_its_own() -> None:
     assert (replay.sample(50).trajectory.steps.observation[0] == 2031).all()
 
 
-def test_the_gap_of_one_source_is_not_learned_across() -> None:
+def test_nothing_is_learned_across_the_ended_streams_of_one_source() -> None:
     replay = build_replay(config(), SPEC, NUM_ENVS, Sequences(0, 3, 0, 1), 5, seed=1, sources=2)
     for source in (0, 1):
         replay.add(unroll_of(source, 0, 5), source)
@@ -62,14 +62,14 @@ def test_the_gap_of_one_source_is_not_learned_across() -> None:
         replay.add(fresh._replace(steps=fresh.steps._replace(first=fresh.steps.first | (source == 1))), source)
     sample = replay.sample(2_000)
     code, last = sample.trajectory.steps.observation, sample.trajectory.steps.last
-    sequence = (code // 1000 == 1) & (code % 1000 // 10 == 4)
-    assert sequence.any()
-    assert np.array_equal(last, sequence)  # only there, and only of source 1
-    assert not sequence[0].any()  # nothing starts at the end
+    ended = (code // 1000 == 1) & (code % 1000 // 10 == 4)
+    assert ended.any()
+    assert np.array_equal(last, ended)  # only there, and only in source 1
+    assert not ended[0].any()  # no sequence starts there
 
 
-def test_a_store_that_begins_within_an_episode_gives_no_torn_stacks() -> None:
-    """A shard that came back empty, while its collectors went on."""
+def test_a_replay_that_begins_within_an_episode_has_no_incomplete_stacks() -> None:
+    """As a shard that was restarted empty while its collectors continued."""
     spec = SPEC._replace(observation_shape=(4, 1, 1), observation_dtype="uint8", stack=4)
     replay = build_replay(config(), spec, NUM_ENVS, Transitions(1), 5, seed=1)
     unroll = unroll_of(0, 7, 9)
@@ -81,8 +81,8 @@ def test_a_store_that_begins_within_an_episode_gives_no_torn_stacks() -> None:
 
 
 @pytest.mark.parametrize("prioritized", [True, False])
-def test_shards_drawn_by_mass_give_the_frequencies_and_weights_of_one_tree(prioritized: bool) -> None:
-    """As the Ray runtime draws: a shard by its mass, a batch from it."""
+def test_shards_drawn_by_total_weight_match_the_frequencies_and_weights_of_one_tree(prioritized: bool) -> None:
+    """As the Ray runtime samples: a shard in proportion to its total weight, then a batch from it."""
     rng = np.random.default_rng(3)
     settings = config(importance_exponent_start=0.5, importance_exponent_end=0.5).model_copy(update={"prioritized": prioritized})
     steps = {0: 40, 1: 9, 2: 25, 3: 3}  # of each collector
@@ -103,28 +103,28 @@ def test_shards_drawn_by_mass_give_the_frequencies_and_weights_of_one_tree(prior
         sample = shards[at].sample(batch)
         for code in sample.trajectory.steps.observation[0].tolist():
             counts[code] = counts.get(code, 0) + 1
-    total_weight = {
+    weight_of = {
         source * 1000 + t * 10 + env_index: float(priority[source][t, env_index] ** 0.6) if prioritized else 1.0
         for source, k in steps.items()
         for t in range(k - 1)
         for env_index in range(NUM_ENVS)
     }
-    expected = np.array([total_weight[code] / sum(total_weight.values()) for code in sorted(total_weight)]) * draws * batch
-    got = np.array([counts.get(code, 0) for code in sorted(total_weight)])
-    # A batch is drawn from one shard, so counts vary by batches: chi-square per shard would be too strict for independent draws.
+    expected = np.array([weight_of[code] / sum(weight_of.values()) for code in sorted(weight_of)]) * draws * batch
+    got = np.array([counts.get(code, 0) for code in sorted(weight_of)])
+    # The samples of a batch come from the same shard, so counts vary more than those of independent draws.
     tolerance = 5 * np.sqrt(expected * (1 + batch * expected / (draws * batch))) + 1
     assert (np.abs(got - expected) < tolerance).all()
     if prioritized:
         for store in (one, *shards):
             sample = store.sample(2_000)
             seen = dict(zip(sample.trajectory.steps.observation[0].tolist(), sample.weights.tolist(), strict=True))
-            rarest = min(total_weight[code] for code in seen)
-            for code, weight in seen.items():  # (N P)^-1/2 over its largest, whichever the store
-                assert weight == pytest.approx((rarest / total_weight[code]) ** 0.5, rel=1e-4)
+            rarest = min(weight_of[code] for code in seen)
+            for code, weight in seen.items():  # (N P)^-1/2 divided by the largest, in every store
+                assert weight == pytest.approx((rarest / weight_of[code]) ** 0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("agent", ["dqn", "c51"])
-def test_first_priorities_are_what_the_learner_would_say(agent: str) -> None:
+def test_initial_priorities_equal_those_of_the_learner(agent: str) -> None:
     settings = {
         "run.threads": 1,
         "run.collect_agent_steps": 6,
@@ -153,7 +153,7 @@ def test_first_priorities_are_what_the_learner_would_say(agent: str) -> None:
     assert trajectory.steps.last.any()
 
 
-def test_a_collector_that_goes_on_keeps_its_unfinished_slices() -> None:
+def test_a_restored_collector_keeps_its_unfinished_sequences() -> None:
     settings = {"run.threads": 1, "replay.prioritized": True, "replay.initial_priority": "td", "agent.n_steps": 2}
     config = resolve("classic/dqn", settings)
     env = rlsuite.make_env("CartPole-v1", num_envs=8)
@@ -172,6 +172,6 @@ def test_a_collector_that_goes_on_keeps_its_unfinished_slices() -> None:
 
 def test_priorities_without_prioritized_replay_are_refused() -> None:
     with pytest.raises(
-        rlsuite.core.errors.UsageError, match="replay.initial_priority = td has no effect without replay.prioritized"
+        rlsuite.core.errors.UsageError, match=r"replay\.initial_priority = td has no effect without replay\.prioritized"
     ):
         resolve("classic/dqn", {"replay.initial_priority": "td", "replay.prioritized": False})

@@ -1,4 +1,4 @@
-"""The sum tree against a naive one: an array, its cumulative sum and a search in it."""
+"""The sum tree against a naive one, an array whose cumulative sum is searched."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_random_operations_equal_the_naive_tree(capacity: int) -> None:
         ids = rng.integers(capacity, size=n)
         if rng.random() < 0.3:  # an unroll of consecutive slots, as a ring writes it
             ids = (int(rng.integers(capacity)) + np.arange(n)) % capacity
-        values = rng.integers(0, 5, size=n) * 0.25  # sums of quarters are exact, so masses on a border are compared too
+        values = rng.integers(0, 5, size=n) * 0.25  # sums of quarters are exact, so points on a boundary are compared too
         tree.set(ids, values)
         for index, value in zip(ids, values, strict=True):
             naive[index] = value
@@ -55,7 +55,7 @@ def test_nodes_depend_on_the_leaves_alone(capacity: int) -> None:
         ids = rng.integers(capacity, size=int(rng.integers(1, 100)))
         tree.set(ids, rng.random(ids.size) * 10.0 ** rng.integers(-12, 12, size=ids.size))
     rebuilt, one_by_one = SumTree(capacity), SumTree(capacity)
-    rebuilt.set(rng.integers(capacity, size=30), rng.random(30))  # what was there before must not matter
+    rebuilt.set(rng.integers(capacity, size=30), rng.random(30))  # earlier contents must not matter
     rebuilt.load_leaves(tree.leaves())
     for index in rng.permutation(capacity):
         one_by_one.set([index], tree.get([index]))
@@ -67,7 +67,7 @@ def test_nodes_depend_on_the_leaves_alone(capacity: int) -> None:
     np.testing.assert_array_equal(rebuilt.sample(uniforms), tree.sample(uniforms))
 
 
-def test_real_masses_are_sampled_as_by_the_naive_tree() -> None:
+def test_random_weights_are_sampled_as_by_the_naive_tree() -> None:
     tree = filled(3000)
     uniforms = np.random.default_rng(1).random(20_000)
     np.testing.assert_array_equal(tree.sample(uniforms), naive_sample(tree.leaves(), uniforms))
@@ -86,15 +86,15 @@ def test_sampling_frequencies() -> None:
 
 
 @pytest.mark.parametrize("capacity", CAPACITIES)
-def test_edges_of_the_mass_never_give_a_zero_leaf(capacity: int) -> None:
+def test_points_on_boundaries_never_give_a_zero_leaf(capacity: int) -> None:
     edges = [0.0, np.nextafter(0.0, 1.0), 0.5, np.nextafter(1.0, 0.0), 1.0]
     for seed in range(50):
         tree = filled(capacity, seed, zeros=0.8)
         if tree.positive == 0:
             continue
         leaves = tree.leaves()
-        borders = np.clip(np.cumsum(leaves) / tree.total, 0.0, 1.0)
-        uniforms = np.concatenate([edges, borders, np.nextafter(borders, 0.0)])
+        boundaries = np.clip(np.cumsum(leaves) / tree.total, 0.0, 1.0)
+        uniforms = np.concatenate([edges, boundaries, np.nextafter(boundaries, 0.0)])
         assert (leaves[tree.sample(uniforms)] > 0).all()
         present = np.flatnonzero(leaves)
         assert tree.sample([0.0, 1.0]).tolist() == [present[0], present[-1]]
