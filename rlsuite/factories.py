@@ -1,4 +1,4 @@
-"""From a config to the parts that a runtime wires together."""
+"""Builds the parts of a run from its config, for the runtimes to wire together."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -28,13 +28,13 @@ from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.replay.queue import Queue
 from rlsuite.replay.replay import Replay, Store, build_replay
 
-# Every role has a random stream of its own, so that moving one to another process changes no other.
-_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _ON_THE_WAY, _GATE, _PRIORITIES, _MIXTURE = range(9)
+# Every role has a random stream of its own, so that moving one to another process does not change the others.
+_COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _PERIODIC_EVALUATION, _GATE, _PRIORITIES, _MIXTURE = range(9)
 
 
 @dataclass
 class Parts:
-    """The five roles of a local run, wired together."""
+    """The parts of a local run, wired together."""
 
     env: Any | None  # what the collector steps; None for a board agent, which plays its games by itself
     spec: EnvSpec
@@ -45,23 +45,26 @@ class Parts:
     replay: Store
 
     def close(self) -> None:
-        """Ends the environment and whatever it has started."""
+        """Closes the environment and whatever it has started."""
         if self.env is not None:
             self.env.close()
 
 
 def stream_seed(seed: int, role: int, count: int = 0) -> int:
-    """A 31-bit seed for one role of a run; `count` tells apart its restarts."""
+    """A 31-bit seed for one role of a run; `count` numbers its instances and restarts, which get different seeds."""
     return (seed * 1_000_003 + role * 7919 + count * 104_729) % 2**31
 
 
 def evaluation_seed(seed: int, final: bool = True) -> int:
-    """A run's last evaluation plays other games than those on the way, which chose when to stop and what is best."""
-    return stream_seed(seed, _EVALUATION if final else _ON_THE_WAY)
+    """The seed of a run's evaluations.
+
+    The final one plays other games than the periodic ones, which decided when to stop and which weights are the best.
+    """
+    return stream_seed(seed, _EVALUATION if final else _PERIODIC_EVALUATION)
 
 
 def restart_seed(seed: int, agent_steps: int) -> int:
-    """For environments that cannot be restored and begin new episodes."""
+    """The seed for environments that cannot be restored from a checkpoint and so begin new episodes."""
     return stream_seed(seed, _RESTART, agent_steps)
 
 
@@ -73,7 +76,7 @@ class HasRunSection(Protocol):
 
 
 def device_of(config: HasRunSection) -> torch.device:
-    """The device that `run.device` asks for. UsageError if it is not there."""
+    """The device of `run.device`. UsageError if it is not available."""
     wanted = config.run.device
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -83,17 +86,18 @@ def device_of(config: HasRunSection) -> torch.device:
 
 
 def threads_of(config: Config) -> int:
-    """Cores that this process may keep busy. Emulator and torch take turns in the local runtime, so both may use all."""
+    """The number of cores that this process may keep busy. In the local runtime emulators and torch take turns and both use all."""
     return config.run.threads or cpu.cores()
 
 
 def make_env(config: Config, num_envs: int | None = None, render: bool = False, threads: int | None = None) -> Any:
+    """The vector environment of a config. `num_envs` and `threads` replace those of the config; `render`: it can render videos."""
     module = registry.envs.get(config.env.id)
     return module.make(config.env, num_envs or config.env.num_envs, threads=threads or threads_of(config), render=render)
 
 
 def make_spec(config: Config) -> EnvSpec:
-    """The spec of the environment, without building one where its module can tell (a function `spec(config)`)."""
+    """The spec of the config's environment, which is built only if its module has no function `spec(config)`."""
     describe_only = getattr(registry.envs.get(config.env.id), "spec", None)
     if describe_only is not None:
         spec: EnvSpec = describe_only(config.env)
@@ -111,7 +115,7 @@ def make_collector_env(config: Config, threads: int | None = None) -> tuple[Any 
 
 
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
-    """UsageError where agent, net and environment do not fit each other."""
+    """The agent of a config. UsageError if agent, net and environment do not fit each other."""
     kind = agent_class(config.agent.name)
     wanted: dict[Capability, tuple[bool, str]] = {
         "continuous actions": (spec.num_actions == 0, f"{config.env.id} has continuous actions"),
@@ -125,10 +129,10 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
             raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {able} can")
     pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
     if config.learner.augment != AugmentConfig() and not pictures:
-        raise UsageError(f"learner.augment changes pictures, and {config.env.id} shows none; leave it out")
+        raise UsageError(f"learner.augment needs observations that are pictures, and {config.env.id} has none; leave it out")
     agent = kind(config.agent, config.net, spec)
     if config.agent.name not in registry.agents.shipped and not isinstance(agent, BoardAgent):
-        check_agent(agent, spec)  # ours have tests
+        check_agent(agent, spec)  # the shipped agents have tests
     return agent
 
 
@@ -138,7 +142,7 @@ def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
 
 
 def make_queue(config: Config, spec: EnvSpec) -> Queue:
-    """Holds one batch of rollouts."""
+    """A queue that holds one batch of rollouts."""
     num_envs = config.env.num_envs
     return Queue(spec, num_envs, config.run.collect_agent_steps, capacity_unrolls=config.learner.batch_size // num_envs)
 
@@ -148,7 +152,7 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
     num_envs, unroll, sized = config.env.num_envs, config.run.collect_agent_steps, config.replay
     if isinstance(agent, BoardAgent):
         if config.replay.prioritized:
-            raise UsageError(f"replay.prioritized = true: agent.name={config.agent.name} draws positions of games uniformly")
+            raise UsageError(f"replay.prioritized = true: agent.name={config.agent.name} samples positions uniformly; use false")
         num_envs = unroll = sources = 1  # finished games, one after the other
     if parts > 1:
         sized = sized.model_copy(update={"capacity_agent_steps": sized.capacity_agent_steps // parts})
@@ -157,7 +161,7 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
     if place is None or ratio is None:
         return own
     if isinstance(agent, BoardAgent):
-        raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns from games of its own only")
+        raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns only from its own games; leave it out")
     shown = demonstrations.load(Path(place), spec, config.env.id).steps
     seed = stream_seed(config.seed, _MIXTURE, 2 * part)
     store = store_of(shown, sized, spec, agent.sequence, agent.initial_state, seed)
@@ -167,7 +171,7 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
 def make_learner(
     config: Config, agent: Agent, device: torch.device, reduce: Callable[[list[torch.Tensor]], None] | None = None
 ) -> Learner:
-    """`reduce`: see `Learner`."""
+    """The learner of a config, its net with the initial weights that `net.*` asks for. `reduce`: see `Learner`."""
 
     def adapt(net: nn.Module) -> None:
         if config.net.init_from is not None:
@@ -190,16 +194,16 @@ def make_learner(
 
 
 def resumed(config: Config) -> Config:
-    """The roles of a run that goes on: its checkpoint has the weights, so those that it began with may be gone."""
+    """The config of a run that is resumed, without files of initial weights: the checkpoint has the weights, they may be gone."""
     return config.model_copy(update={"net": config.net.model_copy(update={"weights": None, "init_from": None})})
 
 
 def make_collector(
     config: Config, env: Any, agent: Agent, net: Net, device: torch.device, index: int = 0, of: int = 1, restart: int = 0
 ) -> Collector | GameCollector:
-    """Collector `index` of `of`, each with random streams of its own, and others after each `restart`.
+    """Collector number `index` of `of`, each with random streams of its own, which change with every `restart`.
 
-    `env`: what it steps; None for a board agent, which plays its games by itself.
+    `env`: the environment that it steps; None for a board agent, which plays its games by itself.
     """
     count, bf16 = index + of * restart, config.learner.precision == "bf16"
     seed = stream_seed(config.seed, _COLLECTOR, count)
@@ -214,17 +218,19 @@ def make_collector(
 
 
 def make_lag(config: Config, agent: Agent, learner: Learner) -> PolicyLag | BestNetGate:
-    """Which weights the collector of a local run acts with: the newest, older ones, or the best so far."""
+    """The source of the weights that a local run's collector acts with: the newest, older ones, or the best so far."""
     updates = config.run.policy_lag_learner_steps
     if not (isinstance(agent, SelfPlayAgent) and agent.config.gate_games):
         return PolicyLag(learner.net, updates)
     if updates:
-        raise UsageError(f"run.policy_lag_learner_steps = {updates}: with agent.gate_games the best net acts, however old it is")
+        raise UsageError(
+            f"run.policy_lag_learner_steps = {updates}: with agent.gate_games the best net acts, however old it is; use 0"
+        )
     return BestNetGate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, config.learner.precision == "bf16")
 
 
 def build(config: Config) -> Parts:
-    """The five roles of a local run. Everything that can be refused is refused here, before the first step."""
+    """The parts of a local run. Everything that can be refused is refused here, before the first step."""
     cpu.set_up(threads_of(config))
     device = device_of(config)
     env, spec = make_collector_env(config)

@@ -109,10 +109,10 @@ class _Games:
         names = ("planes", "action", *self.dtypes)
         leaves = {name: np.concatenate([part[name] for part in self.waiting])[:, None] for name in names}
         self.waiting = []
-        no = np.zeros(leaves["action"].shape, bool)
+        false = np.zeros(leaves["action"].shape, bool)  # [K,1]
         extras = {name: leaves[name].astype(kind) for name, kind in self.dtypes.items()}
-        reward, action = np.zeros(no.shape, np.float32), leaves["action"].astype(np.int64)
-        return Unroll(Step(leaves["planes"], reward, ~no, no, no, action, extras), version=self.version)
+        reward, action = np.zeros(false.shape, np.float32), leaves["action"].astype(np.int64)
+        return Unroll(Step(leaves["planes"], reward, ~false, false, false, action, extras), version=self.version)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rng": self.rng.bit_generator.state, "version": self.version, "waiting": self.waiting}

@@ -1,4 +1,4 @@
-"""One way to act, for collectors and for saved agents alike."""
+"""Acting, the same for collectors and for saved agents."""
 
 from torch import Tensor
 
@@ -7,9 +7,9 @@ from rlsuite.core.types import State, Step
 
 
 def act(actor: Actor, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-    """`Actor.act`, with the chosen action kept in the recurrent state where the net sees it (`net.last_action_reward`).
+    """Calls `Actor.act`, and keeps the chosen action in the recurrent state of nets that see it (`net.last_action_reward`).
 
-    `step` has leaves [1,B,...]; returns actions [B,...], the new state, and extras [B,...].
+    `step` has leaves [1,B,...]. Returns actions [B,...], the new state, and extras [B,...].
     """
     action, state, extras = actor.act(net, step, state, mode)
     return action, (*state[:-1], action) if actor.sees_last_action else state, extras

@@ -1,4 +1,4 @@
-"""Tries out an agent of somebody else's on blank data, so that a broken contract is reported before training starts.
+"""Tries out a third-party agent on blank data, so that a broken contract is reported before training starts.
 
 Shapes: T time, B batch.
 """
@@ -20,7 +20,7 @@ BATCH, ROLLOUT = 2, 4
 
 
 def check_agent(agent: Agent, spec: EnvSpec) -> None:
-    """Calls every method of the contract once. UsageError that names the file, the member and what it should have returned."""
+    """Calls every method of the contract on blank data. UsageError that names the file, the method and what it should return."""
     check = _Check(agent, spec)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         check.run()
@@ -42,24 +42,24 @@ class _Check:
         extras: dict[str, Tensor] = {}
         for explore in (True, False):
             with self.calling("act"):
-                action, after, extras = act(self.agent, net, self.steps(1, {}), state, Mode(explore, 0, self.rng))
+                action, new_state, extras = act(self.agent, net, self.steps(1, {}), state, Mode(explore, 0, self.rng))
             want = [BATCH, *self.spec.action_shape]
             self.expect(list(action.shape) == want, "act", f"returned actions of shape {list(action.shape)}, not {want}")
             kind = "floating-point" if self.spec.action_shape else "int64"
             right = action.is_floating_point() if self.spec.action_shape else action.dtype == torch.int64
             self.expect(right, "act", f"returned {action.dtype} actions, not {kind} ones")
-            self.expect(
-                self.shapes(after, "act") == shapes, "act", f"changed the state from {shapes} to {self.shapes(after, 'act')}"
-            )
+            new_shapes = self.shapes(new_state, "act")
+            self.expect(new_shapes == shapes, "act", f"changed the state's shapes and dtypes from {shapes} to {new_shapes}")
             for name, extra in extras.items():
                 first = list(extra.shape[:1])
                 self.expect(first == [BATCH], "act", f"returned extras[{name!r}] of shape {list(extra.shape)}, not [{BATCH}, ...]")
         stored = () if isinstance(self.agent.sequence, Rollouts) else self.agent.sequence.extras
         for one in stored:
-            self.expect(one.name in extras, "act", f"returned no extras[{one.name!r}], which `sequence` has a store keep")
+            self.expect(one.name in extras, "act", f"returned no extras[{one.name!r}], which `sequence` declares")
         self.losses(net, state, extras)
 
     def losses(self, net: Any, state: State, extras: dict[str, Tensor]) -> None:
+        """Checks `prepare`, `loss` and `priority` on a blank trajectory."""
         sequence = self.agent.sequence
         length = ROLLOUT + 1 if isinstance(sequence, Rollouts) else sequence.length
         kept = extras if isinstance(sequence, Rollouts) else {extra.name: extras[extra.name] for extra in sequence.extras}
@@ -84,42 +84,44 @@ class _Check:
         with self.calling("priority"):
             priority = self.agent.priority(*loss.priority_inputs())
         right = list(priority.shape) == [rows] and bool((priority > 0).all())
-        self.expect(right, "priority", f"returned {priority.tolist()}, not {rows} numbers above 0")
+        self.expect(right, "priority", f"returned {priority.tolist()}, not [B] = [{rows}] numbers above 0")
 
     def steps(self, length: int, extras: dict[str, Tensor]) -> Step:
         """Blank steps of one episode, leaves [T,B,...]."""
         spec, shape = self.spec, (length, BATCH)
-        no = torch.zeros(shape, dtype=torch.bool)  # [T,B]
-        first = no.clone()
+        false = torch.zeros(shape, dtype=torch.bool)  # [T,B]
+        first = false.clone()
         first[0] = True
         return Step(
             observation=torch.zeros(*shape, *spec.observation_shape, dtype=getattr(torch, spec.observation_dtype)),
             reward=torch.zeros(shape),
             first=first,
-            last=no,
-            terminal=no,
+            last=false,
+            terminal=false,
             action=torch.zeros(*shape, *spec.action_shape, dtype=getattr(torch, spec.action_dtype)),
             extras=extras,
         )
 
     def shapes(self, state: State, method: str) -> list[tuple[list[int], str]]:
+        """Shape and dtype of every leaf of a recurrent state."""
         self.expect(isinstance(state, tuple), method, f"returned a state that is a {type(state).__name__}, not a tuple of tensors")
         return [(list(leaf.shape), str(leaf.dtype)) for leaf in state]
 
     def expect(self, right: bool, method: str, found: str) -> None:
+        """UsageError that `method` did what `found` describes, if that is not `right`."""
         if not right:
             raise UsageError(f"{self.where}.{method} {found}")
 
     @contextmanager
     def calling(self, method: str) -> Iterator[None]:
-        """What the agent's own code raises, as one line with its place."""
+        """Turns what the agent's own code raises into a UsageError of one line, with file and line number."""
         try:
             yield
         except RlsuiteError:
             raise
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(str(error).split()) or "no message"
             raise UsageError(
                 f"{self.where}.{method} failed: {type(error).__name__}: {reason} ({at.filename}, line {at.lineno})"
             ) from error

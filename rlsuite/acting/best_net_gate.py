@@ -1,4 +1,4 @@
-"""Self-play with the best net so far (AlphaGo Zero, Silver et al. 2017): a newer one takes over once it beats that in a match."""
+"""Self-play with the best net so far (AlphaGo Zero, Silver et al. 2017): a newer net takes over once it wins a match against it."""
 
 import copy
 from collections.abc import Callable
@@ -14,23 +14,24 @@ from rlsuite.boardgames.matches import play_match, searcher
 from rlsuite.search import Cached, plane_evaluator
 from rlsuite.search.evaluators import PolicyValue
 
-OPENING_MOVES = 6  # random ones at most, so that games of a match differ
-CACHED = 32_768
+OPENING_MOVES = 6  # random moves at most, so that the games of a match differ
+CACHED = 32_768  # positions in each net's cache
 
 
 class BestNetGate:
-    """The face of `PolicyLag`: `net` acts, a copy of the learner's when it won its last match."""
+    """Keeps the best net so far to act with, as `net`. It has the interface of `PolicyLag`."""
 
     def __init__(self, newest: nn.Module, agent: SelfPlayAgent, seed: int, device: torch.device, bf16: bool):
+        """`newest`: the learner's net, which changes in place."""
         self.newest, self.agent, self.seed, self.device, self.bf16 = newest, agent, seed, device, bf16
         self.net = copy.deepcopy(newest).requires_grad_(False)
-        self.version = 0  # of the acting weights
+        self.version = 0  # learner steps of the acting weights
         self.tried = 0  # learner steps at the last match
-        self.score = 0.0  # of that match
+        self.score = 0.0  # share of the points that the newer net scored there
         self.passed = self.matches = 0
 
     def follow(self, steps: int) -> None:
-        """After updates: the learner has taken `steps`."""
+        """Called after updates, with the learner's steps so far: plays a match if one is due, and takes over a net that wins."""
         config = self.agent.config
         if steps - self.tried < config.gate_learner_steps:
             return
@@ -55,15 +56,18 @@ class BestNetGate:
             return self.agent.evaluate(net, planes)
 
     def diagnostics(self) -> dict[str, float]:
+        """The score of the last match, and the share of matches that the newer net won."""
         if not self.matches:
             return {}
         return {"gate/score": self.score, "gate/passed": self.passed / self.matches}
 
     def state_dict(self) -> dict[str, Any]:
+        """Counters and the acting weights."""
         counters = {name: getattr(self, name) for name in ("version", "tried", "score", "passed", "matches")}
         return {**counters, "acting": self.net.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
         for name in ("version", "tried", "score", "passed", "matches"):
             setattr(self, name, state[name])
         self.net.load_state_dict(state["acting"])

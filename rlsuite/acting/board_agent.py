@@ -1,4 +1,4 @@
-"""The contract of agents that play board games by search. Shapes: K positions of an unroll."""
+"""The contract of agents that play board games by search, and of their collectors. Shapes: K positions of an unroll."""
 
 from abc import abstractmethod
 from typing import Any, Protocol
@@ -17,14 +17,14 @@ from rlsuite.search import Evaluate, Gumbel, Puct
 
 
 class BoardConfig(AgentSection):
-    """How a board agent plays when it plays as well as it can."""
+    """Settings of every agent that plays board games."""
 
     solve: bool = True
-    """Values that the rules prove go up the search tree."""
+    """Let the search tree back up values that the rules prove."""
     cache_positions: int = Field(131_072, ge=1)
-    """Evaluated positions that a search remembers."""
+    """Positions whose evaluations are cached."""
     eval_simulations: int = Field(200, ge=0)
-    """Simulations a move; 0: the policy alone, without a search."""
+    """Simulations per move in evaluations and play; 0: the policy alone, without a search."""
 
     def play(self) -> Puct | Gumbel:
         """The search method, without exploration noise."""
@@ -32,17 +32,17 @@ class BoardConfig(AgentSection):
 
 
 class GameCollector(Protocol):
-    """A collector that plays board games by itself: its unrolls are finished games, [K,1,...], one after the other."""
+    """A collector that plays board games by itself. Its unrolls are the positions of finished games, leaves [K,1,...]."""
 
     num_envs: int
-    version: int  # learner steps of the weights that play
+    version: int  # learner steps of the weights that it plays with
 
     def ready(self, steps: int) -> bool:
         """Whether the finished games hold `steps` positions for each environment."""
         ...
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """Plays on; returns the positions that this adds, and the games that ended."""
+        """Plays on; returns the number of positions that this adds, and the games that ended."""
         ...
 
     def take(self) -> Unroll:
@@ -59,22 +59,22 @@ class GameCollector(Protocol):
 
 
 class BoardAgent(Agent):
-    """An agent of a board game: it brings the collector that plays its games, and evaluates positions for a search."""
+    """Base class of agents that play board games: they bring their own collector, and evaluate positions for a search."""
 
     config: BoardConfig
 
     def __init__(self, config: BoardConfig, net: Any, spec: EnvSpec):
         super().__init__(config, net, spec)
         if spec.game is None:
-            raise UsageError(f"agent.name={config.name} plays board games (rlsuite list games); this environment is none")
+            raise UsageError(f"agent.name={config.name} plays board games only; choose an env.id from rlsuite list games")
         if net.layer_norm:
             raise UsageError(f"net.layer_norm = true: the board net of agent.name={config.name} has no layer norm")
         self.game: Game = make_game(spec.game)
 
     @abstractmethod
     def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> GameCollector:
-        """Plays `num_envs` games at once with `net`."""
+        """A collector that plays `num_envs` games at once with `net`."""
 
     @abstractmethod
     def evaluator(self, net: Net) -> Evaluate:
-        """What a search asks: positions -> logits and values."""
+        """The search's leaf evaluator with `net`: positions -> logits and values."""

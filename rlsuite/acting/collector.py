@@ -1,4 +1,4 @@
-"""The collector rolls a vector environment with an agent's `act`. Shapes: K steps, L environments."""
+"""The collector: steps a vector environment with an agent's `act`. Shapes: K steps, L environments, S planes of a frame stack."""
 
 from typing import Any, NamedTuple
 
@@ -15,15 +15,15 @@ from rlsuite.replay.layout import Starts
 
 
 class Episode(NamedTuple):
-    """A finished game, scored as the game scores it."""
+    """A finished episode, with the raw score of the game."""
 
-    episodic_return: float  # raw
+    episodic_return: float  # sum of raw rewards
     length: int  # agent steps
     env_index: int
 
 
 class Collector:
-    """Streams of `Step`s from L environments. The environment is seeded once, at the first reset."""
+    """Collects unrolls of `Step`s from L environments, which are seeded once, at the first reset."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Collector:
         total_envs: int = 0,
         priorities: InitialPriorities | None = None,
     ):
-        """`first_env`, `total_envs`: as of `Mode`. `priorities`: what gives the sequences of an unroll their first ones."""
+        """`first_env`, `total_envs`: see `Mode`. `priorities`: computes initial priorities; None leaves them to the store."""
         self.priorities, self.place = priorities, (first_env, total_envs)
         self.env, self.agent, self.net, self.explore, self.bf16 = env, agent, net, explore, bf16
         self.device = device or torch.device("cpu")
@@ -50,69 +50,72 @@ class Collector:
         self.no_action = np.zeros((self.num_envs, *spec.action_shape), spec.action_dtype)  # [L,...]
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.state: State = self._initial_state()
-        self.version = 0  # of the net's weights: learner steps
-        self.pending: list[Step] = []  # records [L,...] of the unroll that nobody has taken yet, planes instead of stacks
-        self.start: Unroll | None = None  # that unroll without its records
+        self.version = 0  # learner steps of the net's weights
+        self.pending: list[Step] = []  # steps [L,...] of the unroll that has not been taken yet, with single planes
+        self.start: Unroll | None = None  # that unroll without its steps
         self.starts = Starts(agent.sequence, self.num_envs)
-        self.returns = np.zeros(self.num_envs, np.float64)  # of the running episodes
-        self.lengths = np.zeros(self.num_envs, np.int64)
+        self.returns = np.zeros(self.num_envs, np.float64)  # [L] of the running episodes
+        self.lengths = np.zeros(self.num_envs, np.int64)  # [L] of the running episodes
         self.current_step = self._first(*env.reset(seed=seed))
 
     def _initial_state(self) -> State:
         return tree_map(lambda leaf: leaf.to(self.device), self.agent.initial_state(self.num_envs))
 
     def _first(self, observation: NDArray[Any], info: dict[str, Any]) -> Step:
-        """The records before any action, leaves [L,...]."""
-        no = np.zeros(self.num_envs, bool)
+        """The first steps after a reset, before any action: leaves [L,...]."""
+        false = np.zeros(self.num_envs, bool)
         extras = {name: info[name] for name in self.info_keys}
-        return Step(observation, np.zeros(self.num_envs, np.float32), ~no, no, no, action=self.no_action, extras=extras)
+        return Step(observation, np.zeros(self.num_envs, np.float32), ~false, false, false, action=self.no_action, extras=extras)
 
     def tick(self, agent_steps: int) -> tuple[Step, list[Episode]]:
-        """One record of every environment (leaves [L,...], whole stacks), and the episodes that these records ended.
+        """Steps every environment once: returns that step (leaves [L,...], all planes), and the episodes that it ended.
 
-        `advance` keeps the record for an unroll; whoever only plays calls this.
+        It does not keep the step: that is for playing without collecting. `advance` adds it to the unroll.
         """
         mode = Mode(self.explore, agent_steps, self.rng, *self.place)
         seen: Step = to_tensors(tree_map(lambda leaf: leaf[None], self.current_step), self.device)  # [1,L,...]
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             action, self.state, extras = act(self.agent, self.net, seen, self.state, mode)
-        record = self.current_step._replace(
+        step = self.current_step._replace(
             action=action.cpu().numpy().astype(self.no_action.dtype, copy=False),
             extras={name: value.cpu().numpy() for name, value in extras.items()},
         )
-        observation, reward, terminated, truncated, info = self.env.step(record.action)
-        episodes = self._score(record)
+        observation, reward, terminated, truncated, info = self.env.step(step.action)
+        episodes = self._score(step)
         self.current_step = Step(
             observation=observation,
             reward=reward,
-            first=record.last,
+            first=step.last,
             last=terminated | truncated,
             terminal=info.get("terminal", terminated),
-            action=record.action,
+            action=step.action,
             extras={name: info[name] for name in self.info_keys},
         )
-        return record, episodes
+        return step, episodes
 
     def ready(self, steps: int) -> bool:
-        """Whether the unroll that `take` would give out has K = `steps` records."""
+        """Whether the unroll that `take` would return has K = `steps` steps."""
         return len(self.pending) >= steps
 
     def diagnostics(self) -> dict[str, float]:
-        """Scalars since the last call, beside those of episodes: none here."""
+        """Scalars since the last call, besides those of episodes: none here."""
         return {}
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """Adds a record of every environment to the unroll that `take` returns; the steps that are, and the episodes that ended."""
+        """Adds a step of every environment to the unroll that `take` returns.
+
+        Returns the number of agent steps, which is L, and the episodes that ended.
+        """
         if self.start is None:
             before = np.moveaxis(self.current_step.observation[:, :-1], 1, 0) if self.stack > 1 else None
             self.start = Unroll(self.current_step, before, version=self.version)
         self.starts.mark(self.current_step.first, self.state)
-        record, episodes = self.tick(agent_steps)
-        self.pending.append(self.compact(record))
+        step, episodes = self.tick(agent_steps)
+        self.pending.append(self.compact(step))
         return self.num_envs, episodes
 
     def take(self) -> Unroll:
-        """The records since the last time, leaves [K,L,...]."""
+        """The unroll of all steps since the last call, leaves [K,L,...]."""
         assert self.start is not None, "nothing was collected since the last unroll"
         starts, state = self.starts.take(self.state)
         unroll = self.start._replace(
@@ -125,34 +128,32 @@ class Collector:
             return unroll._replace(priority=self.priorities(self.net, unroll))
 
     def collect(self, steps: int, agent_steps: int) -> tuple[Unroll, list[Episode]]:
-        """K = `steps` records of every environment; exploration follows the clock from `agent_steps` on."""
+        """An unroll of K = `steps` steps, and the episodes that ended in it; `agent_steps` is the run's count at its start."""
         episodes = []
         for k in range(steps):
             episodes += self.advance(agent_steps + k * self.num_envs)[1]
         return self.take(), episodes
 
     def compact(self, record: Step) -> Step:
-        """A record as it travels: the newest plane instead of the stack."""
+        """A step as an unroll holds it: only the newest plane of a frame stack."""
         return record._replace(observation=record.observation[:, -1]) if self.stack > 1 else record
 
-    def _score(self, record: Step) -> list[Episode]:
-        if not np.isfinite(record.reward).all():
-            raise RlsuiteError(f"the environment returned a reward that is not finite: {record.reward}")
-        if record.observation.dtype.kind == "f" and not np.isfinite(record.observation).all():
-            env_index = int(np.flatnonzero(~np.isfinite(record.observation).reshape(self.num_envs, -1).all(1))[0])
-            raise RlsuiteError(
-                f"environment {env_index} returned an observation that is not finite: {record.observation[env_index]}"
-            )
-        self.returns += record.reward
-        self.lengths += ~record.first  # an episode of n actions has n + 1 records
-        ended = np.flatnonzero(record.last)
+    def _score(self, step: Step) -> list[Episode]:
+        if not np.isfinite(step.reward).all():
+            raise RlsuiteError(f"the environment returned a reward that is not finite: {step.reward}")
+        if step.observation.dtype.kind == "f" and not np.isfinite(step.observation).all():
+            env_index = int(np.flatnonzero(~np.isfinite(step.observation).reshape(self.num_envs, -1).all(1))[0])
+            raise RlsuiteError(f"environment {env_index} returned an observation that is not finite: {step.observation[env_index]}")
+        self.returns += step.reward
+        self.lengths += ~step.first  # an episode of n actions has n + 1 steps
+        ended = np.flatnonzero(step.last)
         episodes = [Episode(float(self.returns[i]), int(self.lengths[i]), int(i)) for i in ended]
         self.returns[ended] = 0
         self.lengths[ended] = 0
         return episodes
 
     def state_dict(self) -> dict[str, Any]:
-        """`env` is None where the environment cannot be saved; a restored collector then begins new episodes."""
+        """`env` is None if the environment cannot be saved; a restored collector then begins new episodes."""
         get = getattr(self.env, "get_state", None)
         return {
             "env": get() if get else None,
@@ -161,7 +162,7 @@ class Collector:
             "lengths": self.lengths,
             "rng": self.rng.get_state(),
             "state": self.state,
-            "pending": [record._asdict() for record in self.pending],
+            "pending": [step._asdict() for step in self.pending],
             "start": None if self.start is None else {"before": self.start.before},
             "starts": self.starts.state_dict(),
             "version": self.version if self.start is None else self.start.version,
@@ -169,12 +170,12 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """True if the streams go on; False if every environment starts a new episode, seeded with `reseed`."""
+        """Returns True if the streams continue, False if every environment starts a new episode, seeded with `reseed`."""
         self.rng.set_state(state["rng"])
         self.version = state["version"]
         if self.priorities is not None:
             self.priorities.load_state_dict(state["priorities"])
-        self.pending = [Step(**record) for record in state["pending"]]
+        self.pending = [Step(**step) for step in state["pending"]]
         start = state["start"]
         self.start = start and Unroll(self.current_step, start["before"], version=self.version)
         self.starts.load_state_dict(state["starts"])
@@ -185,7 +186,7 @@ class Collector:
             self.returns[:], self.lengths[:] = 0, 0
             if self.priorities is not None and not self.pending:
                 self.priorities.end_streams()
-            if self.pending:  # the newest record of every environment becomes the last of its episode, as at a time limit
+            if self.pending:  # the newest step of every environment becomes the last of its episode, as at a time limit
                 self.pending[-1] = self.pending[-1]._replace(last=self.pending[-1].last | True)
             return False
         self.env.set_state(state["env"])
@@ -196,6 +197,6 @@ class Collector:
 
 
 def stacked(records: list[Step]) -> Step:
-    """K records [L,...] -> leaves [K,L,...]."""
+    """Stacks K steps with leaves [L,...] to leaves [K,L,...]."""
     steps: Step = tree_zip(lambda *leaves: leaves[0][None] if len(leaves) == 1 else np.stack(leaves), *records)
     return steps

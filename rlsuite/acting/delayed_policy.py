@@ -1,4 +1,4 @@
-"""Acting with older weights than the learner's, as distributed collectors do: on purpose, and by a fixed number of updates."""
+"""Acting with weights a fixed number of updates old, to study on one machine what happens to distributed collectors."""
 
 import copy
 from collections import deque
@@ -9,16 +9,16 @@ from torch import nn
 
 
 class PolicyLag:
-    """`net` acts: the learner's own if `learner_steps` is 0, else a copy that holds the weights of so many updates before."""
+    """Keeps the net to act with, as `net`: the learner's own if `learner_steps` is 0, else a copy that many updates older."""
 
     def __init__(self, net: nn.Module, learner_steps: int):
         self.newest, self.learner_steps = net, learner_steps
         self.net = copy.deepcopy(net).requires_grad_(False) if learner_steps else net
-        self.version = 0  # of the acting weights
+        self.version = 0  # learner steps of the acting weights
         self._waiting: deque[tuple[int, dict[str, torch.Tensor]]] = deque()
 
     def follow(self, steps: int) -> None:
-        """After updates: the learner has taken `steps`."""
+        """Called after updates, with the learner's steps so far."""
         if self.learner_steps == 0:
             self.version = steps
             return
@@ -31,14 +31,17 @@ class PolicyLag:
             self.net.load_state_dict(due[1])
 
     def diagnostics(self) -> dict[str, float]:
+        """Scalars to log: none."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
+        """The acting weights, and the newer ones that wait for their turn."""
         waiting = [{"version": version, "weights": weights} for version, weights in self._waiting]
         acting = self.net.state_dict() if self.learner_steps else {}
         return {"version": self.version, "acting": acting, "waiting": waiting}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
         self.version = state["version"]
         if self.learner_steps and state["acting"]:
             self.net.load_state_dict(state["acting"])

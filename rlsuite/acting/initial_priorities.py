@@ -1,6 +1,6 @@
-"""Initial priorities computed by the collector (Ape-X, Horgan et al. 2018, section 4), not by the store.
+"""Initial priorities computed by the collector (Ape-X, Horgan et al. 2018, section 4) instead of the store.
 
-Shapes: K steps and L environments of an unroll, K' of them starts of sequences that the unroll completes, T steps of a sequence.
+Shapes: K steps and L environments of an unroll, K' starts of the sequences that it completes, B of these sequences.
 """
 
 from typing import Any
@@ -16,20 +16,20 @@ from rlsuite.replay.ring import Ring, completed
 
 
 class InitialPriorities:
-    """Priorities of the sequences that an unroll completes, from the agent's own loss and `priority` with the acting net.
+    """Priorities of the sequences that an unroll completes, from the agent's own `loss` and `priority` with the acting net.
 
-    A small ring cuts these sequences just as the store will.
+    A small ring holds the newest steps, and reads the same sequences from them as the store will.
     """
 
     def __init__(self, agent: Agent, spec: EnvSpec, num_envs: int, steps: int, seed: int, device: torch.device):
-        """`steps`: K, the longest unroll."""
+        """`steps`: K, the length of the longest unroll."""
         layout = layout_of(agent.sequence)
         slots = steps + layout.length + max(spec.stack, layout.stride)
         self.agent, self.ring, self.device = agent, Ring(spec, num_envs, slots, layout), device
         self.rng = torch.Generator(device).manual_seed(seed)
 
     def __call__(self, net: Net, unroll: Unroll) -> NDArray[np.float64]:
-        """[K',L] > 0; those of final observations, which start no sequence, are not read."""
+        """Priorities [K',L] f64 > 0. Final observations start no sequence; their entries are 1 and never used."""
         ring, before = self.ring, self.ring.head
         ring.write(unroll)
         starts = completed(before, ring.head, ring.layout.length)  # [K']
@@ -44,13 +44,15 @@ class InitialPriorities:
         return priority
 
     def end_streams(self) -> None:
+        """Ends every stream at its newest step, as a time limit would: no sequence continues into the next unroll."""
         self.ring.end_streams()
 
     def state_dict(self) -> dict[str, Any]:
+        """The ring's steps and the random state."""
         return {"ring": self.ring.state_dict(), "rng": self.rng.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """ValueError if it was saved with longer or shorter unrolls, or other sequences."""
+        """Restores what `state_dict` returned. ValueError if it was saved with unrolls of another length, or other sequences."""
         if state["ring"]["slots"] != self.ring.slots:
             raise ValueError("run.collect_agent_steps has changed, which replay.initial_priority = td does not allow")
         self.ring.load_state_dict(state["ring"])

@@ -1,7 +1,8 @@
-"""The collector of self-play: many games at once, each in a slot with a search tree of its own.
+"""The self-play collector: plays many games at once, each in a slot with a search tree of its own.
 
-A tick gives every slot one evaluation. A slot whose search is done moves at once, and begins the next search in the same tick, so
-the batch for the net stays full whatever the searches need. Shapes: L slots, K positions of an unroll, A actions, R bytes a row.
+Each `advance` evaluates one leaf of every slot, in one batch. A slot whose search is done plays its move and begins the next search
+in the same call, so the batch for the net stays full, however long the searches are.
+Shapes: L slots, n some of them, K positions of an unroll, A actions, R bytes a row.
 """
 
 from abc import abstractmethod
@@ -29,18 +30,18 @@ NEVER = -1.0  # a resignation threshold that nothing falls below
 
 
 class SelfPlayConfig(BoardConfig):
-    """How games are searched and played."""
+    """Settings of every agent that learns from self-play."""
 
     method: Literal["gumbel", "puct"] = "gumbel"
-    """How the search chooses: Gumbel AlphaZero's, or the paper's PUCT."""
+    """The search: that of Gumbel AlphaZero, or AlphaZero's PUCT."""
     simulations: int = Field(32, ge=1)
     """Simulations of a full search."""
     fast_simulations: int = Field(8, ge=1)
     """Simulations of the other searches, whose positions are not learned from."""
     full_fraction: float = Field(1.0, gt=0, le=1)
-    """Share of full searches (playout cap randomisation, Wu 2019)."""
+    """Share of searches that are full (playout cap randomisation, Wu 2019)."""
     considered: int = Field(16, ge=1)
-    """gumbel: actions tried at the root."""
+    """gumbel: actions considered at the root."""
     c_visit: float = Field(50.0, ge=0)
     """gumbel: weight of the visits in the transformed values."""
     c_scale: float = Field(1.0, gt=0)
@@ -48,37 +49,37 @@ class SelfPlayConfig(BoardConfig):
     c_init: float = Field(1.25, gt=0)
     """puct: weight of the prior against the values."""
     fpu_reduction: float = Field(0.25, ge=0)
-    """puct: unvisited children are valued this much below their parent."""
+    """puct: the value of unvisited children is this much below their parent's."""
     noise_fraction: float = Field(0.25, ge=0, le=1)
-    """puct: share of Dirichlet noise in the root's priors, in full searches."""
+    """puct: share of Dirichlet noise in the priors at the root, in full searches."""
     noise_total: float = Field(10.0, gt=0)
-    """puct: α of the noise times the number of legal moves."""
+    """puct: the noise's α, times the number of legal moves."""
     temperature: float = Field(1.0, gt=0)
-    """puct: moves are drawn from visits^(1 / temperature)."""
+    """puct: moves are sampled in proportion to visits^(1 / temperature)."""
     temperature_moves: int = Field(15, ge=0)
-    """Moves, those of an opening included, after which the best move is played and without noise."""
+    """Moves of a game, including its opening, after which the best move is played and the root has no noise."""
     opening_fraction: float = Field(0.0, ge=0, le=1)
     """Share of games that begin with random moves."""
     opening_moves: int = Field(8, ge=1)
-    """Most random moves of such an opening."""
+    """Largest number of random moves in such an opening."""
     resign: bool = False
     """Resign lost games; some are played out to measure how often that is wrong."""
     resign_disabled_fraction: float = Field(0.1, gt=0, le=1)
-    """Share of games that are played out."""
+    """Share of games that are played to the end without resigning."""
     resign_false_positives: float = Field(0.05, ge=0, lt=1)
     """Largest share of played-out games that would have been resigned without being lost."""
     gate_games: int = Field(0, ge=0)
-    """Games of the match that a newer net must win to play; 0: the newest always plays."""
+    """Games of the match that a newer net must win before it plays; 0: the newest net always plays."""
     gate_score: float = Field(0.55, gt=0, le=1)
-    """Share of the points that it needs, a draw counting half."""
+    """Share of the points that it needs; a draw counts half."""
     gate_learner_steps: int = Field(1000, ge=1)
     """Learner steps between two such matches."""
     eval_simulations: int = Field(200, ge=1)
-    """Simulations a move when it plays as well as it can."""
+    """Simulations per move in evaluations and play."""
 
     @model_validator(mode="after")
     def _counts(self) -> "SelfPlayConfig":
-        """Refuses keys that the switches leave without effect."""
+        """Refuses keys that have no effect with these switches."""
         if self.method == "gumbel":
             puct = ("c_init", "fpu_reduction", "noise_fraction", "noise_total", "temperature")
             refuse_ignored(self, puct, "method = puct")
@@ -103,57 +104,61 @@ class SelfPlayConfig(BoardConfig):
         return self
 
     def explore(self) -> Puct | Gumbel:
-        """The search of self-play."""
+        """The search method of self-play."""
         if self.method == "gumbel":
             return Gumbel(self.considered, self.c_visit, self.c_scale)
         return Puct(self.c_init, fpu_reduction=self.fpu_reduction, noise_fraction=self.noise_fraction, noise_total=self.noise_total)
 
     def play(self) -> Puct | Gumbel:
-        """The same without noise."""
+        """The same search method without noise."""
         method = self.explore()
         return method._replace(noise=0.0) if isinstance(method, Gumbel) else method._replace(noise_fraction=0.0)
 
 
 class SelfPlayAgent(BoardAgent):
-    """A board agent that learns from its own searches: `SelfPlay` collects for it, and a net may have to win its place."""
+    """Base class of board agents that learn from their own searches, in games that `SelfPlay` collects.
+
+    A subclass implements `make_net`, `evaluate`, `act` and `loss`.
+    """
 
     config: SelfPlayConfig
 
     @classmethod
     def validate(cls, config: Any) -> None:
+        """Also refuses matches between nets on Ray, where they are not supported."""
         super().validate(config)
         if config.agent.gate_games and config.runtime.kind != "local":
-            raise ValueError("agent.gate_games works with runtime local only")
+            raise ValueError(f"agent.gate_games = {config.agent.gate_games} works with runtime.kind = local only")
 
     @abstractmethod
     def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
-        """Planes [n,C,H,W] -> logits [n,A] f32 and values [n] f32 to the player to move."""
+        """Evaluates planes [n,C,H,W] int8: logits [n,A] f32, and values [n] f32 for the player to move."""
 
     def evaluator(self, net: Net) -> Evaluate:
-        """What a search asks: positions -> logits and values."""
+        """The search's leaf evaluator with `net`: positions -> logits and values."""
         return plane_evaluator(self.game, lambda planes: self.evaluate(net, planes))
 
     def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> "SelfPlay":
-        """Plays `num_envs` games at once with `net`."""
+        """A collector that plays `num_envs` games at once with `net`."""
         return SelfPlay(self, net, num_envs, seed=seed, device=device, bf16=bf16)
 
 
 class Move(NamedTuple):
-    """A position of a running game, and what was done there."""
+    """A position of a game, with the results of its search and the move played."""
 
     planes: NDArray[np.int8]  # [C,H,W]
-    policy: NDArray[np.float32]  # [A] of the search
-    value: float  # of the search, to the player to move
-    player: int
+    policy: NDArray[np.float32]  # [A] the search's improved policy
+    value: float  # the search's value for the player to move
+    player: int  # the player to move
     action: int
-    full: bool  # a full search: to be learned from
+    full: bool  # whether the search was full, so that the position is learned from
 
 
 class SelfPlay:
     """A `GameCollector` that searches every move.
 
-    Its unrolls are finished games, [K,1,...]: every position knows the search's policy and value, and the game's outcome to the
-    player to move.
+    Its unrolls are positions of finished games, leaves [K,1,...]. Their extras are the search's policy and value, and the game's
+    outcome for the player to move.
     """
 
     def __init__(
@@ -171,17 +176,17 @@ class SelfPlay:
         self.rng = np.random.default_rng(seed)
         self.tree = make_tree(self.game, self.num_envs, config.simulations, seed, solve=config.solve)
         self.cache = Cached(plane_evaluator(self.game, self._evaluate), self.game.num_actions, config.cache_positions)
-        self.cached_version = 0  # of the weights whose opinions it holds
+        self.cached_version = 0  # of the weights whose evaluations the cache holds
         self.rows = np.empty((self.num_envs, self.game.start.size), np.int8)  # [L,R] the games' positions
-        self.full = np.ones(self.num_envs, bool)  # [L] is the running search a full one?
-        self.plies = np.zeros(self.num_envs, np.int64)  # [L] moves made, random ones of the opening included
+        self.full = np.ones(self.num_envs, bool)  # [L] whether the running search is full
+        self.plies = np.zeros(self.num_envs, np.int64)  # [L] moves played, including the random ones of the opening
         self.moves: list[list[Move]] = [[] for _ in range(self.num_envs)]
-        self.resigns = np.zeros(self.num_envs, bool)  # [L] may this game be given up?
+        self.resigns = np.zeros(self.num_envs, bool)  # [L] whether this game may be resigned
         self.threshold = NEVER
         self.regrets: deque[float] = deque(maxlen=1000)  # lowest values, in games played out, of players who did not lose
-        self.finished: list[tuple[list[Move], float]] = []  # games to be given out, with the outcome to player 0
+        self.finished: list[tuple[list[Move], float]] = []  # games that `take` will return, with the outcome for player 0
         self.ended: deque[int] = deque(maxlen=1000)  # hashes of the last games' moves
-        self.sums: dict[str, tuple[float, int]] = {}
+        self.sums: dict[str, tuple[float, int]] = {}  # metric -> sum and count since the last `diagnostics`
         slots = np.arange(self.num_envs, dtype=np.int32)
         self._begin(slots, slots)
 
@@ -190,13 +195,14 @@ class SelfPlay:
             return self.agent.evaluate(self.net, planes)
 
     def ready(self, steps: int) -> bool:
-        """Whether the finished games hold `steps` positions a slot."""
+        """Whether the finished games hold `steps` positions for each slot."""
         return sum(len(moves) for moves, _ in self.finished) >= steps * self.num_envs
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """One evaluation for every slot, and all moves that come before it: how many they were, and the games that they ended.
+        """Evaluates one leaf in every slot, after playing the moves whose searches are done.
 
-        An episode's return is the outcome to player 0, its environment the slot.
+        Returns the number of these moves, and the games that they ended: as the return the outcome for player 0, as the environment
+        the slot.
         """
         if self.version != self.cached_version:
             self.cache.clear()
@@ -209,7 +215,7 @@ class SelfPlay:
         if moved:
             episodes = self._move(done)
             later = np.empty_like(done)
-            run.step(tree, done, self.method, later, np.empty_like(done))  # new roots wait, all of them
+            run.step(tree, done, self.method, later, np.empty_like(done))  # every new root waits for its evaluation
         tickets = np.concatenate([waiting[:found], later])
         rows, keys = np.empty((self.num_envs, self.rows.shape[1]), np.int8), np.empty(self.num_envs, np.uint64)
         run.gather(tree, tickets, rows, keys)
@@ -217,7 +223,7 @@ class SelfPlay:
         return moved, episodes
 
     def _move(self, done: NDArray[np.int32]) -> list[Episode]:
-        """Plays a move in the games of slots `done` [n], whose searches are done, and begins what comes next there."""
+        """Plays a move in slots `done` [n], whose searches are done, and begins their next searches."""
         n, game, rules = len(done), self.game, self.game.rules
         policy, action, value = np.zeros((n, game.num_actions)), np.zeros(n, np.int64), np.zeros(n)
         self.run.conclude(self.tree, done, self.method, policy, action, value)
@@ -243,7 +249,7 @@ class SelfPlay:
         return episodes
 
     def _draw(self, b: int, policy: NDArray[np.float64], best: int) -> int:
-        """The move to play: a search with Gumbel noise has drawn already."""
+        """The move to play in slot `b`: with Gumbel noise the search's best move has been sampled already."""
         if self.config.method == "gumbel" or self.plies[b] >= self.config.temperature_moves:
             return best
         weights = (policy / policy.max()) ** (1 / self.config.temperature)
@@ -268,7 +274,7 @@ class SelfPlay:
         return Episode(outcome, len(moves), b)
 
     def _begin(self, slots: NDArray[np.int32], over: NDArray[np.int32]) -> None:
-        """Searches in `slots` [n], of which those in `over` begin new games."""
+        """Begins searches in `slots` [n], of which those in `over` begin new games first."""
         for b in over.tolist():
             self.moves[b], self.plies[b] = [], 0
             self.rows[b] = self._opening(b)
@@ -281,17 +287,17 @@ class SelfPlay:
         self.run.set_roots(self.tree, slots, self.rows[slots])
 
     def _opening(self, b: int) -> NDArray[np.int8]:
-        """A new game's row, in some games after random moves."""
+        """The first position of a new game in slot `b`, in a share of the games after random moves."""
         random = self.rng.random() < self.config.opening_fraction
         moves, row = random_opening(self.game, int(self.rng.integers(1, self.config.opening_moves + 1)) if random else 0, self.rng)
         self.plies[b] += len(moves)
         return row
 
     def take(self) -> Unroll:
-        """The positions of games that have ended since the last time, those that were searched in full: leaves [K,1,...]."""
+        """The fully searched positions of games that have ended since the last call: leaves [K,1,...]."""
         kept = [(move, outcome, at == 0) for moves, outcome in self.finished for at, move in enumerate(moves) if move.full]
         self.finished = []
-        no = np.zeros((len(kept), 1), bool)
+        false = np.zeros((len(kept), 1), bool)  # [K,1]
         extras = {
             "policy": np.array([move.policy for move, _, _ in kept], np.float32).reshape(-1, 1, self.game.num_actions),
             "value": np.array([[move.value] for move, _, _ in kept], np.float32).reshape(-1, 1),
@@ -299,10 +305,10 @@ class SelfPlay:
         }
         steps = Step(
             observation=np.array([move.planes for move, _, _ in kept], np.int8).reshape(-1, 1, *self.game.observation_shape),
-            reward=np.zeros(no.shape, np.float32),
+            reward=np.zeros(false.shape, np.float32),
             first=np.array([[first] for _, _, first in kept], bool).reshape(-1, 1),
-            last=no,
-            terminal=no,
+            last=false,
+            terminal=false,
             action=np.array([[move.action] for move, _, _ in kept], np.int64).reshape(-1, 1),
             extras=extras,
         )
@@ -313,21 +319,21 @@ class SelfPlay:
         self.sums[name] = (total + value, count + 1)
 
     def diagnostics(self) -> dict[str, float]:
-        """Means since the last call: does it learn, and does it still play different games?"""
-        found = {name: total / count for name, (total, count) in self.sums.items() if name != "selfplay/resigned"}
+        """Means since the last call, of the searches and games; also the share of different games among the last ones."""
+        means = {name: total / count for name, (total, count) in self.sums.items() if name != "selfplay/resigned"}
         games = self.sums.get("selfplay/draw", (0.0, 0))[1]
         if self.config.resign and games:
-            found["selfplay/resigned"] = self.sums.get("selfplay/resigned", (0.0, 0))[0] / games
-            found["selfplay/resign_threshold"] = self.threshold
+            means["selfplay/resigned"] = self.sums.get("selfplay/resigned", (0.0, 0))[0] / games
+            means["selfplay/resign_threshold"] = self.threshold
         if self.ended:
-            found["selfplay/unique_games"] = len(set(self.ended)) / len(self.ended)
+            means["selfplay/unique_games"] = len(set(self.ended)) / len(self.ended)
         if self.cache.asked:
-            found["search/cache_hits"] = self.cache.found / self.cache.asked
+            means["search/cache_hits"] = self.cache.found / self.cache.asked
         self.sums, self.cache.asked, self.cache.found = {}, 0, 0
-        return found
+        return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Searches in the middle included, so that a resumed run goes on with the very leaf; diagnostics begin anew."""
+        """Games, unfinished searches included, and the random state. Means of diagnostics are not saved."""
         used = {"rows": int(self.tree.slot["nodes"].max()), "edge": int(self.tree.slot["edges"].max())}
         used["node"] = used["rows"]
         tree = {name: leaf[:, : used[name]] if name in used else leaf for name, leaf in self.tree._asdict().items()}
@@ -350,7 +356,7 @@ class SelfPlay:
         }
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """Always True: games go on."""
+        """Restores what `state_dict` returned. Always True: the games and searches continue."""
         for name, leaf in self.tree._asdict().items():
             saved = state["tree"][name]
             if leaf.dtype.names:
@@ -370,13 +376,13 @@ class SelfPlay:
 
 
 def _plain(leaf: NDArray[Any]) -> NDArray[Any]:
-    """For a file: records as bytes."""
+    """An array as a file stores it: structured elements as bytes."""
     leaf = np.ascontiguousarray(leaf)
     return leaf[..., None].view(np.uint8) if leaf.dtype.names else leaf
 
 
 def _pack(games: list[list[Move]], game: Game) -> dict[str, NDArray[Any]]:
-    """Lists of moves as arrays, for a file."""
+    """Lists of moves as arrays, as a file stores them."""
     flat = [move for moves in games for move in moves]
     return {
         "lengths": np.array([len(moves) for moves in games], np.int64),

@@ -1,7 +1,7 @@
-"""Random changes of images, with their boxes and masks. Everything happens on the images' device, for a batch at once.
+"""Random augmentation of images with their boxes and masks, for a batch at once, on the images' device.
 
-Shapes: N images, C channels, H x W pixels, M objects of an image at most. The geometric ones are one affine map of each image, so
-that image, masks and boxes cannot drift apart.
+The geometric changes of an image are a single affine map, so that image, masks and boxes cannot drift apart.
+Shapes: N images, C channels, H x W pixels, at most M objects in an image.
 """
 
 import torch
@@ -12,34 +12,34 @@ from rlsuite.config.schema import AugmentConfig
 from rlsuite.core.types import Trajectory
 
 Labels = dict[str, Tensor]
-LABELS = ("mask", "boxes", "classes", "masks")  # what moves with a picture
+LABELS = ("mask", "boxes", "classes", "masks")  # labels that move with their image
 
 
 def random_shift(images: Tensor, pixels: int, rng: torch.Generator) -> Tensor:
-    """DrQ's augmentation (Kostrikov et al. 2021): each image moved by whole pixels, its border repeated. [N,C,H,W] of any dtype.
+    """Images [N,C,H,W], of any dtype, each moved by whole pixels, its border repeated: DrQ's augmentation (Kostrikov et al. 2021).
 
-    The planes of a stack move together.
+    All channels of an image move together.
     """
     n, _, height, width = images.shape
     by = torch.randint(-pixels, pixels + 1, (2, n, 1), generator=rng, device=images.device)
     rows = (torch.arange(height, device=images.device) + by[0]).clamp(0, height - 1)  # [N,H]
     columns = (torch.arange(width, device=images.device) + by[1]).clamp(0, width - 1)  # [N,W]
     index = torch.arange(n, device=images.device)[:, None, None]
-    # Indexing puts the channels last, where they lie in memory if the images are channels_last.
+    # Indexing puts the channels last, which is their place in memory if the images are channels_last.
     return images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Generator) -> tuple[Tensor, Labels]:
-    """images [N,C,H,W] uint8; labels may hold `mask` [N,H,W], `boxes` [N,M,4] with `classes` [N,M] (-1: none), `masks` [N,M,H,W].
+    """Augments images [N,C,H,W] uint8, and moves their labels with them.
 
-    What comes into the image from outside is 0, and in masks 255 (counted nowhere); where only `shift` is asked for and nothing
-    is labelled, the border is repeated. A box that loses more than three quarters of
-    its area at the border is dropped.
+    Labels may hold `mask` [N,H,W], `boxes` [N,M,4] with `classes` [N,M] (-1: none) and `masks` [N,M,H,W]. Pixels from outside the
+    image become 0, and 255 (ignored) in `mask`; with `shift` alone and no labels the border is repeated instead. A box that loses
+    more than three quarters of its area at the border is dropped.
     """
-    bends = config.scale or config.rotate or config.shear or config.flip or config.crop
-    if config.shift and not bends and not labels:
+    deforms = config.scale or config.rotate or config.shear or config.flip or config.crop
+    if config.shift and not deforms and not labels:
         images = random_shift(images, config.shift, rng)
-    elif config.shift or bends:
+    elif config.shift or deforms:
         images, labels = _move(images, dict(labels), _maps(images, config, rng))
     if config.brightness:
         factor = 1 + config.brightness * (2 * _uniform(len(images), rng, images.device) - 1)
@@ -54,14 +54,15 @@ def _uniform(n: int, rng: torch.Generator, device: torch.device) -> Tensor:
 
 
 def _maps(images: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:
-    """For every image the affine map [N,2,3] from pixels of the result to pixels of the source, both counted from the middle."""
+    """Affine maps [N,2,3] from pixels of the result to pixels of the source, both counted from the centre of the image."""
     n, device = len(images), images.device
 
     def both_ways(most: float) -> Tensor:
+        """Uniform in ± `most`, [N]."""
         return most * (2 * _uniform(n, rng, device) - 1)
 
     angle = both_ways(config.rotate) * torch.pi / 180
-    window = 1 - config.crop * _uniform(n, rng, device)  # the part of each side that is kept
+    window = 1 - config.crop * _uniform(n, rng, device)  # [N] the part of each side that is kept
     size = window / (1 + both_ways(config.scale))
     shear = both_ways(config.shear)
     mirror = torch.where(_uniform(n, rng, device) < 0.5, -1.0, 1.0) if config.flip else torch.ones(n, device=device)
@@ -89,7 +90,7 @@ def _move(images: Tensor, labels: Labels, maps: Tensor) -> tuple[Tensor, Labels]
     if "boxes" in labels:
         inverse = torch.linalg.inv(maps[:, :, :2])
         boxes = labels["boxes"]
-        # All four corners, counted from the middle: a turned box becomes the one that holds them.
+        # Maps all four corners, counted from the centre: a rotated box becomes the smallest upright box around it.
         corners = boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(*boxes.shape[:2], 4, 2)  # [N,M,4,2]
         corners = corners - half - maps[:, None, None, :, 2]
         corners = torch.einsum("nij,nmcj->nmci", inverse, corners) + half
@@ -106,7 +107,7 @@ def _move(images: Tensor, labels: Labels, maps: Tensor) -> tuple[Tensor, Labels]
 
 
 def _sample_mask(mask: Tensor, grid: Tensor) -> Tensor:
-    """Nearest pixel; 255 outside."""
+    """Mask values at the nearest pixels; 255 outside the image."""
     sampled = F.grid_sample(mask.float() + 1, grid, mode="nearest", align_corners=False).round()
     return torch.where(sampled == 0, 256.0, sampled).sub(1).to(mask.dtype)
 
@@ -122,15 +123,15 @@ def _cut(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
 
 
 def augmented(trajectory: Trajectory, config: AugmentConfig, rng: torch.Generator) -> Trajectory:
-    """A batch to learn from, its observations [T,B,C,H,W] changed, each on its own, as DrQ changes a state and the next one.
+    """A trajectory with augmented observations [T,B,C,H,W], each on its own, as DrQ augments a state and the next one.
 
-    Of the extras [T,B,...] those that describe a picture (`LABELS`) follow it.
+    Extras [T,B,...] that label an image (`LABELS`) move with it.
     """
     steps = trajectory.steps
     t, b = steps.observation.shape[:2]
     labels = {name: steps.extras[name].flatten(0, 1) for name in LABELS if name in steps.extras}
     images, labels = augment(steps.observation.flatten(0, 1), labels, config, rng)
     extras = {**steps.extras, **{name: leaf.reshape(t, b, *leaf.shape[1:]) for name, leaf in labels.items()}}
-    # The first axis is split, whatever the layout in memory.
+    # A view that splits the first axis, whatever the memory layout is.
     observation = images.as_strided((t, b, *images.shape[1:]), (b * images.stride(0), *images.stride()))
     return trajectory._replace(steps=steps._replace(observation=observation, extras=extras))

@@ -1,4 +1,4 @@
-"""The learner: one for all agents. Shapes: B batch, T steps of a sequence."""
+"""The learner, one for all agents and vision models. Shapes: B batch, T steps of a sequence."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -21,27 +21,31 @@ from rlsuite.runs.checkpoint import load_weights_into
 
 
 class Update(NamedTuple):
+    """The results of `Learner.step`."""
+
     metrics: dict[str, Tensor]  # scalars on the learner's device
-    priority: NDArray[np.float64] | None  # [B], None where the agent has none or nobody asked
+    priority: NDArray[np.float64] | None  # [B]; None if the agent has no priorities or they were not wanted
 
 
 class DeviceBatch(NamedTuple):
-    """A batch on the learner's device, or on its way there."""
+    """A batch on the learner's device, or being copied to it."""
 
     trajectory: Trajectory  # leaves [T,B,...]
     weights: Tensor  # [B] f32
     keys: NDArray[np.int64]  # [B]
-    ready: torch.cuda.Event | None  # None: it is there
+    ready: torch.cuda.Event | None  # recorded once it has been copied; None: it is there already
     version: int | None = None  # as in `Sample`
 
 
 class Weights(NamedTuple):
+    """The weights of a net after a number of learner steps."""
+
     version: int  # learner steps taken
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # the net's `state_dict`, fp32
 
 
 class Learner:
-    """Optimizer, target network, gradient clipping, mixed precision. `step` learns from one batch."""
+    """Trains the net of an agent: optimizer, target network, gradient clipping, mixed precision. `step` learns from one batch."""
 
     def __init__(
         self,
@@ -55,9 +59,13 @@ class Learner:
         adapt: Callable[[nn.Module], None] | None = None,
         rates: Callable[[nn.Module], list[tuple[float, list[nn.Parameter]]]] | None = None,
     ):
-        """`anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`. `reduce` makes of gradients, in
-        place, their means over all learners that learn together. `adapt` is called once with the new net: for weights that it
-        begins with, and what does not learn. `rates` gives of a net groups of parameters with a factor on the learning rate."""
+        """Makes the net and its optimizer.
+
+        `anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`.
+        `reduce`: averages gradients across learners, in place; None: there is one learner.
+        `adapt`: called once with the new net, to load initial weights and freeze parameters.
+        `rates`: groups a net's parameters, each group with a factor on the learning rate; None: all have the same.
+        """
         self.reduce = reduce
         self.agent, self.config, self.anneal_over = agent, config, anneal_over
         self.device = device or torch.device("cpu")
@@ -87,16 +95,16 @@ class Learner:
 
     @property
     def net(self) -> nn.Module:
-        """What acts: its weights change in place with every step."""
+        """The net to act with; its weights change in place with every step."""
         return self.online.net
 
     @property
     def target(self) -> nn.Module:
-        """The net itself, of an agent that has none."""
+        """The target net; for agents without one, the net itself."""
         return self.net if self.frozen is None else self.frozen.net
 
     def stage(self, sample: Sample) -> DeviceBatch:
-        """Sends a batch to the device. On CUDA it goes through pinned memory on a stream of its own, beside the update."""
+        """Copies a batch to the device. On CUDA this goes through pinned memory on a stream of its own, in parallel to updates."""
         if self.copies is None:
             return DeviceBatch(
                 to_tensors(sample.trajectory, self.device), torch.from_numpy(sample.weights), sample.keys, None, sample.version
@@ -111,9 +119,9 @@ class Learner:
         return DeviceBatch(trajectory, weights, sample.keys, ready, sample.version)
 
     def step(self, batch: DeviceBatch, agent_steps: int = 0, want_priority: bool = True) -> Update:
-        """The updates from a batch: one, or those that the agent's `prepare` makes of it; metrics are their means.
+        """Learns from a batch, by one update for each minibatch that the agent's `prepare` yields; metrics are means over them.
 
-        `agent_steps` is the global clock, for the learning rate.
+        `agent_steps`: agent steps of the run so far, for the learning rate.
         """
         self._set_learning_rate(agent_steps)
         trajectory, weights = batch.trajectory, batch.weights
@@ -160,7 +168,7 @@ class Learner:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
-        """Loss, gradient, optimizer: everything that runs on the device. Returns the loss and the gradient norm."""
+        """One optimizer step on a minibatch, all of it on the device. Returns the loss and the gradient norm before clipping."""
         if self.config.augment != AugmentConfig():
             trajectory = augmented(trajectory, self.config.augment, self.rng)
         with self._autocast():
@@ -178,23 +186,23 @@ class Learner:
         return loss, norm.detach()
 
     def check(self, metrics: dict[str, float]) -> None:
-        """RlsuiteError that names the first metric that is not finite."""
+        """Raises RlsuiteError if a metric is not finite, with its name."""
         for name, value in metrics.items():
             if not np.isfinite(value):
                 raise RlsuiteError(_not_finite(name, self.steps))
 
     def check_weights(self) -> None:
-        """Before they are saved: RlsuiteError that names the first tensor that is not finite."""
+        """Raises RlsuiteError if a weight is not finite, with its name; called before weights are saved."""
         for name, tensor in self.online.master.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise RlsuiteError(_not_finite(name, self.steps))
 
     def weights(self) -> Weights:
-        """Those that are trained, in fp32."""
+        """The trained weights, in fp32 (not copied)."""
         return Weights(self.steps, {name: tensor.detach() for name, tensor in self.online.master.state_dict().items()})
 
     def learning_rate(self, agent_steps: int) -> float:
-        """Of the schedule, at so many agent steps."""
+        """The learning rate after `agent_steps` agent steps of the run."""
         start, end = self.config.learning_rate, self.config.learning_rate_end
         return start if end is None else linear(start, end, self.anneal_over, agent_steps)
 
@@ -220,7 +228,7 @@ class Learner:
         self.frozen.refresh()
 
     def state_dict(self) -> dict[str, Any]:
-        """Without the net itself: its weights stand in a file of their own."""
+        """Everything but the weights of the net, which checkpoints keep in a file of their own."""
         return {
             "target": {} if self.frozen is None else self.frozen.master.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -229,23 +237,26 @@ class Learner:
         }
 
     def load(self, weights: dict[str, Tensor], state: dict[str, Any], where: str) -> None:
-        """A checkpoint's weights and `state_dict`; `where` they come from. CheckpointError, ValueError if they do not fit."""
+        """Loads a checkpoint's weights and `state_dict`. CheckpointError or ValueError if they do not fit.
+
+        `where`: the file that the weights come from, for errors.
+        """
         load_weights_into(self.online.master, weights, where)
         self.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """After the weights were loaded into `online.master`. ValueError if the state is another optimizer's."""
+        """Restores what `state_dict` returned; load the weights first. ValueError if the state is of another optimizer."""
         if state["optimizer"]["param_groups"][0].keys() != self.optimizer.state_dict()["param_groups"][0].keys():
-            raise ValueError(f"its optimizer is another one than learner.optimizer = {self.config.optimizer!r}")
+            raise ValueError(f"its optimizer is not learner.optimizer = {self.config.optimizer!r}")
         if self.frozen is not None:
             self.frozen.master.load_state_dict(state["target"])
             self.frozen.refresh()
         self.online.refresh()
         self.optimizer.load_state_dict(state["optimizer"])
         now = make_optimizer(self.config, self.parameters, self.groups).param_groups
-        for group, fresh in zip(self.optimizer.param_groups, now, strict=True):  # as this config says, not as it was when saved
+        for group, fresh in zip(self.optimizer.param_groups, now, strict=True):  # this config's, not the saved ones
             group.update({name: fresh[name] for name in ("lr", "eps") if name in fresh})
-        for parameter, moments in self.optimizer.state.items():  # a file knows no memory layout
+        for parameter, moments in self.optimizer.state.items():  # files do not keep the memory layout
             for name, moment in moments.items():
                 if isinstance(moment, Tensor) and moment.shape == parameter.shape:
                     moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
@@ -254,7 +265,7 @@ class Learner:
 
 
 class _Graph:
-    """One captured update, replayed on static buffers. The first calls warm up, as capture demands."""
+    """One update captured as a CUDA graph and replayed on static buffers. The first calls warm up, as capture demands."""
 
     WARM_UP = 3
 
@@ -298,7 +309,7 @@ def _copy_into(old: Any, new: Any) -> None:
 def make_optimizer(
     config: LearnerConfig, parameters: list[nn.Parameter], groups: list[tuple[float, list[nn.Parameter]]] | None = None
 ) -> torch.optim.Optimizer:
-    """`groups` of the parameters, each with a factor on the learning rate; None: all learn alike."""
+    """The optimizer of a config. `groups`: parameters with a factor on the learning rate; None: all have the same rate."""
     rate, epsilon = config.learning_rate, config.optimizer_epsilon
     params: Any = parameters
     if groups is not None:
@@ -320,5 +331,5 @@ def make_optimizer(
 def _not_finite(name: str, steps: int) -> str:
     return (
         f"{name} is not finite at learner step {steps}: training stopped, the last checkpoint is untouched; "
-        "try a smaller learner.learning_rate or learner.max_grad_norm, or precision fp32"
+        "try a smaller learner.learning_rate or learner.max_grad_norm, or learner.precision = fp32"
     )

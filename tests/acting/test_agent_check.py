@@ -49,7 +49,7 @@ def refusal(tmp_path: Path, body: str, head: str = HEAD) -> str:
         (
             "    def act(self, net, step, state, mode):\n"
             "        return torch.zeros(2, dtype=torch.int64), (torch.zeros(2, 5),), {}\n",
-            "Mine.act changed the state from [] to [([2, 5], 'torch.float32')]",
+            "Mine.act changed the state's shapes and dtypes from [] to [([2, 5], 'torch.float32')]",
         ),
         (
             "    def act(self, net, step, state, mode):\n"
@@ -66,7 +66,7 @@ def refusal(tmp_path: Path, body: str, head: str = HEAD) -> str:
         ),
         (
             "    def priority(self, td, valid):\n        return td.sum() * 0 + torch.zeros(2)\n",
-            "Mine.priority returned [0.0, 0.0], not 2 numbers above 0",
+            "Mine.priority returned [0.0, 0.0], not [B] = [2] numbers above 0",
         ),
         ("    def loss(self, net, target, trajectory, rng):\n        return 1 / 0\n", "Mine.loss failed: ZeroDivisionError"),
     ],

@@ -103,7 +103,7 @@ def test_brightness_and_cutout() -> None:
 
 @pytest.mark.parametrize("config", ["classic/dqn", "boards/tic_tac_toe"])
 def test_what_shows_no_pictures_is_refused(config: str) -> None:
-    with pytest.raises(UsageError, match=r"learner\.augment changes pictures"):
+    with pytest.raises(UsageError, match=r"learner\.augment needs observations that are pictures"):
         build(resolve(config, {"learner.augment.shift": 4, "run.threads": 1, "run.device": "cpu"}))
 
 
