@@ -1,4 +1,4 @@
-"""Our environments: id -> module, and the families that Gymnasium's and ALE's ids belong to."""
+"""Environments by id: our own, and the modules that build Atari, board-game and Gymnasium environments."""
 
 import re
 
@@ -10,12 +10,12 @@ _ATARI = re.compile(r"^(?:ALE/)?([A-Z][A-Za-z0-9]*?)(?:-ram)?(NoFrameskip|Determ
 
 
 def atari_game(env_id: str) -> str | None:
-    """`ALE/MsPacman-v5`, `MsPacmanNoFrameskip-v4` -> `ms_pacman`; None for anything that is no packaged ROM."""
+    """The ROM of an Atari id: `ms_pacman` for `ALE/MsPacman-v5` or `MsPacmanNoFrameskip-v4`; None if no packaged ROM fits."""
     match = _ATARI.match(env_id)
     if match is None or "-ram" in env_id:
         return None
     modern = env_id.startswith("ALE/")
-    if modern != (match[3] == "5") or (modern and match[2]):  # v5 lives under ALE/, without suffixes; v0 and v4 do not
+    if modern != (match[3] == "5") or (modern and match[2]):  # v5 has the prefix ALE/ and no suffixes; v0 and v4 have no prefix
         return None
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", match[1]).lower()
     from ale_py import roms
@@ -28,7 +28,7 @@ def _camel(rom: str) -> str:
 
 
 def family(env_id: str) -> str | None:
-    """The module that builds `env_id`, or None."""
+    """The module that builds the environment `env_id`; None if the id is unknown."""
     if atari_game(env_id) is not None:
         return "rlsuite.envs.atari"
     if env_id.endswith(".py") or re.fullmatch(r"\w+(\.\w+)+", env_id) or env_id.split("(")[0].strip() in registry.games.names():
@@ -39,7 +39,7 @@ def family(env_id: str) -> str | None:
 
 
 def known_ids() -> list[str]:
-    """What `rlsuite list envs` prints, third parties apart."""
+    """Ids of the Atari and Gymnasium environments and names of the board games, sorted; without those of third parties."""
     import gymnasium
     from ale_py import roms
 

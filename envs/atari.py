@@ -1,11 +1,14 @@
-"""Atari on ale-py's C++ vector env. Shapes: L environments, S stacked planes.
+"""Atari environments on ale-py's C++ vector environment.
 
-Two protocols. `classic` (Mnih et al. 2015): up to 30 no-ops at the start of a game, every action carried out. `sticky` (Machado
-et al. 2018): with probability 0.25 the emulator repeats the previous action; no no-ops. Both: 4 frames a step, the maximum of the
-last two, grey planes, a game ends at game over or after 108,000 frames (a time limit, not a terminal), rewards raw.
+There are two protocols. `classic` (Mnih et al. 2015): up to 30 no-ops at the start of a game, and every action is executed.
+`sticky` (Machado et al. 2018): no no-ops, and with probability 0.25 the emulator repeats the previous action. In both, a step takes
+4 frames and yields the maximum of the last two as a grey plane; an episode ends at game over or after 108,000 frames (a time limit,
+not a terminal); rewards are not clipped.
 
-The C++ env delivers single planes; they are stacked here as [L,H,W,S] and handed out as the view [L,S,H,W], which is
-channels_last in memory, the layout that convolutions want. The stack is zero before an episode's first plane.
+The C++ environment returns single planes. They are stacked here as [L,H,W,S], and observations are the view [L,S,H,W], which is
+channels_last in memory, the layout that convolutions are fastest with. Before an episode's first plane the stack is zero.
+
+Shapes: L environments, S stacked planes of H x W pixels.
 """
 
 from typing import Any, Literal
@@ -24,28 +27,30 @@ STICKY_PROBABILITY = 0.25
 
 
 class Config(EnvSection):
+    """Settings of Atari games."""
+
     num_envs: int = Field(16, ge=1, le=4096)
-    """Games played side by side."""
+    """Games played in parallel."""
     protocol: Literal["classic", "sticky"] = "classic"
-    """How episodes begin and actions act: up to `noop_max` no-ops, or sticky actions (Machado et al. 2018)."""
+    """Where randomness comes from: up to `noop_max` no-ops at the start, or sticky actions (Machado et al. 2018)."""
     full_action_set: bool = False
     """All 18 actions instead of those that the game uses."""
     life_loss: bool = False
-    """A lost life is terminal for the learner; the game goes on."""
+    """Whether a lost life is terminal for the learner; the game continues."""
     fire_reset: bool = False
-    """Press FIRE after a reset where the game has that button."""
+    """Press FIRE after a reset in games that have it."""
     height: int = Field(84, ge=16, le=210)
     """Height of a frame in pixels."""
     width: int = Field(84, ge=16, le=160)
     """Width of a frame in pixels."""
     stack: int = Field(4, ge=1, le=16)
-    """Frames stacked to one observation."""
+    """Planes stacked into an observation."""
     frame_skip: int = Field(4, ge=1, le=60)
     """Emulator frames that an action lasts."""
     noop_max: int = Field(30, ge=0, le=1000)
-    """Most no-ops at the start of an episode; protocol classic only."""
+    """Maximum number of no-ops at the start of an episode; protocol classic only."""
     max_frames: int = Field(108_000, ge=1)
-    """Emulator frames of an episode, those of the no-ops not counted."""
+    """Time limit of an episode in emulator frames, not counting no-ops."""
     flicker: float = Field(0.0, ge=0, lt=1)
     """Probability that a frame is blank (Hausknecht & Stone 2015)."""
 
@@ -57,7 +62,7 @@ class Config(EnvSection):
 
 
 class FrameStack:
-    """The newest S planes of each environment; blank before the first plane of an episode. [L,H,W,S] in memory."""
+    """The newest S planes of each environment, [L,H,W,S] u8; zero before the first plane of an episode."""
 
     def __init__(self, num_envs: int, shape: tuple[int, ...]):
         """`shape`: (S,H,W)."""
@@ -65,9 +70,12 @@ class FrameStack:
         self.planes = np.zeros((num_envs, height, width, stack), np.uint8)
 
     def push(self, newest: NDArray[np.uint8], first: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Planes [L,H,W], `first` [L] marks first observations -> the stacks, as the view [L,S,H,W]. Earlier views stay valid."""
+        """Adds the planes `newest` [L,H,W] and returns the stacks as a view [L,S,H,W]; views returned earlier stay valid.
+
+        `first` [L] bool marks first observations of episodes, whose stacks hold no older planes.
+        """
         planes = np.empty_like(self.planes)
-        # One copy shifted by a byte moves every plane but the newest, which the next line writes.
+        # A single copy, shifted by one byte, moves every plane but the newest, which the next line writes.
         planes.reshape(-1)[:-1] = self.planes.reshape(-1)[1:]
         planes[..., -1] = newest
         planes[first, ..., :-1] = 0
@@ -76,12 +84,13 @@ class FrameStack:
 
 
 class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
-    """AtariVectorEnv with the frame stack outside and, in `info["terminal"]`, the life-loss signal."""
+    """ale-py's AtariVectorEnv with our own frame stack, and lost lives marked in `info["terminal"]`."""
 
     def __init__(self, config: Config, num_envs: int, threads: int, full_colour: bool = False):
+        """`full_colour`: `planes` returns RGB frames of full size, for a `ColourTwin`."""
         game = atari_game(config.id)
         if game is None:
-            raise ValueError(f"{config.id} is no packaged Atari game")
+            raise ValueError(f"env.id = {config.id} is not an Atari game that ale-py includes")
         sticky = config.protocol == "sticky"
         self.planes = AtariVectorEnv(
             game,
@@ -122,8 +131,11 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Starts new games in all environments: observations [L,S,H,W] u8 and `info`. A list seeds each environment."""
         if options:
-            raise ValueError("partial resets are not supported: environments reset themselves on the step after an end")
+            raise ValueError(
+                "reset(options=...): partial resets are not supported; environments reset themselves on the step after an end"
+            )
         planes, info = self.planes.reset(seed=seed if not isinstance(seed, list) else np.array(seed))
         if seed is not None:
             self._rng = np.random.default_rng(seed)  # type: ignore[arg-type]  # a list holds numbers
@@ -134,6 +146,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One step of all environments, actions [L]; NEXT_STEP autoreset, rewards f32 [L]."""
         planes, reward, terminated, truncated, info = self.planes.step(actions)
         seen = self._stack.push(self._flickering(planes[:, 0]), self._ended)  # [L,S,H,W]
         lost = (info["lives"] < self._lives) & ~self._ended & (self._lives > 0)
@@ -145,7 +158,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         return seen, reward.astype(np.float32), terminated, truncated, info
 
     def _flickering(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Planes [L,H,W], blank where chance says so."""
+        """Planes [L,H,W], each blank with probability `flicker`."""
         if self.config.flicker == 0:
             return planes
         seen: NDArray[np.bool_] = self._rng.random(self.num_envs) >= self.config.flicker
@@ -153,17 +166,18 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
 
 
 class ColourTwin:
-    """The same games in colour and full size, for videos: the same seed and the same actions give the same games."""
+    """The same games in colour and full size, for videos. The same seed and actions give the same games as in `StackedAtari`."""
 
     def __init__(self, config: Config, num_envs: int):
         self._env = StackedAtari(config, num_envs, threads=1, full_colour=True).planes
 
     def reset(self, seed: int) -> NDArray[np.uint8]:
-        """-> [L,210,160,3]."""
+        """Starts new games and returns the frames [L,210,160,3] u8."""
         frames: NDArray[np.uint8] = self._env.reset(seed=seed)[0][:, 0]
         return frames
 
     def step(self, actions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """One step, actions [L]; returns the frames [L,210,160,3] u8."""
         frames: NDArray[np.uint8] = self._env.step(actions)[0][:, 0]
         return frames
 
@@ -172,7 +186,7 @@ _KEYS = {"UP": "up", "DOWN": "down", "LEFT": "left", "RIGHT": "right", "FIRE": "
 
 
 def keys(config: Config) -> tuple[dict[frozenset[str], int], int | None]:
-    """Keys held together -> action, for someone who plays, and the action when none is held."""
+    """For keyboard play: the action for each set of keys held together, and the action when no key is held."""
     name = "".join(word.capitalize() for word in str(atari_game(config.id)).split("_"))
     with gymnasium.make(f"ALE/{name}-v5", full_action_space=config.full_action_set) as env:
         meanings = env.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
@@ -185,5 +199,5 @@ def keys(config: Config) -> tuple[dict[frozenset[str], int], int | None]:
 
 
 def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> StackedAtari:
-    """`threads` of the C++ pool. `render` changes nothing here: videos come from a `ColourTwin`."""
+    """The environments of a run, with `threads` in the C++ pool. `render` has no effect: videos come from a `ColourTwin`."""
     return StackedAtari(config, num_envs, threads)

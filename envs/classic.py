@@ -1,7 +1,7 @@
-"""Any registered Gymnasium environment, as a vector of environments that can be saved and restored where its state is known.
+"""Vectors of any registered Gymnasium environment, which can be saved and restored where the state is known.
 
-Gymnasium has no standard way to save an environment. The state of the classic-control and toy-text ones lies in a few plain
-attributes, named below; for any other environment a resumed run starts new episodes.
+Gymnasium has no standard way to save an environment. The state of the classic-control and toy-text environments is in a few plain
+attributes, listed below. With any other environment, a resumed run starts new episodes.
 """
 
 import copy
@@ -17,49 +17,52 @@ from pydantic import Field
 from rlsuite.config.schema import EnvSection
 from rlsuite.core.errors import UsageError
 
-# In these families such attributes are an environment's whole state, beside its random generator and its time limit.
+# In these families, these attributes are the whole state of an environment, apart from its random generator and time limit.
 _FAMILIES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
 _STATE = ("state", "s", "steps_beyond_terminated", "last_u", "lastaction", "fickle_step")
 
 
-LONGEST = 10_000  # steps of an episode that nothing else ends: else an evaluation of an agent that walks in circles would never end
+LONGEST = 10_000  # default time limit: the evaluation of an agent that walks in circles must end
 
 
 class Config(EnvSection):
+    """Settings of a Gymnasium environment."""
+
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment."""
     max_episode_steps: int | None = Field(None, ge=1)
-    """Agent steps of an episode; null: the limit of the environment, 10,000 where it has none."""
+    """Time limit of an episode in agent steps; null: that of the environment, or 10,000 if it has none."""
 
 
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
-    """A SyncVectorEnv with float32 rewards and a state."""
+    """A SyncVectorEnv with float32 rewards, whose state can be saved."""
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One step of all environments; continuous actions are clipped to the bounds of their space."""
         space = self.env.single_action_space
-        if isinstance(space, gymnasium.spaces.Box):  # a Gaussian policy knows no bounds
+        if isinstance(space, gymnasium.spaces.Box):  # a Gaussian policy has no bounds
             actions = np.clip(actions, space.low, space.high)
         observation, reward, terminated, truncated, info = self.env.step(actions)
         return observation, np.asarray(reward, np.float32), terminated, truncated, info
 
     def get_state(self) -> dict[str, Any] | None:
-        """None where the environment's state is not known."""
-        num_envs = [self._env_state(env) for env in self._sync.envs]
-        if any(env_index is None for env_index in num_envs):
+        """Everything that the next steps depend on, for an exact resume; None if the environment's state is unknown."""
+        states = [self._env_state(env) for env in self._sync.envs]
+        if any(state is None for state in states):
             return None
-        return {"num_envs": num_envs, "autoreset": np.array(self._sync._autoreset_envs)}
+        return {"num_envs": states, "autoreset": np.array(self._sync._autoreset_envs)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """After a reset, so that the wrappers know that they were reset."""
+        """Restores what `get_state` returned. To be called after a reset, because the wrappers require one."""
         self._sync._autoreset_envs = state["autoreset"].copy()
-        for env, env_index in zip(self._sync.envs, state["num_envs"], strict=True):
-            for name, value in env_index["attributes"].items():
-                # An environment may keep its state as a tuple, which a file knows as a list only.
-                was = getattr(env.unwrapped, name)
-                setattr(env.unwrapped, name, tuple(value) if isinstance(was, tuple) else copy.deepcopy(value))
-            env.unwrapped.np_random.bit_generator.state = env_index["rng"]
-            if env_index["elapsed"] is not None:
-                _time_limit(env)._elapsed_steps = env_index["elapsed"]
+        for env, saved in zip(self._sync.envs, state["num_envs"], strict=True):
+            for name, value in saved["attributes"].items():
+                # Some environments keep their state as a tuple, which comes back from a checkpoint as a list.
+                present = getattr(env.unwrapped, name)
+                setattr(env.unwrapped, name, tuple(value) if isinstance(present, tuple) else copy.deepcopy(value))
+            env.unwrapped.np_random.bit_generator.state = saved["rng"]
+            if saved["elapsed"] is not None:
+                _time_limit(env)._elapsed_steps = saved["elapsed"]
 
     @property
     def _sync(self) -> SyncVectorEnv:
@@ -95,7 +98,7 @@ def _time_limit(env: Any) -> Any:
 
 
 class FromClass:
-    """An environment family around one `gymnasium.Env` class, or a function that returns an environment: `my_env.py:MyEnv`."""
+    """An environment family made from one class or factory function of `gymnasium.Env`s, given as `my_env.py:MyEnv`."""
 
     Config = Config
 
@@ -103,12 +106,15 @@ class FromClass:
         self.spec_of = gymnasium.envs.registration.EnvSpec("rlsuite/OfOnesOwn-v0", entry_point=make)
 
     def make(self, config: Any, num_envs: int, threads: int = 1, render: bool = False) -> VectorEnv[Any, Any, Any]:
-        """As the function `make` below."""
+        """See the module's function `make`."""
         return _make(self.spec_of, config, num_envs, render)
 
 
 def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> VectorEnv[Any, Any, Any]:
-    """One process, one thread. UsageError if the environment cannot be built (a missing extra, a wrong keyword)."""
+    """The environments of a run, stepped in one process and one thread.
+
+    UsageError if the environment cannot be built, because of a missing package or a wrong keyword argument.
+    """
     return _make(config.id, config, num_envs, render)
 
 

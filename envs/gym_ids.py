@@ -1,5 +1,6 @@
-"""Our ids in Gymnasium's own registry: there once both packages are imported, gymnasium first, or an environment was made.
+"""Registers our board games with Gymnasium, as `rlsuite/Connect4-v0` and so on.
 
+The ids are available once rlsuite has been imported after gymnasium, or once a board environment was made by rlsuite.
 `gymnasium.make("rlsuite.envs.gym_ids:rlsuite/Connect4-v0")` works in any case.
 """
 
@@ -16,7 +17,7 @@ BOARD_IDS = {
 
 
 def register() -> None:
-    """`gymnasium.make("rlsuite/Connect4-v0")`, ...: keyword arguments are the game's parameters and those of `BoardEnv`."""
+    """Registers the ids. Keyword arguments of `gymnasium.make` are the parameters of the game and of `BoardEnv`."""
     for name, game in BOARD_IDS.items():
         if f"rlsuite/{name}-v0" in gymnasium.registry:
             continue

@@ -1,13 +1,15 @@
-"""`rlsuite/KeyDoor-v0`: rooms in a row, each but the last behind a locked door whose key lies in the room before it.
+"""`rlsuite/KeyDoor-v0`: a row of rooms with locked doors between them. The key to each door is in the room before it.
 
-The one reward, +1, waits at the goal in the last room; the game is cut after `max_steps`. Keys, doors and the goal are placed anew
-in every episode. Chance finds the goal next to never (0 of 7,168 random episodes of the default): `solve` shows the way.
+The only reward is +1 at the goal in the last room; an episode is truncated after `max_steps`. Keys, doors and the goal get new
+places in every episode. Random play almost never finds the goal (in 0 of 7,168 episodes with the default settings); `solve` does.
 
-Observation [5S+4+R] f32, of the room that the player is in (S its side, R rooms): row and column of the player (one-hot), row and
-column of what lies here (of the key, or the goal; zero if nothing does), whether that is the goal, the row of the door (one-hot,
-the last of S+1 places: none), whether it is open, whether the key is held, the room (one-hot). Actions: up, down, left, right, use
-(picks up the key that one stands on, unlocks the door beside which one stands). A step to the right through an open door leads into
-the next room. Into walls nothing moves.
+Observation [5S+4+R] f32, of the room that the player is in (S: side of a room, R: number of rooms): row and column of the player
+(one-hot); row and column of the key or the goal (one-hot, all zeros if there is neither); whether it is the goal; the row of the
+door (one-hot over S+1 values, the last of which means none); whether the door is open; whether the player holds the key; the room
+(one-hot).
+
+Actions: up, down, left, right, and use, which picks up the key under the player, or unlocks the door next to the player. Moving
+right through an open door leads to the next room. Moving into a wall has no effect.
 """
 
 from typing import Any
@@ -25,16 +27,21 @@ Ints = NDArray[np.int64]
 
 
 class Config(EnvSection):
+    """Settings of KeyDoor."""
+
     rooms: int = Field(4, ge=1, le=100)
-    """Rooms in a row, each closed by a locked door."""
+    """Number of rooms, with a locked door between each two."""
     size: int = Field(6, ge=2, le=50)
-    """S: squares along the side of a room."""
+    """Squares along the side of a room."""
     max_steps: int = Field(200, ge=1)
-    """Agent steps of an episode."""
+    """Time limit of an episode in agent steps."""
 
 
 class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
-    """Per environment [L]: the cells of the player and of the key or goal (-1: taken), the row of the door (S: none)."""
+    """KeyDoor games as a vector environment.
+
+    State per environment, [L]: the positions of the player and of the key or goal (-1: taken), the row of the door (S: none).
+    """
 
     FIELDS = ("room", "row", "column", "item_row", "item_column", "door", "held", "open", "t", "ended")
 
@@ -54,9 +61,9 @@ class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """One stream of random numbers serves all environments, so only a single seed makes sense."""
+        """Starts new episodes. All environments share one random generator, so there is a single seed."""
         if isinstance(seed, list):
-            raise TypeError("one seed for all environments, not a list")
+            raise TypeError("reset(seed=...) takes one seed for all environments, not a list")
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self._begin(np.ones(self.num_envs, bool))
@@ -65,8 +72,9 @@ class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
     def step(
         self, actions: Ints
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        again = self.ended.copy()
-        playing = ~again
+        """One step of all environments, actions [L]; NEXT_STEP autoreset."""
+        restarting = self.ended.copy()
+        playing = ~restarting
         row = np.clip(self.row + (actions == DOWN) - (actions == UP), 0, self.size - 1)
         column = self.column + (actions == RIGHT) - (actions == LEFT)
         inside = (column >= 0) & (column < self.size)
@@ -91,25 +99,26 @@ class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
         won = playing & (self.room == self.rooms - 1) & (self.row == self.item_row) & (self.column == self.item_column)
         truncated = playing & ~won & (self.t >= self.max_steps)
         self.ended = won | truncated
-        self._begin(again)
+        self._begin(restarting)
         return self._observe(), won.astype(np.float32), won, truncated, {}
 
-    def _begin(self, num_envs: NDArray[np.bool_]) -> None:
-        self.t[num_envs] = 0
-        self.room[num_envs] = -1
-        self.ended[num_envs] = False
-        self.door[num_envs] = self._rng.integers(self.size, size=self.num_envs)[num_envs]  # the row at which one enters
-        self._enter(num_envs)
+    def _begin(self, which: NDArray[np.bool_]) -> None:
+        """Starts new episodes in the environments `which` [L]."""
+        self.t[which] = 0
+        self.room[which] = -1
+        self.ended[which] = False
+        self.door[which] = self._rng.integers(self.size, size=self.num_envs)[which]  # the row in which the player enters
+        self._enter(which)
 
-    def _enter(self, num_envs: NDArray[np.bool_]) -> None:
-        """The next room, at its left side in the row of the door."""
+    def _enter(self, which: NDArray[np.bool_]) -> None:
+        """Moves the player of the environments `which` [L] to the left side of the next room, in the row of the door."""
         item_row, door = self._rng.integers(self.size, size=(2, self.num_envs))
         column = self._rng.integers(1, self.size, size=self.num_envs)
-        self.room[num_envs] += 1
-        self.row[num_envs], self.column[num_envs] = self.door[num_envs], 0
-        self.item_row[num_envs], self.item_column[num_envs] = item_row[num_envs], column[num_envs]
-        self.door[num_envs] = np.where(self.room == self.rooms - 1, self.size, door)[num_envs]  # the last has none
-        self.held[num_envs], self.open[num_envs] = False, False
+        self.room[which] += 1
+        self.row[which], self.column[which] = self.door[which], 0
+        self.item_row[which], self.item_column[which] = item_row[which], column[which]
+        self.door[which] = np.where(self.room == self.rooms - 1, self.size, door)[which]  # the last room has none
+        self.held[which], self.open[which] = False, False
 
     def _observe(self) -> NDArray[np.float32]:
         goal = (self.room == self.rooms - 1) & (self.item_row >= 0)
@@ -127,7 +136,7 @@ class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
         return np.concatenate(parts, 1).astype(np.float32)
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """The room of every environment, [H,W,3] u8: player white, key yellow, goal green, door red, or blue once open."""
+        """An image [H,W,3] u8 of each environment's room: white player, yellow key, green goal, door red, or blue once open."""
         return tuple(self._picture(env_index) for env_index in range(self.num_envs))
 
     def _picture(self, env_index: int) -> NDArray[np.uint8]:
@@ -146,18 +155,19 @@ class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
         return {**{name: getattr(self, name).copy() for name in self.FIELDS}, "rng": self._rng.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Restores what `get_state` returned."""
         for name in self.FIELDS:
             setattr(self, name, state[name].copy())
         self._rng.bit_generator.state = state["rng"]
 
 
 def _one_hot(index: Ints, size: int) -> NDArray[np.bool_]:
-    """index [L] -> [L,size]; a row of zeros for -1."""
+    """index [L] -> one-hot rows [L,size]; all zeros for -1."""
     return np.asarray(index[:, None] == np.arange(size))
 
 
 def solve(env: KeyDoor, observation: NDArray[np.float32]) -> Ints:
-    """Actions [L] of a player who knows the way: to the key, to the door, to the goal. For `rlsuite record --policy`."""
+    """A policy that solves every game, for `rlsuite record --policy`: actions [L] to the key, the door and at last the goal."""
     last = env.room == env.rooms - 1
     to_door = ~last & (env.held | env.open)
     row = np.where(to_door, env.door, env.item_row)
@@ -172,11 +182,11 @@ def solve(env: KeyDoor, observation: NDArray[np.float32]) -> Ints:
 
 
 def keys(config: Config) -> tuple[dict[frozenset[str], int], int | None]:
-    """Of someone who plays, and what happens when none is held: the game waits."""
+    """For keyboard play: the action for each set of keys, and None, because the game waits while no key is held."""
     names = {"up": UP, "down": DOWN, "left": LEFT, "right": RIGHT, "space": USE}
     return {frozenset({name}): action for name, action in names.items()}, None
 
 
 def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> KeyDoor:
-    """`threads` has nothing to do here: the game is arithmetic."""
+    """The environments of a run. `threads` has no effect."""
     return KeyDoor(num_envs, config.rooms, config.size, config.max_steps, render)

@@ -1,7 +1,8 @@
-"""`rlsuite/Recall-v0`: a cue is shown once, at the first step, and must be named at the end of a corridor.
+"""`rlsuite/Recall-v0`: a cue is shown at the first step only, and must be named `length` steps later.
 
-Observation [4] f32: cue one-hot (2, zero after the first step), "answer now", 1 - t / length. Two actions. Reward +1 for naming the
-cue at the last step, -1 for the other action, 0 before. Without memory the best expected return is 0, with it 1.
+Observation [4] f32: the cue, one-hot of size 2 (zeros after the first step); whether to answer now; 1 - t / length. There are two
+actions. At the last step the reward is +1 for the action that equals the cue and -1 for the other one; before that it is 0. The
+best expected return is 1 with memory and 0 without.
 """
 
 from typing import Any
@@ -16,11 +17,15 @@ from rlsuite.config.schema import EnvSection
 
 
 class Config(EnvSection):
+    """Settings of Recall."""
+
     length: int = Field(5, ge=1, le=10_000)
     """Agent steps from the cue to the question."""
 
 
 class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
+    """Recall games as a vector environment."""
+
     def __init__(self, num_envs: int, length: int):
         self.num_envs, self.length = num_envs, length
         self.single_observation_space = gymnasium.spaces.Box(0, 1, (4,), np.float32)
@@ -36,9 +41,9 @@ class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """One stream of random numbers serves all environments, so only a single seed makes sense."""
+        """Starts new episodes. All environments share one random generator, so there is a single seed."""
         if isinstance(seed, list):
-            raise TypeError("one seed for all environments, not a list")
+            raise TypeError("reset(seed=...) takes one seed for all environments, not a list")
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self._t[:] = 0
@@ -49,9 +54,10 @@ class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One step of all environments, actions [L]; NEXT_STEP autoreset."""
         answering = ~self._ended & (self._t == self.length)
-        right = actions == self._cue
-        reward = np.where(answering, np.where(right, 1.0, -1.0), 0.0).astype(np.float32)
+        correct = actions == self._cue
+        reward = np.where(answering, np.where(correct, 1.0, -1.0), 0.0).astype(np.float32)
         fresh = self._rng.integers(2, size=self.num_envs)
         self._cue = np.where(self._ended, fresh, self._cue)
         self._t = np.where(self._ended, 0, self._t + 1)
@@ -63,6 +69,7 @@ class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
         return {"t": self._t.copy(), "cue": self._cue.copy(), "ended": self._ended.copy(), "rng": self._rng.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Restores what `get_state` returned."""
         self._t, self._cue, self._ended = state["t"].copy(), state["cue"].copy(), state["ended"].copy()
         self._rng.bit_generator.state = state["rng"]
 
@@ -76,5 +83,5 @@ class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
 
 
 def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) -> Recall:
-    """`threads` and `render` have nothing to do here: the game is arithmetic and has no picture."""
+    """The environments of a run. `threads` and `render` have no effect."""
     return Recall(num_envs, config.length)

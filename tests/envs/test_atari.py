@@ -1,4 +1,4 @@
-"""Atari: ids, our stacks against ale-py's own, protocols, time limits, lost lives, the colour twin of a game."""
+"""Atari: ids, our stacks against ale-py's own, protocols, time limits, lost lives, and the colour twin of a game."""
 
 import csv
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def camel(rom: str) -> str:
         ("UpNDownNoFrameskip-v4", "up_n_down"),
     ],
 )
-def test_ids_name_their_rom(env_id: str, game: str) -> None:
+def test_ids_resolve_to_their_rom(env_id: str, game: str) -> None:
     assert atari_game(env_id) == game
     assert family(env_id) == "rlsuite.envs.atari"
 
@@ -81,12 +81,12 @@ def test_there_are_57_games() -> None:
         "",
     ],
 )
-def test_ids_that_are_no_atari_game(env_id: str) -> None:
+def test_ids_that_are_not_atari_games(env_id: str) -> None:
     assert atari_game(env_id) is None
     assert family(env_id) != "rlsuite.envs.atari"
 
 
-def test_a_wrong_id_is_refused_with_the_nearest() -> None:
+def test_an_unknown_id_is_refused_with_the_nearest_known_one() -> None:
     with pytest.raises(UsageError, match=r"env.id 'ALE/Pnog-v5'; did you mean ALE/Pong-v5"):
         registry.envs.get("ALE/Pnog-v5")
 
@@ -95,12 +95,12 @@ def test_a_wrong_id_is_refused_with_the_nearest() -> None:
     "change",
     [{"num_envs": 0}, {"stack": 0}, {"height": 211}, {"frame_skip": 0}, {"protocol": "stiky"}, {"lifes": 1}, {"max_frames": 0}],
 )
-def test_impossible_options_are_refused(change: dict[str, Any]) -> None:
+def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Config(id="ALE/Pong-v5", **change)
 
 
-def test_the_spec_that_everything_is_built_from() -> None:
+def test_specs() -> None:
     spec = describe(make(Config(id="ALE/Breakout-v5"), 2))
     assert spec._asdict() == {
         "observation_shape": (4, 84, 84),
@@ -124,7 +124,7 @@ Tick = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[
 
 
 def play(env: Any, ticks: int, seed: int = 7, actions: int = 0) -> Iterator[Tick]:
-    """The reset as a first tick, then `ticks` random ones. Their random numbers depend on `actions` alone."""
+    """The reset as a first tick, then `ticks` steps of random actions, which depend on the seed `actions` alone."""
     rng = np.random.default_rng(actions)
     observation, info = env.reset(seed=seed)
     no = np.zeros(env.num_envs, bool)
@@ -145,10 +145,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_emulators_own_vector_env(case: str) -> None:
-    """ale-py stacks planes in C++; ours come from single planes: the same bits over random actions and resets."""
+    """ale-py stacks planes in C++, we stack single planes: both are equal bit for bit, over random actions and resets."""
     config, num_envs, ticks = Config.model_validate(CASES[case]), 2, 110
     sticky = config.protocol == "sticky"
-    evaluate = AtariVectorEnv(
+    theirs = AtariVectorEnv(
         atari_game(config.id) or "",
         num_envs,
         num_threads=1,
@@ -166,26 +166,26 @@ def test_equals_the_emulators_own_vector_env(case: str) -> None:
     )
     ends = 0
     rng = np.random.default_rng(0)
-    ours, theirs = make(config, num_envs), evaluate
-    for seed in (5, 1234):  # a reset in the middle of episodes, too
+    ours = make(config, num_envs)
+    for seed in (5, 1234):  # the second reset falls within episodes
         seen, expected = ours.reset(seed=seed)[0], theirs.reset(seed=seed)[0]
         assert np.array_equal(seen, expected)
         for tick in range(ticks):
-            actions = rng.integers(evaluate.single_action_space.n, size=num_envs)
+            actions = rng.integers(theirs.single_action_space.n, size=num_envs)
             seen, *rest, info = ours.step(actions)
-            expected, *judged, judge_info = theirs.step(actions)
+            expected, *expected_rest, expected_info = theirs.step(actions)
             assert np.array_equal(seen, expected), f"tick {tick}"
-            for a, b in zip(rest, judged, strict=True):
+            for a, b in zip(rest, expected_rest, strict=True):
                 assert np.array_equal(a, b), f"tick {tick}"
-            assert np.array_equal(info["lives"], judge_info["lives"])
+            assert np.array_equal(info["lives"], expected_info["lives"])
             ends += int((rest[1] | rest[2]).sum())
     assert seen.dtype == np.uint8
     assert rest[0].dtype == np.float32
     assert ends > 0 or case == "breakout, lives"
 
 
-def test_observations_stay_as_they_were() -> None:
-    """A record may be kept while the environment goes on."""
+def test_returned_observations_do_not_change_later() -> None:
+    """A step may be kept while the environment continues."""
     ticks = list(play(make(Config(id="ALE/Pong-v5", max_frames=40), 2), 15))
     again = play(make(Config(id="ALE/Pong-v5", max_frames=40), 2), 15)
     for kept, fresh in zip(ticks, again, strict=True):
@@ -194,15 +194,15 @@ def test_observations_stay_as_they_were() -> None:
     assert np.moveaxis(ticks[5][0], 1, -1).flags.c_contiguous  # channels_last, as convolutions want it
 
 
-def test_the_final_observation_is_a_record_and_the_next_one_is_first() -> None:
-    """NEXT_STEP: the tick after an end ignores the action, gives reward 0 and a plane with no history."""
+def test_the_final_observation_is_a_step_and_the_next_one_is_first() -> None:
+    """NEXT_STEP: the step after an end ignores the action and returns reward 0 and a stack without history."""
     env = make(Config(id="ALE/Breakout-v5", max_frames=48, noop_max=0), 2)
     start = env.reset(seed=1)[0]
     ended = 0
     before = start
     for tick in range(1, 40):
         observation, reward, terminated, truncated, _ = env.step(np.full(2, 1))
-        if tick % 13 == 12:  # 12 steps of 4 frames, then one tick for the reset
+        if tick % 13 == 12:  # 12 steps of 4 frames, then one for the reset
             assert truncated.all()
             assert not terminated.any()
             assert np.array_equal(observation[:, :-1], before[:, 1:])  # it belongs to the old episode
@@ -211,7 +211,7 @@ def test_the_final_observation_is_a_record_and_the_next_one_is_first() -> None:
             assert (reward == 0).all()
             assert not (terminated | truncated).any()
             assert (observation[:, :-1] == 0).all()
-            assert np.array_equal(observation, start)  # the same game without no-ops
+            assert np.array_equal(observation, start)  # without no-ops, the same game starts again
         else:
             assert not (terminated | truncated).any()
         before = observation
@@ -222,7 +222,7 @@ def test_the_final_observation_is_a_record_and_the_next_one_is_first() -> None:
     ("max_frames", "frame_skip", "steps"), [(400, 4, 100), (401, 4, 101), (404, 4, 101), (30, 1, 30), (31, 3, 11)]
 )
 def test_the_time_limit_counts_emulator_frames(max_frames: int, frame_skip: int, steps: int) -> None:
-    """Frames of the emulator behind the no-ops, not agent steps; the end is a truncation."""
+    """Emulator frames after the no-ops, not agent steps; the end is a truncation."""
     env = make(Config(id="ALE/Pong-v5", max_frames=max_frames, frame_skip=frame_skip, noop_max=0), 1)
     frames_seen = 0
     for tick, (_, _, terminated, truncated, info) in enumerate(play(env, steps)):
@@ -242,8 +242,8 @@ def test_a_game_over_is_terminated_and_not_truncated() -> None:
     assert ends > 0
 
 
-def test_a_lost_life_is_terminal_while_the_game_goes_on() -> None:
-    """info["terminal"] against the lives themselves; the game and its ends are those without the signal."""
+def test_a_lost_life_is_terminal_while_the_game_continues() -> None:
+    """`info["terminal"]` against the number of lives; the game itself and its ends are the same as without life_loss."""
     plain = play(make(Config(id="ALE/Breakout-v5"), 3), 300)
     signal = play(make(Config(id="ALE/Breakout-v5", life_loss=True), 3), 300)
     lives, fresh = np.zeros(3, int), np.ones(3, bool)
@@ -252,18 +252,18 @@ def test_a_lost_life_is_terminal_while_the_game_goes_on() -> None:
         for left, right in zip(a[:4], b[:4], strict=True):
             assert np.array_equal(left, right)
         assert "terminal" not in a[4]
-        now = b[4]["lives"]
+        left_now = b[4]["lives"]
         if tick:
-            expected = ((now < lives) & ~fresh) | b[2]
+            expected = ((left_now < lives) & ~fresh) | b[2]
             assert np.array_equal(b[4]["terminal"], expected), f"tick {tick}"
             lost_alive += int((b[4]["terminal"] & ~b[2]).sum())
             over += int(b[2].sum())
-        fresh, lives = b[2] | b[3], now.copy()
+        fresh, lives = b[2] | b[3], left_now.copy()
     assert lost_alive >= 8
     assert over >= 2
 
 
-def test_a_game_without_lives_gives_no_life_loss() -> None:
+def test_a_game_without_lives_reports_no_life_loss() -> None:
     env = make(Config(id="ALE/Freeway-v5", life_loss=True, max_frames=80), 2)
     ticks = list(play(env, 60))[1:]
     assert sum(int(t[3].sum()) for t in ticks) > 2
@@ -271,7 +271,7 @@ def test_a_game_without_lives_gives_no_life_loss() -> None:
 
 
 class Scripted:
-    """Stands in for the emulator: lives and ends as a script says, one environment."""
+    """Replaces the emulator for one environment: lives and ends are those of a script."""
 
     def __init__(self, script: list[tuple[int, bool, bool]]):
         self.script = iter(script)
@@ -293,10 +293,10 @@ class Scripted:
         (
             [(3, 0, 0), (4, 0, 0), (4, 0, 1), (3, 0, 0), (2, 0, 0)],
             [0, 0, 0, 1],
-        ),  # a bonus life, then a time limit: 4 -> 3 is no loss
-        ([(3, 0, 0), (3, 1, 0), (2, 0, 0), (2, 0, 0)], [1, 0, 0]),  # over with lives left
-        ([(0, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 0)], [0, 1, 0]),  # a game that counts no lives, as Pong
-        ([(3, 0, 0), (2, 0, 1), (3, 0, 0)], [1, 0]),  # a life lost at the very moment of the time limit: its value is 0
+        ),  # a bonus life, then a time limit: 4 -> 3 is not a lost life
+        ([(3, 0, 0), (3, 1, 0), (2, 0, 0), (2, 0, 0)], [1, 0, 0]),  # game over with lives left
+        ([(0, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 0)], [0, 1, 0]),  # a game without lives, such as Pong
+        ([(3, 0, 0), (2, 0, 1), (3, 0, 0)], [1, 0]),  # a life lost at the time limit: the value is 0
     ],
 )
 def test_terminal_by_hand(script: list[tuple[int, bool, bool]], terminal: list[int]) -> None:
@@ -308,11 +308,11 @@ def test_terminal_by_hand(script: list[tuple[int, bool, bool]], terminal: list[i
 
 
 def frames(config: Config, seed: int = 7, num_envs: int = 2, ticks: int = 40) -> NDArray[np.uint8]:
-    """[ticks+1,L,H,W]: the newest planes of a random game."""
+    """The newest planes of a random game, [ticks+1,L,H,W]."""
     return np.stack([tick[0][:, -1] for tick in play(make(config, num_envs), ticks, seed)])
 
 
-def test_the_same_seed_gives_the_same_games_and_another_one_others() -> None:
+def test_the_seed_determines_the_games() -> None:
     for protocol in ("classic", "sticky"):
         config = Config(id="ALE/Seaquest-v5", protocol=protocol)
         once = frames(config)
@@ -321,15 +321,15 @@ def test_the_same_seed_gives_the_same_games_and_another_one_others() -> None:
         assert not np.array_equal(once[:, 0], frames(config, seed=100)[:, 1])
 
 
-def test_sticky_actions_are_another_game() -> None:
-    """Without no-ops both protocols start alike; then a repeated action makes the difference."""
+def test_sticky_actions_change_the_game() -> None:
+    """Without no-ops both protocols start the same, until an action is repeated."""
     classic = frames(Config(id="ALE/MsPacman-v5", noop_max=0), ticks=100)
     sticky = frames(Config(id="ALE/MsPacman-v5", protocol="sticky"), ticks=100)
     assert np.array_equal(classic[0], sticky[0])  # sticky has no no-ops
     assert not np.array_equal(classic, sticky)
 
 
-def test_no_op_starts_differ_between_lanes_and_episodes() -> None:
+def test_no_op_starts_differ_between_environments_and_episodes() -> None:
     env = make(Config(id="ALE/MsPacman-v5", max_frames=8), 6)
     frame = [tick[4]["episode_frame_number"] for tick in play(env, 6)]
     starts = np.stack([frame[0], frame[3], frame[6]])  # reset, two steps, reset, two steps, reset
@@ -348,7 +348,7 @@ def test_partial_resets_are_refused() -> None:
         env.reset(options={"reset_mask": np.ones(1, bool)})
 
 
-def test_a_list_of_seeds_seeds_each_lane() -> None:
+def test_a_list_of_seeds_seeds_each_environment() -> None:
     env = make(Config(id="ALE/MsPacman-v5"), 2)
     one = env.reset(seed=[4, 9])[0]
     assert np.array_equal(env.reset(seed=9)[0][0], one[1])
@@ -361,7 +361,7 @@ def test_a_list_of_seeds_seeds_each_lane() -> None:
     ids=["classic", "sticky", "fire"],
 )
 def test_the_colour_twin_shows_the_same_games(more: dict[str, Any]) -> None:
-    """Stepped with the same actions: the same rewards and ends, and a picture whose luminance is the grey plane's."""
+    """With the same actions: the same rewards and ends, and frames whose luminance equals the grey planes."""
     config, num_envs = Config(id="ALE/Breakout-v5", height=210, width=160, **more), 2
     env, twin = make(config, num_envs), ColourTwin(config, num_envs)
     mirror = StackedAtari(config, num_envs, threads=1, full_colour=True).planes  # what the twin wraps, for rewards and ends
@@ -388,7 +388,7 @@ def test_the_colour_twin_shows_the_same_games(more: dict[str, Any]) -> None:
     assert ends > 0
 
 
-def test_flicker_blanks_whole_planes_by_chance() -> None:
+def test_flicker_blanks_whole_planes_at_random() -> None:
     settings = {"id": "ALE/Pong-v5", "num_envs": 4, "height": 24, "width": 20}
     plain, flickering = (make(Config(**settings, flicker=p), 4) for p in (0.0, 0.5))  # type: ignore[arg-type]
     seen = plain.reset(seed=1)[0], flickering.reset(seed=1)[0]
@@ -399,8 +399,8 @@ def test_flicker_blanks_whole_planes_by_chance() -> None:
         np.testing.assert_array_equal(shown[~gone], newest[~gone])
         blank.append(gone)
         seen = plain.step(np.zeros(4, np.int64))[0], flickering.step(np.zeros(4, np.int64))[0]
-    assert 150 < np.sum(blank) < 250  # of 400: within five deviations of a half
-    assert len({tuple(column) for column in np.array(blank).T}) == 4  # every environment by itself
+    assert 150 < np.sum(blank) < 250  # of 400: within five standard deviations of one half
+    assert len({tuple(column) for column in np.array(blank).T}) == 4  # independently in every environment
     again = make(Config(**settings, flicker=0.5), 4)  # type: ignore[arg-type]
     again.reset(seed=1)
     repeated = [~again.step(np.zeros(4, np.int64))[0][:, -1].reshape(4, -1).any(1) for _ in range(50)]

@@ -1,4 +1,4 @@
-"""Gymnasium environments as environments: rewards, ends, and a saved state that goes on bit for bit."""
+"""Gymnasium environments: rewards, ends, and saved states that continue bit for bit."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, describe
 from rlsuite.envs.classic import Config, make
 
-RESTORABLE: dict[str, tuple[str, dict[str, Any]]] = {  # with time limits so short that 60 ticks cross several
+RESTORABLE: dict[str, tuple[str, dict[str, Any]]] = {  # with short time limits, so that 60 steps cross several
     "CartPole-v1": ("CartPole-v1", {}),
     "CartPole-v1, cut at 7": ("CartPole-v1", {"max_episode_steps": 7}),
     "Acrobot-v1": ("Acrobot-v1", {"max_episode_steps": 11}),
@@ -30,7 +30,7 @@ RESTORABLE: dict[str, tuple[str, dict[str, Any]]] = {  # with time limits so sho
 
 
 def step(env: Any, rng: np.random.Generator) -> list[Any]:
-    """One random tick: observation, reward, terminated, truncated."""
+    """One random step: observation, reward, terminated, truncated."""
     space = env.single_action_space
     if isinstance(space, gymnasium.spaces.Discrete):
         actions: Any = rng.integers(space.n, size=env.num_envs)
@@ -40,7 +40,7 @@ def step(env: Any, rng: np.random.Generator) -> list[Any]:
 
 
 def through_a_file(state: Any) -> Any:
-    """As a checkpoint keeps it: arrays as they are, the rest as JSON, where a tuple becomes a list."""
+    """As a checkpoint stores it: arrays as they are, the rest as JSON, where a tuple becomes a list."""
     if isinstance(state, np.ndarray):
         return state.copy()
     if isinstance(state, dict):
@@ -51,8 +51,8 @@ def through_a_file(state: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", RESTORABLE)
-def test_a_saved_state_goes_on_bit_for_bit(case: str) -> None:
-    """Saved at every tick of 60, so also right at an end, at a time limit, and between an end and the reset behind it."""
+def test_a_saved_state_continues_bit_for_bit(case: str) -> None:
+    """Saved at each of 60 steps, so also at an end, at a time limit, and between an end and the reset after it."""
     env_id, kwargs = RESTORABLE[case]
     config, num_envs, after = Config(id=env_id, kwargs=kwargs), 2, 25
     env, other = make(config, num_envs), make(config, num_envs)
@@ -64,7 +64,7 @@ def test_a_saved_state_goes_on_bit_for_bit(case: str) -> None:
         random.append(rng.bit_generator.state)
         ticks.append(step(env, rng))
     ends = [tick for tick, (_, _, terminated, truncated) in enumerate(ticks) if (terminated | truncated).any()]
-    assert ends, "no end was crossed"
+    assert ends, "no episode ended"
     for at in sorted({0, 1, 30, *[e for e in ends if e < 59], *[e + 1 for e in ends if e < 59], *[e + 2 for e in ends if e < 58]}):
         other.reset(seed=1000 + at)
         other.set_state(states[at])
@@ -75,8 +75,8 @@ def test_a_saved_state_goes_on_bit_for_bit(case: str) -> None:
                 assert np.array_equal(left, right), f"saved at {at}, tick {tick}"
 
 
-def test_taxi_with_a_fickle_passenger_goes_on_or_says_that_it_cannot() -> None:
-    """`fickle_step` is drawn at the reset: a state without it is not whole."""
+def test_taxi_with_a_fickle_passenger_is_restored_or_has_no_state() -> None:
+    """`fickle_step` is drawn at the reset: a state without it is incomplete."""
     config = Config(id="Taxi-v4", kwargs={"fickle_passenger": True, "fickle_probability": 0.5, "max_episode_steps": 60})
     env, other = make(config, 40), make(config, 40)
     env.reset(seed=3)
@@ -89,7 +89,7 @@ def test_taxi_with_a_fickle_passenger_goes_on_or_says_that_it_cannot() -> None:
     assert [e.unwrapped.fickle_step for e in other.env.envs] == fickle
 
 
-def test_a_state_belongs_to_the_moment_it_was_taken() -> None:
+def test_a_saved_state_does_not_change_later() -> None:
     env = make(Config(id="CartPole-v1"), 2)
     env.reset(seed=1)
     rng = np.random.default_rng(0)
@@ -100,12 +100,12 @@ def test_a_state_belongs_to_the_moment_it_was_taken() -> None:
     assert repr(state) == repr(kept)
 
 
-def test_an_environment_of_unknown_state_gives_none() -> None:
+def test_an_environment_of_unknown_state_returns_none() -> None:
     assert make(Config(id="Blackjack-v1"), 2).get_state() is None
 
 
 class Camera(gymnasium.Env[Any, Any]):
-    """Like Box2D's CarRacing: `state` is the last picture, the physics lie elsewhere."""
+    """Like Box2D's CarRacing: `state` is the last image, and the physics is elsewhere."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (2, 2), np.uint8)
     action_space = gymnasium.spaces.Discrete(2)
@@ -126,8 +126,8 @@ class Camera(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize("module", [__name__, "gymnasium.envs.box2d.car_racing"])
-def test_only_what_is_known_to_be_the_whole_state_is_taken_for_it(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attribute called `state` in another environment says nothing: neither a third party's nor in Gymnasium's own Box2D."""
+def test_an_attribute_named_state_is_not_enough(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In other environments, a third party's or Gymnasium's own Box2D, `state` need not be the whole state."""
     monkeypatch.setattr(Camera, "__module__", module)
     monkeypatch.setitem(gymnasium.registry, "Camera-v0", gymnasium.envs.registration.EnvSpec("Camera-v0", entry_point=Camera))
     env = make(Config(id="Camera-v0"), 1)
@@ -135,7 +135,7 @@ def test_only_what_is_known_to_be_the_whole_state_is_taken_for_it(module: str, m
     assert env.get_state() is None
 
 
-def test_ends_and_rewards_are_gymnasiums_own() -> None:
+def test_ends_and_rewards_are_those_of_gymnasium() -> None:
     """Against single environments, stepped one by one: NEXT_STEP autoreset, rewards f32, truncated is not terminated."""
     num_envs, kwargs = 3, {"max_episode_steps": 15}
     env = make(Config(id="CartPole-v1", kwargs=kwargs), num_envs)
@@ -148,7 +148,7 @@ def test_ends_and_rewards_are_gymnasiums_own() -> None:
     terminations = truncations = 0
     for _ in range(120):
         actions = np.where(rng.random(num_envs) < 0.3, rng.integers(2, size=num_envs), np.arange(num_envs) % 2)
-        actions[2] = len(single[2].unwrapped.state) and int(single[2].unwrapped.state[2] > 0)  # holds its pole up a while
+        actions[2] = len(single[2].unwrapped.state) and int(single[2].unwrapped.state[2] > 0)  # balances its pole for a while
         seen, reward, terminated, truncated, _ = env.step(actions)
         assert reward.dtype == np.float32
         for env_index, one in enumerate(single):
@@ -174,7 +174,7 @@ def test_specs() -> None:
     assert (pendulum.num_actions, pendulum.action_shape) == (0, (1,))
 
 
-def test_what_cannot_be_built_is_refused_with_its_name() -> None:
+def test_environments_that_cannot_be_built_are_refused_by_name() -> None:
     with pytest.raises(UsageError, match=r"env.id=CartPole-v1 cannot be built: .*gravitty"):
         make(Config(id="CartPole-v1", kwargs={"gravitty": 1}), 1)
     with pytest.raises(UsageError, match=r"env.id 'CartPole-v7'; did you mean .*CartPole-v1"):
@@ -182,7 +182,7 @@ def test_what_cannot_be_built_is_refused_with_its_name() -> None:
 
 
 def test_every_episode_ends() -> None:
-    """CliffWalking has no limit of its own: who walks in circles would never be evaluated."""
+    """CliffWalking has no time limit: the evaluation of an agent that walks in circles would never end."""
     for settings, limit in (({}, 10_000), ({"max_episode_steps": 7}, 7), ({"kwargs": {"max_episode_steps": 5}}, 5)):
         env = make(Config(id="CliffWalking-v1", **settings), 1)  # type: ignore[arg-type]
         env.reset(seed=1)
@@ -190,14 +190,14 @@ def test_every_episode_ends() -> None:
         assert ends == [False] * (limit - 1) + [True]
 
 
-def test_a_picture_if_asked_for() -> None:
+def test_rendering_only_if_asked_for() -> None:
     env = make(Config(id="FrozenLake-v1", kwargs={"map_name": "4x4"}), 1, render=True)
     assert env.env.envs[0].unwrapped.render_mode == "rgb_array"
     assert make(Config(id="FrozenLake-v1"), 1).env.envs[0].unwrapped.render_mode is None
 
 
 def test_continuous_actions_are_clipped_to_the_bounds() -> None:
-    """A Gaussian policy knows none; what the environment does beyond them is nobody's contract."""
+    """A Gaussian policy has no bounds, and how an environment treats actions beyond them is not defined."""
     one, two = (make(Config(id="Pendulum-v1"), 2) for _ in range(2))
     one.reset(seed=1)
     two.reset(seed=1)

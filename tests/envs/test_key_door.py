@@ -1,4 +1,4 @@
-"""KeyDoor: rules, what is seen, the way through, and a state that can be restored."""
+"""KeyDoor: rules, observations, the solution, and a state that can be restored."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def env(rooms: int = 3, size: int = 4, max_steps: int = 100, num_envs: int = L) 
 
 
 def placed(**fields: int) -> KeyDoor:
-    """One environment in the first of two rooms of 4x4: player, key and door as given."""
+    """One environment in the first of two 4x4 rooms, with player, key and door in the given places."""
     made = env(rooms=2, num_envs=1)
     made.reset(seed=0)
     for name, value in {"row": 1, "column": 1, "item_row": 2, "item_column": 2, "door": 3, **fields}.items():
@@ -27,7 +27,7 @@ def act(made: KeyDoor, *actions: int) -> tuple[int, int]:
     return int(made.row[0]), int(made.column[0])
 
 
-def test_the_way_through_is_found_in_every_game() -> None:
+def test_solve_wins_every_game() -> None:
     made = env()
     observation, _ = made.reset(seed=1)
     won = ended = 0
@@ -61,10 +61,10 @@ def test_walls_keys_and_doors() -> None:
     act(made, RIGHT)
     assert made.room[0] == 1
     assert (made.row[0], made.column[0]) == (3, 0)
-    assert made.door[0] == 4  # the last room has none
+    assert made.door[0] == 4  # the last room has no door
 
 
-def test_what_is_seen() -> None:
+def test_observations() -> None:
     made = placed(row=1, column=3, item_row=2, item_column=0, door=3)
     seen = made._observe()[0]
     parts = np.split(seen, np.cumsum([4, 4, 4, 4, 1, 5, 1, 1]))
@@ -85,7 +85,7 @@ def test_what_is_seen() -> None:
     assert made._observe()[0][23] == 1
 
 
-def test_a_game_is_cut_after_its_steps_and_the_next_begins_by_itself() -> None:
+def test_an_episode_is_truncated_and_the_next_begins_by_itself() -> None:
     made = env(max_steps=5, num_envs=2)
     made.reset(seed=0)
     for t in range(1, 13):
@@ -93,10 +93,10 @@ def test_a_game_is_cut_after_its_steps_and_the_next_begins_by_itself() -> None:
         assert not terminated.any()
         assert not reward.any()
         assert truncated.tolist() == [t in (5, 11)] * 2  # the step after an end is a reset
-    assert (made.t == 0).all()  # it has just begun
+    assert (made.t == 0).all()  # a new episode has just begun
 
 
-def test_a_state_comes_back() -> None:
+def test_a_restored_state_continues_exactly() -> None:
     one, two = env(), env()
     observation, _ = one.reset(seed=1)
     two.reset(seed=2)
@@ -109,7 +109,7 @@ def test_a_state_comes_back() -> None:
             np.testing.assert_array_equal(a, b)
 
 
-def test_pictures() -> None:
+def test_rendering() -> None:
     made = KeyDoor(2, 2, 3, 10, render=True)
     made.reset(seed=1)
     frames = made.render()

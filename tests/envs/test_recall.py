@@ -1,4 +1,4 @@
-"""Recall: what it shows and pays, tick by tick, and its saved state."""
+"""Recall: observations and rewards step by step, and its saved state."""
 
 import copy
 from typing import Any
@@ -18,9 +18,9 @@ def fresh(num_envs: int, length: int, seed: int = 0) -> tuple[Recall, NDArray[np
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
-@pytest.mark.parametrize("right", [True, False])
-def test_an_episode_by_hand(length: int, right: bool) -> None:
-    """Cue at t = 0, question at t = length, the answer's reward arrives with the final observation, then a new cue."""
+@pytest.mark.parametrize("correct", [True, False])
+def test_an_episode_by_hand(length: int, correct: bool) -> None:
+    """The cue at t = 0, the question at t = length, the reward with the final observation, and then a new cue."""
     env, seen = fresh(6, length)
     for _ in range(4):
         assert seen.shape == (6, 4)
@@ -30,25 +30,25 @@ def test_an_episode_by_hand(length: int, right: bool) -> None:
         assert (seen[:, 3] == 1).all()
         cue = seen[:, 1].astype(int)
         for t in range(1, length + 1):
-            seen, reward, terminated, truncated, _ = env.step(cue)  # naming the cue early pays nothing
+            seen, reward, terminated, truncated, _ = env.step(cue)  # naming the cue early has no reward
             assert (reward == 0).all()
             assert not terminated.any()
             assert not truncated.any()
             assert (seen[:, :2] == 0).all()  # never shown again
             assert (seen[:, 2] == (t == length)).all()
             np.testing.assert_allclose(seen[:, 3], 1 - t / length, atol=1e-6)
-        seen, reward, terminated, truncated, _ = env.step(cue if right else 1 - cue)
-        assert (reward == (1 if right else -1)).all()
+        seen, reward, terminated, truncated, _ = env.step(cue if correct else 1 - cue)
+        assert (reward == (1 if correct else -1)).all()
         assert reward.dtype == np.float32
         assert terminated.all()
         assert not truncated.any()
         assert (seen[:, :2] == 0).all()
-        seen, reward, terminated, truncated, _ = env.step(cue)  # NEXT_STEP: this tick is the reset
+        seen, reward, terminated, truncated, _ = env.step(cue)  # NEXT_STEP: this step is the reset
         assert (reward == 0).all()
         assert not terminated.any()
 
 
-def test_both_cues_come_as_often_and_lanes_and_episodes_differ() -> None:
+def test_cues_are_uniform_and_differ_between_environments_and_episodes() -> None:
     env, seen = fresh(200, 1)
     cues = [seen[:, 1]]
     for _ in range(20):
@@ -62,7 +62,7 @@ def test_both_cues_come_as_often_and_lanes_and_episodes_differ() -> None:
 
 
 @pytest.mark.parametrize(("policy", "optimum"), [("memory", 1.0), ("blind", 0.0)])
-def test_the_best_return_is_one_with_memory_and_none_without(policy: str, optimum: float) -> None:
+def test_the_best_return_is_one_with_memory_and_zero_without(policy: str, optimum: float) -> None:
     env, seen = fresh(400, 3)
     cue, total, episodes = seen[:, 1].astype(int), 0.0, 0
     for tick in range(5 * 20):
@@ -76,7 +76,7 @@ def test_the_best_return_is_one_with_memory_and_none_without(policy: str, optimu
     assert total / episodes == pytest.approx(optimum, abs=5 / np.sqrt(episodes))
 
 
-def test_the_seed_decides_the_cues() -> None:
+def test_the_seed_determines_the_cues() -> None:
     assert np.array_equal(fresh(50, 3, seed=4)[1], fresh(50, 3, seed=4)[1])
     assert not np.array_equal(fresh(50, 3, seed=4)[1], fresh(50, 3, seed=5)[1])
     with pytest.raises(TypeError, match="one seed"):
@@ -95,8 +95,8 @@ def same(left: list[Any], right: list[Any]) -> bool:
 
 
 @pytest.mark.parametrize("ticks", range(7))
-def test_a_saved_state_goes_on_exactly(ticks: int) -> None:
-    """At any point of an episode, the end and the reset behind it included."""
+def test_a_saved_state_continues_exactly(ticks: int) -> None:
+    """At any point of an episode, including its end and the reset after it."""
     env, _ = fresh(8, 3)
     run(env, ticks)
     state = copy.deepcopy(env.get_state())
@@ -107,8 +107,8 @@ def test_a_saved_state_goes_on_exactly(ticks: int) -> None:
     assert same(run(other, 30), expected)
 
 
-def test_a_state_belongs_to_the_moment_it_was_taken() -> None:
-    """Whatever the environment does afterwards, a reset included."""
+def test_a_saved_state_does_not_change_later() -> None:
+    """Whatever the environment does afterwards, including a reset."""
     env, _ = fresh(8, 3)
     run(env, 2)
     state = env.get_state()
@@ -122,7 +122,7 @@ def test_a_state_belongs_to_the_moment_it_was_taken() -> None:
     env.set_state(kept)
     state = env.get_state()
     env.reset(seed=9)
-    assert np.array_equal(state["t"], kept["t"]), "a reset has written into a state taken before it"
+    assert np.array_equal(state["t"], kept["t"]), "the reset has changed a state saved before it"
 
 
 def test_spec() -> None:
