@@ -50,7 +50,7 @@ class PolicyGradientAgent(Agent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses rollouts under two steps, batches that are no whole number of unrolls, and settings of a replay."""
+        """Also refuses rollouts under two steps, batches that are not a whole number of unrolls, and settings of a replay."""
         super().validate(config)
         name, num_envs, steps, batch = (
             config.agent.name,
