@@ -1,8 +1,9 @@
-"""What the parts of an AlphaGo run are worth: held-out accuracy of both policies, speed of rollouts, error of the value net.
+"""Measures the parts of an AlphaGo run: accuracy of both policies, speed of rollouts, error of the value net.
 
     python scripts/alphago_report.py runs/alphago --positions 2000
 
-The value net is asked about positions of games that it has not seen (another seed), beside the best constant.
+The accuracies are those on held-out games that the run logged. The value net is evaluated on positions from new games (with another
+seed) and compared with the best constant.
 """
 
 import argparse
@@ -20,9 +21,10 @@ from rlsuite.runs.metrics import read_metrics
 
 
 def main() -> None:
+    """Prints the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--positions", type=int, default=2000)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--positions", type=int, default=2000, help="on which the value net is evaluated")
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row for row in read_metrics(given.run / "1_policy") if "test/policy_accuracy" in row]
@@ -47,8 +49,8 @@ def main() -> None:
         for _ in range(100):
             net.policy.evaluate(planes)
         alone = (time.process_time() - begin) / 100
-    print(f"rollouts: {moves / 2000:.0f} moves a game, {spent / moves * 1e6:.2f} us of the processor's time a move")
-    print(f"the policy net alone: {alone * 1e3:.2f} ms")
+    print(f"rollouts: {moves / 2000:.0f} moves a game, {spent / moves * 1e6:.2f} us of CPU time a move")
+    print(f"one evaluation of the policy net: {alone * 1e3:.2f} ms of CPU time")
 
     collector = agent.collector(make_env(saved.config), net, seed=987_654_321, device=torch.device("cpu"), bf16=bf16)
     made = 0

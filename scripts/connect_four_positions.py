@@ -1,13 +1,13 @@
-"""Writes envs/boards/connect_four_positions.csv: Connect Four positions of six classes, every move graded by a perfect solver.
+"""Writes envs/boards/connect_four_positions.csv: Connect Four positions of six classes, with the exact result of every move.
 
     pip install bitbully bitbully-databases
     python scripts/connect_four_positions.py envs/boards/connect_four_positions.csv --count 1000 --seed 1
 
-A position is reached by uniformly random moves from the empty board, the game still running; the number of stones is uniform in
-its range, so early and late positions come as often. The classes are Pascal Pons's: beginning (at most 14 stones), middle (15 to
-28), end (more); easy (the game, played perfectly by both, ends within 13 moves), medium (14 to 27), hard (28 or more). No two
-positions of a class are the same. Columns: class, moves (columns 1-7 from the empty board), and a letter for each column:
-w, d, l what the player to move gets by it, - if it is full.
+Positions are reached by uniformly random moves from the empty board, and the game is not over yet. The number of stones is uniform
+in its range, so early and late positions are equally frequent. The classes are those of Pascal Pons: beginning (at most 14 stones),
+middle (15 to 28) or end (more); easy (perfect play ends the game within 13 moves), medium (14 to 27) or hard (28 or more). The
+positions of a class are all different. Columns of the file: class; moves (columns 1 to 7 of the board, from the empty board); and
+outcomes, a letter for each column: w, d or l for the result of the player who moves there (win, draw, loss), - if it is full.
 """
 
 import argparse
@@ -31,6 +31,7 @@ CLASSES = [
 
 
 def random_moves(rng: random.Random, stones: int) -> list[int] | None:
+    """Moves to a random position with that many stones; None if the game is over by then."""
     board, moves = Board(), []
     for _ in range(stones):
         move = rng.choice([m for m in range(7) if board.is_legal_move(m)])
@@ -42,9 +43,10 @@ def random_moves(rng: random.Random, stones: int) -> list[int] | None:
 
 
 def main() -> None:
+    """Writes the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--count", type=int, default=1000, help="positions a class")
+    parser.add_argument("--count", type=int, default=1000, help="positions of each class")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     rng, solver = random.Random(args.seed), BitBully()

@@ -1,4 +1,7 @@
-"""Seconds from launch to the first learner step: `python scripts/first_step.py [CONFIG]`, in a process with empty caches."""
+"""Prints the seconds from launch to the first learner step, with an empty cache of compiled kernels.
+
+python scripts/first_step.py [CONFIG]
+"""
 
 import os
 import subprocess

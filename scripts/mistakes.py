@@ -1,4 +1,4 @@
-"""Draws how a Connect Four run's mistakes fall over its time: every checkpoint against positions with known best moves.
+"""Plots the mistakes of Connect Four runs over time: every checkpoint is tested on positions with known best moves.
 
 python scripts/mistakes.py runs/a runs/b --simulations 600 --positions 300 --out mistakes.png
 """
@@ -15,16 +15,17 @@ from rlsuite.runs.metrics import read_metrics
 
 
 def minutes_at(run: Path, agent_steps: int) -> float:
-    """Wall-clock minutes of the run when it had come so far."""
+    """Wall-clock minutes that the run took to reach `agent_steps`."""
     rows = [row for row in read_metrics(run) if row["agent_steps"] <= agent_steps]
     return float(rows[-1]["wall_seconds"]) / 60 if rows else 0.0
 
 
 def main() -> None:
+    """Prints a line of JSON for each checkpoint and saves the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--simulations", type=int, default=600, help="a move")
-    parser.add_argument("--positions", type=int, default=1000, help="of a class, at most")
+    parser.add_argument("--simulations", type=int, default=600, help="search simulations per move")
+    parser.add_argument("--positions", type=int, default=1000, help="maximum number of positions of each class")
     parser.add_argument("--out", type=Path, default=Path("mistakes.png"))
     args = parser.parse_args()
     figure = Figure(figsize=(8, 4.5), dpi=120)

@@ -1,4 +1,4 @@
-"""Draws what demonstrations are worth: the last evaluation of runs over their `replay.demonstration_ratio`, a dot a seed.
+"""Plots the last evaluation of runs over their `replay.demonstration_ratio`, with a dot for each seed.
 
 python scripts/ratio_sweep.py runs/kd_* --out docs/results/key-door.png
 """
@@ -15,6 +15,7 @@ from rlsuite.runs.metrics import read_metrics
 
 
 def main() -> None:
+    """Prints the scores for each ratio and saves the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("ratio.png"))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A run on a Slurm cluster: Ray's head on the first node, where the learner and its GPU are, collectors everywhere.
+# Trains on a Slurm cluster: Ray's head node and the learner with its GPU on the first node, collectors on all nodes.
 #   sbatch scripts/slurm.sh atari/apex runtime.collectors=120 --run-dir runs/apex
-# Submitted again with the same run folder, it goes on with the last checkpoint.
+# Submitted again with the same run folder, it continues from the last checkpoint.
 #SBATCH --job-name=rlsuite
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

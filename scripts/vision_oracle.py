@@ -1,16 +1,17 @@
-"""Compares our nets with torchvision's, weight by weight. Needs torchvision (any build; its operators are not used).
+"""Compares our nets with torchvision's: with the same weights, outputs must be equal.
 
-    pip install --no-deps torchvision==0.28.0 pillow pycocotools     # fits torch 2.13
+    pip install --no-deps torchvision==0.28.0 pillow pycocotools     # for torch 2.13
     python scripts/vision_oracle.py
 
-Copies the state dict of every model in order, and prints the largest difference of the outputs. It fails above 1e-5.
+Copies the state dict of every model in order and prints the largest difference of the outputs. Exits with 1 if a net differs by
+more than 1e-5. Any build of torchvision will do, because its operators are not used.
 """
 
 import sys
 
 import torch
 
-shim = torch.library.Library("torchvision", "DEF")  # its CPU operators are missing beside a CUDA build's wheel
+shim = torch.library.Library("torchvision", "DEF")  # declares operators that some builds of torchvision lack
 for operator in ("nms", "qnms"):
     shim.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
@@ -29,13 +30,13 @@ NETS = (
 
 
 def differences() -> int:
-    """Of the logits on two random images; returns how many nets differ."""
+    """Prints the difference of the logits for two random images, for every net; returns the number of nets that differ."""
     wrong = 0
     for name in NETS:
         torch.manual_seed(0)
         more = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         theirs = torchvision.models.get_model(name, weights=None, **more).eval()
-        for module in theirs.modules():  # so that a normalisation in the wrong place shows
+        for module in theirs.modules():  # random statistics, so that a normalisation in the wrong place shows
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
                 torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
