@@ -27,11 +27,10 @@ from torch import Tensor
 
 from rlsuite.acting.selfplay import SelfPlayAgent, SelfPlayConfig
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Extra, Games, Loss, Mode, Net
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory
+from rlsuite.core.agent import Extra, Games, Loss, Net
+from rlsuite.core.types import EnvSpec, Trajectory
 from rlsuite.nets.board_net import BoardNet
 from rlsuite.search.evaluators import PolicyValue
-from rlsuite.search.search import search_rows
 
 
 class AlphaZeroConfig(SelfPlayConfig):
@@ -68,20 +67,6 @@ class AlphaZero(SelfPlayAgent):
         device = next(net.parameters()).device
         output = net.evaluate(torch.from_numpy(planes).to(device))  # type: ignore[operator]
         return output.logits.detach().cpu().numpy(), output.value.detach().cpu().numpy()
-
-    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """The best moves [B] i64 by a search from the positions `step.extras["row"]` [1,B,R] int8; 0 where the game is over."""
-        rows = step.extras["row"][0].cpu().numpy()  # [B,R]
-        running = np.flatnonzero(step.extras["action_mask"][0].any(-1).cpu().numpy())  # no move is legal once a game is over
-        action = np.zeros(len(rows), np.int64)  # [B]
-        if running.size:
-            seed = int(torch.randint(2**31, (), generator=mode.rng, device=mode.rng.device))
-            method = self.config.explore() if mode.explore else self.config.play()
-            result = search_rows(
-                self.game, rows[running], self.evaluator(net), self.config.eval_simulations, method, seed, solve=self.config.solve
-            )
-            action[running] = result.action
-        return torch.from_numpy(action), state, {}
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, config = trajectory.steps, self.config

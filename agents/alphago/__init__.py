@@ -34,6 +34,7 @@ from rlsuite.config.schema import NetConfig, absolute
 from rlsuite.core.agent import Extra, Games, Loss, Mode, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
+from rlsuite.envs.boards import go
 from rlsuite.nets.board_net import BoardNet
 from rlsuite.search import Evaluate, Puct
 from rlsuite.search.evaluators import PolicyValue, encoder
@@ -112,7 +113,7 @@ class AlphaGo(BoardAgent):
 
     def __init__(self, config: AlphaGoConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
-        if not self.game.name.startswith("go("):
+        if self.game.rules is not go.RULES:
             raise UsageError(
                 f"agent.name={config.name} plays Go only, not {self.game.name}: use env.id=go(size=7,komi=9), for example"
             )
@@ -192,21 +193,6 @@ class AlphaGo(BoardAgent):
             return logits, values.astype(np.float32)
 
         return evaluate
-
-    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Moves [B] i64 in the positions `step.extras["row"]` [1,B,R] int8, by search or by the policy; 0 if the game is over."""
-        rows = step.extras["row"][0].cpu().numpy()  # [B,R]
-        running = np.flatnonzero(step.extras["action_mask"][0].any(-1).cpu().numpy())
-        action, config = np.zeros(len(rows), np.int64), self.config  # [B]
-        if running.size:
-            seed, evaluate = int(torch.randint(2**31, (), generator=mode.rng, device=mode.rng.device)), self.evaluator(net)
-            if config.eval_simulations == 0:
-                action[running] = without_search(self.game, rows[running], evaluate)
-            else:
-                simulations, method = config.eval_simulations, config.play()
-                result = search_rows(self.game, rows[running], evaluate, simulations, method, seed, solve=config.solve)
-                action[running] = result.action
-        return torch.from_numpy(action), state, {}
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, nets, stage = trajectory.steps, _as_ours(net), self.config.stage

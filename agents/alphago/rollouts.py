@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlsuite.core.hashing import finalise
-from rlsuite.envs.boards.go import STEPS, area, past_of, points_of, stone_hash, survey
+from rlsuite.envs.boards.go import STEPS, area, is_legal, past_of, points_of, survey
 from rlsuite.search.random import uniform
 
 _EMPTY, _OWN, _OWN_ATARI, _OTHER, _OTHER_ATARI, _EDGE = range(6)
@@ -128,9 +128,9 @@ def draw(row: NDArray[np.int8], last: int, weights: Weights, streams: NDArray[np
     n, own = int(row[0]), row[1] + 1
     points, past = points_of(row), past_of(row)
     area_ = n * n
-    head, sizes, liberties = np.empty(361, np.int32), np.empty(361, np.int32), np.empty(361, np.int32)
+    head, liberties = np.empty(361, np.int32), np.empty(361, np.int32)
     hashes = np.empty(361, np.uint64)
-    survey(points, n, head, sizes, liberties, hashes)
+    survey(points, n, head, liberties, hashes)
     width = n + 2
     cells = np.full(21 * 21, _EDGE, np.int8)
     for point in range(area_):
@@ -146,8 +146,6 @@ def draw(row: NDArray[np.int8], last: int, weights: Weights, streams: NDArray[np
             at = (point // n + 1) * width + point % n + 1
             chance[point] = weights.pattern[_pattern(cells, width, at)] * weights.near[_near(point, last, n)]
             total += chance[point]
-    count = int(past[0])
-    taken = np.empty(4, np.int32)
     while total > 1e-12:
         left, chosen = uniform(streams, stream) * total, -1
         for point in range(area_):
@@ -158,31 +156,7 @@ def draw(row: NDArray[np.int8], last: int, weights: Weights, streams: NDArray[np
                     break
         if chosen < 0:
             break
-        # Is it legal? The same test as `go.legal`, for this point alone.
-        y, x = chosen // n, chosen % n
-        alive, captures = False, 0
-        after = past[count] ^ stone_hash(chosen, own)
-        for dy, dx in STEPS:
-            r, c = y + dy, x + dx
-            if not (0 <= r < n and 0 <= c < n):
-                continue
-            near = r * n + c
-            if points[near] == 0:
-                alive = True
-            elif points[near] == own:
-                alive = alive or liberties[head[near]] > 1
-            elif liberties[head[near]] == 1:
-                new = True
-                for i in range(captures):
-                    new = new and taken[i] != head[near]
-                if new:
-                    taken[captures] = head[near]
-                    captures += 1
-                    after ^= hashes[head[near]]
-        legal = alive or captures > 0
-        for i in range(1, count + 1):
-            legal = legal and past[i] != after
-        if legal:
+        if is_legal(chosen, own, n, points, past, head, liberties, hashes):
             return chosen
         total -= chance[chosen]
         chance[chosen] = 0.0

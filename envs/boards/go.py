@@ -105,8 +105,8 @@ def _chain(points: Row, n: int, start: int, chain: Actions) -> tuple[int, int]:
 
 
 @njit(cache=True)
-def survey(points: Row, n: int, head: Actions, sizes: Actions, liberties: Actions, hashes: Words) -> None:
-    """Writes every stone's `head`, the first point of its chain; at that point the chain's size, liberties (0, 1, 2) and hash."""
+def survey(points: Row, n: int, head: Actions, liberties: Actions, hashes: Words) -> None:
+    """Writes every stone's `head`, the first point of its chain; at that point the chain's liberties (0, 1, 2) and hash."""
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     for point in range(n * n):
         head[point] = -1
@@ -118,7 +118,7 @@ def survey(points: Row, n: int, head: Actions, sizes: Actions, liberties: Action
             for i in range(size):
                 head[chain[i]] = point
                 value ^= stone_hash(chain[i], stone)
-            sizes[point], liberties[point], hashes[point] = size, free, value
+            liberties[point], hashes[point] = free, value
     for point in range(n * n):
         points[point] &= 3
 
@@ -160,10 +160,9 @@ def legal(row: Row, actions: Actions) -> int:
     n, own = int(row[0]), row[1] + 1
     points, past = points_of(row), past_of(row)
     head = np.empty(_LARGEST * _LARGEST, np.int32)
-    sizes = np.empty(_LARGEST * _LARGEST, np.int32)
     liberties = np.empty(_LARGEST * _LARGEST, np.int32)
     hashes = np.empty(_LARGEST * _LARGEST, np.uint64)
-    survey(points, n, head, sizes, liberties, hashes)
+    survey(points, n, head, liberties, hashes)
     found = 0
     for point in range(n * n):
         if points[point] == 0 and is_legal(point, own, n, points, past, head, liberties, hashes):

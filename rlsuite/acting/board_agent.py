@@ -3,17 +3,20 @@
 from abc import abstractmethod
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from rlsuite.acting.collector import Episode
 from rlsuite.boardgames.games import make_game
 from rlsuite.config.schema import AgentSection
-from rlsuite.core.agent import Agent, Net
+from rlsuite.core.agent import Agent, Mode, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
-from rlsuite.core.types import EnvSpec, Unroll
+from rlsuite.core.types import EnvSpec, State, Step, Unroll
 from rlsuite.search import Evaluate, Gumbel, Puct
+from rlsuite.search.search import choose_actions
 
 
 class BoardConfig(AgentSection):
@@ -29,6 +32,10 @@ class BoardConfig(AgentSection):
     def play(self) -> Puct | Gumbel:
         """The search method, without exploration noise."""
         raise NotImplementedError
+
+    def explore(self) -> Puct | Gumbel:
+        """The search method with exploration noise, if the agent has any."""
+        return self.play()
 
 
 class GameCollector(Protocol):
@@ -53,9 +60,13 @@ class GameCollector(Protocol):
         """Scalars since the last call."""
         ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a checkpoint needs to continue the games."""
+        ...
 
-    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool: ...
+    def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
+        """Restores what `state_dict` returned. True if the games continue, False if new ones begin, seeded with `reseed`."""
+        ...
 
 
 class BoardAgent(Agent):
@@ -78,3 +89,16 @@ class BoardAgent(Agent):
     @abstractmethod
     def evaluator(self, net: Net) -> Evaluate:
         """The search's leaf evaluator with `net`: positions -> logits and values."""
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """Moves [B] i64 in the positions `step.extras["row"]` [1,B,R] int8, by search or by the policy; 0 if the game is over."""
+        rows, config = step.extras["row"][0].cpu().numpy(), self.config  # [B,R]
+        running = np.flatnonzero(step.extras["action_mask"][0].any(-1).cpu().numpy())  # no move is legal once a game is over
+        action = np.zeros(len(rows), np.int64)  # [B]
+        if running.size:
+            seed = int(torch.randint(2**31, (), generator=mode.rng, device=mode.rng.device))
+            method = config.explore() if mode.explore else config.play()
+            action[running] = choose_actions(
+                self.game, rows[running], self.evaluator(net), config.eval_simulations, method, seed, solve=config.solve
+            )
+        return torch.from_numpy(action), state, {}
