@@ -218,15 +218,11 @@ def make_collector(
 
 
 def make_lag(config: Config, agent: Agent, learner: Learner) -> PolicyLag | BestNetGate:
-    """The source of the weights that a local run's collector acts with: the newest, older ones, or the best so far."""
-    updates = config.run.policy_lag_learner_steps
-    if not (isinstance(agent, SelfPlayAgent) and agent.config.gate_games):
-        return PolicyLag(learner.net, updates)
-    if updates:
-        raise UsageError(
-            f"run.policy_lag_learner_steps = {updates}: with agent.gate_games the best net acts, however old it is; use 0"
-        )
-    return BestNetGate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, config.learner.precision == "bf16")
+    """Which weights the collector of a local run acts with: the newest, older ones, or the best so far."""
+    if isinstance(agent, SelfPlayAgent) and agent.gated:
+        bf16 = config.learner.precision == "bf16"
+        return BestNetGate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, bf16)
+    return PolicyLag(learner.net, config.run.policy_lag_learner_steps)
 
 
 def build(config: Config) -> Parts:

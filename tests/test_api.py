@@ -1,4 +1,4 @@
-"""The Python face."""
+"""The Python interface."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ TINY = {
 }
 
 
-def test_a_loaded_agent_plays_in_anyones_own_loop_as_evaluate_does(tmp_path: Path) -> None:
+def test_a_loaded_agent_plays_in_the_users_own_loop_as_evaluate_does(tmp_path: Path) -> None:
     run = rlsuite.train("classic/dqn", TINY, run_dir=tmp_path / "run").run
     agent = rlsuite.load(run)
     env = rlsuite.make_env("CartPole-v1", num_envs=4)
@@ -45,7 +45,7 @@ def test_observations_of_another_shape_are_refused(tmp_path: Path) -> None:
         rlsuite.load(run).act(np.zeros((2, 5), np.float32))
 
 
-def test_an_agent_with_a_memory_says_what_it_needs(tmp_path: Path) -> None:
+def test_an_agent_with_a_memory_reports_what_it_needs(tmp_path: Path) -> None:
     settings = {"net.hidden": 8, "net.memory_size": 8, "run.agent_steps": 200, "replay.min_agent_steps": 100, "eval.episodes": 1}
     agent = rlsuite.load(rlsuite.train("classic/recall_r2d2", settings, run_dir=tmp_path / "run").run)
     env = agent.make_env(num_envs=2)
@@ -61,7 +61,7 @@ def test_an_agent_with_a_memory_says_what_it_needs(tmp_path: Path) -> None:
 
 
 def test_evaluation_does_not_depend_on_training_and_names_stay_functions(tmp_path: Path) -> None:
-    """An evaluation on the way uses its own games and random streams: the weights come out the same."""
+    """A periodic evaluation uses its own games and random streams: the weights come out the same."""
     plain = rlsuite.train("classic/dqn", TINY, run_dir=tmp_path / "a")
     watched = rlsuite.train("classic/dqn", {**TINY, "eval.every_agent_steps": 100}, run_dir=tmp_path / "b")
     assert plain.evaluation is not None
@@ -71,6 +71,7 @@ def test_evaluation_does_not_depend_on_training_and_names_stay_functions(tmp_pat
     assert callable(rlsuite.train)
 
 
+@pytest.mark.integration
 def test_atari_trains_evaluates_and_films(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "run.agent_steps": 100,
@@ -123,6 +124,6 @@ def test_minutes_stop_a_run(tmp_path: Path) -> None:
     assert result.evaluation is not None
 
 
-def test_a_run_stops_once_its_evaluation_reached_the_goal(tmp_path: Path) -> None:
+def test_a_run_stops_once_its_evaluation_reaches_the_goal(tmp_path: Path) -> None:
     goal = {"eval.every_agent_steps": 100, "eval.stop_at_return": 1.0, "run.agent_steps": 10_000}
     assert rlsuite.train("classic/dqn", {**TINY, **goal}, run_dir=tmp_path / "run").agent_steps < 500

@@ -31,14 +31,13 @@ from rlsuite.acting.board_agent import BoardAgent, BoardConfig, GameCollector
 from rlsuite.agents.alphago.games import Expert, PlanePolicy, PoolPlay, RecordedPlay, ValuePlay
 from rlsuite.agents.alphago.rollouts import NONE, Rollouts, playouts
 from rlsuite.config.schema import NetConfig, absolute
-from rlsuite.core.agent import Extra, Games, Loss, Mode, Net
+from rlsuite.core.agent import Extra, Games, Loss, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.envs.boards import go
 from rlsuite.nets.board_net import BoardNet
 from rlsuite.search import Evaluate, Puct
 from rlsuite.search.evaluators import PolicyValue, encoder
-from rlsuite.search.search import search_rows, without_search
 
 
 class AlphaGoConfig(BoardConfig):

@@ -127,8 +127,17 @@ class SelfPlayAgent(BoardAgent):
     def validate(cls, config: Any) -> None:
         """Also refuses matches between nets on Ray, where they are not supported."""
         super().validate(config)
-        if config.agent.gate_games and config.runtime.kind != "local":
+        if not config.agent.gate_games:
+            return
+        if config.runtime.kind != "local":
             raise ValueError(f"agent.gate_games = {config.agent.gate_games} works with runtime.kind = local only")
+        if updates := config.run.policy_lag_learner_steps:
+            raise ValueError(f"run.policy_lag_learner_steps = {updates}: with agent.gate_games the best net acts; use 0")
+
+    @property
+    def gated(self) -> bool:
+        """Whether a net must win a match before it plays."""
+        return self.config.gate_games > 0
 
     @abstractmethod
     def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:

@@ -61,6 +61,7 @@ TARGETS = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ROWS)
 def test_every_benchmark_runs_and_reports(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     report = bench.run([name], QUICK)
@@ -86,6 +87,7 @@ def test_every_benchmark_runs_and_reports(name: str, capsys: pytest.CaptureFixtu
         assert row["name"] in table
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("name", "module"), [("env", acting), ("replay", replay), ("train", train)])
 def test_a_missing_reference_is_told(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "lacking", lambda packages: True)

@@ -120,6 +120,7 @@ def test_bitbully_agrees_with_the_graded_positions() -> None:
         assert "".join(letters) == line["outcomes"]
 
 
+@pytest.mark.integration
 def test_a_board_run_is_evaluated_graded_rated_and_searched_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = rlsuite.train("boards/connect_four", {**TINY, "run.agent_steps": 300}, run_dir=tmp_path / "run").run
     other = evaluate(run, 4, 1, None, opponent="mcts(simulations=20)", simulations=2)[0]
@@ -156,6 +157,7 @@ def test_a_board_run_is_evaluated_graded_rated_and_searched_with(tmp_path: Path,
         actions, _ = agent.act(observation, info=info)
 
 
+@pytest.mark.integration
 def test_an_opponent_that_dies_costs_no_training(tmp_path: Path) -> None:
     (tmp_path / "engine.py").write_text("for _ in range(4):\n    input()\n    print('= \\n', flush=True)\n")
     settings = {**TINY, "env.id": "othello(size=4)", "run.checkpoint_minutes": 60.0, "eval.every_agent_steps": 200}
@@ -205,6 +207,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("mischief", "seconds", "ending"),
     [
@@ -255,6 +258,7 @@ def test_openings_are_paired_and_games_run_a_few_at_a_time() -> None:
     assert most >= 2
 
 
+@pytest.mark.integration
 def test_a_match_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from rlsuite.cli.main import app
 

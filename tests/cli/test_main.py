@@ -49,6 +49,7 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return int(stop.value.code or 0), lines[0]
 
 
+@pytest.mark.integration
 def test_train_json_prints_one_object_and_stops_exactly(tmp_path: Path) -> None:
     done = call("train", "classic/dqn", *TINY, "env.num_envs=4", "--run-dir", "here", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -64,6 +65,7 @@ def test_train_json_prints_one_object_and_stops_exactly(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "here").rglob("*") if path.suffix in (".pkl", ".pt", ".pickle")]
 
 
+@pytest.mark.integration
 def test_evaluate_json_equals_itself_and_writes_beside_the_checkpoint(trained: Path) -> None:
     first = json.loads(call("evaluate", trained, "--episodes", "3", "--seed", "5", "--json").stdout)
     again = json.loads(
@@ -115,6 +117,7 @@ def test_what_is_wrong_is_said_in_one_line_with_exit_code_2(
     assert list(tmp_path.iterdir()) == []  # refused before anything starts
 
 
+@pytest.mark.integration
 def test_a_damaged_checkpoint_is_refused_and_a_planted_pickle_never_read(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +143,7 @@ def test_evaluating_from_elsewhere_with_another_net_is_refused(
     assert "another net" in line
 
 
+@pytest.mark.integration
 def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

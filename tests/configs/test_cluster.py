@@ -68,6 +68,7 @@ def test_the_job_of_kuberay_has_what_its_resource_demands() -> None:
         assert container(group)["image"] == head["image"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("resumed", [False, True])
 def test_the_slurm_script_starts_a_cluster_and_the_run(tmp_path: Path, resumed: bool) -> None:
     """With stand-ins for Slurm's commands that tell what they were asked."""

@@ -77,7 +77,12 @@ def budget(name: str, overrides: dict[str, Any]) -> float:
 ONE_PIECE = [name for name in config_names() if not name.startswith("vision/") and resolve(name).stages is None]
 
 
-@pytest.mark.parametrize("name", ONE_PIECE)  # runs in stages have tests of their own
+IN_SECONDS = ("classic/dqn", "classic/ppo", "classic/c51", "classic/recall_r2d2", "atari/pong")  # one of each family
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in IN_SECONDS else pytest.mark.integration) for name in ONE_PIECE]
+)  # runs in stages have tests of their own
 def test_starts_learns_and_ends_on_the_step(name: str, tmp_path: Path) -> None:
     overrides = tiny(name)
     result = rlsuite.train(name, overrides, run_dir=tmp_path / "run")

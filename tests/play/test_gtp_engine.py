@@ -127,6 +127,7 @@ def test_othello_passes_where_it_must() -> None:
     assert ask(it, "final_score")[0] in ("= B+\n\n", "= W+\n\n", "= 0\n\n")
 
 
+@pytest.mark.integration
 def test_time_limits_the_search() -> None:
     it = engine(player="mcts(simulations=100000)")
     assert ask(it, "time_settings 2 0 0", "genmove b")[0] == "=\n\n"
@@ -207,6 +208,7 @@ def test_no_line_makes_it_crash() -> None:
         assert answer is None or answer.endswith("\n\n") or answer == "\n"
 
 
+@pytest.mark.integration
 def test_as_a_process_it_survives_junk_and_a_closed_pipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rlsuite", "gtp", "mcts(simulations=4)", "--game", "go(size=5)"]
     junk = (

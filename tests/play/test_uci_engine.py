@@ -14,6 +14,8 @@ from rlsuite.boardgames.uci_opponent import moves_by_name
 from rlsuite.core.errors import OpponentError, UsageError
 from rlsuite.play.players import BoardPlayer
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("pyspiel")
 CHESS = "openspiel(game=chess,max_moves=40)"
 

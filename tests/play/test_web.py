@@ -176,6 +176,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.integration
 def test_ctrl_c_ends_it_and_a_taken_port_is_an_error() -> None:
     port = str(20_000 + os.getpid() % 10_000)
     process = start("tic_tac_toe", "--web", "--port", port)

@@ -17,6 +17,8 @@ import rlsuite
 from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.runs import checkpoint
 
+param, integration = pytest.param, pytest.mark.integration
+
 TINY = {
     "run.threads": 1,
     "replay.prioritized": True,
@@ -38,12 +40,12 @@ ROLLOUTS |= {"eval.stop_at_return": None, "env.num_envs": 4, "learner.batch_size
 @pytest.mark.parametrize(
     ("config", "extra"),
     [
-        ("classic/ppo", {}),
+        param("classic/ppo", {}, marks=integration),
         ("classic/ppo", {"net.memory": "lstm", "net.memory_size": 8}),
         ("classic/a2c", {"learner.batch_size": 8}),  # an unroll waits in the queue
         ("classic/impala", {"run.policy_lag_learner_steps": 3, "learner.precision": "bf16"}),
-        ("classic/pendulum_ppo", {}),
-        ("classic/reinforce", {"net.memory": "gru", "net.separate_value": False}),
+        param("classic/pendulum_ppo", {}, marks=integration),
+        param("classic/reinforce", {"net.memory": "gru", "net.separate_value": False}, marks=integration),
     ],
     ids=["ppo", "ppo-lstm", "a2c-two-unrolls", "impala-lag-bf16", "pendulum", "reinforce-gru"],
 )
@@ -68,9 +70,12 @@ def test_resumed_rollouts_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, c
     "extra",
     [
         {},
-        {"net.memory": "attention(window=6,heads=2)", "replay.initial_priority": "td", "learner.precision": "bf16"},
+        param(
+            {"net.memory": "attention(window=6,heads=2)", "replay.initial_priority": "td", "learner.precision": "bf16"},
+            marks=integration,
+        ),
         {"net.memory": "gru", "agent.cross_episodes": False, "net.last_action_reward": False, "replay.prioritized": False},
-        {"agent.stored_state": False, "agent.burn_in": 0},
+        param({"agent.stored_state": False, "agent.burn_in": 0}, marks=integration),
     ],
     ids=["lstm", "attention-td-bf16", "gru-no-crossing", "zero-state"],
 )
@@ -111,9 +116,9 @@ def test_unrolls_of_another_length_are_refused_where_collectors_compute_prioriti
     [
         {},
         {"env.num_envs": 3, "run.collect_agent_steps": 5},  # N falls into the middle of a tick and of an unroll
-        {"agent.noisy": True, "agent.dueling": True, "agent.double": True, "learner.target_ema": 0.01},
-        {"replay.prioritized": False, "env.id": "Acrobot-v1", "learner.optimizer": "rmsprop"},
-        {"env.id": "rlsuite/Recall-v0", "learner.optimizer": "sgd", "learner.learning_rate_end": None},
+        param({"agent.noisy": True, "agent.dueling": True, "agent.double": True, "learner.target_ema": 0.01}, marks=integration),
+        param({"replay.prioritized": False, "env.id": "Acrobot-v1", "learner.optimizer": "rmsprop"}, marks=integration),
+        param({"env.id": "rlsuite/Recall-v0", "learner.optimizer": "sgd", "learner.learning_rate_end": None}, marks=integration),
     ],
     ids=["dqn", "odd-unrolls", "noisy-dueling", "acrobot-rmsprop", "recall-sgd"],
 )
@@ -199,6 +204,7 @@ def test_the_log_continues_at_the_checkpoint(tmp_path: Path) -> None:
     assert steps == sorted(steps)
 
 
+@pytest.mark.integration
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path: Path) -> None:
     process = start(tmp_path / "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", process)
@@ -211,6 +217,7 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path: Path) -> None:
     assert final(tmp_path / "run").agent_steps == result["agent_steps"]
 
 
+@pytest.mark.integration
 def test_two_processes_in_one_run_folder_are_refused(tmp_path: Path) -> None:
     process = start(tmp_path / "run")
     try:
@@ -240,6 +247,7 @@ BOARD = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("config", "kills"), [("classic/dqn", 3), ("boards/tic_tac_toe", 2), pytest.param("classic/dqn", 20, marks=pytest.mark.slow)]
 )

@@ -118,6 +118,7 @@ def test_a_run_leaves_the_files_of_an_agents_run(tmp_path: Path) -> None:
     assert json.loads((saved.path.parent / f"{saved.path.name}.evaluation.json").read_text()) == done.metrics
 
 
+@pytest.mark.integration
 def test_ctrl_c_writes_a_checkpoint(tmp_path: Path) -> None:
     script = (
         "import os, signal, threading; from rlsuite.vision.train import train; "
@@ -131,6 +132,7 @@ def test_ctrl_c_writes_a_checkpoint(tmp_path: Path) -> None:
     assert again.steps == steps + 8
 
 
+@pytest.mark.integration
 def test_weights_go_to_an_agent_and_back(tmp_path: Path) -> None:
     """By name: a torso starts from a vision model's backbone, frozen or not, and a vision model from a torso's."""
     atari = {
@@ -253,6 +255,7 @@ def test_probes_read_a_linear_variable_and_nothing_else() -> None:
     assert abs(probe.r_squared(x, rng.normal(size=400), 200)) < 0.2
 
 
+@pytest.mark.integration
 def test_probe_of_a_run(tmp_path: Path) -> None:
     settings = {
         "env.num_envs": 2,
@@ -281,6 +284,7 @@ def test_probe_of_a_run(tmp_path: Path) -> None:
         probe.draw_saliency(saved, played, tmp_path / "saliency.xyz", count=1)
 
 
+@pytest.mark.integration
 def test_commands(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -299,6 +303,7 @@ def test_commands(tmp_path: Path) -> None:
     assert (tmp_path / pictures[0]).is_file()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("broken", [False, True])
 def test_without_torchvision_and_with_a_broken_one(tmp_path: Path, broken: bool) -> None:
     """No module of ours imports it; a command that needs it reports what is wrong with it."""

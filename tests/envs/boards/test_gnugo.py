@@ -81,6 +81,7 @@ def play(gnugo: GnuGo, size: int, komi: float, games: int) -> None:
         assert score[0] == ("B" if state.returns()[0] > 0 else "W"), f"\n{state}\n{score}"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("size", "komi"), [(5, 0.5), (7, 8.5), (9, 7.5)])
 def test_legal_moves_and_results(gnugo: GnuGo, size: int, komi: float) -> None:
     play(gnugo, size, komi, games=4)
