@@ -1,4 +1,4 @@
-"""A plug-in agent that breaks the contract is refused in one line that names file and member; ours all keep it."""
+"""A plug-in agent that breaks the contract is refused in one line that names file and method; the shipped ones all keep it."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def refusal(tmp_path: Path, body: str, head: str = HEAD) -> str:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "reported"),
     [
         (
             "    def act(self, net, step, state, mode):\n        return torch.zeros(2, 1, dtype=torch.int64), state, {}\n",
@@ -71,9 +71,9 @@ def refusal(tmp_path: Path, body: str, head: str = HEAD) -> str:
         ("    def loss(self, net, target, trajectory, rng):\n        return 1 / 0\n", "Mine.loss failed: ZeroDivisionError"),
     ],
 )
-def test_what_breaks_the_contract_is_refused(tmp_path: Path, body: str, told: str) -> None:
+def test_what_breaks_the_contract_is_refused(tmp_path: Path, body: str, reported: str) -> None:
     message = refusal(tmp_path, body)
-    assert told in message
+    assert reported in message
     assert "mine.py:Mine" in message
 
 
@@ -83,7 +83,7 @@ def test_where_it_failed_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "head", "told"),
+    ("body", "head", "reported"),
     [
         ("    pass\n", "class Mine:\n", "Mine is not a subclass of rlsuite.core.agent.Agent"),
         ("Mine = 3\n", "", "an object of type int is not a subclass"),
@@ -97,8 +97,8 @@ def test_where_it_failed_is_reported(tmp_path: Path) -> None:
         ("class Mime: ...\n", "", "has no Mine; did you mean Mime?"),
     ],
 )
-def test_a_file_that_is_no_agent_is_refused(tmp_path: Path, body: str, head: str, told: str) -> None:
-    assert told in refusal(tmp_path, body, head)
+def test_a_file_without_a_valid_agent_is_refused(tmp_path: Path, body: str, head: str, reported: str) -> None:
+    assert reported in refusal(tmp_path, body, head)
 
 
 def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ CONFIGS = {"q_learning": "classic/q_learning", "c51": "classic/c51", "ppo": "cla
 
 
 @pytest.mark.parametrize("name", [name for name in AGENTS if not issubclass(agent_class(name), BoardAgent)])
-def test_our_agents_keep_the_contract(name: str) -> None:
-    """Board agents act on positions, which no blank data can stand for."""
+def test_the_shipped_agents_keep_the_contract(name: str) -> None:
+    """All but board agents, which act on positions: blank data are none."""
     config: Any = resolve(CONFIGS.get(name, f"classic/{name}"))
     env = make_env(config, num_envs=1, threads=1)
     spec = describe(env)

@@ -20,8 +20,8 @@ from rlsuite.core.errors import RlsuiteError
 from rlsuite.core.types import State, Step, describe
 from rlsuite.envs import classic
 
-# An environment's episodes: (actions until the end, "over" or "cut"), again and again. Two episodes of one action follow each other.
-SCRIPT = [[(3, "over"), (2, "cut"), (4, "over")], [(1, "cut"), (1, "over"), (6, "cut")], [(5, "over")]]
+# An environment's episodes: (actions until the end, "over" or "truncated"), repeated. Two episodes of one action follow each other.
+SCRIPT = [[(3, "over"), (2, "truncated"), (4, "over")], [(1, "truncated"), (1, "over"), (6, "truncated")], [(5, "over")]]
 ACTIONS = 3
 
 
@@ -30,7 +30,7 @@ def picture(env_index: int, episode: int, t: int) -> float:
 
 
 def payment(env_index: int, episode: int, t: int, action: int) -> float:
-    """For arriving at step t >= 1 by `action`."""
+    """The reward for arriving at step t >= 1 by `action`."""
     return 0.25 * t + 10 * action - env_index + episode
 
 
@@ -67,7 +67,7 @@ class Scripted(VectorEnv[Any, Any, Any]):
             length, how = episodes[self.episode[env_index] % len(episodes)]
             reward[env_index] = payment(env_index, int(self.episode[env_index]), int(self.t[env_index]), int(actions[env_index]))
             terminated[env_index] = self.t[env_index] == length and how == "over"
-            truncated[env_index] = self.t[env_index] == length and how == "cut"
+            truncated[env_index] = self.t[env_index] == length and how == "truncated"
         self.ended = terminated | truncated
         if self.poison == self.ticks:
             reward[1] = np.nan
@@ -86,7 +86,7 @@ class Scripted(VectorEnv[Any, Any, Any]):
 
 
 class Counting(Actor):
-    """Actions are a function of what is seen; extras and state tell what was passed around."""
+    """Actions depend on the observation; extras and state show what was passed around."""
 
     def __init__(self) -> None:
         self.modes: list[Mode] = []
@@ -110,7 +110,10 @@ def collector(env: Any, agent: Any = None, **more: Any) -> Collector:
 
 
 def naive(ticks: int, lives: bool = False) -> tuple[list[list[dict[str, Any]]], list[tuple[int, float, int, int]]]:
-    """Every environment by itself, an episode at a time -> records by environment and tick, episodes (tick, return, length, environment)."""
+    """Every environment by itself, one episode at a time.
+
+    Returns steps by environment and tick, and episodes (tick, return, length, environment).
+    """
     table, scores = [], []
     for env_index, episodes in enumerate(SCRIPT):
         rows: list[dict[str, Any]] = []
@@ -136,7 +139,7 @@ def naive(ticks: int, lives: bool = False) -> tuple[list[list[dict[str, Any]]], 
 @pytest.mark.parametrize("lives", [False, True])
 @pytest.mark.parametrize("sizes", [[1] * 40, [40], [3, 1, 7, 13, 16]])
 def test_streams_equal_a_naive_loop(sizes: list[int], lives: bool) -> None:
-    """Any chunking gives the same streams, the same scores, and no tick more."""
+    """Any lengths of unrolls give the same streams, the same scores, and no tick more."""
     env = Scripted(lives=lives)
     roll = collector(env)
     unrolls, episodes = [], []
@@ -161,12 +164,12 @@ def test_streams_equal_a_naive_loop(sizes: list[int], lives: bool) -> None:
 
 
 def test_a_truncation_is_last_but_not_terminal_and_the_action_before_the_end_counts() -> None:
-    """Lane 1 by hand: cut after one action, then over after one action."""
+    """Environment 1 by hand: truncated after one action, then over after one action."""
     steps = collector(Scripted()).collect(5, 0)[0].steps
     assert steps.first[:, 1].tolist() == [True, False, True, False, True]
     assert steps.last[:, 1].tolist() == [False, True, False, True, False]
     assert steps.terminal[:, 1].tolist() == [False, False, False, True, False]
-    # Action at 1000 is 1, at 1020 it is 0; the reward of the first record of an episode is always 0.
+    # Action at 1000 is 1, at 1020 it is 0; the reward of the first step of an episode is always 0.
     assert steps.action[[0, 2], 1].tolist() == [1, 0]
     assert steps.reward[:, 1].tolist() == [0.0, 0.25 + 10 - 1 + 0, 0.0, 0.25 + 0 - 1 + 1, 0.0]
 
@@ -179,7 +182,7 @@ def test_extras_travel_with_the_step_they_belong_to() -> None:
     assert steps.extras["pair"].shape == (6, 3, 2)
 
 
-def test_only_the_newest_plane_travels_but_the_agent_sees_the_stack() -> None:
+def test_an_unroll_holds_only_the_newest_plane_but_the_agent_sees_the_stack() -> None:
     agent = Counting()
     steps = collector(Scripted(planes=3), agent).collect(4, 0)[0].steps
     assert steps.observation.shape == (4, 3, 1, 1)
@@ -242,15 +245,15 @@ def test_a_reward_that_is_not_finite_stops_everything(tick: int) -> None:
 
 def test_stacked_keeps_every_leaf() -> None:
     roll = collector(Scripted())
-    records = [roll.tick(0)[0] for _ in range(3)]
-    steps = stacked(records)
-    for k, record in enumerate(records):
+    parts = [roll.tick(0)[0] for _ in range(3)]
+    steps = stacked(parts)
+    for k, part in enumerate(parts):
         for name in Step._fields[:-1]:
-            np.testing.assert_array_equal(getattr(steps, name)[k], getattr(record, name))
-        for name, value in record.extras.items():
+            np.testing.assert_array_equal(getattr(steps, name)[k], getattr(part, name))
+        for name, value in part.extras.items():
             np.testing.assert_array_equal(steps.extras[name][k], value)
-    one = stacked(records[:1])
-    np.testing.assert_array_equal(one.reward, records[0].reward[None])
+    one = stacked(parts[:1])
+    np.testing.assert_array_equal(one.reward, parts[0].reward[None])
     assert one.extras["pair"].shape == (1, 3, 2)
 
 
@@ -266,13 +269,13 @@ def equal(left: Step, right: Step) -> bool:
 
 
 @pytest.mark.parametrize("ticks", [0, 1, 10, 11, 12, 40])
-def test_a_resumed_collector_goes_on_bit_for_bit(ticks: int) -> None:
-    """Actions explore, so the generator is in it; scores of the running episodes too."""
+def test_a_resumed_collector_continues_bit_for_bit(ticks: int) -> None:
+    """Actions explore, so this covers the generator; it covers the scores of running episodes too."""
     one = cartpole(1)
     for tick in range(ticks):
         one.tick(tick)
     state = copy.deepcopy(one.state_dict())
-    state["state"] = list(state["state"])  # a file knows no tuples
+    state["state"] = list(state["state"])  # files keep no tuples
     expected, scores = one.collect(60, 0)
     other = cartpole(99)
     other.tick(0)
@@ -284,8 +287,8 @@ def test_a_resumed_collector_goes_on_bit_for_bit(ticks: int) -> None:
     assert len(scores) > 5
 
 
-def test_cartpole_without_its_state_is_not_the_same() -> None:
-    """The test above can fail: a collector of another seed takes other ways."""
+def test_cartpole_with_another_seed_is_not_the_same() -> None:
+    """The test above can fail: a collector with another seed collects other steps."""
     assert not equal(cartpole(1).collect(60, 0)[0].steps, cartpole(99).collect(60, 0)[0].steps)
 
 
@@ -319,7 +322,7 @@ def test_new_episodes_are_scored_from_zero_even_in_a_used_collector() -> None:
     np.testing.assert_allclose([e.episodic_return for e in episodes], [s[1] for s in scores])
 
 
-def test_a_carried_state_of_the_old_streams_is_not_taken_into_new_ones() -> None:
+def test_new_streams_do_not_start_from_the_recurrent_state_of_the_old_ones() -> None:
     one = collector(Scripted())
     one.collect(3, 0)
     state = copy.deepcopy(one.state_dict())

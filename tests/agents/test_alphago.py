@@ -1,4 +1,4 @@
-"""AlphaGo's pieces by hand, its three stages end to end, and a kill in each of them."""
+"""AlphaGo's parts by hand, its three stages end to end, and a stop in each of them."""
 
 import itertools
 import json
@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_patterns_are_those_of_the_board() -> None:
-    """torch and numba say the same of every point; a stone in atari and the edge have numbers of their own."""
+    """Torch and numba agree on every point; a stone in atari and the edge have numbers of their own."""
     game = make_game("go(size=5,komi=0.5)")
     state, rng = game.new_state(), np.random.default_rng(1)
     for _ in range(14):
@@ -77,12 +77,12 @@ def test_patterns_are_those_of_the_board() -> None:
     assert 0 <= min(found) < max(found) < PATTERNS
     empty = patterns(torch.zeros(1, 5, 5, 5, dtype=torch.int8))[0].view(5, 5)
     assert len(set(empty[1:4, 1:4].flatten().tolist())) == 1
-    assert len(set(empty.flatten().tolist())) == 9  # the middle, four sides, four corners
+    assert len(set(empty.flatten().tolist())) == 9  # the centre, four sides, four corners
 
 
 def test_nearness_is_counted_from_the_last_move() -> None:
     near = nearness(torch.tensor([12, NO_MOVE, 25]), 5)
-    assert near[0].view(5, 5).flatten().tolist() == list(range(25))  # from the middle all is near
+    assert near[0].view(5, 5).flatten().tolist() == list(range(25))  # from the centre every point is near
     assert (near[1:] == FAR).all()
     assert nearness(torch.tensor([0]), 5)[0].view(5, 5)[3:].eq(FAR).all()
     for last in range(25):
@@ -108,7 +108,7 @@ def test_rollouts_play_by_their_weights_and_the_rules() -> None:
             assert last in legal[: game.rules.legal(row, legal)]
             game.rules.play(row, last)
             moves += 1
-        assert (points_of(row) > 0).sum() > 12  # to the end: what is left are eyes
+        assert (points_of(row) > 0).sum() > 12  # played to the end: only eyes are left
 
 
 def test_an_eye_is_not_filled() -> None:
@@ -132,7 +132,7 @@ def test_moves_are_drawn_from_the_policy() -> None:
     assert np.exp(log_p[actions == 1]) == pytest.approx(0.3)
 
 
-def test_records_are_split_by_games_and_know_the_last_move(folder: Path) -> None:
+def test_records_are_split_by_game_and_keep_the_last_move(folder: Path) -> None:
     game = make_game("go(size=5,komi=0.5)")
     learned, tested = Expert.read(str(folder), game, 3, 0.25)
     games = [game_records.read(path, game)[1] for path in sorted(folder.glob("*.sgf"))]
@@ -151,20 +151,20 @@ def test_records_are_split_by_games_and_know_the_last_move(folder: Path) -> None
 
 
 class Uniform(torch.nn.Module):
-    """A policy net without an opinion, and with weights that can be told apart."""
+    """A policy net whose logits are all equal, with a weight that identifies it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.mark = torch.nn.Parameter(torch.zeros(1))
 
 
-def asked(net: Any) -> Any:
+def uniform_policy(net: Any) -> Any:
     return lambda planes: np.zeros((len(planes), 26), np.float32)
 
 
-def test_the_pool_gets_a_copy_every_so_many_steps_and_gives_out_the_learners_moves() -> None:
+def test_the_pool_grows_periodically_and_only_the_learners_moves_are_collected() -> None:
     game, net = make_game("go(size=5,komi=0.5)"), Uniform()
-    play = PoolPlay(8, game, 1, net, asked, every=10, size=3)
+    play = PoolPlay(8, game, 1, net, uniform_policy, every=10, size=3)
     seen, outcomes = 0, list[float]()
     for version in range(0, 60, 6):
         play.version = version
@@ -182,24 +182,24 @@ def test_the_pool_gets_a_copy_every_so_many_steps_and_gives_out_the_learners_mov
     marks = [float(entry["mark"]) for entry in play.pool]
     assert len(marks) == 3
     assert all(b - a >= 10 for a, b in itertools.pairwise(marks))
-    black = unroll.steps.observation[:, 0, 3].any((1, 2))  # the plane that says that Black is to move
-    assert 0.4 < black.mean() < 0.6  # the learner has both sides
+    black = unroll.steps.observation[:, 0, 3].any((1, 2))  # the plane that is 1 if Black is to move
+    assert 0.4 < black.mean() < 0.6  # the learner plays both sides
     assert set(unroll.steps.extras["outcome"].reshape(-1).tolist()) <= {-1.0, 1.0}
     assert play.diagnostics()["selfplay/score_against_pool"] == pytest.approx((1 + np.mean(outcomes)) / 2)
 
 
-def test_one_position_of_a_game_stands_behind_the_random_move() -> None:
-    """The supervised policy is asked before move U, the other one behind it; whose outcome it is, is the mover's."""
+def test_each_game_yields_the_position_after_the_random_move() -> None:
+    """The supervised policy plays before move U, the reinforced one after it; the outcome is for the player to move."""
     game, calls = make_game("go(size=5,komi=0.5)"), {"first": 0, "second": 0}
 
     def policy(name: str) -> Any:
-        def ask(planes: Any) -> Any:
+        def logits_of(planes: Any) -> Any:
             calls[name] += len(planes)
             logits = np.zeros((len(planes), 26), np.float32)
             logits[:, 25] = -20.0 if name == "first" else 20.0  # the second one passes at once
             return logits
 
-        return ask
+        return logits_of
 
     play = ValuePlay(8, game, 1, policy("first"), policy("second"), latest=9)
     given = 0
@@ -237,7 +237,7 @@ def test_three_stages_make_an_agent_that_plays(folder: Path, tmp_path: Path) -> 
             assert same == [True, False]
     rows = [json.loads(line) for line in (places[0] / "metrics.jsonl").read_text().splitlines()]
     assert any("test/policy_accuracy" in row for row in rows)
-    agent = rlsuite.load(run)  # the folder of all stages is the last one's agent
+    agent = rlsuite.load(run)  # the folder of all stages loads as the last stage's agent
     game = make_game("go(size=5,komi=0.5)")
     found = rlsuite.search(game, game.new_state(), agent, simulations=8)
     assert found.action in game.new_state().legal_actions()
@@ -246,7 +246,7 @@ def test_three_stages_make_an_agent_that_plays(folder: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("stage", ["1_policy", "2_reinforced", "3_value"])
 def test_a_stop_in_any_stage_changes_nothing(stage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped in the middle of a stage and resumed: weights as those of a run in one go, bit for bit."""
+    """Stopped in the middle of a stage and resumed: the weights equal those of an uninterrupted run, bit for bit."""
     from rlsuite.runtime import local
 
     settings = {**SMALL, "agent.records": str(folder)}
@@ -292,7 +292,7 @@ def test_a_stop_in_any_stage_changes_nothing(stage: str, folder: Path, tmp_path:
         ({"stages": {}}, "stages: 0 of them"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_starts(
+def test_impossible_settings_are_refused_before_anything_starts(
     settings: dict[str, Any], complaint: str, folder: Path, tmp_path: Path
 ) -> None:
     settings = {key: str(folder) if value == "RECORDS" else value for key, value in settings.items()}
@@ -301,8 +301,8 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     assert not list(tmp_path.glob("run/*/checkpoints"))
 
 
-def test_weights_of_a_whole_net_begin_another_run(tmp_path: Path) -> None:
-    """net.init_from: equal before the first step, and refused where the net is another."""
+def test_init_from_loads_all_weights_of_another_run(tmp_path: Path) -> None:
+    """Equal before the first step; refused if the net is a different one."""
     first = rlsuite.train(
         "classic/dqn", {"run.agent_steps": 300, "replay.min_agent_steps": 200, "eval.episodes": 1}, run_dir=tmp_path / "a"
     )
@@ -321,7 +321,7 @@ def test_weights_of_a_whole_net_begin_another_run(tmp_path: Path) -> None:
         rlsuite.train("classic/dqn", {**given, "net.hidden": 33}, run_dir=tmp_path / "c")
 
 
-def test_the_reinforced_policy_begins_as_the_supervised_one() -> None:
+def test_the_reinforced_policy_starts_as_the_supervised_one() -> None:
     from rlsuite.config.loader import resolve
     from rlsuite.factories import describe, make_agent, make_env, make_learner
 

@@ -1,4 +1,4 @@
-"""AlphaZero's loss by hand, its symmetries, its moves, and self-play: records, signs, cuts, an exact resume."""
+"""AlphaZero's loss by hand, its symmetries, its moves, and self-play: positions, signs, fast searches, an exact resume."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -51,7 +51,7 @@ def agent_of(name: str, **settings: Any) -> AlphaZero:
 
 
 class Fixed(torch.nn.Module):
-    """Says the same of every position."""
+    """A net that evaluates every position alike."""
 
     def __init__(self, logits: list[float], outcome: list[float]):
         super().__init__()
@@ -71,8 +71,10 @@ def batch(agent: AlphaZero, policy: list[list[float]], outcome: list[float], val
 
 @pytest.mark.parametrize("kind", ["wdl", "scalar"])
 def test_the_loss_by_hand(kind: Any) -> None:
-    """p = (1/2, 1/4, 1/4, 0...) against π = (1, 0, 0...); outcome logits (ln 2, 0, 0): shares 1/2, 1/4, 1/4. z = 1, q = 0, λ = 1/2:
-    the target is half a win and half a draw."""
+    """p = (1/2, 1/4, 1/4, 0...) against π = (1, 0, 0...); outcome logits (ln 2, 0, 0), which are probabilities 1/2, 1/4, 1/4.
+
+    z = 1, q = 0, λ = 1/2: the target is half a win and half a draw.
+    """
     agent = agent_of("tic_tac_toe", value=kind, value_weight=2.0, search_value_fraction=0.5, symmetries=False)
     logits = [np.log(0.5), np.log(0.25), np.log(0.25)] + [-1e9] * 6
     net = Fixed(logits, [np.log(2.0), 0.0, 0.0] if kind == "wdl" else [0.0])
@@ -85,8 +87,8 @@ def test_the_loss_by_hand(kind: Any) -> None:
     assert lost.loss.item() == pytest.approx(np.log(2) + 2 * (np.log(4) if kind == "wdl" else 1.0), rel=1e-5)
 
 
-def test_the_image_of_a_position_is_that_of_its_policy() -> None:
-    """A policy that plays where the planes show a stone still does so in every image; all eight come."""
+def test_a_position_and_its_policy_have_the_same_symmetric_image() -> None:
+    """A policy that plays where the planes show a stone still does so in every image; all eight images occur."""
     agent = agent_of("tic_tac_toe")
     planes = torch.zeros(400, *agent.game.observation_shape, dtype=torch.int8)
     policy = torch.zeros(400, 9)
@@ -100,7 +102,7 @@ def test_the_image_of_a_position_is_that_of_its_policy() -> None:
     assert kept is policy
 
 
-def test_it_plays_the_winning_move_and_nothing_where_the_game_is_over() -> None:
+def test_it_plays_the_winning_move_and_action_0_where_the_game_is_over() -> None:
     agent = agent_of("connect_four", eval_simulations=50)
     game, empty = agent.game, ["......."] * 4
     win = game.parse_state("\n".join([*empty, "oo.....", "xxx.o.."]))
@@ -115,7 +117,7 @@ def test_it_plays_the_winning_move_and_nothing_where_the_game_is_over() -> None:
     assert (state, extras) == ((), {})
 
 
-def test_only_board_games_and_only_towers() -> None:
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="plays board games"):
         AlphaZero(AlphaZeroConfig(name="alphazero"), NET, describe(rlsuite.make_env("CartPole-v1")))
     with pytest.raises(UsageError, match="shrinks the board"):
@@ -132,7 +134,7 @@ def collector_of(**overrides: Any) -> SelfPlay:
 
 
 @pytest.mark.parametrize("method", ["gumbel", "puct"])
-def test_a_chunk_holds_whole_games_from_both_sides(method: str) -> None:
+def test_an_unroll_holds_whole_games_from_both_sides(method: str) -> None:
     collector = collector_of(method=method, temperature_moves=3)
     moved, games = 0, []
     while len(games) < 20:
@@ -179,8 +181,8 @@ def test_some_games_begin_with_random_moves() -> None:
     assert set(stones) == {1, 2, 3, 4}
 
 
-def test_resigning_needs_evidence_and_keeps_its_promise() -> None:
-    """Nobody gives up before a hundred games were played out; then the threshold is a quantile of the regrets."""
+def test_resigning_needs_evidence_and_keeps_to_its_false_positive_rate() -> None:
+    """Nobody resigns before a hundred games have been played out; then the threshold is a quantile of the regrets."""
     collector = collector_of(resign=True, resign_disabled_fraction=1.0, resign_false_positives=0.1)
     for i in range(99):
         collector.regrets.append(-i / 100)
@@ -191,8 +193,8 @@ def test_resigning_needs_evidence_and_keeps_its_promise() -> None:
     assert np.mean(np.array(collector.regrets) < collector.threshold) == pytest.approx(0.1, abs=0.01)
 
 
-def test_a_slot_is_busy_in_every_tick() -> None:
-    """Each of L slots asks for exactly one opinion a tick, whatever its search needs."""
+def test_every_slot_is_evaluated_in_every_advance() -> None:
+    """Each of L slots has exactly one leaf evaluated, however long its search is."""
     collector = collector_of(full_fraction=0.5, fast_simulations=2, solve=False)
     before = collector.cache.asked
     for _ in range(50):
@@ -224,7 +226,7 @@ def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path, gate
         assert whole.state["loop"]["lag"]["matches"] >= 2
 
 
-def test_a_gate_lets_a_better_net_play_and_no_worse_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_admits_a_better_net_and_no_worse_one(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = build(resolve("boards/tic_tac_toe", {**SMALL, "agent.gate_games": 20, "agent.gate_learner_steps": 5}))
     gate, newest = parts.lag, parts.learner.net
     assert isinstance(gate, BestNetGate)

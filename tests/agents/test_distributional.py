@@ -35,7 +35,7 @@ class Table(nn.Module):
 
 
 class Implicit(nn.Module):
-    """Quantile functions θ(τ) = base + slope τ per row and action; remembers the τ that were asked for."""
+    """Quantile functions θ(τ) = base + slope τ per row and action; keeps the τ that it was called with."""
 
     def __init__(self, base: list[list[float]], slope: list[list[float]]):
         super().__init__()
@@ -66,7 +66,7 @@ def sequences(rewards: list[list[float]], last: list[set[int]], terminal: list[s
     return Trajectory(steps, ())
 
 
-# Four rows of three steps (n = 2): goes on, over at 1, truncated at 1, a life lost at 2. Their n-step return and discount.
+# Four rows of three steps (n = 2): no end, over at 1, truncated at 1, a life lost at 2. Their n-step return and discount.
 REWARDS = [[50.0, 1.0, 2.0], [50.0, -1.5, 9.0], [50.0, 0.5, 9.0], [50.0, 1.0, -1.0]]
 LAST: list[set[int]] = [set(), {1}, {1}, set()]
 TERMINAL: list[set[int]] = [set(), {1}, set(), {2}]
@@ -111,7 +111,7 @@ def test_projection_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 11, 51])
-def test_projection_equals_the_papers_loop_and_keeps_all_mass(n: int) -> None:
+def test_projection_equals_the_papers_loop_and_keeps_the_total_probability(n: int) -> None:
     generator = np.random.default_rng(n)
     atoms = torch.linspace(-10, 10, n)
     p = generator.dirichlet(np.full(n, 0.3), 40)
@@ -161,7 +161,7 @@ def test_c51_loss_against_a_naive_loop(double: bool) -> None:
 
 
 def test_c51_by_hand_on_three_atoms() -> None:
-    """y = 0.5 with certainty lies midway between the atoms 0 and 1: the target is (0, ½, ½)."""
+    """y = 0.5 with certainty is midway between the atoms 0 and 1: the target is (0, ½, ½)."""
     agent = C51(C51Config(name="c51", atoms=3, v_min=-1.0, v_max=1.0, **base(n_steps=1)), NET, SPEC)
     rows = torch.zeros(2, 3, 3)
     rows[0, 2] = torch.tensor([0.2, 0.3, 0.5]).log()
@@ -171,8 +171,8 @@ def test_c51_by_hand_on_three_atoms() -> None:
     assert out.td.item() == pytest.approx(out.loss.item() - math.log(2), rel=1e-4)
 
 
-def test_c51_loses_nothing_with_certain_predictions() -> None:
-    """Logits far apart: no log of zero, no nan, a priority that is positive."""
+def test_c51_stays_finite_with_certain_predictions() -> None:
+    """Logits far apart: no log of zero, no NaN, and a positive priority."""
     agent = C51(C51Config(name="c51", atoms=3, v_min=-1.0, v_max=1.0, **base(n_steps=1)), NET, SPEC)
     rows = torch.zeros(2, 3, 3)
     rows[..., 2] = 500.0
@@ -217,7 +217,7 @@ def test_quantile_huber_by_hand() -> None:
 
 
 def test_quantile_regression_finds_the_quantiles() -> None:
-    """What the loss is for: its minimum, with a small κ, lies at the quantiles of the targets."""
+    """With a small κ the minimum of the loss is at the quantiles of the targets."""
     torch.manual_seed(0)
     y = torch.sort(torch.randn(1, 2001)).values
     tau = torch.tensor([[0.1, 0.5, 0.8]])
@@ -259,7 +259,7 @@ TARGET = ([[0.0, 0.0, 0.0], [0.0, 1.0, 5.0]], [[0.0, 0.0, 0.0], [2.0, -1.0, 3.0]
 
 @pytest.mark.parametrize("double", [False, True])
 def test_iqn_loss_against_a_naive_loop(double: bool) -> None:
-    """With the τ that were drawn; three numbers of samples, so that none can stand in for another."""
+    """With the τ that were sampled; the three sample counts differ, so that none is used for another."""
     config = IQNConfig(name="iqn", samples=5, target_samples=3, policy_samples=4, kappa=0.7, **base(double=double))
     agent = IQN(config, NET, SPEC)
     online, target = Implicit(*ONLINE), Implicit(*TARGET)
@@ -286,7 +286,7 @@ def test_iqn_loss_against_a_naive_loop(double: bool) -> None:
     assert target.base.grad is None
 
 
-def test_iqn_draws_uniform_and_independent_samples() -> None:
+def test_iqn_samples_are_uniform_and_independent() -> None:
     config = IQNConfig(name="iqn", samples=2000, target_samples=2000, policy_samples=2000, **base())
     online, target = Implicit(*ONLINE), Implicit(*TARGET)
     agent = IQN(config, NET, SPEC)
@@ -329,7 +329,7 @@ def observe(batch: int) -> Step:
 
 
 @KINDS
-def test_greedy_is_by_the_mean(kind: str) -> None:
+def test_greedy_actions_maximise_the_mean(kind: str) -> None:
     agent, net = build(kind, epsilon_end=0.0, epsilon_decay_agent_steps=10, epsilon_eval=0.0)
     for mode in (Mode(True, 10, rng()), Mode(False, 0, rng())):
         action, state, extras = agent.act(net, observe(50), (), mode)
@@ -339,7 +339,7 @@ def test_greedy_is_by_the_mean(kind: str) -> None:
 
 
 @KINDS
-def test_with_epsilon_one_all_actions_as_often(kind: str) -> None:
+def test_with_epsilon_1_all_actions_are_equally_likely(kind: str) -> None:
     n = 6_000
     agent, net = build(kind)
     counts = np.bincount(agent.act(net, observe(n), (), Mode(True, 0, rng()))[0].numpy(), minlength=3)
@@ -355,7 +355,7 @@ def test_evaluation_has_its_own_epsilon(kind: str) -> None:
 
 
 @KINDS
-def test_noisy_nets_explore_by_noise_and_are_judged_by_their_means(kind: str) -> None:
+def test_noisy_nets_explore_by_noise_and_are_evaluated_with_mean_weights(kind: str) -> None:
     switches = {"noisy": True, "noisy_sigma": 4.0, "epsilon_start": 0.0, "epsilon_end": 0.0, "epsilon_eval": 0.0}
     agent, _ = build(kind, **switches)
     torch.manual_seed(0)
@@ -371,7 +371,7 @@ def test_noisy_nets_explore_by_noise_and_are_judged_by_their_means(kind: str) ->
 
 @KINDS
 @pytest.mark.parametrize("dueling", [False, True])
-def test_the_real_net_fits_its_loss(kind: str, dueling: bool) -> None:
+def test_the_agents_own_net_fits_its_loss(kind: str, dueling: bool) -> None:
     """One update of the agent's own net on vectors: shapes, finite numbers, a gradient for every weight."""
     agent, _ = build(kind, dueling=dueling, double=True, n_steps=2, noisy=True)
     torch.manual_seed(0)
@@ -428,7 +428,7 @@ def test_impossible_switches_are_refused(config: Any, change: dict[str, Any]) ->
         config(name="x", **change)
 
 
-def test_actions_that_differ_by_less_than_bf16_resolves_are_told_apart_under_autocast() -> None:
+def test_actions_that_differ_by_less_than_bf16_resolves_are_distinguished_under_autocast() -> None:
     """Means of -2.001 and -2.000 are one number in bf16; a greedy C51 must still see the better action."""
     from rlsuite.agents.distributional import mean
 

@@ -65,7 +65,7 @@ def huber(error: float) -> float:
 CASES = {
     # n, double, last, terminal -> y
     "one step": (1, False, (), (), 7 + 0.5 * 30),
-    "one step, double": (1, True, (), (), 7 + 0.5 * 10),  # the online net chooses action 0, the target net values it
+    "one step, double": (1, True, (), (), 7 + 0.5 * 10),  # the online net chooses action 0, the target net evaluates it
     "one step, over": (1, False, (1,), (1,), 7.0),
     "one step, over, double": (1, True, (1,), (1,), 7.0),
     "one step, truncated": (1, False, (1,), (), 7 + 0.5 * 30),
@@ -113,7 +113,7 @@ def test_only_the_value_of_the_action_taken_learns(double: bool, reward: float) 
 
 
 @pytest.mark.parametrize("double", [False, True])
-def test_each_net_sees_its_own_end(double: bool) -> None:
+def test_each_net_is_called_on_the_steps_it_needs(double: bool) -> None:
     net, target = Table(ONLINE), Table(TARGET)
     agent(double=double).loss(net, target, sequences([0.0, 1.0], set(), set()), rng())
     assert target.seen == [([1], False)]
@@ -138,7 +138,7 @@ def test_every_reward_is_clipped_before_the_sum(bound: float | None, y: float) -
     out = agent(n_steps=2, reward_clip=bound).loss(Table(ONLINE), Table(TARGET), trajectory, rng())
     assert out.td is not None
     assert out.td.item() == pytest.approx(y - 2.0)
-    assert trajectory.steps.reward[:, 0].tolist() == [100, 7, -3]  # the sequence itself is left as the game gave it
+    assert trajectory.steps.reward[:, 0].tolist() == [100, 7, -3]  # the trajectory itself keeps the raw rewards
 
 
 def observe(batch: int, row: int = 0) -> Step:
@@ -147,7 +147,7 @@ def observe(batch: int, row: int = 0) -> Step:
     return Step(seen, torch.zeros(1, batch), no, no, no, torch.zeros(1, batch, dtype=torch.int64), {})
 
 
-def test_without_epsilon_the_greedy_action() -> None:
+def test_without_epsilon_actions_are_greedy() -> None:
     dqn = agent(epsilon_start=1.0, epsilon_end=0.0, epsilon_decay_agent_steps=10)
     for row, best in [(0, 2), (1, 0)]:
         action, state, extras = dqn.act(Table(ONLINE), observe(500, row), (), Mode(True, 10, rng()))
@@ -158,7 +158,7 @@ def test_without_epsilon_the_greedy_action() -> None:
         assert extras == {}
 
 
-def test_with_epsilon_one_all_actions_as_often() -> None:
+def test_with_epsilon_1_all_actions_are_equally_likely() -> None:
     n = 30_000
     action = agent(epsilon_decay_agent_steps=10).act(Table(ONLINE), observe(n), (), Mode(True, 0, rng()))[0]
     counts = np.bincount(action.numpy(), minlength=3)
@@ -168,7 +168,7 @@ def test_with_epsilon_one_all_actions_as_often() -> None:
 
 
 @pytest.mark.parametrize(("at", "epsilon"), [(0, 0.9), (50, 0.5), (100, 0.1), (10_000, 0.1)])
-def test_epsilon_goes_down_with_the_agents_steps(at: int, epsilon: float) -> None:
+def test_epsilon_decays_with_the_agents_steps(at: int, epsilon: float) -> None:
     n = 40_000
     dqn = agent(epsilon_start=0.9, epsilon_end=0.1, epsilon_decay_agent_steps=100)
     action = dqn.act(Table(ONLINE), observe(n), (), Mode(True, at, rng(at)))[0]
@@ -196,21 +196,21 @@ def seen_of(batch: int) -> Step:
     return observe(batch)._replace(observation=torch.tensor([0.3, -0.2, 0.9]).repeat(1, batch, 1))
 
 
-def test_noisy_nets_explore_by_noise_and_are_judged_by_their_means() -> None:
+def test_noisy_nets_explore_by_noise_and_are_evaluated_with_mean_weights() -> None:
     dqn = agent(noisy=True, noisy_sigma=3.0, epsilon_start=0.0, epsilon_end=0.0, epsilon_eval=0.0)
     torch.manual_seed(0)
     net = dqn.make_net()
     generator = rng(1)
     action = dqn.act(net, seen_of(300), (), Mode(True, 0, generator))[0]
-    assert len(set(action.tolist())) > 1  # every environment its own noise
-    assert not torch.equal(action, dqn.act(net, seen_of(300), (), Mode(True, 0, generator))[0])  # anew at every step
+    assert len(set(action.tolist())) > 1  # every environment has its own noise
+    assert not torch.equal(action, dqn.act(net, seen_of(300), (), Mode(True, 0, generator))[0])  # new noise at every step
     judged = dqn.act(net, seen_of(300), (), Mode(False, 0, generator))[0]
     q = net(seen_of(300), ())[0][0, ..., 0]  # the noise is cleared
     assert torch.equal(judged, q.argmax(-1))
     assert len(set(judged.tolist())) == 1
 
 
-def test_noise_in_the_loss_is_drawn_from_the_given_generator() -> None:
+def test_noise_in_the_loss_is_sampled_from_the_given_generator() -> None:
     dqn = agent(noisy=True, double=True, epsilon_start=0.0, epsilon_end=0.0)
     torch.manual_seed(0)
     net, target = dqn.make_net(), dqn.make_net()
@@ -222,7 +222,7 @@ def test_noise_in_the_loss_is_drawn_from_the_given_generator() -> None:
 
 
 def test_online_and_target_noise_are_independent() -> None:
-    """NoisyNet-DQN draws three times: for the target, for the choice of a*, and for the value that learns."""
+    """NoisyNet-DQN samples noise three times: for the target, for the choice of a*, and for the value that is trained."""
     dqn = agent(noisy=True, double=True, epsilon_start=0.0, epsilon_end=0.0)
     torch.manual_seed(0)
     net, target = dqn.make_net(), dqn.make_net()
@@ -246,7 +246,7 @@ def test_priorities_are_positive_and_grow_with_the_error() -> None:
     np.testing.assert_allclose(priority.numpy(), [0, 3, 2, 0], atol=1e-5)
 
 
-def test_the_net_is_what_the_switches_say() -> None:
+def test_the_switches_decide_the_net() -> None:
     torch.manual_seed(0)
     plain, dueling = agent().make_net(), agent(dueling=True).make_net()
     assert plain.head.value is None
@@ -264,7 +264,7 @@ def test_impossible_switches_are_refused(switches: dict[str, object]) -> None:
         agent(**switches)
 
 
-def test_the_ladder_gives_every_lane_of_every_collector_its_own_epsilon() -> None:
+def test_the_ladder_gives_every_environment_of_every_collector_its_own_epsilon() -> None:
     """Ape-X, section 4.1: ε_i = 0.4^(1 + 7 i / (N - 1))."""
     config = agent(epsilon_ladder=True).config
     mode = Mode(True, 0, rng(), first_env=4, total_envs=8)

@@ -1,4 +1,4 @@
-"""The shipped classic configs learn what they promise: CartPole to its limit, and the lake against dynamic programming.
+"""The shipped classic configs learn as they promise: CartPole to its limit, and the lake against dynamic programming.
 
 Shapes: S states, A actions.
 """
@@ -55,7 +55,7 @@ def test_impala_solves_cartpole_with_old_weights(lag: int, tmp_path: Path) -> No
     assert result.evaluation.mean >= 475
 
 
-def test_alphazero_s_net_alone_plays_tic_tac_toe_perfectly(tmp_path: Path) -> None:
+def test_alphazeros_net_alone_plays_tic_tac_toe_perfectly(tmp_path: Path) -> None:
     """In each of the 4,520 running positions that the rules can reach."""
     run = rlsuite.train("boards/tic_tac_toe", {"seed": 1}, run_dir=tmp_path / "run").run
     game = rlsuite.make_game("tic_tac_toe")
@@ -78,7 +78,7 @@ def test_alphazero_s_net_alone_plays_tic_tac_toe_perfectly(tmp_path: Path) -> No
 
 @cache
 def worth(state: BoardState) -> float:
-    """What perfect play brings the player to move."""
+    """The value of a position under perfect play, for the player to move."""
     if state.is_terminal():
         return state.returns()[state.player]
     return max(-worth(state.apply(action)) for action in state.legal_actions())
@@ -100,7 +100,7 @@ def test_ppo_swings_the_pendulum_up(tmp_path: Path) -> None:
 
 
 def lake(slippery: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """-> transitions [S,A,S] that go on, and expected rewards [S,A]; what ends an episode goes nowhere."""
+    """Transition probabilities [S,A,S], without those that end the episode, and expected rewards [S,A]."""
     env = gymnasium.make("FrozenLake-v1", is_slippery=slippery)
     model = env.unwrapped.P  # type: ignore[attr-defined]
     states, actions = len(model), len(model[0])
@@ -125,14 +125,14 @@ def optimal_q(going: NDArray[np.float64], reward: NDArray[np.float64]) -> NDArra
 
 
 def greedy_policy(slippery: bool, run_dir: Path) -> NDArray[np.int64]:
-    """[S]: what the trained agent does in every state."""
+    """The trained agent's action in every state, [S]."""
     overrides = {"seed": 1, "agent.discount": DISCOUNT, "env.kwargs.is_slippery": slippery}
     result = rlsuite.train("classic/q_learning", overrides, run_dir=run_dir)
     action, _ = rlsuite.load(result.run).act(np.arange(16))
     return action
 
 
-def test_q_learning_is_optimal_wherever_it_comes(tmp_path: Path) -> None:
+def test_q_learning_is_optimal_in_every_state_it_reaches(tmp_path: Path) -> None:
     going, reward = lake(slippery=False)
     best = optimal_q(going, reward)  # [S,A]
     policy = greedy_policy(False, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""REINFORCE, A2C, PPO and IMPALA: losses by hand, minibatches, what they share. Shapes: T steps, B environments, A actions."""
+"""REINFORCE, A2C, PPO and IMPALA: losses by hand, minibatches and shared parts. Shapes: T steps, B environments, A actions."""
 
 import math
 from pathlib import Path
@@ -50,7 +50,7 @@ def agent(kind: type[PolicyGradientAgent], spec: EnvSpec = SPEC, net: NetConfig 
 
 
 def rollout(made: Any, seed: int = 0, ends: bool = True, net: nn.Module | None = None) -> Trajectory:
-    """[T+1,B] with episodes that end in all ways, acted on by `net` (a fresh one if None)."""
+    """[T+1,B] with episodes that end in all ways, acted in by `net` (a new one if None)."""
     rng = np.random.default_rng(seed)
     last = np.zeros((T + 1, B), bool)
     terminal = last.copy()
@@ -118,7 +118,7 @@ def test_samples_follow_the_policy() -> None:
 
 @pytest.mark.parametrize("spec", [SPEC, ARM])
 @pytest.mark.parametrize("memory", ["none", "lstm"])
-def test_acting_stores_the_log_probability_of_what_was_done(spec: EnvSpec, memory: str) -> None:
+def test_acting_stores_the_log_probability_of_the_action(spec: EnvSpec, memory: str) -> None:
     made = agent(PPO, spec, small(memory))  # type: ignore[arg-type]
     net = made.make_net()
     step = Step(*(leaf[:1] for leaf in rollout(made).steps[:-1]), extras={})
@@ -158,7 +158,7 @@ def test_columns_average_to_the_mean_of_valid_steps() -> None:
 
 
 def test_ppo_by_hand() -> None:
-    """One step, four environments: ratios 1.5 and 0.5 with advantages of both signs; the clip takes hold where it must."""
+    """One step, four environments: ratios 1.5 and 0.5 with advantages of both signs; only two of them are clipped."""
     made = agent(PPO, clip=0.2, normalise_advantages=False, value_weight=0.5, entropy_weight=0.1, value_clip=0.3)
     logits = torch.zeros(1, 4, 3, requires_grad=True)
     value = torch.tensor([[1.0, 0.0, 2.0, 0.0]], requires_grad=True)
@@ -209,7 +209,7 @@ def test_ppo_prepares_shuffled_minibatches_of_every_step_each_epoch() -> None:
     assert not torch.equal(parts[0].steps.observation, parts[4].steps.observation)
 
 
-def test_recurrent_ppo_prepares_whole_lanes_with_their_states() -> None:
+def test_recurrent_ppo_prepares_whole_environments_with_their_states() -> None:
     net_config = NetConfig(torso="mlp", hidden=8, memory="lstm", memory_size=5)
     made = agent(PPO, net=net_config, epochs=1, minibatches=2)
     trajectory = rollout(made)._replace(state=tuple(torch.arange(B * 5.0).view(B, 5) + i for i in range(2)))
@@ -241,7 +241,7 @@ def test_minibatch_gradients_add_up_to_the_batch() -> None:
         torch.testing.assert_close(sum(piece[i] for piece in pieces) / 4, expected)
 
 
-def test_normalised_looks_at_valid_steps_only() -> None:
+def test_normalised_uses_valid_steps_only() -> None:
     x, valid = torch.tensor([[1.0, 3.0, 1e9]]), torch.tensor([[True, True, False]])
     assert normalised(x, valid)[0, :2].tolist() == pytest.approx([-1, 1])
 
@@ -249,10 +249,10 @@ def test_normalised_looks_at_valid_steps_only() -> None:
 @pytest.mark.parametrize(("kind", "settings"), AGENTS)
 @pytest.mark.parametrize("spec", [SPEC, ARM])
 @pytest.mark.parametrize("memory", ["none", "gru"])
-def test_final_observations_teach_nothing(
+def test_final_observations_do_not_change_the_loss(
     kind: type[PolicyGradientAgent], settings: dict[str, Any], spec: EnvSpec, memory: str
 ) -> None:
-    """The action at a final observation was never carried out: neither it nor its log-probability may matter."""
+    """The action at a final observation was never taken: neither it nor its log-probability may matter."""
     made = agent(kind, spec, small(memory), **settings)  # type: ignore[arg-type]
     trajectory = rollout(made)
     learner = Learner(made, LearnerConfig(batch_size=B, optimizer="sgd", learning_rate=0.1), seed=0)
@@ -271,18 +271,18 @@ def test_final_observations_teach_nothing(
         assert torch.equal(a, b)
 
 
-def test_reinforce_leaves_unfinished_episodes_alone() -> None:
+def test_reinforce_ignores_unfinished_episodes() -> None:
     made = agent(Reinforce)
     trajectory = rollout(made)
     net = made.make_net()
     loss = made.loss(net, net, trajectory, torch.Generator())
-    # Lane 0 ends at 2, environment 1 at 3, environment 2 never (a lost life ends no episode), environment 3 at T.
+    # Environment 0 ends at 2, environment 1 at 3, environment 2 never (a lost life ends no episode), environment 3 at T.
     assert float(loss.metrics["losses/whole_returns"]) == pytest.approx((2 + 3 + 0 + T) / (T * B))
     assert float(loss.loss[2].detach()) == 0
 
 
 def test_impala_at_lag_0_is_a2c() -> None:
-    """Behaviour and target policy are one: V-trace's targets are the n-step returns, and so are the gradients."""
+    """Behaviour and target policy are the same: V-trace's targets are the n-step returns, and so are the gradients."""
     torch.manual_seed(2)
     one, two = agent(A2C), agent(Impala)
     net = one.make_net()
@@ -310,7 +310,7 @@ def test_kl_stops_the_epochs_and_metrics_are_means() -> None:
     assert a.steps == 10
     assert float(update.metrics["charts/policy_lag"]) == 0
     b.step(b.stage(batch(rollout(tight))))
-    assert b.steps == 2  # the first minibatch meets the policy that acted, the second a moved one
+    assert b.steps == 2  # the first minibatch is of the policy that acted, the second of an updated one
     assert update.priority is None
 
 
@@ -323,22 +323,22 @@ def test_lag_is_measured_from_the_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "overrides", "told"),
+    ("config", "overrides", "reported"),
     [
         ("classic/dqn", {"env.id": "Pendulum-v1"}, ["Pendulum-v1 has continuous actions", "agent.name=dqn", "ppo"]),
         ("classic/c51", {"net.memory": "lstm"}, ["net.memory = 'lstm'", "agent.name=c51", "ppo"]),
         ("classic/dqn", {"net.separate_value": True}, ["net.separate_value", "agent.name=dqn", "a2c"]),
     ],
 )
-def test_what_an_agent_cannot_do_is_refused(config: str, overrides: dict[str, Any], told: list[str], tmp_path: Path) -> None:
+def test_what_an_agent_cannot_do_is_refused(config: str, overrides: dict[str, Any], reported: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         rlsuite.train(config, overrides, run_dir=tmp_path / "run")
-    assert all(part in str(error.value) for part in told), str(error.value)
+    assert all(part in str(error.value) for part in reported), str(error.value)
     assert not (tmp_path / "run").exists()
 
 
 def test_numbers_that_are_not_finite_stop_the_run_and_keep_the_last_checkpoint(tmp_path: Path) -> None:
-    """A learning rate that is far too large: the first bad number is named, nothing bad is written."""
+    """A learning rate that is far too large: the first bad number is named, and no bad weights are written."""
     settings = {"run.agent_steps": 2_048, "eval.every_agent_steps": None, "eval.stop_at_return": None, "eval.episodes": 1}
     good = rlsuite.train("classic/a2c", settings, run_dir=tmp_path / "run")
     before = sorted(path.name for path in (good.run / "checkpoints").iterdir())

@@ -1,4 +1,4 @@
-"""R2D2 by hand: rescaled n-step double targets with an episode's end at each index, priorities, masks, burn-in, states."""
+"""R2D2 by hand: rescaled n-step double targets with the end of an episode at each index, priorities, masks, burn-in, states."""
 
 import math
 
@@ -20,7 +20,7 @@ SPEC = EnvSpec((), "int64", num_actions=A, num_states=20, stack=1, frames_per_st
 
 
 class Table(nn.Module):
-    """Q(row) + the state, which counts the steps since it was zero: [T,B] -> [T,B,A]. Rows are the observations."""
+    """A net with Q = row + state [T,B,A]: observations [T,B] are row numbers, the state counts steps since it was zero."""
 
     def __init__(self, rows: list[list[float]], weight: float = 0.0):
         super().__init__()
@@ -170,7 +170,7 @@ def test_burn_in_moves_both_states_and_gets_no_gradient() -> None:
     y = [h(GAMMA * h_inverse(0.1 * t + 7 + t + 1)) for t in (4, 5)]
     q = [0.1 * t + 7 + t + 1 for t in (3, 4)]
     assert out.td[:, 0].tolist() == pytest.approx([y[0] - q[0], y[1] - q[1]], rel=1e-4)
-    assert online.calls == [(3, False), (2, True), (1, False)]  # burn-in, learned from, behind
+    assert online.calls == [(3, False), (2, True), (1, False)]  # burn-in, learned from, after
     assert target.calls == [(6, False)]
     out.loss.sum().backward()
     grad = online.rows.grad
@@ -198,7 +198,7 @@ def test_no_gradient_reaches_the_net_through_the_burn_in() -> None:
     assert weight[:, 5].abs().sum() == 0  # only bootstrapped from
 
 
-def test_a_zero_state_ignores_what_was_stored() -> None:
+def test_a_zero_state_ignores_the_stored_one() -> None:
     made = agent(stored_state=False)
     assert made.sequence.state == ()
     trajectory = sequence_of(4, R)
@@ -209,7 +209,7 @@ def test_a_zero_state_ignores_what_was_stored() -> None:
     assert seen[0] == seen[1]
 
 
-def test_without_crossing_nothing_behind_an_end_counts() -> None:
+def test_without_crossing_no_step_after_an_end_counts() -> None:
     made = agent(burn_in=1, unroll=4, n_steps=1, stride=2, cross_episodes=False)
     assert made.sequence.within_episodes
     rows = [[0.1 * i, 0.0] for i in range(6)]
@@ -256,7 +256,7 @@ def test_impossible_settings_are_refused(override: str, message: str) -> None:
 
 
 def test_the_net_sees_raw_rewards_whatever_is_clipped() -> None:
-    """As it does when it acts."""
+    """As when it acts."""
     seen = []
 
     class Noting(Table):

@@ -1,4 +1,4 @@
-"""Returns by hand with an end at each index of a sequence, and against naive loops. Shapes: T steps of a sequence, B columns."""
+"""Returns by hand, with the end of an episode at each index, and against naive loops. Shapes: T steps of a sequence, B columns."""
 
 import numpy as np
 import pytest
@@ -33,9 +33,9 @@ def flags(*at: int) -> list[int]:
     return [int(t in at) for t in range(4)]
 
 
-# what ends where: (last at, terminal at) -> return, discount, the step to bootstrap from
+# ends of episodes: (last at, terminal at) -> return, discount, the step to bootstrap from
 CASES = {
-    "goes on": ((), (), 1 + 0.5 * 2 + 0.25 * 4, 0.125, 3),
+    "no end": ((), (), 1 + 0.5 * 2 + 0.25 * 4, 0.125, 3),
     "terminal at 1": ((1,), (1,), 1.0, 0.0, 1),
     "terminal at 2": ((2,), (2,), 1 + 0.5 * 2, 0.0, 2),
     "terminal at 3, the bootstrap step": ((3,), (3,), 1 + 0.5 * 2 + 0.25 * 4, 0.0, 3),
@@ -56,7 +56,7 @@ def test_three_step_return_by_hand(case: str) -> None:
     last, terminal, reward, discount, bootstrap = CASES[case]
     steps = sequences([column(REWARDS, flags(*last), flags(*terminal)), column(REWARDS, flags(), flags())])
     out = n_step(transitions(steps, GAMMA))
-    assert out.reward.tolist() == [reward, 3.0]  # the second column goes on, untouched by the first
+    assert out.reward.tolist() == [reward, 3.0]  # the second column has no end, and the first does not affect it
     assert out.discount.tolist() == [discount, 0.125]
     if bootstrap is not None:
         assert Trajectory(steps, ()).bootstrap().observation[0, 0] == bootstrap
@@ -114,10 +114,10 @@ def test_clip_reward() -> None:
 
 VALUES = [8.0, 16.0, 32.0, 64.0]
 LAMBDA = 0.25
-# δ of the sequence that goes on: r_{t+1} + V_{t+1} / 2 - V_t = 1, 2, 4; each step back adds γ λ = 1/8 of what follows.
+# δ of the sequence without an end: r_{t+1} + V_{t+1} / 2 - V_t = 1, 2, 4; each step back adds γ λ = 1/8 of what follows.
 # In the cases below δ_t = r_{t+1} - V_t where step t + 1 is terminal: -7, -14, -28.
 ADVANTAGES = {
-    "goes on": ((), (), [1 + (2 + 4 / 8) / 8, 2 + 4 / 8, 4.0]),
+    "no end": ((), (), [1 + (2 + 4 / 8) / 8, 2 + 4 / 8, 4.0]),
     "terminal at 1": ((1,), (1,), [-7.0, 0.0, 4.0]),
     "terminal at 2": ((2,), (2,), [1 - 14 / 8, -14.0, 0.0]),
     "terminal at 3": ((3,), (3,), [1 + (2 - 28 / 8) / 8, 2 - 28 / 8, -28.0]),
@@ -138,12 +138,12 @@ def test_gae_by_hand(case: str) -> None:
     t = transitions(steps, GAMMA)
     advantage = gae(t, values, LAMBDA)
     assert advantage[:, 0].tolist() == expected
-    assert advantage[:, 1].tolist() == ADVANTAGES["goes on"][2]  # untouched by the first column
+    assert advantage[:, 1].tolist() == ADVANTAGES["no end"][2]  # the first column does not affect it
     assert torch.equal(lambda_returns(t, values, LAMBDA), advantage + values[:-1])
 
 
 RETURNS = {  # γ = 1/2, bootstrapped by V = 64 at the end of the sequence, or by V of the final observation at a time limit
-    "goes on": ((), (), [1 + 1 + 1 + 8, 2 + 2 + 16, 4 + 32]),
+    "no end": ((), (), [1 + 1 + 1 + 8, 2 + 2 + 16, 4 + 32]),
     "terminal at 1": ((1,), (1,), [1.0, None, 36.0]),
     "terminal at 2": ((2,), (2,), [2.0, 2.0, None]),
     "truncation at 1": ((1,), (), [1 + 8.0, None, 36.0]),

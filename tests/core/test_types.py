@@ -1,4 +1,4 @@
-"""The record and its containers: sequences, bootstrap steps, transitions, trees."""
+"""The step and its containers: sequences, bootstrap steps, transitions, trees."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from rlsuite.core.types import Step, Trajectory, bootstrap_index, describe, to_t
 
 
 def steps_of(last: list[list[int]], terminal: list[list[int]] | None = None) -> Step:
-    """Flags given as [B] lists of T; every other leaf tells its time and row: t * 10 + b."""
+    """Flags given as [B] lists of T; every other leaf encodes its time and row: t * 10 + b."""
     ends = torch.tensor(last, dtype=torch.bool).T  # [T,B]
     t, b = ends.shape
     code = torch.arange(t)[:, None] * 10 + torch.arange(b)
@@ -32,7 +32,7 @@ def steps_of(last: list[list[int]], terminal: list[list[int]] | None = None) -> 
     [
         ([0, 0], 1),
         ([0, 1], 1),
-        ([1, 0], 1),  # a `last` at the start counts for nothing: such a sequence is never sampled
+        ([1, 0], 1),  # a `last` at the start has no effect: such a sequence is never sampled
         ([0, 0, 0, 0], 3),
         ([0, 1, 0, 0], 1),
         ([0, 0, 1, 0], 2),
@@ -49,7 +49,7 @@ def test_bootstrap_index_by_hand(last: list[int], expected: int) -> None:
     assert index.dtype == torch.int64
 
 
-def test_start_and_bootstrap_of_a_full_slice() -> None:
+def test_start_and_bootstrap_of_a_full_sequence() -> None:
     steps = steps_of([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 0, 1]])
     trajectory = Trajectory(steps, state=())
     rows = torch.arange(5)
@@ -65,8 +65,8 @@ def test_start_and_bootstrap_of_a_full_slice() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 2, 2)])
-def test_start_and_bootstrap_of_a_sparse_slice(shape: tuple[int, ...]) -> None:
-    """Two observations, the flags of all four steps: the second observation is the bootstrap's, the rest is picked by time."""
+def test_start_and_bootstrap_of_a_sparse_sequence(shape: tuple[int, ...]) -> None:
+    """Two observations, and the flags of all four steps: the second observation is the bootstrap step's."""
     steps = steps_of([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
     seen = torch.arange(2 * 3 * int(np.prod(shape, dtype=int))).reshape(2, 3, *shape)
     trajectory = Trajectory(steps._replace(observation=seen), state=())
@@ -77,14 +77,14 @@ def test_start_and_bootstrap_of_a_sparse_slice(shape: tuple[int, ...]) -> None:
     assert end.reward.tolist() == [[30, 11, 22]]
 
 
-def test_a_full_slice_of_two_steps_is_also_a_sparse_one() -> None:
+def test_a_full_sequence_of_two_steps_is_also_a_sparse_one() -> None:
     end = Trajectory(steps_of([[0, 0], [0, 1]]), ()).bootstrap()
     assert end.observation.tolist() == [[1000, 1100]]
     assert end.action.tolist() == [[15, 16]]
 
 
 def test_transitions_by_hand() -> None:
-    # Row 0: truncated at t=1. Row 1: over at t=2. Row 2: a life lost at t=1, the game goes on.
+    # Row 0: truncated at t=1. Row 1: over at t=2. Row 2: a life lost at t=1, the game continues.
     steps = steps_of([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]])
     out = transitions(steps, 0.9)
     assert out.action.tolist() == [[5, 6, 7], [15, 16, 17], [25, 26, 27]]  # a_t of t = 0, 1, 2

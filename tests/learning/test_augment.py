@@ -1,4 +1,4 @@
-"""Augmentation: what moves with a picture moves exactly as it does."""
+"""Augmentation: labels move exactly as their images do."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_random_shift_moves_every_picture_by_whole_pixels_and_repeats_the_border() -> None:
+def test_random_shift_moves_every_image_by_whole_pixels_and_repeats_the_border() -> None:
     images = torch.arange(25, dtype=torch.uint8).view(1, 1, 5, 5).expand(400, 2, 5, 5)
     moved = random_shift(images, 2, rng())
     seen = set()
@@ -33,7 +33,7 @@ def test_random_shift_moves_every_picture_by_whole_pixels_and_repeats_the_border
 
 
 def labelled(n: int = 64) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """A bright rectangle on black, its mask, its box, and a place for an object that is not there."""
+    """A bright rectangle on black, its mask, its box, and an empty place for another object."""
     images = torch.zeros(n, 1, 40, 48, dtype=torch.uint8)
     mask = torch.zeros(n, 40, 48, dtype=torch.uint8)
     images[:, :, 12:24, 16:30] = 200
@@ -47,7 +47,7 @@ def labelled(n: int = 64) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize(
     "change", [{"shift": 5}, {"scale": 0.3}, {"flip": True}, {"crop": 0.3}, {"shift": 3, "scale": 0.2, "flip": True}]
 )
-def test_boxes_and_masks_follow_the_picture(change: dict[str, object]) -> None:
+def test_boxes_and_masks_follow_the_image(change: dict[str, object]) -> None:
     images, labels = augment(*labelled(), AugmentConfig(**change), rng())  # type: ignore[arg-type]
     moved = 0
     for image, mask, boxes, classes, masks in zip(
@@ -65,7 +65,7 @@ def test_boxes_and_masks_follow_the_picture(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("change", [{"rotate": 40.0}, {"shear": 0.4}])
-def test_a_turned_box_holds_what_it_held(change: dict[str, float]) -> None:
+def test_a_rotated_box_still_holds_its_object(change: dict[str, float]) -> None:
     images, labels = augment(*labelled(), AugmentConfig(**change), rng())  # type: ignore[arg-type]
     for image, box in zip(images, labels["boxes"][:, 0], strict=True):
         rows, columns = (image[0] > 100).any(1).nonzero()[:, 0], (image[0] > 100).any(0).nonzero()[:, 0]
@@ -75,7 +75,7 @@ def test_a_turned_box_holds_what_it_held(change: dict[str, float]) -> None:
         assert rows[-1] <= box[3] + 1
 
 
-def test_what_comes_from_outside_counts_nowhere_and_what_leaves_is_dropped() -> None:
+def test_outside_pixels_are_ignored_and_boxes_that_leave_are_dropped() -> None:
     images, labels = labelled(200)
     labels["boxes"][:, 0] = torch.tensor([0.0, 12, 4, 24])  # at the left border
     images, labels = augment(images, labels, AugmentConfig(shift=6), rng())
@@ -102,13 +102,13 @@ def test_brightness_and_cutout() -> None:
 
 
 @pytest.mark.parametrize("config", ["classic/dqn", "boards/tic_tac_toe"])
-def test_what_shows_no_pictures_is_refused(config: str) -> None:
+def test_observations_that_are_no_pictures_are_refused(config: str) -> None:
     with pytest.raises(UsageError, match=r"learner\.augment needs observations that are pictures"):
         build(resolve(config, {"learner.augment.shift": 4, "run.threads": 1, "run.device": "cpu"}))
 
 
-def test_an_agent_learns_from_moved_pictures() -> None:
-    """The learner moves what the store gives; the loss of the same batch then depends on chance."""
+def test_an_agent_learns_from_augmented_observations() -> None:
+    """The learner augments what it samples, so the loss of the same batch varies."""
     settings = {
         "learner.augment.shift": 4,
         "learner.precision": "fp32",
@@ -134,7 +134,7 @@ def test_an_agent_learns_from_moved_pictures() -> None:
     assert not torch.equal(seen[0], plain)
 
 
-def test_a_batch_of_an_agent_keeps_its_form() -> None:
+def test_an_augmented_trajectory_keeps_its_shapes() -> None:
     """[T,B,C,H,W]: every step moves on its own, and nothing else changes."""
     observation = torch.randint(0, 255, (3, 4, 2, 12, 12), dtype=torch.uint8)
     zero = torch.zeros(3, 4)

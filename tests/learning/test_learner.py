@@ -25,7 +25,7 @@ B = 6
 
 
 class Point(nn.Module):
-    """One number."""
+    """A net of one number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def test_importance_weights_scale_the_gradient_by_hand() -> None:
     update = learner.step(learner.stage(one))
     # θ = 2: gradients 1 and -4, weighted 1 and -1, so the mean is 0; unweighted it would be -1.5.
     assert theta(learner) == 2.0
-    assert float(update.metrics["losses/loss"]) == pytest.approx((0.5 + 8) / 2)  # as the agent gave it, before weights
+    assert float(update.metrics["losses/loss"]) == pytest.approx((0.5 + 8) / 2)  # as the agent returned it, before weights
     learner.step(learner.stage(unit(one)))
     assert theta(learner) == pytest.approx(2 + 1.5)
 
@@ -131,7 +131,7 @@ def test_clipping_is_over_all_parameters_together() -> None:
 def test_priorities_come_from_the_agent() -> None:
     learner = Learner(Toy(), config(), seed=0)
     one = sample(0, batch=3, reward=[2.0, 5.0, -1.0])
-    one.trajectory.steps.last[0, 2] = True  # not valid: such a start counts for nothing
+    one.trajectory.steps.last[0, 2] = True  # not valid: such a start has no effect
     priority = learner.step(learner.stage(one)).priority
     assert priority is not None
     np.testing.assert_allclose(priority, [1e-3, 3 + 1e-3, 1e-3], rtol=1e-6)
@@ -156,7 +156,7 @@ def test_check_names_the_metric_that_is_not_finite() -> None:
     learner.check({"losses/loss": 0.5})
 
 
-def test_weights_that_are_not_finite_are_told_before_they_are_saved() -> None:
+def test_weights_that_are_not_finite_are_reported_before_they_are_saved() -> None:
     learner = Learner(dqn(), config(), seed=0)
     learner.check_weights()
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_weights_that_are_not_finite_are_told_before_they_are_saved() -> None:
 def test_the_target_is_copied_every_period_and_not_between() -> None:
     learner = Learner(dqn(), config(target_period_learner_steps=3), seed=0)
     held = tensors(learner.target)
-    assert identical(held, tensors(learner.net))  # they begin equal
+    assert identical(held, tensors(learner.net))  # they start equal
     for step in range(1, 10):
         learner.step(learner.stage(sample(step)))
         assert not identical(tensors(learner.net), held)
@@ -252,7 +252,7 @@ AGENTS = {
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 @pytest.mark.parametrize("name", AGENTS)
-def test_a_resumed_learner_goes_on_bit_for_bit(name: str, optimizer: str) -> None:
+def test_a_resumed_learner_continues_bit_for_bit(name: str, optimizer: str) -> None:
     """Weights, moments, target between two copies, noise and sampled quantiles."""
     pixels = "pixels" in name
     cfg = config(
@@ -287,8 +287,8 @@ def test_a_resumed_learner_goes_on_bit_for_bit(name: str, optimizer: str) -> Non
     assert other.steps == one.steps == 12
 
 
-def test_moments_come_back_in_the_layout_of_their_weights() -> None:
-    """A file knows no memory layout; mixed layouts would make every later update slower."""
+def test_moments_are_restored_in_the_layout_of_their_weights() -> None:
+    """Files do not keep the memory layout; mixed layouts would make every later update slower."""
     cfg = config(optimizer="adam", channels_last=True)
     one = Learner(dqn(PIXELS, "small"), cfg, seed=1)
     one.step(one.stage(sample(0, PIXELS)))
@@ -324,8 +324,8 @@ def losses(cfg: LearnerConfig, steps: int = 3, agent: Any = None) -> tuple[list[
     return out, tensors(learner.online.master)
 
 
-def test_channels_last_gives_the_numbers_of_contiguous() -> None:
-    """The sums run in another order, so the last bits may differ; the layout must be there and change nothing else."""
+def test_channels_last_gives_the_same_numbers_as_contiguous() -> None:
+    """The sums run in another order, so the last bits may differ; the layout must be in use and change nothing else."""
     plain, weights = losses(config(learning_rate=0.1))
     last, moved = losses(config(learning_rate=0.1, channels_last=True))
     assert last == pytest.approx(plain, rel=1e-4)
@@ -350,7 +350,7 @@ def test_bf16_is_close_to_fp32_and_keeps_fp32_weights() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_nets_give_the_same_numbers() -> None:
-    """Slow for the compiler, not for learning."""
+    """Marked slow because compiling takes long."""
     plain, weights = losses(config(learning_rate=0.05))
     fast, moved = losses(config(learning_rate=0.05, compile=True))
     assert fast == pytest.approx(plain, rel=1e-3)
@@ -366,7 +366,7 @@ def test_cuda_graphs_are_refused_on_the_cpu() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 def test_a_captured_update_reads_its_learning_rate_from_a_tensor(optimizer: str) -> None:
-    """A graph replays the numbers it was captured with: a float would stay what it was, however `learning_rate_end` anneals."""
+    """A graph replays the numbers it was captured with: a float would stay constant, however `learning_rate_end` anneals."""
     try:
         cfg = config(optimizer=optimizer, learning_rate=1e-2, learning_rate_end=1e-3, cuda_graphs=True)
         group = make_optimizer(cfg, [nn.Parameter(torch.zeros(2))]).param_groups[0]
@@ -377,7 +377,7 @@ def test_a_captured_update_reads_its_learning_rate_from_a_tensor(optimizer: str)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_graphs_give_the_numbers_of_eager_updates() -> None:
+def test_cuda_graphs_give_the_same_numbers_as_eager_updates() -> None:
     """Also across a move of the target and a changing learning rate, which happen between replays."""
     device = torch.device("cuda")
 
@@ -456,7 +456,7 @@ def test_a_staged_batch_outlives_its_slots() -> None:
 
 
 def test_learning_reaches_a_known_value() -> None:
-    """A one-step task: Q of the action taken goes to its reward."""
+    """A one-step task: Q of the action taken converges to its reward."""
     agent = dqn(reward_clip=None)
     learner = Learner(agent, config(optimizer="adam", learning_rate=1e-2), seed=0)
     one = sample(0)
