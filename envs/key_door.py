@@ -16,11 +16,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from pydantic import Field
 
 from rlsuite.config.schema import EnvSection
+from rlsuite.envs.vector import OneGeneratorEnv
 
 UP, DOWN, LEFT, RIGHT, USE = range(5)
 Ints = NDArray[np.int64]
@@ -37,7 +37,7 @@ class Config(EnvSection):
     """Time limit of an episode in agent steps."""
 
 
-class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
+class KeyDoor(OneGeneratorEnv[NDArray[np.float32]]):
     """KeyDoor games as a vector environment.
 
     State per environment, [L]: the positions of the player and of the key or goal (-1: taken), the row of the door (S: none).
@@ -46,26 +46,14 @@ class KeyDoor(VectorEnv[NDArray[np.float32], Ints, Any]):
     FIELDS = ("room", "row", "column", "item_row", "item_column", "door", "held", "open", "t", "ended")
 
     def __init__(self, num_envs: int, rooms: int, size: int, max_steps: int, render: bool = False):
-        self.num_envs, self.rooms, self.size, self.max_steps = num_envs, rooms, size, max_steps
+        space = gymnasium.spaces.Box(0, 1, (5 * size + 4 + rooms,), np.float32)
+        super().__init__(num_envs, space, actions=5, render_modes=["rgb_array"])
+        self.rooms, self.size, self.max_steps = rooms, size, max_steps
         self.render_mode = "rgb_array" if render else None
-        width = 5 * size + 4 + rooms
-        self.single_observation_space = gymnasium.spaces.Box(0, 1, (width,), np.float32)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
-        self.single_action_space = gymnasium.spaces.Discrete(5)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
-        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": ["rgb_array"]}
-        self._rng = np.random.default_rng()
         self.room, self.row, self.column, self.item_row, self.item_column, self.door, self.t = np.zeros((7, num_envs), np.int64)
         self.held, self.open, self.ended = np.zeros((3, num_envs), bool)
 
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Starts new episodes. All environments share one random generator, so there is a single seed."""
-        if isinstance(seed, list):
-            raise TypeError("reset(seed=...) takes one seed for all environments, not a list")
-        if seed is not None:
-            self._rng = np.random.default_rng(seed)
+    def _restart(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
         self._begin(np.ones(self.num_envs, bool))
         return self._observe(), {}
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from pydantic import Field
 
 from rlsuite.config.schema import EnvSection
+from rlsuite.envs.vector import OneGeneratorEnv
 
 
 class Config(EnvSection):
@@ -23,29 +23,17 @@ class Config(EnvSection):
     """Agent steps from the cue to the question."""
 
 
-class Recall(VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
+class Recall(OneGeneratorEnv[NDArray[np.float32]]):
     """Recall games as a vector environment."""
 
     def __init__(self, num_envs: int, length: int):
-        self.num_envs, self.length = num_envs, length
-        self.single_observation_space = gymnasium.spaces.Box(0, 1, (4,), np.float32)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
-        self.single_action_space = gymnasium.spaces.Discrete(2)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
-        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        self._rng = np.random.default_rng()
+        super().__init__(num_envs, gymnasium.spaces.Box(0, 1, (4,), np.float32), actions=2)
+        self.length = length
         self._t = np.zeros(num_envs, np.int64)  # [L] steps since the cue
         self._cue = np.zeros(num_envs, np.int64)  # [L]
         self._ended = np.zeros(num_envs, bool)  # [L]
 
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Starts new episodes. All environments share one random generator, so there is a single seed."""
-        if isinstance(seed, list):
-            raise TypeError("reset(seed=...) takes one seed for all environments, not a list")
-        if seed is not None:
-            self._rng = np.random.default_rng(seed)
+    def _restart(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
         self._t[:] = 0
         self._ended[:] = False
         self._cue = self._rng.integers(2, size=self.num_envs)

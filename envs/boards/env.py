@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -24,6 +23,7 @@ from rlsuite.config.schema import EnvSection
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec
 from rlsuite.envs import gym_ids as gym_ids  # registers our ids: Gymnasium is imported now in any case
+from rlsuite.envs.vector import OneGeneratorEnv
 
 INFO_KEYS = ("row", "action_mask")  # of `info`, which an agent needs to act
 
@@ -38,37 +38,21 @@ class Config(EnvSection):
     """Random moves before a game, at most: without them, games against a deterministic opponent repeat."""
 
 
-class Boards(VectorEnv[NDArray[np.int8], NDArray[np.int64], Any]):
+class Boards(OneGeneratorEnv[NDArray[np.int8]]):
     """`num_envs` games of the agent against one opponent."""
 
     def __init__(self, name: str, num_envs: int, opponent: str, opening_moves: int = 0):
         self.game, self.opening_moves = make_game(name), opening_moves
         self.opponent = make_opponent(opponent, self.game)
-        self.num_envs = num_envs
-        self.single_observation_space = gymnasium.spaces.Box(-128, 127, self.game.observation_shape, np.int8)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
-        self.single_action_space = gymnasium.spaces.Discrete(self.game.num_actions)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
-        self.metadata = {
-            "autoreset_mode": AutoresetMode.NEXT_STEP,
-            "game": own_game(name) or self.game.name,
-            "info_keys": INFO_KEYS,
-        }
-        self._rng = np.random.default_rng()
+        space = gymnasium.spaces.Box(-128, 127, self.game.observation_shape, np.int8)
+        super().__init__(num_envs, space, self.game.num_actions, game=own_game(name) or self.game.name, info_keys=INFO_KEYS)
         self.rows = np.stack([self.game.new_state().row] * num_envs)  # [L,R]
         self._side = np.arange(num_envs) % 2  # [L] the player that the agent is
         self._over = np.zeros(num_envs, bool)  # [L] the next step starts a new game
         self._history: list[list[int]] = [[] for _ in range(num_envs)]  # actions since the start, of both players
         self._resigned = np.zeros(num_envs, bool)  # [L] the opponent has resigned
 
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.int8], dict[str, Any]]:
-        """New games in all environments; observations [L,C,H,W] and the info."""
-        if isinstance(seed, list):
-            raise TypeError("seed must be one number for all environments, not a list")
-        if seed is not None:
-            self._rng = np.random.default_rng(seed)
+    def _restart(self) -> tuple[NDArray[np.int8], dict[str, Any]]:
         self._side = np.arange(self.num_envs) % 2
         self._over[:] = False
         self._deal()

@@ -247,17 +247,11 @@ class LearnerConfig(Section):
         return self
 
 
-class RunConfig(Section):
-    """How long to train, where, and what to keep."""
+class TrainingConfig(Section):
+    """What the `run` sections of agents and of vision models share."""
 
-    agent_steps: int = Field(10_000_000, ge=1)
-    """Train for exactly this many agent steps; one action in one environment is one step."""
     minutes: float | None = Field(None, gt=0)
     """Stop after this much wall time, counting what came before a resume; null: no limit."""
-    collect_agent_steps: int = Field(1, ge=1)
-    """Steps of each environment between two visits to the learner: the length of a rollout."""
-    policy_lag_learner_steps: int = Field(0, ge=0, le=1000)
-    """Act with weights that are this many learner steps old."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to learn on; auto: the GPU if there is one."""
     threads: int | None = Field(None, ge=1)
@@ -268,6 +262,17 @@ class RunConfig(Section):
     """Checkpoints to keep: this many of the newest, and the best."""
     log_seconds: float = Field(5.0, gt=0)
     """Seconds between two rows of losses and rates in the log."""
+
+
+class RunConfig(TrainingConfig):
+    """How long to train, where, and what to keep."""
+
+    agent_steps: int = Field(10_000_000, ge=1)
+    """Train for exactly this many agent steps; one action in one environment is one step."""
+    collect_agent_steps: int = Field(1, ge=1)
+    """Steps of each environment between two visits to the learner: the length of a rollout."""
+    policy_lag_learner_steps: int = Field(0, ge=0, le=1000)
+    """Act with weights that are this many learner steps old."""
 
 
 class EvalConfig(Section):

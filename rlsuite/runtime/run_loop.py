@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from rlsuite.acting.collector import Episode
-from rlsuite.config.schema import Config
+from rlsuite.config.schema import Config, TrainingConfig
 from rlsuite.core.agent import Agent
 from rlsuite.core.errors import OpponentError, UsageError
 from rlsuite.core.types import EnvSpec
@@ -132,7 +132,7 @@ class Loop(session.Session[Summary]):
             self.log = log
 
     @property
-    def settings(self) -> session.RunSettings:
+    def settings(self) -> TrainingConfig:
         return self.config.run
 
     @property

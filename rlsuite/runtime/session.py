@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from rlsuite.config import loader
-from rlsuite.config.schema import AnyConfig
+from rlsuite.config.schema import AnyConfig, TrainingConfig
 from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.learning.learner import Weights
 from rlsuite.runs import checkpoint, run_folder
@@ -60,22 +60,6 @@ class LearnerRole(Protocol):
     def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None: ...
 
 
-class RunSettings(Protocol):
-    """The keys of a config's `run` section that every kind of run has."""
-
-    @property
-    def minutes(self) -> float | None: ...
-
-    @property
-    def checkpoint_minutes(self) -> float: ...
-
-    @property
-    def keep_checkpoints(self) -> int: ...
-
-    @property
-    def log_seconds(self) -> float: ...
-
-
 class Report(NamedTuple):
     """The result of an evaluation, as a run uses it."""
 
@@ -109,7 +93,7 @@ class Session(ABC, Generic[R]):
 
     @property
     @abstractmethod
-    def settings(self) -> RunSettings:
+    def settings(self) -> TrainingConfig:
         """The `run` section of the config."""
 
     @property

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, create_model, model_validator
 
 from rlsuite.config import loader
-from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, WeightsMixin, refuse_ignored
+from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, TrainingConfig, WeightsMixin, refuse_ignored
 from rlsuite.core.errors import UsageError
 from rlsuite.vision import data
 from rlsuite.vision.data import DataSection
@@ -28,23 +28,12 @@ class ModelConfig(WeightsMixin):
     """Learning rate of each stage of the backbone as a fraction of the rate of the stage after it."""
 
 
-class VisionRun(Section):
+class VisionRun(TrainingConfig):
     """How long to train, where, and what to keep."""
 
     steps: int = Field(100_000, ge=1)
     """Train on this many pictures; each pass over the data is in a new order."""
-    minutes: float | None = Field(None, gt=0)
-    """Stop after this much wall time, counting what came before a resume; null: no limit."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device to learn on; auto: the GPU if there is one."""
-    threads: int | None = Field(None, ge=1)
-    """CPU threads; null: one per core."""
-    checkpoint_minutes: float = Field(10.0, gt=0)
-    """Minutes between two checkpoints."""
     keep_checkpoints: int = Field(1, ge=1)
-    """Checkpoints to keep: this many of the newest, and the best."""
-    log_seconds: float = Field(5.0, gt=0)
-    """Seconds between two rows of losses and rates in the log."""
 
 
 class VisionEval(Section):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.config import loader
+from rlsuite.config.schema import TrainingConfig
 from rlsuite.core import cpu
 from rlsuite.core.errors import UsageError
 from rlsuite.factories import device_of
@@ -22,7 +23,7 @@ from rlsuite.nets import pretrained
 from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runs.metrics import write_evaluation
 from rlsuite.runs.progress import Progress, Status
-from rlsuite.runtime.session import Report, RunSettings, Session, run, signals, take_turns
+from rlsuite.runtime.session import Report, Session, run, signals, take_turns
 from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
 from rlsuite.vision.data import Data
@@ -102,7 +103,7 @@ class Training(Session[dict[str, float]]):
         torch.manual_seed(config.seed)  # dropout, and the choice of proposals
 
     @property
-    def settings(self) -> RunSettings:
+    def settings(self) -> TrainingConfig:
         return self.config.run
 
     @property
