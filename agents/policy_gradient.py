@@ -63,7 +63,8 @@ class PolicyGradientAgent(Agent):
         if batch % num_envs:
             near = max(1, round(batch / num_envs)) * num_envs
             raise ValueError(
-                f"learner.batch_size = {batch} must be a multiple of env.num_envs = {num_envs} for agent.name={name}; try {near}"
+                f"learner.batch_size = {batch}: {name} collects rollouts from {num_envs} environments at once, "
+                f"so it must be a multiple of that; try {near}"
             )
         if config.replay != ReplayConfig():
             raise ValueError(f"replay.*: {name} learns from every rollout once and has no replay; remove the section")
