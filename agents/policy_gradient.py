@@ -70,6 +70,12 @@ class PolicyGradientAgent(Agent):
             raise ValueError(f"replay.*: {name} learns from every rollout once and has no replay; remove the section")
         if config.learner.prefetch_batches:
             raise ValueError(f"learner.prefetch_batches: {name} learns from a rollout as soon as it is complete; use 0")
+        unused = ["shards", "publish_learner_steps", "batches_per_call", "insert_tolerance_agent_steps"]
+        if "old weights" not in cls.capabilities and config.runtime.synchronous is not False:
+            unused += ["calls_in_flight", "batch_calls_in_flight"]  # it collects and learns in turn
+        for key in unused:
+            if getattr(config.runtime, key) != schema.RuntimeConfig.model_fields[key].default:
+                raise ValueError(f"runtime.{key} has no effect: {name} learns from whole rollouts, each once")
 
     def make_net(self) -> PolicyNet:
         return PolicyNet(self.net_config, self.spec)
