@@ -1,4 +1,4 @@
-"""What our own vector environments share. Shapes: L environments."""
+"""The base class of our own vector environments. Shapes: L environments."""
 
 from abc import abstractmethod
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ class OneGeneratorEnv(VectorEnv[Observations, NDArray[np.int64], Any]):
     """A vector environment with NEXT_STEP autoreset whose environments share one random generator, and so one seed."""
 
     def __init__(self, num_envs: int, observation: gymnasium.Space[Any], actions: int, **metadata: Any):
-        """`observation` is the space of one environment; `metadata` is what `describe` reads beside the autoreset mode."""
+        """`observation`: the space of one environment. `metadata`: entries that `core.types.describe` reads."""
         self.num_envs = num_envs
         self.single_observation_space = observation
         self.observation_space = batch_space(observation, num_envs)
@@ -28,7 +28,7 @@ class OneGeneratorEnv(VectorEnv[Observations, NDArray[np.int64], Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """New episodes in all environments: observations [L,...] and the info. TypeError for a list of seeds."""
+        """Starts new episodes in all environments: observations [L,...] and `info`. TypeError for a list of seeds."""
         if isinstance(seed, list):
             raise TypeError("reset(seed=...) takes one seed for all environments, not a list")
         if seed is not None:
@@ -37,4 +37,4 @@ class OneGeneratorEnv(VectorEnv[Observations, NDArray[np.int64], Any]):
 
     @abstractmethod
     def _restart(self) -> tuple[Observations, dict[str, Any]]:
-        """Starts new episodes in all environments."""
+        """Starts new episodes in all environments, once the random generator is seeded."""

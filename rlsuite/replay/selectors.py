@@ -102,6 +102,7 @@ class Uniform:
         return self._count
 
     def total_weight(self) -> float:
+        """See `Selector`; every present slot has weight 1."""
         return float(self._count)
 
     def state_dict(self) -> State:

@@ -87,6 +87,7 @@ class Residual(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> [N,C',H',W'], the shape of the two branches."""
         if self.entry is not None:
             x = self.entry(x)
         total: Tensor = self.body(x) + (x if self.shortcut is None else self.shortcut(x))
@@ -101,6 +102,7 @@ class Branches(nn.Module):
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> [N,C',H',W'], C' being the sum over the branches."""
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
@@ -114,6 +116,7 @@ class Excite(nn.Module):
         self.up = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> [N,C,H,W]."""
         return x * torch.sigmoid(self.up(self.act(self.down(x.mean((2, 3), keepdim=True)))))
 
 
@@ -125,6 +128,7 @@ class Widen(nn.Module):
         self.channels, self.stride = channels, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> [N,`channels`,H/stride,W/stride], rounded up."""
         if self.stride == 2:
             x = F.avg_pool2d(x, 2, 2, ceil_mode=True)
         return F.pad(x, (0, 0, 0, 0, 0, self.channels - x.shape[1]))

@@ -17,6 +17,7 @@ class Dense(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> [N,C+growth,H,W]."""
         return torch.cat([x, self.inner(x)], 1)
 
 

@@ -49,6 +49,7 @@ class StochasticDepth(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> [N,C,H,W]."""
         if not self.training or self.p == 0:
             return x
         kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.p

@@ -24,6 +24,7 @@ class TowerBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> [N,C,H,W]."""
         inner: Tensor = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
         return self.act(inner.add_(x))  # type: ignore[no-any-return]
 
