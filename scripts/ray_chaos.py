@@ -1,9 +1,9 @@
-"""A run on a Ray cluster of several nodes, all on this machine, in which something is killed every few seconds.
+"""Trains on a Ray cluster of several nodes, all on this machine, in which something is killed every few seconds.
 
     python scripts/ray_chaos.py --minutes 30 --every 8
 
-Kills collectors, shards, the learner, and now and then a whole node, at random; prints what processes, memory, file handles and the
-object store do meanwhile, and the score that the run ends with.
+Kills collectors, shards, the learner, and sometimes a whole node, at random. Prints how processes, memory, file handles and the
+object store develop meanwhile, and the score of the run.
 """
 
 import argparse
@@ -22,13 +22,15 @@ from ray.cluster_utils import Cluster
 
 import rlsuite
 from rlsuite.runs.metrics import read_metrics
-from rlsuite.runtime.ray.cluster import object_store_bytes, own_cluster
+from rlsuite.runtime.ray.cluster import object_store_bytes, on_loopback
 from rlsuite.runtime.ray.driver import Driver
 
 
-class Seen(NamedTuple):
+class Usage(NamedTuple):
+    """What the run takes of this machine at a moment."""
+
     seconds: float
-    processes: int  # of this run, Ray's own included
+    processes: int  # of the workers
     worker_mb: float  # largest resident memory of a worker
     driver_mb: float
     driver_handles: int
@@ -36,7 +38,8 @@ class Seen(NamedTuple):
     kills: int
 
 
-def look(begun: float, kills: int) -> Seen:
+def usage(begun: float, kills: int) -> Usage:
+    """The usage now, `begun` being the time of the start."""
     own = psutil.Process()
     family = [process for process in psutil.process_iter(["name", "cmdline"]) if "ray::" in " ".join(process.info["cmdline"] or [])]
     memory = [0.0]
@@ -44,7 +47,7 @@ def look(begun: float, kills: int) -> Seen:
         with contextlib.suppress(psutil.Error):
             memory.append(process.memory_info().rss / 1e6)
     store = object_store_bytes() or 0.0
-    return Seen(
+    return Usage(
         time.monotonic() - begun,
         len(family),
         max(memory),
@@ -56,7 +59,7 @@ def look(begun: float, kills: int) -> Seen:
 
 
 class Killer(threading.Thread):
-    """Every few seconds a worker, every tenth time a node."""
+    """Kills a worker every few seconds, and every tenth time a node."""
 
     def __init__(self, cluster: Cluster, every: float, seed: int):
         super().__init__(daemon=True)
@@ -66,7 +69,7 @@ class Killer(threading.Thread):
         self.nodes = [cluster.add_node(num_cpus=3) for _ in range(2)]
         self.kills: dict[str, int] = {}
         self.begun = time.monotonic()
-        self.seen: list[Seen] = []
+        self.seen: list[Usage] = []
         self.failed: Exception | None = None  # what ended the thread
 
     def run(self) -> None:
@@ -87,13 +90,13 @@ class Killer(threading.Thread):
                 self.cluster.remove_node(self.nodes.pop(self.rng.randrange(2)), allow_graceful=False)
                 self.nodes.append(self.cluster.add_node(num_cpus=3))
             else:
-                alive = [worker for worker in self.driver._core() if worker.ready and worker.actor is not None]
+                alive = [worker for worker in self.driver.workers.core if worker.ready and worker.actor is not None]
                 if alive:
                     worker = self.rng.choice(alive)
                     self._count(worker.kind)
                     with contextlib.suppress(Exception):
                         ray.kill(worker.actor)
-            self.seen.append(look(self.begun, sum(self.kills.values())))
+            self.seen.append(usage(self.begun, sum(self.kills.values())))
             print(json.dumps({name: round(value, 1) for name, value in self.seen[-1]._asdict().items()}), flush=True)
 
     def _count(self, what: str) -> None:
@@ -101,8 +104,8 @@ class Killer(threading.Thread):
 
 
 def chaos(minutes: float, every: float, seed: int, run_dir: Path, overrides: dict[str, Any] | None = None) -> tuple[Any, Killer]:
-    """Trains CartPole through it -> the run's result, and the killer's records."""
-    with own_cluster():
+    """Trains CartPole meanwhile; returns the run's result and the killer, with its counts."""
+    with on_loopback():
         # Nodes that clean up by themselves set signal handlers, which only the main thread may: here `finally` ends them.
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2}, shutdown_at_exit=False)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
@@ -148,7 +151,7 @@ def chaos(minutes: float, every: float, seed: int, run_dir: Path, overrides: dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--every", type=float, default=8.0, help="seconds between two kills, about")
+    parser.add_argument("--every", type=float, default=8.0, help="mean seconds between two kills")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--run-dir", type=Path, default=None)
     given = parser.parse_args()

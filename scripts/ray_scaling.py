@@ -1,9 +1,10 @@
-"""How many collectors one driver of the Ray runtime can serve: environments that sleep, a learner that learns nothing.
+"""Measures how many collectors one driver of the Ray runtime can serve.
 
     python scripts/ray_scaling.py --collectors 1 2 4 8 16 32 --seconds 15
 
-Real are the driver, Ray's calls and object store, and the size of unrolls (100 Atari steps, 0.7 MB). With `--unroll-seconds 0` nobody
-sleeps and unrolls are small: what is left is the most calls a second that the driver bears.
+Environments only sleep, and the learner learns nothing. Real are the driver, Ray's calls and object store, and the size of unrolls
+(100 Atari steps, 0.7 MB). With `--unroll-seconds 0` nothing sleeps and unrolls are small: that measures how many calls per second
+the driver can handle.
 """
 
 import argparse
@@ -13,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 
-import rlsuite.runtime.ray.driver as runtime
 from rlsuite.acting.collector import Episode
 from rlsuite.config.loader import resolve
+from rlsuite.config.schema import Config
 from rlsuite.core.types import EnvSpec, Step, Unroll
 from rlsuite.runs.metrics import MetricLog, read_metrics
+from rlsuite.runtime.ray import driver as runtime
+from rlsuite.runtime.ray import handles
 from rlsuite.runtime.ray.cluster import connected
-from rlsuite.runtime.ray.workers import Collected, Facts, Learned, Stored
+from rlsuite.runtime.ray.roles import RemoteLearner
+from rlsuite.runtime.ray.workers import Collected, Facts, Learned, Learning, Stored, Worker
 from rlsuite.runtime.run_loop import Loop
 
 STEPS = 100
@@ -31,7 +36,7 @@ class Idle:
     """A worker that only waits."""
 
     def __init__(self, *args: Any) -> None:
-        self.args, self.stored, self.steps = args, 0, 0
+        self.config, self.stored, self.steps = args[0], 0, 0
 
     def hello(self) -> Facts:
         from rlsuite.runs import run_folder
@@ -44,7 +49,7 @@ class Idle:
 
 class SleepingCollector(Idle):
     def collect(self, weights: Any, version: int, agent_steps: int) -> tuple[Unroll, Collected]:
-        seconds, side = self.args[0].run.log_seconds, self.args[0].env.height
+        seconds, side = self.config.run.log_seconds, self.config.env.height
         time.sleep(seconds)
         leaf = np.zeros((STEPS, 1), np.float32)
         frames = np.zeros((STEPS, 1, side, side), np.uint8)
@@ -55,37 +60,37 @@ class SleepingCollector(Idle):
 class IdleShard(Idle):
     def add(self, unroll: Unroll, source: int) -> Stored:
         self.stored += len(unroll.steps.reward)
-        return Stored(self.stored, self.stored, float(self.stored), 0, len(unroll.steps.reward))
+        return self.report()._replace(added=len(unroll.steps.reward))
 
-    def sample(self, count: int, share: float, sequences: int, batches: int) -> tuple[list[bytes], Stored]:
-        return [bytes(1000)] * batches, Stored(self.stored, self.stored, float(self.stored), 0)
+    def sample(self, count: int, inserted: int, batches: int) -> tuple[list[bytes], Stored]:
+        return [bytes(1000)] * batches, self.report()
 
-    def update(self, priority: Any) -> Stored:
-        return Stored(self.stored, self.stored, float(self.stored), 0)
+    def update(self, priorities: Any) -> Stored:
+        return self.report()
+
+    def report(self) -> Stored:
+        return Stored(self.stored, float(self.stored), 0)
 
 
 class IdleLearner(Idle):
     def publish(self) -> tuple[int, Any]:
         return self.steps, {}
 
-    def learn(self, sample: Any, agent_steps: int, metrics: bool, publish: bool) -> tuple[Learned, Any, Any]:
-        time.sleep(len(sample) / BATCHES_PER_SECOND)
-        self.steps += len(sample)
-        return Learned(self.steps, None), ([], []), {} if publish else None
+    def learn(self, agent_steps: int, metrics: bool, publish: bool, samples: list[bytes]) -> Learning:
+        time.sleep(len(samples) / BATCHES_PER_SECOND)
+        self.steps += len(samples)
+        return Learned(self.steps, None), (np.zeros(0, np.int64), np.zeros(0)), {} if publish else None
 
 
 class Lines:
-    """The driver's loop calls this once a round."""
-
-    def __init__(self) -> None:
-        self.rounds = 0
+    """A progress display that shows nothing."""
 
     def update(self, status: Any) -> None:
-        self.rounds += 1
+        pass
 
 
 def measure(collectors: int, unroll_seconds: float, seconds: float) -> dict[str, float]:
-    """Unrolls and calls a second that the driver has seen through."""
+    """Unrolls and calls per second that the driver has handled, and its share of a core."""
     small = unroll_seconds == 0
     config = resolve(
         "atari/apex",
@@ -102,16 +107,17 @@ def measure(collectors: int, unroll_seconds: float, seconds: float) -> dict[str,
     )
     spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
     with tempfile.TemporaryDirectory() as folder, connected(config):
-        driver = runtime.Driver(config, spec, _Agent(), _Env())  # type: ignore[arg-type]
+        driver = runtime.Driver(config, spec, _Agent())  # type: ignore[arg-type]
+        driver.supervisor.start()
         log = MetricLog(Path(folder))
         loop = Loop(config, Path(folder), driver, log)
-        calls, wait = [0], driver._call
+        calls, call = [0], driver.supervisor.call
 
         def counted(*args: Any, **more: Any) -> None:
             calls[0] += 1
-            wait(*args, **more)
+            call(*args, **more)
 
-        driver._call = counted  # type: ignore[method-assign]
+        driver.supervisor.call = counted  # type: ignore[method-assign]
         begun, cpu = time.monotonic(), time.process_time()
         driver.train(loop, Lines(), [])  # type: ignore[arg-type]
         span = time.monotonic() - begun
@@ -123,42 +129,37 @@ def measure(collectors: int, unroll_seconds: float, seconds: float) -> dict[str,
 
 
 class _Agent:
-    supports: tuple[str, ...] = ()
+    on_policy = False
+    capabilities: frozenset[str] = frozenset()
 
 
-class _Env:
-    metadata: dict[str, Any] = {}  # noqa: RUF012
+class _Learner(RemoteLearner):
+    """The learner's stand-in, without a net."""
 
-    def close(self) -> None:
-        pass
+    def __init__(self, config: Config, agent: Any, workers: list[handles.WorkerHandle]) -> None:
+        self.workers, self.steps, self.published = workers, 0, (0, None)
+
+
+def start(kind: type[Worker], resources: dict[str, float], *args: Any) -> Any:
+    """Starts a worker that only waits in the place of a real one."""
+    idle = {"CollectorWorker": SleepingCollector, "ShardWorker": IdleShard, "LearnerWorker": IdleLearner}[kind.__name__]
+    return ray.remote(idle).options(**resources).remote(*args)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collectors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
-    parser.add_argument("--unroll-seconds", type=float, default=0.25, help="that a collector sleeps for an unroll")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
+    parser.add_argument("--unroll-seconds", type=float, default=0.25, help="seconds that a collector sleeps for an unroll")
+    parser.add_argument("--seconds", type=float, default=15.0, help="seconds of each measurement")
     given = parser.parse_args()
-    runtime.CollectorWorker, runtime.ShardWorker, runtime.LearnerWorker = SleepingCollector, IdleShard, IdleLearner  # type: ignore
-    runtime.LearnerElsewhere = lambda driver: _Steps(driver)  # type: ignore
-    print(f"{'collectors':>10} {'chunks/s':>9} {'of ideal':>9} {'calls/s':>9} {'driver busy':>12}")
+    handles.start, runtime.RemoteLearner = start, _Learner  # type: ignore[misc]
+    print(f"{'collectors':>10} {'unrolls/s':>9} {'of ideal':>9} {'calls/s':>9} {'driver busy':>12}")
     for collectors in given.collectors:
         found = measure(collectors, given.unroll_seconds, given.seconds)
-        ideal = f"{found['chunks/s'] * given.unroll_seconds / collectors:.0%}" if given.unroll_seconds else "-"
+        ideal = f"{found['unrolls/s'] * given.unroll_seconds / collectors:.0%}" if given.unroll_seconds else "-"
         print(
-            f"{collectors:>10} {found['chunks/s']:>9.1f} {ideal:>9} {found['calls/s']:>9.1f} {found['driver']:>12.0%}", flush=True
+            f"{collectors:>10} {found['unrolls/s']:>9.1f} {ideal:>9} {found['calls/s']:>9.1f} {found['driver']:>12.0%}", flush=True
         )
-
-
-class _Steps:
-    """The learner's stand-in, without a net."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    @property
-    def steps(self) -> int:
-        return int(self.driver.learner_steps)
 
 
 if __name__ == "__main__":

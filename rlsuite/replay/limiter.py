@@ -1,4 +1,4 @@
-"""The limiter: how many samples a store gives for each insert. It only counts; it never blocks."""
+"""Limiters: how many samples a replay gives for each insert. They only count; they never block."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from rlsuite.core.errors import CheckpointError
 
 
 class SamplesPerInsert:
-    """Keeps `sampled` (items) at `ratio` times `inserted` (agent steps beyond the first `min_size`).
+    """Limiter that keeps `sampled` (items) at `ratio` times `inserted` (agent steps beyond the first `min_size`).
 
     Sampling is allowed once `inserted >= min_size` and while
 
@@ -91,6 +91,28 @@ class SamplesPerInsert:
     def _ahead(self) -> float:
         """By how many items sampling is behind the ratio; negative: it has to wait for inserts."""
         return self.ratio * (self.inserted - self._inserted_from) - (self.sampled - self._sampled_from)
+
+
+class Unlimited(SamplesPerInsert):
+    """Limiter of a replay that is one of several shards: it refuses and counts nothing, since another limiter paces them all."""
+
+    def __init__(self) -> None:
+        super().__init__(ratio=1.0, min_size=1)
+
+    def can_sample(self, n: int) -> bool:
+        return True
+
+    def did_insert(self, n: int) -> None:
+        pass
+
+    def did_sample(self, n: int) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, int | float]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, int | float]) -> None:
+        pass
 
 
 def _check_count(n: int, least: int) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from rlsuite.core.errors import CheckpointError
-from rlsuite.replay.limiter import SamplesPerInsert
+from rlsuite.replay.limiter import SamplesPerInsert, Unlimited
 
 
 def alternate(limiter: SamplesPerInsert, unroll: int, batch: int, unrolls: int) -> list[int]:
@@ -24,7 +24,7 @@ def test_dqn_learns_every_fourth_step_from_min_size_on() -> None:
     assert alternate(limiter, unroll=1, batch=32, unrolls=20) == [0] * 9 + [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0]
 
 
-def test_chunks_larger_than_the_interval() -> None:
+def test_unrolls_larger_than_the_interval() -> None:
     limiter = SamplesPerInsert(ratio=8.0, min_size=10)
     # budgets after each unroll of 12: 16, 112, 208 items; batches go on until one lies beyond
     assert alternate(limiter, unroll=12, batch=32, unrolls=3) == [1, 3, 3]
@@ -175,3 +175,14 @@ def test_broken_state_is_refused() -> None:
             SamplesPerInsert(1.0, 1).load_state_dict({k: v for k, v in state.items() if k != key})
     with pytest.raises(CheckpointError, match="negative"):
         SamplesPerInsert(1.0, 1).load_state_dict(state | {"sampled": -1})
+
+
+def test_an_unlimited_store_gives_and_takes_whatever_is_asked_and_counts_nothing() -> None:
+    limiter = Unlimited()
+    assert limiter.can_sample(10**9)
+    assert limiter.can_insert(10**9)
+    limiter.did_sample(5)
+    limiter.did_insert(5)
+    assert (limiter.inserted, limiter.sampled, limiter.state_dict()) == (0, 0, {})
+    limiter.load_state_dict(SamplesPerInsert(1.0, 1).state_dict())
+    assert limiter.can_sample(10**9)

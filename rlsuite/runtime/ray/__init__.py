@@ -1,11 +1,15 @@
-"""The Ray runtime: collectors, shards of the replay memory and the learner are processes, on one machine or many.
+"""The Ray runtime: collectors, shards of the replay and the learner are processes, on one machine or many.
 
-A driver moves references only. Unrolls go from collectors to shards, batches from shards to the learner, priorities back, weights
-from the learner to collectors, all through Ray's object store. Everything is bounded: calls in flight to a collector, batches in
-flight to the learner, and by the samples-per-insert limiter how far either may run ahead.
+The driver moves references only. Unrolls go from collectors to shards, batches from shards to the learner, priorities back, and
+weights from the learner to collectors, all through Ray's object store.
 
-What dies is replaced, and what it died of is told: a collector begins new episodes, a shard comes back from the last checkpoint
-or empty, the learner goes back to the last checkpoint. The run ends, with the first real error on top, where that does not help.
+    scheduler    what to do next, by counts: who collects, when to learn, from which shard; it bounds everything that is in flight
+    supervisor   starts workers, waits for their calls, replaces those that die
+    driver       the run: carries out the one's decisions with the other's workers
+    roles        the learner, replay and collectors that `run_loop` sees
+    handles      what the driver knows of each worker
+    workers      what runs in the processes themselves
+    cluster      connects to Ray
 """
 
 import contextlib
@@ -20,13 +24,11 @@ from rlsuite.runtime.run_loop import Result, run, signals
 
 
 def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
-    """As `run_local`, on Ray."""
+    """As `run_local`, but on Ray."""
     with signals() as stopped:
         spec = make_spec(config)
         agent = make_agent(config, spec)
         saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
-        with (
-            connected(config),
-            contextlib.closing(Driver(resumed(config) if resume else config, spec, agent, None, saved)) as driver,
-        ):
+        with connected(config), contextlib.closing(Driver(resumed(config) if resume else config, spec, agent, saved)) as driver:
+            driver.supervisor.start()
             return run(config, run_dir, resume, driver, driver.train, stopped)

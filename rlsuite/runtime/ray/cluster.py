@@ -1,4 +1,4 @@
-"""Ray itself: a cluster that is there, or one of our own; refusals where it cannot serve a run."""
+"""Ray itself: a cluster that is running, or one of our own; refusals where it cannot serve a run."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray.exceptions import RayError
 
 from rlsuite.config.schema import Config
@@ -20,13 +20,16 @@ REACH_SECONDS = 5.0  # for a cluster's address to answer
 
 @contextlib.contextmanager
 def connected(config: Config) -> Iterator[None]:
-    """Ray for the length of a run: the cluster at `runtime.address`, or one of our own. UsageError in seconds if that fails."""
+    """Connects to Ray for the length of a run: to the cluster at `runtime.address`, or to one of our own, which ends with the run.
+
+    UsageError, in seconds, where that cannot work.
+    """
     runtime = config.runtime
     if ray.is_initialized():  # somebody's own program: its Ray is used and left alone
         _refuse_small(config)
         yield
         return
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of results that were asked of a worker that died
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls to a worker that died
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if runtime.address is None:
         _warn_of_threads(config)
@@ -38,12 +41,12 @@ def connected(config: Config) -> Iterator[None]:
         }
         if runtime.object_store_gb is not None:
             own["object_store_memory"] = int(runtime.object_store_gb * 1e9)
-        with own_cluster():
+        with on_loopback():
             ray.init(**own, **quiet)
     else:
-        _reach(runtime.address)
         try:
-            ray.init(address=runtime.address, **quiet)
+            with on_loopback() if _reach(runtime.address) else contextlib.nullcontext():
+                ray.init(address=runtime.address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, RayError, TimeoutError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UsageError(f"runtime.address = {runtime.address!r}: no Ray cluster answers there: {reason}") from error
@@ -55,10 +58,12 @@ def connected(config: Config) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def own_cluster() -> Iterator[None]:
-    """While a Ray of our own starts: it listens on 127.0.0.1 alone, and its workers import from where this process does.
+def on_loopback() -> Iterator[None]:
+    """Context in which a Ray that is started listens on 127.0.0.1 alone, its workers import from where this process does, and one
+    that was started so can be joined.
 
-    Ray binds to every interface unless it believes that there can be no cluster (as on Windows).
+    Ray binds to every interface, and takes 127.0.0.1 for this machine's address in its network, unless it believes that there can
+    be no cluster (as on Windows).
     """
     before, clusters = os.environ.get("PYTHONPATH"), ray_constants.ENABLE_RAY_CLUSTER
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # an environment may lie beside a script
@@ -73,17 +78,26 @@ def own_cluster() -> Iterator[None]:
             os.environ["PYTHONPATH"] = before
 
 
-def _reach(address: str) -> None:
-    """UsageError where nothing listens: Ray itself would try for minutes."""
-    if address in ("auto", "local"):
-        return
+def _reach(address: str) -> bool:
+    """Whether a cluster listens on 127.0.0.1 alone; UsageError where none listens: Ray itself would try for minutes."""
+    if address == "auto":
+        return False
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"runtime.address = {address!r}: give auto, ray://host:10001, or host:6379 of the head node")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
-    except OSError as error:
+    error = _refusal(host.strip("[]"), int(port))
+    if error is not None:
         raise UsageError(f"runtime.address = {address!r}: nothing answers there ({error.strerror or error})") from error
+    return host in ("127.0.0.1", "localhost") and _refusal(services.get_node_ip_address(), int(port)) is not None  # type: ignore[no-untyped-call]
+
+
+def _refusal(host: str, port: int) -> OSError | None:
+    """Why nothing answers at a port; None if something does."""
+    try:
+        socket.create_connection((host, port), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        return error
+    return None
 
 
 def _cpus_wanted(config: Config) -> int:
@@ -91,7 +105,7 @@ def _cpus_wanted(config: Config) -> int:
 
 
 def _refuse_small(config: Config) -> None:
-    """UsageError where a cluster is smaller than what is asked of it: Ray itself would wait for more, for ever."""
+    """UsageError where a cluster is smaller than the run needs: Ray itself would wait forever for more."""
     runtime, have = config.runtime, resources()
     gpus = runtime.collectors * runtime.collector_gpus + runtime.learners * (runtime.learner_gpus or 0)
     for what, wanted, key in (("CPUs", _cpus_wanted(config), "CPU"), ("GPUs", gpus, "GPU")):
@@ -103,11 +117,13 @@ def _refuse_small(config: Config) -> None:
 
 
 def resources() -> dict[str, float]:
+    """All CPUs, GPUs and so on of the cluster, by Ray's names."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
 
 
 def learner_threads(config: Config) -> int:
+    """Threads of a learner: as many as set, or as the collectors leave."""
     runtime = config.runtime
     left = cpu.cores() - runtime.collectors * runtime.collector_threads
     return runtime.learner_threads or config.run.threads or max(left, 1)
@@ -118,15 +134,15 @@ def _warn_of_threads(config: Config) -> None:
     if threads > cores:
         print(
             f"rlsuite: {config.runtime.collectors} collectors x {config.runtime.collector_threads} threads and "
-            f"{learner_threads(config)} of the learner are more than the {cores} cores here: they take turns, and where a process "
-            "has several threads it may run ten times slower",
+            f"{learner_threads(config)} of the learner are more than the {cores} cores here: they will take turns, and processes "
+            "with several threads may run ten times slower",
             file=sys.stderr,
             flush=True,
         )
 
 
 def object_store_bytes() -> float | None:
-    """In use on all nodes; None where Ray does not tell."""
+    """Bytes in use in the object stores of all nodes; None where Ray does not say."""
     try:
         from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 

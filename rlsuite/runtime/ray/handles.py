@@ -1,21 +1,31 @@
-"""What a driver knows of its workers, and how it tells what they died of."""
+"""Handles on the workers of a run, and errors that name the worker they come from."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
+import ray
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 
+from rlsuite.config.schema import Config
+from rlsuite.core import registry
 from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.types import EnvSpec
 from rlsuite.runs import run_folder
-from rlsuite.runtime.ray.workers import Facts
+from rlsuite.runtime.ray.cluster import learner_threads, resources
+from rlsuite.runtime.ray.workers import CollectorWorker, EvaluatorWorker, Facts, LearnerWorker, ShardWorker, Worker
 
 
 class PickledEntry:
-    """What was registered here, on its way to another process. There it is itself, or, where that process cannot have it (a file
-    that was loaded here defines it), the name of what is missed: only who asks for it hears of that."""
+    """An entry of a registry, packed for another process.
+
+    It arrives as itself or, where that process cannot have it (only this process loaded the file that defines it), as its name, so
+    that it is missed only by those who ask for it.
+    """
 
     def __init__(self, entry: Any):
         self.entry = entry
@@ -39,50 +49,95 @@ def _unpacked(name: str, packed: bytes) -> Any:
         return name
 
 
-@dataclass
+def start(kind: type[Worker], resources: dict[str, float], *args: Any) -> Any:
+    """Starts a worker as an actor, in a process of its own."""
+    return ray.remote(kind).options(**resources).remote(*args)
+
+
+def end(actor: Any) -> None:
+    """Ends an actor's process at once."""
+    with contextlib.suppress(Exception):
+        ray.kill(actor)
+
+
+@dataclass(eq=False)
 class WorkerHandle:
-    """A worker and its history."""
+    """One worker of a run: how to start it, the process that it is now, and its history."""
 
     kind: str
     index: int
-    make: Callable[[int], Any]  # restarts so far -> actor handle
-    actor: Any = None
+    make: Callable[[int, int], Any]  # index, restarts so far -> actor
+    actor: Any = None  # None: not started, or dead
     restarts: int = 0
     crashes: int = 0  # in a row
-    not_before: float = 0.0  # of the next start, after a crash
-    greeted: bool = False  # has said hello
-    ready: bool = False  # and takes part
-    calls: int = 0  # in flight
+    not_before: float = 0.0  # time of the next start, after a crash
+    greeted: bool = False  # it is built, and its versions are ours
+    ready: bool = False  # it takes part
     version: int = -1  # of the weights that it has
-    asked: int = 0  # unrolls, ever
 
     @property
     def name(self) -> str:
-        return (
-            self.kind if self.kind == "evaluator" or (self.kind == "learner" and self.index == 0) else f"{self.kind} {self.index}"
-        )
+        alone = self.kind == "evaluator" or (self.kind == "learner" and self.index == 0)
+        return self.kind if alone else f"{self.kind} {self.index}"
 
 
-class Call(NamedTuple):
-    """One in flight, by the reference that tells its end."""
+class WorkerSet:
+    """The workers of a run. None is started yet: see `supervisor`."""
 
-    what: str
-    worker: WorkerHandle
-    restart: int  # of the member when it was made: an answer of one that was replaced is dropped
-    data: Any = None  # references of the other results
-    more: Any = None
+    def __init__(self, config: Config, spec: EnvSpec, shards: int, saved: Path | None):
+        """`saved`: the checkpoint that the run resumes from; its agent steps give collectors other random streams."""
+        runtime, resumed_at = config.runtime, 0 if saved is None else int(saved.name.rpartition("_")[2])
+        tables = {
+            kind: {name: PickledEntry(entry) for name, entry in table.items()} for kind, table in registry.registered().items()
+        }
+        gpus = runtime.learner_gpus
+        if gpus is None:
+            gpus = float(config.run.device != "cpu" and resources().get("GPU", 0) >= runtime.learners)
+
+        def collector(index: int, restart: int) -> Any:
+            resources = {"num_cpus": runtime.collector_threads, "num_gpus": runtime.collector_gpus}
+            return start(CollectorWorker, resources, config, index, resumed_at + restart, tables)
+
+        def shard(index: int, restart: int) -> Any:
+            return start(ShardWorker, {"num_cpus": 0}, config, spec, index, tables)
+
+        def learner(rank: int, restart: int) -> Any:
+            return start(LearnerWorker, {"num_cpus": 1, "num_gpus": gpus}, config, spec, rank, learner_threads(config), tables)
+
+        def evaluator(index: int, restart: int) -> Any:
+            return start(EvaluatorWorker, {"num_cpus": 0}, config, spec, tables)
+
+        self.learners = [WorkerHandle("learner", rank, learner) for rank in range(runtime.learners)]
+        self.shards = [WorkerHandle("shard", index, shard) for index in range(shards)]
+        self.collectors = [WorkerHandle("collector", index, collector) for index in range(runtime.collectors)]
+        self.evaluator = WorkerHandle("evaluator", 0, evaluator)  # started for the first periodic evaluation
+
+    @property
+    def trainers(self) -> list[WorkerHandle]:
+        """Those that hold state which a checkpoint saves."""
+        return [*self.learners, *self.shards]
+
+    @property
+    def core(self) -> list[WorkerHandle]:
+        """Those that a run cannot do without."""
+        return [*self.trainers, *self.collectors]
+
+    def shard_of(self, collector: WorkerHandle) -> tuple[WorkerHandle, int]:
+        """The shard that stores a collector's unrolls, and which of the shard's sources the collector is."""
+        return self.shards[collector.index % len(self.shards)], collector.index // len(self.shards)
 
 
 def refuse_other_versions(worker: WorkerHandle, facts: Facts) -> None:
+    """UsageError if a worker's node has another rlsuite, Python or torch than the driver's."""
     own = run_folder.versions()
     other = {name: facts.versions.get(name) for name in ("rlsuite", "python", "torch") if facts.versions.get(name) != own[name]}
     if other:
-        entry = ", ".join(f"{name} {version} (here {own[name]})" for name, version in other.items())
-        raise UsageError(f"{worker.name} on {facts.host} has {entry}: nodes of a cluster must agree")
+        found = ", ".join(f"{name} {version} (here {own[name]})" for name, version in other.items())
+        raise UsageError(f"{worker.name} on {facts.host} has {found}: nodes of a cluster must agree")
 
 
 def as_own(worker: WorkerHandle, error: BaseException) -> RlsuiteError:
-    """What a worker's own code raised, as an error of the run."""
+    """An error of the run for what a worker's own code raised."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, RlsuiteError):
         return type(cause)(f"{worker.name}: {cause}")

@@ -1,46 +1,58 @@
-"""Stand-ins for roles whose work is done elsewhere: what `rlsuite.runtime.run_loop` asks of a learner, a store, a collector."""
+"""Stand-ins on the driver for roles whose work is done by workers: what `rlsuite.runtime.run_loop` asks of a learner, a replay, a
+collector."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 import torch
 from ray.exceptions import RayTaskError
 
+from rlsuite.config.schema import Config
+from rlsuite.core.agent import Agent
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.factories import make_learner
 from rlsuite.learning.learner import Weights
-from rlsuite.runtime.ray.handles import as_own
-from rlsuite.runtime.ray.workers import load_into
-
-if TYPE_CHECKING:
-    from rlsuite.runtime.ray.driver import Driver
+from rlsuite.runtime.ray.handles import WorkerHandle, as_own
+from rlsuite.runtime.ray.scheduler import Scheduler
+from rlsuite.runtime.ray.workers import Arrays, Stored, load_into
 
 
-class LearnerElsewhere:
-    """`LearnerRole` of the learner that runs elsewhere."""
+class RemoteLearner:
+    """`LearnerRole` of the learner processes: how far they are, and the weights that they published last."""
 
-    def __init__(self, driver: Driver):
-        self.driver, self.device = driver, torch.device("cpu")
-        self.twin = make_learner(driver.config, driver.agent, self.device)  # its net plays evaluations; it never learns
+    def __init__(self, config: Config, agent: Agent, workers: list[WorkerHandle]):
+        self.workers, self.device = workers, torch.device("cpu")
+        plain = config.learner.model_copy(update={"cuda_graphs": False})  # which a CPU refuses
+        self.twin = make_learner(config.model_copy(update={"learner": plain}), agent, self.device)  # evaluates; it never learns
+        self.steps = 0
+        self.published: tuple[int, Any] = (0, None)  # version and reference of the newest weights
 
     @property
-    def steps(self) -> int:
-        return self.driver.learner_steps
+    def first(self) -> WorkerHandle:
+        """The one that reports and publishes for all: they have the same weights."""
+        return self.workers[0]
+
+    @property
+    def ready(self) -> bool:
+        return all(worker.ready for worker in self.workers)
 
     @property
     def net(self) -> torch.nn.Module:
-        """With the newest weights."""
-        load_into(self.twin.online, ray.get(self.driver.published[1]))
+        """With the weights published last."""
+        load_into(self.twin.online, ray.get(self.published[1]))
         return self.twin.net
 
+    def publish(self) -> None:
+        """Makes the current weights those that collectors get next."""
+        version, ref = self.first.actor.publish.options(num_returns=2).remote()
+        self.published = (ray.get(version), ref)
+
     def weights(self) -> Weights:
-        version, weights = ray.get(self.driver.the_learner.actor.publish.remote())
-        return Weights(version, {name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+        version, arrays = ray.get(self.first.actor.publish.remote())
+        return Weights(version, as_tensors(arrays))
 
     def state_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = ray.get(self.driver.the_learner.actor.state_dict.remote())
+        found: dict[str, Any] = ray.get(self.first.actor.state_dict.remote())
         return found
 
     def learning_rate(self, agent_steps: int) -> float:
@@ -52,67 +64,67 @@ class LearnerElsewhere:
 
     def check_weights(self) -> None:
         try:
-            ray.get(self.driver.the_learner.actor.check_weights.remote())
+            ray.get(self.first.actor.check_weights.remote())
         except RayTaskError as error:
-            raise as_own(self.driver.the_learner, error) from error
+            raise as_own(self.first, error) from error
 
     def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
         try:
-            self.driver.load_learners(weights, state, where)
+            self.restore(weights, state, where)
         except RayTaskError as error:
             cause = error.cause
             raise (cause if isinstance(cause, RlsuiteError) else ValueError(str(cause))) from error
-        self.driver._fetch_weights()
+        self.publish()
+
+    def restore(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
+        """Loads a checkpoint into all learners; Ray's errors as they are."""
+        self.steps = ray.get([worker.actor.load.remote(weights, state, where) for worker in self.workers])[0]
 
 
-class ReplayElsewhere:
-    """`ReplayRole` of all shards."""
+class RemoteReplay:
+    """`ReplayRole` of all shards, with the scheduler's limiter as the limiter of them all."""
 
-    def __init__(self, driver: Driver):
-        self.driver = driver
+    def __init__(self, config: Config, shards: list[WorkerHandle], scheduler: Scheduler):
+        self.shards, self.scheduler = shards, scheduler
+        self.capacity_steps = config.replay.capacity_agent_steps
 
     @property
     def dropped_updates(self) -> int:
-        return sum(stored.dropped_updates for stored in self.driver.stored)
-
-    @property
-    def capacity_steps(self) -> int:
-        return self.driver.config.replay.capacity_agent_steps
+        return sum(stored.dropped_updates for stored in self.scheduler.stored)
 
     def __len__(self) -> int:
-        return sum(stored.stored for stored in self.driver.stored)
+        return sum(stored.stored for stored in self.scheduler.stored)
+
+    def note(self, shard: WorkerHandle, report: Stored) -> None:
+        """Keeps what a shard has reported."""
+        self.scheduler.stored[shard.index] = report
 
     def end_streams(self) -> None:
-        for shard in self.driver.shards:
-            self.driver.stored[shard.index] = ray.get(shard.actor.end_streams.remote(None))
+        for shard in self.shards:
+            self.note(shard, ray.get(shard.actor.end_streams.remote(None)))
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "shards": ray.get([shard.actor.state_dict.remote() for shard in self.driver.shards]),
-            "limiter": self.driver.limiter.state_dict(),
-            "rng": self.driver.rng.bit_generator.state,
-        }
+        return {"shards": ray.get([shard.actor.state_dict.remote() for shard in self.shards]), **self.scheduler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if len(state["shards"]) != len(self.driver.shards):
-            raise ValueError(f"it has {len(state['shards'])} shards, runtime.shards = {len(self.driver.shards)}")
-        self.driver.limiter.load_state_dict(state["limiter"])
-        self.driver.rng.bit_generator.state = state["rng"]
-        for shard, saved in zip(self.driver.shards, state["shards"], strict=True):
+        if len(state["shards"]) != len(self.shards):
+            raise ValueError(f"it has {len(state['shards'])} shards, runtime.shards = {len(self.shards)}")
+        self.scheduler.load_state_dict(state)
+        for shard, saved in zip(self.shards, state["shards"], strict=True):
             try:
-                self.driver.stored[shard.index] = ray.get(shard.actor.load.remote(saved))
+                self.note(shard, ray.get(shard.actor.load.remote(saved)))
             except RayTaskError as error:
                 raise ValueError(str(error.cause)) from error
 
 
-class CollectorsElsewhere:
-    """`CollectorRole`: on Ray a resumed run begins new episodes."""
+class RemoteCollectors:
+    """`CollectorRole` of all collectors: on Ray a resumed run begins new episodes."""
 
-    def __init__(self, driver: Driver):
-        self.driver, self.env = driver, driver.env
+    def __init__(self) -> None:
+        self.reported: dict[str, float] = {}  # diagnostics since they were last read
 
     def diagnostics(self) -> dict[str, float]:
-        found, self.driver.diagnostics = self.driver.diagnostics, {}
+        found, self.reported = self.reported, {}
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,7 +138,7 @@ class CollectorsElsewhere:
 
 
 class NullPolicyLag:
-    """`LagRole`: collectors lag by themselves."""
+    """`LagRole` of a run whose collectors lag by themselves."""
 
     def diagnostics(self) -> dict[str, float]:
         return {}
@@ -136,3 +148,8 @@ class NullPolicyLag:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
+
+
+def as_tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
+    """Published weights as tensors of their own: the object store's arrays are read-only."""
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}

@@ -1,7 +1,7 @@
-"""What runs in processes of its own under Ray: a collector, a shard of the replay memory, the learner, an evaluator.
+"""The workers of a run on Ray, each in a process of its own: a collector, a shard of the replay, the learner, an evaluator.
 
-Plain classes that know nothing of Ray: the driver (`driver`) makes actors of them. Whatever a method returns besides small reports
-goes to another worker through the object store, never through the driver.
+These are plain classes that know nothing of Ray; `handles` makes actors of them. The small report that a method returns goes to the
+driver, all else through the object store to another worker.
 
 Shapes: K steps and L environments of an unroll, B batch.
 """
@@ -35,14 +35,17 @@ from rlsuite.factories import (
 )
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
+from rlsuite.replay.limiter import Unlimited
+from rlsuite.replay.mixture import Mixture
 from rlsuite.runs import run_folder
 
 Arrays = dict[str, NDArray[Any]]
 Tables = dict[str, dict[str, Any]]  # what was registered at run time
+Priorities = tuple[NDArray[np.int64], NDArray[np.float64]]  # keys [B], new priorities [B]
 
 
 class Facts(NamedTuple):
-    """Of the process that a worker runs in."""
+    """The process that a worker runs in."""
 
     host: str
     pid: int
@@ -50,7 +53,7 @@ class Facts(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """What a driver hears of an unroll."""
+    """Report of an unroll."""
 
     steps: int  # agent steps
     episodes: list[Episode]
@@ -59,7 +62,7 @@ class Collected(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What a driver hears of a shard."""
+    """Report of a shard's content."""
 
     stored: int  # agent steps
     total_weight: float  # of its priorities
@@ -68,21 +71,24 @@ class Stored(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """What a driver hears of an update."""
+    """Report of the updates of one call."""
 
     steps: int  # learner steps taken
     metrics: dict[str, float] | None  # only if asked for
 
 
+Learning = tuple[Learned, Priorities | None, Arrays | None]  # report, priorities of the batches, weights if published
+
+
 class Worker(ABC):
-    """What all have in common. Nothing is built before `hello`, so that what goes wrong there is told as it is."""
+    """Base class of the workers. Nothing is built before `hello`, whose errors reach the driver as they are."""
 
     def __init__(self, tables: Tables, threads: int):
         registry.restore(tables)
         self.threads = threads
 
     def hello(self) -> Facts:
-        """Builds the worker."""
+        """Builds the worker: the greeting that the driver waits for before the worker takes part."""
         cpu.set_up(self.threads)
         # Arrays from the object store are read-only, and nothing here writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -93,12 +99,12 @@ class Worker(ABC):
     def build(self) -> None: ...
 
     def ping(self) -> bool:
-        """Answers if it lives."""
+        """Answers if the process lives."""
         return True
 
 
 class CollectorWorker(Worker):
-    """Collector `index` of `config.runtime.collectors`; `restart` counts the ones that died before it."""
+    """Collector `index` of `config.runtime.collectors`, the successor of `restart` that died."""
 
     def __init__(self, config: Config, index: int, restart: int, tables: Tables):
         super().__init__(tables, config.runtime.collector_threads)
@@ -116,7 +122,7 @@ class CollectorWorker(Worker):
         self.collector = make_collector(config, self.env, agent, self.online.net, self.device, *place)
 
     def collect(self, weights: Arrays | None, version: int, agent_steps: int) -> tuple[Unroll, Collected]:
-        """An unroll; `weights` None where they are as before. The clock `agent_steps` also moves with the other collectors."""
+        """Collects an unroll. `weights`: None if unchanged; `agent_steps`: the global clock, which all collectors move on."""
         collector, of = self.collector, self.config.runtime.collectors
         if weights is not None:
             load_into(self.online, weights)
@@ -131,7 +137,10 @@ class CollectorWorker(Worker):
 
 
 class ShardWorker(Worker):
-    """Shard `index` of `config.runtime.shards`: a store for every `shards`-th collector."""
+    """Shard `index` of `config.runtime.shards`: the replay of every `shards`-th collector.
+
+    It stores and samples whatever it is asked to: the run's one limiter is the scheduler's, which sees all shards.
+    """
 
     def __init__(self, config: Config, spec: EnvSpec, index: int, tables: Tables):
         super().__init__(tables, 1)
@@ -142,6 +151,8 @@ class ShardWorker(Worker):
         shards, collectors = config.runtime.shards, config.runtime.collectors
         sources = len(range(index, collectors, shards))
         self.replay = make_replay(config, spec, make_agent(config, spec), sources, index, shards)
+        own = self.replay.own if isinstance(self.replay, Mixture) else self.replay
+        own.limiter = Unlimited()
 
     def add(self, unroll: Unroll, source: int) -> Stored:
         before = self.replay.inserted
@@ -149,12 +160,11 @@ class ShardWorker(Worker):
         return self.report()._replace(added=self.replay.inserted - before)
 
     def sample(self, count: int, inserted: int, batches: int) -> tuple[list[Sample], Stored]:
-        """So many batches: see `Replay.sample`."""
+        """Draws `batches` batches of `count`; `inserted`: steps that ever came into all shards, see `Replay.sample`."""
         return [self.replay.sample(count, inserted) for _ in range(batches)], self.report()
 
-    def update(self, priority: tuple[NDArray[np.int64], NDArray[np.float64]]) -> Stored:
-        """Keys [B] and their new priorities [B]."""
-        self.replay.update(*priority)
+    def update(self, priorities: Priorities) -> Stored:
+        self.replay.update(*priorities)
         return self.report()
 
     def end_streams(self, source: int | None) -> Stored:
@@ -175,7 +185,7 @@ class ShardWorker(Worker):
 class LearnerWorker(Worker):
     """Learner `rank` of `config.runtime.learners`, which have the same weights and learn from parts of the same batches.
 
-    Updates go in the order of the calls, in all of them.
+    All of them make the same updates in the same order.
     """
 
     def __init__(self, config: Config, spec: EnvSpec, rank: int, threads: int, tables: Tables):
@@ -190,17 +200,18 @@ class LearnerWorker(Worker):
         self.queue = make_queue(config, spec) if agent.on_policy else None
 
     def meeting_place(self, host: str | None) -> str:
-        """Where the learners of a run find each other: `host` or the name of this one, and a port that is free."""
+        """An address for the learners of a run to connect to: `host`, or this one's, and a free port."""
         host = host or socket.gethostbyname(socket.gethostname())
         with socket.create_server((host, 0)) as server:
             return f"tcp://{host}:{server.getsockname()[1]}"
 
     def meet(self, place: str) -> None:
-        """Waits for all learners."""
+        """Connects to the other learners, and waits for all of them."""
         kind = "nccl" if self.learner.device.type == "cuda" else "gloo"
         torch.distributed.init_process_group(kind, init_method=place, rank=self.rank, world_size=self.of)
 
     def _mean(self, gradients: list[torch.Tensor]) -> None:
+        """Averages gradients over all learners, in place."""
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         torch.distributed.all_reduce(flat)
         flat /= self.of
@@ -210,14 +221,12 @@ class LearnerWorker(Worker):
             at += gradient.numel()
 
     def publish(self) -> tuple[int, Arrays]:
-        """Learner steps, and the weights behind them."""
+        """Learner steps, and the weights after them."""
         found = self.learner.weights()
         return found.version, {name: tensor.cpu().numpy() for name, tensor in found.tensors.items()}
 
-    def learn(
-        self, samples: list[Sample], agent_steps: int, metrics: bool, publish: bool
-    ) -> tuple[Learned, tuple[NDArray[np.int64], NDArray[np.float64]] | None, Arrays | None]:
-        """An update from each batch: a report, keys and new priorities for the shard, and the weights if they are published."""
+    def learn(self, agent_steps: int, metrics: bool, publish: bool, samples: list[Sample]) -> Learning:
+        """Makes an update from each batch."""
         keys, priorities, prioritized = [], [], self.config.replay.prioritized
         for sample in samples:
             batch = self.learner.stage(sample if self.of == 1 else sample.part(self.rank, self.of))
@@ -229,12 +238,12 @@ class LearnerWorker(Worker):
         found = {name: float(value) for name, value in update.metrics.items()} if metrics else None
         return Learned(self.learner.steps, found), priority, self.publish()[1] if publish else None
 
-    def learn_rollouts(self, agent_steps: int, metrics: bool, *unrolls: Unroll) -> tuple[Learned, None, Arrays | None]:
-        """The updates from a batch of rollouts, and the weights behind them."""
+    def learn_rollouts(self, agent_steps: int, metrics: bool, publish: bool, *unrolls: Unroll) -> Learning:
+        """Makes the updates from a batch of rollouts."""
         assert self.queue is not None
         for unroll in unrolls:
             self.queue.add(unroll)
-        return self.learn([self.queue.sample(self.config.learner.batch_size)], agent_steps, metrics, True)  # type: ignore[return-value]
+        return self.learn(agent_steps, metrics, publish, [self.queue.sample(self.config.learner.batch_size)])
 
     def state_dict(self) -> dict[str, Any]:
         return self.learner.state_dict()
@@ -248,7 +257,7 @@ class LearnerWorker(Worker):
 
 
 class EvaluatorWorker(Worker):
-    """Plays evaluations on the way, beside the training."""
+    """Plays periodic evaluations while training goes on."""
 
     def __init__(self, config: Config, spec: EnvSpec, tables: Tables):
         super().__init__(tables, config.runtime.collector_threads)
@@ -268,6 +277,7 @@ class EvaluatorWorker(Worker):
 
 
 def load_into(online: Precision, weights: Arrays) -> None:
+    """Copies published weights into a net."""
     with torch.no_grad():
         for name, tensor in online.master.state_dict().items():
             tensor.copy_(torch.tensor(weights[name]))

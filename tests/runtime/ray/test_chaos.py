@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import ray
 
-pytestmark = pytest.mark.slow  # minutes, and processes on every core
+pytestmark = [pytest.mark.slow, pytest.mark.integration]  # minutes, and processes on every core
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "ray_chaos.py"
 

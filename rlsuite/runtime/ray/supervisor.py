@@ -1,0 +1,229 @@
+"""Supervision: starts the workers of a run, waits for their calls, finds out which of them have died, and replaces those."""
+
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
+
+from rlsuite.config.schema import Config
+from rlsuite.core.errors import RlsuiteError
+from rlsuite.runs import checkpoint
+from rlsuite.runtime.ray.cluster import REACH_SECONDS
+from rlsuite.runtime.ray.handles import WorkerHandle, WorkerSet, as_own, end, refuse_other_versions
+from rlsuite.runtime.ray.roles import RemoteLearner, RemoteReplay
+from rlsuite.runtime.ray.workers import Facts, Stored
+
+START_SECONDS = 180.0  # for a worker to import, build its environment and answer the greeting
+CRASHES = 3  # of one worker in a row, without a result between: it will not get better
+
+
+class Call(NamedTuple):
+    """A call in flight, kept under the reference of its result."""
+
+    worker: WorkerHandle
+    done: Callable[[Any], None]  # takes the result
+    awaited: bool  # `busy` counts it
+    storing: int  # agent steps that it brings to a shard
+
+
+class Supervisor:
+    """Calls in flight, and the lives of the workers that they were made to.
+
+    A worker that dies takes its calls with it; its successor takes part once it has answered the greeting. A collector begins new
+    episodes, a shard comes back from the last checkpoint or empty, learners go back to the last checkpoint together.
+    """
+
+    def __init__(self, config: Config, workers: WorkerSet, learner: RemoteLearner, replay: RemoteReplay, saved_at: Path | None):
+        """`saved_at`: the checkpoint that the run resumes from, if it does."""
+        self.runtime, self.workers, self.learner, self.replay = config.runtime, workers, learner, replay
+        self.saved_at = saved_at  # the last checkpoint, for what has to come back
+        self.pending: dict[Any, Call] = {}
+        self.deaths: deque[float] = deque()  # when workers died, within the last hour
+        self.first_error: str | None = None
+        self.lost = self.replaced = 0
+
+    def start(self) -> None:
+        """Starts all that the run cannot do without; RlsuiteError for the first that cannot start."""
+        for worker in self.workers.core:
+            worker.actor = worker.make(worker.index, 0)
+        greetings = {worker.actor.hello.remote(): worker for worker in self.workers.core}
+        deadline = time.monotonic() + START_SECONDS
+        for ref, worker in greetings.items():
+            try:
+                facts: Facts = ray.get(ref, timeout=max(deadline - time.monotonic(), 1.0))
+            except GetTimeoutError as error:
+                raise RlsuiteError(f"{worker.name} did not start within {START_SECONDS:.0f} s: is there room for it?") from error
+            except RayError as error:
+                raise as_own(worker, error) from error
+            refuse_other_versions(worker, facts)
+            worker.greeted = worker.ready = True
+        self._connect_learners()
+        self.learner.publish()
+
+    def start_one(self, worker: WorkerHandle) -> None:
+        """Starts a worker while the run goes on."""
+        worker.actor = worker.make(worker.index, worker.restarts)
+        self.call(worker, worker.actor.hello.remote(), partial(self._greeted, worker), awaited=False)
+
+    def _connect_learners(self) -> None:
+        """Learners that share batches find each other."""
+        if len(self.workers.learners) > 1:
+            host = "127.0.0.1" if self.runtime.address is None else None
+            place = ray.get(self.learner.first.actor.meeting_place.remote(host))
+            ray.get([worker.actor.meet.remote(place) for worker in self.workers.learners], timeout=START_SECONDS)
+
+    def close(self) -> None:
+        """Ends all workers."""
+        for worker in (*self.workers.core, self.workers.evaluator):
+            self._forget(worker)
+
+    def call(self, worker: WorkerHandle, ref: Any, done: Callable[[Any], None], *, awaited: bool = True, storing: int = 0) -> None:
+        """Keeps a call that was made to a worker: `done` takes its result, unless the worker dies first."""
+        self.pending[ref] = Call(worker, done, awaited, storing)
+
+    def in_flight(self) -> Counter[WorkerHandle]:
+        """The number of calls in flight to each worker."""
+        return Counter(call.worker for call in self.pending.values())
+
+    def storing(self) -> int:
+        """Agent steps on their way into shards."""
+        return sum(call.storing for call in self.pending.values())
+
+    def busy(self) -> bool:
+        """Whether anything is in flight but evaluations and greetings."""
+        return any(call.awaited for call in self.pending.values())
+
+    def wait(self, seconds: float) -> None:
+        """Waits for a call to end; handles all that have."""
+        if not self.pending:
+            time.sleep(min(seconds, 0.1))
+            return
+        refs = list(self.pending)
+        ended, _ = ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
+        if ended:
+            ended, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+        for ref in ended:
+            call = self.pending.pop(ref, None)  # gone if its worker died meanwhile
+            if call is not None:
+                self._finish(ref, call)
+
+    def _finish(self, ref: Any, call: Call) -> None:
+        worker = call.worker
+        try:
+            result = ray.get(ref)
+            if worker.greeted:
+                worker.crashes = 0
+            call.done(result)
+            return
+        except RayError as error:
+            if isinstance(error, ActorUnavailableError) or _raised(error) is not None:
+                self.died(worker, error)
+            else:  # a dead actor, or a lost object: of a node that is gone
+                self._blame(worker, error)
+        worker.version = -1  # if its weights were what was lost
+
+    def check(self, workers: list[WorkerHandle]) -> None:
+        """Asks workers whether they live: those that do not are noticed while waiting."""
+        for worker in workers:
+            self.call(worker, worker.actor.ping.remote(), lambda _: None)
+
+    def _blame(self, worker: WorkerHandle, error: RayError) -> None:
+        """A call failed: did its worker die, or the one that its arguments came from?"""
+        try:
+            ray.get(worker.actor.ping.remote(), timeout=REACH_SECONDS)
+        except GetTimeoutError:
+            pass  # busy, not dead
+        except RayError:
+            self.died(worker, error)
+
+    def died(self, worker: WorkerHandle, error: RayError) -> None:
+        """Reports a death and schedules the successor; RlsuiteError where another one would not help."""
+        if worker.actor is None:
+            return  # several calls report one death
+        own = _raised(error)
+        reason = str(error) if own is not None else (str(error).splitlines() or [type(error).__name__])[0]
+        self.first_error = self.first_error or f"{worker.name}: {reason}"
+        print(f"rlsuite: {worker.name} is lost: {reason}", file=sys.stderr, flush=True)
+        if own is not None and (isinstance(own, RlsuiteError) or worker.kind != "collector"):
+            raise as_own(worker, error) from error  # its code cannot go on, and a second try would end the same way
+        now = time.monotonic()
+        self.lost += 1
+        worker.crashes += 1
+        self.deaths.append(now)
+        while self.deaths[0] < now - 3600:
+            self.deaths.popleft()
+        if own is not None and worker.crashes >= CRASHES:
+            raise RlsuiteError(f"{worker.name} failed {CRASHES} times in a row:\n{reason}") from error
+        if len(self.deaths) > self.runtime.restarts:
+            raise RlsuiteError(
+                f"{len(self.deaths)} workers died within an hour, more than runtime.restarts = {self.runtime.restarts}; "
+                f"the first: {self.first_error}"
+            )
+        worker.not_before = now + (min(2.0 ** (worker.crashes - 1), 30.0) if worker.crashes > 1 else 0.0)
+        for lost in self.workers.learners if worker.kind == "learner" else [worker]:  # learners share gradients: they go together
+            self._forget(lost)
+
+    def _forget(self, worker: WorkerHandle) -> None:
+        """Ends a worker, if it lives, and drops its calls."""
+        if worker.actor is not None:
+            end(worker.actor)
+        worker.actor, worker.greeted, worker.ready, worker.version = None, False, False, -1
+        self.pending = {ref: call for ref, call in self.pending.items() if call.worker is not worker}
+
+    def revive(self) -> None:
+        """Starts the successors whose time has come."""
+        for worker in self.workers.core:
+            if worker.actor is None and time.monotonic() >= worker.not_before:
+                worker.restarts += 1
+                self.replaced += 1
+                self.start_one(worker)
+
+    def _greeted(self, worker: WorkerHandle, facts: Facts) -> None:
+        """A worker that was started while the run goes on is built: it gets its state, then it takes part."""
+        refuse_other_versions(worker, facts)
+        if worker.kind == "collector" and self.workers.shards:
+            shard, source = self.workers.shard_of(worker)
+            if shard.ready:  # nothing may be learned across the gap
+                self.call(shard, shard.actor.end_streams.remote(source), partial(self.replay.note, shard))
+        elif worker.kind == "shard":
+            saved = self._last_checkpoint()
+            self.replay.note(worker, Stored(0, 0.0, 0))
+            if saved is not None:
+                state = saved.state["replay"]["shards"][worker.index]
+                for ref in (worker.actor.load.remote(state), worker.actor.end_streams.remote(None)):
+                    self.call(worker, ref, partial(self.replay.note, worker))
+        worker.greeted = True
+        if worker.kind != "learner":
+            worker.ready = True
+        elif all(learner.greeted for learner in self.workers.learners):
+            try:
+                self._restore_learners()
+            except RayError as error:  # gone again
+                self.died(worker, error)
+
+    def _restore_learners(self) -> None:
+        self._connect_learners()
+        saved = self._last_checkpoint()
+        if saved is not None:
+            self.learner.restore(saved.weights, saved.state["learner"], str(saved.path))
+        else:
+            self.learner.steps = 0
+        print(f"rlsuite: the learner continues from learner step {self.learner.steps:,}", file=sys.stderr, flush=True)
+        self.learner.publish()
+        for worker in self.workers.learners:
+            worker.ready = True
+
+    def _last_checkpoint(self) -> checkpoint.Checkpoint | None:
+        return None if self.saved_at is None else checkpoint.load(self.saved_at)
+
+
+def _raised(error: RayError) -> Exception | None:
+    """What the worker's own code raised; None if Ray has lost a process or an object."""
+    own = error.cause if isinstance(error, RayTaskError) else None
+    return own if isinstance(own, Exception) and not isinstance(own, RayError) else None

@@ -1,0 +1,44 @@
+"""One Ray for all tests here: every run of this process finds it, uses it and leaves it alone, as in a user's own program."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+from ray_envs import Host
+
+from rlsuite.runtime.ray import handles, supervisor
+from rlsuite.runtime.ray.cluster import on_loopback
+from rlsuite.runtime.ray.workers import Worker
+
+idle: list[Any] = []  # hosts of the one Ray
+
+
+@pytest.fixture(scope="session")
+def ended_with_the_session() -> Iterator[None]:
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def own_ray(ended_with_the_session: None) -> str:
+    """Address of the one Ray, which is started again after a test that has ended it."""
+    if not ray.is_initialized():
+        idle.clear()
+        with on_loopback():
+            ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level="error")
+    address: str = ray.get_runtime_context().gcs_address
+    return address
+
+
+@pytest.fixture
+def hosts(own_ray: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers run in processes that earlier runs have left, since starting processes is most of the cost of a tiny run."""
+
+    def start(kind: type[Worker], resources: dict[str, float], *args: Any) -> Any:
+        host = idle.pop() if idle else ray.remote(Host).options(num_cpus=0).remote()
+        host.become.remote(kind, *args)
+        return host
+
+    monkeypatch.setattr(handles, "start", start)
+    monkeypatch.setattr(supervisor, "end", idle.append)

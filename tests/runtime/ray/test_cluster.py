@@ -1,0 +1,94 @@
+"""Connecting to Ray: a cluster at an address, one of our own, and refusals where it cannot serve a run."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from helpers import final
+from ray_envs import DQN, RAY
+
+import rlsuite
+from rlsuite.core.errors import UsageError
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_a_cluster_without_what_is_asked_is_refused_in_seconds(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(UsageError, match="ask for 1 GPUs, the cluster has 0"):
+        rlsuite.train("classic/dqn", {**DQN, **RAY, "runtime.learner_gpus": 1.0}, run_dir=tmp_path / "run")
+    with pytest.raises(UsageError, match="100 collectors and the learner ask for 101 CPUs, the cluster has 6"):
+        rlsuite.train("classic/dqn", {**DQN, **RAY, "runtime.collectors": 100}, run_dir=tmp_path / "run")
+    assert time.monotonic() - begun < 60
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("nowhere", "give auto, ray://host:10001, or host:6379"),
+        ("127.0.0.1:9", "nothing answers there"),
+        ("ray://127.0.0.1:9", "nothing answers there"),
+    ],
+)
+def test_a_wrong_address_is_one_line(address: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # whatever other tests have started
+    with pytest.raises(UsageError, match=says):
+        rlsuite.train("classic/dqn", {**DQN, **RAY, "runtime.address": address}, run_dir=tmp_path / "run")
+
+
+@contextlib.contextmanager
+def training(run: Path, environment: dict[str, str] | None = None, address: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A tiny run on Ray by the command line: a process that has joined no Ray."""
+    settings: dict[str, Any] = {**DQN, **RAY, "run.agent_steps": 300, "runtime.address": address}
+    given = [f"{name}={'null' if value is None else value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "rlsuite", "train", "classic/dqn", *given, "--run-dir", str(run)]
+    path = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    with open(run.parent / "errors", "w") as errors:
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path, **(environment or {})}, stderr=errors)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_run_finds_the_cluster_at_its_address_and_leaves_it_running(tmp_path: Path, own_ray: str) -> None:
+    with training(tmp_path / "run", address=own_ray) as process:
+        assert process.wait(timeout=300) == 0, (tmp_path / "errors").read_text()
+    assert final(tmp_path / "run").state["learner"]["steps"] > 0
+    assert [node["Alive"] for node in ray.nodes()] == [True]
+
+
+def test_a_run_starts_and_ends_its_own_ray_on_this_machine_alone(tmp_path: Path) -> None:
+    family: set[psutil.Process] = set()
+    addresses: set[str] = set()
+    with training(tmp_path / "run", {"RAY_ADDRESS": "127.0.0.1:1"}) as process:  # runtime.address alone says where
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                family.update(psutil.Process(process.pid).children(recursive=True))
+            addresses.update(*map(listening, family))
+            time.sleep(0.5)
+    assert process.returncode == 0, (tmp_path / "errors").read_text()
+    assert final(tmp_path / "run").state["learner"]["steps"] > 0
+    assert len(family) > 5
+    assert addresses == {"127.0.0.1"}
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """Addresses that a process listens at."""
+    with contextlib.suppress(psutil.Error):
+        connections = process.net_connections()
+        return {c.laddr.ip.removeprefix("::ffff:") for c in connections if c.status == psutil.CONN_LISTEN}
+    return set()
