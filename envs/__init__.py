@@ -33,7 +33,7 @@ def family(env_id: str) -> str | None:
         return "rlsuite.envs.atari"
     if env_id.endswith(".py") or re.fullmatch(r"\w+(\.\w+)+", env_id) or env_id.split("(")[0].strip() in registry.games.names():
         return "rlsuite.envs.boards.env"
-    import gymnasium
+    from rlsuite.envs.gym_ids import gymnasium  # with our own ids registered
 
     return "rlsuite.envs.classic" if env_id in gymnasium.registry else None
 

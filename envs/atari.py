@@ -136,6 +136,8 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
             raise ValueError(
                 "reset(options=...): partial resets are not supported; environments reset themselves on the step after an end"
             )
+        if isinstance(seed, list) and None in seed:
+            raise TypeError("reset(seed=[...]) takes a number for every environment, not None")
         planes, info = self.planes.reset(seed=seed if not isinstance(seed, list) else np.array(seed))
         if seed is not None:
             self._rng = np.random.default_rng(seed)  # type: ignore[arg-type]  # a list holds numbers

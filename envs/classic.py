@@ -50,12 +50,12 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
         states = [self._env_state(env) for env in self._sync.envs]
         if any(state is None for state in states):
             return None
-        return {"num_envs": states, "autoreset": np.array(self._sync._autoreset_envs)}
+        return {"envs": states, "autoreset": np.array(self._sync._autoreset_envs)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores what `get_state` returned. To be called after a reset, because the wrappers require one."""
         self._sync._autoreset_envs = state["autoreset"].copy()
-        for env, saved in zip(self._sync.envs, state["num_envs"], strict=True):
+        for env, saved in zip(self._sync.envs, state["envs"], strict=True):
             for name, value in saved["attributes"].items():
                 # Some environments keep their state as a tuple, which comes back from a checkpoint as a list.
                 present = getattr(env.unwrapped, name)

@@ -8,7 +8,6 @@ from rlsuite.boardgames.games import make_game as make_game
 from rlsuite.config.loader import resolve
 from rlsuite.config.schema import Config, EnvSection
 from rlsuite.core import registry
-from rlsuite.core.errors import UsageError
 from rlsuite.evaluation import evaluate as evaluation
 from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
 from rlsuite.evaluation.statistics import Summary
@@ -26,18 +25,9 @@ def train(
     resume: str | Path | None = None,
 ) -> Result:
     """Trains a shipped config or a YAML file with overrides (dotted key -> value), or continues the run in the folder `resume`."""
-    if resume is not None:
-        folder = Path(resume)
-        if run_dir is not None and Path(run_dir) != folder:
-            raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
-        resolved = run_folder.config_of(folder, overrides)
-        if config is not None and resolve(config).name != resolved.name:
-            raise UsageError(f"{folder} is a run of {resolved.name}, not of {config}")
-        return _run(resolved, folder, resume=True)
-    if config is None:
-        raise UsageError("name a config, such as atari/pong, or a run to --resume")
-    resolved = resolve(config, overrides)
-    return _run(resolved, None if run_dir is None else Path(run_dir))
+    new, old = (None if path is None else Path(path) for path in (run_dir, resume))
+    resolved, folder = run_folder.requested(resolve, config, overrides, new, old, example="atari/pong")
+    return _run(resolved, folder, resume is not None)
 
 
 def _run(config: Config, run_dir: Path | None, resume: bool = False) -> Result:

@@ -16,7 +16,6 @@ import torch
 
 from rlsuite.agents.alphago.rollouts import NONE, playouts
 from rlsuite.evaluation.saved_agent import Saved
-from rlsuite.factories import make_env
 from rlsuite.runs.metrics import read_metrics
 
 
@@ -52,7 +51,7 @@ def main() -> None:
     print(f"rollouts: {moves / 2000:.0f} moves a game, {spent / moves * 1e6:.2f} us of CPU time a move")
     print(f"one evaluation of the policy net: {alone * 1e3:.2f} ms of CPU time")
 
-    collector = agent.collector(make_env(saved.config), net, seed=987_654_321, device=torch.device("cpu"), bf16=bf16)
+    collector = agent.collector(net, saved.config.env.num_envs, seed=987_654_321, device=torch.device("cpu"), bf16=bf16)
     made = 0
     while made < given.positions:
         made += collector.advance(0)[0]

@@ -5,6 +5,7 @@ Shapes: L environments, n positions, A actions, R bytes a row, [C,H,W] planes, K
 """
 
 import copy
+import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -131,13 +132,18 @@ class Expert(NamedTuple):
     action: NDArray[np.int64]  # [n]
     last: NDArray[np.int32]  # [n] the move before, NO_MOVE at the start
 
+    def digest(self) -> str:
+        """Distinguishes these positions and moves from others."""
+        return hashlib.sha256(self.planes.tobytes() + self.action.tobytes()).hexdigest()
+
     @staticmethod
     def read(folder: str, game: Game, from_move: int, tested: float) -> "tuple[Expert, Expert]":
         """Reads all game records in a folder: positions to learn from, and those of a held-out share `tested` of the games.
 
         UsageError for a folder without records, and for a record that is not of `game`, with its name.
         """
-        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".sgf", ".txt"))
+        found = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".sgf", ".txt"))
+        paths = [path for path in found if path.suffix == ".sgf" or game_records.is_text(path)]  # not a README.txt
         if not paths:
             raise UsageError(
                 f"agent.records = {folder} holds no records (.sgf, .txt); rlsuite match ... --out {folder} writes some"
@@ -145,8 +151,6 @@ class Expert(NamedTuple):
         apart = max(2, round(1 / tested)) if tested else 0
         parts: tuple[list[Any], list[Any]] = ([], [])
         for number, path in enumerate(paths):
-            if path.suffix == ".txt" and not game_records.is_text(path):
-                continue  # some other text, such as a README
             _, actions = game_records.read(path, game)
             state, last = game.new_state(), NO_MOVE
             for at, action in enumerate(actions):
@@ -192,11 +196,11 @@ class RecordedPlay(_Games):
         return self.evaluate(tested.planes[:4096], tested.action[:4096], tested.last[:4096]) if len(tested.action) else {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "order": self.order, "at": self.at}
+        return {**super().state_dict(), "order": self.order, "at": self.at, "digest": self.learned.digest()}
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
         """ValueError if the records have changed."""
-        if len(state["order"]) != len(self.learned.action):
+        if state["digest"] != self.learned.digest():
             raise ValueError("agent.records holds different games than when the run began")
         self.order, self.at = state["order"], state["at"]
         return super().load_state_dict(state, reseed)

@@ -54,6 +54,8 @@ class InitialPriorities:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned. ValueError if it was saved with unrolls of another length, or other sequences."""
         if state["ring"]["slots"] != self.ring.slots:
-            raise ValueError("run.collect_agent_steps has changed, which replay.initial_priority = td does not allow")
+            raise ValueError(
+                "run.collect_agent_steps or the length of sequences has changed, which replay.initial_priority = td does not allow"
+            )
         self.ring.load_state_dict(state["ring"])
         self.rng.set_state(state["rng"])

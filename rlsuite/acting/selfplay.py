@@ -376,8 +376,9 @@ class SelfPlay:
         for name in ("rows", "full", "plies", "resigns"):
             getattr(self, name)[:] = state[name]
         self.threshold = state["threshold"]
-        self.regrets.extend(state["regrets"].tolist())
-        self.ended.extend(state["ended"].tolist())
+        for kept, name in ((self.regrets, "regrets"), (self.ended, "ended")):
+            kept.clear()
+            kept.extend(state[name].tolist())
         self.moves = _unpack(state["games"])
         self.finished = list(zip(_unpack(state["finished"]), state["outcomes"].tolist(), strict=True))
         self.version, self.cached_version = state["version"], state["cached_version"]

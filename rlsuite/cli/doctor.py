@@ -83,10 +83,11 @@ def _installed(package: str) -> str:
 
 def describe_run(run: Path) -> dict[str, Any]:
     """Facts about a run and its progress. UsageError if the folder is not a run."""
+    from rlsuite.config.loader import resolve
     from rlsuite.runs import checkpoint, run_folder
     from rlsuite.runs.metrics import read_metrics
 
-    config = run_folder.config_of(run)
+    config = resolve(run_folder.config_file(run))
     rows = read_metrics(run) if (run / "metrics.jsonl").exists() else []
     last: dict[str, Any] = {}
     for row in rows:

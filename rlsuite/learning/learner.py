@@ -225,6 +225,8 @@ class Learner:
                 old.copy_(new)
             else:
                 old.lerp_(new, self.config.target_ema)
+        for kept, current in zip(self.frozen.master.buffers(), self.online.master.buffers(), strict=True):
+            kept.copy_(current)  # such as a normalisation's statistics, of which an average makes no sense
         self.frozen.refresh()
 
     def state_dict(self) -> dict[str, Any]:

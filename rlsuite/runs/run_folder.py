@@ -103,11 +103,6 @@ def write_config(config: AnyConfig, run_dir: Path) -> None:
     atomic_write(run_dir / "config.yaml", loader.dump(config), _ELSEWHERE)
 
 
-def config_of(run_dir: Path, overrides: Any = ()) -> Config:
-    """The config of an agent's run, with overrides. UsageError if the folder is not a run."""
-    return loader.resolve(config_file(run_dir), overrides)
-
-
 def config_file(run_dir: Path) -> Path:
     """The path of a run's `config.yaml`. UsageError if the folder is not a run."""
     path = run_dir / "config.yaml"

@@ -179,6 +179,26 @@ def test_the_target_is_copied_every_period_and_not_between() -> None:
     assert not any(parameter.requires_grad for parameter in learner.target.parameters())
 
 
+def test_the_target_takes_over_the_nets_buffers() -> None:
+    """Such as the statistics of a plug-in's batch normalisation, which no gradient moves."""
+
+    class Counting(Point):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
+            self.seen += 1
+            return super().forward(step, state)
+
+    toy = Toy()
+    toy.make_net = Counting  # type: ignore[method-assign]
+    learner = Learner(toy, config(target_period_learner_steps=2, target_ema=0.5), seed=0)  # type: ignore[arg-type]
+    for expected in (0, 2, 2, 4):
+        learner.step(learner.stage(sample(0)))
+        assert int(learner.target.seen) == expected  # type: ignore[arg-type]
+
+
 def test_the_loss_sees_the_old_target_until_the_copy() -> None:
     agent = Toy()
     learner = Learner(agent, config(target_period_learner_steps=2, learning_rate=1.0), seed=0)

@@ -14,6 +14,7 @@ from rlsuite.boardgames.gtp_opponent import RESIGNS
 from rlsuite.boardgames.opponents import make_opponent
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.game import BoardState
+from rlsuite.envs import family
 from rlsuite.envs.boards.env import Boards
 from rlsuite.envs.boards.faces import BoardEnv, two_players
 
@@ -215,3 +216,7 @@ def test_pettingzoo_accepts_the_two_agent_environment(name: str) -> None:
 def test_configs_of_boards_are_checked() -> None:
     with pytest.raises(UsageError, match="unknown parameter of go 'sise'"):
         rlsuite.make_env("go(sise=5)")
+
+
+def test_our_gymnasium_ids_train_like_any_other() -> None:
+    assert family("rlsuite/Connect4-v0") == "rlsuite.envs.classic"
