@@ -33,8 +33,11 @@ def family(env_id: str) -> str | None:
         return "rlsuite.envs.atari"
     if env_id.endswith(".py") or re.fullmatch(r"\w+(\.\w+)+", env_id) or env_id.split("(")[0].strip() in registry.games.names():
         return "rlsuite.envs.boards.env"
-    from rlsuite.envs.gym_ids import gymnasium  # with our own ids registered
+    import gymnasium
 
+    from rlsuite.envs import gym_ids
+
+    gym_ids.register()  # our own ids
     return "rlsuite.envs.classic" if env_id in gymnasium.registry else None
 
 

@@ -15,8 +15,8 @@ from rlsuite.config.schema import Config
 from rlsuite.factories import Parts, build, resumed
 from rlsuite.learning.learner import DeviceBatch
 from rlsuite.runs.progress import Progress
-from rlsuite.runtime.run_loop import Loop, Result, run, signals
-from rlsuite.runtime.session import take_turns
+from rlsuite.runtime.run_loop import Loop, Result, run
+from rlsuite.runtime.session import signals, take_turns
 
 
 def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Result:

@@ -23,11 +23,10 @@ from rlsuite.evaluation.statistics import Summary, summary_document
 from rlsuite.factories import evaluation_seed, restart_seed
 from rlsuite.replay.replay import predicted_bytes
 from rlsuite.runs import checkpoint, run_folder
-from rlsuite.runs.metrics import Clock, MetricLog, RollingMean
+from rlsuite.runs.metrics import MetricLog, RollingMean
 from rlsuite.runs.progress import Progress, Status
 from rlsuite.runtime import session
 from rlsuite.runtime.session import LearnerRole, Report
-from rlsuite.runtime.session import signals as signals
 
 
 class CollectorRole(Protocol):
@@ -262,28 +261,3 @@ def run(config: Config, run_dir: Path | None, resume: bool, parts: Roles, train:
         board_game=parts.spec.game is not None,
         pictures=parts.spec.has_pictures,
     )
-
-
-# What the Ray driver still calls by these names.
-
-
-def log_losses(loop: Loop, metrics: dict[str, torch.Tensor], more: dict[str, float] | None = None) -> None:
-    """`Loop.log_losses`."""
-    loop.log_losses(metrics, more)
-
-
-def note_evaluation(
-    loop: Loop, summary: Summary, clock: Clock, weights: Callable[[], dict[str, torch.Tensor]] | None = None
-) -> None:
-    """`Loop.note_evaluation`."""
-    loop.note_evaluation(summary, clock, weights=weights)
-
-
-def save(loop: Loop, full: bool) -> Path:
-    """`Loop.save`."""
-    return loop.save(full)
-
-
-def status(loop: Loop, more: dict[str, str] | None = None) -> Status:
-    """`Loop.status`."""
-    return loop.status(more)
