@@ -7,25 +7,25 @@ from rlsuite.core.errors import CheckpointError
 
 
 class SamplesPerInsert:
-    """Limiter that keeps `sampled` (items) at `ratio` times `inserted` (agent steps beyond the first `min_size`).
+    """Limiter that keeps `sampled` (items) at `ratio` times `inserted` (agent steps, not counting the first `min_size`).
 
     Sampling is allowed once `inserted >= min_size` and while
 
         sampled + n <= ratio * (inserted - min_size) + n
 
-    The slack is the batch itself, so the first batch comes at `min_size` exactly and the samples are never more than
-    one batch ahead of the ratio: after any number of steps of the loop "insert an unroll, sample while allowed" the count
-    `sampled` lies in (budget, budget + batch], where budget = ratio * (inserted - min_size).
+    The slack is the batch itself. So the first batch comes exactly at `min_size`, and sampling is never more than one batch
+    ahead of the ratio: after any number of rounds of "insert an unroll, sample while allowed", `sampled` lies in
+    (budget, budget + batch], where budget = ratio * (inserted - min_size).
 
-    `tolerance` (in inserts) bounds how far inserts may run ahead of sampling: `inserted` stays at most at
-    min_size + sampled / ratio + tolerance. None: inserts are never refused. So that an unroll larger than the tolerance
-    cannot stop everything, an insert is never refused while sampling is: the bound is max(tolerance, unroll) then.
+    `tolerance` (in inserts) limits how far inserts may run ahead of sampling: `inserted` stays within
+    min_size + sampled / ratio + tolerance. None: inserts are never refused. An insert is never refused while sampling is, so
+    that an unroll larger than the tolerance cannot block everything: the limit is then max(tolerance, unroll).
 
-    Resume: the config given to the constructor holds, never the saved one. If `ratio` and `min_size` are as saved, the
-    counting goes on exactly. If one has changed, the counting starts anew at the loaded point: what was inserted and
-    sampled before neither has to be made up for (no flood of sampling) nor stands against what comes (no blocked
-    store). Sampling goes on with one batch at once, or when `inserted` reaches a `min_size` that is still ahead, and
-    keeps to the new ratio from there. `inserted` and `sampled` remain the totals of the whole run.
+    On resume, the config given to the constructor counts, not the saved one. If `ratio` and `min_size` are unchanged, counting
+    continues exactly. If one of them has changed, counting restarts at the loaded point: earlier inserts and samples neither
+    have to be caught up with (no flood of samples) nor delay new ones (no blocked store). Sampling continues with one batch
+    at once, or when `inserted` reaches a `min_size` that is still ahead, and follows the new ratio from there. `inserted` and
+    `sampled` remain the totals of the whole run.
     """
 
     def __init__(self, ratio: float, min_size: int, tolerance: float | None = None) -> None:
@@ -43,7 +43,7 @@ class SamplesPerInsert:
         self._sampled_from = 0
 
     def can_insert(self, n: int) -> bool:
-        """Whether `n` >= 1 more agent steps may go in now."""
+        """Whether `n` >= 1 more agent steps may be inserted now."""
         _check_count(n, 1)
         if self.tolerance is None or not self.can_sample(1):
             return True
@@ -55,16 +55,17 @@ class SamplesPerInsert:
         return self.inserted >= self.min_size and self._ahead() >= 0.0
 
     def did_insert(self, n: int) -> None:
-        """`n` >= 0 agent steps have gone in."""
+        """Counts `n` >= 0 agent steps that were inserted."""
         _check_count(n, 0)
         self.inserted += n
 
     def did_sample(self, n: int) -> None:
-        """`n` >= 0 items have been drawn."""
+        """Counts `n` >= 0 items that were drawn."""
         _check_count(n, 0)
         self.sampled += n
 
     def state_dict(self) -> dict[str, int | float]:
+        """The counts, and the config that they were made with."""
         return {
             "inserted": self.inserted,
             "sampled": self.sampled,
@@ -75,7 +76,7 @@ class SamplesPerInsert:
         }
 
     def load_state_dict(self, state: Mapping[str, int | float]) -> None:
-        """Counts from `state`, config from the constructor (see the class). CheckpointError if a count is missing."""
+        """Takes the counts from `state`, but not the config (see the class). CheckpointError if a count is missing."""
         names = ("inserted", "sampled", "inserted_from", "sampled_from")
         missing = [name for name in (*names, "ratio", "min_size") if name not in state]
         if missing:
@@ -89,12 +90,12 @@ class SamplesPerInsert:
         self._inserted_from, self._sampled_from = inserted_from, sampled_from
 
     def _ahead(self) -> float:
-        """By how many items sampling is behind the ratio; negative: it has to wait for inserts."""
+        """Number of items that may still be sampled; negative: sampling has to wait for inserts."""
         return self.ratio * (self.inserted - self._inserted_from) - (self.sampled - self._sampled_from)
 
 
 class Unlimited(SamplesPerInsert):
-    """Limiter of a replay that is one of several shards: it refuses and counts nothing, since another limiter paces them all."""
+    """Limiter that refuses and counts nothing: for a replay that is one of several shards, all paced by another limiter."""
 
     def __init__(self) -> None:
         super().__init__(ratio=1.0, min_size=1)

@@ -169,7 +169,7 @@ class Driver:
         if shard.ready:
             added = shard.actor.add.remote(unroll, source)
             self.supervisor.call(shard, added, partial(self._added, shard), storing=report.steps)
-        else:  # its memory is lost, and so is this
+        else:  # the shard is lost, and so is this unroll
             self.scheduler.limiter.did_insert(report.steps)
 
     def _added(self, shard: WorkerHandle, report: Stored) -> None:

@@ -77,6 +77,7 @@ class WorkerHandle:
 
     @property
     def name(self) -> str:
+        """What messages call it, such as "collector 3"."""
         alone = self.kind == "evaluator" or (self.kind == "learner" and self.index == 0)
         return self.kind if alone else f"{self.kind} {self.index}"
 

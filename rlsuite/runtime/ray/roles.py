@@ -1,5 +1,4 @@
-"""Stand-ins on the driver for roles whose work is done by workers: what `rlsuite.runtime.run_loop` asks of a learner, a replay, a
-collector."""
+"""Stand-ins on the driver for the parts of a run that workers hold: the learner, replay and collectors that `run_loop` sees."""
 
 from typing import Any
 
@@ -18,7 +17,7 @@ from rlsuite.runtime.ray.workers import Arrays, Stored, load_into
 
 
 class RemoteLearner:
-    """`LearnerRole` of the learner processes: how far they are, and the weights that they published last."""
+    """`LearnerRole` of the learner processes. It knows their number of steps and the weights that they published last."""
 
     def __init__(self, config: Config, agent: Agent, workers: list[WorkerHandle]):
         self.workers, self.device = workers, torch.device("cpu")
@@ -34,11 +33,12 @@ class RemoteLearner:
 
     @property
     def ready(self) -> bool:
+        """Whether all learners take part."""
         return all(worker.ready for worker in self.workers)
 
     @property
     def net(self) -> torch.nn.Module:
-        """With the weights published last."""
+        """A net on the driver, with the weights published last."""
         load_into(self.twin.online, ray.get(self.published[1]))
         return self.twin.net
 
@@ -48,27 +48,33 @@ class RemoteLearner:
         self.published = (ray.get(version), ref)
 
     def weights(self) -> Weights:
+        """The learner's current weights."""
         version, arrays = ray.get(self.first.actor.publish.remote())
         return Weights(version, as_tensors(arrays))
 
     def state_dict(self) -> dict[str, Any]:
+        """The state of the first learner, which is that of all."""
         found: dict[str, Any] = ray.get(self.first.actor.state_dict.remote())
         return found
 
     def learning_rate(self, agent_steps: int) -> float:
+        """The schedule's value at `agent_steps`."""
         return self.twin.learning_rate(agent_steps)
 
     def check(self, metrics: dict[str, float]) -> None:
+        """RlsuiteError if a metric is not finite."""
         self.twin.steps = self.steps
         self.twin.check(metrics)
 
     def check_weights(self) -> None:
+        """RlsuiteError if a weight is not finite."""
         try:
             ray.get(self.first.actor.check_weights.remote())
         except RayTaskError as error:
             raise as_own(self.first, error) from error
 
     def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
+        """Continues from a checkpoint; ValueError or RlsuiteError if it does not fit."""
         try:
             self.restore(weights, state, where)
         except RayTaskError as error:
@@ -77,7 +83,7 @@ class RemoteLearner:
         self.publish()
 
     def restore(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
-        """Loads a checkpoint into all learners; Ray's errors as they are."""
+        """Loads a checkpoint into all learners, and lets Ray's errors pass."""
         self.steps = ray.get([worker.actor.load.remote(weights, state, where) for worker in self.workers])[0]
 
 
@@ -90,9 +96,11 @@ class RemoteReplay:
 
     @property
     def dropped_updates(self) -> int:
+        """Priorities that came back for sequences that were overwritten meanwhile."""
         return sum(stored.dropped_updates for stored in self.scheduler.stored)
 
     def __len__(self) -> int:
+        """Steps that the shards have stored."""
         return sum(stored.stored for stored in self.scheduler.stored)
 
     def note(self, shard: WorkerHandle, report: Stored) -> None:
@@ -100,13 +108,16 @@ class RemoteReplay:
         self.scheduler.stored[shard.index] = report
 
     def end_streams(self) -> None:
+        """All environments start anew: nothing may be learned across this point."""
         for shard in self.shards:
             self.note(shard, ray.get(shard.actor.end_streams.remote(None)))
 
     def state_dict(self) -> dict[str, Any]:
+        """The shards' states beside the scheduler's."""
         return {"shards": ray.get([shard.actor.state_dict.remote() for shard in self.shards]), **self.scheduler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores shards and scheduler. ValueError if the checkpoint does not fit."""
         if len(state["shards"]) != len(self.shards):
             raise ValueError(f"it has {len(state['shards'])} shards, runtime.shards = {len(self.shards)}")
         self.scheduler.load_state_dict(state)
@@ -124,6 +135,7 @@ class RemoteCollectors:
         self.reported: dict[str, float] = {}  # diagnostics since they were last read
 
     def diagnostics(self) -> dict[str, float]:
+        """What collectors have reported since the last call."""
         found, self.reported = self.reported, {}
         return found
 

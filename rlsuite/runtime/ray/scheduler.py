@@ -40,7 +40,7 @@ class Draw(NamedTuple):
 class Scheduler:
     """Paces collectors and learner, spreads batches over shards, and notices when nothing is learned any more.
 
-    The one limiter of the run is here: shards store and sample what they are told to (see `limiter.Unlimited`).
+    It holds the only limiter of the run: shards store and sample whenever they are asked to (see `limiter.Unlimited`).
     """
 
     def __init__(self, config: Config, *, on_policy: bool, synchronous: bool, clock: Callable[[], float] = time.monotonic):
@@ -93,6 +93,7 @@ class Scheduler:
 
     @property
     def rollouts_per_batch(self) -> int:
+        """Unrolls that make a batch of an on-policy learner."""
         return self.config.learner.batch_size // self.config.env.num_envs
 
     def may_learn(self, now: Snapshot) -> bool:
@@ -111,7 +112,7 @@ class Scheduler:
 
     def next_draw(self, now: Snapshot) -> Draw:
         """The next call to the learner, once `may_learn`: the batches that are due, from a shard drawn in proportion to its total
-        weight, so that every sequence has the chance that it would have in one memory."""
+        weight, so that every sequence has the same chance as in a single replay."""
         count, before = self.config.learner.batch_size, self.batches
         weights = np.array(
             [stored.total_weight if ready else 0.0 for ready, stored in zip(now.shards, self.stored, strict=True)]
@@ -143,8 +144,10 @@ class Scheduler:
             )
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue with the same decisions, once the shards have reported again."""
         return {"limiter": self.limiter.state_dict(), "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
         self.limiter.load_state_dict(state["limiter"])
         self.rng.bit_generator.state = state["rng"]

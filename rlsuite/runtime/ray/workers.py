@@ -96,7 +96,8 @@ class Worker(ABC):
         return Facts(socket.gethostname(), os.getpid(), run_folder.versions())
 
     @abstractmethod
-    def build(self) -> None: ...
+    def build(self) -> None:
+        """Makes what the worker needs, in its own process."""
 
     def ping(self) -> bool:
         """Answers if the process lives."""
@@ -104,7 +105,7 @@ class Worker(ABC):
 
 
 class CollectorWorker(Worker):
-    """Collector `index` of `config.runtime.collectors`, the successor of `restart` that died."""
+    """Collector `index` of `config.runtime.collectors`; each `restart` has random streams of its own."""
 
     def __init__(self, config: Config, index: int, restart: int, tables: Tables):
         super().__init__(tables, config.runtime.collector_threads)
@@ -155,6 +156,7 @@ class ShardWorker(Worker):
         own.limiter = Unlimited()
 
     def add(self, unroll: Unroll, source: int) -> Stored:
+        """Stores an unroll of one of the shard's collectors."""
         before = self.replay.inserted
         self.replay.add(unroll, source)
         return self.report()._replace(added=self.replay.inserted - before)
@@ -164,20 +166,24 @@ class ShardWorker(Worker):
         return [self.replay.sample(count, inserted) for _ in range(batches)], self.report()
 
     def update(self, priorities: Priorities) -> Stored:
+        """Sets new priorities."""
         self.replay.update(*priorities)
         return self.report()
 
     def end_streams(self, source: int | None) -> Stored:
+        """The environments of a source, or of all, start anew: see `Replay.end_streams`."""
         self.replay.end_streams(source)
         return self.report()
 
     def report(self) -> Stored:
+        """What the shard holds now."""
         return Stored(len(self.replay), self.replay.total_weight(), self.replay.dropped_updates)
 
     def state_dict(self) -> dict[str, Any]:
         return self.replay.state_dict()
 
     def load(self, state: dict[str, Any]) -> Stored:
+        """Continues from what `state_dict` returned."""
         self.replay.load_state_dict(state)
         return self.report()
 
@@ -249,10 +255,12 @@ class LearnerWorker(Worker):
         return self.learner.state_dict()
 
     def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> int:
+        """Continues from a checkpoint, and returns its learner steps."""
         self.learner.load(weights, state, where)
         return self.learner.steps
 
     def check_weights(self) -> None:
+        """RlsuiteError if a weight is not finite."""
         self.learner.check_weights()
 
 
@@ -269,6 +277,7 @@ class EvaluatorWorker(Worker):
         self.online = Precision(self.agent.make_net().requires_grad_(False), config.learner.precision == "bf16")
 
     def evaluate(self, weights: Arrays, episodes: int) -> Summary:
+        """Plays whole episodes with published weights."""
         load_into(self.online, weights)
         seed = evaluation_seed(self.config.seed, final=False)
         summary = play_episodes(self.config, self.agent, self.online.net, episodes, seed, torch.device("cpu"))

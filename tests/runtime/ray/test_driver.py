@@ -60,7 +60,11 @@ def test_one_synchronous_collector_equals_the_local_runtime(
 
 @pytest.mark.parametrize(
     ("config", "settings"),
-    [("classic/dqn", DQN), pytest.param("classic/impala", {**ROLLOUTS, "learner.batch_size": 8}, marks=SLOW)],
+    [
+        ("classic/dqn", DQN),
+        # No episode ends here: IMPALA's loss is a mean over the valid steps, which halves may have different numbers of.
+        pytest.param("classic/impala", {**ROLLOUTS, "learner.batch_size": 8, "env.id": "MountainCar-v0"}, marks=SLOW),
+    ],
 )
 def test_two_learners_learn_what_one_learns_from_the_same_batches(tmp_path: Path, config: str, settings: dict[str, Any]) -> None:
     """torch.distributed with gloo: halves of every batch, gradients averaged."""
@@ -82,7 +86,7 @@ def losses(run: Path) -> list[float]:
 
 @SLOW
 def test_synchronous_losses_are_those_of_the_local_runtime(tmp_path: Path) -> None:
-    settings = {**DQN, "run.agent_steps": 640, "run.log_seconds": 1e-6}
+    settings = {**DQN, "run.agent_steps": 1_024, "run.log_seconds": 1e-6}
     rlsuite.train("classic/dqn", settings, run_dir=tmp_path / "local")
     rlsuite.train("classic/dqn", {**settings, **RAY, "runtime.synchronous": True}, run_dir=tmp_path / "ray")
     local, there = losses(tmp_path / "local"), losses(tmp_path / "ray")  # the local one logs the last update of a visit
