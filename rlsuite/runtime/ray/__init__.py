@@ -20,7 +20,8 @@ from rlsuite.factories import make_agent, make_spec, resumed
 from rlsuite.runs import checkpoint
 from rlsuite.runtime.ray.cluster import connected
 from rlsuite.runtime.ray.driver import Driver
-from rlsuite.runtime.run_loop import Result, run, signals
+from rlsuite.runtime.run_loop import Result, run
+from rlsuite.runtime.session import signals
 
 
 def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
