@@ -1,6 +1,6 @@
-"""`rlsuite bench`: our speed beside a reference's, measured in turns in one process.
+"""`rlsuite bench`: our speed against reference implementations, measured alternately in one process.
 
-Both sides of a line use the same number of torch threads. For honest figures nothing else may run on the machine.
+Both sides of a row use the same number of torch threads. For meaningful figures nothing else may run on the machine.
 """
 
 import io
@@ -43,10 +43,10 @@ __all__ = ["BENCHMARKS", "BenchSettings", "format_report", "run"]
 
 
 def run(names: Sequence[str], settings: BenchSettings) -> dict[str, Any]:
-    """Measures what is named, `all` being everything -> {machine, settings, results}, ready for JSON. Progress goes to stderr.
+    """Runs the named benchmarks, or all of them for `all`, and returns {machine, settings, results}, ready for JSON.
 
-    Each result has name, what, ours, reference, unit, ratio (ours / reference), target and met; null where it has none.
-    UsageError for an unknown name, no name, or a device that is not there.
+    Each result has name, what, ours, reference, unit, ratio (ours / reference), target and met, None where there is nothing to
+    report. Progress goes to stderr. UsageError for an unknown name, no name, or a device that is not available.
     """
     for name in names:
         if name not in BENCHMARKS and name != "all":
@@ -59,7 +59,7 @@ def run(names: Sequence[str], settings: BenchSettings) -> dict[str, Any]:
     say(_headline(facts))
     if warning := _warning(facts):
         say(warning)
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     cpu.set_up(settings.threads)
     rows = []
     try:
@@ -67,13 +67,13 @@ def run(names: Sequence[str], settings: BenchSettings) -> dict[str, Any]:
             if name in names or "all" in names:
                 rows += benchmark(settings)
     finally:
-        torch.set_num_threads(before)
-    verdict = {"met": None} if settings.quick else {}  # a smoke test meets and misses nothing
+        torch.set_num_threads(threads_before)
+    verdict = {"met": None} if settings.quick else {}  # the figures of a smoke test are not judged
     return {"machine": facts, "settings": asdict(settings), "results": [row.as_dict() | verdict for row in rows]}
 
 
 def format_report(report: dict[str, Any], width: int = 132) -> str:
-    """A table of what `run` returned, `width` characters wide."""
+    """The report that `run` returned, as a text table `width` characters wide."""
     settings = report["settings"]
     table = Table(show_lines=True)
     for title in ("benchmark", "what was compared"):
@@ -97,9 +97,9 @@ def format_report(report: dict[str, Any], width: int = 132) -> str:
     console.print(Text(_headline(report["machine"])))
     if warning := _warning(report["machine"]):
         console.print(Text(warning))
-    console.print(Text(f"medians of {settings['repeats']} turns of {settings['seconds']:g} s, ours and the reference alternately"))
+    console.print(Text(f"medians of {settings['repeats']} turns of {settings['seconds']:g} s, ours alternating with the reference"))
     if settings["quick"]:
-        console.print(Text("a quick smoke test: these figures mean nothing"))
+        console.print(Text("a quick smoke test: these figures are meaningless"))
     console.print(table)
     return out.getvalue()
 

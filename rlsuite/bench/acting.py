@@ -1,4 +1,7 @@
-"""env, inference, collect: what playing costs, in parts and together. L environments."""
+"""env, inference, collect: the speed of environments, of the agent's `act`, and of both together in the collector.
+
+Shapes: O observations to choose from, L environments.
+"""
 
 import importlib
 import itertools
@@ -30,37 +33,43 @@ from rlsuite.factories import device_of, make_agent, make_env
 from rlsuite.nets.precision import Precision
 
 REFERENCE_ENVS = 8
-OBSERVATIONS = 32  # different ones in turn: an agent never sees the same one twice, nor has it in the cache
+OBSERVATIONS = 32  # used in turn, so that none is still in a cache
 
 
 def bench_env(settings: BenchSettings) -> list[Row]:
-    """Random actions in Pong, nothing else."""
+    """Environment steps per second in Pong under random actions, ours against a vector env written in Python."""
     setup = config(settings, DUELING)
     contenders = {"ours": _random_play(make_env(setup), settings.num_envs)}
     reference, label = _reference_env()
     if reference is not None:
         contenders["reference"] = _random_play(reference, REFERENCE_ENVS)
     rates = alternate("env", contenders, settings)
-    what = f"Pong, random actions, 84x84 grey, 4 planes stacked: our {settings.num_envs} environments on ALE's C++ vector env against {label}"
+    what = (
+        f"Pong, random actions, stacks of 4 grey planes of 84x84: our {settings.num_envs} environments on ALE's C++ vector env, "
+        f"against {label}"
+    )
     return [Row("env", what, "steps/s", rates["ours"], rates.get("reference"))]
 
 
 def bench_inference(settings: BenchSettings) -> list[Row]:
-    """`agent.act` alone."""
+    """Observations per second of `agent.act` alone, in bf16 and channels_last against fp32 and NCHW."""
     setup = config(settings, DUELING)
     contenders = {"ours": _act(setup, fast=True), "reference": _act(setup, fast=False)}
     rates = alternate("inference", contenders, settings)
-    what = f"act of dueling double DQN, Nature torso, {settings.num_envs} environments a call: bf16 channels_last against fp32 contiguous NCHW"
+    what = (
+        f"act of dueling double DQN, Nature torso, {settings.num_envs} environments per call: bf16 + channels_last, against fp32 "
+        "and contiguous NCHW"
+    )
     return [Row("inference", what, "obs/s", rates["ours"], rates["reference"])]
 
 
 def bench_collect(settings: BenchSettings) -> list[Row]:
-    """The collector against what its two parts allow when they take turns."""
+    """Steps per second of the collector, against the bound that its two parts set when they run one after the other."""
     setup = config(settings, DUELING)
     device = device_of(setup)
     agent = make_agent(setup, PONG)
     net = _net(agent, device, fast=True)
-    # At step 0 every action is random, though the net runs: the games are those of the env alone.
+    # At step 0 every action is random although the net runs, so the games are like those of the env benchmark.
     collector = Collector(make_env(setup), agent, net, seed=1, device=device, bf16=True)
     contenders = {
         "env": _random_play(make_env(setup), settings.num_envs),
@@ -71,20 +80,20 @@ def bench_collect(settings: BenchSettings) -> list[Row]:
     bound = 1 / (1 / rates["env"] + 1 / rates["inference"])
     what = (
         f"Collector, Pong, {settings.num_envs} environments, dueling double DQN in bf16, against 1/(1/env + 1/inference) "
-        f"= 1/(1/{rates['env']:,.0f} + 1/{rates['inference']:,.0f}) measured in turns with it"
+        f"= 1/(1/{rates['env']:,.0f} + 1/{rates['inference']:,.0f}) measured in alternation with it"
     )
     return [Row("collect", what, "steps/s", rates["collect"], bound, Target("ratio", ">=", 0.85))]
 
 
 def _random_play(vector_env: Any, num_envs: int) -> Work:
-    """Steps a vector env, ours, Gymnasium's or Stable-Baselines3's, with actions drawn beforehand."""
+    """Steps of a vector env (ours, Gymnasium's or Stable-Baselines3's) under actions drawn beforehand."""
     actions = itertools.cycle(np.random.default_rng(0).integers(PONG.num_actions, size=(4096, num_envs)))
     vector_env.reset()
     return repeated(lambda: vector_env.step(next(actions)), num_envs)
 
 
 def _reference_env() -> tuple[Any | None, str]:
-    """A vector env of REFERENCE_LANES in Python, and what to call it. Both need OpenCV to resize."""
+    """A vector env of REFERENCE_ENVS environments in Python, and its label. Either kind resizes with OpenCV: None without it."""
     if lacking(["cv2"]):
         return None, f"Stable-Baselines3's vector env ({NOT_INSTALLED})"
     if not lacking(["stable_baselines3"]):
@@ -97,16 +106,16 @@ def _reference_env() -> tuple[Any | None, str]:
 
     gymnasium.register_envs(ale_py)
 
-    def one() -> Any:
+    def make_one() -> Any:
         game = gymnasium.make("ALE/Pong-v5", frameskip=1, repeat_action_probability=0.0)
         return FrameStackObservation(AtariPreprocessing(game), 4)
 
     label = f"{named('gymnasium')}'s SyncVectorEnv of {REFERENCE_ENVS} AtariPreprocessing + FrameStackObservation"
-    return gymnasium.vector.SyncVectorEnv([one] * REFERENCE_ENVS), label
+    return gymnasium.vector.SyncVectorEnv([make_one] * REFERENCE_ENVS), label
 
 
 def sb3_env(num_envs: int) -> Any:
-    """Stable-Baselines3's own Atari stack, as its users and its zoo build it."""
+    """Pong in Stable-Baselines3's own Atari wrappers, as its documentation and its zoo build them."""
     import ale_py
     import gymnasium
 
@@ -123,7 +132,7 @@ def _net(agent: Agent, device: torch.device, fast: bool) -> Net:
 
 
 def _act(setup: Config, fast: bool) -> Work:
-    """`fast`: bf16 on observations as the env lays them out, [1,L,4,84,84] in channels_last; else fp32 on contiguous ones."""
+    """Calls of `act` on random observations [1,L,4,84,84]: bf16 and channels_last with `fast`, else fp32 and contiguous."""
     device, num_envs = device_of(setup), setup.env.num_envs
     agent = make_agent(setup, PONG)
     net = _net(agent, device, fast)
@@ -131,24 +140,24 @@ def _act(setup: Config, fast: bool) -> Work:
     observations = np.moveaxis(pixels, -1, 3)  # [O,1,L,4,84,84]
     if not fast:
         observations = np.ascontiguousarray(observations)
-    no = np.zeros((1, num_envs), bool)
+    false = np.zeros((1, num_envs), bool)
     steps = [
         Step(
             observation=observation,
             reward=np.zeros((1, num_envs), np.float32),
-            first=no,
-            last=no,
-            terminal=no,
+            first=false,
+            last=false,
+            terminal=false,
             action=np.zeros((1, num_envs), np.int64),
             extras={},
         )
         for observation in observations
     ]
-    seen: Iterator[Step] = itertools.cycle(to_tensors(step, device) for step in steps)
+    inputs: Iterator[Step] = itertools.cycle(to_tensors(step, device) for step in steps)
     mode = Mode(explore=True, agent_steps=0, rng=torch.Generator(device).manual_seed(1))
 
     def once() -> None:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
-            agent.act(net, next(seen), (), mode)[0].cpu()
+            agent.act(net, next(inputs), (), mode)[0].cpu()
 
     return repeated(once, num_envs)

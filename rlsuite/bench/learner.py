@@ -1,4 +1,7 @@
-"""learner: updates from random batches that are on the device already. B batch."""
+"""learner: updates on random batches that are already on the device.
+
+Shapes: B batch.
+"""
 
 import itertools
 from collections.abc import Mapping
@@ -17,10 +20,11 @@ KINDS = {
     "plain": ("plain DQN, n = 1", PLAIN),
     "dueling": ("dueling double DQN, n = 3", DUELING),
 }
-DIFFERENT_BATCHES = 4  # in turns, so that none stays in the caches
+DIFFERENT_BATCHES = 4  # used in turn, so that none is still in a cache
 
 
 def bench_learner(settings: BenchSettings) -> list[Row]:
+    """Samples per second of `Learner.step` for two kinds of DQN; on a GPU also eager, compiled and with CUDA graphs."""
     rows = []
     for kind, (label, agent) in KINDS.items():
         contenders = {
@@ -29,8 +33,8 @@ def bench_learner(settings: BenchSettings) -> list[Row]:
         }
         rates = alternate(f"learner/{kind}", contenders, settings)
         what = (
-            f"Learner.step, {label}, Nature torso, batch {settings.batch}: bf16 + channels_last as replay delivers it, "
-            "against fp32 NCHW (contiguous batches and weights, made so beforehand)"
+            f"Learner.step, {label}, Nature torso, batch {settings.batch}: bf16 + channels_last, as the replay returns batches, "
+            "against fp32 NCHW (batches and weights made contiguous beforehand)"
         )
         rows.append(Row(f"learner/{kind}", what, "samples/s", rates["ours"], rates["reference"], Target("ratio", ">=", 2.2)))
     if device_of(config(settings, PLAIN)).type == "cuda":
@@ -52,7 +56,7 @@ def _gpu(settings: BenchSettings) -> list[Row]:
             work = updates(settings, DUELING, batch, nchw=False, precision="bf16", channels_last=True, **switches)
             work(5)
             contenders[mode] = _in_batches(work, batch)
-        except RuntimeError as error:  # torch.compile wants a C compiler and Triton, which not every machine has
+        except RuntimeError as error:  # torch.compile needs a C compiler and Triton, which not every machine has
             failed[mode] = " ".join(str(error).split())[:200]
             say(f"learner/{mode}: {failed[mode]}")
     rates = alternate("learner on the GPU", contenders, settings)
@@ -73,7 +77,7 @@ def _in_batches(work: Work, batch: int) -> Work:
 def updates(
     settings: BenchSettings, agent: dict[str, Any], batch: int, *, nchw: bool, net: Mapping[str, Any] | None = None, **switches: Any
 ) -> Work:
-    """Updates of a learner of its own, without priorities; `switches` are those of its config section, `net` that of the net."""
+    """Updates of a new learner, without priorities. `switches` are keys of its config section, `net` holds keys of the net's."""
     setup = config(settings, agent, net=net or {}, learner={"batch_size": batch, **switches})
     made = make_agent(setup, PONG)
     trained = Learner(made, setup.learner, seed=1, device=device_of(setup))
@@ -83,17 +87,19 @@ def updates(
 
 
 def random_sample(batch: int, length: int, nchw: bool, seed: int, seen: int = 2, state: State = ()) -> Sample:
-    """What a store would give: observations [`seen`,B,4,84,84], in memory [`seen`,B,84,84,4], or contiguous with `nchw`; no episode
-    ends in its `length` steps."""
+    """A random sample as a replay returns it: `length` steps [length,B] in which no episode ends.
+
+    Its observations [seen,B,4,84,84] are channels-last in memory, or contiguous with `nchw`.
+    """
     rng = np.random.default_rng(seed)
     observation = np.moveaxis(rng.integers(256, size=(seen, batch, 84, 84, 4), dtype=np.uint8), -1, 2)
-    no = np.zeros((length, batch), bool)
+    false = np.zeros((length, batch), bool)
     steps = Step(
         observation=np.ascontiguousarray(observation) if nchw else observation,
         reward=rng.standard_normal((length, batch)).astype(np.float32),
-        first=no,
-        last=no,
-        terminal=no,
+        first=false,
+        last=false,
+        terminal=false,
         action=rng.integers(PONG.num_actions, size=(length, batch)),
         extras={},
     )

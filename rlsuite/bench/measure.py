@@ -1,4 +1,4 @@
-"""How every benchmark measures: contenders in turns (A B A B) in one process, medians over the turns."""
+"""How every benchmark measures: contenders take turns (A B A B) in one process, and the median of the turns counts."""
 
 import math
 import os
@@ -25,26 +25,26 @@ DUELING: dict[str, Any] = {"name": "dqn", "double": True, "dueling": True, "n_st
 PLAIN: dict[str, Any] = {"name": "dqn"}
 NOT_INSTALLED = "not installed: pip install rlsuite[bench]"
 
-Work = Callable[[int], int]  # does so many rounds -> units of work done
+Work = Callable[[int], int]  # rounds to do -> units of work done
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """UsageError where a number makes no sense."""
+    """Sizes and durations of the benchmarks. UsageError for a value that makes no sense."""
 
     repeats: int = 5  # turns of each contender
     seconds: float = 2.0  # of each turn
     num_envs: int = 32  # env, inference, collect
     batch: int = 256  # learner
-    cuda_batch: int = 512  # learner, on a GPU, eager against compiled against CUDA graphs
+    cuda_batch: int = 512  # learner on a GPU: eager, compiled and with CUDA graphs
     replay_batch: int = 512
     replay_size: int = 1_000_000  # slots of the prioritized selectors
     replay_steps: int = 65_536  # stored Atari steps that whole batches are sampled from
-    sequences: int = 16  # sequences of a batch
-    train_start: int = 1_000  # agent steps before learning begins, which is before the measurement
+    sequences: int = 16  # in a batch
+    train_start: int = 1_000  # agent steps collected before learning begins, and the measurement after that
     threads: int | None = None  # None: all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    quick: bool = False  # a smoke test: its figures mean nothing
+    quick: bool = False  # a smoke test: its figures are meaningless
 
     def __post_init__(self) -> None:
         counts = (
@@ -69,7 +69,7 @@ class BenchSettings:
             raise UsageError(f"bench: device must be auto, cpu or cuda, got {self.device!r}")
 
     def as_run(self) -> "BenchSettings":
-        """What is measured with: `quick` shrinks whatever is larger, `threads` becomes a number."""
+        """The settings to measure with: `threads` as a number, and with `quick` nothing larger than a smoke test needs."""
         settings = replace(self, threads=self.threads or cores())
         if not self.quick:
             return settings
@@ -89,6 +89,8 @@ class BenchSettings:
 
 
 class Target(NamedTuple):
+    """What a row should reach: a bound on its ratio, or on our own figure."""
+
     of: Literal["ratio", "ours"]
     sign: Literal[">=", "<="]
     value: float
@@ -99,7 +101,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report. `ours` and `reference` in `unit`; None where there is nothing to measure."""
+    """One row of the report. `ours` and `reference` are in `unit`, and None where there is nothing to measure."""
 
     name: str
     what: str  # exactly what was compared
@@ -110,11 +112,12 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
+        """`ours` / `reference`; None if either is missing."""
         return None if self.ours is None or self.reference is None else self.ours / self.reference
 
     @property
     def met(self) -> bool | None:
-        """None: there is no target, or nothing to hold against it."""
+        """Whether the target is met; None if there is no target, or no figure to compare with it."""
         if self.target is None:
             return None
         value = self.ratio if self.target.of == "ratio" else self.ours
@@ -123,6 +126,7 @@ class Row:
         return value >= self.target.value if self.target.sign == ">=" else value <= self.target.value
 
     def as_dict(self) -> dict[str, Any]:
+        """The row as plain values for JSON."""
         return {
             "name": self.name,
             "what": self.what,
@@ -136,7 +140,7 @@ class Row:
 
 
 def alternate(name: str, contenders: Mapping[str, Work], settings: BenchSettings) -> dict[str, float]:
-    """Median units/s of each contender. All warm up first, then they take turns, so that drift of the machine hits all alike."""
+    """Median units per second of each contender. All warm up, then take turns, so that the machine's drift affects all alike."""
     say(f"{name}: warming up {', '.join(contenders)}")
     rounds = {key: _warm_up(work, settings.seconds) for key, work in contenders.items()}
     rates: dict[str, list[float]] = {key: [] for key in contenders}
@@ -149,7 +153,7 @@ def alternate(name: str, contenders: Mapping[str, Work], settings: BenchSettings
 
 
 def _warm_up(work: Work, seconds: float) -> int:
-    """-> rounds that take about `seconds`. The first rounds compile (numba, torch, CUDA graphs after three) and do not count."""
+    """The number of rounds that take about `seconds`. The first rounds compile (CUDA graphs after three) and do not count."""
     work(5)
     rounds = 1
     while True:
@@ -173,7 +177,7 @@ def _wait_for_gpu() -> None:
 
 
 def repeated(once: Callable[[], object], units: int) -> Work:
-    """Work of which every round does `units`."""
+    """Work that calls `once` in every round, and counts `units` for it."""
 
     def work(rounds: int) -> int:
         for _ in range(rounds):
@@ -184,7 +188,7 @@ def repeated(once: Callable[[], object], units: int) -> Work:
 
 
 def config(settings: BenchSettings, agent: Mapping[str, Any], **sections: Mapping[str, Any]) -> Config:
-    """A config of the default Atari speed settings (Nature torso, 512 units, bf16, channels_last), with `sections` over it."""
+    """A config for Pong with our usual speed settings (Nature torso, 512 units, bf16, channels_last), overridden by `sections`."""
     data: dict[str, Any] = {
         "name": "bench",
         "agent": dict(agent),
@@ -199,27 +203,29 @@ def config(settings: BenchSettings, agent: Mapping[str, Any], **sections: Mappin
 
 
 def lacking(packages: Iterable[str]) -> bool:
-    """Whether one of these importable `packages` is missing."""
+    """Whether any of these importable packages is missing."""
     return any(find_spec(package) is None for package in packages)
 
 
 def named(package: str) -> str:
-    """`cpprb 11.0.0`."""
+    """A package with its version, such as `cpprb 11.0.0`."""
     return f"{package} {version(package)}"
 
 
 def say(text: str) -> None:
+    """Prints a line of progress on stderr."""
     print(f"bench {text}", file=sys.stderr, flush=True)
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
+    """Facts about this machine that the figures depend on."""
     return {
         "cpu": _cpu_model(),
         "cores": cores(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "torch": torch.__version__,
         "threads": threads,
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # the last minute's, before we began
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # of the minute before the benchmarks
     }
 
 

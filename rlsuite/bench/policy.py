@@ -1,4 +1,7 @@
-"""ppo: whole PPO training on Pong, collecting and updating. K steps of a rollout, L environments."""
+"""ppo: PPO training on Pong, collecting and updating together.
+
+Shapes: K steps of a rollout, L environments, B batch, A actions.
+"""
 
 import importlib
 import tempfile
@@ -21,6 +24,7 @@ RATE, CLIP, ENTROPY, VALUE, DISCOUNT, LAMBDA, NORM = 2.5e-4, 0.1, 0.01, 0.5, 0.9
 
 
 def bench_ppo(settings: BenchSettings) -> list[Row]:
+    """Agent steps per second of PPO, against Stable-Baselines3 and a plain loop; and of ours with an LSTM, against ours without."""
     setup = setup_of(settings, "none")
     k = setup.run.collect_agent_steps
     with ExitStack() as stack:
@@ -35,26 +39,27 @@ def bench_ppo(settings: BenchSettings) -> list[Row]:
         if not lacking(["stable_baselines3", "cv2"]):
             contenders["sb3"] = _sb3(str(device_of(setup)), k)
             label = f"{named('stable_baselines3')}'s PPO (CnnPolicy, fp32)"
-        say(f"ppo: every round is a rollout of {NUM_ENVS * k} steps and its {EPOCHS * MINIBATCHES} updates")
+        say(f"ppo: each round is a rollout of {NUM_ENVS * k} steps and {EPOCHS * MINIBATCHES} updates")
         rates = alternate("ppo", contenders, settings)
-    numbers = (
+    shared = (
         f"{NUM_ENVS} environments, rollouts of {k}, {EPOCHS} epochs of {MINIBATCHES} minibatches, Nature net of 512 units, Adam"
     )
-    mine = f"Pong, local runtime, bf16, channels_last, {numbers}, against"
+    mine = f"Pong, local runtime, bf16, channels_last, {shared}, against"
     what = {
-        "sb3": (f"{mine} {label} with the same numbers", rates.get("sb3"), Target("ratio", ">=", 2.5)),
+        "sb3": (f"{mine} {label} with the same settings", rates.get("sb3"), Target("ratio", ">=", 2.5)),
         "plain": (
-            f"{mine} a plain fp32 NCHW loop with the same numbers on ALE's C++ env",
+            f"{mine} a plain fp32 NCHW loop with the same settings on ALE's C++ env",
             rates["plain"],
             Target("ratio", ">=", 1.5),
         ),
     }
     rows = [Row(f"ppo/{key}", text, "agent steps/s", rates["ours"], other, target) for key, (text, other, target) in what.items()]
-    text = "the same with an LSTM of 256 units and minibatches of whole environments, against ours without"
+    text = "the same with an LSTM of 256 units and minibatches of whole environments, against ours without one"
     return [*rows, Row("ppo/recurrent", text, "agent steps/s", rates["recurrent"], rates["ours"], Target("ratio", ">=", 0.5))]
 
 
 def setup_of(settings: BenchSettings, memory: str) -> Config:
+    """The config of our PPO on Pong with the settings of the references, and the memory core `memory`."""
     return config(
         settings,
         {
@@ -97,7 +102,7 @@ def _sb3(device: str, k: int) -> Work:
 
 
 class Plain:
-    """What a good single-file script does: fp32, NCHW, stacks from the emulator, flat minibatches."""
+    """PPO as a good single-file script writes it: fp32, NCHW, frame stacks from the emulator, flat minibatches."""
 
     def __init__(self, device: torch.device, threads: int, k: int):
         from ale_py.vector_env import AtariVectorEnv
@@ -112,39 +117,41 @@ class Plain:
         self.parameters = [*self.trunk.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.Adam(self.parameters, lr=RATE, eps=1e-5)
         self.observation = torch.from_numpy(self.env.reset(seed=1)[0]).to(device)
-        self.over = torch.zeros(NUM_ENVS, device=device)
+        self.done = torch.zeros(NUM_ENVS, device=device)
 
     def _net(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """-> log-probabilities [B,A], values [B]."""
+        """Log-probabilities [B,A] and values [B]."""
         out = self.heads(self.trunk(observation / 255.0))
         return out[:, :-1].log_softmax(-1), out[:, -1]
 
     def work(self, rounds: int) -> int:
+        """Trains for a number of rollouts and returns the agent steps that they took."""
         for _ in range(rounds):
             self._update(*self._rollout())
         return rounds * NUM_ENVS * self.k
 
     @torch.no_grad()
     def _rollout(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """-> observations [K,L,4,84,84], actions, log-probabilities, values, advantages [K,L]."""
+        """Observations [K,L,4,84,84], and actions, log-probabilities, values and advantages [K,L] of a new rollout."""
         shape = (self.k, NUM_ENVS)
         observations = torch.zeros((*shape, 4, 84, 84), dtype=torch.uint8, device=self.device)
         actions = torch.zeros(shape, dtype=torch.long, device=self.device)
-        log_probs, rewards, overs, values = torch.zeros((4, *shape), device=self.device)
+        log_probs, rewards, dones, values = torch.zeros((4, *shape), device=self.device)
         for k in range(self.k):
-            observations[k], overs[k] = self.observation, self.over
+            observations[k], dones[k] = self.observation, self.done
             log_p, values[k] = self._net(self.observation)
             actions[k] = torch.multinomial(log_p.exp(), 1)[:, 0]
             log_probs[k] = log_p.gather(1, actions[k, :, None])[:, 0]
-            seen, reward, terminated, truncated, _ = self.env.step(actions[k].cpu().numpy())
-            self.observation = torch.from_numpy(seen).to(self.device)
+            observation, reward, terminated, truncated, _ = self.env.step(actions[k].cpu().numpy())
+            self.observation = torch.from_numpy(observation).to(self.device)
             rewards[k] = torch.from_numpy(np.asarray(reward, np.float32))
-            self.over = torch.from_numpy((terminated | truncated).astype(np.float32)).to(self.device)
-        advantages, ahead, following, alive = torch.zeros_like(values), 0.0, self._net(self.observation)[1], 1 - self.over
+            self.done = torch.from_numpy((terminated | truncated).astype(np.float32)).to(self.device)
+        advantages, next_advantage = torch.zeros_like(values), 0.0
+        next_value, goes_on = self._net(self.observation)[1], 1 - self.done
         for k in reversed(range(self.k)):
-            delta = rewards[k] + DISCOUNT * following * alive - values[k]
-            ahead = advantages[k] = delta + DISCOUNT * LAMBDA * alive * ahead
-            following, alive = values[k], 1 - overs[k]
+            delta = rewards[k] + DISCOUNT * next_value * goes_on - values[k]
+            next_advantage = advantages[k] = delta + DISCOUNT * LAMBDA * goes_on * next_advantage
+            next_value, goes_on = values[k], 1 - dones[k]
         return observations, actions, log_probs, values, advantages
 
     def _update(self, observations: Tensor, *others: Tensor) -> None:
@@ -155,10 +162,10 @@ class Plain:
             for rows in torch.randperm(flat.shape[0], device=self.device).chunk(MINIBATCHES):
                 log_p, value = self._net(flat[rows])
                 ratio = (log_p.gather(1, actions[rows, None])[:, 0] - log_probs[rows]).exp()
-                a = advantages[rows]
-                a = (a - a.mean()) / (a.std() + 1e-8)
+                advantage = advantages[rows]
+                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
                 entropy = -(log_p.exp() * log_p).sum(-1).mean()
-                surrogate = torch.min(ratio * a, ratio.clamp(1 - CLIP, 1 + CLIP) * a).mean()
+                surrogate = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage).mean()
                 loss = -surrogate + VALUE * 0.5 * (value - returns[rows]).square().mean() - ENTROPY * entropy
                 self.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,7 @@
-"""replay: the prioritized selector, whole batches of stacked frames, and memory. N slots, K steps and L environments of an unroll."""
+"""replay: sampling by priority, whole batches of stacked frames, and bytes per transition.
+
+Shapes: n sampled ids.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -23,7 +26,10 @@ SEQUENCE = Transitions(3)  # n = 3
 
 
 class NumpySumTree:
-    """The usual binary sum tree in plain NumPy, a batch at a time, level by level: `nodes[1]` is the root, children 2i, 2i + 1."""
+    """The usual binary sum tree in plain NumPy, for a batch at a time, level by level.
+
+    `nodes[1]` is the root, and the children of node i are 2i and 2i + 1.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.depth = max(1, (capacity - 1).bit_length())
@@ -31,7 +37,7 @@ class NumpySumTree:
         self.nodes = np.zeros(2 * self.first)
 
     def set(self, ids: Ids, weights: Floats) -> None:
-        """Overwrites the leaves `ids` [n]."""
+        """Overwrites the leaves `ids` [n] and updates the sums above them."""
         nodes, at = self.nodes, ids + self.first
         nodes[at] = weights
         for _ in range(self.depth):
@@ -39,18 +45,19 @@ class NumpySumTree:
             nodes[at] = nodes[2 * at] + nodes[2 * at + 1]
 
     def sample(self, uniforms: Floats) -> tuple[Ids, Floats]:
-        """Leaves [n] in which `u * total` falls for each u of `uniforms` [n], and their probabilities."""
+        """The leaves [n] into which `u * total` falls for each u of `uniforms` [n], and their probabilities [n]."""
         nodes, at = self.nodes, np.ones(uniforms.size, np.int64)
-        total_weight = uniforms * nodes[1]
+        rest = uniforms * nodes[1]  # what is still to the left of the target, within the node
         for _ in range(self.depth):
             at = 2 * at
-            right = total_weight >= nodes[at]
-            total_weight = total_weight - right * nodes[at]
+            right = rest >= nodes[at]
+            rest = rest - right * nodes[at]
             at = at + right
         return at - self.first, nodes[at] / nodes[1]
 
 
 def bench_replay(settings: BenchSettings) -> list[Row]:
+    """Samples per second of the prioritized selector, against cpprb and NumPy; batches of a whole replay; bytes per transition."""
     return [*_selectors(settings), *_store(settings)]
 
 
@@ -71,8 +78,8 @@ def _selectors(settings: BenchSettings) -> list[Row]:
     ]
 
 
-# Each round draws a fresh batch from all slots, so what it touches is no longer in the near caches.
-# New priorities are drawn inside the round on all sides alike.
+# Each round draws a fresh batch from all slots, so that what it reads is rarely in a near cache.
+# Every contender draws its new priorities inside the round.
 
 
 def _ours(priority: Floats, batch: int) -> Work:
@@ -121,13 +128,13 @@ def _store(settings: BenchSettings) -> list[Row]:
     store = filled_store(steps)
     rate = alternate("replay/sample", {"ours": repeated(lambda: store.sample(batch), batch)}, settings)["ours"]
     sampled = (
-        f"Replay.sample of {batch}: prioritized, n = 3, two stacks of 4x84x84 a transition, importance weights; "
+        f"Replay.sample of {batch}: prioritized, n = 3, two stacks of 4x84x84 per transition, importance weights; "
         f"{len(store):,} steps stored"
     )
     capacity = ReplayConfig().capacity_agent_steps
     stored = (
-        f"ring + selector, prioritized, frames stored once: arrays of a full store of {len(store):,} steps in {NUM_ENVS} environments, "
-        f"scaled to the default capacity of {capacity:,}, for each transition that can be sampled"
+        f"ring + selector, prioritized, each frame stored once: arrays of a full replay of {len(store):,} steps in "
+        f"{NUM_ENVS} environments, scaled to the default capacity of {capacity:,}, per transition that can be sampled"
     )
     return [
         Row("replay/sample", sampled, "transitions/s", rate),
@@ -136,8 +143,8 @@ def _store(settings: BenchSettings) -> list[Row]:
 
 
 def filled_store(steps: int) -> Replay:
-    """A full prioritized store of at least `steps` Atari steps: noise, episodes of about 1,000 steps, every page written."""
-    say(f"replay: filling a store of {steps:,} steps")
+    """A full prioritized replay of at least `steps` Atari steps of noise, every page written; an episode takes about 1,000."""
+    say(f"replay: filling a replay with {steps:,} steps")
     slots = max(-(-steps // NUM_ENVS), 2 * UNROLL)
     settings = ReplayConfig(capacity_agent_steps=slots * NUM_ENVS, min_agent_steps=1, samples_per_insert=1e12, prioritized=True)
     store = build_replay(settings, PONG, NUM_ENVS, SEQUENCE, UNROLL, seed=1)
@@ -164,10 +171,10 @@ def filled_store(steps: int) -> Replay:
 
 
 def bytes_per_transition(store: Replay, capacity: int) -> float:
-    """Bytes a sampleable transition at `capacity` steps, from the arrays of a full but smaller `store`.
+    """Bytes per transition that can be sampled at `capacity` steps, extrapolated from a full but smaller `store`.
 
-    The arrays grow with the steps, and so do the final observations, from which nothing starts. What an environment loses at the ends
-    of the ring, where a sequence or its first stack is not whole, does not.
+    The arrays grow with the number of steps, and so do the final observations, where no transition starts. What each environment
+    loses at the ends of the ring, where a sequence or its first stack is incomplete, is constant.
     """
     steps = len(store)
     ends = store.rings[0].num_envs * (store.rings[0].spec.stack - 1 + store.rings[0].layout.length - 1)
@@ -177,7 +184,7 @@ def bytes_per_transition(store: Replay, capacity: int) -> float:
 
 
 def nbytes(part: Any) -> int:
-    """Of every array that `part` and its own parts hold."""
+    """Total bytes of the arrays in `part` and its own parts."""
     if isinstance(part, np.ndarray):
         return part.nbytes
     if isinstance(part, list):

@@ -1,4 +1,4 @@
-"""search: simulations a second with an evaluator that knows nothing, and what the tree and the cache are worth in self-play."""
+"""search: simulations per second with a uniform evaluator, and the time in the tree and hits of the cache in self-play."""
 
 import time
 from collections.abc import Callable
@@ -18,13 +18,14 @@ TREES, SIMULATIONS = 64, 64
 
 
 def bench_search(settings: BenchSettings) -> list[Row]:
+    """Simulations per second, against OpenSpiel; then moves, games, cache hits and time outside the net in self-play."""
     return [*_trees(settings), *_selfplay(settings)]
 
 
 def _trees(settings: BenchSettings) -> list[Row]:
     rows = []
     for name, target in (("connect_four", Target("ratio", ">=", 30)), ("go(size=9,komi=7.5)", None)):
-        what = f"{name}: PUCT, {TREES} positions at once, {SIMULATIONS} simulations, even priors and values, one thread"
+        what = f"{name}: PUCT, {TREES} positions at once, {SIMULATIONS} simulations, uniform priors, values of 0, one thread"
         if lacking(["pyspiel"]):
             rate = alternate(f"search/{name}", {"ours": _ours(name)}, settings)
             rows.append(Row(f"search/{name}", f"{what}; OpenSpiel {NOT_INSTALLED}", "sims/s", rate["ours"]))
@@ -46,7 +47,7 @@ def _open_spiel(name: str) -> Work:
     import pyspiel
     from open_spiel.python.algorithms import mcts
 
-    class Even(mcts.Evaluator):  # type: ignore[misc]
+    class Uniform(mcts.Evaluator):  # type: ignore[misc]
         def evaluate(self, state: Any) -> Any:
             return np.zeros(2)
 
@@ -55,25 +56,25 @@ def _open_spiel(name: str) -> Work:
             return [(action, 1 / len(legal)) for action in legal]
 
     game = pyspiel.load_game(name.replace("go(size=", "go(board_size="))
-    bot = mcts.MCTSBot(game, 1.25, SIMULATIONS, Even(), child_selection_fn=mcts.SearchNode.puct_value)
+    bot = mcts.MCTSBot(game, 1.25, SIMULATIONS, Uniform(), child_selection_fn=mcts.SearchNode.puct_value)
     state = game.new_initial_state()
     return repeated(lambda: bot.mcts_search(state), SIMULATIONS)
 
 
 def _selfplay(settings: BenchSettings) -> list[Row]:
-    """The shipped Connect Four config, an untrained net, no learning: so the cache finds more than it will later."""
+    """Self-play of the shipped Connect Four config. The net stays untrained, so the cache has more hits than in a real run."""
     cached, uncached = _self_player(settings), _self_player(settings, {"agent.cache_positions": 1})
     spent = _watch_net(cached)
     rates = alternate("search/selfplay", {"ours": _moves(cached), "no cache": _moves(uncached)}, settings)
     tree = 1 - spent["net"] / spent["all"]
     found = cached.diagnostics()["search/cache_hits"]
     say(f"search/selfplay: cache hits {found:.0%}")
-    what = "Connect Four as shipped, untrained net, no learning: moves; against a cache of one position"
-    share = "time of it that is not the net's: tree, rules, encoding, records"
+    what = "self-play in Connect Four as shipped, untrained net, no learning; against a cache of one position"
+    share = "the same: time outside the net, in tree, rules, encoding and records"
     return [
         Row("search/selfplay", what, "moves/s", rates["ours"], rates["no cache"]),
-        Row("search/games", "games of it, by their mean length", "games/h", 3600 * rates["ours"] / _length(cached)),
-        Row("search/cache", "positions of it that the cache knew", "share", found),
+        Row("search/games", "the same: games, from moves and their mean length", "games/h", 3600 * rates["ours"] / _length(cached)),
+        Row("search/cache", "the same: positions found in the cache", "share", found),
         Row("search/tree", share, "share", tree, target=Target("ours", "<=", 0.2)),
     ]
 
@@ -87,7 +88,7 @@ def _self_player(settings: BenchSettings, overrides: dict[str, Any] | None = Non
 
 
 def _length(collector: SelfPlay) -> float:
-    """Mean moves of the games that end from now on, twice as many as there are slots."""
+    """The mean number of moves of the games that end next, two for each environment."""
     lengths: list[int] = []
     while len(lengths) < 2 * collector.num_envs:
         lengths += [episode.length for episode in collector.advance(0)[1]]
@@ -105,14 +106,14 @@ def _moves(collector: SelfPlay) -> Work:
 
 
 def _watch_net(collector: SelfPlay) -> dict[str, float]:
-    """Seconds in the net and in all, from now on."""
+    """Seconds spent in the net and in total, counted from now on."""
     spent = {"net": 0.0, "all": 0.0}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any) -> Any:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             result = function(*args)
-            spent[name] += time.perf_counter() - begun
+            spent[name] += time.perf_counter() - start
             return result
 
         return wrapped

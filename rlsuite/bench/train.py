@@ -1,4 +1,4 @@
-"""train: whole training, environment and updates together, once learning has begun."""
+"""train: DQN training on Pong, collecting and updating together, once learning has begun."""
 
 import importlib
 import io
@@ -26,6 +26,7 @@ TARGETS = {"bf16": Target("ratio", ">=", 1.7), "shipped": Target("ratio", ">=", 
 
 
 def bench_train(settings: BenchSettings) -> list[Row]:
+    """Agent steps per second of DQN in four configs of ours, against Stable-Baselines3."""
     shipped = as_shipped(settings)
     num_envs, batch = shipped.env.num_envs, shipped.learner.batch_size
     setups = {
@@ -49,18 +50,18 @@ def bench_train(settings: BenchSettings) -> list[Row]:
             contenders["reference"] = _sb3(settings, str(device_of(setups["bf16"])))
             label = f"{named('stable_baselines3')}'s DQN (CnnPolicy, fp32)"
         rates = alternate("train", contenders, settings)
-    numbers = f"1 env, batch {BATCH} every {EVERY} steps, Nature net of 512 units, Adam, buffer {BUFFER:,}, ε {EPSILON}"
-    same = f"channels_last, against {label}, both with {numbers}; once learning has begun"
+    theirs = f"1 env, batch {BATCH} every {EVERY} steps, Nature net of 512 units, Adam, buffer {BUFFER:,}, ε {EPSILON}"
+    same = f"channels_last, against {label}, both with {theirs}; once learning has begun"
     what = {
         "bf16": f"Pong, local runtime, bf16, {same}",
         "fp32": f"Pong, local runtime, fp32, {same}",
         "wide": (
             f"Pong, local runtime, bf16, channels_last, the same net and samples per insert ({SAMPLES_PER_INSERT}), but "
-            f"{num_envs} environments and a batch of {batch}, against {label} with {numbers}; once learning has begun"
+            f"{num_envs} environments and a batch of {batch}, against {label} with {theirs}; once learning has begun"
         ),
         "shipped": (
-            f"our config {QUICK_START} as it is ({shipped.net.torso} torso, smaller planes, {num_envs} environments, batch {batch}), against "
-            f"{label} with {numbers}: as many samples per insert, but not the same net; once learning has begun"
+            f"our config {QUICK_START} as shipped ({shipped.net.torso} torso, smaller planes, {num_envs} environments, "
+            f"batch {batch}), against {label} with {theirs}: the same samples per insert, but another net; once learning has begun"
         ),
     }
     labels = {"bf16": "train/same", "fp32": "train/same fp32", "wide": "train/environments", "shipped": f"train/{QUICK_START}"}
@@ -69,7 +70,7 @@ def bench_train(settings: BenchSettings) -> list[Row]:
 
 
 def as_shipped(settings: BenchSettings) -> Config:
-    """The quick start; only its evaluations are left out, and its replay begins when the others' does."""
+    """The quick start's config without evaluations and checkpoints, learning from the same step on as the other contenders."""
     more: dict[str, Any] = {
         "replay.min_agent_steps": settings.train_start,
         "replay.samples_per_insert": SAMPLES_PER_INSERT,
@@ -83,7 +84,7 @@ def as_shipped(settings: BenchSettings) -> Config:
 
 
 def setup_of(settings: BenchSettings, num_envs: int, unroll: int, batch: int, precision: str) -> Config:
-    """Plain DQN with Stable-Baselines3's numbers; what `AtariWrapper` does to a game is switched on too."""
+    """The config of plain DQN with the settings of Stable-Baselines3 and of its `AtariWrapper`."""
     return config(
         settings,
         {**PLAIN, "epsilon_start": EPSILON, "epsilon_end": EPSILON},
@@ -105,7 +106,7 @@ def setup_of(settings: BenchSettings, num_envs: int, unroll: int, batch: int, pr
 
 
 class Ours:
-    """A run of the local runtime that goes on in pieces: its own loop, metrics written, no checkpoints or evaluations."""
+    """A local run that trains piece by piece, with metrics but without checkpoints and evaluations."""
 
     def __init__(self, setup: Config, folder: Path) -> None:
         self.parts = build(setup)
@@ -113,7 +114,7 @@ class Ours:
         self.progress = Progress(out=io.StringIO())
 
     def advance(self, agent_steps: int) -> int:
-        """Trains for so many agent steps more, whole ticks of all environments -> how many it were."""
+        """Trains for `agent_steps` more, in whole ticks of all environments, and returns how many steps it took."""
         loop, before = self.loop, self.loop.collected
         until = loop.config.run.model_copy(update={"agent_steps": before + agent_steps})
         loop.config = loop.config.model_copy(update={"run": until})
@@ -121,16 +122,18 @@ class Ours:
         return loop.collected - before
 
     def close(self) -> None:
+        """Closes the log and the parts of the run."""
         self.loop.log.close()
         self.parts.close()
 
 
 def rounds_of(ours: Ours, agent_steps: int) -> Work:
+    """Training of which each round takes `agent_steps`."""
     return lambda rounds: ours.advance(rounds * agent_steps)
 
 
 def sb3_rounds(model: Any, agent_steps: int) -> Work:
-    """A round is so many steps of Stable-Baselines3's own loop."""
+    """Training in Stable-Baselines3's own loop, of which each round takes `agent_steps`."""
 
     def work(rounds: int) -> int:
         before = model.num_timesteps
@@ -154,7 +157,7 @@ def _sb3(settings: BenchSettings, device: str) -> Work:
         target_update_interval=TARGET_PERIOD,
         exploration_initial_eps=EPSILON,
         exploration_final_eps=EPSILON,
-        # Off, as by default: whoever switches it on may not call `learn` in pieces, and every step costs a little more.
+        # Off, as by default: with it `learn` cannot be called piece by piece, and every step costs a little more.
         optimize_memory_usage=False,
         seed=1,
         device=device,

@@ -1,4 +1,4 @@
-"""torsos: what an agent's update costs with each; vision: what bf16 and channels_last bring to a vision model's. B batch."""
+"""torsos: updates of an agent with each torso. vision: updates of vision models, in bf16 and channels_last or not."""
 
 import itertools
 
@@ -24,7 +24,7 @@ MODELS = {
 
 
 def bench_torsos(settings: BenchSettings) -> list[Row]:
-    """Plain DQN at 4x84x84, the batch of `learner`: every torso as it comes, against the Nature torso."""
+    """Samples per second of plain DQN on 4x84x84 with every torso, against the Nature torso."""
     contenders = {
         torso: updates(settings, PLAIN, settings.batch, nchw=False, net={"torso": torso}, precision="bf16") for torso in TORSOS
     }
@@ -33,7 +33,7 @@ def bench_torsos(settings: BenchSettings) -> list[Row]:
     for torso in TORSOS:
         net = make_agent(config(settings, PLAIN, net={"torso": torso}), PONG).make_net()
         parameters = sum(p.numel() for p in net.parameters())
-        what = f"Learner.step of plain DQN, batch {settings.batch}, bf16 + channels_last, {parameters:,} parameters, torso {torso}"
+        what = f"Learner.step of plain DQN, batch {settings.batch}, bf16 + channels_last, torso {torso}, {parameters:,} parameters"
         reference = None if torso == "nature" else rates["nature"]
         rows.append(
             Row(f"torsos/{torso}", what + ("" if reference is None else ", against nature"), "samples/s", rates[torso], reference)
@@ -42,6 +42,7 @@ def bench_torsos(settings: BenchSettings) -> list[Row]:
 
 
 def bench_vision(settings: BenchSettings) -> list[Row]:
+    """Pictures per second of two vision models, in bf16 and channels_last against fp32 and NCHW."""
     batch = 8 if settings.quick else 32
     rows = []
     for name, (model, label) in MODELS.items():

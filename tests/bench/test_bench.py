@@ -1,4 +1,4 @@
-"""Benchmarks: every one runs, turns alternate, and what a row claims is what was measured. No figure is judged here."""
+"""Benchmarks: all of them run, turns alternate, and rows describe what was measured. No figure is judged here."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from rlsuite.replay.sum_tree import SumTree
 
 QUICK = BenchSettings(quick=True, threads=1, device="cpu")
 KEYS = ["name", "what", "ours", "reference", "unit", "ratio", "target", "met"]
-ROWS = {  # benchmark -> row -> what the reference needs; None: the row has no reference
+ROWS = {  # benchmark -> row -> packages that its reference needs; None: the row has no reference
     "env": {"env": ("cv2",)},
     "inference": {"inference": ()},
     "collect": {"collect": ()},
@@ -76,12 +76,12 @@ def test_every_benchmark_runs_and_reports(name: str, capsys: pytest.CaptureFixtu
     table = bench.format_report(report)
     for row in report["results"]:
         needs = ROWS[name][row["name"]]
-        there = needs is not None and all(find_spec(package) for package in needs)
+        installed = needs is not None and all(find_spec(package) for package in needs)
         assert list(row) == KEYS
         assert row["ours"] > 0
-        assert (row["reference"] is not None) == there
-        assert ("not installed" in row["what"]) == (needs is not None and not there)
-        assert row["ratio"] == (row["ours"] / row["reference"] if there else None)
+        assert (row["reference"] is not None) == installed
+        assert ("not installed" in row["what"]) == (needs is not None and not installed)
+        assert row["ratio"] == (row["ours"] / row["reference"] if installed else None)
         assert row["target"] == TARGETS.get(row["name"])
         assert row["met"] is None  # a smoke test judges nothing
         assert row["name"] in table
@@ -89,7 +89,7 @@ def test_every_benchmark_runs_and_reports(name: str, capsys: pytest.CaptureFixtu
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("name", "module"), [("env", acting), ("replay", replay), ("train", train)])
-def test_a_missing_reference_is_told(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_reference_is_reported(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "lacking", lambda packages: True)
     row = bench.run([name], QUICK)["results"][0]
     assert "not installed: pip install rlsuite[bench]" in row["what"]
@@ -97,7 +97,7 @@ def test_a_missing_reference_is_told(name: str, module: Any, monkeypatch: pytest
     assert row["ours"] > 0
 
 
-def test_names_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmarks_run_in_a_fixed_order_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(name: str) -> Callable[[BenchSettings], list[Row]]:
         target = Target("ours", ">=", 1.0)
         return lambda settings: [Row(name, f"{torch.get_num_threads()} threads", "steps/s", 1.0, None, target)]
@@ -121,12 +121,12 @@ def test_names_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "bad", [{"repeats": 0}, {"seconds": 0.0}, {"seconds": float("nan")}, {"threads": 0}, {"batch": -1}, {"device": "tpu"}]
 )
-def test_settings_refuse_nonsense(bad: dict[str, Any]) -> None:
+def test_impossible_settings_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(bad))):
         BenchSettings(**bad)
 
 
-def test_quick_never_enlarges() -> None:
+def test_quick_never_enlarges_a_setting() -> None:
     assert BenchSettings(quick=True, num_envs=2, seconds=0.01).as_run().num_envs == 2
     assert BenchSettings(quick=True).as_run().replay_size < BenchSettings().replay_size
 
@@ -204,7 +204,7 @@ def test_the_numpy_sum_tree_equals_ours(capacity: int) -> None:
         assert np.array_equal(probability, ours.get(picked) / ours.total)
 
 
-def test_bytes_of_a_small_store_tell_those_of_a_large_one() -> None:
+def test_a_small_replay_predicts_the_bytes_of_a_large_one() -> None:
     small, large = replay.filled_store(1_024), replay.filled_store(8_192)
     ring, tree = large.rings[0], large.selector._tree  # type: ignore[attr-defined]
     parts = [ring.observation, ring.reward, ring.flags, ring.action, tree._leaves, tree._sums, tree._maxima, tree._starts]
@@ -214,7 +214,7 @@ def test_bytes_of_a_small_store_tell_those_of_a_large_one() -> None:
 
 
 @pytest.mark.parametrize("nchw", [False, True])
-def test_learner_batches_have_the_layout_that_the_row_claims(nchw: bool) -> None:
+def test_learner_batches_have_the_layout_that_the_row_names(nchw: bool) -> None:
     sample = learner.random_sample(3, 4, nchw, seed=0)
     planes = torch.from_numpy(sample.trajectory.steps.observation).flatten(0, 1)
     assert list(planes.shape) == [6, 4, 84, 84]
@@ -223,8 +223,8 @@ def test_learner_batches_have_the_layout_that_the_row_claims(nchw: bool) -> None
     assert sample.trajectory.steps.reward.shape == (4, 3)
 
 
-def test_the_quick_start_is_measured_as_it_is() -> None:
-    """But for when it begins, evaluations and checkpoints: the row says so."""
+def test_the_quick_start_is_measured_as_shipped() -> None:
+    """Except for the start of learning, evaluations and checkpoints."""
     shipped, measured = resolve("atari/pong"), train.as_shipped(BenchSettings(train_start=64, threads=1, device="cpu"))
     for section in ("agent", "env", "net", "learner"):
         assert getattr(measured, section) == getattr(shipped, section)
@@ -233,7 +233,7 @@ def test_the_quick_start_is_measured_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("num_envs", "unroll", "batch"), [(1, 4, 32), (4, 1, 32)])
-def test_our_training_keeps_the_ratio_of_the_reference(num_envs: int, unroll: int, batch: int, tmp_path: Path) -> None:
+def test_our_training_learns_as_often_as_the_reference(num_envs: int, unroll: int, batch: int, tmp_path: Path) -> None:
     settings = BenchSettings(train_start=64, threads=1, device="cpu")
     ours = train.Ours(train.setup_of(settings, num_envs, unroll, batch, "bf16"), tmp_path)
     ours.advance(64)
@@ -245,7 +245,7 @@ def test_our_training_keeps_the_ratio_of_the_reference(num_envs: int, unroll: in
     assert isinstance(ours.progress._out, io.StringIO)  # the live line does not reach the terminal
 
 
-def test_a_gpu_mode_that_fails_has_a_row_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_mode_that_fails_is_reported_in_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     def updates(settings: BenchSettings, agent: Any, batch: int, *, compile: bool = False, **switches: Any) -> measure.Work:
         if compile:
             raise RuntimeError("no C compiler\nhere")
