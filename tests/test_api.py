@@ -51,7 +51,7 @@ def test_an_agent_with_a_memory_reports_what_it_needs(tmp_path: Path) -> None:
     env = agent.make_env(num_envs=2)
     assert (env.num_envs, env.length) == (2, 10)  # as configured, where 5 is the environment's own
     observation, _ = env.reset(seed=1)
-    with pytest.raises(ValueError, match=r"has a memory: pass state=player.initial_state\(B\)"):
+    with pytest.raises(ValueError, match=r"has a memory: pass state=agent.initial_state\(B\)"):
         agent.act(observation, reward=np.zeros(2))
     with pytest.raises(ValueError, match="pass reward="):
         agent.act(observation, agent.initial_state(2))

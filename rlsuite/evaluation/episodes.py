@@ -1,4 +1,4 @@
-"""Whole games of an agent, played with a given net: the one way that agents are scored, in training and after it."""
+"""Whole episodes played with a given net: how agents are scored, both during and after training."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -25,7 +25,7 @@ def play_episodes(
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
 ) -> Summary | None:
-    """The scores of `episodes` whole games; None if `stop` became true meanwhile."""
+    """A summary of `episodes` whole episodes without exploration; None if `stop` returned true before they were finished."""
     num_envs = min(episodes, MAX_ENVS)
     share = shares(episodes, num_envs)  # [L]
     env = make_env(config, num_envs)
@@ -44,5 +44,5 @@ def play_episodes(
 
 
 def shares(episodes: int, num_envs: int) -> NDArray[np.int64]:
-    """How many episodes each environment plays [L]: fixed beforehand, so that short ones are not favoured."""
+    """How many episodes each of L environments plays [L]: fixed beforehand, so that short episodes are not favoured."""
     return episodes // num_envs + (np.arange(num_envs) < episodes % num_envs)

@@ -1,4 +1,4 @@
-"""Scores of saved agents, and the mistakes of board agents where perfect play is known."""
+"""Scores of saved agents, and how often board agents err in positions where perfect play is known."""
 
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,20 @@ def evaluate(
     opponent: str | None = None,
     simulations: int | None = None,
 ) -> tuple[Summary, list[Path]]:
-    """Scores a saved agent, writes `evaluation.json` beside the checkpoint, and videos into `video` if given.
+    """Scores a saved agent over whole episodes; returns the summary and the paths of videos.
 
-    `opponent` and `simulations` a move: of a board game, instead of what the config says.
+    Writes the summary beside the checkpoint, and a video of one episode into the folder `video`, if given. `opponent` and
+    `simulations` per move replace those of a board game's config; the summary is not written then.
     """
     saved = Saved(path, device="auto", changes=_changes(opponent, simulations))
     cpu.set_up(threads_of(saved.config))
     if video is not None and saved.spec.game is not None:
-        raise UsageError(f"{saved.spec.game} has no pictures to film")
+        raise UsageError(f"{saved.spec.game} is a board game, which cannot be drawn: leave --video out")
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
     count = episodes or saved.config.eval.episodes
     summary = play_episodes(saved.config, saved.agent, saved.net, count, seed, saved.device)
-    assert summary is not None  # nothing asked it to stop
-    if opponent is None and simulations is None:  # else it is no score of the run as it was configured
+    assert summary is not None  # it is only for evaluations that are stopped
+    if opponent is None and simulations is None:  # else it is not the score of the run as configured
         write_summary(saved.path, summary, seed)
     videos = []
     if video is not None:
@@ -46,16 +47,16 @@ def evaluate(
 
 
 def grade(path: Path, simulations: int | None = None, positions: int | None = None) -> tuple[int, list[Grade]]:
-    """Mistakes of a saved board agent where perfect play is known -> simulations a move, a grade for each class of positions.
+    """Grades a saved board agent on positions with known perfect play; returns simulations per move and a grade for each class.
 
-    `positions`: at most so many of a class. UsageError for a game that is not solved here.
+    `positions`: the most to play of each class. UsageError for an agent of another kind or a game without graded positions.
     """
     saved = Saved(path, device="auto")
     cpu.set_up(threads_of(saved.config))
     if saved.spec.game is None:
-        raise UsageError(f"{path} plays {saved.config.env.id}, which is no board game")
+        raise UsageError(f"{path} plays {saved.config.env.id}, which is not a board game")
     agent = saved.agent
-    assert isinstance(agent, BoardAgent)  # no other plays games
+    assert isinstance(agent, BoardAgent)  # no other agent plays board games
     count = agent.config.eval_simulations if simulations is None else simulations
     evaluate, method = board_evaluator(saved, make_game(saved.spec.game))
     return count, grade_positions(evaluate, saved.spec.game, count, method, agent.config.solve, positions)

@@ -1,4 +1,4 @@
-"""Records demonstrations: whole episodes of a saved agent, a scripted policy, or a person at the keyboard.
+"""Records demonstrations: whole episodes by a saved agent, a scripted policy, or a person at the keyboard.
 
 Shapes: L environments.
 """
@@ -32,12 +32,13 @@ PROGRESS_SECONDS = 10  # between lines of progress
 
 
 class Scripted(Actor):
-    """A policy in an agent's place."""
+    """An actor that takes its actions from a scripted policy."""
 
     def __init__(self, policy: ScriptedPolicy, env: Any):
         self.policy, self.env = policy, env
 
     def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """The policy's actions [L]. RlsuiteError with a traceback if it fails, UsageError if they do not fit the environment."""
         try:
             action = np.asarray(self.policy(self.env, step.observation[0].numpy()))
         except Exception as error:
@@ -46,15 +47,15 @@ class Scripted(Actor):
         space = self.env.single_action_space
         if action.shape != (self.env.num_envs, *space.shape):
             raise UsageError(
-                f"the policy gave actions of shape {list(action.shape)} for {self.env.num_envs} environments of {space}"
+                f"the policy returned actions of shape {list(action.shape)} for {self.env.num_envs} environments of {space}"
             )
         if hasattr(space, "n") and (action.dtype.kind not in "iu" or not ((action >= 0) & (action < space.n)).all()):
-            raise UsageError(f"the policy gave {action.tolist()}: actions are whole numbers below {space.n}")
+            raise UsageError(f"the policy returned {action.tolist()}: actions must be whole numbers below {space.n}")
         return torch.from_numpy(np.ascontiguousarray(action)), state, {}
 
 
 def from_agent(saved: Saved, episodes: int, seed: int) -> Demonstrations:
-    """Played as in an evaluation."""
+    """Demonstrations by a saved agent, which plays as in an evaluation."""
     env = _make(saved.config.env, min(episodes, NUM_ENVS))
     bf16 = saved.config.learner.precision == "bf16"
     player = Collector(env, saved.agent, saved.net, seed=seed, explore=False, device=saved.device, bf16=bf16)
@@ -62,12 +63,13 @@ def from_agent(saved: Saved, episodes: int, seed: int) -> Demonstrations:
 
 
 def from_policy(section: EnvSection, policy: ScriptedPolicy, episodes: int, seed: int, num_envs: int = NUM_ENVS) -> Demonstrations:
+    """Demonstrations by a scripted policy in a config's environment."""
     env = _make(section, min(episodes, num_envs))
     return _played(Collector(env, Scripted(policy, env), nn.Identity(), seed=seed, explore=False), section.id, episodes)
 
 
 def find_policy(name: str) -> ScriptedPolicy:
-    """`package.module:function`, or `file.py:function`. UsageError if there is none."""
+    """The policy called `package.module:function` or `file.py:function`. UsageError if there is none."""
     module, _, function = name.partition(":")
     if registry.file_of(name) is None and not all(part.isidentifier() for part in [*module.split("."), function]):
         raise UsageError(f"--policy {name}: write it as package.module:function, or as file.py:function")
@@ -76,13 +78,13 @@ def find_policy(name: str) -> ScriptedPolicy:
         found = registry.member(registry.load_file(module), function, module)
     else:
         if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # a module that lies here, as for `python -m`
+            sys.path.insert(0, os.getcwd())  # modules in the current folder, as for `python -m`
         try:
             found = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, SyntaxError) as error:
             raise UsageError(f"--policy {name} cannot be imported: {error}") from error
     if not callable(found):
-        raise UsageError(f"--policy {name} is no function but {type(found).__name__}")
+        raise UsageError(f"--policy {name} must be a function, not {type(found).__name__}")
     return found
 
 
@@ -91,7 +93,10 @@ def _make(section: EnvSection, num_envs: int) -> Any:
 
 
 def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
-    """Every environment plays its share, so that short episodes are no likelier than long ones. Ctrl-C: those that are whole."""
+    """`episodes` whole episodes, or those finished before Ctrl-C.
+
+    Every environment plays a fixed share of them, so that short episodes are not favoured.
+    """
     share = shares(episodes, player.num_envs).tolist()
     running: list[list[Step]] = [[] for _ in share]
     done: list[Step] = []
@@ -99,7 +104,7 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
     while any(share):
         try:
             record, _ = player.tick(agent_steps=0)
-        except KeyboardInterrupt:  # what is whole already is kept
+        except KeyboardInterrupt:  # whole episodes are kept
             if not done:
                 raise
             break
@@ -116,14 +121,15 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
                 running[env_index] = []
                 share[env_index] -= 1
     steps: Step = tree_zip(lambda *leaves: np.concatenate(leaves), *done)
-    steps.action[steps.last] = 0  # nobody carries those out
+    steps.action[steps.last] = 0  # the environment never sees these actions
     return Demonstrations(env_id, describe(player.env), steps)
 
 
 class Keyboard:
-    """A policy that shows the game in a window and asks for keys. Needs pygame and a display.
+    """A policy that shows the game in a window and turns held keys into actions. Needs pygame and a display.
 
-    `keys`: names of keys held together, such as `w` or `space`, -> action. No key held: `idle`; where that is None the game waits.
+    `keys`: names of keys held together, such as `w` or `space` -> action. With none held the action is `idle`; if that is None, the
+    game waits for a key.
     """
 
     def __init__(self, picture: Callable[[], NDArray[np.uint8]], keys: dict[frozenset[str], int], idle: int | None, fps: float):
@@ -144,7 +150,7 @@ class Keyboard:
         pygame.display.set_caption("rlsuite record: close the window to stop")
 
     def __call__(self, env: Any, observation: NDArray[Any]) -> NDArray[np.int64]:
-        """Actions [1]."""
+        """Shows the game and returns the action [1] of the keys held meanwhile. KeyboardInterrupt if the window is closed."""
         pygame = self.pygame
         frame = self.picture()
         surface = pygame.surfarray.make_surface(frame.swapaxes(0, 1).repeat(self.scale, 0).repeat(self.scale, 1))
@@ -168,10 +174,10 @@ class Keyboard:
 
 
 def from_keyboard(section: EnvSection, episodes: int, seed: int, fps: float) -> Demonstrations:
-    """UsageError for an environment that has no picture or says nothing of keys."""
+    """Demonstrations by a person. UsageError for an environment that defines no keys, and without pygame or a display."""
     module = registry.envs.get(section.id)
     if not hasattr(module, "keys"):
-        raise UsageError(f"{section.id} says nothing of keys: use --policy or a saved agent")
+        raise UsageError(f"{section.id} defines no keys for --keyboard: use --policy or a saved agent")
     keys, idle = module.keys(section)
     twin = module.ColourTwin(section, 1) if hasattr(module, "ColourTwin") else None
     env = module.make(section, 1, threads=1, render=twin is None)

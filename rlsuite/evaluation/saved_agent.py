@@ -1,4 +1,4 @@
-"""Evaluation: whole games, raw scores, the same `act` as in training."""
+"""Saved agents: loaded from a run or a checkpoint, to act in any loop or to guide a search."""
 
 from pathlib import Path
 from typing import Any
@@ -24,29 +24,30 @@ from rlsuite.search.evaluators import PolicyValue
 
 
 class Saved:
-    """An agent as a checkpoint holds it."""
+    """An agent loaded from a checkpoint: its config, its environment's spec, and its net with the saved weights."""
 
     def __init__(self, path: Path, device: str = "cpu", changes: dict[str, dict[str, Any]] | None = None):
-        """`path`: a run or a checkpoint folder. UsageError or CheckpointError if it is none, is damaged or of another net.
+        """`path`: a run folder, for its newest checkpoint, or a checkpoint folder.
 
-        `changes`: section -> key -> value, instead of what its config says.
+        `changes`: section -> key -> value, replacing values of the saved config. UsageError or CheckpointError for a folder that is
+        neither, for a damaged checkpoint, and for one whose weights do not fit the net.
         """
         self.path = checkpoint.find(path.resolve())
         saved = checkpoint.load(self.path, weights_only=True)
         self.agent_steps = saved.agent_steps
         data: Any = saved.metadata
-        written = data["config"]
+        sections = data["config"]
         for section, values in (changes or {}).items():
             for key, value in values.items():
-                if key not in written[section]:
-                    raise UsageError(f"{self.path} has no {section}.{key} (known: {', '.join(written[section])})")
-                written[section][key] = value
-        self.config: Config = check(written)
+                if key not in sections[section]:
+                    raise UsageError(f"{self.path} has no {section}.{key} (known: {', '.join(sections[section])})")
+                sections[section][key] = value
+        self.config: Config = check(sections)
         spec = data["spec"]
         fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
         self.spec = EnvSpec(**fields)
         self.agent = make_agent(self.config, self.spec)
-        if device == "auto":  # where it was trained does not matter
+        if device == "auto":  # wherever it was trained
             device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"
         self.device = torch.device(device)
         net = self.agent.make_net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -55,18 +56,18 @@ class Saved:
 
 
 class LoadedAgent:
-    """A saved agent for anyone's own loop, on NumPy arrays; of board games also something that `rlsuite.search` can ask."""
+    """A saved agent for your own loop, on NumPy arrays. One that plays a board game can also guide `rlsuite.search`."""
 
     def __init__(self, saved: Saved, seed: int = 0):
         self.saved = saved
         self._mode = Mode(explore=False, agent_steps=0, rng=torch.Generator(saved.device).manual_seed(seed))
 
     def make_env(self, num_envs: int = 1) -> Any:
-        """The vector environment that it was trained in (`env.*` of its config), of so many environments."""
+        """A vector environment like the one it was trained in (`env.*` of its config), with `num_envs` environments."""
         return make_env(self.saved.config, num_envs)
 
     def initial_state(self, batch: int) -> Any:
-        """The state to pass to the first `act`; () for a feed-forward net."""
+        """The recurrent state of B = `batch` new episodes, to pass to the first `act`; () for a feed-forward net."""
         return tree_map(lambda leaf: leaf.to(self.saved.device), self.saved.agent.initial_state(batch))
 
     def act(
@@ -77,28 +78,29 @@ class LoadedAgent:
         info: dict[str, NDArray[Any]] | None = None,
         reward: NDArray[Any] | None = None,
     ) -> tuple[NDArray[Any], Any]:
-        """observation [B,*shape] as the environment gives it; `first` [B] marks new episodes -> actions [B] i64, new state.
+        """The actions [B,*action_shape] without exploration, and the state to pass to the next call.
 
-        `reward` [B] came with the observation; an agent with `net.last_action_reward` needs it, as a memory needs `first`.
-        `info` as the environment gives it, where its metadata names `info_keys`: of board games the whole position.
+        `observation` [B,*shape], as the environment returns it, with the `reward` [B] that came with it; agents with
+        `net.last_action_reward` need the latter. `first` [B] marks new episodes; a memory core needs it. `info`, as the environment
+        returns it, is needed where the environment's metadata names `info_keys`: in board games, for the whole position.
         """
         shape = self.saved.spec.observation_shape
         if observation.shape[1:] != shape:
             raise ValueError(f"observations must be [B, {', '.join(map(str, shape))}], got {list(observation.shape)}")
         batch, info_keys = observation.shape[0], self.saved.spec.info_keys
         if missing := [name for name in info_keys if name not in (info or {})]:
-            raise ValueError(f"act needs info[{missing[0]!r}] of the environment: pass info=info")
-        no = np.zeros((1, batch), bool)
+            raise ValueError(f"act needs info[{missing[0]!r}] from the environment: pass info=info")
+        false = np.zeros((1, batch), bool)
         if len(state) == 0 < len(self.saved.agent.initial_state(1)):
-            raise ValueError("this agent has a memory: pass state=player.initial_state(B) first, then what act returned")
+            raise ValueError("this agent has a memory: pass state=agent.initial_state(B) first, then the state that act returned")
         if reward is None and self.saved.config.net.last_action_reward:
-            raise ValueError("this agent sees rewards (net.last_action_reward): pass reward=, zeros for the first observation")
+            raise ValueError("this agent sees rewards (net.last_action_reward): pass reward=..., zeros for the first observation")
         step = Step(
             observation=np.asarray(observation)[None],
             reward=np.zeros((1, batch), np.float32) if reward is None else np.asarray(reward, np.float32)[None],
-            first=no if first is None else first[None],
-            last=no,
-            terminal=no,
+            first=false if first is None else first[None],
+            last=false,
+            terminal=false,
             action=np.zeros((1, batch, *self.saved.spec.action_shape), self.saved.spec.action_dtype),
             extras={name: info[name][None] for name in info_keys} if info else {},
         )
@@ -108,19 +110,19 @@ class LoadedAgent:
         return action.cpu().numpy(), state
 
     def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-        """What a search of `game` needs: its evaluation of positions, with a cache, and how it searches for play. UsageError for another game."""
+        """Its evaluator of positions, with a cache, and its search method without noise. UsageError for another game."""
         return board_evaluator(self.saved, game)
 
 
 def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-    """A saved agent's evaluation of positions, with a cache, and its search without noise. UsageError if it plays something else.
+    """A saved agent's evaluator of positions, with a cache, and its search method without noise. UsageError for another game.
 
-    Another komi is no other game: a net does not see it.
+    Go with another komi counts as the same game, since the net does not see the komi.
     """
     if saved.spec.game is None or not _same_board(make_game(saved.spec.game), game):
         raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")
     agent = saved.agent
-    assert isinstance(agent, BoardAgent)  # no other plays games
+    assert isinstance(agent, BoardAgent)  # no other agent plays board games
     bf16 = saved.config.learner.precision == "bf16"
     evaluate = agent.evaluator(saved.net)
 
@@ -132,7 +134,7 @@ def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
 
 
 def _same_board(a: Game, b: Game) -> bool:
-    """Whether one net fits both."""
+    """Whether the net of an agent that plays `a` fits `b`."""
     if "komi" not in a.parameters:
         return a.name == b.name
     return a.rules is b.rules and a.observation_shape == b.observation_shape

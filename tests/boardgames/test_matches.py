@@ -176,7 +176,7 @@ def test_other_runs_are_neither_graded_nor_rated(tmp_path: Path) -> None:
     ).run
     with pytest.raises(UsageError, match=r"has no env\.opponent"):
         evaluate(run, 1, 1, None, opponent="random")
-    with pytest.raises(UsageError, match="which is no board game"):
+    with pytest.raises(UsageError, match="which is not a board game"):
         grade(run)
     with pytest.raises(UsageError, match="1 checkpoints, a ladder needs two"):
         ladder.climb(run, 2, 2, 0, 2)

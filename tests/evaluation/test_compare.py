@@ -1,4 +1,4 @@
-"""Groups, table and plot of small synthetic runs."""
+"""Comparison of small synthetic runs: groups, table and plot."""
 
 import json
 from pathlib import Path
@@ -70,13 +70,13 @@ def test_seeds_form_groups_with_the_right_numbers(tmp_path: Path) -> None:
     assert coloured(image) > 1000
 
 
-def test_a_run_without_config_stands_alone_under_its_folder(tmp_path: Path) -> None:
+def test_a_run_without_config_is_a_group_named_after_its_folder(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, [1.0, 2.0]) for name in ("first", "_second")]
     rows = compare(runs, tmp_path / "c.png")
     assert [(row.label, row.seeds) for row in rows] == [("first", (None,)), ("_second", (None,))]
 
 
-def test_runs_that_differ_in_more_than_the_seed_stay_apart(tmp_path: Path) -> None:
+def test_runs_that_differ_in_more_than_the_seed_are_separate_groups(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "0", [1.0], seed=0),
         make_run(tmp_path / "1", [1.0], seed=1, agent={"name": "qr"}),
@@ -90,14 +90,14 @@ def test_runs_that_differ_in_more_than_the_seed_stay_apart(tmp_path: Path) -> No
     assert rows[4].label == "named (agent.name=qr)"
 
 
-def test_a_seed_counts_once_in_a_group(tmp_path: Path) -> None:
+def test_a_group_has_each_seed_once(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / str(i), [float(i)], seed=i % 2) for i in range(4)]
     rows = compare([*runs, runs[0], tmp_path / "." / "1"], tmp_path / "c.png")
     assert [(row.seeds, row.last_mean) for row in rows] == [((0, 1), 0.5), ((0, 1), 2.5)]
     assert str(runs[2]) in rows[1].label
 
 
-def test_nulls_are_skipped(tmp_path: Path) -> None:
+def test_rows_without_a_value_are_skipped(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", [None, 3.0, None, 5.0], seed=0)
     [row] = compare([run], tmp_path / "c.png")
     assert row.last_mean == 4.0
@@ -139,7 +139,7 @@ def drawn(runs: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (["CartPole-v1"], [0.0, 20.0], None),
     ],
 )
-def test_human_level(
+def test_the_human_level_is_drawn_for_one_game_of_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, envs: list[str], returns: list[float | None], expected: str | None
 ) -> None:
     runs = [make_run(tmp_path / str(i), returns, env_id=env_id, seed=0) for i, env_id in enumerate(envs)]
@@ -163,12 +163,12 @@ def test_the_mean_line_ends_where_the_shortest_seed_does(tmp_path: Path, monkeyp
         np.testing.assert_allclose(mean.get_ydata(), 1.0)
 
 
-def test_smooth_by_hand() -> None:
+def test_smoothing_equals_values_by_hand() -> None:
     np.testing.assert_allclose(smooth(np.array([1.0, 3.0, 5.0, 9.0]), 2), [1.0, 2.0, 4.0, 7.0])
     np.testing.assert_allclose(smooth(np.array([1.0, 3.0]), 100), [1.0, 2.0])
 
 
-def test_table_is_aligned_and_says_what_is_missing() -> None:
+def test_the_table_is_aligned_and_marks_missing_values() -> None:
     rows = [
         Row("dqn", (0, 1), 1_000_000, 61.25, 18.5, 0.75, 20.0, 272.1),
         Row("a longer label", (None,), 5, 0.0, -3.0, None, None, None),
@@ -180,7 +180,7 @@ def test_table_is_aligned_and_says_what_is_missing() -> None:
     assert len({len(line) for line in (heading, rule, dqn, longer)}) == 1
 
 
-def test_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a run"):
         compare([tmp_path], tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()
@@ -190,13 +190,13 @@ def test_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
     ("metric", "message"),
     [("charts/episodic_retrun", "did you mean charts/episodic_return"), (RETURN, "yet")],
 )
-def test_a_metric_that_was_not_logged(tmp_path: Path, metric: str, message: str) -> None:
+def test_a_metric_that_was_not_logged_is_refused(tmp_path: Path, metric: str, message: str) -> None:
     run = make_run(tmp_path / "a", [1.0 if metric != RETURN else None], seed=0)
     with pytest.raises(UsageError, match=message):
         compare([run], tmp_path / "c.png", metric)
 
 
-def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
+def test_impossible_comparisons_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", [1.0], seed=0)
     with pytest.raises(UsageError, match="at least one"):
         compare([], tmp_path / "c.png")

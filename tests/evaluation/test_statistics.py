@@ -18,7 +18,7 @@ from rlsuite.evaluation.statistics import bootstrap_interval, game_of, human_nor
         ([-9.0, 8.0, 1.0, 2.0, 3.0, 4.0, -9.0, 99.0], 2.5),
     ],
 )
-def test_iqm_by_hand(returns: list[float], expected: float) -> None:
+def test_iqm_equals_values_by_hand(returns: list[float], expected: float) -> None:
     assert iqm(returns) == pytest.approx(expected)
     assert isinstance(iqm(returns), float)
 
@@ -88,11 +88,11 @@ def test_impossible_intervals_are_refused(bad: dict[str, float]) -> None:
         ("", None),
     ],
 )
-def test_game_of(env_id: str, game: str | None) -> None:
+def test_ids_name_their_game(env_id: str, game: str | None) -> None:
     assert game_of(env_id) == game
 
 
-def test_human_scale_of_pong_by_hand() -> None:
+def test_the_human_scale_of_pong_equals_values_by_hand() -> None:
     # Random play scores -20.7, the human 14.6.
     assert human_normalised("ALE/Pong-v5", -20.7) == pytest.approx(0.0)
     assert human_normalised("PongNoFrameskip-v4", 14.6) == pytest.approx(1.0)
@@ -102,7 +102,7 @@ def test_human_scale_of_pong_by_hand() -> None:
     assert human_score("CartPole-v1") is None
 
 
-def test_summary() -> None:
+def test_a_summary_equals_values_by_hand() -> None:
     summary = summarise([21.0, 19.0, 20.0, -20.0], [10, 11, 12, 13], "ALE/Pong-v5")
     assert (summary.mean, summary.median, summary.iqm) == (10.0, 19.5, 19.5)
     assert (summary.min, summary.max, summary.episodes) == (-20.0, 21.0, 4)

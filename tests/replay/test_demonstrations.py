@@ -330,13 +330,13 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["record", "classic/key_door_r2d3", "--policy", "half.py:x"], "half.py cannot be loaded: SyntaxError"),
         (["record", "classic/key_door_r2d3"], "is a config, and nobody plays"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:slove"], "cannot be imported"),
-        (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:UP"], "is no function but int"),
+        (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:UP"], "must be a function, not int"),
         (["record", "classic/key_door_r2d3", "--policy", "my_bot:wide"], r"shape \[8, 1\] for 8 environments"),
         (["record", "classic/key_door_r2d3", "--policy", "my_bot:wild"], "whole numbers below 5"),
         (["record", "classic/dqn", "--policy", "a:b", "--keyboard"], "exclude each other"),
         (["record", "classic/key_door_r2d3", "--policy", "./my_bot.py:wild"], "whole numbers below 5"),
         (["record", "runs/nowhere"], "nowhere"),
-        (["record", "classic/dqn", "--keyboard"], "says nothing of keys"),
+        (["record", "classic/dqn", "--keyboard"], "defines no keys for --keyboard"),
     ):
         folder = out if message == "exists already" else tmp_path / "new"
         with pytest.raises(UsageError, match=message):
