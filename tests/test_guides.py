@@ -66,6 +66,7 @@ def test_the_agent_trains_from_its_file(runtime: list[str], tmp_path: Path) -> N
     cli(elsewhere, "evaluate", str(tmp_path / run), "--episodes", "1")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_agent_trains_as_an_installed_package(runtime: list[str], tmp_path: Path) -> None:
     write(tmp_path, "own-agent.md", "my_agent.py")
@@ -98,6 +99,7 @@ def test_the_environment_trains_from_its_file(runtime: list[str], tmp_path: Path
     cli(tmp_path, "evaluate", run, "--episodes", "2")
 
 
+@pytest.mark.integration
 def test_the_environment_is_solved(tmp_path: Path) -> None:
     write(tmp_path, "own-env.md", "my_env.py")
     mine = [f"env.id={tmp_path}/my_env.py:Corridor", "env.max_episode_steps=50", "agent.epsilon_decay_agent_steps=1000"]
@@ -106,6 +108,7 @@ def test_the_environment_is_solved(tmp_path: Path) -> None:
     assert result.evaluation.mean > 0.9
 
 
+@pytest.mark.integration
 def test_a_family_of_environments_is_registered_by_id(tmp_path: Path) -> None:
     body = blocks("own-env.md", "python")[1]
     (tmp_path / "maze.py").write_text(
@@ -132,6 +135,7 @@ def test_the_memory_core_trains_from_its_file(runtime: list[str], tmp_path: Path
     cli(elsewhere, "evaluate", str(tmp_path / run), "--episodes", "1")
 
 
+@pytest.mark.integration
 def test_torso_and_core_train_as_an_installed_package(tmp_path: Path) -> None:
     write(tmp_path, "own-net.md", "my_net.py")
     install(tmp_path, blocks("own-net.md", "toml")[0])

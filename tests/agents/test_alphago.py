@@ -219,6 +219,7 @@ def test_each_game_yields_the_position_after_the_random_move() -> None:
     assert 0 <= play.diagnostics()["selfplay/outcome_variance"] <= 1
 
 
+@pytest.mark.integration
 def test_three_stages_make_an_agent_that_plays(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = rlsuite.train("boards/alphago", {**SMALL, "agent.records": str(folder)}, run_dir=run)
@@ -244,6 +245,7 @@ def test_three_stages_make_an_agent_that_plays(folder: Path, tmp_path: Path) -> 
     assert "1_policy" in str(Saved(places[0]).path)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("stage", ["1_policy", "2_reinforced", "3_value"])
 def test_a_stop_in_any_stage_changes_nothing(stage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle of a stage and resumed: the weights equal those of an uninterrupted run, bit for bit."""

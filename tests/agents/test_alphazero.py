@@ -202,6 +202,7 @@ def test_every_slot_is_evaluated_in_every_advance() -> None:
     assert collector.cache.asked - before == 50 * collector.num_envs
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("gate_games", [0, 4])
 def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path, gate_games: int) -> None:
     from helpers import differences

@@ -29,7 +29,6 @@ from rlsuite.nets.q_net import QNet
 from rlsuite.nets.torso import PixelTorso, make_torso
 from rlsuite.runs import checkpoint
 
-ALL = pytest.mark.parametrize("name", BACKBONES)
 # Deep or wide nets, built of the same blocks as lighter ones: their shapes and counts are checked, but not their gradients.
 HEAVY = {
     *("vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet101", "resnet152", "preresnet34"),
@@ -46,6 +45,9 @@ HEAVY = {
         "efficientnet_b7",
     ),
 }
+ALL = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.integration if name in HEAVY else ()) for name in BACKBONES]
+)
 LIGHT = pytest.mark.parametrize("name", [name for name in BACKBONES if name not in HEAVY])
 
 # For 1,000 classes and 3 channels, from torchvision, timm and pytorchcv; for 10 classes (_cifar), from pytorchcv's tests.
@@ -324,7 +326,14 @@ def test_the_first_convolution_is_adapted_to_other_channels() -> None:
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v2", "googlenet", "efficientnet_b0", "resnet20_cifar"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "resnet20_cifar",
+        *(pytest.param(n, marks=pytest.mark.integration) for n in ("vgg11_bn", "mobilenet_v2", "googlenet", "efficientnet_b0")),
+    ],
+)
 def test_batch_normalisation_is_folded_into_a_torso_without_any(name: str, tmp_path: Path) -> None:
     """So that agents can use torchvision's weights: the torso gives the output of the net in evaluation mode."""
     torch.manual_seed(0)

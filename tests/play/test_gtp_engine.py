@@ -76,6 +76,7 @@ def test_a_game_of_go_by_hand() -> None:
     assert ask(it, "undo") == ["? cannot undo\n\n"]
 
 
+@pytest.mark.integration
 def test_moves_are_legal_and_games_end() -> None:
     it, moves = engine(), 0
     while not it.session.over and moves < 200:
@@ -118,6 +119,7 @@ def test_sizes_and_komi() -> None:
     ]
 
 
+@pytest.mark.integration
 def test_othello_passes_where_it_must() -> None:
     it, turns = engine("othello(size=4)"), 0
     while not it.session.over:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.games import make_game
 from rlsuite.play.players import BoardPlayer
@@ -52,6 +54,7 @@ def test_a_finished_game_can_be_saved_and_moves_taken_back(tmp_path: Path) -> No
     assert not session.over
 
 
+@pytest.mark.integration
 def test_both_sides_and_none() -> None:
     _, shown = play("tic_tac_toe", ["a1", "b1", "a2", "b2", "a3"], None)
     assert shown.endswith("x has won")

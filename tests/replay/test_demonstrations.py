@@ -328,7 +328,7 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["record", "classic/key_door_r2d3", "--policy", "nonsense"], "package.module:function"),
         (["record", "classic/key_door_r2d3", "--policy", ":solve"], "package.module:function"),
         (["record", "classic/key_door_r2d3", "--policy", "half.py:x"], "half.py cannot be loaded: SyntaxError"),
-        (["record", "classic/key_door_r2d3"], "is a config, and nobody plays"),
+        (["record", "classic/key_door_r2d3"], "is a config, which has no agent to play"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:slove"], "cannot be imported"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:UP"], "must be a function, not int"),
         (["record", "classic/key_door_r2d3", "--policy", "my_bot:wide"], r"shape \[8, 1\] for 8 environments"),
@@ -367,6 +367,7 @@ def test_ctrl_c_keeps_the_finished_episodes_and_says_so(
     assert code == 130
 
 
+@pytest.mark.integration
 def test_a_saved_agent_can_be_recorded_and_learned_from(tmp_path: Path) -> None:
     tiny = {
         "env.num_envs": 4,

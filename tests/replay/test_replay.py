@@ -356,7 +356,9 @@ GAMES = {
 }
 
 
-@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize(
+    "game", [pytest.param(game, marks=() if game in ("pong", "seaquest", "freeway") else pytest.mark.integration) for game in GAMES]
+)
 def test_atari_stacks_equal_those_of_the_emulator(game: str) -> None:
     """10,000 random steps in 4 environments through a replay of 300 steps each, against ale-py's own C++ stacks of 4 planes."""
     num_envs, slots, ticks, k = 4, 300, 2500, 5

@@ -641,6 +641,7 @@ def two(tmp_path: Path) -> Path:
     return tmp_path / "two"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("work", [save_next, save_again, save_over_incomplete, drop, prune])
 def test_killed_before_any_of_its_calls_a_process_leaves_a_complete_checkpoint(two: Path, work: Any) -> None:
     for at in range(200):
@@ -692,6 +693,7 @@ def test_a_call_that_fails_is_reported_and_leaves_a_complete_checkpoint(two: Pat
     assert all("Input/output error" in text for text in messages)
 
 
+@pytest.mark.integration
 def test_kill_9_at_random_moments(tmp_path: Path) -> None:
     rng = random.Random(0)
     write(tmp_path, 0)

@@ -294,6 +294,7 @@ def solve(state: BoardState) -> float:
     return best
 
 
+@pytest.mark.integration
 def test_tic_tac_toe_is_solved_from_every_position() -> None:
     game = make_game("tic_tac_toe")
     todo, known = [game.new_state()], {game.new_state()}

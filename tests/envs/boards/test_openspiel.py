@@ -35,6 +35,7 @@ def test_openspiel_games_keep_the_contract(name: str) -> None:
     assert facts["longest"] <= 40
 
 
+@pytest.mark.integration
 def test_a_search_finds_what_it_finds_in_our_own_game() -> None:
     """In tic-tac-toe, where actions have the same numbers, the visits of the same positions are equal."""
     ours, theirs = make_game("tic_tac_toe"), make_game("openspiel(game=tic_tac_toe)")
