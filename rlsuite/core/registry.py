@@ -47,6 +47,8 @@ class Registry:
         if in_file := _IN_FILE.match(name):
             return member(load_file(in_file[1]), in_file[2], in_file[1])
         table = self._table()
+        if name.endswith(".py") and name not in table:
+            raise UsageError(f"{self.what} {name}: also name what it defines, as in {name}:Name")
         if name not in table:
             raise unknown(self.what, name, table)
         return _import(table[name])

@@ -329,8 +329,7 @@ def test_the_first_convolution_is_adapted_to_other_channels() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "resnet18",
-        "resnet20_cifar",
+        *("resnet18", "resnet20_cifar"),
         *(pytest.param(n, marks=pytest.mark.integration) for n in ("vgg11_bn", "mobilenet_v2", "googlenet", "efficientnet_b0")),
     ],
 )
