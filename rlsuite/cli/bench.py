@@ -1,4 +1,4 @@
-"""`rlsuite bench`. Heavy imports wait inside the command."""
+"""`rlsuite bench`. Heavy imports are inside the command."""
 
 from typing import Annotated
 
@@ -15,11 +15,11 @@ app = family()
 @app.command(epilog=examples("rlsuite bench", "rlsuite bench learner replay --json", "rlsuite bench all --quick"))
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; default: all.")] = None,
-    quick: Annotated[bool, typer.Option(help="Seconds instead of minutes, with rough figures.")] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each, of which the median is reported.")] = 5,
+    quick: Annotated[bool, typer.Option(help="A smoke test: seconds instead of minutes, and meaningless figures.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each contender; their median counts.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Measure each part of rlsuite beside a reference."""
+    """Measure the speed of each part of rlsuite against a reference."""
     for name in names or []:
         if name not in BENCHES:
             raise unknown("benchmark", name, BENCHES)

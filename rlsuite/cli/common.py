@@ -1,4 +1,4 @@
-"""What the commands share: a Typer app for each family, printing, and common arguments."""
+"""Parts that commands share: arguments, the app of a family of commands, and printing."""
 
 import json
 from pathlib import Path
@@ -8,18 +8,20 @@ import typer
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else.")]
 ConfigArguments = Annotated[
     list[str] | None,
-    typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A shipped config (rlsuite list configs) or a YAML file; overrides."),
+    typer.Argument(
+        metavar="CONFIG [KEY=VALUE]...", help="A shipped config (rlsuite list configs) or a YAML file, then overrides of its keys."
+    ),
 ]
 RunDir = Annotated[Path | None, typer.Option(help="Folder for the run; default: a new one under runs/.")]
-Resume = Annotated[Path | None, typer.Option(help="Continue this run; its config need not be named.")]
-RunOrCheckpoint = Annotated[Path, typer.Argument(help="A run folder (its newest checkpoint) or a checkpoint folder.")]
+Resume = Annotated[Path | None, typer.Option(help="Run folder to continue, with its own config.")]
+RunOrCheckpoint = Annotated[Path, typer.Argument(help="A run folder, for its newest checkpoint, or a checkpoint folder.")]
 
 
 def family(**settings: Any) -> typer.Typer:
-    """An app for a file's commands, for `main` to add."""
+    """A Typer app for the commands of one file; `main` adds them to its own."""
     return typer.Typer(rich_markup_mode=None, **settings)
 
 
@@ -29,7 +31,7 @@ def examples(*lines: str) -> str:
 
 
 def config_and_overrides(arguments: list[str] | None) -> tuple[str | None, list[str]]:
-    """Splits `CONFIG KEY=VALUE ...`; the config is None if the first argument is an override."""
+    """Splits the arguments `CONFIG KEY=VALUE ...`; the config is None if the first of them is an override."""
     given = arguments or []
     return (given[0], given[1:]) if given and "=" not in given[0] else (None, given)
 
@@ -40,7 +42,7 @@ def print_json(value: Any) -> None:
 
 
 def print_facts(facts: dict[str, Any], as_json: bool) -> None:
-    """Prints named facts, as JSON or one a line."""
+    """Prints named facts as JSON, or as one line each."""
     if as_json:
         print_json(facts)
         return

@@ -1,4 +1,4 @@
-"""`rlsuite list` and `rlsuite config`: what there is, and what it is set to. Heavy imports wait inside the commands."""
+"""`rlsuite list` and `rlsuite config`: what can be trained, and with which settings. Heavy imports are inside the commands."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -20,8 +20,13 @@ app = family()
 
 
 @app.command("list", epilog=examples("rlsuite list configs", "rlsuite list envs --json"))
-def list_(kind: Annotated[str, typer.Argument(help="agents, configs, envs, games or nets.")], as_json: Json = False) -> None:
-    """List agents, configs, environments, games or nets. Configs come with task, cost and expected score."""
+def list_(
+    kind: Annotated[str, typer.Argument(help="What to list: agents, configs, envs, games or nets.")], as_json: Json = False
+) -> None:
+    """List agents, configs, environments, games or nets.
+
+    Configs are listed with task, cost and expected score.
+    """
     found: list[Any]
     if kind == "configs":
         configs = [shipped.shipped(name) for name in shipped.config_names()]
@@ -50,12 +55,12 @@ def list_(kind: Annotated[str, typer.Argument(help="agents, configs, envs, games
 )
 def config(
     name: Annotated[str, typer.Argument(metavar="CONFIG", help="A shipped config (rlsuite list configs) or a YAML file.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides of its keys.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print every setting of a config, explained.
 
-    Each key comes with its meaning, its default and the values it allows. The output is itself a config.
+    Every key is followed by its meaning, its default and its allowed values. The output is a config itself.
     """
     from rlsuite.config import describe
 

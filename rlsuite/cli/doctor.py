@@ -1,4 +1,4 @@
-"""`rlsuite doctor`, `info` and `check-game`: a machine, a run, a game. Heavy imports wait inside the commands."""
+"""`rlsuite info`, `doctor` and `check-game`: the state of a run, a machine, a game. Heavy imports are inside the commands."""
 
 import importlib.util
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,7 @@ app = family()
 
 @app.command(epilog=examples("rlsuite info runs/mine", "rlsuite info runs/mine --json"))
 def info(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
-    """Show what a run is and how far it has got."""
+    """Show a run's config, progress and checkpoints."""
     print_facts(describe_run(run), as_json)
 
 
@@ -29,12 +29,12 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command("check-game", epilog=examples("rlsuite check-game my_game.py", "rlsuite check-game 'go(size=7)' --games 1000"))
 def check_game(
-    game: Annotated[str, typer.Argument(help="A Python file or module with make(), or the name of a game.")],
+    game: Annotated[str, typer.Argument(help="The name of a game (rlsuite list games), or a Python file or module with make().")],
     games: Annotated[int, typer.Option(min=1, help="Random games to play.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random games.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Check a board game by random play. The contract is in docs/own-game.md."""
+    """Check a board game by random play. docs/own-game.md describes the contract."""
     from rlsuite.boardgames.games import make_game
     from rlsuite.envs.boards import check
 
@@ -43,7 +43,7 @@ def check_game(
 
 
 def examine() -> dict[str, Any]:
-    """Facts about this machine, and `problems`: what would keep a run from working."""
+    """Facts about this machine; `problems` lists what would keep a run from working."""
     import torch
     from ale_py import roms
     from ale_py.vector_env import AtariVectorEnv
@@ -56,7 +56,7 @@ def examine() -> dict[str, Any]:
     games = roms.get_all_rom_ids()
     try:
         AtariVectorEnv("pong", 1).close()
-    except Exception as error:  # whatever keeps the emulator from starting is the news here
+    except Exception as error:  # any reason is worth reporting
         problems.append(f"the Atari emulator does not start: {error}")
     if not games:
         problems.append("ale-py has no ROMs: reinstall it (pip install --force-reinstall ale-py)")

@@ -1,4 +1,4 @@
-"""`rlsuite evaluate`, `compare` and `record`: what saved agents do. Heavy imports wait inside the commands."""
+"""`rlsuite evaluate`, `compare` and `record`: scores, curves and demonstrations. Heavy imports are inside the commands."""
 
 import sys
 from pathlib import Path
@@ -26,20 +26,27 @@ app = family()
 def evaluate(
     run_or_checkpoint: RunOrCheckpoint,
     episodes: Annotated[
-        int | None, typer.Option(min=1, help="Whole episodes to play; default: the config's eval.episodes.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Whole episodes to play; default: the config's eval.episodes. With solver: positions of each class, at most.",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: from the run's.")] = None,
-    video: Annotated[Path | None, typer.Option(help="Also record an episode as MP4 into this folder.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: derived from the run's seed.")
+    ] = None,
+    video: Annotated[Path | None, typer.Option(help="Also record one episode as an MP4 in this folder.")] = None,
     opponent: Annotated[
         str | None,
         typer.Option(help="Board games: random, mcts(simulations=1000), gtp(command=...), or solver to grade fixed positions."),
     ] = None,
     simulations: Annotated[
-        int | None, typer.Option(min=0, help="Board games: simulations a move; 0, with solver only: the net alone.")
+        int | None,
+        typer.Option(min=0, help="Board games: simulations per move; with solver, 0 plays the net's best move without search."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a saved agent over whole episodes. It plays as well as it can, and returns are undiscounted."""
+    """Score a saved agent over whole episodes. Exploration is off, and returns are not discounted."""
     from rlsuite.evaluation import evaluate as evaluation
 
     if opponent == "solver":
@@ -49,7 +56,7 @@ def evaluate(
         if as_json:
             print_json({"simulations": count, "grades": [grade._asdict() for grade in grades]})
         else:
-            print(f"moves that give away what perfect play gets, {count} simulations a move (95% interval)")
+            print(f"share of moves that give away the outcome of perfect play, with {count} simulations per move (95% interval)")
             for grade in grades:
                 low, high = grade.interval
                 print(f"{grade.name:<18} {grade.mistakes:6.1%}  [{low:.1%}, {high:.1%}]  of {grade.positions} positions")
@@ -78,11 +85,14 @@ def describe_score(summary: "Summary") -> str:
 @app.command(epilog=examples("rlsuite compare runs/a runs/b runs/c --out curves.png"))
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; those that differ only in the seed share a curve.")],
-    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("compare.png"),
-    metric: Annotated[str, typer.Option(help="A tag of metrics.jsonl.")] = "charts/episodic_return",
+    out: Annotated[Path, typer.Option(help="PNG picture to write.")] = Path("compare.png"),
+    metric: Annotated[str, typer.Option(help="Metric to plot, as named in metrics.jsonl.")] = "charts/episodic_return",
     as_json: Json = False,
 ) -> None:
-    """Draw learning curves, mean and spread over seeds. Also prints a table."""
+    """Plot learning curves with mean and range over seeds.
+
+    Also prints a table with one row for each group of seeds.
+    """
     from dataclasses import asdict
 
     from rlsuite.evaluation import compare as comparison
@@ -107,21 +117,24 @@ def record(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN|CONFIG [KEY=VALUE]...", help="A run or checkpoint, whose agent plays; or a config, for its environment."
+            metavar="RUN|CONFIG [KEY=VALUE]...", help="A run or checkpoint whose agent plays; or a config, for its environment."
         ),
     ],
     out: Annotated[Path, typer.Option(help="New folder to write, for replay.demonstrations.")],
     policy: Annotated[
-        str | None, typer.Option(help="package.module:function(env, observation) -> actions, which plays instead.")
+        str | None,
+        typer.Option(
+            help="Policy that plays instead: package.module:function or file.py:function, called with (env, observation)."
+        ),
     ] = None,
-    keyboard: Annotated[bool, typer.Option("--keyboard", help="You play, in a window.")] = False,
+    keyboard: Annotated[bool, typer.Option("--keyboard", help="Play yourself, in a window.")] = False,
     episodes: Annotated[int, typer.Option(min=1, help="Whole episodes to record.")] = 10,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the environment.")] = 1,
     fps: Annotated[float, typer.Option(min=1, help="Steps per second, with --keyboard.")] = 15,
     minari: Annotated[str | None, typer.Option(help="Also write a Minari dataset, such as pong/human-v0.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Record demonstrations by an agent, a policy or you."""
+    """Record demonstrations by an agent, a policy or yourself."""
     from rlsuite.config.loader import resolve
     from rlsuite.config.shipped import config_names
     from rlsuite.evaluation import record as recording
@@ -138,7 +151,7 @@ def record(
         if settings:
             raise UsageError(f"{settings[0]}: a saved agent plays as it was configured; overrides need --policy or --keyboard")
         if not Path(source).exists() and source in config_names():
-            raise UsageError(f"{source} is a config, and nobody plays: name a run, --policy or --keyboard")
+            raise UsageError(f"{source} is a config, whose agent is untrained: name a run, or give --policy or --keyboard")
         made = recording.from_agent(Saved(Path(source), device="auto"), episodes, seed)
     else:
         in_run = Path(source) / "config.yaml"
@@ -158,5 +171,5 @@ def record(
     else:
         print(f"{len(returns)} episodes, {actions:,} actions, mean return {mean:,.2f}: {out}" + (f", {minari}" if minari else ""))
     if len(returns) < episodes:
-        print(f"rlsuite: stopped: {len(returns)} of {episodes} episodes are kept", file=sys.stderr)
+        print(f"rlsuite: stopped: kept {len(returns)} of {episodes} episodes", file=sys.stderr)
         raise typer.Exit(130)

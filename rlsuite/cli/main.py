@@ -1,6 +1,6 @@
-"""The command line. Heavy imports wait inside the commands, so that `--help` comes at once.
+"""The command line. Heavy imports are inside the commands, so that `--help` is fast.
 
-Exit codes: 0 done, 1 failed, 2 impossible request, 130 stopped by Ctrl-C (a checkpoint was written).
+Exit codes: 0 done, 1 failed, 2 impossible request, 130 stopped by Ctrl-C (after writing a checkpoint).
 """
 
 import sys
@@ -19,7 +19,7 @@ app = family(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=HELP_OPTIONS,
-    epilog="Start with: rlsuite train atari/pong     Then: rlsuite evaluate runs/... --video videos",
+    epilog="Start with: rlsuite train atari/pong     Then: rlsuite evaluate runs/...",
 )
 for commands in (train, evaluate, play, configs, doctor, bench):
     app.add_typer(commands.app)
@@ -27,7 +27,7 @@ app.add_typer(vision.app, name="vision")
 
 
 def main() -> None:
-    """Runs a command; every foreseen error is one line on stderr and an exit code."""
+    """Runs the command in sys.argv. An expected error becomes one line on stderr and an exit code."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except typer.Exit as stop:
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    shown = message.strip() if "Traceback" in message else " ".join(message.split())  # a worker's traceback keeps its lines
+    shown = message.strip() if "Traceback" in message else " ".join(message.split())  # a traceback from a worker stays readable
     print(f"rlsuite: {shown}", file=sys.stderr)
     sys.exit(code)
 

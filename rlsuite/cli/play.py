@@ -1,4 +1,4 @@
-"""`rlsuite play`, `match`, `ladder`, `gtp` and `uci`: board games. Heavy imports wait inside the commands."""
+"""`rlsuite play`, `match`, `ladder`, `gtp` and `uci`: board games. Heavy imports are inside the commands."""
 
 import sys
 from pathlib import Path
@@ -13,11 +13,11 @@ PLAYERS = (
     "a run or checkpoint, run(path=...,eval_simulations=50), mcts(simulations=1000), random, gtp(command=...) or uci(command=...)"
 )
 SIDES = ("first", "second", "both", "watch")
-GameName = Annotated[str | None, typer.Option("--game", help="Game to play (rlsuite list games); default: that of the run.")]
+GameName = Annotated[str | None, typer.Option("--game", help="Game to play (rlsuite list games); default: the run's.")]
 Simulations = Annotated[
-    int | None, typer.Option(min=1, help="Simulations a move, for players that search; default: each player's own number.")
+    int | None, typer.Option(min=1, help="Simulations per move of players that search; default: each player's own setting.")
 ]
-OpeningMoves = Annotated[int, typer.Option(min=0, help="Random moves before a game, at most.")]
+OpeningMoves = Annotated[int, typer.Option(min=0, help="At most this many random moves before each game.")]
 PlayerSeed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the player's random choices.")]
 
 
@@ -36,7 +36,7 @@ app = family()
 )
 def play(
     what: Annotated[
-        str | None, typer.Argument(metavar="GAME|RUN", help="A game (rlsuite list games), or a run, which is played against.")
+        str | None, typer.Argument(metavar="GAME|RUN", help="A game (rlsuite list games), or a run to play against.")
     ] = None,
     against: Annotated[
         str | None,
@@ -44,7 +44,9 @@ def play(
     ] = None,
     side: Annotated[str, typer.Option(help="Your side: first, second, both or watch.")] = "first",
     simulations: Simulations = None,
-    load: Annotated[Path | None, typer.Option(help="Start after the moves of this game record: SGF, PGN or our own text.")] = None,
+    load: Annotated[
+        Path | None, typer.Option(help="Continue from the end of this game record: SGF, PGN or text as rlsuite writes it.")
+    ] = None,
     web: Annotated[bool, typer.Option("--web", help="Play in the browser, on a page that only this machine can open.")] = False,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the page.")] = 8017,
     seed: PlayerSeed = 0,
@@ -86,7 +88,7 @@ def play(
 
 
 def _videos(path: Path) -> Path | None:
-    """The folder of an Atari run's videos; None for anything else. UsageError if it has none yet."""
+    """The folder with an Atari run's videos; None for anything else. UsageError if there are none yet."""
     from rlsuite.evaluation.saved_agent import Saved
 
     if not path.exists():
@@ -104,7 +106,7 @@ def _serve(session: Any, side: int | None, videos: Path | None, port: int, watch
 
     table = web.Table(session, side, videos)
     table.watching = watching
-    web.serve(table, port, lambda address: print(f"{address}   (Ctrl-C ends it)", flush=True))
+    web.serve(table, port, lambda address: print(f"{address}   (Ctrl-C to stop)", flush=True))
 
 
 @app.command(
@@ -119,19 +121,24 @@ def _serve(session: Any, side: int | None, videos: Path | None, port: int, watch
 def match(
     players: Annotated[list[str], typer.Argument(help=f"Two or more, each {PLAYERS}.")],
     game: GameName = None,
-    games: Annotated[int, typer.Option(min=1, help="Games of each pair (made even): each opening from both sides.")] = 40,
+    games: Annotated[
+        int, typer.Option(min=1, help="Games per pair of players, rounded up to even: each opening is played from both sides.")
+    ] = 40,
     opening_moves: OpeningMoves = 4,
     simulations: Simulations = None,
     sprt: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Stop once a sequential test decides between two Elo differences, at 95%."),
+        typer.Option(help="Stop a pair once a sequential test decides between these two Elo differences, at 95%."),
     ] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="Games at once with another program, of which as many copies run.")] = 2,
+    parallel: Annotated[int, typer.Option(min=1, help="Games at once against another program; as many copies of it run.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Folder for the games (SGF, PGN or text) and match.json.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of openings and of the players' random choices.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the openings and of the players' random choices.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Play many games between players and rate them. A program that crashes, is too slow or breaks the rules loses that game."""
+    """Play many games between players and rate them.
+
+    A program that crashes, is too slow or breaks the rules loses that game.
+    """
     from rlsuite.boardgames.ratings import Sprt
     from rlsuite.play import tournament
     from rlsuite.play.players import game_of, is_saved
@@ -159,22 +166,22 @@ def match(
 
 @app.command(epilog=examples("rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png"))
 def ladder(
-    run: Annotated[Path, typer.Argument(help="The run of a board game.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of a board game.")],
     games: Annotated[
-        int, typer.Option(min=2, help="Games of each pair of checkpoints (made even): each random opening from both sides.")
+        int, typer.Option(min=2, help="Games per pair of checkpoints, rounded up to even: each opening is played from both sides.")
     ] = 40,
-    simulations: Annotated[int, typer.Option(min=1, help="Simulations a move.")] = 100,
+    simulations: Annotated[int, typer.Option(min=1, help="Simulations per move.")] = 100,
     opening_moves: OpeningMoves = 4,
-    checkpoints: Annotated[int, typer.Option(min=2, help="Checkpoints to rate at most, evenly spaced.")] = 8,
-    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("ladder.png"),
+    checkpoints: Annotated[int, typer.Option(min=2, help="At most this many checkpoints, evenly spaced, are rated.")] = 8,
+    out: Annotated[Path, typer.Option(help="PNG picture to write.")] = Path("ladder.png"),
     as_json: Json = False,
 ) -> None:
-    """Rate the checkpoints of a board run, in Elo."""
+    """Rate the checkpoints of a board game's run, in Elo."""
     from rlsuite.play import ladder as ladders
 
     games += games % 2
     rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints)
-    ladders.draw(rungs, f"{run.name}: {games} games a pair, {simulations} simulations a move", out)
+    ladders.draw(rungs, f"{run.name}: {games} games per pair, {simulations} simulations per move", out)
     if as_json:
         print_json({"picture": str(out), "rungs": [rung._asdict() for rung in rungs]})
     else:
@@ -189,7 +196,7 @@ def gtp(
     game: GameName = None,
     simulations: Simulations = None,
     resign_below: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="Resign below this value of the position; default: never.")
+        float | None, typer.Option(min=-1, max=1, help="Resign when the position's value falls below this; default: never.")
     ] = None,
     seed: PlayerSeed = 0,
 ) -> None:
@@ -235,7 +242,7 @@ def uci(
 
 
 def _end() -> None:
-    """Flushes stdout, silently if nobody reads it any more."""
+    """Flushes stdout, silently if its reader is gone."""
     try:
         sys.stdout.flush()
     except (BrokenPipeError, ValueError):

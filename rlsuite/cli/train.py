@@ -1,4 +1,4 @@
-"""`rlsuite train`. Heavy imports wait inside the command."""
+"""`rlsuite train`. Heavy imports are inside the command."""
 
 import typer
 
@@ -19,7 +19,7 @@ app = family()
     )
 )
 def train(arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False) -> None:
-    """Train an agent, then evaluate it. Ctrl-C writes a checkpoint; --resume continues from there."""
+    """Train an agent, then evaluate it. Ctrl-C writes a checkpoint, and --resume continues from it."""
     from rlsuite import api
 
     config, overrides = config_and_overrides(arguments)

@@ -1,4 +1,4 @@
-"""`rlsuite vision`: models on the backbones of the agents. Heavy imports wait inside the commands."""
+"""`rlsuite vision`: models on the backbones of the agents. Heavy imports are inside the commands."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +38,7 @@ def _describe_metrics(metrics: dict[str, float]) -> str:
     )
 )
 def train(arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False) -> None:
-    """Train a model on labelled pictures, then evaluate it. Ctrl-C writes a checkpoint; --resume continues from there."""
+    """Train a model on labelled pictures, then evaluate it. Ctrl-C writes a checkpoint, and --resume continues from it."""
     from rlsuite.vision import train as training
 
     config, overrides = config_and_overrides(arguments)
@@ -84,7 +84,9 @@ def evaluate(
 )
 def predict(
     run_or_checkpoint: RunOrCheckpoint,
-    what: Annotated[str, typer.Argument(help="A picture, a folder of them, a video, an Atari environment, or test.")],
+    what: Annotated[
+        str, typer.Argument(help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("pictures"),
     count: Annotated[int, typer.Option(min=1, help="Pictures to write, at most.")] = 12,
     as_json: Json = False,
@@ -104,10 +106,15 @@ def predict(
 def probe(
     run_or_checkpoint: Annotated[Path, typer.Argument(help="A run or checkpoint of an agent that plays an Atari game.")],
     pictures: Annotated[int, typer.Option(min=100, help="Frames of its games: half to fit the probes, half to score them.")] = 4000,
-    out: Annotated[Path, typer.Option(help="Picture to write of where its torso looks.")] = Path("saliency.png"),
+    out: Annotated[Path, typer.Option(help="PNG picture to write: saliency maps, which show where the torso looks.")] = Path(
+        "saliency.png"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Fit linear probes of game variables to an agent's torso, and to one with random weights for comparison."""
+    """Fit linear probes of game variables to an agent's torso.
+
+    A torso with random weights is probed for comparison.
+    """
     from rlsuite.vision import probe as probes
 
     saved, found, played = probes.probe(run_or_checkpoint, pictures)
@@ -135,10 +142,13 @@ def import_(
     out: Annotated[Path, typer.Argument(help="File to write, for net.weights=FILE or model.weights=FILE.")],
     state_dict: Annotated[
         Path | None,
-        typer.Option(help="A safetensors file of that library; default: the library's own weights, which it may download."),
+        typer.Option(help="A safetensors file saved from that library; default: the library's own weights, which it may download."),
     ] = None,
 ) -> None:
-    """Convert the weights of a torchvision or timm model to a file for our backbones, tensor by tensor in order."""
+    """Convert torchvision or timm weights for our backbones.
+
+    Tensors are matched in order, one by one.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

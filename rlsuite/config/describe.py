@@ -1,4 +1,4 @@
-"""Every setting of a config with its default, allowed values and meaning, from the schema itself."""
+"""Descriptions of a config's settings: default, allowed values and meaning of each, read from the schema."""
 
 from collections.abc import Iterator
 from types import UnionType
@@ -25,13 +25,13 @@ class Setting(NamedTuple):
     description: str
 
     def comment(self) -> str:
-        """What `rlsuite config` writes after the value."""
+        """The comment that `rlsuite config` writes after the value."""
         default = "required" if self.required else f"default {literal(self.default)}"
         return "; ".join(filter(None, [self.description.rstrip("."), default, self.allowed]))
 
 
 def settings(section: Section, prefix: str = "") -> Iterator[Setting]:
-    """All settings of a config or a section in the order of the schema, nested sections included."""
+    """All settings of a config or a section in the order of the schema, including those of nested sections."""
     for name, field in type(section).model_fields.items():
         value, key = getattr(section, name), prefix + name
         if isinstance(value, Section):
@@ -43,7 +43,7 @@ def settings(section: Section, prefix: str = "") -> Iterator[Setting]:
 
 
 def as_dict(config: AnyConfig) -> dict[str, dict[str, Any]]:
-    """Dotted key -> its value, default, allowed values and description."""
+    """The settings of a config by their dotted keys, each with value, default, allowed values and description."""
     return {
         one.key: {"value": one.value, "default": one.default, "allowed": one.allowed, "description": one.description}
         for one in settings(config)
@@ -51,12 +51,12 @@ def as_dict(config: AnyConfig) -> dict[str, dict[str, Any]]:
 
 
 def as_yaml(config: AnyConfig) -> str:
-    """The whole config as YAML with a comment for every key; a run of it is a run of `config`."""
+    """The whole config as YAML with a comment for every key; it loads as the same config."""
     return "\n".join(_lines(config, {one.key: one for one in settings(config)})) + "\n"
 
 
 def description(section: type[BaseModel], name: str) -> str:
-    """The docstring under a key, in the class itself or in the class it derives from; "" if it has none."""
+    """The docstring under a key, in the class itself or in a base class; "" if there is none."""
     for one in section.__mro__:
         field = getattr(one, "model_fields", {}).get(name)
         if field is not None and field.description:
@@ -65,7 +65,7 @@ def description(section: type[BaseModel], name: str) -> str:
 
 
 def allowed(field: FieldInfo) -> str:
-    """The values that a field takes, from its type and its bounds: "integer, 1 to 64, or null"."""
+    """The values that a field accepts, from its type and its bounds: "integer, 1 to 64, or null"."""
     kinds = [*get_args(field.annotation)] if get_origin(field.annotation) in (Union, UnionType) else [field.annotation]
     parts = [_kind(kind) for kind in kinds if kind is not type(None)]
     text = ", ".join([" or ".join(parts), *_bounds(field.metadata)])

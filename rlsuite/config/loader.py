@@ -1,4 +1,4 @@
-"""From a shipped config or a YAML file, with overrides, to a checked `Config`."""
+"""Loading of configs: a shipped one or a YAML file, with overrides, checked against the schema."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from rlsuite.core.errors import UsageError, nearest, unknown
 Model = TypeVar("Model", bound=BaseModel)
 Overrides = Sequence[str] | Mapping[str, Any]  # `key=value`, or dotted key -> value
 
-# Old key -> new key, and the version since which it is called so.
+# Old key -> new key, and the version that renamed it.
 RENAMED = {
     "env.lanes": ("env.num_envs", "0.2"),
     "net.begin_with": ("net.init_from", "0.2"),
@@ -28,11 +28,11 @@ RENAMED = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML 1.2's floats: for PyYAML alone 1e-4 is a string."""
+    """A loader that reads the floats of YAML 1.2; to PyYAML, 1e-4 is a string."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts strings in quotes that `_Loader` would read as floats."""
+    """A dumper that quotes strings that `_Loader` would read as floats."""
 
 
 _FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d+)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf)$|^\.(?:nan|NaN)$")
@@ -44,16 +44,16 @@ for _kind in (_Loader, _Dumper):
 
 
 def resolve(config: str | Path, overrides: Overrides = ()) -> Config:
-    """The checked config of a shipped name or a YAML file.
+    """The checked config from a shipped name or a YAML file, with overrides.
 
-    UsageError for an unknown name, a file that is not a mapping, and everything that the schema refuses. Where an override switches
-    something off (`replay.prioritized=false`), keys of the file that have no effect without it go back to their defaults.
+    UsageError for an unknown name, a file that is not a mapping, and everything that the schema refuses. If an override switches
+    something off (`replay.prioritized=false`), keys of the file that have no effect without it return to their defaults.
     """
     return check(mapping(config, overrides), overridden(overrides))
 
 
 def mapping(config: str | Path, overrides: Overrides = ()) -> dict[str, Any]:
-    """The sections of a config with its overrides, not checked yet."""
+    """The sections of a config with overrides, not yet checked."""
     name, text = _read(str(config))
     try:
         data = yaml.load(text, _Loader)
@@ -73,7 +73,7 @@ def overridden(overrides: Overrides) -> set[str]:
 
 
 def check(data: dict[str, Any], overridden: Collection[str] = ()) -> Config:
-    """The config in a mapping of sections, with those of the agent and the environment family that it names.
+    """A mapping of sections as a checked config, with the sections that its agent and its environment family define.
 
     `overridden`: see `validate`.
     """
@@ -94,10 +94,10 @@ def check(data: dict[str, Any], overridden: Collection[str] = ()) -> Config:
 
 
 def validate(schema: type[Model], data: dict[str, Any], overridden: Collection[str] = ()) -> Model:
-    """A mapping as an instance of `schema`. UsageError that lists everything that is wrong with it.
+    """A mapping as an instance of `schema`. UsageError that lists everything wrong with it.
 
-    `overridden`: dotted keys that overrides have set. Keys without effect are refused, but those that are only so because of an
-    override are left out, for their defaults.
+    `overridden`: dotted keys that overrides have set. Keys without effect are refused, except those that an override has switched
+    off, which return to their defaults.
     """
     try:
         return schema.model_validate(data)
@@ -110,7 +110,7 @@ def validate(schema: type[Model], data: dict[str, Any], overridden: Collection[s
 
 
 def as_mapping(config: AnyConfig) -> dict[str, Any]:
-    """Every section with all its keys, those of the agent, the environment family or the data source included."""
+    """A config as a mapping: every section with all its keys, also those of the agent, environment family or data source."""
     data = config.model_dump(mode="json")
     for name in type(config).model_fields:
         value = getattr(config, name)
@@ -120,12 +120,12 @@ def as_mapping(config: AnyConfig) -> dict[str, Any]:
 
 
 def dump(config: AnyConfig) -> str:
-    """YAML that `mapping` reads back, for the same config."""
+    """A config as YAML; `resolve` reads the same config back."""
     return to_yaml(as_mapping(config))
 
 
 def to_yaml(value: Any, flow: bool = False) -> str:
-    """YAML that `mapping` reads back, as blocks or, with `flow`, in braces and brackets."""
+    """A value as YAML that `mapping` reads back: as blocks or, with `flow`, in braces and brackets."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31, default_flow_style=flow)
 
 
@@ -176,6 +176,7 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
 
 
 def name_in(data: dict[str, Any], section: str, key: str) -> str:
+    """The string at `section.key` of unchecked data. UsageError if there is none."""
     part = data.get(section)
     if not isinstance(part, dict) or not isinstance(part.get(key), str):
         given = part.get(key) if isinstance(part, dict) else part
@@ -209,7 +210,7 @@ def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
 def _unknown_key(schema: type[BaseModel], place: list[str], key: str) -> str:
     if key in RENAMED:
         new, since = RENAMED[key]
-        return f"{key} is called {new} since {since}"
+        return f"{key} was renamed to {new} in {since}"
     close = nearest(place[-1], _fields(schema, place[:-1]))
     everywhere = [path for path in _paths(schema) if path.endswith("." + place[-1])]
     hint = everywhere[0] if everywhere else ".".join([*place[:-1], close[0]]) if close else None
@@ -222,7 +223,7 @@ def _ignored(error: dict[str, Any]) -> IgnoredKeys | None:
 
 
 def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str]) -> Iterator[str]:
-    """Dotted keys that have no effect because of an override, and are not overridden themselves."""
+    """Dotted keys that an override has switched off and that are not overridden themselves."""
 
     def is_set(key: str) -> bool:
         return any(key == one or key.startswith(one + ".") for one in overridden)
@@ -235,7 +236,7 @@ def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str]) -> 
 
 
 def _without(data: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
-    """A copy without these dotted keys."""
+    """A copy of the data without these dotted keys."""
     rest = copy.deepcopy(data)
     for key in keys:
         *sections, last = key.split(".")

@@ -1,6 +1,6 @@
-"""The schema of a run. Strict: unknown keys, wrong types, impossible values and keys without effect are refused before the start.
+"""The schema of a run. Unknown keys, wrong types, impossible values and keys without effect are refused before training starts.
 
-Units stand in the names: agent_steps (one action each, by default four emulator frames), learner_steps, minutes.
+Units are part of the names: agent_steps (one action each, by default four emulator frames), learner_steps, minutes.
 `rlsuite.config.loader` turns a YAML file and overrides into a `Config`.
 """
 
@@ -15,13 +15,13 @@ from rlsuite.core.errors import unknown
 
 
 class Section(BaseModel):
-    """A part of a config. A key's description is the docstring under it; `rlsuite config` prints it."""
+    """Base class of every section of a config. The docstring under a key is its description, which `rlsuite config` prints."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class IgnoredKeys(ValueError):
-    """Keys that have been set but have no effect; `rlsuite.config.loader` reports them by their full names."""
+    """The error for keys that are set but have no effect; `rlsuite.config.loader` reports them by their full names."""
 
     def __init__(self, keys: dict[str, tuple[Any, Any]], needs: str):
         """`keys`: name -> (value, default). `needs`: see `refuse_ignored`."""
@@ -30,15 +30,15 @@ class IgnoredKeys(ValueError):
 
     @property
     def enabler(self) -> str:
-        """The key that decides whether the others count."""
+        """The key that decides whether the others have an effect."""
         return self.needs.split()[0]
 
 
 def refuse_ignored(section: BaseModel, keys: Iterable[str], needs: str) -> None:
-    """Raises IgnoredKeys for those of `keys` that differ from their defaults; a validator calls it where they have no effect.
+    """Raises IgnoredKeys for those of `keys` that differ from their defaults; validators call it where these have no effect.
 
-    `needs` says what would make them count, its first word being the key that decides: "prioritized = true". Keys are relative to
-    the section.
+    `needs` says what would give them one, beginning with the key that decides: "prioritized = true". Keys are relative to the
+    section.
     """
     given = {}
     for key in keys:
@@ -54,12 +54,12 @@ def refuse_ignored(section: BaseModel, keys: Iterable[str], needs: str) -> None:
 
 
 def absolute(path: str | None) -> str | None:
-    """An existing path made absolute: a run may be resumed, and workers may run, in another folder."""
+    """An existing path made absolute, since a run may be resumed in another folder and workers run in others."""
     return str(Path(path).resolve()) if path is not None and Path(path).exists() else path
 
 
 def _located(text: str) -> str:
-    """A name with parameters; if it is `file.py:Name(...)`, with the file's path made absolute."""
+    """A name with parameters; the path of a file in `file.py:Name(...)` is made absolute."""
     name, bracket, parameters = text.partition("(")
     return registry.absolute(name) + bracket + parameters
 
@@ -81,11 +81,11 @@ class EnvSection(Section):
     id: str
     """Environment to play (`rlsuite list envs`, `rlsuite list games`)."""
     num_envs: int = Field(8, ge=1, le=4096)
-    """Environments stepped together, by each collector."""
+    """Environments that each collector steps together."""
 
 
 class WeightsMixin(Section):
-    """Where a net with a backbone takes its first weights from."""
+    """Initial weights of a net with a backbone."""
 
     weights: SomePath = None
     """Pretrained backbone: a run, a checkpoint, or a file of `rlsuite vision import`; null: random weights."""
@@ -97,7 +97,7 @@ class NetConfig(WeightsMixin):
     """The net: torso, dense layer, memory core, heads."""
 
     init_from: SomePath = None
-    """Run or checkpoint of the same net whose weights training starts from; null: random weights."""
+    """Run or checkpoint of the same net to take the initial weights from; null: random weights."""
     torso: Part = "nature"
     """Torso (`rlsuite list nets`), with parameters in parentheses, such as impala(pool=gap,norm=group)."""
     hidden: int = Field(512, ge=1)
@@ -109,7 +109,7 @@ class NetConfig(WeightsMixin):
     last_action_reward: bool = False
     """Append the previous action and its reward to what the memory core sees."""
     layer_norm: bool = False
-    """Layer normalisation of the torso's features and in dense layers, before their ReLU; steadies value estimates."""
+    """Apply layer normalisation to the torso's features and in dense layers, before their ReLU; steadies value estimates."""
     separate_value: bool = False
     """Give the value a torso and a dense layer of its own instead of sharing the policy's."""
 
@@ -144,7 +144,7 @@ class ReplayConfig(Section):
     """The replay of off-policy agents."""
 
     capacity_agent_steps: int = Field(1_000_000, ge=1)
-    """Agent steps that the replay holds; the oldest make room for new ones."""
+    """Agent steps that the replay holds; new ones replace the oldest."""
     min_agent_steps: int = Field(50_000, ge=1)
     """Agent steps stored before the first learner step."""
     samples_per_insert: float = Field(8.0, gt=0)
@@ -196,18 +196,18 @@ class AugmentConfig(Section):
     shear: float = Field(0.0, ge=0, lt=1)
     """Shear by up to this many pixels sideways per pixel down."""
     flip: bool = False
-    """Mirror every second image left to right, on average."""
+    """Mirror each image left to right with probability 1/2."""
     brightness: float = Field(0.0, ge=0, lt=1)
     """Multiply the brightness by a factor of up to this much above or below 1."""
     cutout: int = Field(0, ge=0)
-    """Cover a square with this side in pixels with grey (DeVries & Taylor 2017); 0: none."""
+    """Cover a square of this many pixels a side with grey (DeVries & Taylor 2017); 0: none."""
 
 
 class LearnerConfig(Section):
     """How the net is updated."""
 
     batch_size: int = Field(32, ge=1)
-    """Sequences in a batch; for on-policy agents rollouts, a multiple of env.num_envs."""
+    """Sequences in a batch; for on-policy agents rollouts, and a multiple of env.num_envs."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """Adam, centered RMSProp with decay 0.95, or SGD without momentum."""
     learning_rate: float = Field(6.25e-5, gt=0)
@@ -248,7 +248,7 @@ class LearnerConfig(Section):
 
 
 class TrainingConfig(Section):
-    """What the `run` sections of agents and of vision models share."""
+    """Keys that the `run` sections of agents and vision models share."""
 
     minutes: float | None = Field(None, gt=0)
     """Stop after this much wall time, counting what came before a resume; null: no limit."""
@@ -270,13 +270,13 @@ class RunConfig(TrainingConfig):
     agent_steps: int = Field(10_000_000, ge=1)
     """Train for exactly this many agent steps; one action in one environment is one step."""
     collect_agent_steps: int = Field(1, ge=1)
-    """Steps of each environment between two visits to the learner: the length of a rollout."""
+    """Steps of each environment between two turns of the learner: the length of a rollout."""
     policy_lag_learner_steps: int = Field(0, ge=0, le=1000)
     """Act with weights that are this many learner steps old."""
 
 
 class EvalConfig(Section):
-    """Evaluations: whole episodes, played as well as the agent can."""
+    """Evaluations over whole episodes, with exploration off."""
 
     episodes: int = Field(30, ge=1)
     """Episodes of the final evaluation."""
@@ -294,7 +294,7 @@ class EvalConfig(Section):
         return self
 
 
-# Of collectors and a learner that do not wait for each other.
+# Keys for collectors and a learner that do not wait for each other.
 _ASYNCHRONOUS = (
     "publish_learner_steps",
     "calls_in_flight",
@@ -305,7 +305,7 @@ _ASYNCHRONOUS = (
 
 
 class RuntimeConfig(Section):
-    """Where the roles run. Every key but `kind` is for Ray."""
+    """Where collectors, replay and learner run. Every key but `kind` is for Ray."""
 
     kind: Literal["local", "ray"] = "local"
     """One process, or Ray: processes on this machine or a cluster."""
@@ -365,7 +365,7 @@ class RuntimeConfig(Section):
 
 
 class AnyConfig(Section):
-    """What agents' and vision models' runs have in common."""
+    """Base class of the configs of agents and of vision models."""
 
     name: str
     """Name of the config, and the start of the run folder's name."""
@@ -374,7 +374,7 @@ class AnyConfig(Section):
 
 
 class Config(AnyConfig):
-    """A run as resolved: `agent` and `env` hold the sections of the agent and the environment family named in them."""
+    """The checked config of an agent's run; the agent and the environment family define the sections `agent` and `env`."""
 
     agent: AgentSection
     env: EnvSection
@@ -385,7 +385,7 @@ class Config(AnyConfig):
     eval: EvalConfig = EvalConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     stages: dict[str, dict[str, Any]] | None = None
-    """Runs in sequence, each starting with the last one's weights: name -> keys that differ, by section; null: a single run."""
+    """Runs in sequence, each starting from the previous one's weights: name -> keys that differ, by section; null: a single run."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
@@ -399,7 +399,9 @@ class Config(AnyConfig):
         if self.learner.cuda_graphs and self.run.device == "cpu":
             raise ValueError("learner.cuda_graphs needs run.device cuda")
         if self.learner.cuda_graphs and self.net.memory != "none":
-            raise ValueError("learner.cuda_graphs cannot capture a memory, which looks where episodes begin: use net.memory none")
+            raise ValueError(
+                "learner.cuda_graphs cannot capture a memory core, which depends on where episodes begin: use net.memory none"
+            )
         return self
 
     def _on_ray(self) -> None:
@@ -408,10 +410,10 @@ class Config(AnyConfig):
         if self.run.policy_lag_learner_steps:
             raise ValueError("run.policy_lag_learner_steps: on Ray collectors lag by themselves (charts/policy_lag); use 0")
         if self.learner.prefetch_batches:
-            raise ValueError("learner.prefetch_batches: on Ray it is runtime.batch_calls_in_flight; use 0")
+            raise ValueError("learner.prefetch_batches: Ray has runtime.batch_calls_in_flight instead; use 0")
         if self.learner.batch_size % self.runtime.learners:
             raise ValueError(
-                f"learner.batch_size = {self.learner.batch_size} is no multiple of runtime.learners = {self.runtime.learners}"
+                f"learner.batch_size = {self.learner.batch_size} is not a multiple of runtime.learners = {self.runtime.learners}"
             )
         if self.runtime.learners > 1 and self.learner.cuda_graphs:
             raise ValueError("learner.cuda_graphs works with one learner: use runtime.learners 1")

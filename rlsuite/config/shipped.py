@@ -1,4 +1,4 @@
-"""The shipped configs: their names, and what the comments at their heads say of task, cost and score."""
+"""The shipped configs: their names, texts and tasks, and the facts in the comments at their heads."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _FIELD = re.compile(rf"# ({'|'.join(_FIELDS)}): (.+)")
 
 
 class Head(NamedTuple):
-    """What a config's head says: `# Title`, then lines `# command: ...`, `# hardware: ...`, `# cost: ...`, `# score: ...`.
+    """The facts in the head of a config: `# Title`, then lines `# command: ...`, `# hardware: ...`, `# cost: ...`, `# score: ...`.
 
     A line that begins with `#   ` continues the field before it; any other comment is for readers of the file only.
     """
@@ -28,14 +28,14 @@ class Head(NamedTuple):
 
 
 class Shipped(NamedTuple):
-    """A shipped config as `rlsuite list configs` shows it."""
+    """A shipped config as `rlsuite list configs` lists it."""
 
     name: str
     task: str  # "dqn on ALE/Pong-v5"
     head: Head
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The config's facts as plain values for JSON."""
         return {"name": self.name, "task": self.task, **self.head._asdict()}
 
 
@@ -44,7 +44,7 @@ def _folder() -> Path:
 
 
 def config_names() -> list[str]:
-    """Names such as `atari/dqn`, sorted. Files in cluster/ are for Ray, Kubernetes and Slurm, and not among them."""
+    """Sorted names such as `atari/dqn`, without the files in cluster/, which are for Ray, Kubernetes and Slurm."""
     root = _folder()
     paths = [path.relative_to(root).with_suffix("") for path in root.rglob("*.yaml")]
     return sorted(path.as_posix() for path in paths if path.parts[0] != "cluster")
@@ -62,7 +62,7 @@ def shipped(name: str) -> Shipped:
 
 
 def parse_head(text: str, name: str) -> Head:
-    """The head of a config's text. UsageError that says what is missing in it."""
+    """The head of a config's text. UsageError that names what is missing from it."""
     title, found, last = "", {field: [] for field in _FIELDS}, None  # type: str, dict[str, list[str]], str | None
     for number, line in enumerate(text.splitlines()):
         if not line.startswith("#"):
@@ -94,7 +94,7 @@ def _task(data: dict[str, Any]) -> str:
 
 
 def table(configs: Sequence[Shipped]) -> str:
-    """A line each with name, task, cost and score, under a line of titles."""
+    """A plain-text table with name, task, cost and score of each config, under a line of titles."""
     rows = [("config", "task", "cost", "score"), *((one.name, one.task, one.head.cost, one.head.score) for one in configs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows)

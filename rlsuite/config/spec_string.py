@@ -1,4 +1,4 @@
-"""Names with parameters, as games, torsos and opponents are written: `go(size=9,komi=7.5)`."""
+"""Names with parameters, the way games, torsos and opponents are written: `go(size=9,komi=7.5)`."""
 
 import contextlib
 import inspect
@@ -15,7 +15,7 @@ def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
     """The name and the parameters of a spec: `go(size=9)` -> ("go", {"size": 9}).
 
     A name may also be `file.py:Name`. A string with commas or parentheses is written in quotes:
-    `gtp(command="engine --options a,b")`. UsageError for anything else; `what` says in it what was expected.
+    `gtp(command="engine --options a,b")`. UsageError for anything else; its message says what was expected: a `what`.
     """
     match = _CALL.match(text)
     if match is None:
@@ -30,7 +30,7 @@ def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _parts(text: str) -> list[str]:
-    """Split at commas outside inner parentheses and quotes."""
+    """The text split at commas outside parentheses and quotes."""
     parts, depth, quote = [""], 0, ""
     for char in text:
         if char in "\"'" and quote in ("", char):
@@ -45,7 +45,7 @@ def _parts(text: str) -> list[str]:
 
 
 def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, Any], skip: int = 0) -> None:
-    """UsageError with the nearest name for a keyword that `make` does not accept; its first `skip` parameters are not for users."""
+    """UsageError with the nearest name if `make` does not accept a keyword. Its first `skip` parameters are not for users."""
     allowed = list(inspect.signature(make).parameters)[skip:]
     for key in parameters:
         if key not in allowed:

@@ -13,7 +13,7 @@ from rlsuite.vision.config import load_config
 
 
 class Calls:
-    """Runs the command line; remembers the exit code and both outputs of the last call."""
+    """Runs the command line and returns its stdout; keeps the exit code and stderr of the last call."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         self.monkeypatch, self.capsys = monkeypatch, capsys
@@ -67,7 +67,7 @@ def test_config_as_json(call: Calls) -> None:
         (["classic/dqm"], ["unknown config 'classic/dqm'", "did you mean classic/dqn"]),
         (["classic/dqn", "learner.batchsize=3"], ["unknown key learner.batchsize", "did you mean learner.batch_size?"]),
         (["vision/digits", "model.bakbone=x"], ["unknown key model.bakbone", "did you mean model.backbone?"]),
-        (["classic/dqn", "env.lanes=4"], ["env.lanes is called env.num_envs since 0.2"]),
+        (["classic/dqn", "env.lanes=4"], ["env.lanes was renamed to env.num_envs in 0.2"]),
         (["classic/dqn", "replay.priority_exponent=0.7"], ["no effect without replay.prioritized = true"]),
         (["classic/dqn", "oops"], ["'oops'", "key=value"]),
         ([], ["CONFIG"]),
@@ -102,14 +102,14 @@ def test_names_are_listed(kind: str, call: Calls) -> None:
     assert {"agents": "dqn", "envs": "ALE/Pong-v5", "games": "go"}[kind] in names
 
 
-def test_an_unknown_list_names_the_nearest(call: Calls) -> None:
+def test_an_unknown_list_suggests_the_nearest(call: Calls) -> None:
     call("list", "confgs")
     assert call.code == 2
     assert "unknown list 'confgs'; did you mean configs" in call.err
 
 
 def test_what_config_prints_is_plain_yaml(call: Calls) -> None:
-    """For tools that know nothing of our number formats."""
+    """So that any YAML parser reads the numbers as we do."""
     data = yaml.safe_load(call("config", "classic/ppo"))
     assert data["agent"]["name"] == "ppo"
     assert data["learner"]["learning_rate"] == 1e-3

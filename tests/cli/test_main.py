@@ -1,4 +1,4 @@
-"""The command line as a user meets it: each call in a process of its own, or through `main` where that is enough."""
+"""The command line as a user meets it: in a process of its own, or through `main` where that is enough."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_train_json_prints_one_object_and_stops_exactly(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_evaluate_json_equals_itself_and_writes_beside_the_checkpoint(trained: Path) -> None:
+def test_evaluate_is_repeatable_and_writes_beside_the_checkpoint(trained: Path) -> None:
     first = json.loads(call("evaluate", trained, "--episodes", "3", "--seed", "5", "--json").stdout)
     again = json.loads(
         call("evaluate", trained / "checkpoints" / "step_000000000330", "--episodes", "3", "--seed", "5", "--json").stdout
@@ -106,7 +106,7 @@ def test_evaluate_json_equals_itself_and_writes_beside_the_checkpoint(trained: P
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_is_wrong_is_said_in_one_line_with_exit_code_2(
+def test_a_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -118,7 +118,7 @@ def test_what_is_wrong_is_said_in_one_line_with_exit_code_2(
 
 
 @pytest.mark.integration
-def test_a_damaged_checkpoint_is_refused_and_a_planted_pickle_never_read(
+def test_a_damaged_checkpoint_is_refused_and_a_planted_pickle_is_never_read(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_is_refused_and_a_planted_pickle_never_read(
     assert "weights.safetensors" in line
 
 
-def test_evaluating_from_elsewhere_with_another_net_is_refused(
+def test_resuming_with_another_net_is_refused(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, line = refused(capsys, monkeypatch, "train", "net.hidden=8", "run.agent_steps=400", "--resume", trained)

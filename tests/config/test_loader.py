@@ -339,7 +339,7 @@ def test_rollouts_that_cannot_be_are_refused(overrides: list[str], told: list[st
 def test_an_old_key_names_the_new_one(old: str, value: Any, tmp_path: Path) -> None:
     """In an override, in a config, and in the config.yaml of a saved run."""
     new, since = RENAMED[old]
-    told = f"{old} is called {new} since {since}"
+    told = f"{old} was renamed to {new} in {since}"
     section, key = old.split(".")
     assert refused(f"{old}={value}") == told
     data = as_mapping(resolve(BASE))

@@ -328,7 +328,7 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["record", "classic/key_door_r2d3", "--policy", "nonsense"], "package.module:function"),
         (["record", "classic/key_door_r2d3", "--policy", ":solve"], "package.module:function"),
         (["record", "classic/key_door_r2d3", "--policy", "half.py:x"], "half.py cannot be loaded: SyntaxError"),
-        (["record", "classic/key_door_r2d3"], "is a config, which has no agent to play"),
+        (["record", "classic/key_door_r2d3"], "is a config, whose agent is untrained"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:slove"], "cannot be imported"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:UP"], "must be a function, not int"),
         (["record", "classic/key_door_r2d3", "--policy", "my_bot:wide"], r"shape \[8, 1\] for 8 environments"),

@@ -17,8 +17,8 @@ from rlsuite.core.errors import UsageError
         ({"runtime.shards": 2}, "shards 2 is more than collectors 1"),
         ({"runtime.colectors": 2}, "collectors"),
         ({"run.policy_lag_learner_steps": 3}, r"run\.policy_lag_learner_steps: on Ray"),
-        ({"runtime.learners": 3}, r"learner\.batch_size = 64 is no multiple of runtime\.learners = 3"),
-        ({"learner.prefetch_batches": 1}, r"learner\.prefetch_batches: on Ray it is runtime\.batch_calls_in_flight"),
+        ({"runtime.learners": 3}, r"learner\.batch_size = 64 is not a multiple of runtime\.learners = 3"),
+        ({"learner.prefetch_batches": 1}, r"learner\.prefetch_batches: Ray has runtime\.batch_calls_in_flight instead"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_starts(settings: dict[str, Any], says: str) -> None:
