@@ -146,12 +146,11 @@ class Plain:
             self.observation = torch.from_numpy(observation).to(self.device)
             rewards[k] = torch.from_numpy(np.asarray(reward, np.float32))
             self.done = torch.from_numpy((terminated | truncated).astype(np.float32)).to(self.device)
-        advantages, next_advantage = torch.zeros_like(values), 0.0
-        next_value, goes_on = self._net(self.observation)[1], 1 - self.done
+        advantages, next_advantage, next_value, alive = torch.zeros_like(values), 0.0, self._net(self.observation)[1], 1 - self.done
         for k in reversed(range(self.k)):
-            delta = rewards[k] + DISCOUNT * next_value * goes_on - values[k]
-            next_advantage = advantages[k] = delta + DISCOUNT * LAMBDA * goes_on * next_advantage
-            next_value, goes_on = values[k], 1 - dones[k]
+            delta = rewards[k] + DISCOUNT * next_value * alive - values[k]
+            next_advantage = advantages[k] = delta + DISCOUNT * LAMBDA * alive * next_advantage
+            next_value, alive = values[k], 1 - dones[k]
         return observations, actions, log_probs, values, advantages
 
     def _update(self, observations: Tensor, *others: Tensor) -> None:
