@@ -17,7 +17,7 @@ import numpy as np
 import ray
 
 from rlsuite.acting.collector import Episode
-from rlsuite.config.loader import resolve
+from rlsuite.config.loader import check, resolve
 from rlsuite.config.schema import Config
 from rlsuite.core.types import EnvSpec, Step, Unroll
 from rlsuite.runs.metrics import MetricLog, read_metrics
@@ -36,7 +36,7 @@ class Idle:
     """A worker that only waits."""
 
     def __init__(self, *args: Any) -> None:
-        self.config, self.stored, self.steps = args[0], 0, 0
+        self.config, self.stored, self.steps = check(args[0]), 0, 0
 
     def hello(self) -> Facts:
         from rlsuite.runs import run_folder

@@ -11,6 +11,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 
+from rlsuite.config import loader
 from rlsuite.config.schema import Config
 from rlsuite.core import registry
 from rlsuite.core.errors import RlsuiteError, UsageError
@@ -91,22 +92,23 @@ class WorkerSet:
         tables = {
             kind: {name: PickledEntry(entry) for name, entry in table.items()} for kind, table in registry.registered().items()
         }
+        of_all = (loader.as_mapping(config), tables)
         gpus = runtime.learner_gpus
         if gpus is None:
             gpus = float(config.run.device != "cpu" and resources().get("GPU", 0) >= runtime.learners)
 
         def collector(index: int, restart: int) -> Any:
             resources = {"num_cpus": runtime.collector_threads, "num_gpus": runtime.collector_gpus}
-            return start(CollectorWorker, resources, config, index, resumed_at + restart, tables)
+            return start(CollectorWorker, resources, *of_all, index, resumed_at + restart)
 
         def shard(index: int, restart: int) -> Any:
-            return start(ShardWorker, {"num_cpus": 0}, config, spec, index, tables)
+            return start(ShardWorker, {"num_cpus": 0}, *of_all, spec, index)
 
         def learner(rank: int, restart: int) -> Any:
-            return start(LearnerWorker, {"num_cpus": 1, "num_gpus": gpus}, config, spec, rank, learner_threads(config), tables)
+            return start(LearnerWorker, {"num_cpus": 1, "num_gpus": gpus}, *of_all, spec, rank, learner_threads(config))
 
         def evaluator(index: int, restart: int) -> Any:
-            return start(EvaluatorWorker, {"num_cpus": 0}, config, spec, tables)
+            return start(EvaluatorWorker, {"num_cpus": 0}, *of_all, spec)
 
         self.learners = [WorkerHandle("learner", rank, learner) for rank in range(runtime.learners)]
         self.shards = [WorkerHandle("shard", index, shard) for index in range(shards)]

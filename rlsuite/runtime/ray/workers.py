@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from rlsuite.acting.collector import Episode
+from rlsuite.config import loader
 from rlsuite.config.schema import Config
 from rlsuite.core import cpu, registry
 from rlsuite.core.errors import UsageError
@@ -40,6 +41,7 @@ from rlsuite.replay.mixture import Mixture
 from rlsuite.runs import run_folder
 
 Arrays = dict[str, NDArray[Any]]
+Settings = dict[str, Any]  # a config, as `loader.as_mapping` makes it
 Tables = dict[str, dict[str, Any]]  # what was registered at run time
 Priorities = tuple[NDArray[np.int64], NDArray[np.float64]]  # keys [B], new priorities [B]
 
@@ -83,12 +85,21 @@ Learning = tuple[Learned, Priorities | None, Arrays | None]  # report, prioritie
 class Worker(ABC):
     """Base class of the workers. Nothing is built before `hello`, whose errors reach the driver as they are."""
 
-    def __init__(self, tables: Tables, threads: int):
-        registry.restore(tables)
-        self.threads = threads
+    config: Config
+
+    def __init__(self, settings: Settings, tables: Tables):
+        """`settings`: the config as plain data, since the classes of its sections may be defined in a file."""
+        self.settings, self.tables = settings, tables
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of the process."""
+        return 1
 
     def hello(self) -> Facts:
         """Builds the worker: the greeting that the driver waits for before the worker takes part."""
+        registry.restore(self.tables)
+        self.config = loader.check(self.settings)
         cpu.set_up(self.threads)
         # Arrays from the object store are read-only, and nothing here writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -107,9 +118,13 @@ class Worker(ABC):
 class CollectorWorker(Worker):
     """Collector `index` of `config.runtime.collectors`; each `restart` has random streams of its own."""
 
-    def __init__(self, config: Config, index: int, restart: int, tables: Tables):
-        super().__init__(tables, config.runtime.collector_threads)
-        self.config, self.index, self.restart = config, index, restart
+    def __init__(self, settings: Settings, tables: Tables, index: int, restart: int):
+        super().__init__(settings, tables)
+        self.index, self.restart = index, restart
+
+    @property
+    def threads(self) -> int:
+        return self.config.runtime.collector_threads
 
     def build(self) -> None:
         config, runtime = self.config, self.config.runtime
@@ -143,9 +158,9 @@ class ShardWorker(Worker):
     It stores and samples whatever it is asked to: the run's one limiter is the scheduler's, which sees all shards.
     """
 
-    def __init__(self, config: Config, spec: EnvSpec, index: int, tables: Tables):
-        super().__init__(tables, 1)
-        self.config, self.spec, self.index = config, spec, index
+    def __init__(self, settings: Settings, tables: Tables, spec: EnvSpec, index: int):
+        super().__init__(settings, tables)
+        self.spec, self.index = spec, index
 
     def build(self) -> None:
         config, spec, index = self.config, self.spec, self.index
@@ -194,12 +209,17 @@ class LearnerWorker(Worker):
     All of them make the same updates in the same order.
     """
 
-    def __init__(self, config: Config, spec: EnvSpec, rank: int, threads: int, tables: Tables):
-        super().__init__(tables, threads)
-        self.config, self.spec, self.rank, self.of = config, spec, rank, config.runtime.learners
+    def __init__(self, settings: Settings, tables: Tables, spec: EnvSpec, rank: int, threads: int):
+        super().__init__(settings, tables)
+        self.spec, self.rank, self.own_threads = spec, rank, threads
+
+    @property
+    def threads(self) -> int:
+        return self.own_threads
 
     def build(self) -> None:
         config, spec, agent = self.config, self.spec, make_agent(self.config, self.spec)
+        self.of = config.runtime.learners
         if self.of > 1 and agent.makes_minibatches:
             raise UsageError(f"runtime.learners = {self.of}: agent.name={config.agent.name} makes minibatches of its own, use 1")
         self.learner = make_learner(config, agent, device_of(config), self._mean if self.of > 1 else None)
@@ -267,9 +287,13 @@ class LearnerWorker(Worker):
 class EvaluatorWorker(Worker):
     """Plays periodic evaluations while training goes on."""
 
-    def __init__(self, config: Config, spec: EnvSpec, tables: Tables):
-        super().__init__(tables, config.runtime.collector_threads)
-        self.config, self.spec = config, spec
+    def __init__(self, settings: Settings, tables: Tables, spec: EnvSpec):
+        super().__init__(settings, tables)
+        self.spec = spec
+
+    @property
+    def threads(self) -> int:
+        return self.config.runtime.collector_threads
 
     def build(self) -> None:
         config = self.config

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ray_envs import DQN, RAY, ROLLOUTS
 
-from rlsuite.config.loader import resolve
+from rlsuite.config.loader import as_mapping, resolve
 from rlsuite.core.errors import UsageError
 from rlsuite.evaluation import record
 from rlsuite.factories import make_spec
@@ -24,7 +24,7 @@ def test_a_shard_leaves_counting_to_the_scheduler(tmp_path: Path, with_demonstra
         demonstrations.save(recorded, tmp_path / "shown")
         settings |= {"replay.demonstrations": str(tmp_path / "shown"), "replay.demonstration_ratio": 0.5}
     config = resolve("classic/dqn", settings)
-    collector, shard = CollectorWorker(config, 0, 0, {}), ShardWorker(config, make_spec(config), 0, {})
+    collector, shard = CollectorWorker(as_mapping(config), {}, 0, 0), ShardWorker(as_mapping(config), {}, make_spec(config), 0)
     collector.hello()
     shard.hello()
     unroll, report = collector.collect(None, 0, 0)
@@ -38,6 +38,6 @@ def test_a_shard_leaves_counting_to_the_scheduler(tmp_path: Path, with_demonstra
 
 def test_learners_do_not_share_the_minibatches_that_an_agent_makes_itself() -> None:
     config = resolve("classic/ppo", {**ROLLOUTS, **RAY, "agent.minibatches": 2, "runtime.learners": 2})
-    learner = LearnerWorker(config, make_spec(config), 0, 1, {})
+    learner = LearnerWorker(as_mapping(config), {}, make_spec(config), 0, 1)
     with pytest.raises(UsageError, match=r"^runtime.learners = 2: agent.name=ppo makes minibatches of its own, use 1$"):
         learner.hello()
