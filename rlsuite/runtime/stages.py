@@ -37,10 +37,11 @@ def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
             if not isinstance(values, dict):
                 raise UsageError(f"stages.{name}.{section} = {values!r}: must be a mapping of keys")
             data[section] = {**data[section], **values}
+        overridden = {f"{section}.{key}" for section, values in sections.items() for key in values}
         if found:
             data["net"] = {**data["net"], "init_from": str(found[-1][0].resolve())}
         try:
-            found.append((folder / f"{number}_{name}", loader.check(data)))
+            found.append((folder / f"{number}_{name}", loader.check(data, overridden)))
         except UsageError as error:
             raise UsageError(f"stages.{name}: {error}") from error
     return found
