@@ -118,7 +118,7 @@ class SelfPlayConfig(BoardConfig):
 class SelfPlayAgent(BoardAgent):
     """Base class of board agents that learn from their own searches, in games that `SelfPlay` collects.
 
-    A subclass implements `make_net`, `evaluate`, `act` and `loss`.
+    A subclass implements `make_net`, `evaluate` and `loss`; `BoardAgent` has `act`.
     """
 
     config: SelfPlayConfig

@@ -225,14 +225,14 @@ def uci(
     seed: PlayerSeed = 0,
 ) -> None:
     """Run as a UCI engine, for chess programs. Needs OpenSpiel's chess: pip install open-spiel."""
-    from rlsuite.boardgames.games import make_game
+    from rlsuite.boardgames.games import CHESS, make_game
     from rlsuite.play import uci_engine
     from rlsuite.play.lines import Lines
     from rlsuite.play.players import BoardPlayer
     from rlsuite.play.session import Session
 
     lines = Lines()
-    board = make_game("openspiel(game=chess)")
+    board = make_game(CHESS)
     session = Session(board, BoardPlayer(player, board, simulations, seed), seed=seed)
     try:
         uci_engine.Engine(session, f"rlsuite {player}", lines).run()
