@@ -310,7 +310,8 @@ class RuntimeConfig(Section):
     kind: Literal["local", "ray"] = "local"
     """One process, or Ray: processes on this machine or a cluster."""
     address: str | None = None
-    """Ray cluster to join: auto, ray://host:port or host:port; null: start Ray here, on this machine alone."""
+    """Ray cluster to join: auto, ray://host:port or host:port; null: start Ray here, on 127.0.0.1 alone. local is refused: it would
+    listen on every interface."""
     collectors: int = Field(1, ge=1, le=10_000)
     """Collector processes, each with env.num_envs environments."""
     collector_threads: int = Field(1, ge=1)
