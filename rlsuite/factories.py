@@ -23,6 +23,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, describe
 from rlsuite.learning.learner import Learner
 from rlsuite.nets import pretrained
+from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.replay.queue import Queue
@@ -98,7 +99,7 @@ def make_env(config: Config, num_envs: int | None = None, render: bool = False, 
 
 def make_spec(config: Config) -> EnvSpec:
     """The spec of the config's environment, which is built only if its module has no function `spec(config)`."""
-    describe_only = getattr(registry.envs.get(config.env.id), "spec", None)
+    describe_only = getattr(registry.envs.get(config.env.id), "describe_config", None)
     if describe_only is not None:
         spec: EnvSpec = describe_only(config.env)
         return spec
@@ -130,9 +131,12 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
     if config.learner.augment != AugmentConfig() and not pictures:
         raise UsageError(f"learner.augment needs observations that are pictures, and {config.env.id} has none; leave it out")
-    agent = kind(config.agent, config.net, spec)
-    if config.agent.name not in registry.agents.shipped and not isinstance(agent, BoardAgent):
-        check_agent(agent, spec)  # the shipped agents have tests
+    parts = ((registry.agents, config.agent.name), (registry.torsos, config.net.torso), (registry.memory_cores, config.net.memory))
+    if all(name.split("(")[0] in {*table.shipped, *BACKBONES, "none"} for table, name in parts):
+        return kind(config.agent, config.net, spec)
+    with registry.third_party(f"agent.name = {config.agent.name}, {kind.__name__}.__init__"):
+        agent = kind(config.agent, config.net, spec)
+    check_agent(agent, spec)  # ours have tests
     return agent
 
 
@@ -180,7 +184,11 @@ def make_learner(
             pretrained.load_backbones(net, config.net.weights)
         if config.net.freeze:
             pretrained.freeze(net)
-        agent.init_net(net)
+        if config.agent.name in registry.agents.shipped:
+            agent.init_net(net)
+            return
+        with registry.third_party(f"agent.name = {config.agent.name}, {type(agent).__name__}.init_net"):
+            agent.init_net(net)
 
     return Learner(
         agent,

@@ -182,7 +182,7 @@ def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) 
     return Boards(config.id, num_envs, config.opponent, config.opening_moves)
 
 
-def spec(config: Config) -> EnvSpec:
+def describe_config(config: Config) -> EnvSpec:
     """What `describe` says of the environment, without starting the opponent. UsageError for an opponent that there is not."""
     parse_opponent(config.opponent)
     game = make_game(config.id)

@@ -3,17 +3,18 @@
 Shapes: T time, B batch.
 """
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rlsuite.acting.act import act
-from rlsuite.core.agent import Agent, Loss, Mode, Rollouts, Sequences, Transitions
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.acting.board_agent import BoardAgent
+from rlsuite.core import registry
+from rlsuite.core.agent import Agent, Games, Loss, Mode, Rollouts, Sequences, Transitions
+from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 
 BATCH, ROLLOUT = 2, 4
@@ -39,10 +40,17 @@ class _Check:
         with self.calling("initial_state"):
             state = self.agent.initial_state(BATCH)
         shapes = self.shapes(state, "initial_state")
+        specs = (Transitions, Sequences, Rollouts, Games)
+        self.expect(isinstance(self.agent.sequence, specs), "sequence", f"is {self.agent.sequence!r}, not one of {_names(specs)}")
+        if isinstance(self.agent, BoardAgent):
+            self.positions(self.agent, net)
+        if self.spec.info_keys:
+            return  # it acts on what the environment reports, for which no blank can stand
         extras: dict[str, Tensor] = {}
         for explore in (True, False):
             with self.calling("act"):
                 action, new_state, extras = act(self.agent, net, self.steps(1, {}), state, Mode(explore, 0, self.rng))
+            self.expect(isinstance(action, Tensor), "act", f"returned a {type(action).__name__} for the actions, not a tensor")
             want = [BATCH, *self.spec.action_shape]
             self.expect(list(action.shape) == want, "act", f"returned actions of shape {list(action.shape)}, not {want}")
             kind = "floating-point" if self.spec.action_shape else "int64"
@@ -58,6 +66,15 @@ class _Check:
             self.expect(one.name in extras, "act", f"returned no extras[{one.name!r}], which `sequence` declares")
         self.losses(net, state, extras)
 
+    def positions(self, agent: BoardAgent, net: Any) -> None:
+        """What the agent says of the first position of its game."""
+        state = agent.game.new_state()
+        with self.calling("evaluator"):
+            found = agent.evaluator(net)(state.row[None], np.array([agent.game.rules.hash(state.row)], np.uint64))
+        shapes = [list(leaf.shape) for leaf in found] if isinstance(found, tuple) else type(found).__name__
+        want = [[1, agent.game.num_actions], [1]]
+        self.expect(shapes == want, "evaluator", f"gives {shapes}, not logits and values of shapes {want}")
+
     def losses(self, net: Any, state: State, extras: dict[str, Tensor]) -> None:
         """Checks `prepare`, `loss` and `priority` on a blank trajectory."""
         sequence = self.agent.sequence
@@ -70,13 +87,17 @@ class _Check:
         with self.calling("prepare"):
             part = next(iter(self.agent.prepare(net, trajectory, self.rng)))
         rows = part.steps.reward.shape[1]
-        with self.calling("loss"):
+        with self.calling("loss"), torch.enable_grad():
             loss = self.agent.loss(net, net, part, self.rng)
         self.expect(isinstance(loss, Loss), "loss", f"returned a {type(loss).__name__}, not a rlsuite.core.agent.Loss")
         self.expect(
             list(loss.loss.shape) == [rows], "loss", f"returned a loss of shape {list(loss.loss.shape)}, not [B] = [{rows}]"
         )
+        self.expect(loss.loss.requires_grad, "loss", "returned a loss that does not depend on the net's weights")
         for name, value in loss.metrics.items():
+            self.expect(
+                isinstance(value, Tensor), "loss", f"returned metrics[{name!r}] of type {type(value).__name__}, not a tensor"
+            )
             self.expect(value.numel() == 1, "loss", f"returned metrics[{name!r}] of shape {list(value.shape)}, not a scalar")
         if loss.td is None:
             return
@@ -112,16 +133,10 @@ class _Check:
         if not right:
             raise UsageError(f"{self.where}.{method} {found}")
 
-    @contextmanager
-    def calling(self, method: str) -> Iterator[None]:
-        """Turns what the agent's own code raises into a UsageError of one line, with file and line number."""
-        try:
-            yield
-        except RlsuiteError:
-            raise
-        except Exception as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            reason = " ".join(str(error).split()) or "no message"
-            raise UsageError(
-                f"{self.where}.{method} failed: {type(error).__name__}: {reason} ({at.filename}, line {at.lineno})"
-            ) from error
+    def calling(self, method: str) -> AbstractContextManager[None]:
+        """Reports what the agent's own code raises as one line with its place."""
+        return registry.third_party(f"{self.where}.{method}")
+
+
+def _names(kinds: tuple[type, ...]) -> str:
+    return ", ".join(kind.__name__ for kind in kinds)

@@ -8,6 +8,7 @@ nothing between devices and keeps no state: everything that changes is passed in
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -202,5 +203,9 @@ def agent_class(name: str) -> type[Agent]:
 
 
 def with_capability(capability: Capability) -> list[str]:
-    """Names of the known agents with this capability."""
-    return [name for name in registry.agents.names() if capability in agent_class(name).capabilities]
+    """Names of the known agents with this capability. An agent of somebody else's that cannot be imported has none."""
+    found = []
+    for name in registry.agents.names():
+        with suppress(UsageError):
+            found += [name] if capability in agent_class(name).capabilities else []
+    return found

@@ -9,14 +9,16 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rlsuite.core.errors import UsageError, nearest, unknown
+from rlsuite.core.errors import RlsuiteError, UsageError, nearest, unknown
 
 _IN_FILE = re.compile(r"^(.+\.py):(\w+)$")
 
@@ -143,14 +145,19 @@ def absolute(name: str) -> str:
 
 
 def load_file(path: str) -> ModuleType:
-    """The module in a .py file, executed once for each version of the file. UsageError if it cannot be read or loaded."""
+    """The module in a .py file, executed once for each version of the file. UsageError if it cannot be read or loaded.
+
+    Files beside it can be imported by it, as by a script.
+    """
     place = Path(path).resolve()
     try:
-        return _load_file(str(place), place.stat().st_mtime_ns)
+        changed = place.stat().st_mtime_ns
+        place.open().close()
     except FileNotFoundError as error:
         raise UsageError(f"{path} does not exist") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    return _load_file(str(place), changed)
 
 
 @cache
@@ -161,24 +168,37 @@ def _load_file(path: str, changed: int) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # numba and dataclasses look modules up there
+    if (folder := str(Path(path).parent)) not in sys.path:
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except OSError:
-        raise
     except (Exception, SystemExit) as error:
-        line = _line_in(path, error)
-        raise UsageError(f"{path}{line} cannot be loaded: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {reason}{_place(error)}") from error
     return module
 
 
-def _line_in(path: str, error: BaseException) -> str:
-    """The line of the file that was running when it raised, as in ", line 3"; "" if none was."""
-    at, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == path:
-            at = trace.tb_lineno
-        trace = trace.tb_next
-    return "" if at is None else f", line {at}"
+@contextmanager
+def third_party(what: str) -> Iterator[None]:
+    """Turns whatever code of others raises into a UsageError: `what` failed, why, and the line of their file."""
+    try:
+        yield
+    except RlsuiteError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{what} failed: {type(error).__name__}: {reason}{_place(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """` (file.py, line 3)`: the last line that ran outside rlsuite and installed packages, else the last of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = Path(__file__).resolve().parents[1]
+    ours = (*(str(package / room) for room in ("", "agents", "envs")), sys.prefix, sys.base_prefix)
+    ours += tuple(str((package / room).resolve()) for room in ("agents", "envs"))  # links in a checkout
+    own = [at for at in frames if not at.filename.startswith((*ours, "<"))]
+    at = own[-1] if own else frames[-1] if frames else None
+    return "" if at is None else f" ({at.filename}, line {at.lineno})"
 
 
 def member(module: ModuleType, name: str, where: str) -> Any:
@@ -203,5 +223,8 @@ def _import(part: Any) -> Any:
     try:
         loaded = importlib.import_module(module)
         return getattr(loaded, attribute) if attribute else loaded
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{part} is registered but cannot be imported: {error}") from error
+    except RlsuiteError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}{_place(error)}"
+        raise UsageError(f"{part} is registered but cannot be imported: {reason}") from error

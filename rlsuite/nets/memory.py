@@ -226,7 +226,7 @@ def gru(features: int, size: int) -> Core:
 
 def attention(features: int, size: int, window: int = 32, heads: int = 4, layers: int = 1) -> Core:
     """A gated transformer of `size` units per step. ValueError for impossible parameters."""
-    if min(window, heads, layers) < 1:
+    if not all(isinstance(value, int) and value > 0 for value in (window, heads, layers)):
         raise ValueError("window, heads and layers must be whole numbers above 0")
     if size % heads:
         raise ValueError(f"net.memory_size = {size} must be a multiple of heads = {heads}")
@@ -249,11 +249,41 @@ def _bare(net: NetConfig, features: int) -> Core:
         return FeedForward(features)
     make = registry.memory_cores.get(kind)
     check_keywords(kind, make, parameters, skip=2)
+    core: Core
+    if kind not in registry.memory_cores.shipped:
+        with registry.third_party(f"net.memory = {net.memory}"):
+            core = make(features, net.memory_size, **parameters)
+        _check(core, net.memory, features)
+        return core
     try:
-        core: Core = make(features, net.memory_size, **parameters)
+        core = make(features, net.memory_size, **parameters)
     except ValueError as error:
         raise UsageError(f"net.memory={net.memory}: {error}") from error
     return core
+
+
+def _check(core: Core, name: str, features: int) -> None:
+    """Tries out a core of somebody else's on a blank step. UsageError if it breaks the contract."""
+    where, kind = f"net.memory = {name}", type(core).__name__
+    if not isinstance(core, Core):
+        raise UsageError(f"{where} returned a {kind}, not a rlsuite.nets.memory.Core")
+    if not isinstance(getattr(core, "features", None), int):
+        raise UsageError(f"{where}: {kind} has no features, the whole number D of what it returns")
+    blank, no = torch.zeros(1, 2, features), torch.zeros(1, 2, dtype=torch.bool)  # [T,B,D], [T,B]
+    with registry.third_party(f"{where}: {kind}.initial_state"):
+        state = core.initial_state(2)
+    if not isinstance(state, tuple):
+        raise UsageError(f"{where}: {kind}.initial_state returned a {type(state).__name__}, not a tuple of tensors")
+    if blank.is_meta:
+        return  # only its state is asked for
+    step = Step(blank, torch.zeros(1, 2), ~no, no, no, torch.zeros(1, 2, dtype=torch.int64), {})
+    with registry.third_party(f"{where}: {kind}.forward"), torch.no_grad():
+        out, after = core(blank, step, state)
+        shape, shapes, changed = list(out.shape), *([list(leaf.shape) for leaf in leaves] for leaves in (state, after))
+    if shape != [1, 2, core.features]:
+        raise UsageError(f"{where}: {kind}.forward returned {shape}, not [T,B,features] = [1, 2, {core.features}]")
+    if shapes != changed:
+        raise UsageError(f"{where}: {kind}.forward changed the state's shapes from {shapes} to {changed}")
 
 
 def initial_state(net: NetConfig, spec: EnvSpec, batch: int) -> State:

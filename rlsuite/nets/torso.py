@@ -118,7 +118,13 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
             raise unknown("net.torso", name, torso_names())
         make = registry.torsos.get(kind)
         check_keywords(kind, make, parameters, skip=2)
-        torso: Torso = make(spec, hidden, **parameters)
+        torso: Torso
+        if kind in registry.torsos.shipped:
+            torso = make(spec, hidden, **parameters)
+            return torso
+        with registry.third_party(f"net.torso = {name}"):
+            torso = make(spec, hidden, **parameters)
+        _check(torso, name, spec)
         return torso
     shape = spec.observation_shape
     if len(shape) != 3:
@@ -128,6 +134,20 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
         return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name))
     except ValueError as error:
         raise UsageError(f"net.torso={name}: {error}") from error
+
+
+def _check(torso: Torso, name: str, spec: EnvSpec) -> None:
+    """Tries out a torso of somebody else's on blank observations. UsageError if it breaks the contract."""
+    where = f"net.torso = {name}"
+    if not isinstance(torso, Torso):
+        raise UsageError(f"{where} returned a {type(torso).__name__}, not a rlsuite.nets.torso.Torso")
+    if not isinstance(getattr(torso, "features", None), int):
+        raise UsageError(f"{where}: {type(torso).__name__} has no features, the whole number D of what it returns")
+    blank = torch.zeros(1, 2, *spec.observation_shape, dtype=getattr(torch, spec.observation_dtype))  # [T,B,...]
+    with registry.third_party(f"{where}: {type(torso).__name__}.forward"), torch.no_grad():
+        shape = list(torso(blank).shape)
+    if shape != [1, 2, torso.features]:
+        raise UsageError(f"{where}: {type(torso).__name__}.forward returned {shape}, not [T,B,features] = [1, 2, {torso.features}]")
 
 
 def mlp(spec: EnvSpec, hidden: int) -> Torso:

@@ -208,6 +208,8 @@ def test_sizes() -> None:
     ("kind", "size", "message"),
     [
         ("attention(window=0)", M, "whole numbers above 0"),
+        ("attention(window=1.5)", M, "whole numbers above 0"),
+        ("attention(heads=a)", M, "whole numbers above 0"),
         ("attention(widow=3)", M, "window"),
         ("lstm(size=3)", M, "size"),
         ("attention(heads=4)", M, "memory_size = 6 must be a multiple of heads = 4"),
