@@ -91,6 +91,7 @@ def test_the_agent_solves_cartpole(tmp_path: Path) -> None:
     assert result.evaluation.mean >= 475
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_environment_trains_from_its_file(runtime: list[str], tmp_path: Path) -> None:
     write(tmp_path, "own-env.md", "my_env.py")
@@ -120,12 +121,14 @@ def test_a_family_of_environments_is_registered_by_id(tmp_path: Path) -> None:
     trained(tmp_path, "classic/recall_r2d2", "env={id: mine/Maze-v0, difficulty: 2}", *RECALL, path=True)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_torso_trains_from_its_file(runtime: list[str], tmp_path: Path) -> None:
     write(tmp_path, "own-net.md", "my_net.py")
     trained(tmp_path, "classic/dqn", "net.torso=my_net.py:Fourier(scale=2.0)", *SMALL, *runtime)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_memory_core_trains_from_its_file(runtime: list[str], tmp_path: Path) -> None:
     write(tmp_path, "own-net.md", "my_net.py")

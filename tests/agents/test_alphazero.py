@@ -133,6 +133,7 @@ def collector_of(**overrides: Any) -> SelfPlay:
     return collector
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("method", ["gumbel", "puct"])
 def test_an_unroll_holds_whole_games_from_both_sides(method: str) -> None:
     collector = collector_of(method=method, temperature_moves=3)
@@ -253,6 +254,7 @@ def test_the_gate_admits_a_better_net_and_no_worse_one(monkeypatch: pytest.Monke
         build(resolve("boards/tic_tac_toe", {**SMALL, "agent.gate_games": 20, "run.policy_lag_learner_steps": 2}))
 
 
+@pytest.mark.integration
 def test_a_run_of_another_game_or_rule_is_refused(tmp_path: Path) -> None:
     """The shapes would fit: only the komi differs."""
     settings = {**SMALL, "env.id": "go(size=3,komi=0.5)", "run.agent_steps": 40}

@@ -80,6 +80,7 @@ def test_ratings_by_hand_and_their_intervals() -> None:
     assert np.isfinite(elo([(1, 0, Score(10, 0, 0))], 2)).all()
 
 
+@pytest.mark.integration
 def test_the_graded_positions_are_right_where_a_search_can_prove_it() -> None:
     """Six classes of 1,000 positions; in endgames, which are searched to the end, a search makes no mistakes."""
     game = make_game("connect_four")

@@ -363,7 +363,7 @@ def test_ctrl_c_keeps_the_finished_episodes_and_says_so(
     code = app([*arguments, "--out", str(tmp_path / "kd")], standalone_mode=False)
     kept = len(demonstrations.load(tmp_path / "kd").returns())
     assert 0 < kept < 1000
-    assert f"stopped: {kept} of 1000 episodes are kept" in capsys.readouterr().err
+    assert f"stopped: kept {kept} of 1000 episodes" in capsys.readouterr().err
     assert code == 130
 
 

@@ -89,6 +89,7 @@ def test_openings_are_random_and_short() -> None:
     assert len({row.tobytes() for row in env.rows}) > 10
 
 
+@pytest.mark.integration
 def test_no_game_is_over_before_it_begins() -> None:
     """After a long random opening, the opponent's first reply may win; then another game is dealt."""
     env = Boards("tic_tac_toe", 64, "mcts(simulations=20)", opening_moves=6)
