@@ -5,6 +5,7 @@ attributes, listed below. With any other environment, a resumed run starts new e
 """
 
 import copy
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,18 @@ class Config(EnvSection):
 
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
     """A SyncVectorEnv with float32 rewards, whose state can be saved."""
+
+    def __init__(self, env: SyncVectorEnv, env_id: str):
+        """`env_id`: its name in errors."""
+        super().__init__(env)
+        self.env_id = env_id
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins new episodes. UsageError if the environment's own `reset` raises."""
+        try:
+            return self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise UsageError(f"env.id={self.env_id} cannot be reset: {_raised(error)}") from error
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of all environments; continuous actions are clipped to the bounds of their space."""
@@ -130,6 +143,14 @@ def _make(env_id: str | gymnasium.envs.registration.EnvSpec, config: Config, num
             vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
             **{"max_episode_steps": limit, **kwargs},
         )
-    except (gymnasium.error.Error, TypeError, ImportError) as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise UsageError(f"env.id={config.id} cannot be built: {error}") from error
-    return SyncEnvs(env)
+    except Exception as error:
+        raise UsageError(f"env.id={config.id} cannot be built: {_raised(error)}") from error
+    return SyncEnvs(env, config.id)
+
+
+def _raised(error: Exception) -> str:
+    """An error of the environment's own, with the file and line that raised it."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({at.filename}, line {at.lineno})"

@@ -105,6 +105,9 @@ def describe(env: Any) -> EnvSpec:
         raise UsageError(f"observations must be one array or a whole number, their space is {space}")
     if not isinstance(actions, Discrete | Box):
         raise UsageError(f"actions must be Discrete or a Box, their space is {actions}")
+    for what, one in (("observations", space), ("actions", actions)):
+        if isinstance(one, Discrete) and one.start != 0:
+            raise UsageError(f"{what} start at {one.start}: subtract it in the environment, so that its space is Discrete({one.n})")
     return EnvSpec(
         observation_shape=tuple(space.shape),
         observation_dtype=np.dtype(space.dtype).name,

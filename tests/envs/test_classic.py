@@ -1,6 +1,7 @@
 """Gymnasium environments: rewards, ends, and saved states that continue bit for bit."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+import rlsuite
 from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, describe
@@ -204,3 +206,39 @@ def test_continuous_actions_are_clipped_to_the_bounds() -> None:
     far, bound = np.array([[50.0], [-50.0]], np.float32), np.array([[2.0], [-2.0]], np.float32)
     for a, b in zip(one.step(far)[:2], two.step(bound)[:2], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+BROKEN = """
+import gymnasium
+from gymnasium.spaces import Box, Discrete
+
+
+class Env(gymnasium.Env):
+    observation_space, action_space = Box(0, 1, (2,)), Discrete(3, start={start})
+
+    def __init__(self, fails=None):
+        self.fails = fails
+        if fails == "init":
+            raise KeyError("board")  # line 12
+
+    def reset(self, seed=None, options=None):
+        if self.fails == "reset":
+            return self.nowhere  # line 16
+        return self.observation_space.sample(), {{}}
+"""
+
+
+@pytest.mark.parametrize(("fails", "told"), [("init", "KeyError: 'board'"), ("reset", "AttributeError: .*nowhere")])
+def test_an_environment_that_raises_is_named_with_the_line(fails: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(BROKEN.format(start=0))
+    line = {"init": 12, "reset": 16}[fails]
+    with pytest.raises(UsageError, match=rf"env\.id=.*mine\.py:Env cannot be .*{told}.* \(.*mine\.py, line {line}\)$"):
+        rlsuite.train("classic/dqn", [f"env.id={file}:Env", f"env.kwargs.fails={fails}", "run.threads=1"], run_dir=tmp_path / "run")
+
+
+def test_actions_that_do_not_start_at_0_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(BROKEN.format(start=1))
+    with pytest.raises(UsageError, match=r"actions start at 1: subtract it in the environment"):
+        rlsuite.train("classic/dqn", [f"env.id={file}:Env", "run.threads=1"], run_dir=tmp_path / "run")
