@@ -83,22 +83,24 @@ def _installed(package: str) -> str:
 
 def describe_run(run: Path) -> dict[str, Any]:
     """Facts about a run and its progress. UsageError if the folder is not a run."""
-    from rlsuite.config.loader import resolve
+    from rlsuite.config import loader
     from rlsuite.runs import checkpoint, run_folder
     from rlsuite.runs.metrics import read_metrics
 
-    config = resolve(run_folder.config_file(run))
+    config = loader.mapping(run_folder.config_file(run))  # not checked: the run's plug-in files may be gone
+    loader.refuse_vision(config)
+    agent, env = loader.name_in(config, "agent", "name"), loader.name_in(config, "env", "id")
     rows = read_metrics(run) if (run / "metrics.jsonl").exists() else []
     last: dict[str, Any] = {}
     for row in rows:
         last.update({key: value for key, value in row.items() if value is not None})
     return {
         "run": str(run),
-        "config": config.name,
-        "agent": config.agent.name,
-        "env": config.env.id,
-        "seed": config.seed,
-        "agent_steps": f"{last.get('agent_steps', 0):,} of {config.run.agent_steps:,}",
+        "config": config["name"],
+        "agent": agent,
+        "env": env,
+        "seed": config["seed"],
+        "agent_steps": f"{last.get('agent_steps', 0):,} of {config['run']['agent_steps']:,}",
         "env_frames": last.get("env_frames", 0),
         "learner_steps": last.get("learner_steps", 0),
         "minutes": round(last.get("wall_seconds", 0.0) / 60, 1),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError, create_model, model_validator
 
-from rlsuite.config.schema import AnyConfig, Config, IgnoredKeys, Section
+from rlsuite.config.schema import AgentSection, AnyConfig, Config, IgnoredKeys, Section, absolute
 from rlsuite.config.shipped import config_names, shipped_text
 from rlsuite.core import registry
 from rlsuite.core.agent import agent_class
@@ -49,7 +49,7 @@ def resolve(config: str | Path, overrides: Overrides = ()) -> Config:
     UsageError for an unknown name, a file that is not a mapping, and everything that the schema refuses. If an override switches
     something off (`replay.prioritized=false`), keys of the file that have no effect without it return to their defaults.
     """
-    return check(mapping(config, overrides), overridden(overrides))
+    return check(mapping(config, overrides), overridden(overrides), str(config))
 
 
 def mapping(config: str | Path, overrides: Overrides = ()) -> dict[str, Any]:
@@ -72,18 +72,24 @@ def overridden(overrides: Overrides) -> set[str]:
     return {key for key, _ in _pairs(overrides)}
 
 
-def check(data: dict[str, Any], overridden: Collection[str] = ()) -> Config:
+def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "") -> Config:
     """A mapping of sections as a checked config, with the sections that its agent and its environment family define.
 
-    `overridden`: see `validate`.
+    `overridden`: see `validate`. `where` the mapping comes from, such as a run, for the error about a plug-in file that is missing.
     """
-    if "data" in data and "agent" not in data:
-        raise UsageError(f"{data.get('name')} is the config of a vision model: rlsuite vision train {data.get('name')}")
-    agent, env = registry.absolute(name_in(data, "agent", "name")), registry.absolute(name_in(data, "env", "id"))
+    refuse_vision(data)
+    agent, env = _plug_in(data, "agent", "name", overridden, where), _plug_in(data, "env", "id", overridden, where)
     kind, module = agent_class(agent), registry.envs.get(env)
+    if not issubclass(kind.Config, AgentSection):
+        raise UsageError(f"agent.name = {agent}: {kind.__name__}.Config must be a subclass of rlsuite.config.schema.AgentSection")
 
     def suits_agent(config: Config) -> Config:
-        kind.validate(config)
+        try:
+            kind.validate(config)
+        except (ValueError, UsageError):
+            raise
+        except Exception as error:  # a plug-in's own
+            raise UsageError(f"agent.name = {agent}, {kind.__name__}.validate failed: {type(error).__name__}: {error}") from error
         return config
 
     last: Any = model_validator(mode="after")(suits_agent)
@@ -91,6 +97,12 @@ def check(data: dict[str, Any], overridden: Collection[str] = ()) -> Config:
     schema = create_model("Config", __base__=Config, __validators__={"suits_agent": last}, **sections)
     named = {"agent": {**data["agent"], "name": agent}, "env": {**data["env"], "id": env}}
     return validate(schema, {**data, **named}, overridden)
+
+
+def refuse_vision(data: dict[str, Any]) -> None:
+    """UsageError if a mapping is the config of a vision model."""
+    if "data" in data and "agent" not in data:
+        raise UsageError(f"{data.get('name')} is the config of a vision model: rlsuite vision train {data.get('name')}")
 
 
 def validate(schema: type[Model], data: dict[str, Any], overridden: Collection[str] = ()) -> Model:
@@ -182,6 +194,19 @@ def name_in(data: dict[str, Any], section: str, key: str) -> str:
         given = part.get(key) if isinstance(part, dict) else part
         raise UsageError(f"{section}.{key} must be a string, got {given!r}")
     return str(part[key])
+
+
+def _plug_in(data: dict[str, Any], section: str, key: str, overridden: Collection[str], where: str) -> str:
+    """The name at `section.key`, where a file's path is made absolute. UsageError that says who names a file that is missing."""
+    name = name_in(data, section, key)
+    found = registry.file_of(name)
+    file = name if found is None else found[0]
+    if not file.endswith(".py"):
+        return name
+    if not Path(file).exists():
+        source = f"{where}, " if where and f"{section}.{key}" not in overridden else ""
+        raise UsageError(f"{source}{section}.{key}: {file} does not exist")
+    return registry.absolute(name) if found is not None else str(absolute(name))  # a board game's file names no member
 
 
 def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:

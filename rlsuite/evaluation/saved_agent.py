@@ -29,7 +29,8 @@ class Saved:
     def __init__(self, path: Path, device: str = "cpu", changes: dict[str, dict[str, Any]] | None = None):
         """`path`: a run folder, for its newest checkpoint, or a checkpoint folder.
 
-        `changes`: section -> key -> value, replacing values of the saved config. UsageError or CheckpointError for a folder that is
+        `changes`: section -> key -> value, replacing values of the saved config; where one switches something off, what depends on
+        it returns to its default. UsageError or CheckpointError for a folder that is
         neither, for a damaged checkpoint, and for one whose weights do not fit the net.
         """
         self.path = checkpoint.find(path.resolve())
@@ -42,7 +43,8 @@ class Saved:
                 if key not in sections[section]:
                     raise UsageError(f"{self.path} has no {section}.{key} (known: {', '.join(sections[section])})")
                 sections[section][key] = value
-        self.config: Config = check(sections)
+        overridden = {f"{section}.{key}" for section, values in (changes or {}).items() for key in values}
+        self.config: Config = check(sections, overridden, str(path))
         spec = data["spec"]
         fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
         self.spec = EnvSpec(**fields)
