@@ -25,23 +25,32 @@ def list_(
 ) -> None:
     """List agents, configs, environments, games or nets.
 
-    Configs are listed with task, cost and expected score.
+    Configs are listed with task, cost and expected score; nets as backbones with their size and cost, other torsos, and memory
+    cores.
     """
     found: list[Any]
+    more: dict[str, list[str]] = {}
     if kind == "configs":
         configs = [shipped.shipped(name) for name in shipped.config_names()]
         found, text = [one.as_dict() for one in configs], shipped.table(configs)
     elif kind == "nets":
         from rlsuite.nets import catalogue
+        from rlsuite.nets.torso import torso_names
 
-        found, text = [facts._asdict() for facts in catalogue.known()], catalogue.table()
+        backbones = catalogue.known()
+        found = [facts._asdict() for facts in backbones]
+        others = sorted({*torso_names()} - {facts.name for facts in backbones})
+        more = {"torsos": others, "memory_cores": registry.memory_cores.names()}
+        lists = {"Backbones (net.torso)": [catalogue.table()], "Other torsos (net.torso)": others}
+        lists["Memory cores (net.memory)"] = more["memory_cores"]
+        text = "\n\n".join("\n".join([f"{heading}:", *lines]) for heading, lines in lists.items())
     elif kind in NAMES:
         found = NAMES[kind]()
         text = "\n".join(found)
     else:
         raise unknown("list", kind, [*NAMES, "configs", "nets"])
     if as_json:
-        print_json({kind: found})
+        print_json({kind: found, **more})
     else:
         print(text)
 

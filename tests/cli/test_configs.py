@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+import rlsuite
 from rlsuite.cli import main
 from rlsuite.config.loader import as_mapping, config_names, resolve
+from rlsuite.core import registry
 from rlsuite.vision.config import load_config
 
 
@@ -113,3 +115,61 @@ def test_what_config_prints_is_plain_yaml(call: Calls) -> None:
     data = yaml.safe_load(call("config", "classic/ppo"))
     assert data["agent"]["name"] == "ppo"
     assert data["learner"]["learning_rate"] == 1e-3
+
+
+def test_nets_are_backbones_other_torsos_and_memory_cores(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.torsos.registered, "my_torso", object)
+    monkeypatch.setitem(registry.memory_cores.registered, "my_core", object)
+    found = json.loads(call("list", "nets", "--json"))
+    assert "resnet18" in {net["name"] for net in found["nets"]}
+    assert {"mlp", "my_torso"} <= set(found["torsos"])
+    assert "resnet18" not in found["torsos"]
+    assert {"lstm", "my_core"} <= set(found["memory_cores"])
+    lines = call("list", "nets").splitlines()
+    names = ("Backbones (net.torso):", "Other torsos (net.torso):", "Memory cores (net.memory):")
+    headings = [lines.index(name) for name in names]
+    assert headings[0] < headings[1] < lines.index("my_torso") < headings[2] < lines.index("my_core")
+
+
+AGENT = """
+from rlsuite.agents.dqn import DQN
+
+
+class Mine(DQN):
+    pass
+"""
+
+
+def test_a_plug_in_file_that_has_moved_is_named_with_its_key_and_run(call: Calls, tmp_path: Path) -> None:
+    file, run = tmp_path / "my_agent.py", tmp_path / "run"
+    file.write_text(AGENT)
+    small = ["run.agent_steps=130", "run.threads=1", "replay.min_agent_steps=100", "learner.batch_size=8", "eval.episodes=1"]
+    rlsuite.train("classic/dqn", [f"agent.name={file}:Mine", *small], run_dir=run)
+    facts = call("info", str(run), "--json")
+    file.rename(tmp_path / "moved.py")
+    assert call("info", str(run), "--json") == facts  # it needs no plug-in
+    for command in (["evaluate", str(run)], ["train", "--resume", str(run)]):
+        call(*command)
+        assert call.code == 2
+        assert str(run) in call.err
+        assert f", agent.name: {file} does not exist" in call.err
+    call("train", "--resume", str(run), "run.agent_steps=140", f"agent.name={tmp_path}/moved.py:Mine")
+    assert call.code == 0, call.err
+    call("train", "classic/dqn", "env.id=nowhere.py")
+    assert "rlsuite: env.id: nowhere.py does not exist" in call.err
+
+
+def test_a_board_game_of_ones_own_is_found_from_any_folder(call: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("col.py").write_text("from rlsuite import make_game\n\n\ndef make():\n    return make_game('tic_tac_toe')\n")
+    tiny = ["run.threads=1", "run.agent_steps=60", "env.num_envs=4", "agent.simulations=2", "agent.eval_simulations=2"]
+    tiny += ["net.torso=tower(width=8,depth=1)", "replay.min_agent_steps=50", "learner.batch_size=16", "eval.episodes=1"]
+    call("train", "boards/own", "env.id=col.py", *tiny, "--run-dir", str(tmp_path / "run"))
+    assert call.code == 0, call.err
+    monkeypatch.chdir(tmp_path / "there")
+    call("evaluate", str(tmp_path / "run"), "--episodes", "1")
+    assert call.code == 0, call.err
+    call("train", "--resume", str(tmp_path / "run"), "run.agent_steps=80")
+    assert call.code == 0, call.err
