@@ -5,17 +5,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import rlsuite
+from rlsuite.cli import main
 
 ROOT = Path(rlsuite.__file__).resolve().parents[1]
 SOURCES = [path for folder in ("rlsuite", "agents", "envs") for path in sorted((ROOT / folder).rglob("*.py"))]
 # What house words replaced; a page that people read must not bring them back.
 REPLACED = (
     "lanes", "of_lanes", "chunk", "chunks", "SliceSpec", "begin_with", "lockstep", "Fleet", "Judgement", "hopeless", "settled",
-    "on the way", "of itself", "tells", "told", "judge", "opinions", "stale",
+    "on the way", "of itself", "tells", "told", "judge", "opinions", "Opinions", "stale", "slice", "perfect", "quiet", "behind",
 )  # fmt: skip
 
 
@@ -52,6 +55,22 @@ def test_agents_are_asked_by_their_contract() -> None:
 def test_pages_use_the_words_of_the_field(page: str) -> None:
     text = (ROOT / page).read_text()
     assert [word for word in REPLACED if re.search(rf"\b{word}\b", text)] == []
+
+
+def test_help_uses_the_words_of_the_field(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of rlsuite itself, of every command and of every group."""
+    group: Any = typer.main.get_command(main.app)
+    commands = [[], *([name] for name in group.commands), *(["vision", name] for name in group.commands["vision"].commands)]
+    found = {}
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["rlsuite", *command, "--help"])
+        with pytest.raises(SystemExit) as stop:
+            main.main()
+        assert stop.value.code == 0
+        text = " ".join(capsys.readouterr().out.split())  # without line breaks inside of phrases
+        if words := [word for word in REPLACED if re.search(rf"\b{word}\b", text)]:
+            found[" ".join(command)] = words
+    assert found == {}
 
 
 @pytest.mark.parametrize(
