@@ -38,7 +38,7 @@ class Config(EnvSection):
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
     """A SyncVectorEnv with float32 rewards, whose state can be saved."""
 
-    def __init__(self, env: SyncVectorEnv, env_id: str):
+    def __init__(self, env: VectorEnv[Any, Any, Any], env_id: str):
         """`env_id`: its name in errors."""
         super().__init__(env)
         self.env_id = env_id
