@@ -5,7 +5,6 @@ attributes, listed below. With any other environment, a resumed run starts new e
 """
 
 import copy
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rlsuite.config.schema import EnvSection
+from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 
 # In these families, these attributes are the whole state of an environment, apart from its random generator and time limit.
 _FAMILIES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
 _STATE = ("state", "s", "steps_beyond_terminated", "last_u", "lastaction", "fickle_step")
-
 
 LONGEST = 10_000  # default time limit: the evaluation of an agent that walks in circles must end
 
@@ -45,10 +44,8 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins new episodes. UsageError if the environment's own `reset` raises."""
-        try:
+        with registry.third_party(f"env.id = {self.env_id}, reset"):
             return self.env.reset(seed=seed, options=options)
-        except Exception as error:
-            raise UsageError(f"env.id={self.env_id} cannot be reset: {_raised(error)}") from error
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of all environments; continuous actions are clipped to the bounds of their space."""
@@ -133,24 +130,17 @@ def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) 
 
 def _make(env_id: str | gymnasium.envs.registration.EnvSpec, config: Config, num_envs: int, render: bool) -> SyncEnvs:
     kwargs = {**config.kwargs, **({"render_mode": "rgb_array"} if render else {})}
-    try:
-        spec = gymnasium.spec(env_id) if isinstance(env_id, str) else env_id
-        limit = config.max_episode_steps or spec.max_episode_steps or LONGEST
-        env = gymnasium.make_vec(
-            env_id,
-            num_envs,
-            vectorization_mode="sync",
-            vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
-            **{"max_episode_steps": limit, **kwargs},
-        )
-    except (gymnasium.error.Error, ImportError) as error:
-        raise UsageError(f"env.id={config.id} cannot be built: {error}") from error
-    except Exception as error:
-        raise UsageError(f"env.id={config.id} cannot be built: {_raised(error)}") from error
+    with registry.third_party(f"env.id = {config.id}, __init__"):
+        try:
+            spec = gymnasium.spec(env_id) if isinstance(env_id, str) else env_id
+            limit = config.max_episode_steps or spec.max_episode_steps or LONGEST
+            env = gymnasium.make_vec(
+                env_id,
+                num_envs,
+                vectorization_mode="sync",
+                vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
+                **{"max_episode_steps": limit, **kwargs},
+            )
+        except (gymnasium.error.Error, ImportError) as error:
+            raise UsageError(f"env.id={config.id} cannot be built: {error}") from error
     return SyncEnvs(env, config.id)
-
-
-def _raised(error: Exception) -> str:
-    """An error of the environment's own, with the file and line that raised it."""
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())} ({at.filename}, line {at.lineno})"

@@ -76,7 +76,9 @@ def refusal(tmp_path: Path, body: str, head: str = HEAD) -> str:
         ("    @classmethod\n    def validate(cls, config):\n        1 / 0\n", "Mine.validate failed: ZeroDivisionError"),
         ("    class Config: pass\n", "Mine.Config must be a subclass of rlsuite.config.schema.AgentSection"),
         (
-            "    def __init__(self, config, net, spec):\n        super().__init__(config, net, spec)\n        self.sequence = None\n",
+            "    def __init__(self, config, net, spec):\n"
+            "        super().__init__(config, net, spec)\n"
+            "        self.sequence = None\n",
             "Mine.sequence is None, not one of Transitions, Sequences, Rollouts, Games",
         ),
         (

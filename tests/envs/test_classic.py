@@ -177,7 +177,7 @@ def test_specs() -> None:
 
 
 def test_environments_that_cannot_be_built_are_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"env.id=CartPole-v1 cannot be built: .*gravitty"):
+    with pytest.raises(UsageError, match=r"env.id = CartPole-v1, __init__ failed: .*gravitty"):
         make(Config(id="CartPole-v1", kwargs={"gravitty": 1}), 1)
     with pytest.raises(UsageError, match=r"env.id 'CartPole-v7'; did you mean .*CartPole-v1"):
         registry.envs.get("CartPole-v7")
@@ -233,7 +233,7 @@ def test_an_environment_that_raises_is_named_with_the_line(fails: str, told: str
     file = tmp_path / "mine.py"
     file.write_text(BROKEN.format(start=0))
     line = {"init": 12, "reset": 16}[fails]
-    with pytest.raises(UsageError, match=rf"env\.id=.*mine\.py:Env cannot be .*{told}.* \(.*mine\.py, line {line}\)$"):
+    with pytest.raises(UsageError, match=rf"^env\.id = .*mine\.py:Env, \w+ failed: .*{told}.* \(.*mine\.py, line {line}\)$"):
         rlsuite.train("classic/dqn", [f"env.id={file}:Env", f"env.kwargs.fails={fails}", "run.threads=1"], run_dir=tmp_path / "run")
 
 
