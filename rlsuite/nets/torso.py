@@ -20,26 +20,27 @@ class Torso(nn.Module):
 class PixelTorso(Torso):
     """The last feature map of a backbone, flattened or averaged over its pixels."""
 
-    def __init__(self, backbone: Backbone, shape: tuple[int, ...], pool: str):
-        """`shape`: (C,H,W) of observations. `pool`: flatten, or gap (global average pooling)."""
+    def __init__(self, backbone: Backbone, shape: tuple[int, ...], pool: str, top: float = 255.0):
+        """`shape`: (C,H,W) of observations. `pool`: flatten, or gap (global average pooling). `top`: the value that becomes 1."""
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.top = backbone, top
         self.gap = pool == "gap"
         channels, height, width = backbone.shapes(*shape[1:])[-1]
         self.features = channels if self.gap else channels * height * width
 
     def forward(self, observation: Tensor) -> Tensor:
-        """observation [T,B,C,H,W] u8 -> [T,B,D]."""
+        """observation [T,B,C,H,W] -> [T,B,D]."""
         t, b = observation.shape[:2]
-        x = self.backbone(as_input(observation.flatten(0, 1)))[-1]  # [T*B,C,H,W]
+        x = self.backbone(as_input(observation.flatten(0, 1), self.top))[-1]  # [T*B,C,H,W]
         return (x.mean((2, 3)) if self.gap else x.flatten(1)).unflatten(0, (t, b))  # type: ignore[no-any-return]
 
 
-def as_input(images: Tensor) -> Tensor:
-    """Images scaled to [0,1]: u8 [...] -> float [...], in the dtype that convolutions compute in under the current autocast."""
+def as_input(images: Tensor, top: float = 255.0) -> Tensor:
+    """Images divided by `top`: [...] -> float [...], in the dtype that convolutions compute in under the current autocast."""
     kind = images.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-    return images.to(dtype).div_(255)
+    x = images.to(dtype)
+    return x / top if x is images else x.div_(top)  # the caller's own images stay as they are
 
 
 class NormalisedTorso(Torso):
@@ -130,8 +131,13 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
     if len(shape) != 3:
         fit = "onehot" if spec.num_states else "mlp"
         raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations have shape {shape}: use {fit}")
+    if shape[2] <= 4 < min(shape[:2]):
+        raise UsageError(
+            f"net.torso={name} needs planes [C,H,W], but observations have shape {shape}: move their channels to the front"
+        )
+    top = 255.0 if spec.observation_dtype == "uint8" else 1.0  # floats are taken as they are
     try:
-        return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name))
+        return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name), top)
     except ValueError as error:
         raise UsageError(f"net.torso={name}: {error}") from error
 

@@ -109,6 +109,27 @@ def test_pixels_are_scaled_to_one() -> None:
     assert torso.backbone.seen.dtype == torch.bfloat16  # type: ignore[union-attr]
 
 
+def test_floats_are_taken_as_they_are_and_the_callers_pictures_are_not_changed() -> None:
+    torso = make_torso("nature", 8, spec((1, 36, 36))._replace(observation_dtype="float32"))
+    picture = torch.ones(1, 1, 1, 36, 36)
+    out = torso(picture)
+    assert picture.min() == picture.max() == 1.0
+    whole = make_torso("nature", 8, spec((1, 36, 36)))
+    whole.load_state_dict(torso.state_dict())
+    torch.testing.assert_close(whole((picture * 255).to(torch.uint8)), out)
+    bright = picture * 255
+    torch.testing.assert_close(whole(bright), out)
+    assert bright.min() == 255.0
+
+
+def test_pictures_with_channels_last_are_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"net\.torso=impala needs planes \[C,H,W\].*\(96, 96, 3\): move their channels to the front"
+    ):
+        make_torso("impala", 8, spec((96, 96, 3)))
+    assert make_torso("small(pool=gap)", 8, spec((3, 96, 96))).features > 0
+
+
 def test_onehot_torso() -> None:
     out = make_torso("onehot", 8, spec((), states=4))(torch.tensor([[0, 3], [2, 1]]))
     assert torch.equal(out, torch.eye(4)[torch.tensor([[0, 3], [2, 1]])])
