@@ -35,12 +35,16 @@ class Config(EnvSection):
 
 
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
-    """A SyncVectorEnv with float32 rewards, whose state can be saved."""
+    """A SyncVectorEnv with float32 rewards, whose state can be saved.
+
+    Its `metadata` and `info` hold nothing of the environments' own that a collector would take for ours.
+    """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], env_id: str):
         """`env_id`: its name in errors."""
         super().__init__(env)
         self.env_id = env_id
+        self.metadata = {key: env.metadata[key] for key in ("autoreset_mode", "render_modes", "render_fps") if key in env.metadata}
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins new episodes. UsageError if the environment's own `reset` raises."""
@@ -53,6 +57,7 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
         if isinstance(space, gymnasium.spaces.Box):  # a Gaussian policy has no bounds
             actions = np.clip(actions, space.low, space.high)
         observation, reward, terminated, truncated, info = self.env.step(actions)
+        info.pop("terminal", None)
         return observation, np.asarray(reward, np.float32), terminated, truncated, info
 
     def get_state(self) -> dict[str, Any] | None:

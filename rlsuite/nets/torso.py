@@ -132,9 +132,7 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
         fit = "onehot" if spec.num_states else "mlp"
         raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations have shape {shape}: use {fit}")
     if shape[2] <= 4 < min(shape[:2]):
-        raise UsageError(
-            f"net.torso={name} needs planes [C,H,W], but observations have shape {shape}: move their channels to the front"
-        )
+        raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations are {shape}: move their channels to the front")
     top = 255.0 if spec.observation_dtype == "uint8" else 1.0  # floats are taken as they are
     try:
         return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name), top)

@@ -192,6 +192,36 @@ def test_every_episode_ends() -> None:
         assert ends == [False] * (limit - 1) + [True]
 
 
+class Ring(gymnasium.Env[Any, Any]):
+    """An environment whose own `info` and `metadata` use names that mean something to a collector."""
+
+    metadata: dict[str, Any] = {"frame_stack": 4, "info_keys": ["terminal"], "game": "go", "render_modes": ["ansi"]}  # noqa: RUF012
+    observation_space, action_space = gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None):
+        pass
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.ones(1, np.float32), {"terminal": True}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.ones(1, np.float32), 1.0, False, False, {"terminal": True}
+
+
+def test_an_environments_own_info_and_metadata_are_not_taken_for_ours() -> None:
+    gymnasium.register("Ring-v0", entry_point=Ring, max_episode_steps=3)
+    try:
+        env = make(Config(id="Ring-v0"), 2)
+        spec = describe(env)
+    finally:
+        del gymnasium.registry["Ring-v0"]
+    env.reset(seed=1)
+    for _ in range(5):  # over the end of an episode
+        assert "terminal" not in env.step(np.zeros(2, np.int64))[4]
+    assert (spec.stack, spec.info_keys, spec.game, spec.has_pictures) == (1, (), None, False)
+
+
 def test_rendering_only_if_asked_for() -> None:
     env = make(Config(id="FrozenLake-v1", kwargs={"map_name": "4x4"}), 1, render=True)
     assert env.env.envs[0].unwrapped.render_mode == "rgb_array"
