@@ -5,6 +5,7 @@ attributes, listed below. With any other environment, a resumed run starts new e
 """
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rlsuite.config.schema import EnvSection
 from rlsuite.core import registry
@@ -32,6 +33,28 @@ class Config(EnvSection):
     """Keyword arguments of the environment."""
     max_episode_steps: int | None = Field(None, ge=1)
     """Time limit of an episode in agent steps; null: that of the environment, or 10,000 if it has none."""
+
+    @field_validator("kwargs")
+    @classmethod
+    def _kept_as_given(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What JSON would change or lose is refused: the environment that evaluates must be the one that trained."""
+        _refuse_changed("env.kwargs", kwargs)
+        return kwargs
+
+
+def _refuse_changed(place: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{place}: the key {key!r} is not text")
+            _refuse_changed(f"{place}.{key}", inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _refuse_changed(f"{place}[{index}]", inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place}: {value} cannot be saved in a config")
+    elif value is not None and type(value) not in (bool, int, float, str):
+        raise ValueError(f"{place}: a {type(value).__name__} cannot be saved in a config; use text, numbers, lists and mappings")
 
 
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):

@@ -155,7 +155,9 @@ def _check(torso: Torso, name: str, spec: EnvSpec) -> None:
 
 
 def mlp(spec: EnvSpec, hidden: int) -> Torso:
-    """A torso of one hidden layer, for observations of any shape."""
+    """A torso of one hidden layer, for observations of any shape. UsageError for discrete states: their numbers are not sizes."""
+    if spec.num_states is not None:
+        raise UsageError(f"net.torso=mlp would take the number of one of {spec.num_states} discrete states for a size: use onehot")
     return MlpTorso(spec.observation_shape, hidden)
 
 

@@ -1,5 +1,6 @@
 """Gymnasium environments: rewards, ends, and saved states that continue bit for bit."""
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import rlsuite
+from rlsuite.config.loader import resolve
 from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, describe
@@ -190,6 +192,23 @@ def test_every_episode_ends() -> None:
         env.reset(seed=1)
         ends = [bool(env.step(np.array([0]))[3][0]) for _ in range(limit)]
         assert ends == [False] * (limit - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "told"),
+    [
+        ({"pay": {0: 0.0, 1: 1.0}}, r"env\.kwargs\.pay: the key 0 is not text"),
+        ({"size": (3, 3)}, r"env\.kwargs\.size: a tuple cannot be saved"),
+        ({"a": [1, {"b": float("nan")}]}, r"env\.kwargs\.a\[1\]\.b: nan cannot be saved"),
+        ({"day": datetime.date(2026, 1, 1)}, r"env\.kwargs\.day: a date cannot be saved"),
+        ({"x": np.float32(1)}, r"env\.kwargs\.x: a float32 cannot be saved"),
+    ],
+)
+def test_arguments_that_a_saved_config_would_change_are_refused(kwargs: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        resolve("classic/dqn", {"env.kwargs": kwargs})
+    kept = {"a": [1, 2.5, None, True, {"b": "c"}]}
+    assert Config(id="CartPole-v1", kwargs=kept).model_dump(mode="json")["kwargs"] == kept
 
 
 class Ring(gymnasium.Env[Any, Any]):

@@ -58,6 +58,8 @@ def test_torso_errors_name_the_key_and_a_torso_that_fits() -> None:
         make_torso("nature", 8, spec((4,)))
     with pytest.raises(UsageError, match=r"net\.torso=small needs planes.*use onehot"):
         make_torso("small", 8, spec((), states=16))
+    with pytest.raises(UsageError, match=r"net\.torso=mlp .* one of 16 discrete states.*use onehot"):
+        make_torso("mlp", 8, spec((), states=16))
     with pytest.raises(UsageError, match=r"net\.torso=onehot needs discrete states.*\(4,\)"):
         make_torso("onehot", 8, spec((4,)))
     assert set(torso_names()) == {*BACKBONES, "mlp", "onehot"}
