@@ -28,19 +28,36 @@ RENAMED = {
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader that reads the floats of YAML 1.2; to PyYAML, 1e-4 is a string."""
+    """A loader with the numbers of YAML 1.2 that refuses a key that is there twice.
+
+    To PyYAML, 1e-4 is a string, 010 is 8, 1:30 is 90, and the last of two equal keys wins.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping. ConstructorError if a key is there twice."""
+        keys = [key.value for key, _ in node.value]
+        for index, (key, _) in enumerate(node.value):
+            if key.value in keys[:index]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} is there twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
     """A dumper that quotes strings that `_Loader` would read as floats."""
 
 
-_FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d+)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf)$|^\.(?:nan|NaN)$")
+_INT = re.compile(r"^[-+]?(?:0|[1-9][\d_]*|0x[\da-fA-F]+)$")
+_FLOAT = re.compile(r"^[-+]?(?:(?:0|[1-9][\d_]*)(?:\.[\d_]*)?|\.\d+)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf)$|^\.(?:nan|NaN)$")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-    # An integer matches the pattern above as well; the one added first wins, so integers come first.
-    for _resolvers in _kind.yaml_implicit_resolvers.values():
-        _resolvers.sort(key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
+# An integer matches the dumper's floats as well; the first to match wins, so integers come first.
+for _resolvers in _Dumper.yaml_implicit_resolvers.values():
+    _resolvers.sort(key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
 
 
 def resolve(config: str | Path, overrides: Overrides = ()) -> Config:
