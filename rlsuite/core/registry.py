@@ -191,14 +191,14 @@ def third_party(what: str) -> Iterator[None]:
 
 
 def _place(error: BaseException) -> str:
-    """` (file.py, line 3)`: the last line that ran outside rlsuite and installed packages, else the last of all."""
+    """` (file.py, line 3)`: the last line that ran outside rlsuite and installed packages, else in a package, else empty."""
     frames = traceback.extract_tb(error.__traceback__)
     package = Path(__file__).resolve().parents[1]
     ours = (*(str(package / room) for room in ("", "agents", "envs")), sys.prefix, sys.base_prefix)
     ours += tuple(str((package / room).resolve()) for room in ("agents", "envs"))  # links in a checkout
     own = [at for at in frames if not at.filename.startswith((*ours, "<"))]
-    at = own[-1] if own else frames[-1] if frames else None
-    return "" if at is None else f" ({at.filename}, line {at.lineno})"
+    installed = [at for at in frames if "site-packages" in at.filename]
+    return next((f" ({found[-1].filename}, line {found[-1].lineno})" for found in (own, installed) if found), "")
 
 
 def member(module: ModuleType, name: str, where: str) -> Any:
