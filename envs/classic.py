@@ -75,10 +75,7 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
             return self.env.reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One step of all environments; continuous actions are clipped to the bounds of their space."""
-        space = self.env.single_action_space
-        if isinstance(space, gymnasium.spaces.Box):  # a Gaussian policy has no bounds
-            actions = np.clip(actions, space.low, space.high)
+        """One step of all environments: see `VectorEnv`."""
         observation, reward, terminated, truncated, info = self.env.step(actions)
         info.pop("terminal", None)
         return observation, np.asarray(reward, np.float32), terminated, truncated, info

@@ -10,7 +10,7 @@ from rlsuite.acting.act import act
 from rlsuite.acting.initial_priorities import InitialPriorities
 from rlsuite.core.agent import Actor, Mode, Net
 from rlsuite.core.errors import RlsuiteError
-from rlsuite.core.types import State, Step, Unroll, as_tuples, describe, to_tensors, tree_map, tree_zip
+from rlsuite.core.types import State, Step, Unroll, as_tuples, describe, to_tensors, translations, tree_map, tree_zip
 from rlsuite.replay.layout import Starts
 
 
@@ -47,6 +47,7 @@ class Collector:
         spec = describe(env)
         self.stack = spec.stack
         self.info_keys = spec.info_keys
+        self.observed, self.chosen = translations(spec)
         self.no_action = np.zeros((self.num_envs, *spec.action_shape), spec.action_dtype)  # [L,...]
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.state: State = self._initial_state()
@@ -65,7 +66,15 @@ class Collector:
         """The first steps after a reset, before any action: leaves [L,...]."""
         false = np.zeros(self.num_envs, bool)
         extras = {name: info[name] for name in self.info_keys}
-        return Step(observation, np.zeros(self.num_envs, np.float32), ~false, false, false, action=self.no_action, extras=extras)
+        return Step(
+            self.observed.to_agent(observation),
+            np.zeros(self.num_envs, np.float32),
+            ~false,
+            false,
+            false,
+            action=self.no_action,
+            extras=extras,
+        )
 
     def tick(self, agent_steps: int) -> tuple[Step, list[Episode]]:
         """Steps every environment once: returns that step (leaves [L,...], all planes), and the episodes that it ended.
@@ -80,10 +89,10 @@ class Collector:
             action=action.cpu().numpy().astype(self.no_action.dtype, copy=False),
             extras={name: value.cpu().numpy() for name, value in extras.items()},
         )
-        observation, reward, terminated, truncated, info = self.env.step(step.action)
+        observation, reward, terminated, truncated, info = self.env.step(self.chosen.to_env(step.action))
         episodes = self._score(step)
         self.current_step = Step(
-            observation=observation,
+            observation=self.observed.to_agent(observation),
             reward=reward,
             first=step.last,
             last=terminated | truncated,

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Discrete
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from rlsuite.core.errors import UsageError
+from rlsuite.core import spaces
 
 Tree = Any  # a tensor or an array, or a nested (named) tuple or dict of them
 State = Any  # the recurrent state of a net, a tuple of leaves [B,...]; () for a feed-forward one
@@ -29,7 +30,7 @@ class Step(NamedTuple):
     first: Any  # bool: first step of an episode
     last: Any  # bool: final observation of an episode
     terminal: Any  # bool: the value of this state is 0 (game over, or a life lost if the env signals it), not a time limit
-    action: Any  # i64 (or f32 [..., *shape] where actions are continuous), chosen at this observation; ignored where last
+    action: Any  # i64 (or f32 [..., A] where actions are continuous), chosen at this observation; ignored where last
     extras: dict[str, Any]  # further arrays that the agent wants back, such as log-probabilities
 
 
@@ -83,44 +84,69 @@ class TransitionBatch(NamedTuple):
 
 
 class EnvSpec(NamedTuple):
-    """What nets, stores and agents need to know about an environment."""
+    """What nets, stores and agents need to know about an environment: observations and actions as the agent sees and chooses them.
 
-    observation_shape: tuple[int, ...]  # as the agent sees it: (S,H,W) for stacked planes, () for a discrete state
+    `observation_space` and `action_space` are the environment's own; `translations` leads from one to the other.
+    """
+
+    observation_shape: tuple[int, ...]  # (S,H,W) for stacked planes, () for a discrete state
     observation_dtype: str
     num_actions: int  # 0: actions are continuous
     num_states: int | None  # of discrete observations; None: observations are arrays
     stack: int  # planes stacked on the first axis; 1: nothing is stacked
     frames_per_step: int  # emulator frames per agent step
-    action_shape: tuple[int, ...] = ()  # of a continuous action
+    action_shape: tuple[int, ...] = ()  # (A,) where actions are continuous
     action_dtype: str = "int64"
     game: str | None = None  # name of the board game, as `make_game` takes it; None: it is not one
     has_pictures: bool = False  # whether its episodes can be recorded as videos
     info_keys: tuple[str, ...] = ()  # keys of `info` that go with an observation, in `Step.extras`
+    observation_space: spaces.Plain | None = None  # the environment's own; None: the same as the agent's
+    action_space: spaces.Plain | None = None  # likewise
 
 
 def describe(env: Any) -> EnvSpec:
-    """The spec of a Gymnasium VectorEnv, whose `metadata` may hold `frame_stack`, `frames_per_step`, `game` and `info_keys`."""
-    space, actions = env.single_observation_space, env.single_action_space
-    if space.shape is None or space.dtype is None:
-        raise UsageError(f"observations must be one array or a whole number, their space is {space}")
-    if not isinstance(actions, Discrete | Box):
-        raise UsageError(f"actions must be Discrete or a Box, their space is {actions}")
-    for what, one in (("observations", space), ("actions", actions)):
-        if isinstance(one, Discrete) and one.start != 0:
-            raise UsageError(f"{what} start at {one.start}: subtract it in the environment, so that its space is Discrete({one.n})")
+    """The spec of a Gymnasium VectorEnv, whose `metadata` may hold `frame_stack`, `frames_per_step`, `game` and `info_keys`.
+
+    UsageError for a space that no agent can see or choose from.
+    """
+    stack = int(env.metadata.get("frame_stack", 1))
+    observed = spaces.observations(env.single_observation_space, stack)
+    chosen = spaces.actions(env.single_action_space)
+    space, actions = observed.space, chosen.space
+    assert space.shape is not None
+    assert actions.shape is not None
     return EnvSpec(
         observation_shape=tuple(space.shape),
         observation_dtype=np.dtype(space.dtype).name,
         num_actions=int(actions.n) if isinstance(actions, Discrete) else 0,
         num_states=int(space.n) if isinstance(space, Discrete) else None,
-        stack=int(env.metadata.get("frame_stack", 1)),
+        stack=stack,
         frames_per_step=int(env.metadata.get("frames_per_step", 1)),
-        action_shape=() if isinstance(actions, Discrete) else tuple(actions.shape),
+        action_shape=tuple(actions.shape),
         action_dtype=np.dtype(actions.dtype).name,
         game=env.metadata.get("game"),
         has_pictures="rgb_array" in env.metadata.get("render_modes", ()),
         info_keys=tuple(env.metadata.get("info_keys", ())),
+        observation_space=None if observed.same else spaces.plain(env.single_observation_space),
+        action_space=None if chosen.same else spaces.plain(env.single_action_space),
     )
+
+
+def translations(spec: EnvSpec) -> tuple[spaces.Translation, spaces.Translation]:
+    """The translations of observations and of actions between an environment and its agents. ValueError for a damaged spec."""
+    observed = chosen = spaces.SAME
+    if spec.observation_space is not None:
+        observed = spaces.observations(spaces.from_plain(spec.observation_space), spec.stack)
+    if spec.action_space is not None:
+        chosen = spaces.actions(spaces.from_plain(spec.action_space))
+    return observed, chosen
+
+
+def spec_of(fields: dict[str, Any]) -> EnvSpec:
+    """A spec from the fields of one that went through JSON. ValueError for anything else."""
+    spec = TypeAdapter(EnvSpec).validate_python({name: as_tuples(value) for name, value in fields.items()}, strict=True)
+    translations(spec)
+    return spec
 
 
 def transitions(steps: Step, discount: float) -> TransitionBatch:

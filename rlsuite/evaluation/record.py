@@ -21,7 +21,7 @@ from rlsuite.config.schema import EnvSection
 from rlsuite.core import registry
 from rlsuite.core.agent import Actor, Mode
 from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.core.types import State, Step, describe, part_of, tree_zip
+from rlsuite.core.types import State, Step, describe, part_of, translations, tree_zip
 from rlsuite.evaluation.episodes import shares
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.replay.demonstrations import Demonstrations
@@ -36,11 +36,12 @@ class Scripted(Actor):
 
     def __init__(self, policy: ScriptedPolicy, env: Any):
         self.policy, self.env = policy, env
+        self.observed, self.chosen = translations(describe(env))
 
     def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         """The policy's actions [L]. RlsuiteError with a traceback if it fails, UsageError if they do not fit the environment."""
         try:
-            action = np.asarray(self.policy(self.env, step.observation[0].numpy()))
+            action = np.asarray(self.policy(self.env, self.observed.to_env(step.observation[0].numpy())))
         except Exception as error:
             where = traceback.format_exception(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
             raise RlsuiteError("the policy failed:\n" + "".join(where)) from error
@@ -49,9 +50,11 @@ class Scripted(Actor):
             raise UsageError(
                 f"the policy returned actions of shape {list(action.shape)} for {self.env.num_envs} environments of {space}"
             )
-        if hasattr(space, "n") and (action.dtype.kind not in "iu" or not ((action >= 0) & (action < space.n)).all()):
-            raise UsageError(f"the policy returned {action.tolist()}: actions must be whole numbers below {space.n}")
-        return torch.from_numpy(np.ascontiguousarray(action)), state, {}
+        if hasattr(space, "n"):
+            low, high = int(space.start), int(space.start + space.n) - 1
+            if action.dtype.kind not in "iu" or not ((action >= low) & (action <= high)).all():
+                raise UsageError(f"the policy returned {action.tolist()}: actions must be whole numbers from {low} to {high}")
+        return torch.from_numpy(np.ascontiguousarray(self.chosen.to_agent(action))), state, {}
 
 
 def from_agent(saved: Saved, episodes: int, seed: int) -> Demonstrations:

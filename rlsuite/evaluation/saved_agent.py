@@ -15,7 +15,8 @@ from rlsuite.config.schema import Config
 from rlsuite.core.agent import Mode
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
-from rlsuite.core.types import EnvSpec, Step, to_tensors, tree_map
+from rlsuite.core.spaces import from_plain
+from rlsuite.core.types import Step, spec_of, to_tensors, translations, tree_map
 from rlsuite.factories import make_agent, make_env
 from rlsuite.nets.precision import Precision
 from rlsuite.runs import checkpoint
@@ -45,9 +46,7 @@ class Saved:
                 sections[section][key] = value
         overridden = {f"{section}.{key}" for section, values in (changes or {}).items() for key in values}
         self.config: Config = check(sections, overridden, str(path))
-        spec = data["spec"]
-        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
-        self.spec = EnvSpec(**fields)
+        self.spec = spec_of(data["spec"])
         self.agent = make_agent(self.config, self.spec)
         if device == "auto":  # wherever it was trained
             device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"
@@ -63,6 +62,7 @@ class LoadedAgent:
     def __init__(self, saved: Saved, seed: int = 0):
         self.saved = saved
         self._mode = Mode(explore=False, agent_steps=0, rng=torch.Generator(saved.device).manual_seed(seed))
+        self._observed, self._chosen = translations(saved.spec)
 
     def make_env(self, num_envs: int = 1) -> Any:
         """A vector environment like the one it was trained in (`env.*` of its config), with `num_envs` environments."""
@@ -80,16 +80,19 @@ class LoadedAgent:
         info: dict[str, NDArray[Any]] | None = None,
         reward: NDArray[Any] | None = None,
     ) -> tuple[NDArray[Any], Any]:
-        """The actions [B,*action_shape] without exploration, and the state to pass to the next call.
+        """The actions [B,...] without exploration, as the environment takes them, and the state to pass to the next call.
 
-        `observation` [B,*shape], as the environment returns it, with the `reward` [B] that came with it; agents with
+        `observation` [B,...], as the environment returns it, with the `reward` [B] that came with it; agents with
         `net.last_action_reward` need the latter. `first` [B] marks new episodes; a memory core needs it. `info`, as the environment
         returns it, is needed where the environment's metadata names `info_keys`: in board games, for the whole position.
         """
-        shape = self.saved.spec.observation_shape
-        if observation.shape[1:] != shape:
-            raise ValueError(f"observations must be [B, {', '.join(map(str, shape))}], got {list(observation.shape)}")
-        batch, info_keys = observation.shape[0], self.saved.spec.info_keys
+        spec = self.saved.spec
+        given, space = np.asarray(observation), spec.observation_space
+        shape = spec.observation_shape if space is None else from_plain(space).shape
+        assert shape is not None
+        if given.ndim == 0 or given.shape[1:] != shape:
+            raise ValueError(f"observations must be {['B', *shape]}, got {list(given.shape)}".replace("'", ""))
+        batch, info_keys = len(given), spec.info_keys
         if missing := [name for name in info_keys if name not in (info or {})]:
             raise ValueError(f"act needs info[{missing[0]!r}] from the environment: pass info=info")
         false = np.zeros((1, batch), bool)
@@ -98,18 +101,18 @@ class LoadedAgent:
         if reward is None and self.saved.config.net.last_action_reward:
             raise ValueError("this agent sees rewards (net.last_action_reward): pass reward=..., zeros for the first observation")
         step = Step(
-            observation=np.asarray(observation)[None],
+            observation=self._observed.to_agent(given)[None],
             reward=np.zeros((1, batch), np.float32) if reward is None else np.asarray(reward, np.float32)[None],
             first=false if first is None else first[None],
             last=false,
             terminal=false,
-            action=np.zeros((1, batch, *self.saved.spec.action_shape), self.saved.spec.action_dtype),
+            action=np.zeros((1, batch, *spec.action_shape), spec.action_dtype),
             extras={name: info[name][None] for name in info_keys} if info else {},
         )
         bf16 = self.saved.config.learner.precision == "bf16"
         with torch.no_grad(), torch.autocast(self.saved.device.type, torch.bfloat16, enabled=bf16):
             action, state, _ = act(self.saved.agent, self.saved.net, to_tensors(step, self.saved.device), state, self._mode)
-        return action.cpu().numpy(), state
+        return self._chosen.to_env(action.cpu().numpy()), state
 
     def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
         """Its evaluator of positions, with a cache, and its search method without noise. UsageError for another game."""

@@ -57,18 +57,20 @@ class NormalisedTorso(Torso):
 
 
 class MlpTorso(Torso):
-    """One hidden layer on flattened observations; the head adds a second one."""
+    """One hidden layer on flattened observations, or on the one-hot vectors of discrete states; the head adds a second one."""
 
-    def __init__(self, shape: tuple[int, ...], hidden: int):
+    def __init__(self, spec: EnvSpec, hidden: int):
         super().__init__()
-        size = int(torch.Size(shape).numel())
+        self.num_states = spec.num_states
+        size = spec.num_states or int(torch.Size(spec.observation_shape).numel())
         self.net = nn.Sequential(nn.Linear(size, hidden), nn.ReLU())
         self.features = hidden
 
     def forward(self, observation: Tensor) -> Tensor:
         """observation [T,B,*shape] of any dtype -> [T,B,D] f32."""
-        x = observation.flatten(2) if observation.dim() > 2 else observation.unsqueeze(-1)
-        return self.net(x.float())  # type: ignore[no-any-return]
+        states = self.num_states  # whose numbers are not sizes
+        x = observation.flatten(2) if states is None else nn.functional.one_hot(observation.long(), states)
+        return self.net(x / 255.0 if x.dtype == torch.uint8 else x.float())  # type: ignore[no-any-return]
 
 
 class OneHotTorso(Torso):
@@ -131,8 +133,6 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
     if len(shape) != 3:
         fit = "onehot" if spec.num_states else "mlp"
         raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations have shape {shape}: use {fit}")
-    if shape[2] <= 4 < min(shape[:2]):
-        raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations are {shape}: move their channels to the front")
     top = 255.0 if spec.observation_dtype == "uint8" else 1.0  # floats are taken as they are
     try:
         return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name), top)
@@ -155,10 +155,8 @@ def _check(torso: Torso, name: str, spec: EnvSpec) -> None:
 
 
 def mlp(spec: EnvSpec, hidden: int) -> Torso:
-    """A torso of one hidden layer, for observations of any shape. UsageError for discrete states: their numbers are not sizes."""
-    if spec.num_states is not None:
-        raise UsageError(f"net.torso=mlp would take the number of one of {spec.num_states} discrete states for a size: use onehot")
-    return MlpTorso(spec.observation_shape, hidden)
+    """A torso of one hidden layer, for observations of any shape and for discrete states."""
+    return MlpTorso(spec, hidden)
 
 
 def one_hot(spec: EnvSpec, hidden: int) -> Torso:

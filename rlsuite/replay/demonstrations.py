@@ -17,22 +17,31 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.core.types import EnvSpec, Step, part_of
+from rlsuite.core.spaces import from_plain
+from rlsuite.core.types import EnvSpec, Step, describe, part_of, spec_of, translations
 from rlsuite.replay.ring import FIRST, stack_planes
 
 FORMAT = 1
 _FILE = "demonstrations.json"
 _LEAVES = ("observation", "reward", "first", "last", "terminal", "action")
-_SPACES = ("observation_shape", "observation_dtype", "num_actions", "num_states", "action_shape")  # must agree
+_SPACES = (  # must agree
+    "observation_shape",
+    "observation_dtype",
+    "num_actions",
+    "num_states",
+    "action_shape",
+    "observation_space",
+    "action_space",
+)
 
 
 class Demonstrations(NamedTuple):
@@ -118,8 +127,7 @@ def _own(folder: Path) -> Demonstrations:
         document = json.loads((folder / _FILE).read_text())
         if document["format"] != FORMAT:
             raise UsageError(f"{folder / _FILE}: format = {document['format']}, but this version reads format {FORMAT}")
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document["spec"].items()}
-        spec = TypeAdapter(EnvSpec).validate_python(fields, strict=True)
+        spec = spec_of(document["spec"])
         env_id, count = str(document["env_id"]), int(document["steps"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder / _FILE} is damaged: {type(error).__name__}: {error}") from error
@@ -167,37 +175,24 @@ def _minari(path: Path) -> Demonstrations:
         episodes = list(data.iterate_episodes())
     except Exception as error:  # anything that the library and its file formats may raise
         raise UsageError(f"{path} cannot be read as a Minari dataset: {type(error).__name__}: {error}") from error
-    if not (isinstance(getattr(spaces, "shape", None), tuple) and spaces.dtype is not None):
-        raise UsageError(f"{path}: observations must be a single array, but their space is {spaces}")
-    discrete = isinstance(action_space, Discrete)
-    if not (discrete or isinstance(action_space, Box)):
-        raise UsageError(f"{path}: actions must be Discrete or a Box, but their space is {action_space}")
-    states = isinstance(spaces, Discrete)
-    spec = EnvSpec(
-        observation_shape=tuple(spaces.shape),
-        observation_dtype=np.dtype(spaces.dtype).name,
-        num_actions=int(action_space.n) if discrete else 0,
-        num_states=int(spaces.n) if states else None,
-        stack=1,
-        frames_per_step=1,
-        action_shape=() if discrete else tuple(action_space.shape),
-    )
+    try:
+        spec = describe(SimpleNamespace(single_observation_space=spaces, single_action_space=action_space, metadata={}))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     if not episodes:
         raise UsageError(f"{path} contains no episodes")
-    begins = (int(spaces.start) if states else 0, int(action_space.start) if discrete else 0)
-    streams = [_stream(episode, spec, begins, f"{path}: episode {episode.id}") for episode in episodes]
+    streams = [_stream(episode, spec, (spaces, action_space), f"{path}: episode {episode.id}") for episode in episodes]
     whole = {name: np.concatenate([stream[name] for stream in streams]) for name in _LEAVES}
     return Demonstrations(env_id, spec, Step(**whole, extras={}))
 
 
-def _stream(episode: Any, spec: EnvSpec, begins: tuple[int, int], where: str) -> dict[str, NDArray[Any]]:
+def _stream(episode: Any, spec: EnvSpec, spaces: tuple[Any, Any], where: str) -> dict[str, NDArray[Any]]:
     """A Minari episode (n actions, n + 1 observations) as steps: each reward moves to the observation that came with it.
 
-    `begins`: the smallest discrete observation and action, which become 0.
+    `spaces`: the dataset's, of observations and of actions.
     """
     actions, rewards = np.asarray(episode.actions), np.asarray(episode.rewards, np.float32)
     n, observation = len(actions), np.asarray(episode.observations)
-    observation, actions = (a - begin if begin else a for a, begin in zip((observation, actions), begins, strict=True))
     lengths = {"observations": len(observation) - 1, "rewards": len(rewards)}
     lengths |= {"terminations": len(episode.terminations), "truncations": len(episode.truncations)}
     for name, length in lengths.items():
@@ -208,10 +203,11 @@ def _stream(episode: Any, spec: EnvSpec, begins: tuple[int, int], where: str) ->
         raise UsageError(
             f"{where} must end at its last action and only there, but its flags end it at {np.flatnonzero(ends).tolist()}"
         )
-    if observation.shape[1:] != spec.observation_shape:
-        raise UsageError(
-            f"{where} has observations {list(observation.shape[1:])}, but their space is {list(spec.observation_shape)}"
-        )
+    for name, given, space in zip(("observations", "actions"), (observation, actions), spaces, strict=True):
+        if given.shape[1:] != space.shape:
+            raise UsageError(f"{where} has {name} {list(given.shape[1:])}, but their space is {list(space.shape)}")
+    observed, chosen = translations(spec)
+    observation, actions = observed.to_agent(observation), chosen.to_agent(actions)
     at = np.arange(n + 1)
     blank = np.zeros((1, *actions.shape[1:]), actions.dtype)
     return {
@@ -293,12 +289,12 @@ def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
     spec = demonstrations.spec
     dtype = np.dtype(spec.observation_dtype)
     low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (-np.inf, np.inf)
-    space: Any = Box(low, high, spec.observation_shape, dtype.type)
-    if spec.num_states is not None:
-        space = Discrete(spec.num_states)
-    actions: Any = Box(-np.inf, np.inf, spec.action_shape, np.float32)
-    if spec.num_actions:
-        actions = Discrete(spec.num_actions)
+    space: Any = Box(low, high, spec.observation_shape, dtype.type) if spec.num_states is None else Discrete(spec.num_states)
+    actions: Any = Discrete(spec.num_actions) if spec.num_actions else Box(-np.inf, np.inf, spec.action_shape, np.float32)
+    space, actions = (
+        ours if own is None else from_plain(own) for ours, own in ((space, spec.observation_space), (actions, spec.action_space))
+    )
+    observed, chosen = translations(spec)
     buffers = []
     for index, episode in enumerate(demonstrations.episodes()):
         n = len(episode.reward) - 1
@@ -306,8 +302,8 @@ def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
         buffers.append(
             EpisodeBuffer(
                 id=index,
-                observations=_stacks(episode.observation, spec.stack),
-                actions=episode.action[:-1],
+                observations=observed.to_env(_stacks(episode.observation, spec.stack)),
+                actions=chosen.to_env(episode.action[:-1]),
                 rewards=episode.reward[1:],
                 terminations=ends & bool(episode.terminal[-1]),
                 truncations=ends & ~bool(episode.terminal[-1]),

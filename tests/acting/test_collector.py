@@ -40,7 +40,7 @@ class Scripted(VectorEnv[Any, Any, Any]):
     def __init__(self, planes: int = 1, lives: bool = False, poison: int | None = None):
         self.num_envs, self.planes, self.lives, self.poison = len(SCRIPT), planes, lives, poison
         shape = (planes, 1, 1) if planes > 1 else (1,)
-        self.single_observation_space = gymnasium.spaces.Box(-1e6, 1e6, shape, np.float32)
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
         self.single_action_space = gymnasium.spaces.Discrete(ACTIONS)
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "frame_stack": planes}
         self.ticks = 0

@@ -89,7 +89,7 @@ def test_evaluate_is_repeatable_and_writes_beside_the_checkpoint(trained: Path) 
         (["train", "classic/dqn", "seed=one"], ["seed = 'one'", "integer"]),
         (["train", "classic/dqn", "net.torso=nature"], ["net.torso=nature", "mlp"]),
         (["train", "classic/dqn", "env.id=Pendulum-v1"], ["continuous actions", "Pendulum-v1", "ppo"]),
-        (["train", "classic/dqn", "env.id=Blackjack-v1"], ["observations must be one array", "Tuple"]),
+        (["train", "classic/dqn", "env.id=Blackjack-v1"], ["observations must be a Box", "Tuple"]),
         (["train", "classic/dqn", "runtime=spark"], ["runtime.kind = 'spark'", "local"]),
         (["train", "classic/dqn", "replay.capacity_agent_steps=1_000_000_000_000"], ["GB", "capacity_agent_steps"]),
         (["train", "missing.yaml"], ["missing.yaml", "No such file"]),

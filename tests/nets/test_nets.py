@@ -58,8 +58,6 @@ def test_torso_errors_name_the_key_and_a_torso_that_fits() -> None:
         make_torso("nature", 8, spec((4,)))
     with pytest.raises(UsageError, match=r"net\.torso=small needs planes.*use onehot"):
         make_torso("small", 8, spec((), states=16))
-    with pytest.raises(UsageError, match=r"net\.torso=mlp .* one of 16 discrete states.*use onehot"):
-        make_torso("mlp", 8, spec((), states=16))
     with pytest.raises(UsageError, match=r"net\.torso=onehot needs discrete states.*\(4,\)"):
         make_torso("onehot", 8, spec((4,)))
     assert set(torso_names()) == {*BACKBONES, "mlp", "onehot"}
@@ -72,7 +70,7 @@ def test_torso_errors_name_the_key_and_a_torso_that_fits() -> None:
         ("small", (4, 84, 84), None, 1568),
         ("mlp", (4,), None, 16),
         ("mlp", (2, 3), None, 16),
-        ("mlp", (), None, 16),
+        ("mlp", (), 5, 16),
         ("onehot", (), 7, 7),
     ],
 )
@@ -124,10 +122,12 @@ def test_floats_are_taken_as_they_are_and_the_callers_pictures_are_not_changed()
     assert bright.min() == 255.0
 
 
-def test_pictures_with_channels_last_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"net\.torso=impala needs planes \[C,H,W\].*\(96, 96, 3\): move their channels"):
-        make_torso("impala", 8, spec((96, 96, 3)))
-    assert make_torso("small(pool=gap)", 8, spec((3, 96, 96))).features > 0
+def test_an_mlp_takes_the_number_of_a_discrete_state_for_a_name_not_a_size() -> None:
+    torch.manual_seed(0)
+    torso = make_torso("mlp", 8, spec((), states=4))
+    out = torso(torch.tensor([[0, 3], [2, 1]]))
+    dense = torso.net[0]  # type: ignore[index]
+    torch.testing.assert_close(out, torch.relu(dense.weight.T[torch.tensor([[0, 3], [2, 1]])] + dense.bias))
 
 
 def test_onehot_torso() -> None:

@@ -279,7 +279,7 @@ def test_discrete_minari_spaces_may_start_at_another_number_than_0(minari_home: 
     assert found.steps.observation.tolist() == [0, 1, 0, 2]
     with pytest.raises(UsageError, match="actions must be whole numbers below 2, found 2"):
         demonstrations.load(make("too/few-v0", np.array([1, 3, 2]), Discrete(2, start=1)))
-    with pytest.raises(UsageError, match="actions must be Discrete or a Box, but their space is MultiBinary"):
+    with pytest.raises(UsageError, match="actions must be Discrete or a Box; the environment's space is MultiBinary"):
         demonstrations.load(make("many/bits-v0", np.ones((3, 2), np.int8), MultiBinary(2)))
 
 
@@ -332,9 +332,9 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:slove"], "cannot be imported"),
         (["record", "classic/key_door_r2d3", "--policy", "rlsuite.envs.key_door:UP"], "must be a function, not int"),
         (["record", "classic/key_door_r2d3", "--policy", "my_bot:wide"], r"shape \[8, 1\] for 8 environments"),
-        (["record", "classic/key_door_r2d3", "--policy", "my_bot:wild"], "whole numbers below 5"),
+        (["record", "classic/key_door_r2d3", "--policy", "my_bot:wild"], "whole numbers from 0 to 4"),
         (["record", "classic/dqn", "--policy", "a:b", "--keyboard"], "exclude each other"),
-        (["record", "classic/key_door_r2d3", "--policy", "./my_bot.py:wild"], "whole numbers below 5"),
+        (["record", "classic/key_door_r2d3", "--policy", "./my_bot.py:wild"], "whole numbers from 0 to 4"),
         (["record", "runs/nowhere"], "nowhere"),
         (["record", "classic/dqn", "--keyboard"], "defines no keys for --keyboard"),
     ):

@@ -1,0 +1,274 @@
+"""Between an environment's spaces and what agents see and choose: the one place that knows dtypes, bounds, starts and layouts.
+
+Agents see arrays of moderate numbers and choose actions that are counted from 0 or vectors around [-1, 1]. What collectors, stores
+and nets hold is in the agent's terms; what an environment or a user's own loop gives and takes is in the environment's. No function
+here changes its argument.
+
+| the environment's observations    | the agent sees                                                                     |
+| --------------------------------- | ---------------------------------------------------------------------------------- |
+| Discrete(n, start)                | a number counted from 0                                                            |
+| MultiDiscrete                     | its one-hot vectors, one after the other, int8                                     |
+| MultiBinary                       | the same shape, int8                                                               |
+| Box, pictures of bytes [C,H,W]    | the same; [H,W,C] with at most four channels becomes [C,H,W]                       |
+| Box of int8, booleans or integers | the same values, int8                                                              |
+| of at most 100                    |                                                                                    |
+| any other Box                     | float32; elements with bounds over 100 are scaled to [-1, 1]; where the bounds are |
+|                                   | over a million, or only one is there, values over 100 are compressed by a          |
+|                                   | logarithm instead; a single number becomes a vector of one                         |
+
+| the environment's actions | the agent chooses                                                                    |
+| ------------------------- | ------------------------------------------------------------------------------------ |
+| Discrete(n, start)        | a number counted from 0                                                              |
+| Box                       | a float32 vector; [-1, 1] is spread over the bounds where both are finite, then it is |
+|                           | clipped to the bounds, rounded for integers, and given the Box's shape and dtype     |
+
+Shapes: L environments, A dimensions of a continuous action.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from numpy.typing import NDArray
+
+from rlsuite.core.errors import RlsuiteError, UsageError
+
+Array = NDArray[Any]
+Plain = tuple[Any, ...]  # a space as nested tuples of numbers and strings, which JSON keeps
+
+LARGE = 100.0  # numbers up to this go into a net as they are
+_BOUND = 1e6  # a larger bound only says what fits into the dtype
+
+
+class Translation(NamedTuple):
+    """Between one space of an environment and the agent's."""
+
+    space: Any  # the agent's: Discrete from 0, or a Box
+    to_agent: Callable[[Any], Array]  # [L,...] of the environment's -> [L,...] of the agent's
+    to_env: Callable[[Any], Array]  # the inverse, up to rounding and clipping
+    same: bool = False  # both spaces hold the same arrays
+
+
+SAME = Translation(None, np.asarray, np.asarray, same=True)
+
+
+def observations(space: Space[Any], stack: int = 1) -> Translation:
+    """How observations are translated. UsageError for a space that agents cannot see. `stack`: planes that are frame-stacked."""
+    match space:
+        case Discrete():
+            return _discrete(space)
+        case MultiDiscrete():
+            return _one_hot(space)
+        case MultiBinary():
+            return _cast(Box(0, 1, space.shape, np.int8), space)
+        case Box():
+            return _observed_box(space, stack)
+    raise UsageError(
+        f"observations must be a Box, Discrete, MultiDiscrete or MultiBinary; the environment's space is {space}: "
+        "wrap it, for example in gymnasium.wrappers.FlattenObservation"
+    )
+
+
+def actions(space: Space[Any]) -> Translation:
+    """How actions are translated. UsageError for a space that agents cannot choose from."""
+    match space:
+        case Discrete():
+            return _discrete(space)
+        case Box():
+            return _chosen_box(space)
+    raise UsageError(f"actions must be Discrete or a Box; the environment's space is {space}: wrap it in one that takes either")
+
+
+def plain(space: Space[Any]) -> Plain:
+    """A supported space as plain data; `from_plain` makes it again."""
+    match space:
+        case Discrete():
+            return ("Discrete", int(space.n), int(space.start), _dtype(space))
+        case MultiDiscrete():
+            return ("MultiDiscrete", _nested(space.nvec), _nested(space.start), _dtype(space))
+        case MultiBinary():
+            return ("MultiBinary", tuple(space.shape))
+        case Box():
+            low = _bounds(space.low, space.bounded_below)
+            return ("Box", tuple(space.shape), _dtype(space), low, _bounds(space.high, space.bounded_above))
+    raise TypeError(f"{space} is not supported")
+
+
+@cache
+def from_plain(data: Plain) -> Space[Any]:
+    """The space that `plain` described. ValueError for anything else."""
+    try:
+        match data:
+            case ("Discrete", n, start, dtype):
+                return Discrete(n, start=start, dtype=np.dtype(dtype).type)
+            case ("MultiDiscrete", nvec, start, dtype):
+                return MultiDiscrete(np.array(nvec), np.dtype(dtype).type, start=np.array(start))
+            case ("MultiBinary", shape):
+                return MultiBinary(shape)
+            case ("Box", shape, dtype, low, high):
+                kind = np.dtype(dtype).type
+                return Box(_filled(low, -np.inf, shape, kind), _filled(high, np.inf, shape, kind), shape, kind)
+    except (TypeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
+        raise ValueError(f"not a space: {data!r:.100}") from error
+    raise ValueError(f"not a space: {data!r:.100}")
+
+
+def _dtype(space: Space[Any]) -> str:
+    return str(np.dtype(space.dtype).name)
+
+
+def _nested(array: Array) -> Any:
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return tuples(array.tolist())
+
+
+def _bounds(bound: Array, finite: NDArray[np.bool_]) -> Any:
+    """One number if all are the same, else nested tuples; None where there is no bound."""
+    held = bound.astype(object)
+    held[~finite] = None
+    first = held.flat[0] if held.size else None
+    alike = all(one == first for one in held.flat)
+    return (first.item() if isinstance(first, np.generic) else first) if alike else _nested(held)
+
+
+def _filled(bound: Any, without: float, shape: tuple[int, ...], dtype: Any) -> Any:
+    if bound is None:
+        return without
+    if not isinstance(bound, tuple):
+        return bound
+    kind = np.float64 if np.issubdtype(dtype, np.integer) or dtype is np.bool_ else dtype
+    return np.array([without if one is None else one for one in np.array(bound, object).flat], kind).reshape(shape)
+
+
+def _discrete(space: Discrete) -> Translation:
+    start, dtype = space.start, np.dtype(space.dtype)
+    if start == 0 and dtype == np.int64:
+        return SAME._replace(space=space)
+    return Translation(
+        Discrete(int(space.n)),
+        lambda given: (np.asarray(given) - start).astype(np.int64),
+        lambda ours: (np.asarray(ours) + start).astype(dtype),
+    )
+
+
+def _one_hot(space: MultiDiscrete) -> Translation:
+    sizes, starts = space.nvec.reshape(-1).astype(np.int64), np.asarray(space.start).reshape(-1).astype(np.int64)
+    ends = np.cumsum(sizes)
+    begins = ends - sizes
+
+    def to_agent(given: Array) -> Array:
+        numbers = np.asarray(given).reshape(len(given), -1).astype(np.int64) - starts + begins  # [L,number of parts]
+        if (numbers < begins).any() or (numbers >= ends).any():
+            raise RlsuiteError(f"the environment returned an observation outside its space {space}: {np.asarray(given).tolist()}")
+        one_hot = np.zeros((len(numbers), int(ends[-1])), np.int8)
+        np.put_along_axis(one_hot, numbers, 1, 1)
+        return one_hot
+
+    def to_env(ours: Array) -> Array:
+        numbers = [part.argmax(1) for part in np.split(np.asarray(ours), ends[:-1], 1)]
+        return (np.stack(numbers, 1) + starts).astype(space.dtype).reshape(-1, *space.shape)
+
+    return Translation(Box(0, 1, (int(ends[-1]),), np.int8), to_agent, to_env)
+
+
+def _cast(ours: Box, space: Space[Any]) -> Translation:
+    """Other dtypes for the same values."""
+    return Translation(
+        ours,
+        lambda given: np.asarray(given).astype(ours.dtype).reshape(-1, *ours.shape),
+        lambda seen: np.asarray(seen).astype(space.dtype).reshape(-1, *(space.shape or ())),
+    )
+
+
+def _observed_box(space: Box, stack: int) -> Translation:
+    low, high, whole = space.low, space.high, space.dtype != np.bool_ and np.issubdtype(space.dtype, np.integer)
+    if stack > 1:
+        return SAME._replace(space=space)
+    shape: tuple[int, ...] = space.shape
+    if len(shape) == 3 and shape[2] <= 4 < min(shape[:2]):  # channels last
+        moved = _observed_box(Box(np.moveaxis(low, 2, 0), np.moveaxis(high, 2, 0), (shape[2], *shape[:2]), space.dtype.type), 1)
+        return Translation(
+            moved.space,
+            lambda given: moved.to_agent(np.ascontiguousarray(np.moveaxis(np.asarray(given), 3, 1))),
+            lambda ours: np.moveaxis(moved.to_env(ours), 1, 3),
+        )
+    if len(shape) == 3 and space.dtype == np.uint8 and high.max(initial=0) > LARGE:
+        return SAME._replace(space=space)
+    if space.dtype in (np.bool_, np.int8) or (whole and low.min(initial=0) >= -LARGE and high.max(initial=0) <= LARGE):
+        bounds = (bound.astype(np.int8).reshape(shape or (1,)) for bound in (low, high))
+        ours = Box(*bounds, shape or (1,), np.int8)
+        return SAME._replace(space=ours) if ours == space else _cast(ours, space)
+
+    shape = shape or (1,)
+    low, high = low.astype(np.float64).reshape(shape), high.astype(np.float64).reshape(shape)
+    below, above = space.bounded_below.reshape(shape), space.bounded_above.reshape(shape)
+    size = np.maximum(np.where(below, abs(low), 0.0), np.where(above, abs(high), 0.0))  # of the largest bound
+    scaled = below & above & (size > LARGE) & (size <= _BOUND)
+    logarithmic = (size > LARGE) & ~scaled
+    middle, half = _halves(low, high, scaled)
+
+    def to_agent(given: Array) -> Array:
+        x = np.asarray(given).reshape(-1, *shape)
+        if scaled.any():
+            x = (x - middle) / half
+        if logarithmic.any():
+            big = np.maximum(abs(x.astype(np.float64)), LARGE)
+            x = np.where(logarithmic & (big > LARGE), np.sign(x) * LARGE * (1 + np.log(big / LARGE)), x)
+        return x.astype(np.float32, copy=False)
+
+    def to_env(ours: Array) -> Array:
+        x = np.asarray(ours).astype(np.float64)
+        big = np.maximum(abs(x), LARGE)
+        grown = np.sign(x) * LARGE * np.exp(np.minimum(big / LARGE - 1, 700.0))
+        return _fitted(np.where(logarithmic & (big > LARGE), grown, x) * half + middle, space)
+
+    float32 = Box(-np.inf, np.inf, shape, np.float32)
+    if not (scaled | logarithmic).any() and space.dtype == np.float32 and space.shape:
+        return SAME._replace(space=space)
+    return Translation(float32, to_agent, to_env)
+
+
+def _chosen_box(space: Box) -> Translation:
+    size = int(np.prod(space.shape))
+    if size == 0:
+        raise UsageError(f"actions must have at least one dimension; the environment's space is {space}")
+    low, high = space.low.astype(np.float64).reshape(-1), space.high.astype(np.float64).reshape(-1)  # [A]
+    spread = (space.bounded_below & space.bounded_above).reshape(-1)  # [A]
+    if np.issubdtype(space.dtype, np.integer) or space.dtype == np.bool_:
+        low, high = low - 0.5, high + 0.5  # every integer gets an equal share
+    middle, half = _halves(low, high, spread)
+
+    def to_env(ours: Array) -> Array:
+        x = np.asarray(ours).astype(np.float64).reshape(-1, size)
+        return _fitted(np.where(spread, np.clip(x, -1.0, 1.0), x) * half + middle, space)
+
+    def to_agent(given: Array) -> Array:
+        x = np.asarray(given).astype(np.float64).reshape(-1, size)
+        return ((x - middle) / half).astype(np.float32)
+
+    return Translation(Box(-np.inf, np.inf, (size,), np.float32), to_agent, to_env)
+
+
+def _halves(low: Array, high: Array, where: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """The middle between two bounds and the distance to either, never 0; 0 and 1 elsewhere than `where`."""
+    low, high = np.where(where, low, -1.0), np.where(where, high, 1.0)
+    half = high / 2 - low / 2
+    return low / 2 + high / 2, np.where(half > 0, half, 1.0)
+
+
+def _fitted(x: Array, space: Box) -> Array:
+    """Numbers [L,...] f64 as elements of a Box: rounded for integers, clipped to its bounds, in its shape and dtype."""
+    x = x.reshape(-1, *space.shape)
+    if space.dtype == np.bool_:
+        return np.asarray(x >= 0.5)
+    if not np.issubdtype(space.dtype, np.integer):
+        with np.errstate(over="ignore"):  # beyond the dtype is infinite, and clipped
+            return np.clip(x.astype(space.dtype), space.low, space.high)
+    limits: Any = np.iinfo(np.dtype(space.dtype).name)
+    largest = np.nextafter(np.float64(limits.max), 0.0)  # float64 rounds the largest int64 up, out of its range
+    whole: Array = np.rint(np.clip(x, float(limits.min), largest)).astype(space.dtype)
+    return np.clip(whole, space.low, space.high)

@@ -1,0 +1,163 @@
+"""Between an environment's spaces and an agent's: dtypes, bounds, starts and layouts, for random spaces and by hand."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Space, Text, Tuple
+
+from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.spaces import actions, from_plain, observations, plain
+from rlsuite.core.types import as_tuples
+
+DTYPES: tuple[Any, ...] = (np.float32, np.float64, np.float16, np.uint8, np.int8, np.int16, np.int32, np.int64, np.uint32)
+
+
+def random_box(rng: np.random.Generator) -> Box:
+    dtype = np.dtype(rng.choice(DTYPES))
+    shape: tuple[int, ...] = tuple(rng.integers(1, 6, rng.integers(0, 4)).tolist())
+    if dtype.kind == "f":
+        size = float(rng.choice([1e-3, 1.0, 50.0, 1000.0, 3e4]))
+        low = rng.uniform(-size, size, shape)
+        high = low + rng.uniform(0.1, 1.0, shape) * size
+        if rng.random() < 0.3:
+            low, high = np.where(rng.random(shape) < 0.5, -np.inf, low), np.where(rng.random(shape) < 0.5, np.inf, high)
+        return Box(low.astype(dtype), high.astype(dtype), shape, dtype.type)
+    limits = np.iinfo(dtype)
+    if rng.random() < 0.3:
+        return Box(limits.min, limits.max, shape, dtype.type)
+    low = rng.integers(max(limits.min, -1000), min(limits.max, 1000), shape)
+    high = np.minimum(low + rng.integers(0, 1000, shape), limits.max)
+    return Box(low.astype(dtype), high.astype(dtype), shape, dtype.type)
+
+
+def random_observations(rng: np.random.Generator) -> Space[Any]:
+    """Any space that agents can see."""
+    match rng.integers(5):
+        case 0:
+            return Discrete(int(rng.integers(1, 10)), start=int(rng.integers(-5, 6)))
+        case 1:
+            shape = tuple(rng.integers(1, 4, rng.integers(1, 3)).tolist())
+            return MultiDiscrete(rng.integers(1, 6, shape), start=rng.integers(-3, 4, shape))
+        case 2:
+            return MultiBinary(tuple(rng.integers(1, 5, rng.integers(1, 4)).tolist()))
+        case _:
+            return random_box(rng)
+
+
+def random_actions(rng: np.random.Generator) -> Space[Any]:
+    """Any space that agents can choose from."""
+    return Discrete(int(rng.integers(2, 6)), start=int(rng.integers(-5, 6))) if rng.random() < 0.4 else random_box(rng)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_random_spaces_are_translated_there_and_back(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for space, make in ((random_observations(rng), observations), (random_actions(rng), actions)):
+        space.seed(seed)
+        translation = make(space)
+        given = np.stack([np.asarray(space.sample()) for _ in range(3)])  # [L,...]
+        kept = given.copy()
+        ours = translation.to_agent(given)
+        np.testing.assert_array_equal(given, kept)
+        assert ours.shape == (3, *translation.space.shape)
+        assert ours.dtype == translation.space.dtype
+        assert np.isfinite(ours).all()
+        if make is observations and translation.space.dtype != np.uint8 and isinstance(translation.space, Box):
+            assert abs(ours).max() < 5000
+        back = translation.to_env(ours)
+        assert back.shape == given.shape
+        assert back.dtype == given.dtype
+        assert all(space.contains(one) for one in back)
+        if isinstance(space, Box):
+            span = np.maximum(1.0, np.minimum(abs(given.astype(float)), 1e30))
+            assert (abs(back.astype(float) - given.astype(float)) / span).max() < 0.01
+        else:
+            np.testing.assert_array_equal(back, given)
+        again = from_plain(as_tuples(json.loads(json.dumps(plain(space)))))
+        assert again == space
+        assert again.dtype == space.dtype
+        np.testing.assert_array_equal(make(again).to_agent(given), ours)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_an_agent_chooses_is_in_the_space(seed: int) -> None:
+    rng = np.random.default_rng(1000 + seed)
+    space = random_box(rng)
+    size = int(np.prod(space.shape))
+    for scale in (0.5, 3.0, 1e6):
+        chosen = actions(space).to_env((rng.normal(size=(4, size)) * scale).astype(np.float32))
+        assert all(space.contains(one) for one in chosen)
+
+
+def test_discrete_spaces_are_counted_from_0() -> None:
+    for make in (observations, actions):
+        translation = make(Discrete(3, start=-1))
+        assert translation.space == Discrete(3)
+        assert translation.to_agent(np.array([-1, 0, 1])).tolist() == [0, 1, 2]
+        assert translation.to_env(np.array([0, 1, 2])).tolist() == [-1, 0, 1]
+    assert observations(Discrete(3)).same
+
+
+def test_multidiscrete_observations_become_one_hot_vectors() -> None:
+    translation = observations(MultiDiscrete([2, 3], start=[0, 5]))
+    assert translation.to_agent(np.array([[1, 5], [0, 7]])).tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    with pytest.raises(RlsuiteError, match=r"observation outside its space .*\[\[0, 4\]\]"):
+        translation.to_agent(np.array([[0, 4]]))
+
+
+def test_pictures_of_bytes_stay_and_channels_move_to_the_front() -> None:
+    assert observations(Box(0, 255, (3, 8, 9), np.uint8)).same
+    translation = observations(Box(0, 255, (8, 9, 3), np.uint8))
+    picture = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3), np.uint8)
+    ours = translation.to_agent(picture)
+    assert translation.space == Box(0, 255, (3, 8, 9), np.uint8)
+    np.testing.assert_array_equal(ours, picture.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(translation.to_env(ours), picture)
+    planes = observations(Box(0, 1, (2, 8, 8), np.uint8))  # a net must not divide them by 255
+    assert planes.space.dtype == np.int8
+
+
+def test_observations_of_moderate_size_are_taken_as_they_are() -> None:
+    space = Box(np.array([-4.8, -np.inf], np.float32), np.array([4.8, np.inf], np.float32))
+    assert observations(space).same
+    assert observations(Box(-100, 100, (3,), np.float32)).same
+    assert observations(Box(-128, 127, (2, 7, 7), np.int8)).same  # the planes of board games
+
+
+def test_large_observations_become_moderate() -> None:
+    translation = observations(Box(np.array([0.0, -1.0]), np.array([1000.0, 1.0]), dtype=np.float64))
+    np.testing.assert_allclose(translation.to_agent(np.array([[0.0, 0.5], [750.0, -1.0]])), [[-1, 0.5], [0.5, -1]])
+    assert translation.to_agent(np.zeros((1, 2))).dtype == np.float32
+    wide = observations(Box(-(2**62), 2**62, (1,), np.int64)).to_agent(np.array([[7], [-100], [2**61]]))
+    assert wide[:2].tolist() == [[7], [-100]]
+    assert 100 < wide[2] < 5000
+    assert observations(Box(0, 1, (), np.float32)).to_agent(np.array([0.25], np.float32)).tolist() == [[0.25]]
+
+
+def test_actions_are_spread_over_the_bounds_clipped_and_rounded() -> None:
+    box = actions(Box(np.array([0.0, -1.0]), np.array([1000.0, 3.0]), dtype=np.float64))
+    assert box.to_env(np.array([[-1, -1], [0, 0.5], [9, -9]], np.float32)).tolist() == [[0, -1], [500, 2], [1000, -1]]
+    whole = actions(Box(0, 3, (1,), np.int32))
+    chosen = whole.to_env(np.linspace(-1, 1, 8001, dtype=np.float32)[:, None])
+    assert np.bincount(chosen[:, 0]) / 8001 == pytest.approx([0.25] * 4, abs=0.001)  # equal shares
+    half = actions(Box(np.array([0.0], np.float32), np.array([np.inf], np.float32)))
+    assert half.to_env(np.array([[-2.0], [7.0]], np.float32)).tolist() == [[0.0], [7.0]]
+    assert actions(Box(-2, 2, (), np.float32)).to_env(np.array([[0.5]], np.float32)).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("space", [Dict(x=Discrete(2)), Tuple([Discrete(2)]), Text(3), Graph(Discrete(2), None)], ids=str)
+def test_other_spaces_are_refused_by_name(space: Space[Any]) -> None:
+    with pytest.raises(UsageError, match=rf"observations must be a Box, .* the environment's space is {type(space).__name__}"):
+        observations(space)
+    with pytest.raises(UsageError, match=rf"actions must be Discrete or a Box; .* {type(space).__name__}"):
+        actions(space)
+
+
+@pytest.mark.parametrize(
+    "data", [("Box",), ("Box", (2,), "object", 0, 1), ("Discrete", -1, 0, "int64"), ("MultiDiscrete", "x", 0, 0), ()]
+)
+def test_damaged_descriptions_of_spaces_are_refused(data: Any) -> None:
+    with pytest.raises(ValueError, match="not a space"):
+        from_plain(data)
