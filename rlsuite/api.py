@@ -12,6 +12,7 @@ from rlsuite.evaluation import evaluate as evaluation
 from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
 from rlsuite.evaluation.statistics import Summary
 from rlsuite.runs import run_folder
+from rlsuite.runs.trust import allowing
 from rlsuite.runtime.local import run_local
 from rlsuite.runtime.run_loop import Result
 from rlsuite.runtime.stages import run_stages
@@ -23,10 +24,15 @@ def train(
     *,
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
+    trust: bool = False,
 ) -> Result:
-    """Trains a shipped config or a YAML file with overrides (dotted key -> value), or continues the run in the folder `resume`."""
+    """Trains a shipped config or a YAML file with overrides (dotted key -> value), or continues the run in the folder `resume`.
+
+    `trust`: a resumed run of somebody else's may execute the files and commands that its config names (docs/security.md).
+    """
     new, old = (None if path is None else Path(path) for path in (run_dir, resume))
-    resolved, folder = run_folder.requested(resolve, config, overrides, new, old, example="atari/pong")
+    with allowing(trust):
+        resolved, folder = run_folder.requested(resolve, config, overrides, new, old, example="atari/pong")
     return _run(resolved, folder, resume is not None)
 
 
@@ -40,16 +46,26 @@ def _run(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
     return run_ray(config, run_dir, resume)
 
 
-def load(run_or_checkpoint: str | Path, seed: int = 0) -> LoadedAgent:
-    """Loads a saved agent: `.initial_state(batch)` and `.act(observation, state) -> action, state` on NumPy arrays."""
-    return LoadedAgent(Saved(Path(run_or_checkpoint)), seed)
+def load(run_or_checkpoint: str | Path, seed: int = 0, *, trust: bool = False) -> LoadedAgent:
+    """Loads a saved agent: `.initial_state(batch)` and `.act(observation, state) -> action, state` on NumPy arrays.
+
+    `trust`: a run of somebody else's may execute the files and commands that its config names (docs/security.md).
+    """
+    with allowing(trust):
+        return LoadedAgent(Saved(Path(run_or_checkpoint)), seed)
 
 
 def evaluate(
-    run_or_checkpoint: str | Path, episodes: int | None = None, seed: int | None = None, video: str | Path | None = None
+    run_or_checkpoint: str | Path,
+    episodes: int | None = None,
+    seed: int | None = None,
+    video: str | Path | None = None,
+    *,
+    trust: bool = False,
 ) -> Summary:
-    """Evaluates a saved agent by its raw scores in whole games; `video`: a folder for an MP4."""
-    return evaluation.evaluate(Path(run_or_checkpoint), episodes, seed, None if video is None else Path(video))[0]
+    """Evaluates a saved agent by its raw scores in whole games; `video`: a folder for an MP4. `trust`: see `load`."""
+    with allowing(trust):
+        return evaluation.evaluate(Path(run_or_checkpoint), episodes, seed, None if video is None else Path(video))[0]
 
 
 def make_env(env_id: str, num_envs: int = 1, threads: int = 1, **settings: Any) -> Any:

@@ -17,6 +17,20 @@ ConfigArguments = Annotated[
 ]
 RunDir = Annotated[Path | None, typer.Option(help="Folder for the run; default: a new one under runs/.")]
 Resume = Annotated[Path | None, typer.Option(help="Run folder to continue, with its own config.")]
+
+
+def _allow(wanted: bool) -> bool:
+    if wanted:
+        from rlsuite.runs import trust
+
+        trust.allow()
+    return wanted
+
+
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", callback=_allow, help="Let a run of somebody else's execute the files and commands that it names."),
+]
 RunOrCheckpoint = Annotated[Path, typer.Argument(help="A run folder, for its newest checkpoint, or a checkpoint folder.")]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlsuite.cli.common import Json, RunOrCheckpoint, examples, family, print_json
+from rlsuite.cli.common import Json, RunOrCheckpoint, Trust, examples, family, print_json
 from rlsuite.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def evaluate(
         typer.Option(min=0, help="Board games: simulations per move; with solver, 0 plays the net's best move without search."),
     ] = None,
     as_json: Json = False,
+    trust: Trust = False,
 ) -> None:
     """Score a saved agent over whole episodes. Exploration is off, and returns are not discounted."""
     from rlsuite.evaluation import evaluate as evaluation
@@ -133,6 +134,7 @@ def record(
     fps: Annotated[float, typer.Option(min=1, help="Steps per second, with --keyboard.")] = 15,
     minari: Annotated[str | None, typer.Option(help="Also write a Minari dataset, such as pong/human-v0.")] = None,
     as_json: Json = False,
+    trust: Trust = False,
 ) -> None:
     """Record demonstrations by an agent, a policy or yourself."""
     from rlsuite.config.loader import resolve
@@ -140,6 +142,7 @@ def record(
     from rlsuite.evaluation import record as recording
     from rlsuite.evaluation.saved_agent import Saved
     from rlsuite.replay import demonstrations
+    from rlsuite.runs import run_folder
 
     source, settings = arguments[0], arguments[1:]
     demonstrations.check_new(out)
@@ -155,6 +158,8 @@ def record(
         made = recording.from_agent(Saved(Path(source), device="auto"), episodes, seed)
     else:
         in_run = Path(source) / "config.yaml"
+        if in_run.is_file():
+            run_folder.admit(Path(source), settings)
         section = resolve(in_run if in_run.is_file() else source, settings).env
         if keyboard:
             made = recording.from_keyboard(section, episodes, seed, fps)

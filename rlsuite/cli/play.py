@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rlsuite.cli.common import Json, examples, family, print_json
+from rlsuite.cli.common import Json, Trust, examples, family, print_json
 from rlsuite.core.errors import UsageError
 
 PLAYERS = (
@@ -50,6 +50,7 @@ def play(
     web: Annotated[bool, typer.Option("--web", help="Play in the browser, on a page that only this machine can open.")] = False,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the page.")] = 8017,
     seed: PlayerSeed = 0,
+    trust: Trust = False,
 ) -> None:
     """Play a board game against an agent, search or program.
 
@@ -134,6 +135,7 @@ def match(
     out: Annotated[Path | None, typer.Option(help="Folder for the games (SGF, PGN or text) and match.json.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the openings and of the players' random choices.")] = 0,
     as_json: Json = False,
+    trust: Trust = False,
 ) -> None:
     """Play many games between players and rate them.
 
@@ -175,6 +177,7 @@ def ladder(
     checkpoints: Annotated[int, typer.Option(min=2, help="At most this many checkpoints, evenly spaced, are rated.")] = 8,
     out: Annotated[Path, typer.Option(help="PNG picture to write.")] = Path("ladder.png"),
     as_json: Json = False,
+    trust: Trust = False,
 ) -> None:
     """Rate the checkpoints of a board game's run, in Elo."""
     from rlsuite.play import ladder as ladders
@@ -199,6 +202,7 @@ def gtp(
         float | None, typer.Option(min=-1, max=1, help="Resign when the position's value falls below this; default: never.")
     ] = None,
     seed: PlayerSeed = 0,
+    trust: Trust = False,
 ) -> None:
     """Run as a GTP engine, for Sabaki, Lizzie and others. Speaks GTP 2 on standard input and output."""
     from rlsuite.play import gtp_engine
@@ -223,6 +227,7 @@ def uci(
     player: Annotated[str, typer.Argument(help=f"Player: {PLAYERS}.")],
     simulations: Simulations = None,
     seed: PlayerSeed = 0,
+    trust: Trust = False,
 ) -> None:
     """Run as a UCI engine, for chess programs. Needs OpenSpiel's chess: pip install open-spiel."""
     from rlsuite.boardgames.games import CHESS, make_game

@@ -2,7 +2,7 @@
 
 import typer
 
-from rlsuite.cli.common import ConfigArguments, Json, Resume, RunDir, config_and_overrides, examples, family, print_json
+from rlsuite.cli.common import ConfigArguments, Json, Resume, RunDir, Trust, config_and_overrides, examples, family, print_json
 from rlsuite.cli.evaluate import describe_score
 
 app = family()
@@ -18,7 +18,9 @@ app = family()
         "rlsuite train atari/apex runtime.address=auto runtime.collectors=120",
     )
 )
-def train(arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False) -> None:
+def train(
+    arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False, trust: Trust = False
+) -> None:
     """Train an agent, then evaluate it. Ctrl-C writes a checkpoint, and --resume continues from it."""
     from rlsuite import api
 

@@ -12,6 +12,7 @@ from rlsuite.cli.common import (
     Resume,
     RunDir,
     RunOrCheckpoint,
+    Trust,
     config_and_overrides,
     examples,
     family,
@@ -110,6 +111,7 @@ def probe(
         "saliency.png"
     ),
     as_json: Json = False,
+    trust: Trust = False,
 ) -> None:
     """Fit linear probes of game variables to an agent's torso.
 

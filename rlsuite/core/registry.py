@@ -55,6 +55,12 @@ class Registry:
             raise unknown(self.what, name, table)
         return _import(table[name])
 
+    def is_foreign(self, name: str) -> bool:
+        """Whether `get` would import code that is neither rlsuite's nor registered in this process. `name` may have parameters."""
+        if _IN_FILE.match(kind := name.split("(")[0].strip()):
+            return True
+        return kind in _entry_points(self.group) and kind not in {**self.shipped, **self.registered}
+
     def _table(self) -> dict[str, Any]:
         return {**_entry_points(self.group), **self.shipped, **self.registered}
 

@@ -199,8 +199,8 @@ def _observed_box(space: Box, stack: int) -> Translation:
     if len(shape) == 3 and space.dtype == np.uint8 and high.max(initial=0) > LARGE:
         return SAME._replace(space=space)
     if space.dtype in (np.bool_, np.int8) or (whole and low.min(initial=0) >= -LARGE and high.max(initial=0) <= LARGE):
-        bounds = (bound.astype(np.int8).reshape(shape or (1,)) for bound in (low, high))
-        ours = Box(*bounds, shape or (1,), np.int8)
+        least, most = (bound.astype(np.int8).reshape(shape or (1,)) for bound in (low, high))
+        ours = Box(least, most, shape or (1,), np.int8)
         return SAME._replace(space=ours) if ours == space else _cast(ours, space)
 
     shape = shape or (1,)

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from rlsuite.acting.act import act
 from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.boardgames.games import make_game
-from rlsuite.config.loader import check
+from rlsuite.config.loader import check, refuse_vision
 from rlsuite.config.schema import Config
 from rlsuite.core.agent import Mode
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.core.game import Game
 from rlsuite.core.spaces import from_plain
 from rlsuite.core.types import Step, spec_of, to_tensors, translations, tree_map
 from rlsuite.factories import make_agent, make_env
 from rlsuite.nets.precision import Precision
-from rlsuite.runs import checkpoint
+from rlsuite.runs import checkpoint, trust
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct
 from rlsuite.search.evaluators import PolicyValue
 
@@ -38,15 +38,22 @@ class Saved:
         saved = checkpoint.load(self.path, weights_only=True)
         self.agent_steps = saved.agent_steps
         data: Any = saved.metadata
-        sections = data["config"]
+        try:
+            sections: dict[str, Any] = dict(data["config"])
+            refuse_vision(sections)
+            self.spec = spec_of(data["spec"])
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            what = " ".join(str(error).split())
+            raise CheckpointError(f"{self.path} has damaged metadata: {type(error).__name__}: {what:.200}") from error
         for section, values in (changes or {}).items():
             for key, value in values.items():
                 if key not in sections[section]:
                     raise UsageError(f"{self.path} has no {section}.{key} (known: {', '.join(sections[section])})")
                 sections[section][key] = value
         overridden = {f"{section}.{key}" for section, values in (changes or {}).items() for key in values}
+        trust.admit(sections, path, saved.own, overridden, self.spec.game)
+        trust.tell_changes(data.get("files"), sections, path)
         self.config: Config = check(sections, overridden, str(path))
-        self.spec = spec_of(data["spec"])
         self.agent = make_agent(self.config, self.spec)
         if device == "auto":  # wherever it was trained
             device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"

@@ -2,7 +2,7 @@
 
     runs/atari-pong__seed1__20260101-120000/
         config.yaml       every setting, overrides included
-        run.json          versions of the packages, git commit
+        run.json          versions of the packages, git commit, signature of config.yaml
         metrics.jsonl     see `metrics`; TensorBoard's event files lie beside it
         checkpoints/      see `checkpoint`
 
@@ -14,7 +14,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from rlsuite.config.schema import AnyConfig, Config
 from rlsuite.core.errors import UsageError
 from rlsuite.core.files import atomic_write, writing
 from rlsuite.core.types import EnvSpec
-from rlsuite.runs import checkpoint
+from rlsuite.runs import checkpoint, trust
 from rlsuite.version import __version__
 
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "numba", "ray")
@@ -45,9 +45,7 @@ def create(config: AnyConfig, run_dir: Path) -> None:
     with writing(run_dir, _ELSEWHERE):
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that died before its first checkpoint
-    facts = {"versions": versions(), "git_commit": git_commit()}
-    atomic_write(run_dir / "run.json", json.dumps(facts, indent=1), _ELSEWHERE)
-    write_config(config, run_dir)
+    write_config(config, run_dir, {"versions": versions(), "git_commit": git_commit()})
 
 
 def already_a_run(run_dir: Path) -> UsageError:
@@ -73,6 +71,7 @@ def requested(
         return load(config, overrides), run_dir
     if run_dir is not None and run_dir != resume:
         raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
+    admit(resume, overrides)
     resolved = load(config_file(resume), overrides)
     if config is not None and load(config, ()).name != resolved.name:
         raise UsageError(f"{resume} is a run of {resolved.name}, not of {config}")
@@ -98,9 +97,33 @@ def lock(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def write_config(config: AnyConfig, run_dir: Path) -> None:
-    """Writes or replaces `config.yaml`."""
-    atomic_write(run_dir / "config.yaml", loader.dump(config), _ELSEWHERE)
+def write_config(config: AnyConfig, run_dir: Path, facts: dict[str, Any] | None = None) -> None:
+    """Writes or replaces `config.yaml`, and its signature in `run.json`, which gets new `facts` or keeps its old ones."""
+    text = loader.dump(config)
+    facts = _facts(run_dir) if facts is None else facts
+    atomic_write(run_dir / "run.json", json.dumps({**facts, "signature": trust.sign(text.encode())}, indent=1), _ELSEWHERE)
+    atomic_write(run_dir / "config.yaml", text, _ELSEWHERE)
+
+
+def admit(run_dir: Path, overrides: loader.Overrides) -> None:
+    """UsageError if `config.yaml` with these overrides would execute code, and is not this user's: see `trust.admit`."""
+    sections = loader.mapping(config_file(run_dir), overrides)
+    trust.admit(sections, run_dir, is_own(run_dir), loader.overridden(overrides))
+
+
+def is_own(run_dir: Path) -> bool:
+    """Whether `config.yaml` is as this user's rlsuite wrote it."""
+    with suppress(OSError):
+        return trust.is_own((run_dir / "config.yaml").read_bytes(), _facts(run_dir).get("signature"))
+    return False
+
+
+def _facts(run_dir: Path) -> dict[str, Any]:
+    """The contents of `run.json`; nothing if it is missing or damaged."""
+    with suppress(OSError, ValueError, RecursionError):
+        if isinstance(facts := json.loads((run_dir / "run.json").read_bytes()), dict):
+            return facts
+    return {}
 
 
 def config_file(run_dir: Path) -> Path:
@@ -114,9 +137,11 @@ def config_file(run_dir: Path) -> Path:
 
 def metadata(config: Config, spec: EnvSpec) -> dict[str, Any]:
     """The metadata of an agent's checkpoint: enough to rebuild the agent and act with it."""
+    sections = loader.as_mapping(config)
     return {
-        "config": loader.as_mapping(config),
-        "spec": {**spec._asdict(), "observation_shape": list(spec.observation_shape)},
+        "config": sections,
+        "spec": json.loads(json.dumps(spec._asdict())),  # tuples become lists
+        "files": trust.fingerprints(sections),
         "versions": versions(),
     }
 

@@ -26,7 +26,7 @@ from rlsuite.config import loader
 from rlsuite.config.schema import AnyConfig, TrainingConfig
 from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.learning.learner import Weights
-from rlsuite.runs import checkpoint, run_folder
+from rlsuite.runs import checkpoint, run_folder, trust
 from rlsuite.runs.config_changes import changes
 from rlsuite.runs.metrics import Clock, MetricLog, write_evaluation
 from rlsuite.runs.progress import Progress, Status
@@ -276,6 +276,7 @@ def run(session: Session[R], train: Train, resume: bool, stopped: list[int]) -> 
                 session.restore(saved)
                 for key, (before, after) in changes(saved.metadata["config"], loader.as_mapping(config)).items():
                     print(f"changed: {key} {before} -> {after}", file=sys.stderr)
+                trust.tell_changes(saved.metadata.get("files"), loader.as_mapping(config), run_dir)
                 saved = None  # its copy of the replay takes gigabytes
                 run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
             resumed = f", resumed at step {session.agent_steps:,}" if session.collected else ""

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from rlsuite.core.errors import CheckpointError, UsageError, nearest
 from rlsuite.core.files import reading, reason, remedy, writing
+from rlsuite.runs import trust
 from rlsuite.runs.checkpoint.codec import Json, Packer, State, check_tensor, unpack
 from rlsuite.runs.checkpoint.files import (
     ARRAYS,
@@ -61,6 +62,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     state: State  # {} where only the weights were asked for
     metadata: dict[str, Json]
+    own: bool = False  # this user's rlsuite wrote it (`runs.trust`)
 
 
 # ---------------------------------------------------------------------------------------------------- public: writing
@@ -119,7 +121,7 @@ def save(
             files[ARRAYS + name] = write(temporary / ARRAYS / name, array_writer(array))
         files[STATE] = write(temporary / STATE, lambda out: out.write(dump(document)))
         manifest = {"format": FORMAT, "agent_steps": agent_steps, "arrays_dropped": not with_arrays, "files": files}
-        write(temporary / COMPLETE, lambda out: out.write(dump(manifest, indent=1)))
+        write(temporary / COMPLETE, lambda out: out.write(dump(_signed(manifest), indent=1)))
         for inner, _, _ in os.walk(temporary):
             sync_folder(Path(inner))
         _put_in_place(temporary, target)
@@ -163,9 +165,12 @@ def drop_arrays(path: Path) -> None:
     with writing(path, action="drop the arrays of", kind=CheckpointError):
         arrays = [name for name in manifest["files"] if name.startswith(ARRAYS)]
         if arrays:
+            own = _is_own(manifest)
             manifest["arrays_dropped"] = True
             for name in arrays:
                 del manifest["files"][name]
+            if own:
+                manifest = _signed(manifest)
             fresh = path / f".{COMPLETE}.new"
             write(fresh, lambda out: out.write(dump(manifest, indent=1)))
             fresh.replace(path / COMPLETE)
@@ -248,8 +253,9 @@ def load(path: Path, weights_only: bool = False) -> Checkpoint:
                 weights=get_tensors(path / WEIGHTS),
                 state={} if weights_only else unpack(document["state"], tensors, array_reader(path, files)),
                 metadata=unpack(document["metadata"], {}, array_reader(path, {})),
+                own=_is_own(manifest),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(f"{path} cannot be read: {text}{_instead(path, weights_only)}") from error
 
@@ -283,9 +289,21 @@ def _manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         instead = _instead(path, False)
         raise CheckpointError(f"{path} is not a complete checkpoint: no {COMPLETE} in it{instead}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path / COMPLETE} is damaged ({error}){_instead(path, False)}") from error
     return dict(manifest)
+
+
+def _signed(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {**manifest, "signature": trust.sign(_to_sign(manifest))}
+
+
+def _is_own(manifest: dict[str, Any]) -> bool:
+    return trust.is_own(_to_sign(manifest), manifest.get("signature"))
+
+
+def _to_sign(manifest: dict[str, Any]) -> bytes:
+    return json.dumps({key: value for key, value in manifest.items() if key != "signature"}, sort_keys=True).encode()
 
 
 # ------------------------------------------------------------------------------------------------------------- folders

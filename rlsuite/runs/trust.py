@@ -1,0 +1,156 @@
+"""Whose run it is: a run of somebody else's starts no program and imports no code that it names.
+
+What this user's rlsuite writes is signed with a key in the user's own configuration folder (`$XDG_CONFIG_HOME/rlsuite/key`, by
+default `~/.config/rlsuite/key`): the manifest of a checkpoint, which has the hashes of its other files, and `config.yaml`. A run
+without a valid signature may still be read, since its files hold only data; but where its config names a Python file, a module, an
+entry point or a command, it is refused, unless the user allows it (`--trust`, `trust=True`) or names another value.
+docs/security.md has the whole model.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from rlsuite.boardgames.games import own_game
+from rlsuite.core import registry
+from rlsuite.core.errors import UsageError
+
+_KEY_BYTES = 32
+_GYMNASIUM = ("gymnasium.envs.classic_control", "gymnasium.envs.toy_text", "gymnasium.envs.box2d", "rlsuite.")
+_OPPONENTS = ("random", "mcts")  # those that are not programs
+_allowed: ContextVar[bool] = ContextVar("allowed", default=False)
+
+
+def allow(wanted: bool = True) -> None:
+    """Lets runs of others execute what they name, from here on in this context."""
+    _allowed.set(wanted)
+
+
+@contextmanager
+def allowing(wanted: bool) -> Iterator[None]:
+    """Lets runs of others execute what they name within the block, if `wanted`."""
+    token = _allowed.set(_allowed.get() or wanted)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def sign(data: bytes) -> str | None:
+    """The signature of this user for some data; None where no key can be kept, as without a writable home."""
+    key = _key(make=True)
+    return None if key is None else hmac.new(key, data, hashlib.sha256).hexdigest()
+
+
+def is_own(data: bytes, signature: Any) -> bool:
+    """Whether `sign` gave this signature for the data, with this user's key."""
+    key = _key(make=False)
+    if key is None or not isinstance(signature, str):
+        return False
+    return hmac.compare_digest(hmac.new(key, data, hashlib.sha256).hexdigest().encode(), signature.encode(errors="replace"))
+
+
+def admit(sections: Mapping[str, Any], where: Path, own: bool, overridden: Collection[str] = (), game: str | None = None) -> None:
+    """Checks the unchecked config of a saved run before anything that it names is imported or started.
+
+    `own`: the run is signed. `overridden`: dotted keys with values of the user. `game`: the board game by the run's account.
+    UsageError that names what would be executed if the run is not this user's and nobody has allowed it.
+    """
+    if own or _allowed.get():
+        return
+    named = [f"{key} = {value}" for key, value in executed(sections, game).items() if key not in overridden]
+    if named:
+        raise UsageError(
+            f"{where} was not made by you on this account, and would run {' and '.join(named)}: "
+            "allow that with --trust (in Python, trust=True), or name another value yourself"
+        )
+
+
+def executed(sections: Mapping[str, Any], game: str | None = None) -> dict[str, str]:
+    """Dotted key -> value of whatever a config names that is not part of rlsuite: files, modules, entry points, commands."""
+    found: dict[str, str] = {}
+    for key, runs_code in (
+        ("agent.name", registry.agents.is_foreign),
+        ("env.id", _foreign_env),
+        ("env.opponent", _is_program),
+        ("net.torso", registry.torsos.is_foreign),
+        ("net.memory", registry.memory_cores.is_foreign),
+    ):
+        section, _, name = key.partition(".")
+        value = part.get(name) if isinstance(part := sections.get(section), Mapping) else None
+        if isinstance(value, str) and runs_code(value):
+            found[key] = value
+    if game is not None and _foreign_env(str(game)):
+        found["game"] = str(game)
+    stages = sections.get("stages")
+    for stage, inner in stages.items() if isinstance(stages, Mapping) else ():
+        if isinstance(inner, Mapping):
+            found |= {f"stages.{stage}.{key}": value for key, value in executed(inner).items()}
+    return found
+
+
+def fingerprints(sections: Mapping[str, Any]) -> dict[str, str]:
+    """Absolute path -> sha256 of every Python file that a config names and that can be read."""
+    found: dict[str, str] = {}
+    for name in executed(sections).values():
+        path = Path(name if (in_file := registry.file_of(name.split("(")[0])) is None else in_file[0])
+        with suppress(OSError):
+            if path.suffix == ".py":
+                found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def tell_changes(before: Any, sections: Mapping[str, Any], where: Path) -> None:
+    """Tells on stderr which of the files with these earlier `fingerprints` have changed since."""
+    now = fingerprints(sections)
+    for path, digest in before.items() if isinstance(before, Mapping) else ():
+        if path in now and now[path] != digest:
+            print(f"rlsuite: {path} has changed since {where} was trained with it", file=sys.stderr, flush=True)
+
+
+def _is_program(opponent: str) -> bool:
+    return opponent.split("(")[0].strip() not in _OPPONENTS
+
+
+def _foreign_env(name: str) -> bool:
+    """Whether an environment or a game is somebody else's code. Ids that nobody knows are refused later, as unknown."""
+    if own_game(name) is not None or registry.file_of(name) is not None or ":" in name.split("(")[0]:
+        return True
+    if registry.envs.is_foreign(name) or registry.games.is_foreign(name):
+        return True
+    import gymnasium
+
+    spec = gymnasium.registry.get(name)
+    return spec is not None and not str(spec.entry_point or spec.vector_entry_point).startswith((*_GYMNASIUM, "ale_py"))
+
+
+def _key(make: bool) -> bytes | None:
+    """The user's key; with `make` a new one if there is none yet. None if there is none and none can be kept."""
+    try:
+        home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        path = Path(home) / "rlsuite" / "key"
+        with suppress(FileNotFoundError):
+            return _valid(path.read_bytes())
+        if not make:
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".key.{os.getpid()}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+        with suppress(FileExistsError):
+            os.link(fresh, path)  # whole, and only if no other process was first
+        fresh.unlink()
+        return _valid(path.read_bytes())
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return None
+
+
+def _valid(key: bytes) -> bytes | None:
+    return key if len(key) == _KEY_BYTES else None
