@@ -27,7 +27,7 @@ from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.replay.queue import Queue
-from rlsuite.replay.replay import Replay, Store, build_replay
+from rlsuite.replay.replay import Replay, Store, available_bytes, build_replay
 
 # Every role has a random stream of its own, so that moving one to another process does not change the others.
 _COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _PERIODIC_EVALUATION, _GATE, _PRIORITIES, _MIXTURE = range(9)
@@ -133,11 +133,25 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         raise UsageError(f"learner.augment needs observations that are pictures, and {config.env.id} has none; leave it out")
     parts = ((registry.agents, config.agent.name), (registry.torsos, config.net.torso), (registry.memory_cores, config.net.memory))
     if all(name.split("(")[0] in {*table.shipped, *BACKBONES, "none"} for table, name in parts):
-        return kind(config.agent, config.net, spec)
+        shipped = kind(config.agent, config.net, spec)
+        _refuse_huge(shipped)
+        return shipped
     with registry.third_party(f"agent.name = {config.agent.name}, {kind.__name__}.__init__"):
         agent = kind(config.agent, config.net, spec)
     check_agent(agent, spec)  # ours have tests
     return agent
+
+
+def _refuse_huge(agent: Agent) -> None:
+    """UsageError for a net that cannot fit into memory, before any of it is taken."""
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            size = sum(tensor.nbytes for tensor in agent.make_net().state_dict().values())
+    except RuntimeError as error:  # sizes that overflow
+        raise UsageError(f"net.*: the net cannot be built: {str(error).splitlines()[0]}") from error
+    free = available_bytes()
+    if free is not None and size > free:
+        raise UsageError(f"net.*: the net's weights need {size / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free")
 
 
 def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:

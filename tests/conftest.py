@@ -1,9 +1,14 @@
 """One thread for every test: two OpenMP threads beside another busy process are slower than one, and sums stay reproducible."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+# The key that signs runs (`rlsuite.runs.trust`); also for the processes that tests start.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="rlsuite-tests-")
 
 
 @pytest.fixture(autouse=True)

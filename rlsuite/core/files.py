@@ -10,10 +10,12 @@ Errors name the file and what to do; what is replaced survives a kill.
 """
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rlsuite.core.errors import RlsuiteError, UsageError
 
@@ -37,6 +39,14 @@ def reading(path: Path, *, kind: type[RlsuiteError] = UsageError) -> Iterator[No
         yield
     except OSError as error:
         raise kind(f"cannot read {path}: {reason(error, path)}") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document. ValueError for anything else, also for one that is nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 @contextmanager

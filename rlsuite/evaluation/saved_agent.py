@@ -58,6 +58,9 @@ class Saved:
         if device == "auto":  # wherever it was trained
             device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"
         self.device = torch.device(device)
+        if not saved.own:  # a damaged or hostile config may ask for a net of any size: first without memory
+            with torch.device("meta"):
+                checkpoint.check_weights(self.agent.make_net(), saved.weights, str(self.path))
         net = self.agent.make_net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         checkpoint.load_weights_into(net, saved.weights, str(self.path))
         self.net = Precision(net.requires_grad_(False), bf16=self.config.learner.precision == "bf16").net

@@ -5,7 +5,6 @@ only and answers only requests that use that name and come from its own page, so
 """
 
 import asyncio
-import json
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable
@@ -24,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.uci_opponent import moves_by_name
 from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.files import parse_json
 from rlsuite.core.game import BoardState, Game
 from rlsuite.play.session import Session
 from rlsuite.play.terminal import players
@@ -278,8 +278,8 @@ def make_app(table: Table, port: int) -> ASGIApp:
                 if len(content) > _LARGEST:
                     return _refused("too long", 413)
             try:
-                body = json.loads(content or b"{}")
-            except (ValueError, RecursionError):
+                body = parse_json(content or b"{}")
+            except ValueError:
                 return _refused("not JSON", 400)
             if not isinstance(body, dict):
                 return _refused("not a JSON object", 400)

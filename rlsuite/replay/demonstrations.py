@@ -26,6 +26,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.files import parse_json
 from rlsuite.core.spaces import from_plain
 from rlsuite.core.types import EnvSpec, Step, describe, part_of, spec_of, translations
 from rlsuite.replay.ring import FIRST, stack_planes
@@ -124,7 +125,7 @@ def load(path: Path, spec: EnvSpec | None = None, env_id: str | None = None) -> 
 
 def _own(folder: Path) -> Demonstrations:
     try:
-        document = json.loads((folder / _FILE).read_text())
+        document = parse_json((folder / _FILE).read_text())
         if document["format"] != FORMAT:
             raise UsageError(f"{folder / _FILE}: format = {document['format']}, but this version reads format {FORMAT}")
         spec = spec_of(document["spec"])

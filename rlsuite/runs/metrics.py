@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.core.files import atomic_write, reading, writing
+from rlsuite.core.files import atomic_write, parse_json, reading, writing
 
 FILE = "metrics.jsonl"
 _THEN = ", then resume the run"
@@ -141,7 +141,7 @@ def _parse(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     parsed = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             Clock(*(row[field] + 0 for field in Clock._fields))
         except (ValueError, TypeError, KeyError):
             if number < len(lines):

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from rlsuite.config import loader
 from rlsuite.config.schema import AnyConfig, Config
 from rlsuite.core.errors import UsageError
-from rlsuite.core.files import atomic_write, writing
+from rlsuite.core.files import atomic_write, parse_json, writing
 from rlsuite.core.types import EnvSpec
 from rlsuite.runs import checkpoint, trust
 from rlsuite.version import __version__
@@ -120,8 +120,8 @@ def is_own(run_dir: Path) -> bool:
 
 def _facts(run_dir: Path) -> dict[str, Any]:
     """The contents of `run.json`; nothing if it is missing or damaged."""
-    with suppress(OSError, ValueError, RecursionError):
-        if isinstance(facts := json.loads((run_dir / "run.json").read_bytes()), dict):
+    with suppress(OSError, ValueError):
+        if isinstance(facts := parse_json((run_dir / "run.json").read_bytes()), dict):
             return facts
     return {}
 

@@ -7,13 +7,14 @@
 the individual files.
 """
 
-from rlsuite.runs.checkpoint.codec import Json, State, load_weights_into
+from rlsuite.runs.checkpoint.codec import Json, State, check_weights, load_weights_into
 from rlsuite.runs.checkpoint.store import Checkpoint, drop_arrays, find, forget_after, list_complete, load, prune, save
 
 __all__ = [
     "Checkpoint",
     "Json",
     "State",
+    "check_weights",
     "drop_arrays",
     "find",
     "forget_after",

@@ -39,6 +39,12 @@ def load_weights_into(module: nn.Module, weights: dict[str, Tensor], what: str) 
 
     `what` names the weights in the message, e.g. the path of their checkpoint. On an error the module is unchanged.
     """
+    check_weights(module, weights, what)
+    module.load_state_dict(weights)
+
+
+def check_weights(module: nn.Module, weights: dict[str, Tensor], what: str) -> None:
+    """CheckpointError with the first differences if `weights` belong to another net. The module may be on the meta device."""
     own = module.state_dict()
     differ = [f"{name} is missing" for name in own if name not in weights]
     differ += [f"{name} is unknown to this net" for name in weights if name not in own]
@@ -50,7 +56,6 @@ def load_weights_into(module: nn.Module, weights: dict[str, Tensor], what: str) 
     if differ:
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise CheckpointError(f"{what} holds the weights of another net: {'; '.join(differ[:3])}{more}")
-    module.load_state_dict(weights)
 
 
 class Packer:

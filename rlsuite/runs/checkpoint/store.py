@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rlsuite.core.errors import CheckpointError, UsageError, nearest
-from rlsuite.core.files import reading, reason, remedy, writing
+from rlsuite.core.files import parse_json, reading, reason, remedy, writing
 from rlsuite.runs import trust
 from rlsuite.runs.checkpoint.codec import Json, Packer, State, check_tensor, unpack
 from rlsuite.runs.checkpoint.files import (
@@ -245,8 +245,10 @@ def load(path: Path, weights_only: bool = False) -> Checkpoint:
             if difference := differs(path, name, files.get(name)):
                 raise CheckpointError(f"{path / name} {difference}{_instead(path, weights_only)}")
         try:
-            document = json.loads((path / STATE).read_bytes())
+            document = parse_json((path / STATE).read_bytes())
             tensors = {} if weights_only else get_tensors(path / TENSORS)
+            if type(document["agent_steps"]) is not int:
+                raise ValueError(f"agent_steps = {document['agent_steps']!r:.100} is not a whole number")
             return Checkpoint(
                 path=path,
                 agent_steps=document["agent_steps"],
@@ -270,7 +272,7 @@ def _is_complete(path: Path) -> bool:
 def _manifest(path: Path) -> dict[str, Any]:
     """The checked manifest of a checkpoint. CheckpointError if there is none that this version can read."""
     try:
-        manifest = json.loads((path / COMPLETE).read_bytes())
+        manifest = parse_json((path / COMPLETE).read_bytes())
         number = manifest["format"]
         if isinstance(number, int) and number > FORMAT:
             raise CheckpointError(f"{path} has checkpoint format {number}, this rlsuite reads format {FORMAT}: upgrade rlsuite")
@@ -289,7 +291,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         instead = _instead(path, False)
         raise CheckpointError(f"{path} is not a complete checkpoint: no {COMPLETE} in it{instead}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path / COMPLETE} is damaged ({error}){_instead(path, False)}") from error
     return dict(manifest)
 
@@ -362,7 +364,7 @@ def _why_not_saved(error: OSError, target: Path, need: int) -> str:
 def _writer(path: Path) -> str:
     """The version of rlsuite that wrote a checkpoint, by its own account."""
     try:
-        return f"rlsuite {json.loads((path / STATE).read_bytes())['metadata']['versions']['rlsuite']}"
+        return f"rlsuite {parse_json((path / STATE).read_bytes())['metadata']['versions']['rlsuite']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "an older rlsuite"
 
@@ -389,7 +391,7 @@ def _steps(path: Path) -> int:
 
 def _has_arrays(path: Path) -> bool:
     try:
-        return json.loads((path / COMPLETE).read_bytes())["arrays_dropped"] is False
+        return parse_json((path / COMPLETE).read_bytes())["arrays_dropped"] is False
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

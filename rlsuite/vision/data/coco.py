@@ -1,6 +1,5 @@
 """Your own objects to detect: pictures, and a JSON file in COCO's format (Lin et al. 2014) with boxes, polygons or run lengths."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from rlsuite.config.schema import SomePath
 from rlsuite.core.errors import UsageError
-from rlsuite.core.files import reading
+from rlsuite.core.files import parse_json, reading
 from rlsuite.vision.data import Data, DataPath, DataSection, padded
 from rlsuite.vision.data.files import Files
 
@@ -67,7 +66,7 @@ def _files(rows: list[Row], config: Config) -> Files:
 def _read(path: Path) -> Any:
     try:
         with reading(path):
-            document = json.loads(path.read_text())
+            document = parse_json(path.read_text())
     except ValueError as error:
         raise UsageError(f"annotations {path} are not JSON: {error}") from error
     for key in ("images", "annotations", "categories"):
