@@ -13,8 +13,8 @@ here changes its argument.
 | Box of int8, booleans or integers | the same values, int8                                                              |
 | of at most 100                    |                                                                                    |
 | any other Box                     | float32; elements with bounds over 100 are scaled to [-1, 1]; where the bounds are |
-|                                   | over a million, or only one is there, values over 100 are compressed by a          |
-|                                   | logarithm instead; a single number becomes a vector of one                         |
+|                                   | over a million, or only one is there, symlog(x) = sign(x) ln(1 + |x|) instead      |
+|                                   | (Hafner et al. 2023); a single number becomes a vector of one                      |
 
 | the environment's actions | the agent chooses                                                                    |
 | ------------------------- | ------------------------------------------------------------------------------------ |
@@ -216,15 +216,13 @@ def _observed_box(space: Box, stack: int) -> Translation:
         if scaled.any():
             x = (x - middle) / half
         if logarithmic.any():
-            big = np.maximum(abs(x.astype(np.float64)), LARGE)
-            x = np.where(logarithmic & (big > LARGE), np.sign(x) * LARGE * (1 + np.log(big / LARGE)), x)
+            x = np.where(logarithmic, np.sign(x) * np.log1p(abs(x.astype(np.float64))), x)
         return x.astype(np.float32, copy=False)
 
     def to_env(ours: Array) -> Array:
         x = np.asarray(ours).astype(np.float64)
-        big = np.maximum(abs(x), LARGE)
-        grown = np.sign(x) * LARGE * np.exp(np.minimum(big / LARGE - 1, 700.0))
-        return _fitted(np.where(logarithmic & (big > LARGE), grown, x) * half + middle, space)
+        grown = np.sign(x) * np.expm1(np.minimum(abs(x), 700.0))
+        return _fitted(np.where(logarithmic, grown, x) * half + middle, space)
 
     float32 = Box(-np.inf, np.inf, shape, np.float32)
     if not (scaled | logarithmic).any() and space.dtype == np.float32 and space.shape:

@@ -106,9 +106,14 @@ def write_config(config: AnyConfig, run_dir: Path, facts: dict[str, Any] | None 
 
 
 def admit(run_dir: Path, overrides: loader.Overrides) -> None:
-    """UsageError if `config.yaml` with these overrides would execute code, and is not this user's: see `trust.admit`."""
-    sections = loader.mapping(config_file(run_dir), overrides)
-    trust.admit(sections, run_dir, is_own(run_dir), loader.overridden(overrides))
+    """UsageError if `config.yaml` is not this user's, and would execute code with these overrides, or if links lead out of the run.
+
+    See `trust.admit`.
+    """
+    sections, own = loader.mapping(config_file(run_dir), overrides), is_own(run_dir)
+    trust.admit(sections, run_dir, own, loader.overridden(overrides))
+    if not own:
+        trust.refuse_links(run_dir)
 
 
 def is_own(run_dir: Path) -> bool:

@@ -73,6 +73,19 @@ def admit(sections: Mapping[str, Any], where: Path, own: bool, overridden: Colle
         )
 
 
+def refuse_links(folder: Path) -> None:
+    """UsageError if a folder of somebody else's, which is going to be written to, has links out of itself."""
+    if _allowed.get():
+        return
+    inside = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UsageError(
+                f"{folder} was not made by you on this account, and {path.relative_to(folder)} links to {path.resolve()}: "
+                "remove the link, or allow it with --trust (in Python, trust=True)"
+            )
+
+
 def executed(sections: Mapping[str, Any], game: str | None = None) -> dict[str, str]:
     """Dotted key -> value of whatever a config names that is not part of rlsuite: files, modules, entry points, commands."""
     found: dict[str, str] = {}

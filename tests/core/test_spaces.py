@@ -65,7 +65,7 @@ def test_random_spaces_are_translated_there_and_back(seed: int) -> None:
         assert ours.dtype == translation.space.dtype
         assert np.isfinite(ours).all()
         if make is observations and translation.space.dtype != np.uint8 and isinstance(translation.space, Box):
-            assert abs(ours).max() < 5000
+            assert abs(ours.astype(float)).max() <= 128
         back = translation.to_env(ours)
         assert back.shape == given.shape
         assert back.dtype == given.dtype
@@ -131,8 +131,7 @@ def test_large_observations_become_moderate() -> None:
     np.testing.assert_allclose(translation.to_agent(np.array([[0.0, 0.5], [750.0, -1.0]])), [[-1, 0.5], [0.5, -1]])
     assert translation.to_agent(np.zeros((1, 2))).dtype == np.float32
     wide = observations(Box(-(2**62), 2**62, (1,), np.int64)).to_agent(np.array([[7], [-100], [2**61]]))
-    assert wide[:2].tolist() == [[7], [-100]]
-    assert 100 < wide[2] < 5000
+    np.testing.assert_allclose(wide[:, 0], [np.log(8), -np.log(101), np.log1p(2.0**61)], rtol=1e-6)
     assert observations(Box(0, 1, (), np.float32)).to_agent(np.array([0.25], np.float32)).tolist() == [[0.25]]
 
 

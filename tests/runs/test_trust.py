@@ -101,6 +101,12 @@ def linked(run: Path) -> None:
     recompute(weights.parent, weights.name)
 
 
+def linked_log(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").symlink_to(run.parent / "evil.py")
+    (run / "run.json").unlink()
+
+
 def fifo(run: Path) -> None:
     weights = checkpoint.find(run) / "weights.safetensors"
     weights.unlink()
@@ -138,6 +144,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], None]]] = {
     "stages": ("dqn", stages),
     "names with ..": ("dqn", outside),
     "a link out of the folder": ("dqn", linked),
+    "a log that links out of the folder": ("dqn", linked_log),
     "a pipe": ("dqn", fifo),
     "deep JSON": ("dqn", deep),
     "a deep manifest": ("dqn", deep_manifest),
