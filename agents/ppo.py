@@ -87,6 +87,15 @@ class PPO(PolicyGradientAgent):
         if batch % minibatches:
             raise ValueError(f"agent.minibatches = {minibatches} does not divide learner.batch_size = {batch}")
 
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also what compares updates of a rollout where there is only one."""
+        assert isinstance(config.agent, PPOConfig)
+        if config.agent.epochs * config.agent.minibatches > 1:
+            return super().ignores(config)
+        needs = "agent.epochs > 1 or agent.minibatches > 1"
+        return super().ignores(config) | {"agent.target_kl": needs, "agent.value_clip": needs}
+
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
         """Yields the minibatches of a rollout [T+1,B], epoch by epoch, with advantages from the values before the first update."""
         steps, state = trajectory

@@ -44,7 +44,7 @@ class Saved:
                     raise UsageError(f"{self.path} has no {section}.{key} (known: {', '.join(sections[section])})")
                 sections[section][key] = value
         overridden = {f"{section}.{key}" for section, values in (changes or {}).items() for key in values}
-        self.config: Config = check(sections, overridden, str(path))
+        self.config: Config = check(sections, overridden, str(path), saved=True)
         spec = data["spec"]
         fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
         self.spec = EnvSpec(**fields)

@@ -56,7 +56,7 @@ def already_a_run(run_dir: Path) -> UsageError:
 
 
 def requested(
-    load: Callable[[str | Path, Any], C],
+    load: Callable[[str | Path, Any, bool], C],
     config: str | Path | None,
     overrides: Any,
     run_dir: Path | None,
@@ -65,16 +65,17 @@ def requested(
 ) -> tuple[C, Path | None]:
     """The config and folder of the run that a user asks for: a new one, or with `resume` one to continue.
 
-    `load` resolves a config with overrides; `example` names a shipped one. UsageError if the arguments contradict each other.
+    `load` resolves a config with overrides, as `loader.resolve` does; `example` names a shipped one. UsageError if the arguments
+    contradict each other.
     """
     if resume is None:
         if config is None:
             raise UsageError(f"name a config, such as {example}, or a run to --resume")
-        return load(config, overrides), run_dir
+        return load(config, overrides, False), run_dir
     if run_dir is not None and run_dir != resume:
         raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
-    resolved = load(config_file(resume), overrides)
-    if config is not None and load(config, ()).name != resolved.name:
+    resolved = load(config_file(resume), overrides, True)
+    if config is not None and load(config, (), False).name != resolved.name:
         raise UsageError(f"{resume} is a run of {resolved.name}, not of {config}")
     return resolved, resume
 

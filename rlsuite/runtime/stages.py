@@ -41,7 +41,7 @@ def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
         if found:
             data["net"] = {**data["net"], "init_from": str(found[-1][0].resolve())}
         try:
-            found.append((folder / f"{number}_{name}", loader.check(data, overridden)))
+            found.append((folder / f"{number}_{name}", loader.check(data, overridden, saved=True)))
         except UsageError as error:
             raise UsageError(f"stages.{name}: {error}") from error
     return found
