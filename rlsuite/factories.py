@@ -93,8 +93,7 @@ def threads_of(config: Config) -> int:
 
 def make_env(config: Config, num_envs: int | None = None, render: bool = False, threads: int | None = None) -> Any:
     """The vector environment of a config. `num_envs` and `threads` replace those of the config; `render`: it can render videos."""
-    module = registry.envs.get(config.env.id)
-    return module.make(config.env, num_envs or config.env.num_envs, threads=threads or threads_of(config), render=render)
+    return registry.make_env(config.env, num_envs or config.env.num_envs, threads or threads_of(config), render)
 
 
 def make_spec(config: Config) -> EnvSpec:

@@ -194,16 +194,26 @@ def _pairs(overrides: Overrides) -> Iterator[tuple[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value of Python with what YAML has: NumPy's numbers and arrays and paths become numbers, lists and strings."""
+    """A value of Python's as YAML has it: NumPy's scalars and arrays become numbers and lists, paths become strings.
+
+    Inside lists and mappings only integers, bools and float64 do, which are the same as Python's; the schema judges the rest.
+    """
     match value:
         case np.generic() | np.ndarray():
-            return plain(value.tolist())
+            return value.tolist()
         case os.PathLike():
             return os.fspath(value)
+    return _plain_inside(value)
+
+
+def _plain_inside(value: Any) -> Any:
+    match value:
+        case np.integer() | np.bool_() | np.float64():
+            return value.item()
         case dict():
-            return {plain(key): plain(inner) for key, inner in value.items()}
+            return {key: _plain_inside(inner) for key, inner in value.items()}
         case list():
-            return [plain(inner) for inner in value]
+            return [_plain_inside(inner) for inner in value]
     return value
 
 

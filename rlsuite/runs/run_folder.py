@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,9 +34,19 @@ _ELSEWHERE = ", or choose another --run-dir"
 
 
 def new_path(config: AnyConfig) -> Path:
-    """Where a new run goes by default: `runs/<name>__seed<seed>__<time>`."""
+    """Makes the folder that a new run goes to by default: `runs/<name>__seed<seed>__<time>`, with `-2` and so on if it is taken."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
+    name = f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
+    with writing(Path("runs"), _ELSEWHERE):
+        Path("runs").mkdir(exist_ok=True)
+        for number in count(1):
+            folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()  # whoever makes it has it: runs often start in the same second
+            except FileExistsError:
+                continue
+            return folder
+    raise AssertionError
 
 
 def create(config: AnyConfig, run_dir: Path) -> None:

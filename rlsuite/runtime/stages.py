@@ -52,6 +52,8 @@ def run_stages(config: Config, run_dir: Path | None, resume: bool, run: Callable
 
     Ctrl-C ends the current stage, and `resume` continues it.
     """
+    if run_dir is None:
+        split(config, Path())  # what it refuses, it refuses before there is a folder
     folder = run_dir or run_folder.new_path(config)
     stages = split(config, folder)
     if not resume and (folder / "config.yaml").exists():

@@ -428,15 +428,15 @@ def test_values_of_numpy_and_paths_are_taken_as_overrides(tmp_path: Path) -> Non
         "learner.batch_size": np.uint8(64),
         "learner.learning_rate": np.float64(0.25),
         "run.agent_steps": np.array(70_000),
-        "env.kwargs": {"sizes": [np.int32(2), np.float64(0.5)], "flags": np.array([True, False])},
+        "env.kwargs": {"sizes": [np.int32(2), np.float64(0.5)], "flags": [np.True_, {"on": np.False_}]},
         "net.weights": tmp_path,
     }
     config = resolve(BASE, given)
     assert (config.seed, config.agent.discount, config.agent.double) == (3, 0.5, True)
     assert (config.learner.batch_size, config.learner.learning_rate, config.run.agent_steps) == (64, 0.25, 70_000)
-    assert config.env.kwargs == {"sizes": [2, 0.5], "flags": [True, False]}
+    assert config.env.kwargs == {"sizes": [2, 0.5], "flags": [True, {"on": False}]}
     assert config.net.weights == str(tmp_path)
-    assert [type(value) for value in config.env.kwargs["sizes"] + config.env.kwargs["flags"]] == [int, float, bool, bool]
+    assert [type(value) for value in [*config.env.kwargs["sizes"], config.env.kwargs["flags"][0]]] == [int, float, bool]
     with pytest.raises(UsageError, match=r"seed = 1\.5: must be"):
         resolve(BASE, {"seed": np.float64(1.5)})
 
