@@ -26,10 +26,11 @@ from pydantic import Field
 from torch import Tensor
 
 from rlsuite.acting.selfplay import SelfPlayAgent, SelfPlayConfig
+from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Extra, Games, Loss, Net
 from rlsuite.core.types import EnvSpec, Trajectory
-from rlsuite.nets.board_net import BoardNet
+from rlsuite.nets.board_net import IGNORED, BoardNet
 from rlsuite.search.evaluators import PolicyValue
 
 
@@ -58,6 +59,12 @@ class AlphaZero(SelfPlayAgent):
         self.sequence = Games(
             (Extra("policy", (spec.num_actions,), "float32"), Extra("value", (), "float32"), Extra("outcome", (), "float32"))
         )
+
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also what a `BoardNet` ignores."""
+        needs = f"agent.name = an agent with another net than that of {config.agent.name}"
+        return super().ignores(config) | dict.fromkeys(IGNORED, needs)
 
     def make_net(self) -> BoardNet:
         return BoardNet(self.net_config, self.spec, 3 if self.config.value == "wdl" else 1, self.game.plane_scale)

@@ -13,6 +13,8 @@ the sum); a time limit bootstraps from the final observation.
 Shapes: T steps of a rollout, B rollouts.
 """
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 
@@ -27,6 +29,7 @@ from rlsuite.agents.policy_gradient import (
     mean,
     unpack,
 )
+from rlsuite.config.conditions import OnlyIf
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.returns import v_trace
 from rlsuite.core.types import Trajectory
@@ -37,7 +40,7 @@ class ImpalaConfig(PolicyGradientConfig):
 
     clip_rho: float = Field(1.0, gt=0)
     """ρ̄: upper bound of the importance weights of TD errors."""
-    clip_c: float = Field(1.0, gt=0)
+    clip_c: Annotated[float, OnlyIf("v_trace_lambda > 0")] = Field(1.0, gt=0)
     """c̄: upper bound of the importance weights of traces."""
     v_trace_lambda: float = Field(1.0, ge=0, le=1)
     """λ of the traces."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rlsuite.config import schema
-from rlsuite.config.schema import AgentSection, NetConfig, ReplayConfig
+from rlsuite.config.schema import AgentSection, NetConfig
 from rlsuite.core.agent import Agent, Capability, Mode, Net, Rollouts
 from rlsuite.core.errors import UsageError
 from rlsuite.core.returns import clip_reward
@@ -50,7 +50,7 @@ class PolicyGradientAgent(Agent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses rollouts under two steps, batches that are not a whole number of unrolls, and settings of a replay."""
+        """Also refuses rollouts under two steps, and batches that are not a whole number of unrolls."""
         super().validate(config)
         name, num_envs, steps, batch = (
             config.agent.name,
@@ -66,16 +66,16 @@ class PolicyGradientAgent(Agent):
                 f"learner.batch_size = {batch}: {name} collects rollouts from {num_envs} environments at once, "
                 f"so it must be a multiple of that; try {near}"
             )
-        if config.replay != ReplayConfig():
-            raise ValueError(f"replay.*: {name} learns from every rollout once and has no replay; remove the section")
-        if config.learner.prefetch_batches:
-            raise ValueError(f"learner.prefetch_batches: {name} learns from a rollout as soon as it is complete; use 0")
-        unused = ["shards", "publish_learner_steps", "batches_per_call", "insert_tolerance_agent_steps"]
-        if "old weights" not in cls.capabilities and config.runtime.synchronous is not False:
-            unused += ["calls_in_flight", "batch_calls_in_flight"]  # it collects and learns in turn
-        for key in unused:
-            if getattr(config.runtime, key) != schema.RuntimeConfig.model_fields[key].default:
-                raise ValueError(f"runtime.{key} has no effect: {name} learns from whole rollouts, each once")
+
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also what concerns a replay: rollouts are learned from once."""
+        replay = f"agent.name = an agent that has a replay; {config.agent.name} learns from every rollout once"
+        keys = ["shards", "publish_learner_steps", "batches_per_call", "insert_tolerance_agent_steps"]
+        ignored = dict.fromkeys(["replay", "learner.prefetch_batches", *(f"runtime.{key}" for key in keys)], replay)
+        if "old weights" not in cls.capabilities and config.runtime.synchronous is not False:  # it collects and learns in turn
+            ignored |= dict.fromkeys(["runtime.calls_in_flight", "runtime.batch_calls_in_flight"], "runtime.synchronous = false")
+        return super().ignores(config) | ignored
 
     def make_net(self) -> PolicyNet:
         return PolicyNet(self.net_config, self.spec)

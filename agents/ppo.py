@@ -13,6 +13,7 @@ The details that implementations agree on (Huang et al. 2022, "The 37 Implementa
     minibatches of shuffled steps, or of whole               prepare: flatten_time, randperm
       environments if the net is recurrent
     advantages normalised per minibatch                      loss: normalised
+      (here per rollout, if minibatches are tiny)            prepare: normalised
     clipped surrogate                                        loss: ratio.clamp
     value clipping (here a switch, off: `value_clip`)        loss: value_error
     one loss, entropy bonus                                  loss: the last sum
@@ -52,6 +53,8 @@ from rlsuite.core.agent import Loss, Net
 from rlsuite.core.returns import gae
 from rlsuite.core.types import Trajectory, flatten_time, take_columns, tree_map
 
+FEW = 32  # steps of a minibatch under which the mean and deviation of its own advantages say little
+
 
 class PPOConfig(PolicyGradientConfig):
     """Settings of PPO."""
@@ -67,7 +70,7 @@ class PPOConfig(PolicyGradientConfig):
     minibatches: int = Field(4, ge=1)
     """Minibatches per pass."""
     normalise_advantages: bool = True
-    """Normalise the advantages of each minibatch to mean 0 and standard deviation 1."""
+    """Normalise the advantages of each minibatch (of the rollout, if minibatches have under 32 steps) to mean 0 and deviation 1."""
     target_kl: float | None = Field(None, gt=0)
     """Stop the passes over a rollout once the policy has moved this far (KL); null: run all."""
 
@@ -87,14 +90,28 @@ class PPO(PolicyGradientAgent):
         if batch % minibatches:
             raise ValueError(f"agent.minibatches = {minibatches} does not divide learner.batch_size = {batch}")
 
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also what compares updates of a rollout where there is only one."""
+        assert isinstance(config.agent, PPOConfig)
+        if config.agent.epochs * config.agent.minibatches > 1:
+            return super().ignores(config)
+        needs = "agent.epochs > 1 or agent.minibatches > 1"
+        return super().ignores(config) | {"agent.target_kl": needs, "agent.value_clip": needs}
+
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
-        """Yields the minibatches of a rollout [T+1,B], epoch by epoch, with advantages from the values before the first update."""
+        """Yields the minibatches of a rollout [T+1,B], epoch by epoch, with advantages from the values before the first update.
+
+        Minibatches that hold nothing but final observations are left out.
+        """
         steps, state = trajectory
         values = net(steps, state)[0].value  # [T+1,B]
         advantage = gae(unpack(steps, self.config), values, self.config.gae_lambda)  # [T,B]
         value = values[:-1]
         computed = {"advantage": advantage, "return": advantage + value, "value": value}
         steps = tree_map(lambda leaf: leaf[:-1], steps)
+        if self.config.normalise_advantages and value.numel() < FEW * self.config.minibatches:
+            computed["normalised"] = normalised(advantage, ~steps.last)
         batch = Trajectory(steps._replace(extras={**steps.extras, **computed}), state)
         if state == ():
             batch = flatten_time(batch)  # without a memory every step is a sequence of its own
@@ -102,7 +119,9 @@ class PPO(PolicyGradientAgent):
         for _ in range(self.config.epochs):
             order = torch.randperm(count, generator=rng, device=rng.device)
             for rows in order.tensor_split(self.config.minibatches):
-                yield take_columns(batch, rows)
+                part = take_columns(batch, rows)
+                if not part.steps.last.all():
+                    yield part
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, state = trajectory
@@ -110,7 +129,7 @@ class PPO(PolicyGradientAgent):
         policy, _ = net(steps, state)
         advantage = extras["advantage"]
         if config.normalise_advantages:
-            advantage = normalised(advantage, valid)
+            advantage = extras["normalised"] if "normalised" in extras else normalised(advantage, valid)
         log_ratio = log_prob(policy, steps.action) - extras["log_prob"]  # [T,B]
         ratio = log_ratio.exp()
         surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - config.clip, 1 + config.clip) * advantage)  # [T,B]

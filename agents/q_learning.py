@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.agents.value_based import ValueAgent, ValueConfig, take
+from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.errors import UsageError
@@ -48,6 +49,12 @@ class QLearning(ValueAgent):
         if config.n_steps != 1 or config.double or config.dueling or config.noisy:
             raise UsageError("agent.name=q_learning does not support n_steps above 1, double, dueling or noisy: it updates a table")
         self.num_states = spec.num_states
+
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also all of `net.*` but the file of initial weights: the table has one entry for each state and action."""
+        needs = f"agent.name = an agent that has a net; {config.agent.name} has a table"
+        return super().ignores(config) | {f"net.{key}": needs for key in NetConfig.model_fields if key != "init_from"}
 
     def make_net(self) -> Table:
         return Table(self.num_states, self.spec.num_actions)

@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise
+from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Extra, Loss, Mode, Net, Sequences
 from rlsuite.core.returns import clip_reward, n_step_targets, rescale, unscale
@@ -89,6 +90,16 @@ class R2D2(ValueAgent):
             state=tuple(Extra(f"state {i}", tuple(leaf.shape[1:]), leaf.numpy().dtype.name) for i, leaf in enumerate(state)),
             within_episodes=not config.cross_episodes,
         )
+
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also what concerns priorities and stored states where there are none."""
+        ignored = super().ignores(config)
+        if not config.replay.prioritized:
+            ignored["agent.priority_max_weight"] = "replay.prioritized = true"
+        if config.net.memory == "none" and not config.net.last_action_reward:
+            ignored["agent.stored_state"] = "net.memory other than none"
+        return ignored
 
     def make_net(self) -> MemoryQNet:
         return MemoryQNet(self.net_config, self.spec, self.config.dueling, self.config.sigma)

@@ -1,17 +1,20 @@
 """Shared parts of the agents that act on action values: settings, exploration and noise. Shapes: B batch, A actions."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from rlsuite.config.schema import AgentSection, NetConfig, refuse_ignored
+from rlsuite.config.conditions import OnlyIf
+from rlsuite.config.schema import AgentSection, NetConfig
 from rlsuite.core.agent import Agent, Mode, Net, Transitions
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.heads import clear_noise, resample_noise
+
+_SCHEDULE, _LADDER = OnlyIf("epsilon_ladder = false"), OnlyIf("epsilon_ladder = true")
 
 
 class ValueConfig(AgentSection):
@@ -27,35 +30,24 @@ class ValueConfig(AgentSection):
     """Separate streams for the value and the advantages."""
     noisy: bool = False
     """Explore by noisy layers in the head instead of ε."""
-    noisy_sigma: float = Field(0.5, gt=0)
+    noisy_sigma: Annotated[float, OnlyIf("noisy = true")] = Field(0.5, gt=0)
     """Initial scale σ₀ of the noise."""
     reward_clip: float | None = Field(1.0, gt=0)
     """Rewards are clipped to ± this in the loss; null: raw rewards."""
-    epsilon_start: float = Field(1.0, ge=0, le=1)
+    epsilon_start: Annotated[float, _SCHEDULE] = Field(1.0, ge=0, le=1)
     """ε at the first agent step."""
-    epsilon_end: float = Field(0.01, ge=0, le=1)
+    epsilon_end: Annotated[float, _SCHEDULE] = Field(0.01, ge=0, le=1)
     """ε after its decay."""
-    epsilon_decay_agent_steps: int = Field(1_000_000, ge=0)
+    epsilon_decay_agent_steps: Annotated[int, _SCHEDULE, OnlyIf("epsilon_end other than epsilon_start")] = Field(1_000_000, ge=0)
     """Agent steps over which ε falls linearly."""
     epsilon_eval: float = Field(0.001, ge=0, le=1)
     """ε in evaluations."""
     epsilon_ladder: bool = False
     """Give every environment a constant ε of its own, as in Ape-X, instead of the schedule."""
-    epsilon_base: float = Field(0.4, gt=0, lt=1)
+    epsilon_base: Annotated[float, _LADDER] = Field(0.4, gt=0, lt=1)
     """Ladder: environment i of N has ε = base^(1 + power · i / (N - 1))."""
-    epsilon_power: float = Field(7.0, ge=0)
+    epsilon_power: Annotated[float, _LADDER] = Field(7.0, ge=0)
     """Ladder: the power in that formula."""
-
-    @model_validator(mode="after")
-    def _counts(self) -> "ValueConfig":
-        """Refuses keys that have no effect with these switches."""
-        if self.epsilon_ladder:
-            refuse_ignored(self, ("epsilon_start", "epsilon_end", "epsilon_decay_agent_steps"), "epsilon_ladder = false")
-        else:
-            refuse_ignored(self, ("epsilon_base", "epsilon_power"), "epsilon_ladder = true")
-        if not self.noisy:
-            refuse_ignored(self, ("noisy_sigma",), "noisy = true")
-        return self
 
     @model_validator(mode="after")
     def _explores_at_all(self) -> "ValueConfig":

@@ -1,11 +1,16 @@
 """Environments by id: our own, and the modules that build Atari, board-game and Gymnasium environments."""
 
+import importlib
+import os
 import re
+import sys
 
 from rlsuite.core import registry
+from rlsuite.core.errors import UsageError, unknown
 
 ENVS = {"rlsuite/KeyDoor-v0": "rlsuite.envs.key_door", "rlsuite/Recall-v0": "rlsuite.envs.recall"}
 
+_OF_MODULE = re.compile(r"^([^\W\d]\w*(?:\.\w+)*):(.+)$")  # module:Env-v0, which Gymnasium imports the module for
 _ATARI = re.compile(r"^(?:ALE/)?([A-Z][A-Za-z0-9]*?)(?:-ram)?(NoFrameskip|Deterministic)?-v([045])$")
 
 
@@ -38,7 +43,26 @@ def family(env_id: str) -> str | None:
     from rlsuite.envs import gym_ids
 
     gym_ids.register()  # our own ids
+    if found := _OF_MODULE.match(env_id):
+        module, name = found.groups()
+        if atari_game(name) is not None:
+            raise UsageError(f"env.id = {env_id}: Atari games need no module, use {name}")
+        import_registering(module, env_id)
+        if name not in gymnasium.registry:
+            raise unknown(f"environment of {module}", name, gymnasium.registry)
+        return "rlsuite.envs.classic"
     return "rlsuite.envs.classic" if env_id in gymnasium.registry else None
+
+
+def import_registering(module: str, env_id: str) -> None:
+    """Imports the module of `module:Env-v0`, which registers the environment with Gymnasium. UsageError if it cannot be imported.
+
+    Modules in the current folder are found, as by `python -m`.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    with registry.third_party(f"env.id = {env_id}: import {module}"):
+        importlib.import_module(module)
 
 
 def known_ids() -> list[str]:

@@ -11,16 +11,17 @@ channels_last in memory, the layout that convolutions are fastest with. Before a
 Shapes: L environments, S stacked planes of H x W pixels.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import gymnasium
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from rlsuite.config.schema import EnvSection, refuse_ignored
+from rlsuite.config.conditions import OnlyIf
+from rlsuite.config.schema import EnvSection
 from rlsuite.envs import atari_game
 
 STICKY_PROBABILITY = 0.25
@@ -47,18 +48,12 @@ class Config(EnvSection):
     """Planes stacked into an observation."""
     frame_skip: int = Field(4, ge=1, le=60)
     """Emulator frames that an action lasts."""
-    noop_max: int = Field(30, ge=0, le=1000)
+    noop_max: Annotated[int, OnlyIf("protocol = classic")] = Field(30, ge=0, le=1000)
     """Maximum number of no-ops at the start of an episode; protocol classic only."""
     max_frames: int = Field(108_000, ge=1)
     """Time limit of an episode in emulator frames, not counting no-ops."""
     flicker: float = Field(0.0, ge=0, lt=1)
     """Probability that a frame is blank (Hausknecht & Stone 2015)."""
-
-    @model_validator(mode="after")
-    def _counts(self) -> "Config":
-        if self.protocol != "classic":
-            refuse_ignored(self, ("noop_max",), "protocol = classic")
-        return self
 
 
 class FrameStack:

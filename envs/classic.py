@@ -150,7 +150,7 @@ def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) 
 
     UsageError if the environment cannot be built, because of a missing package or a wrong keyword argument.
     """
-    return _make(config.id, config, num_envs, render)
+    return _make(config.id.rpartition(":")[2], config, num_envs, render)  # `module:Env-v0`: the module is imported
 
 
 def _make(env_id: str | gymnasium.envs.registration.EnvSpec, config: Config, num_envs: int, render: bool) -> SyncEnvs:

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 from rlsuite.agents import AGENTS
-from rlsuite.core import registry
+from rlsuite.core import caches, registry
 from rlsuite.core.registry import register_agent, register_env, register_game, register_memory_core, register_torso
 from rlsuite.envs import ENVS
 from rlsuite.envs.boards import GAMES
 from rlsuite.nets import MEMORY_CORES, TORSOS
 from rlsuite.version import __version__
+
+caches.set_up()
 
 # These tables hold import paths: nothing in them is imported before it is used.
 registry.agents.ship(AGENTS)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlsuite.boardgames.games import make_game as make_game
+from rlsuite.config import loader
 from rlsuite.config.loader import resolve
 from rlsuite.config.schema import Config, EnvSection
 from rlsuite.core import registry
@@ -70,9 +71,9 @@ def evaluate(
 
 def make_env(env_id: str, num_envs: int = 1, threads: int = 1, **settings: Any) -> Any:
     """The vector environment that agents train in (Gymnasium's VectorEnv, NEXT_STEP autoreset); `settings` as in `env.*`."""
-    module = registry.envs.get(env_id)
-    section: EnvSection = module.Config(id=env_id, num_envs=num_envs, **settings)
-    return module.make(section, num_envs, threads=threads, render=False)
+    given = loader.plain({"id": env_id, "num_envs": num_envs, **settings})
+    section: EnvSection = loader.validate(registry.envs.get(env_id).Config, given)
+    return registry.make_env(section, section.num_envs, threads)
 
 
 register_agent, register_env = registry.register_agent, registry.register_env

@@ -20,6 +20,7 @@ from rlsuite.config.schema import AugmentConfig, Config
 from rlsuite.core import cpu, registry
 from rlsuite.core.agent import Agent, Capability, Net, agent_class, with_capability
 from rlsuite.core.errors import UsageError
+from rlsuite.core.limits import available_bytes
 from rlsuite.core.types import EnvSpec, describe
 from rlsuite.learning.learner import Learner
 from rlsuite.nets import pretrained
@@ -27,7 +28,7 @@ from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.replay.queue import Queue
-from rlsuite.replay.replay import Replay, Store, available_bytes, build_replay
+from rlsuite.replay.replay import Replay, Store, build_replay
 
 # Every role has a random stream of its own, so that moving one to another process does not change the others.
 _COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _PERIODIC_EVALUATION, _GATE, _PRIORITIES, _MIXTURE = range(9)
@@ -93,8 +94,7 @@ def threads_of(config: Config) -> int:
 
 def make_env(config: Config, num_envs: int | None = None, render: bool = False, threads: int | None = None) -> Any:
     """The vector environment of a config. `num_envs` and `threads` replace those of the config; `render`: it can render videos."""
-    module = registry.envs.get(config.env.id)
-    return module.make(config.env, num_envs or config.env.num_envs, threads=threads or threads_of(config), render=render)
+    return registry.make_env(config.env, num_envs or config.env.num_envs, threads or threads_of(config), render)
 
 
 def make_spec(config: Config) -> EnvSpec:

@@ -30,14 +30,22 @@ from torch.nn import functional as F
 from rlsuite.acting.board_agent import BoardAgent, BoardConfig, GameCollector
 from rlsuite.agents.alphago.games import Expert, PlanePolicy, PoolPlay, RecordedPlay, ValuePlay
 from rlsuite.agents.alphago.rollouts import NONE, Rollouts, playouts
+from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig, absolute
 from rlsuite.core.agent import Extra, Games, Loss, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.envs.boards import go
-from rlsuite.nets.board_net import BoardNet
+from rlsuite.nets.board_net import IGNORED, BoardNet
 from rlsuite.search import Evaluate, Puct
 from rlsuite.search.evaluators import PolicyValue, encoder
+
+# Keys of `AlphaGoConfig` that count in one stage only.
+_ONLY_IN = {
+    "policy": ("records", "records_from_move", "records_tested"),
+    "reinforced": ("pool_learner_steps", "pool_size"),
+    "value": ("latest_random_move", "mix", "prior_exponent"),
+}
 
 
 class AlphaGoConfig(BoardConfig):
@@ -126,6 +134,17 @@ class AlphaGo(BoardAgent):
             "value": (Extra("outcome", (), "float32"),),
         }[config.stage]
         self.sequence = Games(extras)
+
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also what a `BoardNet` ignores, and what concerns other stages than its own, unless the config is that of all stages."""
+        assert isinstance(config.agent, AlphaGoConfig)
+        others = [] if config.stages is not None else [stage for stage in _ONLY_IN if stage != config.agent.stage]
+        ignored = {f"agent.{key}": f"agent.stage = {stage}" for stage in others for key in _ONLY_IN[stage]}
+        if config.stages is None and config.agent.stage == "reinforced":
+            ignored["agent.symmetries"] = "agent.stage other than reinforced"
+        needs = f"agent.name = an agent with another net than that of {config.agent.name}"
+        return super().ignores(config) | ignored | dict.fromkeys(IGNORED, needs)
 
     def make_net(self) -> AlphaGoNet:
         return AlphaGoNet(self.net_config, self.spec, self.game.plane_scale, self.config.stage)

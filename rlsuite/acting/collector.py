@@ -89,6 +89,7 @@ class Collector:
             action=action.cpu().numpy().astype(self.no_action.dtype, copy=False),
             extras={name: value.cpu().numpy() for name, value in extras.items()},
         )
+        self._refuse_not_finite(step, agent_steps)
         observation, reward, terminated, truncated, info = self.env.step(self.chosen.to_env(step.action))
         episodes = self._score(step)
         self.current_step = Step(
@@ -147,12 +148,20 @@ class Collector:
         """A step as an unroll holds it: only the newest plane of a frame stack."""
         return record._replace(observation=record.observation[:, -1]) if self.stack > 1 else record
 
+    def _refuse_not_finite(self, step: Step, agent_steps: int) -> None:
+        """RlsuiteError that names the first of reward, observation and action that is not finite."""
+        leaves = {
+            "environment {} returned a reward": step.reward,
+            "environment {} returned an observation": step.observation,
+            "the agent chose for environment {}, whose observation is finite, an action": step.action,
+        }
+        for what, leaf in leaves.items():
+            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+                bad = int(np.flatnonzero(~np.isfinite(leaf).reshape(self.num_envs, -1).all(1))[0])
+                seen = " ".join(str(leaf[bad]).split())
+                raise RlsuiteError(f"{what.format(bad)} that is not finite, at agent step {agent_steps}: {seen}")
+
     def _score(self, step: Step) -> list[Episode]:
-        if not np.isfinite(step.reward).all():
-            raise RlsuiteError(f"the environment returned a reward that is not finite: {step.reward}")
-        if step.observation.dtype.kind == "f" and not np.isfinite(step.observation).all():
-            env_index = int(np.flatnonzero(~np.isfinite(step.observation).reshape(self.num_envs, -1).all(1))[0])
-            raise RlsuiteError(f"environment {env_index} returned an observation that is not finite: {step.observation[env_index]}")
         self.returns += step.reward
         self.lengths += ~step.first  # an episode of n actions has n + 1 steps
         ended = np.flatnonzero(step.last)

@@ -7,7 +7,7 @@ Shapes: L slots, n some of them, K positions of an unroll, A actions, R bytes a 
 
 from abc import abstractmethod
 from collections import deque
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from rlsuite.acting.board_agent import BoardAgent, BoardConfig
 from rlsuite.acting.collector import Episode
 from rlsuite.boardgames.openings import random_opening
-from rlsuite.config.schema import refuse_ignored
+from rlsuite.config.conditions import OnlyIf
 from rlsuite.core.agent import Net
 from rlsuite.core.game import Game
 from rlsuite.core.types import Step, Unroll
@@ -29,6 +29,11 @@ from rlsuite.search.tree import kernels, make_tree
 NEVER = -1.0  # a resignation threshold that nothing falls below
 
 
+_GUMBEL, _PUCT, _RESIGN, _GATE = (
+    OnlyIf(condition) for condition in ("method = gumbel", "method = puct", "resign = true", "gate_games > 0")
+)
+
+
 class SelfPlayConfig(BoardConfig):
     """Settings of every agent that learns from self-play."""
 
@@ -36,64 +41,46 @@ class SelfPlayConfig(BoardConfig):
     """The search: that of Gumbel AlphaZero, or AlphaZero's PUCT."""
     simulations: int = Field(32, ge=1)
     """Simulations of a full search."""
-    fast_simulations: int = Field(8, ge=1)
+    fast_simulations: Annotated[int, OnlyIf("full_fraction < 1")] = Field(8, ge=1)
     """Simulations of the other searches, whose positions are not learned from."""
     full_fraction: float = Field(1.0, gt=0, le=1)
     """Share of searches that are full (playout cap randomisation, Wu 2019)."""
-    considered: int = Field(16, ge=1)
+    considered: Annotated[int, _GUMBEL] = Field(16, ge=1)
     """gumbel: actions considered at the root."""
-    c_visit: float = Field(50.0, ge=0)
+    c_visit: Annotated[float, _GUMBEL] = Field(50.0, ge=0)
     """gumbel: weight of the visits in the transformed values."""
-    c_scale: float = Field(1.0, gt=0)
+    c_scale: Annotated[float, _GUMBEL] = Field(1.0, gt=0)
     """gumbel: scale of the transformed values."""
-    c_init: float = Field(1.25, gt=0)
+    c_init: Annotated[float, _PUCT] = Field(1.25, gt=0)
     """puct: weight of the prior against the values."""
-    fpu_reduction: float = Field(0.25, ge=0)
+    fpu_reduction: Annotated[float, _PUCT] = Field(0.25, ge=0)
     """puct: the value of unvisited children is this much below their parent's."""
-    noise_fraction: float = Field(0.25, ge=0, le=1)
+    noise_fraction: Annotated[float, _PUCT] = Field(0.25, ge=0, le=1)
     """puct: share of Dirichlet noise in the priors at the root, in full searches."""
-    noise_total: float = Field(10.0, gt=0)
+    noise_total: Annotated[float, _PUCT, OnlyIf("noise_fraction > 0")] = Field(10.0, gt=0)
     """puct: the noise's α, times the number of legal moves."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: Annotated[float, _PUCT, OnlyIf("temperature_moves > 0")] = Field(1.0, gt=0)
     """puct: moves are sampled in proportion to visits^(1 / temperature)."""
     temperature_moves: int = Field(15, ge=0)
     """Moves of a game, including its opening, after which the best move is played and the root has no noise."""
     opening_fraction: float = Field(0.0, ge=0, le=1)
     """Share of games that begin with random moves."""
-    opening_moves: int = Field(8, ge=1)
+    opening_moves: Annotated[int, OnlyIf("opening_fraction > 0")] = Field(8, ge=1)
     """Largest number of random moves in such an opening."""
     resign: bool = False
     """Resign lost games; some are played out to measure how often that is wrong."""
-    resign_disabled_fraction: float = Field(0.1, gt=0, le=1)
+    resign_disabled_fraction: Annotated[float, _RESIGN] = Field(0.1, gt=0, le=1)
     """Share of games that are played to the end without resigning."""
-    resign_false_positives: float = Field(0.05, ge=0, lt=1)
+    resign_false_positives: Annotated[float, _RESIGN] = Field(0.05, ge=0, lt=1)
     """Largest share of played-out games that would have been resigned without being lost."""
     gate_games: int = Field(0, ge=0)
     """Games of the match that a newer net must win before it plays; 0: the newest net always plays."""
-    gate_score: float = Field(0.55, gt=0, le=1)
+    gate_score: Annotated[float, _GATE] = Field(0.55, gt=0, le=1)
     """Share of the points that it needs; a draw counts half."""
-    gate_learner_steps: int = Field(1000, ge=1)
+    gate_learner_steps: Annotated[int, _GATE] = Field(1000, ge=1)
     """Learner steps between two such matches."""
     eval_simulations: int = Field(200, ge=1)
     """Simulations per move in evaluations and play."""
-
-    @model_validator(mode="after")
-    def _counts(self) -> "SelfPlayConfig":
-        """Refuses keys that have no effect with these switches."""
-        if self.method == "gumbel":
-            puct = ("c_init", "fpu_reduction", "noise_fraction", "noise_total", "temperature")
-            refuse_ignored(self, puct, "method = puct")
-        else:
-            refuse_ignored(self, ("considered", "c_visit", "c_scale"), "method = gumbel")
-        if self.full_fraction == 1:
-            refuse_ignored(self, ("fast_simulations",), "full_fraction < 1")
-        if self.opening_fraction == 0:
-            refuse_ignored(self, ("opening_moves",), "opening_fraction > 0")
-        if not self.resign:
-            refuse_ignored(self, ("resign_disabled_fraction", "resign_false_positives"), "resign = true")
-        if not self.gate_games:
-            refuse_ignored(self, ("gate_score", "gate_learner_steps"), "gate_games > 0")
-        return self
 
     @model_validator(mode="after")
     def _caps(self) -> "SelfPlayConfig":

@@ -48,8 +48,7 @@ def examine() -> dict[str, Any]:
     from ale_py import roms
     from ale_py.vector_env import AtariVectorEnv
 
-    from rlsuite.core.cpu import cores
-    from rlsuite.replay.replay import available_bytes
+    from rlsuite.core.limits import available_bytes, cores
     from rlsuite.runs import run_folder
 
     problems = []

@@ -2,15 +2,18 @@
 
 import copy
 import json
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError, create_model, model_validator
 
-from rlsuite.config.schema import AgentSection, AnyConfig, Config, IgnoredKeys, Section, absolute
+from rlsuite.config.conditions import IgnoredKeys, refuse_ignored
+from rlsuite.config.schema import AgentSection, AnyConfig, Config, Section, absolute
 from rlsuite.config.shipped import config_names, shipped_text
 from rlsuite.core import registry
 from rlsuite.core.agent import agent_class
@@ -60,13 +63,14 @@ for _resolvers in _Dumper.yaml_implicit_resolvers.values():
     _resolvers.sort(key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
 
 
-def resolve(config: str | Path, overrides: Overrides = ()) -> Config:
+def resolve(config: str | Path, overrides: Overrides = (), saved: bool = False) -> Config:
     """The checked config from a shipped name or a YAML file, with overrides.
 
     UsageError for an unknown name, a file that is not a mapping, and everything that the schema refuses. If an override switches
-    something off (`replay.prioritized=false`), keys of the file that have no effect without it return to their defaults.
+    something off (`replay.prioritized=false`), keys of the file that have no effect without it return to their defaults; if the
+    file is `saved` by a run, all keys without effect do.
     """
-    return check(mapping(config, overrides), overridden(overrides), str(config))
+    return check(mapping(config, overrides), overridden(overrides), str(config), saved)
 
 
 def mapping(config: str | Path, overrides: Overrides = ()) -> dict[str, Any]:
@@ -89,10 +93,11 @@ def overridden(overrides: Overrides) -> set[str]:
     return {key for key, _ in _pairs(overrides)}
 
 
-def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "") -> Config:
+def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "", saved: bool = False) -> Config:
     """A mapping of sections as a checked config, with the sections that its agent and its environment family define.
 
-    `overridden`: see `validate`. `where` the mapping comes from, such as a run, for the error about a plug-in file that is missing.
+    `overridden` and `saved`: see `validate`. `where` the mapping comes from, such as a run, for the error about a plug-in file that
+    is missing.
     """
     refuse_vision(data)
     agent, env = _plug_in(data, "agent", "name", overridden, where), _plug_in(data, "env", "id", overridden, where)
@@ -102,6 +107,7 @@ def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "
 
     def suits_agent(config: Config) -> Config:
         try:
+            refuse_ignored(config, kind.ignores(config))
             kind.validate(config)
         except (ValueError, UsageError):
             raise
@@ -113,7 +119,7 @@ def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "
     sections: Any = {"agent": (kind.Config, ...), "env": (module.Config, ...)}
     schema = create_model("Config", __base__=Config, __validators__={"suits_agent": last}, **sections)
     named = {"agent": {**data["agent"], "name": agent}, "env": {**data["env"], "id": env}}
-    return validate(schema, {**data, **named}, overridden)
+    return validate(schema, {**data, **named}, overridden, saved)
 
 
 def refuse_vision(data: dict[str, Any]) -> None:
@@ -122,19 +128,19 @@ def refuse_vision(data: dict[str, Any]) -> None:
         raise UsageError(f"{data.get('name')} is the config of a vision model: rlsuite vision train {data.get('name')}")
 
 
-def validate(schema: type[Model], data: dict[str, Any], overridden: Collection[str] = ()) -> Model:
+def validate(schema: type[Model], data: dict[str, Any], overridden: Collection[str] = (), saved: bool = False) -> Model:
     """A mapping as an instance of `schema`. UsageError that lists everything wrong with it.
 
     `overridden`: dotted keys that overrides have set. Keys without effect are refused, except those that an override has switched
-    off, which return to their defaults.
+    off, which return to their defaults. So do all that are not overridden if the config is `saved`, by a run.
     """
     try:
         return schema.model_validate(data)
     except ValidationError as error:
         errors = [dict(item) for item in error.errors()]
-    off = set(_switched_off(errors, overridden))
+    off = set(_switched_off(errors, overridden, saved))
     if off:
-        return validate(schema, _without(data, off), overridden)
+        return validate(schema, _without(data, off), overridden, saved)
     raise UsageError("; ".join(_explain(schema, item) for item in errors))
 
 
@@ -181,7 +187,34 @@ def _read(config: str) -> tuple[str, str]:
 
 
 def _pairs(overrides: Overrides) -> Iterator[tuple[str, Any]]:
-    yield from overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
+    if isinstance(overrides, Mapping):
+        yield from ((key, plain(value)) for key, value in overrides.items())
+    else:
+        yield from map(_parse, overrides)
+
+
+def plain(value: Any) -> Any:
+    """A value of Python's as YAML has it: NumPy's scalars and arrays become numbers and lists, paths become strings.
+
+    Inside lists and mappings only integers, bools and float64 do, which are the same as Python's; the schema judges the rest.
+    """
+    match value:
+        case np.generic() | np.ndarray():
+            return value.tolist()
+        case os.PathLike():
+            return os.fspath(value)
+    return _plain_inside(value)
+
+
+def _plain_inside(value: Any) -> Any:
+    match value:
+        case np.integer() | np.bool_() | np.float64():
+            return value.item()
+        case dict():
+            return {key: _plain_inside(inner) for key, inner in value.items()}
+        case list():
+            return [_plain_inside(inner) for inner in value]
+    return value
 
 
 def _parse(text: str) -> tuple[str, Any]:
@@ -233,20 +266,23 @@ def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return _unknown_key(schema, place, key)
     if (ignored := _ignored(error)) is not None:
-        prefix = f"{key}." if key else ""
-        given = " and ".join(f"{prefix}{name} = {literal(value)}" for name, (value, _) in ignored.keys.items())
-        defaults = ", ".join(literal(default) for _, default in ignored.keys.values())
-        one = len(ignored.keys) == 1
-        return (
-            f"{given} {'has' if one else 'have'} no effect without {prefix}{ignored.needs} "
-            f"({'default' if one else 'defaults'}: {defaults})"
-        )
+        return "; ".join(_without_effect(f"{key}." if key else "", ignored))
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else str(message)
     if error["type"] == "missing":
         return f"{key} is missing"
     return f"{key} = {error['input']!r}: must be {message}"
+
+
+def _without_effect(prefix: str, ignored: IgnoredKeys) -> Iterator[str]:
+    """A sentence for the keys that need the same."""
+    for needs in dict.fromkeys(one.needs for one in ignored.keys.values()):
+        keys = {name: one for name, one in ignored.keys.items() if one.needs == needs}
+        given = " and ".join(f"{prefix}{name} = {literal(one.value)}" for name, one in keys.items())
+        has, default = ("has", "default") if len(keys) == 1 else ("have", "defaults")
+        defaults = ", ".join(literal(one.default) for one in keys.values())
+        yield f"{given} {has} no effect without {prefix}{needs} ({default}: {defaults})"
 
 
 def _unknown_key(schema: type[BaseModel], place: list[str], key: str) -> str:
@@ -264,8 +300,8 @@ def _ignored(error: dict[str, Any]) -> IgnoredKeys | None:
     return cause if isinstance(cause, IgnoredKeys) else None
 
 
-def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str]) -> Iterator[str]:
-    """Dotted keys that an override has switched off and that are not overridden themselves."""
+def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str], saved: bool) -> Iterator[str]:
+    """Dotted keys without effect that are not overridden, if an override has switched them off or the config is of a run."""
 
     def is_set(key: str) -> bool:
         return any(key == one or key.startswith(one + ".") for one in overridden)
@@ -273,8 +309,9 @@ def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str]) -> 
     for error in errors:
         if (ignored := _ignored(error)) is not None:
             prefix = "".join(f"{part}." for part in error["loc"])
-            if is_set(prefix + ignored.enabler):
-                yield from (prefix + name for name in ignored.keys if not is_set(prefix + name))
+            for name, (_, _, needs) in ignored.keys.items():
+                if not is_set(prefix + name) and (saved or any(is_set(prefix + word) for word in needs.split())):
+                    yield prefix + name
 
 
 def _without(data: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:

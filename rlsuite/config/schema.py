@@ -4,12 +4,12 @@ Units are part of the names: agent_steps (one action each, by default four emula
 `rlsuite.config.loader` turns a YAML file and overrides into a `Config`.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rlsuite.config.conditions import OnlyIf, refuse_ignored, refuse_without_effect
 from rlsuite.core import registry
 from rlsuite.core.errors import unknown
 
@@ -18,39 +18,12 @@ class Section(BaseModel):
     """Base class of every section of a config. The docstring under a key is its description, which `rlsuite config` prints."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    all_only_if: ClassVar[OnlyIf | None] = None  # a condition of every key but the one that it is about
 
-
-class IgnoredKeys(ValueError):
-    """The error for keys that are set but have no effect; `rlsuite.config.loader` reports them by their full names."""
-
-    def __init__(self, keys: dict[str, tuple[Any, Any]], needs: str):
-        """`keys`: name -> (value, default). `needs`: see `refuse_ignored`."""
-        super().__init__(f"{', '.join(keys)}: no effect without {needs}")
-        self.keys, self.needs = keys, needs
-
-    @property
-    def enabler(self) -> str:
-        """The key that decides whether the others have an effect."""
-        return self.needs.split()[0]
-
-
-def refuse_ignored(section: BaseModel, keys: Iterable[str], needs: str) -> None:
-    """Raises IgnoredKeys for those of `keys` that differ from their defaults; validators call it where these have no effect.
-
-    `needs` says what would give them one, beginning with the key that decides: "prioritized = true". Keys are relative to the
-    section.
-    """
-    given = {}
-    for key in keys:
-        owner: Any = section
-        *parents, last = key.split(".")
-        for parent in parents:
-            owner = getattr(owner, parent)
-        value, default = getattr(owner, last), type(owner).model_fields[last].default
-        if value != default:
-            given[key] = (value, default)
-    if given:
-        raise IgnoredKeys(given, needs)
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        refuse_without_effect(self, self.all_only_if)
+        return self
 
 
 def absolute(path: str | None) -> str | None:
@@ -104,7 +77,7 @@ class NetConfig(WeightsMixin):
     """Units of each hidden dense layer."""
     memory: Part = "none"
     """Memory core: none, lstm, gru, attention(window=32,heads=4,layers=1), or one of your own."""
-    memory_size: int = Field(256, ge=1)
+    memory_size: Annotated[int, OnlyIf("memory other than none")] = Field(256, ge=1)
     """Units of the memory core."""
     last_action_reward: bool = False
     """Append the previous action and its reward to what the memory core sees."""
@@ -126,18 +99,7 @@ class NetConfig(WeightsMixin):
     def _memory_fits(self) -> "NetConfig":
         if self.separate_value and (self.memory != "none" or self.last_action_reward):
             raise ValueError("separate_value has no memory of its own: use it with memory none and without last_action_reward")
-        if self.memory == "none":
-            refuse_ignored(self, ["memory_size"], "memory = lstm, gru or attention")
         return self
-
-
-_PRIORITIZED = (
-    "priority_exponent",
-    "initial_priority",
-    "importance_exponent_start",
-    "importance_exponent_end",
-    "importance_anneal_agent_steps",
-)
 
 
 class ReplayConfig(Section):
@@ -151,29 +113,27 @@ class ReplayConfig(Section):
     """Sequences sampled per agent step stored; DQN's batch of 32 every 4 steps is 8."""
     prioritized: bool = False
     """Sample by priority instead of uniformly."""
-    priority_exponent: float = Field(0.6, ge=0, le=1)
+    priority_exponent: Annotated[float, OnlyIf("prioritized = true")] = Field(0.6, ge=0, le=1)
     """Exponent of the priorities: 0 samples uniformly, 1 in proportion to them."""
-    initial_priority: Literal["max", "td"] = "max"
+    initial_priority: Annotated[Literal["max", "td"], OnlyIf("prioritized = true")] = "max"
     """Priority of a new sequence: the largest so far, or its TD error under the acting net."""
     demonstrations: SomePath = None
     """Demonstrations to mix in: a folder of `rlsuite record` or a Minari dataset; null: none."""
-    demonstration_ratio: float | None = Field(None, ge=0, le=1)
+    demonstration_ratio: Annotated[float | None, OnlyIf("demonstrations")] = Field(None, ge=0, le=1)
     """Probability that an element of a batch is a demonstration."""
-    importance_exponent_start: float = Field(0.4, ge=0, le=1)
+    importance_exponent_start: Annotated[float, OnlyIf("prioritized = true")] = Field(0.4, ge=0, le=1)
     """Exponent of the importance weights at the start of training."""
-    importance_exponent_end: float = Field(1.0, ge=0, le=1)
+    importance_exponent_end: Annotated[float, OnlyIf("prioritized = true")] = Field(1.0, ge=0, le=1)
     """Exponent of the importance weights after annealing."""
-    importance_anneal_agent_steps: int = Field(10_000_000, ge=0)
+    importance_anneal_agent_steps: Annotated[
+        int, OnlyIf("prioritized = true"), OnlyIf("importance_exponent_end other than importance_exponent_start")
+    ] = Field(10_000_000, ge=0)
     """Agent steps over which that exponent is annealed linearly."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":
-        if (self.demonstrations is None) != (self.demonstration_ratio is None):
-            raise ValueError("demonstrations and demonstration_ratio belong together: give both, or none")
-        if not self.prioritized:
-            refuse_ignored(self, _PRIORITIZED, "prioritized = true")
-        if self.importance_exponent_start == self.importance_exponent_end:
-            refuse_ignored(self, ["importance_anneal_agent_steps"], "importance_exponent_end other than importance_exponent_start")
+        if self.demonstrations is not None and self.demonstration_ratio is None:
+            raise ValueError("demonstrations needs demonstration_ratio: give both, or none")
         if self.min_agent_steps > self.capacity_agent_steps:
             raise ValueError(
                 f"min_agent_steps {self.min_agent_steps} is larger than capacity_agent_steps {self.capacity_agent_steps}: "
@@ -214,9 +174,9 @@ class LearnerConfig(Section):
     """Learning rate, at the start if learning_rate_end is given."""
     learning_rate_end: float | None = Field(None, ge=0)
     """Learning rate after annealing; null: constant."""
-    learning_rate_anneal_agent_steps: int | None = Field(None, ge=1)
+    learning_rate_anneal_agent_steps: Annotated[int | None, OnlyIf("learning_rate_end")] = Field(None, ge=1)
     """Agent steps (pictures, in vision) over which the learning rate is annealed linearly; null: the whole run."""
-    optimizer_epsilon: float = Field(1.5e-4, gt=0)
+    optimizer_epsilon: Annotated[float, OnlyIf("optimizer other than sgd")] = Field(1.5e-4, gt=0)
     """Epsilon of Adam and RMSProp, added to the denominator."""
     max_grad_norm: float | None = Field(10.0, gt=0)
     """Clip the global norm of the gradients to this; null: no clipping."""
@@ -240,10 +200,6 @@ class LearnerConfig(Section):
     def _fits(self) -> "LearnerConfig":
         if self.cuda_graphs and self.optimizer != "adam":
             raise ValueError(f"cuda_graphs works with optimizer adam, not with {self.optimizer}")
-        if self.optimizer == "sgd":
-            refuse_ignored(self, ["optimizer_epsilon"], "optimizer = adam or rmsprop")
-        if self.learning_rate_end is None:
-            refuse_ignored(self, ["learning_rate_anneal_agent_steps"], "learning_rate_end")
         return self
 
 
@@ -282,30 +238,20 @@ class EvalConfig(Section):
     """Episodes of the final evaluation."""
     every_agent_steps: int | None = Field(None, ge=1)
     """Agent steps between two periodic evaluations; null: only the final one."""
-    every_episodes: int = Field(10, ge=1)
+    every_episodes: Annotated[int, OnlyIf("every_agent_steps")] = Field(10, ge=1)
     """Episodes of a periodic evaluation."""
-    stop_at_return: float | None = None
+    stop_at_return: Annotated[float | None, OnlyIf("every_agent_steps")] = None
     """End the run once a periodic evaluation reaches this mean return; null: never."""
 
-    @model_validator(mode="after")
-    def _fits(self) -> "EvalConfig":
-        if self.every_agent_steps is None:
-            refuse_ignored(self, ["every_episodes", "stop_at_return"], "every_agent_steps")
-        return self
 
-
-# Keys for collectors and a learner that do not wait for each other.
-_ASYNCHRONOUS = (
-    "publish_learner_steps",
-    "calls_in_flight",
-    "batches_per_call",
-    "batch_calls_in_flight",
-    "insert_tolerance_agent_steps",
-)
+# For keys of collectors and a learner that do not wait for each other, and of a Ray that we start.
+_ASYNCHRONOUS, _OWN = OnlyIf("synchronous other than true"), OnlyIf("address = null")
 
 
 class RuntimeConfig(Section):
     """Where collectors, replay and learner run. Every key but `kind` is for Ray."""
+
+    all_only_if = OnlyIf("kind = ray")
 
     kind: Literal["local", "ray"] = "local"
     """One process, or Ray: processes on this machine or a cluster."""
@@ -328,23 +274,23 @@ class RuntimeConfig(Section):
     """GPUs that a learner reserves; null: 1 if the cluster has enough and run.device allows it."""
     synchronous: bool | None = None
     """Collect, store and learn in turn, always with the newest weights; null: where the agent cannot learn from older ones."""
-    publish_learner_steps: int = Field(16, ge=1)
+    publish_learner_steps: Annotated[int, _ASYNCHRONOUS] = Field(16, ge=1)
     """Learner steps between two broadcasts of weights to the collectors."""
-    calls_in_flight: int = Field(2, ge=1, le=16)
+    calls_in_flight: Annotated[int, _ASYNCHRONOUS] = Field(2, ge=1, le=16)
     """Unrolls requested ahead from each collector."""
-    batches_per_call: int = Field(4, ge=1, le=64)
+    batches_per_call: Annotated[int, _ASYNCHRONOUS] = Field(4, ge=1, le=64)
     """Batches sampled and learned from in one call, at most."""
-    batch_calls_in_flight: int = Field(3, ge=1, le=64)
+    batch_calls_in_flight: Annotated[int, _ASYNCHRONOUS] = Field(3, ge=1, le=64)
     """Calls queued ahead of the learner."""
-    insert_tolerance_agent_steps: int | None = Field(None, ge=1)
+    insert_tolerance_agent_steps: Annotated[int | None, _ASYNCHRONOUS] = Field(None, ge=1)
     """Agent steps that collectors may be ahead of the learner; null: 4 unrolls of each."""
     restarts: int = Field(20, ge=0)
     """Workers restarted within an hour before the run gives up."""
     stall_minutes: float = Field(10.0, gt=0)
     """Give up after this many minutes without a learner step."""
-    object_store_gb: float | None = Field(None, gt=0)
+    object_store_gb: Annotated[float | None, _OWN] = Field(None, gt=0)
     """Object store of the Ray that we start, in GB; null: Ray decides."""
-    dashboard: bool = False
+    dashboard: Annotated[bool, _OWN] = False
     """Serve the dashboard of the Ray that we start, on 127.0.0.1."""
 
     @model_validator(mode="before")
@@ -354,12 +300,6 @@ class RuntimeConfig(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "RuntimeConfig":
-        if self.kind == "local":
-            refuse_ignored(self, [name for name in type(self).model_fields if name != "kind"], "kind = ray")
-        if self.address is not None:
-            refuse_ignored(self, ["object_store_gb", "dashboard"], "address = null")
-        if self.synchronous:
-            refuse_ignored(self, _ASYNCHRONOUS, "synchronous = false")
         if self.shards > self.collectors:
             raise ValueError(f"shards {self.shards} is more than collectors {self.collectors}: some would stay empty")
         return self
@@ -407,7 +347,7 @@ class Config(AnyConfig):
 
     def _on_ray(self) -> None:
         if self.runtime.learner_threads is not None:
-            refuse_ignored(self, ["run.threads"], "runtime.learner_threads = null")
+            refuse_ignored(self, {"run.threads": "runtime.learner_threads = null"})
         if self.run.policy_lag_learner_steps:
             raise ValueError("run.policy_lag_learner_steps: on Ray collectors lag by themselves (charts/policy_lag); use 0")
         if self.learner.prefetch_batches:

@@ -169,10 +169,17 @@ class Agent(Actor, Objective):
     @classmethod
     def validate(cls, config: Any) -> None:
         """Raises ValueError, naming the key, if the whole config (`rlsuite.config.schema.Config`) does not suit this agent."""
-        if not cls.has_target:
-            for key in ("target_period_learner_steps", "target_ema"):
-                if getattr(config.learner, key) != type(config.learner).model_fields[key].default:
-                    raise ValueError(f"learner.{key} has no effect: agent.name={config.agent.name} has no target network")
+
+    @classmethod
+    def ignores(cls, config: Any) -> dict[str, str]:
+        """Keys of the whole config that have no effect with this agent -> what they need; they are refused where they are set.
+
+        A section's name stands for all its keys. What they need begins with the key that decides, as "replay.prioritized = true".
+        """
+        if cls.has_target:
+            return {}
+        needs = f"agent.name = an agent that has a target network; {config.agent.name} has none"
+        return {"learner.target_period_learner_steps": needs, "learner.target_ema": needs}
 
     def init_net(self, net: Net) -> None:
         """Changes the initial weights of a new net in place, after those of `net.init_from` have been loaded."""

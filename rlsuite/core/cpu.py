@@ -1,18 +1,14 @@
 """Thread count and malloc tuning of a process."""
 
 import ctypes
-import os
 import sys
 
 import torch
 
+from rlsuite.core.limits import cores as cores
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 _KEPT_BYTES = 512 << 20
-
-
-def cores() -> int:
-    """The number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_up(threads: int) -> None:

@@ -196,6 +196,15 @@ def third_party(what: str) -> Iterator[None]:
         raise UsageError(f"{what} failed: {type(error).__name__}: {reason}{_place(error)}") from error
 
 
+def make_env(section: Any, num_envs: int, threads: int, render: bool = False) -> Any:
+    """The vector environment of an `env` section. UsageError for whatever a family of somebody else's raises."""
+    module = envs.get(section.id)
+    if str(getattr(module, "__name__", "")).startswith("rlsuite."):
+        return module.make(section, num_envs, threads=threads, render=render)
+    with third_party(f"env.id = {section.id}, make"):
+        return module.make(section, num_envs, threads=threads, render=render)
+
+
 def _place(error: BaseException) -> str:
     """` (file.py, line 3)`: the last line that ran outside rlsuite and installed packages, else in a package, else empty."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -92,7 +92,7 @@ def find_policy(name: str) -> ScriptedPolicy:
 
 
 def _make(section: EnvSection, num_envs: int) -> Any:
-    return registry.envs.get(section.id).make(section, num_envs, threads=1, render=False)
+    return registry.make_env(section, num_envs, threads=1)
 
 
 def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:

@@ -53,7 +53,7 @@ class Saved:
         overridden = {f"{section}.{key}" for section, values in (changes or {}).items() for key in values}
         trust.admit(sections, path, saved.own, overridden, self.spec.game)
         trust.tell_changes(data.get("files"), sections, path)
-        self.config: Config = check(sections, overridden, str(path))
+        self.config: Config = check(sections, overridden, str(path), saved=True)
         self.agent = make_agent(self.config, self.spec)
         if device == "auto":  # wherever it was trained
             device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"

@@ -15,6 +15,7 @@ from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
+from rlsuite.learning.not_finite import KEPT, cause
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
 from rlsuite.runs.checkpoint import load_weights_into
@@ -88,6 +89,9 @@ class Learner:
         self.groups = None if rates is None else rates(self.online.master)
         self.optimizer = make_optimizer(config, self.parameters, self.groups)
         self.steps = 0
+        self._rate = config.learning_rate  # of the current update
+        # On a GPU the first learner step whose gradients were not finite; the CPU stops there.
+        self.unsound = None if self.device.type == "cpu" else torch.tensor(2**62, device=self.device)
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.graph: _Graph | None = None
         if config.cuda_graphs and self.device.type != "cuda":
@@ -138,6 +142,8 @@ class Learner:
             else:
                 loss, norm = self.update(part, shares)
             self.steps += 1
+            if self.unsound is not None:
+                self.unsound = torch.where(torch.isfinite(norm), self.unsound, self.unsound.clamp(max=self.steps))
             if self.steps % self.config.target_period_learner_steps == 0:
                 self._move_target()
             metrics = {"losses/loss": loss.loss.detach().mean(), "losses/grad_norm": norm, **loss.metrics}
@@ -152,7 +158,7 @@ class Learner:
         if want_priority and loss.td is not None:
             priority = self.agent.priority(*loss.priority_inputs()).double().cpu().numpy()
             if not np.isfinite(priority).all():
-                raise RlsuiteError(_not_finite("td error", self.steps))
+                raise RlsuiteError(self._not_finite("td error"))
         return Update(metrics, priority)
 
     def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
@@ -168,7 +174,10 @@ class Learner:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
-        """One optimizer step on a minibatch, all of it on the device. Returns the loss and the gradient norm before clipping."""
+        """One optimizer step on a minibatch, all of it on the device. Returns the loss and the gradient norm before clipping.
+
+        On the CPU, RlsuiteError that names the cause instead of a step with gradients that are not finite.
+        """
         if self.config.augment != AugmentConfig():
             trajectory = augmented(trajectory, self.config.augment, self.rng)
         with self._autocast():
@@ -179,6 +188,10 @@ class Learner:
         if self.reduce is not None:
             self.reduce([p.grad for p in self.parameters if p.grad is not None])
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if self.device.type == "cpu" and not torch.isfinite(norm):  # a GPU would have to wait for this; there `check` notices
+            named = [(name, p) for name, p in self.online.master.named_parameters() if p.requires_grad]
+            found = cause(trajectory, weights, loss, named)
+            raise RlsuiteError(f"learner step {self.steps + 1}: {found} (learner.learning_rate was {self._rate:.3g}): {KEPT}")
         if self.config.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.max_grad_norm, norm)
         self.optimizer.step()
@@ -189,13 +202,13 @@ class Learner:
         """Raises RlsuiteError if a metric is not finite, with its name."""
         for name, value in metrics.items():
             if not np.isfinite(value):
-                raise RlsuiteError(_not_finite(name, self.steps))
+                raise RlsuiteError(self._not_finite(name))
 
     def check_weights(self) -> None:
         """Raises RlsuiteError if a weight is not finite, with its name; called before weights are saved."""
         for name, tensor in self.online.master.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise RlsuiteError(_not_finite(name, self.steps))
+                raise RlsuiteError(self._not_finite(name))
 
     def weights(self) -> Weights:
         """The trained weights, in fp32 (not copied)."""
@@ -208,12 +221,18 @@ class Learner:
 
     def _set_learning_rate(self, agent_steps: int) -> None:
         if self.config.learning_rate_end is not None:
+            self._rate = self.learning_rate(agent_steps)
             for group in self.optimizer.param_groups:
-                rate = self.learning_rate(agent_steps) * group.get("factor", 1.0)
+                rate = self._rate * group.get("factor", 1.0)
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
+
+    def _not_finite(self, name: str) -> str:
+        first = None if self.unsound is None else int(self.unsound)
+        since = "" if first is None or first > self.steps else f", the gradients since step {first}"
+        return f"{name} is not finite at learner step {self.steps}{since}: {KEPT}"
 
     @torch.no_grad()
     def _move_target(self) -> None:
@@ -328,10 +347,3 @@ def make_optimizer(
     if config.optimizer == "rmsprop":
         return torch.optim.RMSprop(params, lr=rate, alpha=0.95, eps=epsilon, centered=True)
     return torch.optim.SGD(params, lr=rate)
-
-
-def _not_finite(name: str, steps: int) -> str:
-    return (
-        f"{name} is not finite at learner step {steps}: training stopped, the last checkpoint is untouched; "
-        "try a smaller learner.learning_rate or learner.max_grad_norm, or learner.precision = fp32"
-    )

@@ -14,6 +14,10 @@ from rlsuite.nets.precision import keep_fp32
 _POLICY_PLANES, _VALUE_PLANES = 8, 16
 
 
+# Keys that concern other nets: this one normalises nothing of its own, and is called by `evaluate`, which is not compiled.
+IGNORED = ("net.layer_norm", "learner.compile")
+
+
 class BoardOutput(NamedTuple):
     """Policy and outcome of positions, from the point of view of the player to move."""
 

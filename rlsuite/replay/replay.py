@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rlsuite.config.schema import ReplayConfig
 from rlsuite.core.agent import SequenceSpec
 from rlsuite.core.errors import UsageError
+from rlsuite.core.limits import available_bytes
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import EnvSpec, Trajectory, Unroll, tree_map
 from rlsuite.replay.layout import layout_of
@@ -252,7 +253,7 @@ def build_replay(
     """A replay for `sources` collectors of `num_envs` environments each.
 
     `unroll`: steps in an unroll. `what`: name of the replay in errors. UsageError if the capacity is too small for one sequence of
-    every environment, or larger than the free memory of this machine.
+    every environment, or larger than the memory that this process can get.
     """
     what = what or f"replay.capacity_agent_steps = {config.capacity_agent_steps}"
     layout = layout_of(sequence)
@@ -273,15 +274,3 @@ def build_replay(
     limiter = SamplesPerInsert(config.samples_per_insert, config.min_agent_steps)
     rings = [Ring(spec, num_envs // sources, slots, layout) for _ in range(sources)]
     return Replay(rings, selector, limiter, config, seed)
-
-
-def available_bytes() -> int | None:
-    """Free memory of this machine in bytes; None where that is unknown."""
-    try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,9 +34,19 @@ _ELSEWHERE = ", or choose another --run-dir"
 
 
 def new_path(config: AnyConfig) -> Path:
-    """Where a new run goes by default: `runs/<name>__seed<seed>__<time>`."""
+    """Makes the folder that a new run goes to by default: `runs/<name>__seed<seed>__<time>`, with `-2` and so on if it is taken."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
+    name = f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
+    with writing(Path("runs"), _ELSEWHERE):
+        Path("runs").mkdir(exist_ok=True)
+        for number in count(1):
+            folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()  # whoever makes it has it: runs often start in the same second
+            except FileExistsError:
+                continue
+            return folder
+    raise AssertionError
 
 
 def create(config: AnyConfig, run_dir: Path) -> None:
@@ -54,7 +65,7 @@ def already_a_run(run_dir: Path) -> UsageError:
 
 
 def requested(
-    load: Callable[[str | Path, Any], C],
+    load: Callable[[str | Path, Any, bool], C],
     config: str | Path | None,
     overrides: Any,
     run_dir: Path | None,
@@ -63,17 +74,18 @@ def requested(
 ) -> tuple[C, Path | None]:
     """The config and folder of the run that a user asks for: a new one, or with `resume` one to continue.
 
-    `load` resolves a config with overrides; `example` names a shipped one. UsageError if the arguments contradict each other.
+    `load` resolves a config with overrides, as `loader.resolve` does; `example` names a shipped one. UsageError if the arguments
+    contradict each other.
     """
     if resume is None:
         if config is None:
             raise UsageError(f"name a config, such as {example}, or a run to --resume")
-        return load(config, overrides), run_dir
+        return load(config, overrides, False), run_dir
     if run_dir is not None and run_dir != resume:
         raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
     admit(resume, overrides)
-    resolved = load(config_file(resume), overrides)
-    if config is not None and load(config, ()).name != resolved.name:
+    resolved = load(config_file(resume), overrides, True)
+    if config is not None and load(config, (), False).name != resolved.name:
         raise UsageError(f"{resume} is a run of {resolved.name}, not of {config}")
     return resolved, resume
 

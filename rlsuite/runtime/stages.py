@@ -41,7 +41,7 @@ def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
         if found:
             data["net"] = {**data["net"], "init_from": str(found[-1][0].resolve())}
         try:
-            found.append((folder / f"{number}_{name}", loader.check(data, overridden)))
+            found.append((folder / f"{number}_{name}", loader.check(data, overridden, saved=True)))
         except UsageError as error:
             raise UsageError(f"stages.{name}: {error}") from error
     return found
@@ -52,6 +52,8 @@ def run_stages(config: Config, run_dir: Path | None, resume: bool, run: Callable
 
     Ctrl-C ends the current stage, and `resume` continues it.
     """
+    if run_dir is None:
+        split(config, Path())  # what it refuses, it refuses before there is a folder
     folder = run_dir or run_folder.new_path(config)
     stages = split(config, folder)
     if not resume and (folder / "config.yaml").exists():

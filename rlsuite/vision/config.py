@@ -2,12 +2,13 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, create_model, model_validator
 
 from rlsuite.config import loader
-from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, TrainingConfig, WeightsMixin, refuse_ignored
+from rlsuite.config.conditions import OnlyIf
+from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, TrainingConfig, WeightsMixin
 from rlsuite.core.errors import UsageError
 from rlsuite.vision import data
 from rlsuite.vision.data import DataSection
@@ -43,14 +44,8 @@ class VisionEval(Section):
     """Pictures learned from between two periodic evaluations; null: only the final one."""
     batch_size: int = Field(64, ge=1)
     """Pictures in a batch of an evaluation."""
-    pictures: int | None = Field(None, ge=1)
+    pictures: Annotated[int | None, OnlyIf("every_steps")] = Field(None, ge=1)
     """Test pictures of a periodic evaluation; null: all."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> "VisionEval":
-        if self.every_steps is None:
-            refuse_ignored(self, ["pictures"], "every_steps")
-        return self
 
 
 class VisionConfig(AnyConfig):
@@ -70,16 +65,16 @@ class VisionConfig(AnyConfig):
         return self
 
 
-def load_config(config: str | Path, overrides: loader.Overrides = ()) -> VisionConfig:
-    """The checked config of a shipped name such as `vision/digits` or a YAML file. UsageError as `loader.resolve`."""
-    return check(loader.mapping(config, overrides), loader.overridden(overrides))
+def load_config(config: str | Path, overrides: loader.Overrides = (), saved: bool = False) -> VisionConfig:
+    """The checked config of a shipped name such as `vision/digits` or a YAML file. As `loader.resolve`, also its UsageError."""
+    return check(loader.mapping(config, overrides), loader.overridden(overrides), saved)
 
 
-def check(content: dict[str, Any], overridden: Collection[str] = ()) -> VisionConfig:
-    """The config in a mapping of sections, with that of the data source it names. `overridden`: see `loader.validate`."""
+def check(content: dict[str, Any], overridden: Collection[str] = (), saved: bool = False) -> VisionConfig:
+    """The config in a mapping of sections, with that of the data source it names. `overridden`, `saved`: see `loader.validate`."""
     if "agent" in content or "env" in content:
         raise UsageError(f"{content.get('name')} is the config of an agent: rlsuite train {content.get('name')}")
     section = data.source(loader.name_in(content, "data", "name")).Config
     schema = create_model("VisionConfig", __base__=VisionConfig, data=(section, ...))
-    found: VisionConfig = loader.validate(schema, content, overridden)
+    found: VisionConfig = loader.validate(schema, content, overridden, saved)
     return found

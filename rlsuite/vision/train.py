@@ -52,7 +52,7 @@ def train(config: str | Path | None, overrides: Any = (), run_dir: Path | None =
     resolved, folder = run_folder.requested(load_config, config, overrides, run_dir, resume, "vision/digits")
     cpu.set_up(resolved.run.threads or cpu.cores())
     with signals() as stopped:
-        training = Training(resolved, folder or run_folder.new_path(resolved), fresh=resume is None)
+        training = Training(resolved, folder, fresh=resume is None)
         metrics = run(training, training.train, resume is not None, stopped)
         return Outcome(training.run_dir, training.agent_steps, training.seconds, metrics)
 
@@ -91,12 +91,13 @@ class Training(Session[dict[str, float]]):
     config: VisionConfig
     learner: Learner
 
-    def __init__(self, config: VisionConfig, run_dir: Path, fresh: bool):
-        """`fresh`: see `make_learner`. UsageError where data and model do not fit each other."""
+    def __init__(self, config: VisionConfig, run_dir: Path | None, fresh: bool):
+        """`run_dir`: None makes a folder. `fresh`: see `make_learner`. UsageError where data and model do not fit each other."""
         device = device_of(config)
         self.config, self.data = config, load_data(config)
         self.task = Supervised(config.model, self.data)
-        super().__init__(run_dir, make_learner(config, self.task, device, fresh))
+        learner = make_learner(config, self.task, device, fresh)
+        super().__init__(run_dir or run_folder.new_path(config), learner)
         self.store = DataStore(self.data.train, seed=config.seed)
         self.batch: DeviceBatch | None = None  # collected, not yet learned from
         self.latest = float("nan")  # main metric of the last evaluation

@@ -230,8 +230,8 @@ def test_an_observation_that_is_not_finite_stops_everything(monkeypatch: pytest.
     roll = collector(env)
     for _ in range(3):
         roll.tick(0)
-    with pytest.raises(RlsuiteError, match="environment 0 returned an observation that is not finite"):
-        roll.tick(0)
+    with pytest.raises(RlsuiteError, match="environment 0 returned an observation that is not finite, at agent step 12: "):
+        roll.tick(12)
 
 
 @pytest.mark.parametrize("tick", [1, 4])
@@ -239,8 +239,18 @@ def test_a_reward_that_is_not_finite_stops_everything(tick: int) -> None:
     roll = collector(Scripted(poison=tick))
     for _ in range(tick):
         roll.tick(0)
-    with pytest.raises(RlsuiteError, match="reward that is not finite"):
+    with pytest.raises(RlsuiteError, match="environment 1 returned a reward that is not finite"):
         roll.tick(0)
+
+
+def test_an_action_that_is_not_finite_is_not_blamed_on_the_environment() -> None:
+    roll = collector(Scripted())
+    action = np.zeros((roll.num_envs, 2), np.float32)
+    action[1] = np.inf
+    with pytest.raises(
+        RlsuiteError, match=r"chose for environment 1, .* an action that is not finite, at agent step 7: \[inf inf\]$"
+    ):
+        roll._refuse_not_finite(roll.current_step._replace(action=action), 7)
 
 
 def test_stacked_keeps_every_leaf() -> None:

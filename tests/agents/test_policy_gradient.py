@@ -241,6 +241,74 @@ def test_minibatch_gradients_add_up_to_the_batch() -> None:
         torch.testing.assert_close(sum(piece[i] for piece in pieces) / 4, expected)
 
 
+def test_ppo_leaves_out_minibatches_without_a_valid_step() -> None:
+    """As many minibatches as steps: those of final observations alone have nothing to learn from."""
+    made = agent(PPO, epochs=2, minibatches=T * B)
+    trajectory = rollout(made)
+    net = made.make_net()
+    with torch.no_grad():
+        parts = list(made.prepare(net, trajectory, torch.Generator().manual_seed(0)))
+    ends = int(trajectory.steps.last[:-1].sum())
+    assert ends == 2
+    assert len(parts) == 2 * (T * B - ends)
+    for part in parts:
+        loss = made.loss(net, net, part, torch.Generator())
+        assert torch.isfinite(loss.loss).all()
+        assert all(torch.isfinite(value) for value in loss.metrics.values())
+
+
+def test_ppo_normalises_over_the_rollout_where_minibatches_are_tiny() -> None:
+    """The only advantage of a minibatch of one step, normalised in it, is 0: nothing would be learned."""
+    made, raw = (agent(PPO, minibatches=T * B, epochs=1, normalise_advantages=on) for on in (True, False))
+    net = made.make_net()
+    trajectory = rollout(made, net=net)
+    with torch.no_grad():
+        parts = list(made.prepare(net, trajectory, torch.Generator().manual_seed(0)))
+        assert not any("normalised" in part.steps.extras for part in raw.prepare(net, trajectory, torch.Generator()))
+    scaled = torch.cat([part.steps.extras["normalised"].flatten() for part in parts])
+    advantage = torch.cat([part.steps.extras["advantage"].flatten() for part in parts])
+    torch.testing.assert_close(scaled, (advantage - advantage.mean()) / advantage.std(correction=0))
+    losses = [float(made.loss(net, net, part, torch.Generator()).metrics["losses/policy_loss"]) for part in parts]
+    torch.testing.assert_close(torch.tensor(losses), -scaled, rtol=1e-3, atol=1e-5)  # the ratio is 1
+
+
+def test_ppo_learns_from_episodes_of_two_steps_in_minibatches_of_eight(tmp_path: Path) -> None:
+    """Some of them hold only final observations: they made every weight NaN."""
+    settings = {
+        "env.id": f"{write_bandit(tmp_path)}:Bandit",
+        "env.num_envs": 8,
+        "learner.batch_size": 8,
+        "run.collect_agent_steps": 8,
+        "agent.minibatches": 32,
+        "run.agent_steps": 6_000,
+        "run.threads": 1,
+        "eval.every_agent_steps": None,
+        "eval.stop_at_return": None,
+        "eval.episodes": 4,
+    }
+    with pytest.raises(UsageError, match=r"agent\.minibatches = 32 does not divide"):
+        rlsuite.train("classic/ppo", settings, run_dir=tmp_path / "run")
+    result = rlsuite.train("classic/ppo", settings | {"agent.minibatches": 8}, run_dir=tmp_path / "run")
+    assert result.evaluation is not None
+    assert result.evaluation.mean == 2
+
+
+def write_bandit(folder: Path) -> Path:
+    """A file with an environment of two steps an episode, each of which pays for action 1."""
+    file = folder / "bandit.py"
+    file.write_text(
+        "import gymnasium as gym\nimport numpy as np\n\n\n"
+        "class Bandit(gym.Env):\n"
+        "    observation_space, action_space = gym.spaces.Box(0, 1, (1,), np.float32), gym.spaces.Discrete(2)\n"
+        "    metadata = {'render_modes': []}\n\n"
+        "    def __init__(self, render_mode=None):\n        self.t = 0\n\n"
+        "    def reset(self, *, seed=None, options=None):\n        self.t = 0\n        return np.ones(1, np.float32), {}\n\n"
+        "    def step(self, action):\n        self.t += 1\n"
+        "        return np.ones(1, np.float32), float(action), self.t >= 2, False, {}\n"
+    )
+    return file
+
+
 def test_normalised_uses_valid_steps_only() -> None:
     x, valid = torch.tensor([[1.0, 3.0, 1e9]]), torch.tensor([[True, True, False]])
     assert normalised(x, valid)[0, :2].tolist() == pytest.approx([-1, 1])

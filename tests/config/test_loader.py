@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import rlsuite
 from rlsuite.config.loader import RENAMED, as_mapping, check, config_names, dump, mapping, resolve
-from rlsuite.config.schema import Config
+from rlsuite.config.schema import Config, NetConfig
 from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 
@@ -310,8 +311,14 @@ def test_a_resolved_config_cannot_be_changed() -> None:
         (["learner.batch_size=12"], ["learner.batch_size = 12", "8 environments", "try 16"]),
         (["agent.minibatches=3"], ["agent.minibatches = 3", "learner.batch_size"]),
         (["agent.minibatches=16"], ["agent.minibatches = 16", "learner.batch_size"]),
-        (["replay.prioritized=true"], ["replay.*", "ppo", "no replay"]),
-        (["learner.prefetch_batches=1"], ["learner.prefetch_batches", "use 0"]),
+        (
+            ["replay.prioritized=true"],
+            ["replay.prioritized = true has no effect without agent.name =", "ppo"],
+        ),
+        (
+            ["learner.prefetch_batches=1"],
+            ["learner.prefetch_batches = 1 has no effect without agent.name ="],
+        ),
         (["net.memory=transformer"], ["net.memory", "transformer", "lstm"]),
         (["net.memory=lstm", "net.separate_value=true"], ["separate_value", "memory none"]),
         (["agent.epochs=0"], ["agent.epochs", "0"]),
@@ -388,6 +395,50 @@ def test_an_override_that_switches_something_off_takes_along_what_depends_on_it(
     assert message == "replay.priority_exponent = 0.7 has no effect without replay.prioritized = true (default: 0.6)"
     assert resolve("atari/apex-laptop", ["runtime.kind=local"]).runtime.learner_threads is None
     assert resolve("classic/recall_r2d2", ["net.memory=none"]).net.memory_size == 256
+
+
+def test_another_agent_takes_along_what_it_ignores() -> None:
+    changed = resolve(BASE, ["agent.name=q_learning", "env.id=FrozenLake-v1", "learner.optimizer=sgd"])
+    assert changed.net == NetConfig()
+    message = refused("agent.name=q_learning", "env.id=FrozenLake-v1", "net.hidden=64", "net.layer_norm=true")
+    assert message == (
+        "net.hidden = 64 and net.layer_norm = true have no effect without agent.name = an agent that has a net; "
+        "q_learning has a table (defaults: 512, false)"
+    )
+
+
+def test_all_keys_without_effect_are_told_at_once() -> None:
+    message = refused("learner.optimizer=sgd", "learner.optimizer_epsilon=0.1", "replay.priority_exponent=0.7", "runtime.shards=2")
+    assert message.count("has no effect without") == 3
+
+
+def test_the_config_of_a_run_keeps_no_key_without_effect() -> None:
+    """Such as one of an older version that did not refuse it."""
+    data = mapping("classic/q_learning") | {"net": {"torso": "onehot", "hidden": 9}}
+    assert check(data, saved=True).net == NetConfig()
+    with pytest.raises(UsageError, match=r"net\.hidden = 9 has no effect"):
+        check(data, {"net.hidden"}, saved=True)
+
+
+def test_values_of_numpy_and_paths_are_taken_as_overrides(tmp_path: Path) -> None:
+    given = {
+        "seed": np.int64(3),
+        "agent.discount": np.float32(0.5),
+        "agent.double": np.bool_(True),
+        "learner.batch_size": np.uint8(64),
+        "learner.learning_rate": np.float64(0.25),
+        "run.agent_steps": np.array(70_000),
+        "env.kwargs": {"sizes": [np.int32(2), np.float64(0.5)], "flags": [np.True_, {"on": np.False_}]},
+        "net.weights": tmp_path,
+    }
+    config = resolve(BASE, given)
+    assert (config.seed, config.agent.discount, config.agent.double) == (3, 0.5, True)
+    assert (config.learner.batch_size, config.learner.learning_rate, config.run.agent_steps) == (64, 0.25, 70_000)
+    assert config.env.kwargs == {"sizes": [2, 0.5], "flags": [True, {"on": False}]}
+    assert config.net.weights == str(tmp_path)
+    assert [type(value) for value in [*config.env.kwargs["sizes"], config.env.kwargs["flags"][0]]] == [int, float, bool]
+    with pytest.raises(UsageError, match=r"seed = 1\.5: must be"):
+        resolve(BASE, {"seed": np.float64(1.5)})
 
 
 def test_a_file_with_a_key_without_effect_is_refused_whatever_is_overridden(tmp_path: Path) -> None:

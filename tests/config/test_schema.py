@@ -24,8 +24,8 @@ from rlsuite import agents, envs, factories, vision
 from rlsuite.agents import AGENTS
 from rlsuite.config import schema
 from rlsuite.config.describe import description, settings
-from rlsuite.config.loader import resolve
-from rlsuite.config.schema import RuntimeConfig, Section
+from rlsuite.config.loader import check, resolve
+from rlsuite.config.schema import Config, RuntimeConfig, Section
 from rlsuite.core.errors import UsageError
 from rlsuite.runs.metrics import read_metrics
 
@@ -262,6 +262,7 @@ ON_RAY = [
         }.items()
     ),
 ]
+BARE = "bare"  # no shipped config: nothing but an environment and an agent
 GUMBEL, PUCT = {"agent.method": "gumbel"}, {"agent.method": "puct"}
 SELF_PLAY = [
     *(
@@ -283,6 +284,80 @@ SELF_PLAY = [
     Conditional("agent.resign_false_positives", 0.1, {"agent.resign": True}, {"agent.resign": False}, "boards/go"),
     Conditional("agent.gate_score", 0.6, {"agent.gate_games": 4}, {"agent.gate_games": 0}, "boards/go"),
 ]
+ONCE, TWICE = {"agent.epochs": 1, "agent.minibatches": 1}, {"agent.epochs": 2, "agent.minibatches": 1}
+QUEUE, REPLAY = ({"agent.name": name} for name in ("ppo", "dqn"))
+TABLE, NET = {"agent.name": "q_learning"}, {"agent.name": "dqn", "net.torso": "onehot"}
+ROLLOUT = {"run.collect_agent_steps": 8, "learner.batch_size": 8}
+BY_AGENT = [
+    *(
+        Conditional(
+            key, value, REPLAY | {"replay.prioritized": True, "replay.importance_exponent_start": 0.3}, QUEUE | ROLLOUT, BARE
+        )
+        for key, value in {
+            "learner.target_period_learner_steps": 7,
+            "learner.target_ema": 0.1,
+            "learner.prefetch_batches": 1,
+            "replay.capacity_agent_steps": 70_000,
+            "replay.min_agent_steps": 70,
+            "replay.samples_per_insert": 7.0,
+            "replay.prioritized": True,
+            "replay.priority_exponent": 0.7,
+            "replay.importance_anneal_agent_steps": 7,
+        }.items()
+    ),
+    *(
+        Conditional(key, value, NET | more, TABLE | {"net.torso": "nature"} | more, BARE)
+        for key, value, more in [
+            ("net.hidden", 7, {}),
+            ("net.layer_norm", True, {}),
+            ("net.weights", "somewhere", {}),
+            ("net.freeze", True, {}),
+            ("net.memory", "lstm", {}),
+            ("net.memory_size", 7, {"net.memory": "gru"}),
+            ("net.last_action_reward", True, {}),
+            ("net.separate_value", True, {}),
+        ]
+    ),
+    Conditional("net.torso", "mlp", {"agent.name": "dqn"}, TABLE, BARE),
+    Conditional("agent.target_kl", 0.1, TWICE, ONCE, "classic/ppo"),
+    Conditional("agent.value_clip", 0.1, TWICE, ONCE, "classic/ppo"),
+    Conditional("agent.clip_c", 2.0, {"agent.v_trace_lambda": 0.5}, {"agent.v_trace_lambda": 0.0}, "classic/impala"),
+    Conditional("agent.epsilon_decay_agent_steps", 9, {"agent.epsilon_end": 0.5}, {"agent.epsilon_end": 1.0}),
+    Conditional("agent.priority_max_weight", 0.5, *PRIORITIZED, "classic/recall_r2d2"),
+    Conditional(
+        "agent.stored_state",
+        False,
+        {"net.memory": "lstm"},
+        {"net.memory": "none", "net.last_action_reward": False},
+        "classic/recall_r2d2",
+    ),
+    Conditional(
+        "replay.demonstration_ratio",
+        0.5,
+        {"replay.demonstrations": "here"},
+        {"replay.demonstrations": None},
+        "classic/key_door_r2d3",
+    ),
+    Conditional("env.noop_max", 5, {"env.protocol": "classic"}, {"env.protocol": "sticky"}, "atari/pong"),
+    Conditional("agent.noise_total", 3.0, PUCT, PUCT | {"agent.noise_fraction": 0.0}, "boards/go"),
+    Conditional("agent.temperature", 0.5, PUCT, PUCT | {"agent.temperature_moves": 0}, "boards/go"),
+    *(
+        Conditional(
+            f"agent.{key}", value, {"stages": None, "agent.stage": on}, {"stages": None, "agent.stage": off}, "boards/alphago"
+        )
+        for key, value, on, off in [
+            ("records", "here", "policy", "value"),
+            ("records_from_move", 9, "policy", "reinforced"),
+            ("records_tested", 0.2, "policy", "value"),
+            ("pool_learner_steps", 9, "reinforced", "policy"),
+            ("pool_size", 9, "reinforced", "value"),
+            ("latest_random_move", 9, "value", "policy"),
+            ("mix", 0.1, "value", "reinforced"),
+            ("prior_exponent", 0.1, "value", "policy"),
+            ("symmetries", False, "value", "reinforced"),
+        ]
+    ),
+]
 QUIET = {"eval.every_agent_steps": None, "learner.learning_rate_end": None, "run.threads": None}  # what classic/dqn switches on
 
 
@@ -290,20 +365,31 @@ def test_all_keys_of_ray_are_among_the_conditional_ones() -> None:
     assert {f"runtime.{name}" for name in RuntimeConfig.model_fields} - {one.key for one in ON_RAY} == {"runtime.kind"}
 
 
-@pytest.mark.parametrize("one", [*CONDITIONAL, *ON_RAY, *SELF_PLAY], ids=lambda one: f"{one.key}-{'-'.join(one.off)}")
+def resolved(config: str, settings: dict[str, Any]) -> Config:
+    """The config with these settings, by their dotted keys."""
+    if config != BARE:
+        return resolve(config, settings)
+    data: dict[str, Any] = {"name": BARE, "env": {"id": "FrozenLake-v1"}}
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        data.setdefault(section, {})[name] = value
+    return check(data)
+
+
+@pytest.mark.parametrize("one", [*CONDITIONAL, *ON_RAY, *SELF_PLAY, *BY_AGENT], ids=lambda one: f"{one.key}-{'-'.join(one.off)}")
 def test_a_key_without_effect_is_refused(one: Conditional) -> None:
     quiet = {key: value for key, value in QUIET.items() if key != one.key}
     changed = {one.key: one.value}
-    found = {setting.key: setting for setting in settings(resolve(one.config, quiet | one.on | changed))}
+    found = {setting.key: setting for setting in settings(resolved(one.config, quiet | one.on | changed))}
     assert found[one.key].value == one.value != found[one.key].default
     with pytest.raises(UsageError) as error:
-        resolve(one.config, quiet | one.off | changed)
+        resolved(one.config, quiet | one.off | changed)
     message = str(error.value)
     assert one.key in message
     assert "no effect without" in message
     assert "\n" not in message
     decides = message.split("no effect without ")[1].split()[0]
-    assert decides in {setting.key for setting in settings(resolve(one.config))}
+    assert decides in found
 
 
 TINY = {

@@ -1,6 +1,7 @@
 """The learner: target network, clipping, weights, precision, layout, annealing, exact resume, staging."""
 
 import copy
+import re
 import shutil
 from typing import Any
 
@@ -147,13 +148,64 @@ def test_a_priority_that_is_not_finite_stops_everything() -> None:
 
 
 def test_check_names_the_metric_that_is_not_finite() -> None:
-    learner = Learner(Toy(), config(learning_rate=1e30), seed=0)
-    metrics: dict[str, Tensor] = {}
-    for seed in range(4):
-        metrics = learner.step(learner.stage(sample(seed)), want_priority=False).metrics
-    with pytest.raises(RlsuiteError, match=r"losses/loss is not finite at learner step 4.*learner\.learning_rate"):
-        learner.check({name: float(value) for name, value in metrics.items()})
+    learner = Learner(Toy(), config(), seed=0)
+    learner.step(learner.stage(sample(0)))
+    with pytest.raises(RlsuiteError, match=r"^losses/entropy is not finite at learner step 1: training stopped"):
+        learner.check({"losses/loss": 0.5, "losses/entropy": float("inf")})
     learner.check({"losses/loss": 0.5})
+
+
+def test_an_update_that_is_not_finite_names_its_cause_and_changes_no_weight() -> None:
+    far = Learner(Toy(), config(learning_rate=1e30), seed=0)
+    for seed in range(2):
+        far.step(far.stage(sample(seed)))
+    told = "learner step 3: theta, a weight of the net, is not finite since the update before (learner.learning_rate was 1e+30)"
+    with pytest.raises(RlsuiteError, match=re.escape(told)):
+        far.step(far.stage(sample(2)))
+
+    learner = Learner(dqn(), config(), seed=0)
+    learner.step(learner.stage(sample(0)))
+    held = tensors(learner.net)
+    bad = sample(1)
+    bad.trajectory.steps.observation[0, 2] = np.nan
+    with pytest.raises(RlsuiteError, match=r"^learner step 2: observation is not finite in 1 of 6 sequences of the batch \("):
+        learner.step(learner.stage(bad))
+    bad = sample(1)
+    bad.trajectory.steps.reward[1, :2] = np.nan
+    with pytest.raises(RlsuiteError, match=r"^learner step 2: reward is not finite in 2 of 6 sequences"):
+        learner.step(learner.stage(bad))
+    assert identical(held, tensors(learner.net))
+    with torch.no_grad():
+        learner.net.head.advantage.out.bias[1] = float("nan")  # type: ignore[union-attr, operator, index]
+    with pytest.raises(RlsuiteError, match=r"head\.advantage\.out\.bias, a weight of the net, is not finite"):
+        learner.step(learner.stage(sample(1)))
+
+
+class Root(Toy):
+    """A loss with an infinite gradient: sqrt at 0."""
+
+    def loss(self, net: nn.Module, target: nn.Module, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        theta = net(trajectory.steps, ())[0][0]  # [B]
+        return Loss((theta - 2).clamp(min=0).sqrt(), None, {})
+
+
+class Far(Toy):
+    """A loss beyond float32."""
+
+    def loss(self, net: nn.Module, target: nn.Module, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        theta = net(trajectory.steps, ())[0][0]  # [B]
+        term = theta * trajectory.steps.reward[-1].abs() * 1e38
+        return Loss(term * 100, None, {"losses/term": term.detach().sum() * 10})
+
+
+def test_a_loss_or_a_gradient_that_is_not_finite_is_named() -> None:
+    learner = Learner(Far(), config(), seed=0)
+    told = "losses/loss (losses/term) is not finite in 2 of 6 sequences, though the batch and the weights are; the largest"
+    with pytest.raises(RlsuiteError, match=re.escape(told)):
+        learner.step(learner.stage(sample(0, reward=[1.0, 1.0, 0.0, 0.0, 0.0, 0.0])))
+    learner = Learner(Root(), config(), seed=0)
+    with pytest.raises(RlsuiteError, match=r"^learner step 1: the gradient of theta is not finite, though the loss is"):
+        learner.step(learner.stage(sample(0)))
 
 
 def test_weights_that_are_not_finite_are_reported_before_they_are_saved() -> None:

@@ -162,8 +162,10 @@ def test_demonstrations_of_another_environment_are_refused(tmp_path: Path) -> No
         demonstrations.load(tmp_path / "lake", LAKE._replace(num_states=64))
     with pytest.raises(UsageError, match="observations must be whole numbers below 3"):
         demonstrations.save(lake._replace(spec=LAKE._replace(num_states=3)), tmp_path / "small")
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match=r"demonstration_ratio = 0\.5 has no effect without replay\.demonstrations"):
         resolve("classic/recall_r2d2", {"replay.demonstration_ratio": 0.5})
+    with pytest.raises(UsageError, match="demonstrations needs demonstration_ratio: give both, or none"):
+        resolve("classic/recall_r2d2", {"replay.demonstrations": "somewhere"})
 
 
 LAKE = EnvSpec((), "int64", num_actions=4, num_states=16, stack=1, frames_per_step=1)

@@ -12,9 +12,10 @@ from ray._private import ray_constants, services
 from ray.exceptions import RayError
 
 from rlsuite.config.schema import Config
-from rlsuite.core import cpu
+from rlsuite.core import cpu, limits
 from rlsuite.core.errors import UsageError
 
+STORE_SHARE = 0.3  # of the memory that is free, as Ray itself takes
 REACH_SECONDS = 5.0  # for a cluster's address to answer
 
 
@@ -39,8 +40,8 @@ def connected(config: Config) -> Iterator[None]:
             "include_dashboard": runtime.dashboard,
             "dashboard_host": "127.0.0.1",
         }
-        if runtime.object_store_gb is not None:
-            own["object_store_memory"] = int(runtime.object_store_gb * 1e9)
+        if (store := _store_bytes(runtime.object_store_gb)) is not None:
+            own["object_store_memory"] = store
         with on_loopback():
             ray.init(**own, **quiet)
     else:
@@ -98,6 +99,17 @@ def _refusal(host: str, port: int) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def _store_bytes(gigabytes: float | None) -> int | None:
+    """The size of the object store; None: Ray decides, which it does by the machine's memory and not by a group's inside it."""
+    if gigabytes is not None:
+        return int(gigabytes * 1e9)
+    free, of_machine = limits.free_in_groups(), limits.free_in_machine()
+    if free is None or (of_machine is not None and of_machine <= free):
+        return None
+    share = min(int(STORE_SHARE * free), ray_constants.REQUIRE_SHM_SIZE_THRESHOLD)  # larger ones must fit into /dev/shm
+    return max(share, ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES)
 
 
 def _cpus_wanted(config: Config) -> int:
