@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlsuite.boardgames.games import make_game as make_game
-from rlsuite.config.loader import resolve
+from rlsuite.config.loader import resolve, validate
 from rlsuite.config.schema import Config, EnvSection
 from rlsuite.core import registry
 from rlsuite.evaluation import evaluate as evaluation
@@ -55,7 +55,7 @@ def evaluate(
 def make_env(env_id: str, num_envs: int = 1, threads: int = 1, **settings: Any) -> Any:
     """The vector environment that agents train in (Gymnasium's VectorEnv, NEXT_STEP autoreset); `settings` as in `env.*`."""
     module = registry.envs.get(env_id)
-    section: EnvSection = module.Config(id=env_id, num_envs=num_envs, **settings)
+    section: EnvSection = validate(module.Config, {"id": env_id, "num_envs": num_envs, **settings})
     return module.make(section, num_envs, threads=threads, render=False)
 
 
