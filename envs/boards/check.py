@@ -111,8 +111,9 @@ def _check_sides(game: Game, row: Row, mover: int, planes: Planes, moves: list[i
         return
     same = np.array_equal(game.planes(row, mover), planes)
     _need(game, same, "set_player changes what the player to move sees", moves)
-    changes = not np.array_equal(game.planes(row, 1 - mover), planes)
-    _need(game, changes or not moves, "both players see the same planes after set_player", moves)
+    turned = row.copy()
+    game.set_player(turned, 1 - mover)
+    _need(game, not np.array_equal(turned, row), "set_player does not make the other player the one to move", moves)
 
 
 def _check_image(game: Game, row: Row, image: Row, cells: Any, image_of: Any, moves: list[int]) -> None:
