@@ -146,6 +146,17 @@ def test_the_final_evaluation_is_shown_after_nothing_is_left_to_train(
     assert "of 200 games" in shown[-1]
 
 
+def test_periodic_evaluations_count_their_games_in_the_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str | None] = []
+    monkeypatch.setattr(progress.Progress, "update", lambda self, status: shown.append(status.more.get("evaluation")))
+    train(tmp_path / "run", "random", **{"eval.every_agent_steps": 100, "eval.every_episodes": 3, "eval.episodes": 2})
+    assert None in shown  # training
+    assert "0 of 3 games, 0 steps" in shown
+    assert "0 of 3 games, 30 steps" in shown
+    assert "0 of 2 games, 20 steps" in shown  # the final one
+    assert shown.index("0 of 2 games, 0 steps") > shown.index("0 of 3 games, 30 steps")
+
+
 def test_a_long_evaluation_of_a_saved_agent_shows_how_far_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

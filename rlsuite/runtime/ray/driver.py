@@ -232,7 +232,7 @@ class Driver:
 
     def _await_evaluation(self, loop: Loop, stopped: list[int]) -> None:
         while self._evaluating() and not stopped:
-            loop.show_evaluation(f"{self.config.eval.every_episodes} games")
+            loop.show_evaluation("under way")
             self.supervisor.wait(1.0)
             self.scheduler.did_progress()  # nothing is to be learned meanwhile
 
@@ -278,5 +278,5 @@ class Driver:
         alive = sum(worker.ready for worker in self.workers.collectors)
         lost, replaced = self.supervisor.lost, self.supervisor.replaced
         if self._evaluating():
-            found["evaluation"] = f"{self.config.eval.every_episodes} games"
+            found["evaluation"] = "under way"
         return {**found, "collectors": f"{alive}/{len(self.workers.collectors)}", "lost": f"{lost}", "replaced": f"{replaced}"}
