@@ -1,9 +1,13 @@
 """Environments by id: our own, and the modules that build Atari, board-game and Gymnasium environments."""
 
 import importlib
+import importlib.util
 import os
 import re
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from typing import Any
 
 from rlsuite.core import registry
 from rlsuite.core.errors import UsageError, unknown
@@ -40,9 +44,6 @@ def family(env_id: str) -> str | None:
         return "rlsuite.envs.boards.env"
     import gymnasium
 
-    from rlsuite.envs import gym_ids
-
-    gym_ids.register()  # our own ids
     if found := _OF_MODULE.match(env_id):
         module, name = found.groups()
         if atari_game(name) is not None:
@@ -79,3 +80,31 @@ def known_ids() -> list[str]:
     )
     ours = [spec.id for spec in gymnasium.registry.values() if str(spec.entry_point).startswith(kinds)]
     return sorted([env_id for env_id in atari if atari_game(env_id)] + ours + registry.games.names())
+
+
+def register_with_gymnasium() -> None:
+    """Registers our ids with Gymnasium: now, or once it is imported; importing it here would slow down `--help`."""
+    if "gymnasium" in sys.modules:
+        importlib.import_module("rlsuite.envs.gym_ids")
+    else:
+        sys.meta_path.insert(0, _OnceImported())
+
+
+class _OnceImported(MetaPathFinder):
+    """Finds Gymnasium as Python would, and has our ids registered after it has been executed."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """None for any other module."""
+        if name != "gymnasium":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: Any) -> None:
+                execute(module)
+                importlib.import_module("rlsuite.envs.gym_ids")
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec

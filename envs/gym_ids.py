@@ -1,7 +1,7 @@
-"""Registers our board games with Gymnasium, as `rlsuite/Connect4-v0` and so on.
+"""Registers our environments with Gymnasium, as `rlsuite/Connect4-v0` and so on.
 
-The ids are available once rlsuite has been imported after gymnasium, or once a board environment was made by rlsuite.
-`gymnasium.make("rlsuite.envs.gym_ids:rlsuite/Connect4-v0")` works in any case.
+Importing rlsuite registers the ids, before or after gymnasium is imported. In a process that does not import rlsuite,
+`gymnasium.make("rlsuite.envs.gym_ids:rlsuite/Connect4-v0")` works.
 """
 
 import gymnasium
@@ -14,16 +14,21 @@ BOARD_IDS = {
     "Hex": "hex",
     "Go": "go",
 }
+# Without wrappers, so that `env.action_masks()` needs no `unwrapped`; the environments themselves refuse a step before a reset.
+_BARE = {"disable_env_checker": True, "order_enforce": False}
 
 
 def register() -> None:
-    """Registers the ids. Keyword arguments of `gymnasium.make` are the parameters of the game and of `BoardEnv`."""
+    """Registers the ids. Keyword arguments of `gymnasium.make` are those of the game and of `BoardEnv`, or of `env` in a config."""
     for name, game in BOARD_IDS.items():
-        if f"rlsuite/{name}-v0" in gymnasium.registry:
-            continue
-        gymnasium.register(
-            f"rlsuite/{name}-v0", "rlsuite.envs.boards.faces:BoardEnv", kwargs={"game": game}, disable_env_checker=True
-        )
+        _register(name, "rlsuite.envs.boards.faces:BoardEnv", {"game": game})
+    for name in ("KeyDoor", "Recall"):
+        _register(name, f"rlsuite.envs.single:{name}Env", {})
+
+
+def _register(name: str, entry_point: str, kwargs: dict[str, str]) -> None:
+    if f"rlsuite/{name}-v0" not in gymnasium.registry:
+        gymnasium.register(f"rlsuite/{name}-v0", entry_point, kwargs=kwargs, **_BARE)  # type: ignore[arg-type]
 
 
 register()

@@ -10,7 +10,6 @@ found = rlsuite.search(game, game.new_state().apply(3), "uniform", simulations=4
 
 import importlib
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 # Torch's idle worker threads spin for milliseconds before they sleep, on cores that the emulators need: after a net's forward pass,
@@ -20,7 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 from rlsuite.agents import AGENTS
 from rlsuite.core import caches, registry
 from rlsuite.core.registry import register_agent, register_env, register_game, register_memory_core, register_torso
-from rlsuite.envs import ENVS
+from rlsuite.envs import ENVS, register_with_gymnasium
 from rlsuite.envs.boards import GAMES
 from rlsuite.nets import MEMORY_CORES, TORSOS
 from rlsuite.version import __version__
@@ -36,8 +35,7 @@ registry.games.ship(GAMES)
 registry.torsos.ship(TORSOS)
 registry.memory_cores.ship(MEMORY_CORES)
 
-if "gymnasium" in sys.modules:  # registers our ids there; importing Gymnasium here would slow down `rlsuite --help`
-    import rlsuite.envs.gym_ids  # noqa: F401
+register_with_gymnasium()
 
 __all__ = [
     "__version__",

@@ -78,6 +78,7 @@ def _play_one(game: Game, symmetry: int, rng: np.random.Generator, seen: dict[in
         _need(game, len(moves) < game.max_moves, f"the game goes on after max_moves = {game.max_moves} moves", moves)
         mover = _pure(game, row, moves, "player", lambda r: rules.player(r))
         _need(game, mover in (0, 1), f"player gives {mover}; players are 0 and 1", moves)
+        _check_sides(game, row, mover, planes, moves)
         _check_text(game, row, planes, moves)
         action = int(rng.choice(legal))
         again = row.copy()
@@ -102,6 +103,17 @@ def _planes(game: Game, row: Row, moves: list[int]) -> Planes:
     _pure(game, row, moves, "encode", lambda r: game.rules.encode(r, planes))
     _need(game, not (planes == _UNWRITTEN).any(), "encode does not write all elements of the planes", moves)
     return planes
+
+
+def _check_sides(game: Game, row: Row, mover: int, planes: Planes, moves: list[int]) -> None:
+    """Checks what both players see, if the game says so."""
+    if game.set_player is None:
+        return
+    same = np.array_equal(game.planes(row, mover), planes)
+    _need(game, same, "set_player changes what the player to move sees", moves)
+    turned = row.copy()
+    game.set_player(turned, 1 - mover)
+    _need(game, not np.array_equal(turned, row), "set_player does not make the other player the one to move", moves)
 
 
 def _check_image(game: Game, row: Row, image: Row, cells: Any, image_of: Any, moves: list[int]) -> None:

@@ -22,7 +22,6 @@ from rlsuite.boardgames.opponents import make_opponent, parse_opponent
 from rlsuite.config.schema import EnvSection
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec
-from rlsuite.envs import gym_ids as gym_ids  # registers our ids: Gymnasium is imported now in any case
 from rlsuite.envs.vector import OneGeneratorEnv
 
 INFO_KEYS = ("row", "action_mask")  # of `info`, which an agent needs to act
@@ -47,13 +46,13 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
         space = gymnasium.spaces.Box(-128, 127, self.game.observation_shape, np.int8)
         super().__init__(num_envs, space, self.game.num_actions, game=own_game(name) or self.game.name, info_keys=INFO_KEYS)
         self.rows = np.stack([self.game.new_state().row] * num_envs)  # [L,R]
-        self._side = np.arange(num_envs) % 2  # [L] the player that the agent is
+        self.side = np.arange(num_envs) % 2  # [L] the player that the agent is
         self._over = np.zeros(num_envs, bool)  # [L] the next step starts a new game
         self._history: list[list[int]] = [[] for _ in range(num_envs)]  # actions since the start, of both players
         self._resigned = np.zeros(num_envs, bool)  # [L] the opponent has resigned
 
     def _restart(self) -> tuple[NDArray[np.int8], dict[str, Any]]:
-        self._side = np.arange(self.num_envs) % 2
+        self.side = np.arange(self.num_envs) % 2
         self._over[:] = False
         self._deal()
         return self._planes(), self._info()
@@ -63,8 +62,10 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
     ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Plays actions [L] and the opponent's replies; an environment whose game was over starts a new one instead.
 
-        UsageError for an illegal action, before anything is played.
+        UsageError for an action that is illegal or no integer, before anything is played.
         """
+        if np.asarray(actions).dtype.kind not in "iu":
+            raise UsageError(f"{self.game.name}: actions must be integers [{self.num_envs}], not {np.asarray(actions).dtype}")
         rules = self.game.rules
         playing = np.flatnonzero(~self._over).tolist()
         legal = np.empty(self.game.num_actions, np.int32)
@@ -84,12 +85,12 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
             if self._resigned[i]:
                 self._over[i], reward[i] = True, 1.0
             elif self._over[i]:
-                reward[i] = value if self._side[i] == 0 else -value
+                reward[i] = value if self.side[i] == 0 else -value
         return self._planes(), reward, self._over.copy(), np.zeros(self.num_envs, bool), self._info()
 
     def begin_next(self) -> tuple[NDArray[np.int8], dict[str, Any]]:
         """A new game in every environment, in which the agent has the other side."""
-        self._side ^= 1
+        self.side ^= 1
         self._over[:] = False
         self._deal()
         return self._planes(), self._info()
@@ -105,7 +106,7 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
     def _next_games(self) -> None:
         """New games with sides swapped where the last one is over."""
         over = np.flatnonzero(self._over)
-        self._side[over] ^= 1
+        self.side[over] ^= 1
         self._begin(over.tolist())
 
     def _reply(self, indices: Sequence[int]) -> None:
@@ -115,7 +116,7 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
             indices = [
                 i
                 for i in indices
-                if not self._resigned[i] and not rules.outcome(self.rows[i])[0] and rules.player(self.rows[i]) != self._side[i]
+                if not self._resigned[i] and not rules.outcome(self.rows[i])[0] and rules.player(self.rows[i]) != self.side[i]
             ]
             if not indices:
                 return
@@ -156,7 +157,7 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
         """Everything that the next steps depend on, for an exact resume."""
         return {
             "rows": self.rows.copy(),
-            "side": self._side.copy(),
+            "side": self.side.copy(),
             "over": self._over.copy(),
             "resigned": self._resigned.copy(),
             "history": [list(moves) for moves in self._history],
@@ -165,7 +166,7 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores what `get_state` returned."""
-        self.rows, self._side, self._over = state["rows"].copy(), state["side"].copy(), state["over"].copy()
+        self.rows, self.side, self._over = state["rows"].copy(), state["side"].copy(), state["over"].copy()
         self._history = [list(moves) for moves in state["history"]]
         self._resigned = state["resigned"].copy()
         self._rng.bit_generator.state = state["rng"]

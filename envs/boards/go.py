@@ -276,6 +276,11 @@ def position_hash(row: Row) -> np.uint64:
     return finalise(past[int(past[0])] ^ np.uint64(row[1] + 2 * (row[2] > 0) + 4))
 
 
+def set_player(row: Row, player: int) -> None:
+    """Makes a player the one to move."""
+    row[1] = player
+
+
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
@@ -335,6 +340,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         has_draws=2 * komi % 2 == 0,
         parameters={"size": size, "komi": komi},
         make=go,
+        set_player=set_player,
         presentation=Presentation(
             sides=("Black", "White"),
             board="points",

@@ -94,6 +94,11 @@ def position_hash(row: Row) -> np.uint64:
     return mix(row[2:], np.uint64(0))
 
 
+def set_player(row: Row, player: int) -> None:
+    """Makes a player the one to move."""
+    row[2] = player
+
+
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
@@ -142,6 +147,7 @@ def _game(name: str, size: int, connect: int, parameters: dict[str, int], presen
         parse=parse,
         parameters=parameters,
         make=gomoku if parameters else None,
+        set_player=set_player,
         presentation=presentation,
     )
 

@@ -16,6 +16,7 @@ from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules
 from rlsuite.core.hashing import mix
 
 _HEAD = 16  # bytes of a row before the moves: the game's number, how many moves there are, how many there may be
+_ASKED = 15  # that byte, the highest of the last number: 1 + the player whom `set_player` has named
 _KEPT = 50_000  # positions of all games together
 _FRACTION = 100  # planes with fractions are stored in hundredths
 
@@ -101,6 +102,7 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
         parse=parse,
         plane_scale=1 / _games[number].scale,
         move_text=lambda row, action: str(position(row).action_to_string(action)),
+        set_player=set_player,
         presentation=Presentation(("Black", "White"), "chess", uci=_uci) if game == "chess" else Presentation(board="text"),
     )
 
@@ -184,7 +186,7 @@ def _ask_outcome(row: Row) -> tuple[bool, float]:
 
 def _ask_planes(row: Row, planes: Planes) -> None:
     state, scale = position(row), _games[int(row[:8].view(np.int64)[0])].scale
-    mover = max(0, int(state.current_player()))
+    mover = int(row[_ASKED]) - 1 if row[_ASKED] else max(0, int(state.current_player()))
     seen = np.array(state.observation_tensor(mover)) * scale
     planes[:-1] = np.clip(np.round(seen), -127, 127).reshape(planes[:-1].shape)
     planes[-1] = mover * scale
@@ -241,6 +243,11 @@ def encode(row: Row, planes: Planes) -> None:
 def position_hash(row: Row) -> np.uint64:
     """A hash of the game and all moves so far."""
     return mix(row, np.uint64(0))
+
+
+def set_player(row: Row, player: int) -> None:
+    """Names the player whose observation `encode` writes; the row can only be encoded then."""
+    row[_ASKED] = 1 + player
 
 
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)

@@ -7,6 +7,7 @@ loss.
 """
 
 import csv
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -61,17 +62,31 @@ def graded_positions(game: Game, most: int | None = None) -> list[Graded]:
 
 
 def grade(
-    evaluate: Evaluate, game_name: str, simulations: int, method: Puct | Gumbel, solve: bool, most: int | None = None, seed: int = 0
+    evaluate: Evaluate,
+    game_name: str,
+    simulations: int,
+    method: Puct | Gumbel,
+    solve: bool,
+    most: int | None = None,
+    seed: int = 0,
+    show: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Grade]:
-    """The share of mistakes in every class. `simulations` = 0 plays the net's best move, without a search."""
+    """The share of mistakes in every class. `simulations` = 0 plays the net's best move, without a search.
+
+    `show` is called with the positions played so far, and how many there are.
+    """
     game = make_game(game_name)
-    grades = []
-    for graded in graded_positions(game, most):
+    grades: list[Grade] = []
+    classes = graded_positions(game, most)
+    played, total = 0, sum(len(graded.rows) for graded in classes)
+    for graded in classes:
         wrong = 0
         for begin in range(0, len(graded.rows), _BATCH):
+            show(played, total)
             rows, right = graded.rows[begin : begin + _BATCH], graded.right[begin : begin + _BATCH]
             action = choose_actions(game, rows, evaluate, simulations, method, seed, solve)
             wrong += int((~right[np.arange(len(rows)), action]).sum())
-        share, total = wrong / len(graded.rows), len(graded.rows)
-        grades.append(Grade(graded.name, total, share, wilson(share, total)))
+            played += len(rows)
+        share, count = wrong / len(graded.rows), len(graded.rows)
+        grades.append(Grade(graded.name, count, share, wilson(share, count)))
     return grades

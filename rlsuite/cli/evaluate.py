@@ -47,7 +47,10 @@ def evaluate(
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Score a saved agent over whole episodes. Exploration is off, and returns are not discounted."""
+    """Score a saved agent over whole episodes. Exploration is off, and returns are not discounted.
+
+    Intervals count different games only: those that a nearly deterministic agent plays again say nothing new.
+    """
     from rlsuite.evaluation import evaluate as evaluation
 
     if opponent == "solver":
@@ -73,14 +76,17 @@ def evaluate(
 
 def describe_score(summary: "Summary") -> str:
     """The statistics of an evaluation on one line."""
-    low, high = summary.iqm_interval
+    from rlsuite.evaluation.statistics import describe_mean
+
+    half_width = summary.mean_interval and summary.mean_interval[1] - summary.mean
+    iqm = "unknown" if summary.iqm_interval is None else "[{:,.2f}, {:,.2f}]".format(*summary.iqm_interval)
     text = (
-        f"return over {summary.episodes} games: mean {summary.mean:,.2f} ± {summary.std:,.2f}  median {summary.median:,.2f}  "
-        f"IQM {summary.iqm:,.2f} [{low:,.2f}, {high:,.2f}] (95%)  min {summary.min:,.1f}  max {summary.max:,.1f}"
+        f"return {describe_mean(summary.mean, half_width, summary.episodes, summary.different_games)}  std {summary.std:,.2f}  "
+        f"median {summary.median:,.2f}  IQM {summary.iqm:,.2f} {iqm}  min {summary.min:,.1f}  max {summary.max:,.1f}"
     )
     if summary.human_normalised is not None:
         text += f"  human-normalised {summary.human_normalised:.0%}"
-    return text
+    return f"{text}  (intervals: 95%)"
 
 
 @app.command(epilog=examples("rlsuite compare runs/a runs/b runs/c --out curves.png"))

@@ -8,6 +8,7 @@ Shapes: A actions, C planes, H rows, W columns, S symmetries.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -84,12 +85,22 @@ class Game:
     move_text: Callable[[Row, int], str] | None = None  # an action's name where it depends on the position: "Nf3"
     presentation: Presentation = Presentation()
     graded_positions: Path | None = None  # positions with the outcome of every move (`rlsuite.boardgames.solver_accuracy`)
+    # Makes a player the one to move, in place, so that `encode` writes what that player sees; None: there is no other side's view.
+    set_player: Callable[[Row, int], None] | None = None
 
     def new_state(self) -> "BoardState":
         """The first position."""
         row = self.start.copy()
         self.rules.init(row)
         return BoardState(self, row)
+
+    def planes(self, row: Row, player: int) -> Planes:
+        """Planes [C,H,W], as a player sees the position, whoever moves. UsageError without `set_player`."""
+        if self.set_player is None:
+            raise UsageError(f"{self.name} does not say what the player sees who is not to move: its Game needs set_player")
+        row = row.copy()
+        self.set_player(row, player)
+        return BoardState(self, row).observation()
 
     def parse_state(self, text: str) -> "BoardState":
         """The position that `str(state)` shows as `text`. UsageError for a position that no game can reach."""
@@ -102,6 +113,24 @@ class Game:
                 raise unknown(f"parameter of {self.name}", name, self.parameters)
         assert self.make is not None
         return self.make(**{**self.parameters, **changes})
+
+
+def whole_number(value: Any) -> int | None:
+    """The integer that a value is, of Python or NumPy and of any width; None for all else, bools and floats included."""
+    if str(getattr(value, "dtype", type(value).__name__)).rpartition(".")[2] == "bool":  # also NumPy's and torch's
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
+
+
+def action_number(game: Game, action: Any) -> int:
+    """An action as an int. UsageError for what is no integer."""
+    number = whole_number(action)
+    if number is None:
+        raise UsageError(f"{game.name}: the action {action!r} is not an integer; actions are 0 to {game.num_actions - 1}")
+    return number
 
 
 class BoardState:
@@ -129,8 +158,8 @@ class BoardState:
         return [int(action) for action in actions[: self.game.rules.legal(self._row, actions)]]
 
     def apply(self, action: int) -> "BoardState":
-        """The position after a move. UsageError for an illegal action, and once the game is over."""
-        legal = self.legal_actions()
+        """The position after a move. UsageError for an action that is illegal or no integer, and once the game is over."""
+        action, legal = action_number(self.game, action), self.legal_actions()
         if action not in legal:
             if self.is_terminal():
                 raise UsageError(f"{self.game.name}: the game is over, no action is legal")

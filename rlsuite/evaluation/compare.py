@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.core.files import reading, replacing
-from rlsuite.evaluation.statistics import game_of, human_score
+from rlsuite.evaluation.statistics import describe_mean, game_of, human_score
 from rlsuite.runs.config_changes import changes
 from rlsuite.runs.metrics import Clock, read_metrics
 
@@ -50,6 +50,8 @@ class Row:
     last_std: float | None  # sample standard deviation of these over runs; None for a single run
     best_evaluation: float | None  # best evaluation of any run; None without evaluations
     steps_per_second: float | None  # agent steps a second over all runs; None if no time was measured
+    best_interval: float | None = None  # half the width of the best evaluation's 95% interval; None if unknown
+    best_games: tuple[int, int] | None = None  # its games, and how many are different; None of runs that did not log them
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class _Run:
     minutes: float
     curve: _Curve  # as logged
     evaluations: _Curve
+    best: dict[str, Any]  # the row of the best evaluation; {} without evaluations
 
 
 def compare(runs: Sequence[Path], out: Path, metric: str = "charts/episodic_return", window: int = 100) -> list[Row]:
@@ -110,7 +113,7 @@ def format_table(rows: Sequence[Row]) -> str:
             f"{row.agent_steps:,}",
             f"{row.minutes:,.1f}",
             f"{row.last_mean:,.2f}" + ("" if row.last_std is None else f" ± {row.last_std:,.2f}"),
-            "-" if row.best_evaluation is None else f"{row.best_evaluation:,.2f}",
+            _best(row),
             "-" if row.steps_per_second is None else f"{row.steps_per_second:,.0f}",
         ]
         for row in rows
@@ -124,6 +127,16 @@ def format_table(rows: Sequence[Row]) -> str:
         return "  ".join([label, *numbers])
 
     return "\n".join([line(head), "  ".join("-" * width for width in widths), *map(line, cells)])
+
+
+def _best(row: Row) -> str:
+    if row.best_evaluation is None:
+        return "-"
+    return (
+        f"{row.best_evaluation:,.2f}"
+        if row.best_games is None
+        else describe_mean(row.best_evaluation, row.best_interval, *row.best_games)
+    )
 
 
 def smooth(values: Floats, window: int) -> Floats:
@@ -157,6 +170,7 @@ def _read(path: Path, metric: str) -> _Run:
         minutes=max(row["wall_seconds"] for row in rows) / 60.0,
         curve=curve,
         evaluations=_curve(rows, EVALUATION),
+        best=max((row for row in rows if row.get(EVALUATION) is not None), key=lambda row: row[EVALUATION], default={}),
     )
 
 
@@ -211,7 +225,8 @@ def _changes(first: _Run, run: _Run) -> str:
 
 def _row(label: str, runs: list[_Run], window: int) -> Row:
     last = np.array([run.curve.values[-window:].mean() for run in runs])  # [R]
-    evaluations = np.concatenate([run.evaluations.values for run in runs])
+    best = max((run.best for run in runs), key=lambda row: row.get(EVALUATION, -math.inf))
+    games = best.get("eval/games"), best.get("eval/different_games")
     seconds = 60.0 * sum(run.minutes for run in runs)
     return Row(
         label=label,
@@ -220,8 +235,10 @@ def _row(label: str, runs: list[_Run], window: int) -> Row:
         minutes=float(np.mean([run.minutes for run in runs])),
         last_mean=float(last.mean()),
         last_std=float(last.std(ddof=1)) if len(last) > 1 else None,
-        best_evaluation=float(evaluations.max()) if len(evaluations) else None,
+        best_evaluation=best.get(EVALUATION),
         steps_per_second=sum(run.agent_steps for run in runs) / seconds if seconds > 0 else None,
+        best_interval=best.get("eval/interval"),
+        best_games=None if games[0] is None or games[1] is None else (int(games[0]), int(games[1])),
     )
 
 

@@ -1,5 +1,6 @@
 """Whole episodes played with a given net: how agents are scored, both during and after training."""
 
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from rlsuite.acting.collector import Collector, Episode
 from rlsuite.config.schema import Config
 from rlsuite.core.agent import Agent, Net
-from rlsuite.evaluation.statistics import Summary, summarise
+from rlsuite.core.types import Step
+from rlsuite.evaluation.statistics import TRACE_BYTES, Summary, summarise
 from rlsuite.factories import make_env
 
 MAX_ENVS = 32
@@ -24,23 +26,54 @@ def play_episodes(
     seed: int,
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
+    show: Callable[[int, int, int], None] = lambda done, of, steps: None,
 ) -> Summary | None:
-    """A summary of `episodes` whole episodes without exploration; None if `stop` returned true before they were finished."""
+    """A summary of `episodes` whole episodes without exploration; None if `stop` returned true before they were finished.
+
+    `show` is called often, with the games finished, how many there are, and the agent steps played so far.
+    """
     num_envs = min(episodes, MAX_ENVS)
     share = shares(episodes, num_envs)  # [L]
     env = make_env(config, num_envs)
     collector = Collector(env, agent, net, seed=seed, explore=False, device=device, bf16=config.learner.precision == "bf16")
     done: list[Episode] = []
+    traces: list[bytes] = []  # of the episodes in `done`
+    running, steps = Traces(num_envs), 0
     with closing(env):
         while share.any():
             if stop():
                 return None
-            _, ended = collector.tick(agent_steps=0)
+            show(len(done), episodes, steps)
+            step, ended = collector.tick(agent_steps=0)
+            running.add(collector.compact(step))
+            steps += num_envs
             for episode in ended:
+                trace = running.take(episode.env_index)
                 if share[episode.env_index] > 0:
                     share[episode.env_index] -= 1
                     done.append(episode)
-    return summarise([e.episodic_return for e in done], [e.length for e in done], config.env.id)
+                    traces.append(trace)
+    return summarise([e.episodic_return for e in done], [e.length for e in done], config.env.id, traces)
+
+
+class Traces:
+    """What happens in each of L running episodes, as `statistics.count_different` compares it."""
+
+    def __init__(self, num_envs: int):
+        self.running = [bytearray() for _ in range(num_envs)]
+
+    def add(self, step: Step) -> None:
+        """Adds a step, with leaves [L,...]. The action of a last one does not count: no environment sees it."""
+        for env_index, trace in enumerate(self.running):
+            value = 0
+            for leaf in (step.observation, step.reward, *(() if step.last[env_index] else (step.action,))):
+                value = zlib.crc32(np.ascontiguousarray(leaf[env_index]).data, value)
+            trace += value.to_bytes(TRACE_BYTES, "little")
+
+    def take(self, env_index: int) -> bytes:
+        """The trace of an episode that has ended; the next one begins."""
+        trace, self.running[env_index] = bytes(self.running[env_index]), bytearray()
+        return trace
 
 
 def shares(episodes: int, num_envs: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Scores of saved agents, and how often board agents err in positions where perfect play is known."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
 from rlsuite.evaluation.statistics import Summary, write_summary
 from rlsuite.factories import evaluation_seed, threads_of
+from rlsuite.runs.progress import Counter
 
 
 def evaluate(
@@ -34,8 +36,11 @@ def evaluate(
         raise UsageError(f"{saved.spec.game} is a board game, which cannot be drawn: leave --video out")
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
     count = episodes or saved.config.eval.episodes
-    summary = play_episodes(saved.config, saved.agent, saved.net, count, seed, saved.device)
+    with Counter("games") as show:
+        summary = play_episodes(saved.config, saved.agent, saved.net, count, seed, saved.device, show=show)
     assert summary is not None  # it is only for evaluations that are stopped
+    if summary.warning is not None:
+        print(f"rlsuite: {summary.warning}", file=sys.stderr, flush=True)
     if opponent is None and simulations is None:  # else it is not the score of the run as configured
         write_summary(saved.path, summary, seed)
     videos = []
@@ -59,7 +64,8 @@ def grade(path: Path, simulations: int | None = None, positions: int | None = No
     assert isinstance(agent, BoardAgent)  # no other agent plays board games
     count = agent.config.eval_simulations if simulations is None else simulations
     evaluate, method = board_evaluator(saved, make_game(saved.spec.game))
-    return count, grade_positions(evaluate, saved.spec.game, count, method, agent.config.solve, positions)
+    with Counter("positions") as show:
+        return count, grade_positions(evaluate, saved.spec.game, count, method, agent.config.solve, positions, show=show)
 
 
 def _changes(opponent: str | None, simulations: int | None) -> dict[str, dict[str, Any]]:

@@ -25,10 +25,10 @@ from rlsuite.core.types import State, Step, describe, part_of, translations, tre
 from rlsuite.evaluation.episodes import shares
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.replay.demonstrations import Demonstrations
+from rlsuite.runs.progress import Counter
 
 ScriptedPolicy = Callable[[Any, NDArray[Any]], NDArray[Any]]  # (vector env, observation [L,...]) -> actions [L]
 NUM_ENVS = 8
-PROGRESS_SECONDS = 10  # between lines of progress
 
 
 class Scripted(Actor):
@@ -103,26 +103,24 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
     share = shares(episodes, player.num_envs).tolist()
     running: list[list[Step]] = [[] for _ in share]
     done: list[Step] = []
-    shown_at = time.monotonic()
-    while any(share):
-        try:
-            record, _ = player.tick(agent_steps=0)
-        except KeyboardInterrupt:  # whole episodes are kept
-            if not done:
-                raise
-            break
-        if time.monotonic() > shown_at + PROGRESS_SECONDS:
-            shown_at = time.monotonic()
-            print(f"{len(done)} of {episodes} episodes", file=sys.stderr, flush=True)
-        record = player.compact(record)._replace(extras={})
-        for env_index, left in enumerate(share):
-            if not left:
-                continue
-            running[env_index].append(part_of(record, env_index))
-            if record.last[env_index]:
-                done.append(tree_zip(lambda *leaves: np.stack(leaves), *running[env_index]))
-                running[env_index] = []
-                share[env_index] -= 1
+    with Counter("episodes") as show:
+        while any(share):
+            try:
+                record, _ = player.tick(agent_steps=0)
+            except KeyboardInterrupt:  # whole episodes are kept
+                if not done:
+                    raise
+                break
+            show(len(done), episodes)
+            record = player.compact(record)._replace(extras={})
+            for env_index, left in enumerate(share):
+                if not left:
+                    continue
+                running[env_index].append(part_of(record, env_index))
+                if record.last[env_index]:
+                    done.append(tree_zip(lambda *leaves: np.stack(leaves), *running[env_index]))
+                    running[env_index] = []
+                    share[env_index] -= 1
     steps: Step = tree_zip(lambda *leaves: np.concatenate(leaves), *done)
     steps.action[steps.last] = 0  # the environment never sees these actions
     return Demonstrations(env_id, describe(player.env), steps)

@@ -3,11 +3,15 @@
 The interquartile mean and its bootstrap interval follow Agarwal et al. 2021 (Deep RL at the edge of the statistical
 precipice, `rliable`). Random and human scores of 57 games are in `data/atari57.csv`, whose header names their source.
 
+Intervals count different games only. An agent that plays nearly deterministically meets the same few games again and again, and a
+game played twice says no more than played once; with a single one the intervals are unknown.
+
 Shapes: n episodes.
 """
 
 import csv
 import importlib.resources
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rlsuite.runs.metrics import write_evaluation
 
+TRACE_BYTES = 4  # of a step in a trace, see `count_different`
 Statistic = Callable[..., Any]  # called as statistic(samples [...,n], axis=-1) -> [...]: iqm, np.mean, np.median
 
 # Ids as people write them: "ALE/Pong-v5", "ale_py:ALE/Pong-v5", "Pong-ramNoFrameskip-v4", "PongDeterministic-v4", "pong".
@@ -56,11 +61,12 @@ def bootstrap_interval(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    different: int | None = None,
 ) -> tuple[float, float]:
     """The percentile bootstrap interval (low, high) of a statistic of f64[n]; deterministic for a seed.
 
-    `statistic(samples [r,n], axis=-1) -> [r]` takes many resamples at once. ValueError for no or non-finite values, a
-    confidence outside (0, 1), or no resamples.
+    `statistic(samples [r,m], axis=-1) -> [r]` takes many resamples at once; each is of m = `different` values, None: n.
+    ValueError for no or non-finite values, a confidence outside (0, 1), or no resamples.
     """
     values = np.asarray(returns, dtype=np.float64).reshape(-1)  # [n]
     if values.size == 0 or not np.isfinite(values).all():
@@ -68,16 +74,63 @@ def bootstrap_interval(
     if not 0.0 < confidence < 1.0 or resamples < 1:
         raise ValueError(f"confidence must lie in (0, 1) and resamples be >= 1; got {confidence} and {resamples}")
     rng = np.random.default_rng(seed)
-    block = max(1, 2**22 // values.size)  # resamples at a time: 32 MiB, for any number of episodes
+    drawn = different or values.size
+    block = max(1, 2**22 // drawn)  # resamples at a time: 32 MiB, for any number of episodes
     statistics = np.concatenate(
         [
-            statistic(values[rng.integers(values.size, size=(min(block, resamples - start), values.size))], axis=-1)
+            statistic(values[rng.integers(values.size, size=(min(block, resamples - start), drawn))], axis=-1)
             for start in range(0, resamples, block)
         ]
     )  # [resamples]
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(statistics, [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def mean_interval(returns: ArrayLike, different: int) -> tuple[float, float] | None:
+    """The 95% t-interval (low, high) of the mean of f64[n] that come from `different` games; None if that is one."""
+    values = np.asarray(returns, dtype=np.float64)
+    if different < 2:
+        return None
+    half = _t975(different - 1) * float(values.std(ddof=1)) / math.sqrt(different)
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def _t975(freedom: int) -> float:
+    """The 97.5% quantile of Student's t with so many degrees of freedom, to 0.2%."""
+    if freedom == 1:
+        return math.tan(0.475 * math.pi)
+    if freedom == 2:
+        return 0.95 / math.sqrt(2 * 0.975 * 0.025)
+    z = 1.959963984540054  # of the normal distribution, and four terms of Cornish and Fisher's series
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+def count_different(returns: Sequence[float], traces: Sequence[bytes]) -> int:
+    """How many of n episodes are different games.
+
+    `traces`: for each episode `TRACE_BYTES` a step, a hash of what was seen, done and paid. Two episodes are the same game if they
+    have the same return and agree over the second half of the longer one. Equality from the first step on would miss most of them:
+    no-ops at the start of an Atari game only delay a nearly deterministic agent, which then plays the same game a few steps later.
+    """
+    games: dict[tuple[float, bytes], list[bytes]] = {}  # return and last step -> traces of different games
+    for episodic_return, trace in zip(returns, traces, strict=True):
+        alike = games.setdefault((episodic_return, trace[-TRACE_BYTES:]), [])
+        if not any(_same(trace, other) for other in alike):
+            alike.append(trace)
+    return sum(map(len, games.values()))
+
+
+def _same(a: bytes, b: bytes) -> bool:
+    steps = max(len(a), len(b)) // TRACE_BYTES
+    half = TRACE_BYTES * (steps - steps // 2)
+    return a[-half:] == b[-half:]  # of unequal lengths, and so different, if one is shorter than that
 
 
 @cache
@@ -120,10 +173,12 @@ class Summary:
     """Returns (unclipped, one per episode) and lengths (agent steps) of finished episodes, with their statistics."""
 
     mean: float
+    mean_interval: tuple[float, float] | None  # 95%, t; None with a single different game
     median: float
     iqm: float
-    iqm_interval: tuple[float, float]  # 95 % percentile bootstrap over the episodes
+    iqm_interval: tuple[float, float] | None  # 95% percentile bootstrap; None with a single different game
     episodes: int
+    different_games: int  # see `count_different`
     min: float
     max: float
     std: float  # of these episodes (divides by n)
@@ -133,22 +188,62 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready: plain numbers, strings, lists and None."""
-        return {**asdict(self), "iqm_interval": list(self.iqm_interval)}
+        intervals = {"mean_interval": self.mean_interval, "iqm_interval": self.iqm_interval}
+        return {**asdict(self), **{name: pair and list(pair) for name, pair in intervals.items()}}
+
+    def scalars(self) -> dict[str, float]:
+        """Tag -> number, for a run's log; `eval/interval` is half the width of `mean_interval`."""
+        found = {
+            "eval/episodic_return": self.mean,
+            "eval/median": self.median,
+            "eval/iqm": self.iqm,
+            "eval/games": float(self.episodes),
+            "eval/different_games": float(self.different_games),
+        }
+        if self.mean_interval is not None:
+            found["eval/interval"] = self.mean_interval[1] - self.mean
+        if self.human_normalised is not None:
+            found["eval/human_normalised"] = self.human_normalised
+        return found
+
+    @property
+    def warning(self) -> str | None:
+        """What to say where fewer than half of the games are different; None elsewhere."""
+        if 2 * self.different_games >= self.episodes:
+            return None
+        count = f"only {self.different_games} of {self.episodes} games {'is' if self.different_games == 1 else 'are'} different"
+        known = "is unknown" if self.mean_interval is None else f"counts {self.different_games}"
+        advice = "more games hardly help, more chance does (Atari: env.protocol=sticky; boards: env.opening_moves)"
+        return f"{count}, so the interval {known}; {advice}"
 
 
-def summarise(returns: Sequence[float], lengths: Sequence[int], env_id: str) -> Summary:
-    """The `Summary` of n episodes. ValueError for n = 0, returns that are not finite, or unequal counts."""
+def describe_mean(mean: float, half_width: float | None, games: int, different: int) -> str:
+    """A mean with its interval, as all who print an evaluation write it: `20.10 ± 0.94 over 30 games, 12 different`."""
+    interval = "unknown" if half_width is None else f"{half_width:,.2f}"
+    return f"{mean:,.2f} ± {interval} over {games} game{'s' if games > 1 else ''}, {different} different"
+
+
+def summarise(returns: Sequence[float], lengths: Sequence[int], env_id: str, traces: Sequence[bytes] | None = None) -> Summary:
+    """The `Summary` of n episodes.
+
+    `traces`: see `count_different`; None: games are the same if their returns and lengths are. ValueError for n = 0, returns that
+    are not finite, or unequal counts.
+    """
     if len(returns) != len(lengths):
         raise ValueError(f"one length per episode: got {len(returns)} returns and {len(lengths)} lengths")
-    interval = bootstrap_interval(returns)
     values = np.asarray(returns, dtype=np.float64)  # [n]
+    middle = iqm(values)
+    traces = [length.to_bytes(TRACE_BYTES, "little") for length in map(int, lengths)] if traces is None else traces
+    different = count_different(values.tolist(), traces)
     mean = float(values.mean())
     return Summary(
         mean=mean,
+        mean_interval=mean_interval(values, different),
         median=float(np.median(values)),
-        iqm=iqm(values),
-        iqm_interval=interval,
+        iqm=middle,
+        iqm_interval=None if different == 1 else bootstrap_interval(values, different=different),
         episodes=len(values),
+        different_games=different,
         min=float(values.min()),
         max=float(values.max()),
         std=float(values.std()),

@@ -4,11 +4,12 @@ import sys
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 
 class Status(NamedTuple):
@@ -87,6 +88,47 @@ class Progress:
             "left": duration(left),
             **s.more,
         }
+
+
+class Counter:
+    """Shows on stderr how far an evaluation is: a live line on a terminal, one line every 10 seconds elsewhere.
+
+    with Counter("games") as show:
+        show(3, 30, 5_120)  # as often as you like
+    """
+
+    def __init__(self, what: str, out: TextIO | None = None, plain_seconds: float = 10.0):
+        """`what` is counted. `out`: None for the current `sys.stderr`."""
+        self._what, self._out, self._plain_seconds = what, out or sys.stderr, plain_seconds
+        self._live: Live | None = None
+        self._begun = self._shown = time.monotonic()
+
+    def __enter__(self) -> "Counter":
+        if self._out.isatty():
+            self._live = Live(console=Console(file=self._out), refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, done: int, of: int, steps: int | None = None) -> None:
+        """So many of the total are done, after so many agent steps."""
+        now = time.monotonic()
+        if now - self._shown < (0.25 if self._live else self._plain_seconds):
+            return
+        self._shown = now
+        line = f"{how_far(done, of, self._what, steps)}  elapsed {duration(now - self._begun)}"
+        if self._live is not None:
+            self._live.update(Text(line))
+        else:
+            print(line, file=self._out, flush=True)
+
+
+def how_far(done: int, of: int, what: str, steps: int | None = None) -> str:
+    """`3 of 30 games, 5,120 steps`: games that are played side by side end late, but their steps move."""
+    return f"{done:,} of {of:,} {what}" + ("" if steps is None else f", {steps:,} steps")
 
 
 def duration(seconds: float) -> str:

@@ -24,7 +24,7 @@ from rlsuite.factories import evaluation_seed, restart_seed
 from rlsuite.replay.replay import predicted_bytes
 from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runs.metrics import MetricLog, RollingMean
-from rlsuite.runs.progress import Progress, Status
+from rlsuite.runs.progress import Progress, Status, how_far
 from rlsuite.runtime import session
 from rlsuite.runtime.session import LearnerRole, Report
 
@@ -150,13 +150,17 @@ class Loop(session.Session[Summary]):
         config, learner = self.config, self.learner
         episodes = config.eval.episodes if final else config.eval.every_episodes
         seed = evaluation_seed(config.seed, final)
-        return play_episodes(config, self.parts.agent, learner.net, episodes, seed, learner.device, stop=lambda: bool(stopped))
+
+        def show(done: int, of: int, steps: int) -> None:
+            self.show_evaluation(how_far(done, of, "games", steps))
+
+        agent, net, device = self.parts.agent, learner.net, learner.device
+        return play_episodes(config, agent, net, episodes, seed, device, stop=lambda: bool(stopped), show=show)
 
     def report(self, result: Summary, final: bool) -> Report:
-        scalars = {"eval/episodic_return": result.mean, "eval/median": result.median, "eval/iqm": result.iqm}
-        if result.human_normalised is not None:
-            scalars["eval/human_normalised"] = result.human_normalised
-        return Report(result.mean, scalars, summary_document(result, evaluation_seed(self.config.seed, final)))
+        return Report(
+            result.mean, result.scalars(), summary_document(result, evaluation_seed(self.config.seed, final)), result.warning
+        )
 
     def good_enough(self, result: Summary) -> bool:
         goal = self.config.eval.stop_at_return

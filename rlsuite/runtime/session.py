@@ -66,6 +66,7 @@ class Report(NamedTuple):
     score: float  # decides which weights are the best
     scalars: dict[str, float]  # tag -> number, for the log
     document: dict[str, Any]  # for the JSON file beside the checkpoint
+    warning: str | None = None  # for the user
 
 
 class Session(ABC, Generic[R]):
@@ -77,6 +78,7 @@ class Session(ABC, Generic[R]):
     steps_key: ClassVar[str]  # the config key of `total_agent_steps`
     config: AnyConfig
     log: MetricLog  # `run` opens it
+    progress: Progress | None = None  # where evaluations are shown; `run` sets it
 
     def __init__(self, run_dir: Path, learner: LearnerRole, frames_per_step: int = 1):
         self.run_dir, self.learner, self.frames_per_step = run_dir, learner, frames_per_step
@@ -184,6 +186,11 @@ class Session(ABC, Generic[R]):
             more=more or {},
         )
 
+    def show_evaluation(self, how_far: str) -> None:
+        """Shows how far the evaluation is that is going on."""
+        if self.progress is not None:
+            self.progress.update(self.status({"evaluation": how_far}))
+
     # --------------------------------------------------------------------------------------------- log, evaluations, checkpoints
 
     def log_losses(self, metrics: dict[str, torch.Tensor], more: dict[str, float] | None = None) -> None:
@@ -285,18 +292,31 @@ def run(session: Session[R], train: Train, resume: bool, stopped: list[int]) -> 
 
 
 def _train_and_evaluate(session: Session[R], train: Train, stopped: list[int]) -> R | None:
-    progress = Progress()
+    progress = session.progress = Progress()
     try:
         interrupted = train(progress, stopped)
     finally:
         progress.close(session.status())
     path = session.save(full=True)
-    result = None if interrupted else session.evaluate(stopped, final=True)
+    result = None if interrupted else _evaluate_at_the_end(session, stopped)
     if result is not None:
-        write_evaluation(path, session.report(result, final=True).document)
+        report = session.report(result, final=True)
+        write_evaluation(path, report.document)
+        if report.warning is not None:
+            print(f"rlsuite: {report.warning}", file=sys.stderr, flush=True)
     if not interrupted and session.learner.steps == 0:
         print(f"rlsuite: nothing was learned: no learner step in {session.agent_steps:,} agent steps", file=sys.stderr, flush=True)
     return result
+
+
+def _evaluate_at_the_end(session: Session[R], stopped: list[int]) -> R | None:
+    """The final evaluation, which may take minutes after nothing is left to train: it is shown from its beginning."""
+    print("final evaluation", file=sys.stderr, flush=True)
+    session.progress = Progress(plain_seconds=10.0)
+    try:
+        return session.evaluate(stopped, final=True)
+    finally:
+        session.progress.close()
 
 
 def take_turns(

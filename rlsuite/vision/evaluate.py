@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from rlsuite.runs.progress import Counter
 from rlsuite.vision import metrics
 from rlsuite.vision.data import Data, Pictures
 from rlsuite.vision.detection.common import Found
@@ -29,13 +30,19 @@ def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16:
 
 def evaluate(model: nn.Module, data: Data, task: str, device: torch.device, batch: int, bf16: bool) -> dict[str, float]:
     """The metrics of the task on all test pictures, and pictures a second."""
-    found = evaluate_until(lambda: False, model, data, task, device, batch, bf16)
+    with Counter("pictures") as show:
+
+        def shown(done: int, of: int) -> bool:
+            show(done, of)
+            return False
+
+        found = evaluate_until(shown, model, data, task, device, batch, bf16)
     assert found is not None  # nothing stops it
     return found
 
 
 def evaluate_until(
-    stop: Callable[[], bool],
+    stop: Callable[[int, int], bool],
     model: nn.Module,
     data: Data,
     task: str,
@@ -44,7 +51,10 @@ def evaluate_until(
     bf16: bool,
     limit: int | None = None,
 ) -> dict[str, float] | None:
-    """As `evaluate`, on at most `limit` pictures; None once `stop()` is true. Leaves the model in the mode it was in."""
+    """As `evaluate`, on at most `limit` pictures; None once `stop(done, of)`, of pictures, is true.
+
+    Leaves the model in the mode it was in.
+    """
     assert isinstance(model, Model)
     training = model.training
     pictures: Pictures = data.test
@@ -53,7 +63,7 @@ def evaluate_until(
     seen, spent = _Seen(task, len(data.classes)), 0.0
     try:
         for at in range(0, len(rows), batch):
-            if stop():
+            if stop(at, len(rows)):
                 return None
             images, labels = pictures.take(rows[at : at + batch])
             began = time.perf_counter()

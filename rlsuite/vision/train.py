@@ -22,7 +22,7 @@ from rlsuite.learning.learner import DeviceBatch, Learner
 from rlsuite.nets import pretrained
 from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runs.metrics import write_evaluation
-from rlsuite.runs.progress import Progress, Status
+from rlsuite.runs.progress import Progress, Status, how_far
 from rlsuite.runtime.session import Report, Session, run, signals, take_turns
 from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
@@ -138,8 +138,13 @@ class Training(Session[dict[str, float]]):
     def measure(self, final: bool, stopped: list[int]) -> dict[str, float] | None:
         """Metrics on the test pictures, on all of them at the end of the run."""
         config, learner = self.config, self.learner
+
+        def stop_and_show(done: int, of: int) -> bool:
+            self.show_evaluation(how_far(done, of, "pictures"))
+            return bool(stopped)
+
         found = evaluate_until(
-            lambda: bool(stopped),
+            stop_and_show,
             learner.net,
             self.data,
             self.task.task,

@@ -5,7 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from rlsuite.evaluation.statistics import bootstrap_interval, game_of, human_normalised, human_score, iqm, summarise
+from rlsuite.cli.evaluate import describe_score
+from rlsuite.evaluation.statistics import (
+    bootstrap_interval,
+    count_different,
+    describe_mean,
+    game_of,
+    human_normalised,
+    human_score,
+    iqm,
+    mean_interval,
+    summarise,
+)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +127,85 @@ def test_a_summary_equals_values_by_hand() -> None:
 def test_summary_refuses_unequal_counts() -> None:
     with pytest.raises(ValueError, match="2 returns and 1 lengths"):
         summarise([1.0, 2.0], [1], "pong")
+
+
+@pytest.mark.parametrize(
+    ("different", "quantile"),  # of Student's t, from a printed table
+    [(2, 12.706), (3, 4.303), (4, 3.182), (5, 2.776), (12, 2.201), (30, 2.045), (1001, 1.962)],
+)
+def test_the_interval_of_a_mean_equals_values_by_hand(different: int, quantile: float) -> None:
+    interval = mean_interval([1.0, 2.0, 3.0, 4.0], different)  # mean 2.5, sample variance 5/3
+    assert interval is not None
+    half = quantile * (5 / 3) ** 0.5 / different**0.5
+    assert interval[1] - 2.5 == pytest.approx(2.5 - interval[0]) == pytest.approx(half, rel=2e-3)
+
+
+def test_a_single_different_game_has_no_interval() -> None:
+    assert mean_interval([5.0] * 30, 1) is None
+    summary = summarise([5.0] * 30, [10] * 30, "CartPole-v1")
+    assert (summary.episodes, summary.different_games) == (30, 1)
+    assert (summary.mean, summary.mean_interval, summary.iqm_interval) == (5.0, None, None)
+    assert summary.warning is not None
+    assert summary.warning.startswith("only 1 of 30 games is different, so the interval is unknown")
+    assert json.loads(json.dumps(summary.as_dict()))["iqm_interval"] is None
+    assert "eval/interval" not in summary.scalars()
+    assert describe_score(summary).startswith("return 5.00 ± unknown over 30 games, 1 different  std 0.00")
+
+
+def test_games_that_repeat_widen_both_intervals() -> None:
+    returns = [18.0, 19.0, 20.0, 21.0] * 6
+    all_different = summarise(returns, list(range(24)), "ALE/Pong-v5")
+    half = summarise(returns, [1, 1, 1, 1] * 3 + [2, 3, 2, 2] * 3, "ALE/Pong-v5")
+    assert (all_different.different_games, half.different_games) == (24, 8)
+    for summary, quantile in ((all_different, 2.069), (half, 2.365)):
+        assert summary.mean == 19.5
+        assert summary.mean_interval is not None
+        width = quantile * (24 * 1.25 / 23) ** 0.5 / summary.different_games**0.5
+        assert summary.mean_interval[1] - 19.5 == pytest.approx(width, rel=1e-3)
+    assert all_different.iqm_interval == bootstrap_interval(returns)
+    assert half.iqm_interval == bootstrap_interval(returns, different=8)
+    (low, high), (lower, higher) = all_different.iqm_interval or (0, 0), half.iqm_interval or (0, 0)
+    assert lower < low < high < higher
+
+
+@pytest.mark.parametrize(("different", "warns"), [(15, False), (14, True), (1, True)])
+def test_fewer_different_games_than_half_are_warned_of(different: int, warns: bool) -> None:
+    lengths = [min(i, different - 1) for i in range(30)]
+    summary = summarise([1.0] * 30, lengths, "pong")
+    assert summary.different_games == different
+    assert (summary.warning is not None) == warns
+
+
+@pytest.mark.parametrize(
+    ("half_width", "games", "different", "text"),
+    [
+        (0.94, 30, 12, "20.10 ± 0.94 over 30 games, 12 different"),
+        (None, 30, 1, "20.10 ± unknown over 30 games, 1 different"),
+        (None, 1, 1, "20.10 ± unknown over 1 game, 1 different"),
+    ],
+)
+def test_a_mean_is_written_with_its_interval_and_its_games(half_width: float | None, games: int, different: int, text: str) -> None:
+    assert describe_mean(20.1, half_width, games, different) == text
+
+
+def trace(*steps: int) -> bytes:
+    return b"".join(step.to_bytes(4, "little") for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("traces", "different"),
+    [
+        ([trace(1, 2, 3, 4), trace(1, 2, 3, 4)], 1),
+        ([trace(1, 2, 3, 4), trace(9, 8, 3, 4)], 1),  # the second half decides
+        ([trace(1, 2, 3, 4), trace(9, 9, 9, 1, 2, 3, 4)], 1),  # it only began later
+        ([trace(1, 2, 3, 4), trace(1, 2, 9, 4)], 2),
+        ([trace(1, 2, 3, 4), trace(1, 2, 3, 9)], 2),
+        ([trace(3, 4), trace(1, 2, 3, 4), trace(1, 2, 9, 4)], 2),
+        ([trace(3, 4), trace(1, 2, 3, 4, 3, 4)], 2),  # of a game three times as long
+        ([trace(1), trace(1), trace(2)], 2),
+        ([trace(1, 2, 3), trace(7, 2, 3), trace(7, 8, 3)], 2),  # of three steps the last two
+    ],
+)
+def test_games_are_compared_over_the_second_half_of_the_longer_one(traces: list[bytes], different: int) -> None:
+    assert count_different([1.0] * len(traces), traces) == different
+    assert count_different([float(i) for i in range(len(traces))], traces) == len(traces)  # another return is another game

@@ -16,6 +16,7 @@ import rlsuite
 from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.runs import checkpoint
+from rlsuite.runs.progress import Progress
 from rlsuite.vision import predict, probe
 from rlsuite.vision.config import ModelConfig, load_config
 from rlsuite.vision.data import Data, InMemory
@@ -116,6 +117,14 @@ def test_a_run_leaves_the_files_of_an_agents_run(tmp_path: Path) -> None:
     assert saved.task == "segment"
     assert saved.classes[0] == "ground"
     assert json.loads((saved.path.parent / f"{saved.path.name}.evaluation.json").read_text()) == done.metrics
+
+
+def test_evaluations_count_their_pictures_in_the_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str | None] = []
+    monkeypatch.setattr(Progress, "update", lambda self, status: shown.append(status.more.get("evaluation")))
+    scenes(tmp_path, **{"eval.every_steps": 16, "eval.pictures": 2, "eval.batch_size": 1})
+    assert None in shown  # training
+    assert shown.index("1 of 2 pictures") < shown.index("2 of 3 pictures")  # at the end on all of them
 
 
 @pytest.mark.integration

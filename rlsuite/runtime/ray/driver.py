@@ -75,7 +75,7 @@ class Driver:
             if not self.reached and self.scheduler.evaluation_due(before, loop.collected) and not self._evaluating():
                 self._evaluate(loop)
                 if self.synchronous:
-                    self._await_evaluation(stopped)
+                    self._await_evaluation(loop, stopped)
             if self.reached and self._still_reached(loop, stopped):
                 break
             self._refuse_to_stall()
@@ -230,8 +230,9 @@ class Driver:
             loop.note_evaluation(summary, clock, weights=lambda: as_tensors(ray.get(weights)))
         self.reached = loop.good_enough(summary)
 
-    def _await_evaluation(self, stopped: list[int]) -> None:
+    def _await_evaluation(self, loop: Loop, stopped: list[int]) -> None:
         while self._evaluating() and not stopped:
+            loop.show_evaluation("under way")
             self.supervisor.wait(1.0)
             self.scheduler.did_progress()  # nothing is to be learned meanwhile
 
@@ -242,7 +243,7 @@ class Driver:
             self.learner.publish()
             self.reached = False  # should the evaluator die meanwhile
             self._evaluate(loop)
-            self._await_evaluation(stopped)
+            self._await_evaluation(loop, stopped)
         return self.reached
 
     def _rates(self) -> dict[str, float]:
@@ -276,4 +277,6 @@ class Driver:
         found = {name: f"{self.seen[tag] / per:,.0f}{unit}" for name, (tag, per, unit) in shown.items() if tag in self.seen}
         alive = sum(worker.ready for worker in self.workers.collectors)
         lost, replaced = self.supervisor.lost, self.supervisor.replaced
+        if self._evaluating():
+            found["evaluation"] = "under way"
         return {**found, "collectors": f"{alive}/{len(self.workers.collectors)}", "lost": f"{lost}", "replaced": f"{replaced}"}

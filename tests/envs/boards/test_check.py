@@ -1,5 +1,6 @@
 """Our games keep the contract of a game, and every breach of it is named."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def too_much(row: Any) -> tuple[bool, float]:
         (replace(GAME, presentation=Presentation(board="chess")), r"needs presentation\.uci"),
         (replace(make_game("connect_four"), presentation=Presentation(sgf=99)), "the board is not square"),
         (replace(GAME, parse=lambda text: GAME.new_state().row), r"parse\(board_text\(row\)\)"),
+        (replace(GAME, set_player=lambda row, player: None), "does not make the other player the one to move"),
+        (replace(GAME, set_player=lambda row, player: row.fill(player)), "changes what the player to move sees"),
     ],
 )
 def test_a_breach_is_named(game: Game, breach: str) -> None:
@@ -104,6 +107,13 @@ def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> Non
     presented = replace(game, presentation=names["PRESENTATION"])
     assert check_game(presented, games=5)
     assert (presented.presentation.sides, vertex(presented, 24)) == (("Blue", "Red"), "e5")
+    [line] = re.findall(r"`(def set_player.*?)`", guide, re.DOTALL)
+    exec(line, names)
+    two_sided = replace(game, set_player=names["set_player"])
+    assert check_game(two_sided, games=5)
+    assert (
+        two_sided.planes(game.new_state().apply(7).row, 0)[0].sum() == 1
+    )  # their own stone first, though the other one is to move
     register_game("col", lambda: game)
     assert make_game("col").new_state().legal_actions() == list(range(25))
 

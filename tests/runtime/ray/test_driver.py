@@ -15,6 +15,7 @@ from rlsuite.core.errors import RlsuiteError
 from rlsuite.factories import build
 from rlsuite.runs import checkpoint
 from rlsuite.runs.metrics import read_metrics
+from rlsuite.runs.progress import Progress
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("hosts")]
 SLOW = pytest.mark.slow  # every run here starts processes that import torch
@@ -166,12 +167,15 @@ def test_weights_keep_their_values_between_processes(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- evaluations
 
 
-def test_a_periodic_evaluation_keeps_the_weights_that_played(tmp_path: Path) -> None:
+def test_a_periodic_evaluation_keeps_the_weights_that_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: set[str | None] = set()
+    monkeypatch.setattr(Progress, "update", lambda self, status: shown.add(status.more.get("evaluation")))
     settings = {**DQN, **RAY, "run.agent_steps": 2_000, "eval.every_agent_steps": 500, "eval.every_episodes": 1}
     settings["runtime.synchronous"] = True  # else a run of seconds is over before the evaluator has started
     rlsuite.train("classic/dqn", {**settings, "run.keep_checkpoints": 9}, run_dir=tmp_path / "run")
     rows = [row for row in read_metrics(tmp_path / "run") if "eval/episodic_return" in row]
     assert len(rows) >= 2
+    assert {None, "under way"} <= shown
     assert len(checkpoint.list_complete(tmp_path / "run")) >= 2
 
 
