@@ -13,12 +13,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rlsuite.boardgames.games import make_game, own_game
 from rlsuite.boardgames.gtp_opponent import RESIGNS
 from rlsuite.boardgames.openings import random_opening
-from rlsuite.boardgames.opponents import make_opponent, parse_opponent
+from rlsuite.boardgames.opponents import located_opponent, make_opponent, parse_opponent
 from rlsuite.config.schema import EnvSection
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec
@@ -35,6 +35,11 @@ class Config(EnvSection):
     """Who the agent plays in evaluations: random, mcts(simulations=...), gtp(command=...) or uci(command=...)."""
     opening_moves: int = Field(0, ge=0)
     """Random moves before a game, at most: without them, games against a deterministic opponent repeat."""
+
+    @field_validator("opponent")
+    @classmethod
+    def _located(cls, opponent: str) -> str:
+        return located_opponent(opponent)
 
 
 class Boards(OneGeneratorEnv[NDArray[np.int8]]):

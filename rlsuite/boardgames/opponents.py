@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.boardgames.gtp_opponent import Gtp
-from rlsuite.boardgames.program import command_words
+from rlsuite.boardgames.program import command_words, located
 from rlsuite.boardgames.uci_opponent import Uci
-from rlsuite.config.spec_string import check_keywords, parse_call
+from rlsuite.config.spec_string import check_keywords, parse_call, write_call
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.core.game import Game
 from rlsuite.search.evaluators import rollout_evaluator
@@ -82,6 +82,16 @@ def parse_opponent(name: str) -> tuple[str, dict[str, Any]]:
     check_keywords(kind, OPPONENTS[kind], parameters, skip=1)
     command_words(kind, str(parameters.get("command", "")))
     return kind, parameters
+
+
+def located_opponent(name: str) -> str:
+    """An opponent whose command names its files by absolute paths, as runs keep it; any other name unchanged."""
+    try:
+        kind, parameters = parse_call("opponent", name)
+        command = located(str(parameters["command"]))
+    except (KeyError, ValueError, UsageError):  # no command, or a wrong one, which `parse_opponent` refuses
+        return name
+    return name if command == parameters["command"] else write_call(kind, {**parameters, "command": command})
 
 
 def make_opponent(name: str, game: Game) -> Opponent:

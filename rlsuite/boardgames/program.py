@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 from rlsuite.core.errors import OpponentError, UsageError
 
@@ -95,3 +96,16 @@ def command_words(kind: str, command: str) -> list[str]:
     if words and shutil.which(words[0]) is None:
         raise UsageError(f"{kind}: {command!r} cannot be started: no program {words[0]!r}")
     return words
+
+
+def located(command: str) -> str:
+    """A command line whose relative paths of a program and of files are made absolute, since a run may go on in another folder.
+
+    ValueError if it cannot be split.
+    """
+    words = shlex.split(command)
+    found = [
+        str(Path(word).absolute()) if not Path(word).is_absolute() and ("/" in word or place) and Path(word).is_file() else word
+        for place, word in enumerate(words)
+    ]
+    return command if found == words else shlex.join(found)

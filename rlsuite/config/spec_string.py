@@ -29,6 +29,21 @@ def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
     return match[1], parameters
 
 
+def write_call(name: str, parameters: dict[str, Any]) -> str:
+    """The spec that `parse_call` reads as this name and these parameters."""
+    if not parameters:
+        return name
+    return f"{name}({','.join(f'{key}={_quoted(value)}' for key, value in parameters.items())})"
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    if not isinstance(value, str) or not set(text) & set(",()\"'"):
+        return text
+    quote = "'" if '"' in text else '"'
+    return f"{quote}{text}{quote}"
+
+
 def _parts(text: str) -> list[str]:
     """The text split at commas outside parentheses and quotes."""
     parts, depth, quote = [""], 0, ""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlsuite.config.spec_string import check_keywords, parse_call
+from rlsuite.config.spec_string import check_keywords, parse_call, write_call
 from rlsuite.core.errors import UsageError
 from rlsuite.nets.backbones import make_backbone
 
@@ -55,3 +55,11 @@ def test_quotes_keep_commas_and_parentheses() -> None:
     )
     assert parse_call("opponent", "gtp(command='sh -c \"a, b\"')") == ("gtp", {"command": 'sh -c "a, b"'})
     assert parse_call("opponent", "gtp(command=it's plain)") == ("gtp", {"command": "it's plain"})
+
+
+@pytest.mark.parametrize(
+    "text", ["random", "mcts(simulations=5,c=1.5)", "gtp(command=\"engine --options 'a,b'\")", 'uci(command="a (b)",go=depth 1)']
+)
+def test_what_is_written_is_read_back(text: str) -> None:
+    kind, parameters = parse_call("opponent", text)
+    assert parse_call("opponent", write_call(kind, parameters)) == (kind, parameters)
