@@ -155,7 +155,7 @@ def record(
         made = recording.from_agent(Saved(Path(source), device="auto"), episodes, seed)
     else:
         in_run = Path(source) / "config.yaml"
-        section = resolve(in_run if in_run.is_file() else source, settings).env
+        section = (resolve(in_run, settings, saved=True) if in_run.is_file() else resolve(source, settings)).env
         if keyboard:
             made = recording.from_keyboard(section, episodes, seed, fps)
         else:
