@@ -166,7 +166,7 @@ def record(
         in_run = Path(source) / "config.yaml"
         if in_run.is_file():
             run_folder.admit(Path(source), settings)
-        section = resolve(in_run if in_run.is_file() else source, settings).env
+        section = (resolve(in_run, settings, saved=True) if in_run.is_file() else resolve(source, settings)).env
         if keyboard:
             made = recording.from_keyboard(section, episodes, seed, fps)
         else:

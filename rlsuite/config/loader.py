@@ -106,13 +106,15 @@ def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "
         raise UsageError(f"agent.name = {agent}: {kind.__name__}.Config must be a subclass of rlsuite.config.schema.AgentSection")
 
     def suits_agent(config: Config) -> Config:
+        asked = "ignores"
         try:
             refuse_ignored(config, kind.ignores(config))
+            asked = "validate"
             kind.validate(config)
         except (ValueError, UsageError):
             raise
         except Exception as error:  # a plug-in's own
-            raise UsageError(f"agent.name = {agent}, {kind.__name__}.validate failed: {type(error).__name__}: {error}") from error
+            raise UsageError(f"agent.name = {agent}, {kind.__name__}.{asked} failed: {type(error).__name__}: {error}") from error
         return config
 
     last: Any = model_validator(mode="after")(suits_agent)

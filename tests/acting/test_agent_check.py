@@ -74,6 +74,10 @@ def refusal(tmp_path: Path, body: str, head: str = HEAD) -> str:
         ("    def __init__(self, config, net, spec):\n        1 / 0\n", "Mine.__init__ failed: ZeroDivisionError"),
         ("    def init_net(self, net):\n        1 / 0\n", "Mine.init_net failed: ZeroDivisionError"),
         ("    @classmethod\n    def validate(cls, config):\n        1 / 0\n", "Mine.validate failed: ZeroDivisionError"),
+        (
+            "    @classmethod\n    def ignores(cls, config):\n        return {'net.none': 'x'}\n",
+            "Mine.ignores failed: AttributeError",
+        ),
         ("    class Config: pass\n", "Mine.Config must be a subclass of rlsuite.config.schema.AgentSection"),
         (
             "    def __init__(self, config, net, spec):\n"

@@ -1,5 +1,6 @@
 """The learner: target network, clipping, weights, precision, layout, annealing, exact resume, staging."""
 
+import contextlib
 import copy
 import re
 import shutil
@@ -16,7 +17,7 @@ from rlsuite.agents.value_based import ValueConfig
 from rlsuite.config.schema import LearnerConfig, NetConfig, ReplayConfig
 from rlsuite.core.agent import Loss, Objective, Transitions
 from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory, Unroll
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, Unroll, to_tensors
 from rlsuite.learning.learner import DeviceBatch, Learner, make_optimizer
 from rlsuite.replay import Sample, build_replay
 
@@ -179,6 +180,20 @@ def test_an_update_that_is_not_finite_names_its_cause_and_changes_no_weight() ->
         learner.net.head.advantage.out.bias[1] = float("nan")  # type: ignore[union-attr, operator, index]
     with pytest.raises(RlsuiteError, match=r"head\.advantage\.out\.bias, a weight of the net, is not finite"):
         learner.step(learner.stage(sample(1)))
+
+
+def test_a_learner_that_does_not_wait_for_every_norm_remembers_the_first_bad_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which a look at each would slow down."""
+    learner = Learner(Toy(), config(learning_rate=1e30), seed=0)
+    monkeypatch.setattr(learner, "device", torch.device("meta"))
+    monkeypatch.setattr(learner, "_autocast", contextlib.nullcontext)
+    learner.unsound = torch.tensor(2**62)
+    batch = DeviceBatch(to_tensors(sample(0).trajectory, torch.device("cpu")), torch.ones(B), np.arange(B), None)
+    for _ in range(5):
+        learner.step(batch, want_priority=False)
+    assert int(learner.unsound) == 3
+    with pytest.raises(RlsuiteError, match=r"^losses/loss is not finite at learner step 5, the gradients since step 3: training"):
+        learner.check({"losses/loss": float("nan")})
 
 
 class Root(Toy):

@@ -16,7 +16,9 @@ from helpers import final
 from ray_envs import DQN, RAY
 
 import rlsuite
+from rlsuite.core import limits
 from rlsuite.core.errors import UsageError
+from rlsuite.runtime.ray import cluster
 
 pytestmark = pytest.mark.integration
 
@@ -92,3 +94,23 @@ def listening(process: psutil.Process) -> set[str]:
         connections = process.net_connections()
         return {c.laddr.ip.removeprefix("::ffff:") for c in connections if c.status == psutil.CONN_LISTEN}
     return set()
+
+
+@pytest.mark.parametrize(
+    ("given", "groups", "machine", "store"),
+    [
+        (2.0, 900, 8000, 2000),  # as the user says
+        (None, None, 8000, None),  # no limit: Ray decides
+        (None, 9000, 8000, None),  # a limit that does not bind
+        (None, 1000, 8000, 300),
+        (None, 100, 8000, 78.6432),  # Ray's least
+        (None, 90_000, 500_000, 10_000),  # larger ones must fit into /dev/shm
+    ],
+)
+def test_the_object_store_fits_into_the_containers_memory(
+    given: float | None, groups: int | None, machine: int, store: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All in megabytes but the first, which is in gigabytes."""
+    monkeypatch.setattr(limits, "free_in_groups", lambda: None if groups is None else groups * 10**6)
+    monkeypatch.setattr(limits, "free_in_machine", lambda: machine * 10**6)
+    assert cluster._store_bytes(given) == (None if store is None else round(store * 1e6))
