@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rlsuite.config.schema import AugmentConfig, LearnerConfig
 from rlsuite.core.agent import Loss, Objective
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import NotFiniteError, UsageError
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
@@ -152,7 +152,7 @@ class Learner:
         if want_priority and loss.td is not None:
             priority = self.agent.priority(*loss.priority_inputs()).double().cpu().numpy()
             if not np.isfinite(priority).all():
-                raise RlsuiteError(_not_finite("td error", self.steps))
+                raise NotFiniteError(_not_finite("td error", self.steps))
         return Update(metrics, priority)
 
     def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
@@ -186,16 +186,16 @@ class Learner:
         return loss, norm.detach()
 
     def check(self, metrics: dict[str, float]) -> None:
-        """Raises RlsuiteError if a metric is not finite, with its name."""
+        """Raises NotFiniteError if a metric is not finite, with its name."""
         for name, value in metrics.items():
             if not np.isfinite(value):
-                raise RlsuiteError(_not_finite(name, self.steps))
+                raise NotFiniteError(_not_finite(name, self.steps))
 
     def check_weights(self) -> None:
-        """Raises RlsuiteError if a weight is not finite, with its name; called before weights are saved."""
+        """Raises NotFiniteError if a weight is not finite, with its name; called before weights are saved."""
         for name, tensor in self.online.master.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise RlsuiteError(_not_finite(name, self.steps))
+                raise NotFiniteError(_not_finite(name, self.steps))
 
     def weights(self) -> Weights:
         """The trained weights, in fp32 (not copied)."""

@@ -17,7 +17,8 @@ from rlsuite.learning.learner import Weights
 from rlsuite.runs import checkpoint
 from rlsuite.runs.metrics import read_metrics
 from rlsuite.runs.progress import Progress
-from rlsuite.runtime.session import Report, Session, run, signals, take_turns
+from rlsuite.runtime.session import Report, Session, run, take_turns
+from rlsuite.runtime.signals import Stop, signals
 
 
 class CountingRun(Section):
@@ -76,6 +77,7 @@ class Counting(Session[float]):
     """Collects seven steps at a time, then makes one update; its score is the weight's distance from 8."""
 
     steps_key = "run.steps"
+    command = ("rlsuite", "counting")
     config: CountingConfig
     learner: CountingLearner
 
@@ -104,7 +106,7 @@ class Counting(Session[float]):
     def metadata(self) -> dict[str, Any]:
         return {"config": self.config.model_dump(mode="json")}
 
-    def measure(self, final: bool, stopped: list[int]) -> float | None:
+    def measure(self, final: bool, stopped: Stop) -> float | None:
         score = -abs(float(self.learner.net.weight) - 8)
         self.scores.append((self.agent_steps, score))
         return score
@@ -115,7 +117,7 @@ class Counting(Session[float]):
     def good_enough(self, result: float) -> bool:
         return result >= self.config.run.goal
 
-    def train(self, progress: Progress, stopped: list[int]) -> bool:
+    def train(self, progress: Progress, stopped: Stop) -> bool:
         return take_turns(self, self._collect, self._learn, progress, stopped)
 
     def _collect(self) -> None:
@@ -195,7 +197,9 @@ def test_a_state_that_does_not_fit_is_one_line(tmp_path: Path, monkeypatch: pyte
         raise ValueError("it is of another net\nwith many layers")
 
     monkeypatch.setattr(CountingLearner, "load", refuse)
-    with pytest.raises(CheckpointError, match=r"does not fit this config: it is of another net; change only run\.\* and eval\.\*$"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit this config: it is of another net; change only run\.\*, eval\.\* and runtime\.\*$"
+    ):
         trained(Counting(tmp_path), resume=True)
 
 
