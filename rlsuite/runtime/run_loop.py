@@ -236,7 +236,8 @@ class Loop(session.Session[Summary]):
             continues = parts.collector.load_state_dict(state["collector"], reseed=reseed)
         if not continues and not parts.collector.ready(1):
             parts.replay.end_streams()  # new episodes begin, and the newest records are in the store already
-        notes = ([] if continues else ["the running episodes, with their recurrent states"]) + ([lost] if lost else [])
+        episodes = "the running episodes" + ("" if self.config.net.memory == "none" else ", with their recurrent states")
+        notes = ([] if continues else [episodes]) + ([lost] if lost else [])
         if notes:
             say(f"not kept as it was: {'; '.join(notes)}")
 
