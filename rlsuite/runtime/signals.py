@@ -26,6 +26,7 @@ class Stop(list[int]):
         super().__init__()
         self.first_at = 0.0  # time of the first
         self.held = 0  # contexts of `finishing` that are open
+        self.numbers: list[int] = []  # of the signals that it handles
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
@@ -35,6 +36,11 @@ class Stop(list[int]):
             yield
         finally:
             self.held -= 1
+
+    def arm(self) -> None:
+        """Handles its signals, also where something has replaced the handlers since."""
+        for number in self.numbers:
+            signal.signal(number, self.note)
 
     def note(self, number: int, _: Any) -> None:
         """Handles a signal. KeyboardInterrupt if one came before, and whatever has been waited for since is not worth it."""
@@ -61,8 +67,9 @@ def signals() -> Iterator[Stop]:
         yield stop
         return
     hangup = getattr(signal, "SIGHUP", None)
-    kept = [number for number in _SIGNALS if number != hangup or signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop.note) for number in kept}
+    stop.numbers = [number for number in _SIGNALS if number != hangup or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in stop.numbers}
+    stop.arm()
     try:
         yield stop
     finally:

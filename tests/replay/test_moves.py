@@ -1,4 +1,4 @@
-"""The steps of a saved replay in a replay of another shape: none is lost, none changes, and priorities move with their sequences."""
+"""The steps of a saved replay in one of another shape: none is lost or changed, and priorities move with their sequences."""
 
 import copy
 from typing import Any
@@ -13,8 +13,8 @@ from rlsuite.replay.moves import Place, SavedReplay, places
 from rlsuite.replay.replay import Replay, build_replay
 
 ENVS = 2  # L
-SPEC = EnvSpec(observation_shape=(1,), observation_dtype="float32", num_actions=3, action_shape=(), action_dtype="int64")
-SEQUENCES = Sequences(length=4, stride=2, state=(Extra("h", (1,), "float32"),))
+SPEC = EnvSpec((1,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
+SEQUENCES = Sequences(burn_in=1, unroll=2, n=1, stride=2, state=(Extra("h", (1,), "float32"),))
 
 
 def replay(sequence: SequenceSpec, sources: int = 1, capacity: int = 240, prioritized: bool = True) -> Replay:
@@ -35,6 +35,7 @@ def unroll(time: int, steps: int, stride: int) -> Unroll:
             last=times % 7 == 6,
             terminal=times % 14 == 13,
             action=times % 3,
+            extras={},
         ),
         starts=starts if stride > 1 else None,
         state=(observation[starts],) if stride > 1 else (),
@@ -58,7 +59,7 @@ def contents(store: Replay) -> set[tuple[float, int, bool]]:
     return found
 
 
-@pytest.mark.parametrize("sequence", [Transitions(2), SEQUENCES], ids=["transitions", "sequences"])
+@pytest.mark.parametrize("sequence", [Transitions(1), SEQUENCES], ids=["transitions", "sequences"])
 @pytest.mark.parametrize("steps", [60, 400], ids=["half full", "wrapped around"])
 def test_every_step_moves_and_every_sequence_is_one_that_was_there(sequence: SequenceSpec, steps: int) -> None:
     one = filled(sequence, steps)
@@ -84,10 +85,10 @@ def test_every_step_moves_and_every_sequence_is_one_that_was_there(sequence: Seq
 
 
 def test_priorities_move_with_their_sequences() -> None:
-    one = filled(Transitions(2), 60)
+    one = filled(Transitions(1), 60)
     ids = np.arange(59)
     one.selector.update(ids, 1.0 + ids)  # of environment 0, whose slot is the time
-    two = replay(Transitions(2), sources=2)
+    two = replay(Transitions(1), sources=2)
     two.load_state_dict(one.state_dict())
     sample = two.draw(2_000, 0.0)
     moved = sample.trajectory.steps.observation[0, :, 0]
@@ -96,19 +97,19 @@ def test_priorities_move_with_their_sequences() -> None:
 
 
 def test_equal_rings_are_restored_exactly_and_nothing_is_said() -> None:
-    one, other = filled(Transitions(2), 60), replay(Transitions(2))
+    one, other = filled(Transitions(1), 60), replay(Transitions(1))
     assert other.load_state_dict({"shards": [one.state_dict()], "limiter": one.limiter.state_dict()}) is None
     np.testing.assert_array_equal(one.sample(64).keys, other.sample(64).keys)
 
 
 def test_other_sequences_are_refused() -> None:
-    one = filled(Transitions(2), 60)
+    one = filled(Transitions(1), 60)
     with pytest.raises(ValueError, match=r"agent\.\* has changed: the saved replay has sequences of .*, not"):
-        replay(Transitions(3), sources=2).load_state_dict(one.state_dict())
+        replay(Transitions(2), sources=2).load_state_dict(one.state_dict())
     with pytest.raises(ValueError, match="is of an on-policy agent, which has no replay"):
         one.load_state_dict({"unrolls": []})
 
 
 def test_shares_of_the_capacity() -> None:
     assert places([2, 1]) == [Place(0, 0, 0.25), Place(0, 1, 0.25), Place(1, 0, 0.5)]
-    assert SavedReplay.of(filled(Transitions(2), 60).state_dict()).sources == [1]
+    assert SavedReplay.of(filled(Transitions(1), 60).state_dict()).sources == [1]

@@ -38,6 +38,7 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Resul
         environments = packed(config.env.id)
         fresh = resumed(config) if resume else config
         with connected(config), contextlib.closing(Driver(fresh, spec, agent, saved, environments)) as driver:
+            stopped.arm()  # Ray's core has a handler of its own, which aborts the process
             try:
                 driver.supervisor.start(stopped)
                 return run(config, run_dir, resume, driver, driver.train, stopped)
