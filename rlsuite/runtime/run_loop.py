@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import gymnasium
 import torch
 
 from rlsuite.acting.collector import Episode
 from rlsuite.config.schema import Config, TrainingConfig
+from rlsuite.core import registry
 from rlsuite.core.agent import Agent
 from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec
+from rlsuite.envs import classic
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.statistics import Summary, summary_document
 from rlsuite.factories import evaluation_seed, restart_seed
@@ -208,9 +211,12 @@ class Loop(session.Session[Summary]):
             f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.num_envs} environments, "
             f"{self.learner.device.type}, {torch.get_num_threads()} threads, {parameters:,} parameters, {store}"
         )
-        if config.replay.demonstrations is None:
-            return first
-        return f"{first}\ndemonstrations {config.replay.demonstrations}, ratio {config.replay.demonstration_ratio}"
+        lines = [first]
+        if config.replay.demonstrations is not None:
+            lines.append(f"demonstrations {config.replay.demonstrations}, ratio {config.replay.demonstration_ratio}")
+        if not _has_time_limit(config):
+            lines.append(f"{config.env.id} has no time limit: episodes end after {classic.LONGEST:,} steps (env.max_episode_steps)")
+        return "\n".join(lines)
 
     def check_resume(self, saved: checkpoint.Checkpoint) -> None:
         """UsageError if the run is of another board game."""
@@ -240,6 +246,16 @@ class Loop(session.Session[Summary]):
         notes = ([] if continues else [episodes]) + ([lost] if lost else [])
         if notes:
             say(f"not kept as it was: {'; '.join(notes)}")
+
+
+def _has_time_limit(config: Config) -> bool:
+    """Whether the environment, or the config, limits the length of an episode; False where `envs.classic` does it for them."""
+    if not isinstance(config.env, classic.Config) or config.env.max_episode_steps or "max_episode_steps" in config.env.kwargs:
+        return True
+    module = registry.envs.get(config.env.id)
+    if module is classic:
+        return gymnasium.spec(config.env.id).max_episode_steps is not None
+    return not isinstance(module, classic.FromClass)  # a package's own family knows best
 
 
 Train = Callable[[Loop, Progress, Stop], bool]  # trains to the end; True if a signal came first
