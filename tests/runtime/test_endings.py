@@ -58,7 +58,14 @@ def end(run: Path, kind: str, numbers: list[int], seconds: float, **settings: An
     begun = time.time()
     with open(run.parent / "errors", "w+") as errors:
         home = environment(run.parent)
-        process = subprocess.Popen(command(run, kind, **settings), stdout=errors, stderr=errors, env=home, start_new_session=True)
+        process = subprocess.Popen(
+            command(run, kind, **settings),
+            stdout=errors,
+            stderr=errors,
+            env=home,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # these tests may run under nohup
+        )
         try:
             wait_until_it_trains(run, process, begun)
             time.sleep(seconds)

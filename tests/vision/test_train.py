@@ -81,6 +81,7 @@ def test_a_resume_says_what_changed_and_never_goes_back(tmp_path: Path, capsys: 
     assert [line.partition(" ")[2].split(" ")[0] for line in lines if line.startswith("changed: ")] == [
         "learner.learning_rate",
         "run.steps",
+        "the",  # schedule of the learning rate
     ]
     with pytest.raises(UsageError, match=r"run\.steps = 20: .* is already trained to 24 steps; raise run\.steps"):
         train(None, {"run.steps": 20}, resume=run)
