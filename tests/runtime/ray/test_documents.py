@@ -87,13 +87,20 @@ def run(command: list[str], environment: dict[str, str], **options: Any) -> str:
 @pytest.mark.slow
 def test_the_commands_of_the_guide_run(tmp_path: Path, home: dict[str, str]) -> None:
     """First with a Ray of their own, then at a cluster's address, which wants the token. Small settings stand for Atari's."""
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 8
     port, client = free_port(), free_port()
     head = ["ray", "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}"]
     addresses = [None, None, "auto", f"ray://127.0.0.1:{client}", f"127.0.0.1:{port}"]
-    alone = [command for command in COMMANDS if "address" not in command and "--resume" not in command]
-    for number, command in enumerate(alone):
-        run([*words(command, tmp_path / f"own{number}")], home)
+    for number, command in enumerate(COMMANDS):
+        if "runs/moved" in command:
+            moved = command.replace("runs/moved", str(tmp_path / "moved"))
+            for documented, small in (("20_000", "300"), ("40_000", "600"), ("60_000", "900")):
+                moved = moved.replace(documented, small)
+            tiny = [] if "--resume" in command else [setting for setting in TINY if not setting.startswith("run.agent_steps")]
+            run(["rlsuite", *moved.split(), *tiny], home)
+        elif "address" not in command and "--resume" not in command:
+            run(words(command, tmp_path / f"own{number}"), home)
+    assert final(tmp_path / "moved").agent_steps == 900
     with started([*head, "--num-cpus=6", "--include-dashboard=false", "--block"], home):
         deadline = time.monotonic() + 60
         while subprocess.run(["ray", "status", f"--address=127.0.0.1:{port}"], env=home, capture_output=True).returncode:
