@@ -13,14 +13,13 @@ import ray
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants, services
 from ray._private import utils as ray_utils
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
 from rlsuite.config import schema
 from rlsuite.core import cpu
 from rlsuite.core.console import say
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import UsageError, one_line
 
 REACH_SECONDS = 5.0  # for a cluster's address to answer
 LONGEST_FOLDER = 35  # bytes: to 107, the limit of a socket's path, Ray adds /session_DATE_TIME_PID/sockets/plasma_store.N
@@ -43,7 +42,7 @@ def connected(config: schema.Config) -> Iterator[None]:
         if runtime.address is None:
             _start(config, stack)
         else:
-            _join(runtime.address)
+            _join(runtime.address, stack)
         stack.callback(ray.shutdown)
         _refuse_small(config)
         yield
@@ -65,15 +64,18 @@ def _start(config: schema.Config, stack: contextlib.ExitStack) -> None:
     if "RAY_AUTH_MODE" not in os.environ:
         # Nobody else on this machine may join. Ray itself would leave such a token in ~/.ray, and any `ray start` then demands it.
         stack.enter_context(_environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32)))
-    with on_loopback(), _in_a_session_of_its_own():
-        ray.init(**own, **_QUIET)
+    try:
+        with on_loopback(), _in_a_session_of_its_own():
+            ray.init(**own, **_QUIET)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise UsageError(f"Ray cannot start here: {one_line(error)}; its files are in {folder or _default_folder()}") from error
 
 
-def _join(address: str) -> None:
-    """Joins the cluster at an address. UsageError if that cannot be."""
+def _join(address: str, stack: contextlib.ExitStack) -> None:
+    """Joins the cluster at an address; `stack` as for `_start`. UsageError if that cannot be."""
     alone = _reach(address)
-    if "RAY_AUTH_MODE" not in os.environ:  # as `ray start` itself decides: a cluster that wants no token ignores it
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    if "RAY_AUTH_MODE" not in os.environ and AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        stack.enter_context(_environment(RAY_AUTH_MODE="token"))  # as `ray start` does; a cluster that wants no token ignores it
     try:
         with on_loopback() if alone else contextlib.nullcontext():
             ray.init(address=address, **_QUIET)
@@ -134,9 +136,15 @@ def _in_a_session_of_its_own() -> Iterator[None]:
         services.ConsolePopen = before  # type: ignore[misc]
 
 
+def _default_folder() -> str:
+    """Where Ray would keep its files."""
+    chosen: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+    return chosen
+
+
 def _short_folder() -> str | None:
     """A folder for the files of a Ray of our own; None for Ray's own choice, unless that makes its sockets' paths too long."""
-    chosen: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+    chosen = _default_folder()
     if len(os.fsencode(chosen)) <= LONGEST_FOLDER:
         return None
     folder = "/tmp/ray"  # Ray's default

@@ -65,7 +65,7 @@ class Supervisor:
                 while not ray.wait([ref], timeout=0.5)[0] and time.monotonic() < deadline:
                     if stopped:
                         raise KeyboardInterrupt
-                facts: Facts = ray.get(ref, timeout=0)
+                facts: Facts = ray.get(ref, timeout=max(deadline - time.monotonic(), 1.0))
             except GetTimeoutError as error:
                 raise RlsuiteError(f"{worker.name} did not start within {START_SECONDS:.0f} s: is there room for it?") from error
             except RayError as error:

@@ -17,6 +17,7 @@ from ray_envs import DQN, RAY
 
 import rlsuite
 from rlsuite.core.errors import UsageError
+from rlsuite.runtime.ray import cluster
 
 pytestmark = pytest.mark.integration
 
@@ -92,3 +93,18 @@ def listening(process: psutil.Process) -> set[str]:
         connections = process.net_connections()
         return {c.laddr.ip.removeprefix("::ffff:") for c in connections if c.status == psutil.CONN_LISTEN}
     return set()
+
+
+def test_a_folder_too_long_for_sockets_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/short")
+    assert cluster._short_folder() is None
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "long" * 20)
+    assert cluster._short_folder() == "/tmp/ray"
+    assert "too long for the paths of Ray's sockets: it keeps its files in /tmp/ray" in capsys.readouterr().err
+
+
+def test_what_ray_wants_of_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    with cluster._environment(RAY_AUTH_TOKEN="0123456789abcdef" * 2):
+        assert os.environ["RAY_AUTH_TOKEN"].startswith("0123")
+    assert "RAY_AUTH_TOKEN" not in os.environ
