@@ -247,8 +247,11 @@ def make_lag(config: Config, agent: Agent, learner: Learner) -> PolicyLag | Best
     return PolicyLag(learner.net, config.run.policy_lag_learner_steps)
 
 
-def build(config: Config) -> Parts:
-    """The parts of a local run. Everything that can be refused is refused here, before the first step."""
+def build(config: Config, resumed_at: int = 0) -> Parts:
+    """The parts of a local run. Everything that can be refused is refused here, before the first step.
+
+    `resumed_at`: agent steps of the checkpoint that it goes on from, for other random streams than the run began with.
+    """
     cpu.set_up(threads_of(config))
     device = device_of(config)
     env, spec = make_collector_env(config)
@@ -257,5 +260,5 @@ def build(config: Config) -> Parts:
     learner = make_learner(config, agent, device)
     lag = make_lag(config, agent, learner)
     # One process: without a lag the collector reads the learner's weights themselves.
-    collector = make_collector(config, env, agent, lag.net, device)
+    collector = make_collector(config, env, agent, lag.net, device, restart=resumed_at)
     return Parts(env, spec, agent, learner, lag, collector, replay)

@@ -107,7 +107,7 @@ def measure(collectors: int, unroll_seconds: float, seconds: float) -> dict[str,
     )
     spec = EnvSpec((4, 84, 84), "uint8", 18, None, 4, 4)
     with tempfile.TemporaryDirectory() as folder, connected(config):
-        driver = runtime.Driver(config, spec, _Agent())  # type: ignore[arg-type]
+        driver = runtime.Driver(config, spec, _Agent(), None, {})  # type: ignore[arg-type]
         driver.supervisor.start()
         log = MetricLog(Path(folder))
         loop = Loop(config, Path(folder), driver, log)

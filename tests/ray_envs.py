@@ -56,6 +56,24 @@ GAMES: dict[str, Any] = {
     "eval.stop_at_return": None,
 }
 
+RECALL: dict[str, Any] = {
+    "run.threads": 1,
+    "env.num_envs": 4,
+    "replay.capacity_agent_steps": 4_000,
+    "replay.min_agent_steps": 200,
+    "learner.batch_size": 8,
+    "net.hidden": 8,
+    "net.memory_size": 8,
+    "eval.episodes": 1,
+    "eval.every_agent_steps": None,
+}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dqn": ("classic/dqn", DQN),
+    "r2d2": ("classic/recall_r2d2", RECALL),
+    "ppo": ("classic/ppo", ROLLOUTS),
+    "alphazero": ("boards/tic_tac_toe", GAMES),
+}
+
 
 class Host:
     """An actor that is one worker after another, of any kind: it has the methods of them all."""

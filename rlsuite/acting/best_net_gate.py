@@ -67,7 +67,7 @@ class BestNetGate:
         return {**counters, "acting": self.net.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
+        """Restores what `state_dict` returned, once the learner's net has been; without acting weights that net acts."""
         for name in ("version", "tried", "score", "passed", "matches"):
-            setattr(self, name, state[name])
-        self.net.load_state_dict(state["acting"])
+            setattr(self, name, state.get(name, state["version"] if name == "tried" else 0))
+        self.net.load_state_dict(state.get("acting") or self.newest.state_dict())

@@ -41,8 +41,8 @@ class PolicyLag:
         return {"version": self.version, "acting": acting, "waiting": waiting}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
+        """Restores what `state_dict` returned, once the learner's net has been; without acting weights that net acts."""
         self.version = state["version"]
-        if self.learner_steps and state["acting"]:
-            self.net.load_state_dict(state["acting"])
-            self._waiting = deque((entry["version"], entry["weights"]) for entry in state["waiting"])
+        if self.learner_steps:
+            self.net.load_state_dict(state.get("acting") or self.newest.state_dict())
+            self._waiting = deque((entry["version"], entry["weights"]) for entry in state.get("waiting", ()))

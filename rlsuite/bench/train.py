@@ -16,6 +16,7 @@ from rlsuite.runs.metrics import MetricLog
 from rlsuite.runs.progress import Progress
 from rlsuite.runtime.local import train_loop
 from rlsuite.runtime.run_loop import Loop
+from rlsuite.runtime.signals import Stop
 
 SAMPLES_PER_INSERT = 8  # a batch of 32 every 4 steps
 BATCH, EVERY = 32, 4
@@ -118,7 +119,7 @@ class Ours:
         loop, before = self.loop, self.loop.collected
         until = loop.config.run.model_copy(update={"agent_steps": before + agent_steps})
         loop.config = loop.config.model_copy(update={"run": until})
-        train_loop(self.parts, loop, self.progress, [])
+        train_loop(self.parts, loop, self.progress, Stop())
         return loop.collected - before
 
     def close(self) -> None:

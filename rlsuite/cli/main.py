@@ -1,6 +1,6 @@
 """The command line. Heavy imports are inside the commands, so that `--help` is fast.
 
-Exit codes: 0 done, 1 failed, 2 impossible request, 130 stopped by Ctrl-C (after writing a checkpoint).
+Exit codes: 0 done, 1 failed, 2 impossible request, 130 stopped by Ctrl-C, SIGTERM or a closed terminal (after a checkpoint).
 """
 
 import sys
@@ -10,6 +10,7 @@ import typer
 
 from rlsuite.cli import bench, configs, doctor, evaluate, play, train, vision
 from rlsuite.cli.common import HELP_OPTIONS, family
+from rlsuite.core.console import say
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.version import __version__
 
@@ -35,7 +36,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except RlsuiteError as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, error.details)
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except Exception as error:
@@ -47,9 +48,10 @@ def main() -> None:
         raise
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    shown = message.strip() if "Traceback" in message else " ".join(message.split())  # a traceback from a worker stays readable
-    print(f"rlsuite: {shown}", file=sys.stderr)
+def _fail(message: str, code: int, details: str = "") -> NoReturn:
+    if details:
+        say(details)
+    say(f"rlsuite: {' '.join(message.split())}")
     sys.exit(code)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rlsuite.cli.common import Json, Trust, examples, family, print_json
+from rlsuite.core.console import command
 from rlsuite.core.errors import UsageError
 
 PLAYERS = (
@@ -98,7 +99,7 @@ def _videos(path: Path) -> Path | None:
     if Saved(path).spec.game is not None:
         return None
     if not list((run / "videos").glob("*.mp4")):
-        raise UsageError(f"{run} has no videos yet: rlsuite evaluate {run} --video {run}/videos")
+        raise UsageError(f"{run} has no videos yet: {command('rlsuite', 'evaluate', run, '--video', run / 'videos')}")
     return run / "videos"
 
 

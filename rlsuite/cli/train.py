@@ -1,9 +1,12 @@
 """`rlsuite train`. Heavy imports are inside the command."""
 
+import sys
+
 import typer
 
 from rlsuite.cli.common import ConfigArguments, Json, Resume, RunDir, Trust, config_and_overrides, examples, family, print_json
 from rlsuite.cli.evaluate import describe_score
+from rlsuite.core.console import command, say
 
 app = family()
 
@@ -31,10 +34,11 @@ def train(
     elif result.evaluation is not None:
         print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} learner steps, {result.wall_seconds:,.0f} s")
         print(describe_score(result.evaluation))
-        more = f"rlsuite evaluate {result.run}" + (f" --video {result.run}/videos" if result.pictures else "")
-        more = f"rlsuite ladder {result.run}" if result.board_game else more
-        print(f"\n{more}\ntensorboard --logdir {result.run}")
+        video = ["--video", f"{result.run}/videos"] if result.pictures else []
+        more = ["ladder", str(result.run)] if result.board_game else ["evaluate", str(result.run), *video]
+        print(f"\n{command('rlsuite', *more)}\n{command('tensorboard', '--logdir', result.run)}")
     else:
-        print(f"stopped at {result.agent_steps:,} agent steps; continue with: rlsuite train --resume {result.run}")
+        again = command("rlsuite", "train", "--resume", result.run)
+        say(f"stopped at {result.agent_steps:,} agent steps; continue with: {again}", sys.stdout)
     if result.interrupted:
         raise typer.Exit(130)

@@ -1,5 +1,6 @@
 """`rlsuite vision`: models on the backbones of the agents. Heavy imports are inside the commands."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from rlsuite.cli.common import (
     family,
     print_json,
 )
+from rlsuite.core.console import command, say
 
 app = family(
     help="Train, evaluate and probe vision models. They share the agents' backbones.",
@@ -47,10 +49,12 @@ def train(arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Res
     if as_json:
         print_json(result.as_dict())
     elif result.metrics is None:
-        print(f"stopped at {result.steps:,} pictures; continue with: rlsuite vision train --resume {result.run}")
+        again = command("rlsuite", "vision", "train", "--resume", result.run)
+        say(f"stopped at {result.steps:,} pictures; continue with: {again}", sys.stdout)
     else:
         print(f"{result.steps:,} pictures, {result.wall_seconds:,.0f} s\n{_describe_metrics(result.metrics)}")
-        print(f"\nrlsuite vision predict {result.run} test --out pictures\ntensorboard --logdir {result.run}")
+        predict = command("rlsuite", "vision", "predict", result.run, "test", "--out", "pictures")
+        print(f"\n{predict}\n{command('tensorboard', '--logdir', result.run)}")
     if result.metrics is None:
         raise typer.Exit(130)
 

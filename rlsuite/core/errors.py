@@ -8,6 +8,7 @@ class RlsuiteError(Exception):
     """Something failed while running (exit code 1)."""
 
     exit_code = 1
+    details = ""  # lines to print above the message, such as the traceback of another process
 
 
 class UsageError(RlsuiteError):
@@ -18,6 +19,10 @@ class UsageError(RlsuiteError):
 
 class CheckpointError(RlsuiteError):
     """A checkpoint could not be written or cannot be trusted (exit code 1)."""
+
+
+class NotFiniteError(RlsuiteError):
+    """A loss, a priority or a weight is not finite (exit code 1): what was trained last must not be kept."""
 
 
 class OpponentError(RlsuiteError):
@@ -37,3 +42,11 @@ def unknown(what: str, name: str, options: Iterable[str]) -> UsageError:
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     listed = ", ".join(known) if len(known) <= 40 else f"{len(known)} names"
     return UsageError(f"unknown {what} {name!r}{hint} (known: {listed})")
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error in one line: its type where that is not ours, and its message."""
+    text = " ".join(str(error).split())
+    if isinstance(error, RlsuiteError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -20,7 +20,7 @@ from rlsuite.acting.collector import Collector
 from rlsuite.config.schema import EnvSection
 from rlsuite.core import registry
 from rlsuite.core.agent import Actor, Mode
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.core.types import State, Step, describe, part_of, translations, tree_zip
 from rlsuite.evaluation.episodes import shares
 from rlsuite.evaluation.saved_agent import Saved
@@ -39,12 +39,14 @@ class Scripted(Actor):
         self.observed, self.chosen = translations(describe(env))
 
     def act(self, net: nn.Module, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """The policy's actions [L]. RlsuiteError with a traceback if it fails, UsageError if they do not fit the environment."""
+        """The policy's actions [L]. RlsuiteError with its traceback if it fails, UsageError if they do not fit the environment."""
         try:
             action = np.asarray(self.policy(self.env, self.observed.to_env(step.observation[0].numpy())))
         except Exception as error:
-            where = traceback.format_exception(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
-            raise RlsuiteError("the policy failed:\n" + "".join(where)) from error
+            failed = RlsuiteError(f"the policy failed: {one_line(error)}")
+            own = error.__traceback__ and error.__traceback__.tb_next  # without this frame
+            failed.details = "".join(traceback.format_exception(error.with_traceback(own)))
+            raise failed from error
         space = self.env.single_action_space
         if action.shape != (self.env.num_envs, *space.shape):
             raise UsageError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rlsuite.config.schema import AugmentConfig, LearnerConfig
 from rlsuite.core.agent import Loss, Objective
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import NotFiniteError, UsageError
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
@@ -158,7 +158,7 @@ class Learner:
         if want_priority and loss.td is not None:
             priority = self.agent.priority(*loss.priority_inputs()).double().cpu().numpy()
             if not np.isfinite(priority).all():
-                raise RlsuiteError(self._not_finite("td error"))
+                raise NotFiniteError(self._not_finite("td error"))
         return Update(metrics, priority)
 
     def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
@@ -176,7 +176,7 @@ class Learner:
     def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
         """One optimizer step on a minibatch, all of it on the device. Returns the loss and the gradient norm before clipping.
 
-        On the CPU, RlsuiteError that names the cause instead of a step with gradients that are not finite.
+        On the CPU, NotFiniteError that names the cause instead of a step with gradients that are not finite.
         """
         if self.config.augment != AugmentConfig():
             trajectory = augmented(trajectory, self.config.augment, self.rng)
@@ -191,7 +191,7 @@ class Learner:
         if self.device.type == "cpu" and not torch.isfinite(norm):  # a GPU would have to wait for this; there `check` notices
             named = [(name, p) for name, p in self.online.master.named_parameters() if p.requires_grad]
             found = cause(trajectory, weights, loss, named)
-            raise RlsuiteError(f"learner step {self.steps + 1}: {found} (learner.learning_rate was {self._rate:.3g}): {KEPT}")
+            raise NotFiniteError(f"learner step {self.steps + 1}: {found} (learner.learning_rate was {self._rate:.3g}): {KEPT}")
         if self.config.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.max_grad_norm, norm)
         self.optimizer.step()
@@ -199,16 +199,16 @@ class Learner:
         return loss, norm.detach()
 
     def check(self, metrics: dict[str, float]) -> None:
-        """Raises RlsuiteError if a metric is not finite, with its name."""
+        """Raises NotFiniteError if a metric is not finite, with its name."""
         for name, value in metrics.items():
             if not np.isfinite(value):
-                raise RlsuiteError(self._not_finite(name))
+                raise NotFiniteError(self._not_finite(name))
 
     def check_weights(self) -> None:
-        """Raises RlsuiteError if a weight is not finite, with its name; called before weights are saved."""
+        """Raises NotFiniteError if a weight is not finite, with its name; called before weights are saved."""
         for name, tensor in self.online.master.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise RlsuiteError(self._not_finite(name))
+                raise NotFiniteError(self._not_finite(name))
 
     def weights(self) -> Weights:
         """The trained weights, in fp32 (not copied)."""

@@ -20,6 +20,10 @@ class Layout(NamedTuple):
     state: tuple[Extra, ...] = ()  # leaves of the recurrent state that is stored where sequences start
     extras: tuple[Extra, ...] = ()  # arrays stored with every step
 
+    def facts(self) -> dict[str, int]:
+        """What a saved ring must have in common with the one that it is restored to."""
+        return {"length": self.length, "stride": self.stride, "within_episodes": int(self.within_episodes)}
+
 
 def layout_of(sequence: SequenceSpec) -> Layout:
     """The layout of an agent's sequences in a ring. ValueError for rollouts, which are never stored in one."""

@@ -4,7 +4,7 @@ Shapes: N recorded steps, K steps and L environments of an unroll, B samples.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from rlsuite.core.agent import SequenceSpec
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Unroll, tree_map
 from rlsuite.replay.layout import layout_of
+from rlsuite.replay.moves import SavedReplay
 from rlsuite.replay.replay import Replay, Sample, build_replay, normalised
 from rlsuite.replay.ring import joined
 
@@ -97,13 +98,27 @@ class Mixture:
         kept = {"selector": demonstrations.selector.state_dict(), "rng": demonstrations.rng.bit_generator.state}
         return {"own": self.own.state_dict(), "demonstrations": kept, "digest": self.recorded, "rng": self.rng.bit_generator.state}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state`. ValueError if it belongs to another kind of store, or if the demonstrations have changed."""
+    def load_state_dict(self, state: dict[str, Any]) -> str | None:
+        """Restores `state`; see `Store`. ValueError if it is of another kind of agent, or if the demonstrations have changed."""
+        saved = SavedReplay.of(state)
+        self.load_demonstrations(saved.shards[0])
+        return self.own.restore(saved)
+
+    def load_exactly(self, state: Mapping[str, Any]) -> None:
+        """See `Replay.load_exactly`."""
+        self.load_demonstrations(state)
+        self.own.load_exactly(state["own"])
+
+    def fill(self, portions: Iterable[tuple[int, Unroll]]) -> None:
+        """See `Replay.fill`."""
+        self.own.fill(portions)
+
+    def load_demonstrations(self, state: Mapping[str, Any]) -> None:
+        """Restores all but the agent's own steps. ValueError if the demonstrations are not those of the saved run."""
         if "own" not in state:
             raise ValueError("the saved replay has no demonstrations (replay.demonstrations), this one has")
         if state.get("digest", self.recorded) != self.recorded:
             raise ValueError("replay.demonstrations hold other episodes than when the replay was saved")
-        self.own.load_state_dict(state["own"])
         self.demonstrations.selector.load_state_dict(state["demonstrations"]["selector"])
         self.demonstrations.rng.bit_generator.state = state["demonstrations"]["rng"]
         self.rng.bit_generator.state = state["rng"]

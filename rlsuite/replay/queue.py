@@ -90,8 +90,12 @@ class Queue:
         """All queued unrolls."""
         return {"unrolls": [self._plain(unroll) for unroll in self.unrolls]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replaces the queued unrolls by those of `state`."""
+    def load_state_dict(self, state: dict[str, Any]) -> str | None:
+        """Replaces the queued unrolls by those of `state`; see `Store`. ValueError if it is the state of a replay."""
+        if "rings" in state or "own" in state or state.get("shards"):
+            raise ValueError("the saved run is of an off-policy agent, which has a replay")
+        if "unrolls" not in state:
+            return "rollouts that had not been learned from"  # a run on Ray does not save them
         self.unrolls = deque(
             Unroll(
                 Step(**unroll["steps"]),
@@ -103,6 +107,7 @@ class Queue:
             )
             for unroll in state["unrolls"]
         )
+        return None
 
     @staticmethod
     def _plain(unroll: Unroll) -> dict[str, Any]:

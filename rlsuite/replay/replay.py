@@ -3,7 +3,7 @@
 Shapes: K steps and L environments of an unroll, B samples, T steps of a sequence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from rlsuite.core.schedules import linear
 from rlsuite.core.types import EnvSpec, Trajectory, Unroll, tree_map
 from rlsuite.replay.layout import layout_of
 from rlsuite.replay.limiter import SamplesPerInsert
+from rlsuite.replay.moves import SavedReplay, moved, newest, places
 from rlsuite.replay.ring import Ring, completed, joined
 from rlsuite.replay.selectors import Prioritized, Selector, Uniform, importance_weights
 
@@ -85,8 +86,8 @@ class Store(Protocol):
         """Everything needed to continue with the same samples."""
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state`. ValueError if it belongs to another kind of store."""
+    def load_state_dict(self, state: dict[str, Any]) -> str | None:
+        """Restores `state`. Returns what could not be kept as it was; None if it all was. ValueError if it is of another kind."""
         ...
 
 
@@ -193,8 +194,8 @@ class Replay:
         self.selector.update((env_index * self.slots + time % self.slots)[alive], priority[alive])
 
     def importance_exponent(self, inserted: int | None = None) -> float:
-        """The schedule's value after `inserted` steps; None: after `self.inserted`."""
-        c, at = self.config, self.inserted if inserted is None else inserted
+        """The schedule's value after `inserted` steps; None: after all that the limiter has counted."""
+        c, at = self.config, self.limiter.inserted if inserted is None else inserted
         return linear(c.importance_exponent_start, c.importance_exponent_end, c.importance_anneal_agent_steps, at=at)
 
     def end_streams(self, source: int | None = None) -> None:
@@ -215,18 +216,44 @@ class Replay:
             "dropped_updates": self.dropped_updates,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state`. ValueError if it belongs to a store of another kind or size."""
-        if "rings" not in state:
+    def load_state_dict(self, state: dict[str, Any]) -> str | None:
+        """Restores `state`, also that of a run on Ray; see `Store`. ValueError if it is of an agent with other sequences."""
+        saved = SavedReplay.of(state)
+        self.load_demonstrations(saved.shards[0])
+        return self.restore(saved)
+
+    def load_demonstrations(self, state: Mapping[str, Any]) -> None:
+        """ValueError if the saved replay had any: see `Mixture.load_demonstrations`."""
+        if "own" in state:
             raise ValueError("the saved replay has demonstrations (replay.demonstrations), this one has none")
-        if len(state["rings"]) != len(self.rings):
-            raise ValueError(f"the saved replay has {len(state['rings'])} sources, this one has {len(self.rings)}")
+
+    def restore(self, saved: SavedReplay) -> str | None:
+        """Restores the agent's own steps: exactly where the rings are the same, else by `fill`."""
+        note = None
+        if saved.sources == [len(self.rings)]:
+            self.load_exactly(saved.own[0])
+        else:
+            ring = self.rings[0]
+            portions = saved.portions(ring.spec, ring.layout, places([len(self.rings)]))
+            self.fill((place.source, unroll) for place, unroll in portions)
+            note = moved(saved.steps(), len(self))
+        self.limiter.load_state_dict(saved.limiter)
+        return note
+
+    def load_exactly(self, state: Mapping[str, Any]) -> None:
+        """Restores all but the limiter from the state of a replay with the same rings. ValueError if they are of another size."""
+        self.load_demonstrations(state)
         for ring, saved in zip(self.rings, state["rings"], strict=True):
             ring.load_state_dict(saved)
         self.selector.load_state_dict(state["selector"])
-        self.limiter.load_state_dict(state["limiter"])
         self.rng.bit_generator.state = state["rng"]
         self.dropped_updates = state["dropped_updates"]
+
+    def fill(self, portions: Iterable[tuple[int, Unroll]]) -> None:
+        """Stores unrolls of `SavedReplay.portions`, each with its source. Nothing is learned across the end of one."""
+        for source, unroll in portions:
+            self.add(newest(unroll, self.slots), source)
+            self.end_streams(source)
 
     def _ids(self, source: int, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Selector ids [K,L] of absolute times [K]: environment * slots + slot."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rlsuite.core.types import EnvSpec, Step, Trajectory, Unroll, bootstrap_index, tree_zip
 from rlsuite.replay.layout import Layout
 
-FIRST, _LAST, _TERMINAL, _START = 1, 2, 4, 8
+FIRST, LAST, TERMINAL, START = 1, 2, 4, 8
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -63,9 +63,9 @@ class Ring:
         k = steps.reward.shape[0]
         if self.head == 0 and not steps.first[0].all():
             self.whole_from = self.spec.stack - 1
-        flags = steps.first * np.uint8(FIRST) | steps.last * np.uint8(_LAST) | steps.terminal * np.uint8(_TERMINAL)
+        flags = steps.first * np.uint8(FIRST) | steps.last * np.uint8(LAST) | steps.terminal * np.uint8(TERMINAL)
         if self.head:  # after `end_streams` a stream may continue within an episode, which counts as a new one here
-            flags[0, (self.flags[:, (self.head - 1) % self.slots] & _LAST) > 0] |= FIRST
+            flags[0, (self.flags[:, (self.head - 1) % self.slots] & LAST) > 0] |= FIRST
         for i in range(k):
             slot = (self.head + i) % self.slots
             self.observation[:, slot] = steps.observation[i]
@@ -83,26 +83,26 @@ class Ring:
         assert unroll.starts is not None, "for sequences with a stride, the collector must mark the starts"
         step, env_index = np.nonzero(unroll.starts)  # [M]
         slot = (self.head + step) % self.slots  # [M]
-        self.flags[env_index, slot] |= _START
+        self.flags[env_index, slot] |= START
         own = (self.flags[env_index, slot] & FIRST) == 0  # [M]
         for row, at in zip(env_index[own], slot[own], strict=True):
             # An earlier start in the same cell occurs only if the store was restored from an older checkpoint than its collector.
             # Its state is about to be overwritten, so it is no start any more.
             earlier = self.flags[row, at // self.layout.stride * self.layout.stride : at]  # a view
-            earlier[(earlier & FIRST) == 0] &= ~np.uint8(_START)
+            earlier[(earlier & FIRST) == 0] &= ~np.uint8(START)
         for stored, leaf in zip(self.state, unroll.state, strict=True):
             stored[env_index[own], slot[own] // self.layout.stride] = leaf[own]
 
     def end_streams(self) -> None:
         """The environments start anew: the newest step of each becomes a final observation, as at a time limit."""
         if self.head:
-            self.flags[:, (self.head - 1) % self.slots] |= _LAST
+            self.flags[:, (self.head - 1) % self.slots] |= LAST
 
     def starts(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether a valid sequence starts at the absolute times [K], given that its last step is stored: bool [K,L]."""
         flags = self.flags[:, times % self.slots].T  # [K,L]
         # Without a stride every action starts a sequence, but a final observation has no action.
-        wanted = (flags & _START) > 0 if self.layout.stride > 1 else (flags & _LAST) == 0
+        wanted = (flags & START) > 0 if self.layout.stride > 1 else (flags & LAST) == 0
         return np.asarray(wanted & (times >= self.oldest)[:, None])
 
     def read(self, env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
@@ -111,7 +111,7 @@ class Ring:
         times = time + np.arange(length)[:, None]  # [T,B]
         slots = times % self.slots
         flags = self.flags[env_index, slots]  # [T,B]
-        last = (flags & _LAST).astype(bool)
+        last = (flags & LAST).astype(bool)
         at = np.stack([time, time + bootstrap_index(last)]) if self.layout.sparse else times  # [2,B] or [T,B]
         return Trajectory(
             Step(
@@ -119,7 +119,7 @@ class Ring:
                 reward=self.reward[env_index, slots],
                 first=(flags & FIRST).astype(bool),
                 last=last,
-                terminal=(flags & _TERMINAL).astype(bool),
+                terminal=(flags & TERMINAL).astype(bool),
                 action=self.action[env_index, slots],
                 extras={name: stored[env_index, slots] for name, stored in self.extras.items()},
             ),
@@ -144,11 +144,8 @@ class Ring:
         arrays = {name: getattr(self, name)[:, :n] for name in ("observation", "reward", "flags", "action")}
         extras = {name: stored[:, :n] for name, stored in self.extras.items()}
         state = [stored[:, : -(-n // self.layout.stride)] for stored in self.state]
-        counts = {"head": self.head, "whole_from": self.whole_from, "slots": self.slots, "layout": self._layout()}
+        counts = {"head": self.head, "whole_from": self.whole_from, "slots": self.slots, "layout": self.layout.facts()}
         return {**arrays, "extras": extras, "state": state, **counts}
-
-    def _layout(self) -> dict[str, int]:
-        return {"length": self.layout.length, "stride": self.layout.stride, "within_episodes": int(self.layout.within_episodes)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state`. ValueError if it has another layout or size: a ring can only be restored as it was."""
@@ -158,9 +155,9 @@ class Ring:
                 f"the saved replay has {state['slots']} slots per environment and observations of shape {saved}, "
                 f"this one has {self.slots} and {own}"
             )
-        if state["layout"] != self._layout():
+        if state["layout"] != self.layout.facts():
             raise ValueError(
-                f"agent.* has changed: the saved replay has sequences of {state['layout']}, this one has {self._layout()}"
+                f"agent.* has changed: the saved replay has sequences of {state['layout']}, this one has {self.layout.facts()}"
             )
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple, TextIO
 
@@ -10,6 +11,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from rlsuite.core.console import say
 
 
 class Status(NamedTuple):
@@ -57,12 +60,13 @@ class Progress:
             self._last_line = now
 
     def _line(self, status: Status) -> None:
-        print("  ".join(f"{name} {value}" for name, value in self._facts(status).items()), file=self._out, flush=True)
+        say("  ".join(f"{name} {value}" for name, value in self._facts(status).items()), self._out)
 
     def close(self, status: Status | None = None) -> None:
         """Ends the live table; prints a last line if there is a `status`."""
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):  # the terminal is closed
+                self._live.stop()
             self._live = None
         if status is not None:
             self._line(status)

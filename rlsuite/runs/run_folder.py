@@ -11,6 +11,7 @@ It is created, locked while a process trains in it, and found again to be resume
 
 import json
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 
 from rlsuite.config import loader
 from rlsuite.config.schema import AnyConfig, Config
+from rlsuite.core.console import command
 from rlsuite.core.errors import UsageError
 from rlsuite.core.files import atomic_write, parse_json, writing
 from rlsuite.core.types import EnvSpec
@@ -59,9 +61,15 @@ def create(config: AnyConfig, run_dir: Path) -> None:
     write_config(config, run_dir, {"versions": versions(), "git_commit": git_commit()})
 
 
+def whole(run_dir: Path) -> Path:
+    """The folder to give to `--resume`: of a stage, that of the run which it is a stage of."""
+    stage = re.fullmatch(r"[1-9]_.+", run_dir.name) and (run_dir.parent / "config.yaml").exists()
+    return run_dir.parent if stage else run_dir
+
+
 def already_a_run(run_dir: Path) -> UsageError:
     """The refusal to start a new run in the folder of another."""
-    return UsageError(f"{run_dir} already holds a run: resume it with --resume {run_dir}, or choose another --run-dir")
+    return UsageError(f"{run_dir} already holds a run: resume it with {command('--resume', run_dir)}, or choose another --run-dir")
 
 
 def requested(

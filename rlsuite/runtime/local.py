@@ -14,9 +14,11 @@ import torch
 from rlsuite.config.schema import Config
 from rlsuite.factories import Parts, build, resumed
 from rlsuite.learning.learner import DeviceBatch
+from rlsuite.runs import checkpoint
 from rlsuite.runs.progress import Progress
 from rlsuite.runtime.run_loop import Loop, Result, run
-from rlsuite.runtime.session import signals, take_turns
+from rlsuite.runtime.session import take_turns
+from rlsuite.runtime.signals import Stop, signals
 
 
 def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
@@ -25,11 +27,12 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
     `run_dir`: None creates a folder under runs/; with `resume`, the folder of the run to continue.
     """
     # Signals first of all, so that Ctrl-C never comes too early.
-    with signals() as stopped, closing(build(resumed(config) if resume else config)) as parts:
+    saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
+    with signals() as stopped, closing(build(resumed(config) if resume else config, checkpoint.steps_of(saved))) as parts:
         return run(config, run_dir, resume, parts, partial(train_loop, parts), stopped)
 
 
-def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: list[int]) -> bool:
+def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: Stop) -> bool:
     """Trains until the steps, the minutes or the return asked for are reached; True if a signal came first."""
     queue = deque[DeviceBatch]()  # prefetched batches
 

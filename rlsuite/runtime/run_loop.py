@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import gymnasium
 import torch
 
 from rlsuite.acting.collector import Episode
 from rlsuite.config.schema import Config, TrainingConfig
+from rlsuite.core import registry
 from rlsuite.core.agent import Agent
-from rlsuite.core.errors import OpponentError, UsageError
+from rlsuite.core.console import say
+from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec
+from rlsuite.envs import classic
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.statistics import Summary, summary_document
 from rlsuite.factories import evaluation_seed, restart_seed
@@ -27,6 +31,7 @@ from rlsuite.runs.metrics import MetricLog, RollingMean
 from rlsuite.runs.progress import Progress, Status, how_far
 from rlsuite.runtime import session
 from rlsuite.runtime.session import LearnerRole, Report
+from rlsuite.runtime.signals import Stop
 
 
 class CollectorRole(Protocol):
@@ -56,7 +61,7 @@ class ReplayRole(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> str | None: ...
 
 
 class LagRole(Protocol):
@@ -120,6 +125,7 @@ class Loop(session.Session[Summary]):
     """The session of an agent's run."""
 
     steps_key = "run.agent_steps"
+    command = ("rlsuite",)
     config: Config
 
     def __init__(self, config: Config, run_dir: Path, parts: Roles, log: MetricLog | None = None):
@@ -145,7 +151,7 @@ class Loop(session.Session[Summary]):
     def metadata(self) -> dict[str, Any]:
         return run_folder.metadata(self.config, self.parts.spec)
 
-    def measure(self, final: bool, stopped: list[int]) -> Summary | None:
+    def measure(self, final: bool, stopped: Stop) -> Summary | None:
         """Plays whole episodes with the current weights."""
         config, learner = self.config, self.learner
         episodes = config.eval.episodes if final else config.eval.every_episodes
@@ -209,9 +215,12 @@ class Loop(session.Session[Summary]):
             f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.num_envs} environments, "
             f"{self.learner.device.type}, {torch.get_num_threads()} threads, {parameters:,} parameters, {store}"
         )
-        if config.replay.demonstrations is None:
-            return first
-        return f"{first}\ndemonstrations {config.replay.demonstrations}, ratio {config.replay.demonstration_ratio}"
+        lines = [first]
+        if config.replay.demonstrations is not None:
+            lines.append(f"demonstrations {config.replay.demonstrations}, ratio {config.replay.demonstration_ratio}")
+        if not _has_time_limit(config):
+            lines.append(f"{config.env.id} has no time limit: episodes end after {classic.LONGEST:,} steps (env.max_episode_steps)")
+        return "\n".join(lines)
 
     def check_resume(self, saved: checkpoint.Checkpoint) -> None:
         """UsageError if the run is of another board game."""
@@ -222,24 +231,41 @@ class Loop(session.Session[Summary]):
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         state["loop"] |= {"lag": self.parts.lag.state_dict(), "returns": self.returns.state_dict()}
-        return state | {"collector": self.parts.collector.state_dict(), "replay": self.parts.replay.state_dict()}
+        collector = {} if self.collecting else self.parts.collector.state_dict()  # within a step it has no state to go on from
+        return state | {"collector": collector, "replay": self.parts.replay.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         parts = self.parts
-        parts.replay.load_state_dict(state["replay"])
-        parts.lag.load_state_dict(state["loop"]["lag"])
+        lost = parts.replay.load_state_dict(state["replay"])
+        parts.lag.load_state_dict(state["loop"]["lag"] or {"version": self.learner.steps})
         self.returns.load_state_dict(state["loop"]["returns"])
-        reseed = restart_seed(self.config.seed, self.collected)
-        continues = parts.collector.load_state_dict(state["collector"], reseed=reseed)
+        continues = False
+        if state["collector"]:
+            reseed = restart_seed(self.config.seed, self.collected)
+            continues = parts.collector.load_state_dict(state["collector"], reseed=reseed)
         if not continues and not parts.collector.ready(1):
             parts.replay.end_streams()  # new episodes begin, and the newest records are in the store already
+        episodes = "the running episodes" + ("" if self.config.net.memory == "none" else ", with their recurrent states")
+        notes = ([] if continues else [episodes]) + ([lost] if lost else [])
+        if notes:
+            say(f"not kept as it was: {'; '.join(notes)}")
 
 
-Train = Callable[[Loop, Progress, list[int]], bool]  # trains to the end; True if a signal came first
+def _has_time_limit(config: Config) -> bool:
+    """Whether the environment, or the config, limits the length of an episode; False where `envs.classic` does it for them."""
+    if not isinstance(config.env, classic.Config) or config.env.max_episode_steps or "max_episode_steps" in config.env.kwargs:
+        return True
+    module = registry.envs.get(config.env.id)
+    if module is classic:
+        return gymnasium.spec(config.env.id).max_episode_steps is not None
+    return not isinstance(module, classic.FromClass)  # a package's own family knows best
 
 
-def run(config: Config, run_dir: Path | None, resume: bool, parts: Roles, train: Train, stopped: list[int]) -> Result:
+Train = Callable[[Loop, Progress, Stop], bool]  # trains to the end; True if a signal came first
+
+
+def run(config: Config, run_dir: Path | None, resume: bool, parts: Roles, train: Train, stopped: Stop) -> Result:
     """Creates or restores a run of an agent, trains it and evaluates it. `stopped` fills when a signal arrives (see `signals`).
 
     `run_dir`: None creates a folder under runs/; with `resume`, the folder of the run to continue.
@@ -247,12 +273,8 @@ def run(config: Config, run_dir: Path | None, resume: bool, parts: Roles, train:
     assert run_dir is not None or not resume
     loop = Loop(config, run_dir or run_folder.new_path(config), parts)
 
-    def trained(progress: Progress, stopped: list[int]) -> bool:
-        try:
-            return train(loop, progress, stopped)
-        except OpponentError:
-            loop.save(full=True)  # an evaluation could not be played: nothing that was learned is lost
-            raise
+    def trained(progress: Progress, stopped: Stop) -> bool:
+        return train(loop, progress, stopped)
 
     summary = session.run(loop, trained, resume, stopped)
     return Result(

@@ -1,6 +1,6 @@
 """One training run, whatever it trains: folder, lock, resume, checkpoints, evaluations, progress and signals.
 
-    with signals() as stopped:
+    with signals() as stopped:  # of `runtime.signals`
         session = Training(config, run_dir, ...)             # a subclass of `Session`
         result = run(session, session.train, resume, stopped)
 
@@ -9,13 +9,10 @@ agents, `vision.train.Training` for supervised models). `take_turns` is the trai
 not one brings its own.
 """
 
-import signal
-import sys
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -24,15 +21,17 @@ from torch import nn
 
 from rlsuite.config import loader
 from rlsuite.config.schema import AnyConfig, TrainingConfig
-from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.core.console import command, say
+from rlsuite.core.errors import CheckpointError, NotFiniteError, UsageError, one_line
 from rlsuite.learning.learner import Weights
 from rlsuite.runs import checkpoint, run_folder, trust
 from rlsuite.runs.config_changes import changes
 from rlsuite.runs.metrics import Clock, MetricLog, write_evaluation
 from rlsuite.runs.progress import Progress, Status
+from rlsuite.runtime.signals import Stop
 
 R = TypeVar("R")  # the result of an evaluation
-Train = Callable[[Progress, list[int]], bool]  # trains to the end; True if a signal came first
+Train = Callable[[Progress, Stop], bool]  # trains to the end; True if a signal came first
 
 
 class LearnerRole(Protocol):
@@ -76,6 +75,7 @@ class Session(ABC, Generic[R]):
     """
 
     steps_key: ClassVar[str]  # the config key of `total_agent_steps`
+    command: ClassVar[tuple[str, ...]]  # that trains and evaluates such runs, such as ("rlsuite",)
     config: AnyConfig
     log: MetricLog  # `run` opens it
     progress: Progress | None = None  # where evaluations are shown; `run` sets it
@@ -90,6 +90,8 @@ class Session(ABC, Generic[R]):
         self.best_path: Path | None = None  # and its checkpoint
         self.full_at = -1  # agent steps at the last checkpoint to resume from
         self.logged = (0, 0.0, 0)  # agent steps, seconds, learner steps at the last row of losses
+        self.stopped = Stop()  # `run` gives it that of the run
+        self.collecting = False  # whether the environments are within a step
 
     # ------------------------------------------------------------------------------------------- what a kind of run supplies
 
@@ -117,7 +119,7 @@ class Session(ABC, Generic[R]):
         """The metadata of a checkpoint: with its weights, enough to use what was trained."""
 
     @abstractmethod
-    def measure(self, final: bool, stopped: list[int]) -> R | None:
+    def measure(self, final: bool, stopped: Stop) -> R | None:
         """Evaluates the current weights; None if a signal came meanwhile."""
 
     @abstractmethod
@@ -205,7 +207,7 @@ class Session(ABC, Generic[R]):
         values["charts/learning_rate"] = self.learner.learning_rate(self.agent_steps)
         self.log.scalars(self.clock(), values | (more or {}))
 
-    def evaluate(self, stopped: list[int], final: bool = False) -> R | None:
+    def evaluate(self, stopped: Stop, final: bool = False) -> R | None:
         """Evaluates the current weights and logs the result; None if a signal came meanwhile."""
         result = self.measure(final, stopped)
         if result is not None:
@@ -227,15 +229,34 @@ class Session(ABC, Generic[R]):
         """Writes a checkpoint: a `full` one to resume from, or one to evaluate, with `weights` or the learner's current ones."""
         if not full and weights is None and self.full_at == self.agent_steps:
             return self.run_dir / "checkpoints" / f"step_{self.agent_steps:012d}"  # it already holds these weights, and more
-        state = self.state_dict() if full else {}
-        self.learner.check_weights()
-        kept = self.learner.weights().tensors if weights is None else weights
-        path = checkpoint.save(self.run_dir, self.agent_steps, kept, state, self.metadata(), with_arrays=full)
-        if full:
-            self.full_at = self.agent_steps
-            self._tidy(path)
-        self.log.flush()
+        with self.stopped.finishing():
+            state = self.state_dict() if full else {}
+            self.learner.check_weights()
+            kept = self.learner.weights().tensors if weights is None else weights
+            path = checkpoint.save(self.run_dir, self.agent_steps, kept, state, self.metadata(), with_arrays=full)
+            if full:
+                self.full_at = self.agent_steps
+                self._tidy(path)
+            self.log.flush()
         return path
+
+    def rescue(self, error: BaseException) -> str:
+        """Saves what was trained until `error`, if there is something new and sound; what became of it, as a sentence."""
+        unsound = isinstance(error, NotFiniteError | CheckpointError)
+        failure = ""
+        if not unsound and self.collected and self.full_at != self.agent_steps:
+            try:
+                self.save(full=True)
+            except Exception as second:  # the first error is the one to report
+                failure = f"no checkpoint of step {self.agent_steps:,} could be written ({one_line(second)}); "
+        if self.full_at < 0:
+            return f"{failure}there is no checkpoint to continue from"
+        return f"{failure}continue from step {self.full_at:,} with: {self.resume_command}"
+
+    @property
+    def resume_command(self) -> str:
+        """The command that continues the run."""
+        return command(*self.command, "train", "--resume", run_folder.whole(self.run_dir))
 
     def _tidy(self, newest: Path) -> None:
         """Gigabytes of replay stay in the newest checkpoint only: the others are there to be evaluated."""
@@ -246,7 +267,7 @@ class Session(ABC, Generic[R]):
             keep = {newest} if self.best_path is None else {newest, self.best_path}
             checkpoint.prune(self.run_dir, self.settings.keep_checkpoints, keep)
         except CheckpointError as error:  # an old one is damaged; the new one is written, so training continues
-            print(f"rlsuite: {error}", file=sys.stderr, flush=True)
+            say(f"rlsuite: {error}")
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Continues from a checkpoint. CheckpointError if it does not fit the config."""
@@ -255,18 +276,21 @@ class Session(ABC, Generic[R]):
             self.load_state_dict(saved.state)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{saved.path} does not fit this config: {reason}; change only run.* and eval.*") from error
+            raise CheckpointError(
+                f"{saved.path} does not fit this config: {reason}; change only run.*, eval.* and runtime.*"
+            ) from error
         self.logged = self.agent_steps, self.seconds, self.learner.steps
         self.full_at = saved.agent_steps
         checkpoint.forget_after(self.run_dir, saved.agent_steps)
 
 
-def run(session: Session[R], train: Train, resume: bool, stopped: list[int]) -> R | None:
+def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | None:
     """Creates or restores the run, trains it, saves it and evaluates it. None if a signal came first.
 
-    `stopped` fills when a signal arrives (see `signals`).
+    `stopped` fills when a signal arrives (see `signals`). Whatever else ends the training is raised once all is saved that can be.
     """
     config, run_dir = session.config, session.run_dir
+    session.stopped = stopped
     with run_folder.lock(run_dir):
         saved = checkpoint.load(checkpoint.find(run_dir, resumable=True)) if resume else None
         if saved is None:
@@ -281,37 +305,54 @@ def run(session: Session[R], train: Train, resume: bool, stopped: list[int]) -> 
         with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as session.log:
             if saved is not None:
                 session.restore(saved)
-                for key, (before, after) in changes(saved.metadata["config"], loader.as_mapping(config)).items():
-                    print(f"changed: {key} {before} -> {after}", file=sys.stderr)
+                for line in _changes(session, saved.metadata["config"], loader.as_mapping(config)):
+                    say(f"changed: {line}")
                 trust.tell_changes(saved.metadata.get("files"), loader.as_mapping(config), run_dir)
                 saved = None  # its copy of the replay takes gigabytes
                 run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
             resumed = f", resumed at step {session.agent_steps:,}" if session.collected else ""
-            print(f"{session.describe()}\nrun folder {run_dir}{resumed}", file=sys.stderr, flush=True)
+            say(f"{session.describe()}\nrun folder {run_dir}{resumed}")
             return _train_and_evaluate(session, train, stopped)
 
 
-def _train_and_evaluate(session: Session[R], train: Train, stopped: list[int]) -> R | None:
+def _changes(session: Session[Any], before: Any, after: Any) -> list[str]:
+    """What a resume changes: settings, and what follows from them without being said."""
+    found = changes(before, after)
+    lines = [f"{key} {old} -> {new}" for key, (old, new) in found.items()]
+    end = after["learner"]["learning_rate_end"] if "learner" in after else None
+    if session.steps_key in found and end is not None and after["learner"]["learning_rate_anneal_agent_steps"] is None:
+        old, new = found[session.steps_key]
+        lines.append(
+            f"the learning rate reaches {end:g} at step {new:,}, not {old:,} as before: "
+            f"learner.learning_rate_anneal_agent_steps={old} keeps its schedule"
+        )
+    return lines
+
+
+def _train_and_evaluate(session: Session[R], train: Train, stopped: Stop) -> R | None:
     progress = session.progress = Progress()
     try:
         interrupted = train(progress, stopped)
-    finally:
         progress.close(session.status())
-    path = session.save(full=True)
-    result = None if interrupted else _evaluate_at_the_end(session, stopped)
+        path = session.save(full=True)
+        result = None if interrupted else _evaluate_at_the_end(session, stopped)
+    except BaseException as error:  # also a program that calls sys.exit
+        progress.close()
+        say(f"rlsuite: stopped at step {session.agent_steps:,} by {_cause(error)}; {session.rescue(error)}")
+        raise
     if result is not None:
         report = session.report(result, final=True)
         write_evaluation(path, report.document)
         if report.warning is not None:
-            print(f"rlsuite: {report.warning}", file=sys.stderr, flush=True)
+            say(f"rlsuite: {report.warning}")
     if not interrupted and session.learner.steps == 0:
-        print(f"rlsuite: nothing was learned: no learner step in {session.agent_steps:,} agent steps", file=sys.stderr, flush=True)
+        say(f"rlsuite: nothing was learned: no learner step in {session.agent_steps:,} agent steps")
     return result
 
 
-def _evaluate_at_the_end(session: Session[R], stopped: list[int]) -> R | None:
+def _evaluate_at_the_end(session: Session[R], stopped: Stop) -> R | None:
     """The final evaluation, which may take minutes after nothing is left to train: it is shown from its beginning."""
-    print("final evaluation", file=sys.stderr, flush=True)
+    say("final evaluation")
     session.progress = Progress(plain_seconds=10.0)
     try:
         return session.evaluate(stopped, final=True)
@@ -319,12 +360,16 @@ def _evaluate_at_the_end(session: Session[R], stopped: list[int]) -> R | None:
         session.progress.close()
 
 
+def _cause(error: BaseException) -> str:
+    return "a second signal" if isinstance(error, KeyboardInterrupt) else "an error"
+
+
 def take_turns(
     session: Session[Any],
     collect: Callable[[], None],
     learn: Callable[[], dict[str, torch.Tensor] | None],
     progress: Progress,
-    stopped: list[int],
+    stopped: Stop,
 ) -> bool:
     """The training loop of one process: collects, then learns, until the run is finished; True if a signal came first.
 
@@ -335,7 +380,8 @@ def take_turns(
     next_log = time.monotonic()
     next_checkpoint = next_log + settings.checkpoint_minutes * 60
     while True:
-        metrics = learn()
+        with session.stopped.finishing():
+            metrics = learn()
         if metrics and time.monotonic() >= next_log:
             session.log_losses(metrics)
             next_log = time.monotonic() + settings.log_seconds
@@ -352,27 +398,7 @@ def take_turns(
                 return True
             if session.good_enough(result):
                 return False
+        session.collecting = True
         collect()
+        session.collecting = False
         progress.update(session.status())
-
-
-@contextmanager
-def signals() -> Iterator[list[int]]:
-    """A list that Ctrl-C and SIGTERM append to, so that training can stop cleanly; a second signal stops at once."""
-    got: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if got:
-            raise KeyboardInterrupt
-        got.append(number)
-        print("stopping: writing a checkpoint (once more to stop at once)", file=sys.stderr, flush=True)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield got  # only the main thread may set handlers
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield got
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rlsuite.config import loader
 from rlsuite.config.schema import TrainingConfig
 from rlsuite.core import cpu
+from rlsuite.core.console import command
 from rlsuite.core.errors import UsageError
 from rlsuite.factories import device_of
 from rlsuite.learning.learner import DeviceBatch, Learner
@@ -23,7 +24,8 @@ from rlsuite.nets import pretrained
 from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runs.metrics import write_evaluation
 from rlsuite.runs.progress import Progress, Status, how_far
-from rlsuite.runtime.session import Report, Session, run, signals, take_turns
+from rlsuite.runtime.session import Report, Session, run, take_turns
+from rlsuite.runtime.signals import Stop, signals
 from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
 from rlsuite.vision.data import Data
@@ -88,6 +90,7 @@ class Training(Session[dict[str, float]]):
     """The session of a vision run. One picture is one step."""
 
     steps_key = "run.steps"
+    command = ("rlsuite", "vision")
     config: VisionConfig
     learner: Learner
 
@@ -115,7 +118,7 @@ class Training(Session[dict[str, float]]):
     def evaluate_every(self) -> int | None:
         return self.config.eval.every_steps
 
-    def train(self, progress: Progress, stopped: list[int]) -> bool:
+    def train(self, progress: Progress, stopped: Stop) -> bool:
         """Trains until the steps or the minutes are used up; True if a signal came first."""
         self.learner.net.train()
         return take_turns(self, self._collect, self._learn, progress, stopped)
@@ -135,7 +138,7 @@ class Training(Session[dict[str, float]]):
         self.batch = None
         return update.metrics
 
-    def measure(self, final: bool, stopped: list[int]) -> dict[str, float] | None:
+    def measure(self, final: bool, stopped: Stop) -> dict[str, float] | None:
         """Metrics on the test pictures, on all of them at the end of the run."""
         config, learner = self.config, self.learner
 
@@ -213,7 +216,7 @@ class SavedModel:
         saved = checkpoint.load(self.path, weights_only=True)
         facts: Any = saved.metadata
         if "vision" not in facts:
-            raise UsageError(f"{self.path} is of an agent, not of a vision model: rlsuite evaluate {path}")
+            raise UsageError(f"{self.path} is of an agent, not of a vision model: {command('rlsuite', 'evaluate', path)}")
         self.steps = saved.agent_steps
         self.config = check(facts["config"])
         self.classes: list[str] = facts["vision"]["classes"]

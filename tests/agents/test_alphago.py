@@ -19,6 +19,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.envs.boards.go import points_of
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.runs import checkpoint
+from rlsuite.runtime.signals import Stop
 from rlsuite.search.random import uniform
 
 SMALL = {
@@ -255,7 +256,7 @@ def test_a_stop_in_any_stage_changes_nothing(stage: str, folder: Path, tmp_path:
     rlsuite.train("boards/alphago", settings, run_dir=tmp_path / "whole")
     train_loop, count = local.train_loop, {"calls": 0}
 
-    def stopping(parts: Any, loop: Any, progress: Any, stopped: list[int]) -> bool:
+    def stopping(parts: Any, loop: Any, progress: Any, stopped: Stop) -> bool:
         if loop.run_dir.name == stage and count["calls"] == 0:
             count["calls"] = 1
             advance, half = parts.collector.advance, loop.config.run.agent_steps / 2

@@ -344,8 +344,9 @@ def test_record_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         with pytest.raises(UsageError, match=message):
             app([*given, "--out", str(folder)], standalone_mode=False)
         assert not (tmp_path / "new").exists()
-    with pytest.raises(RlsuiteError, match=r"(?s)the policy failed:\nTraceback.*my_bot.py.*no_such_thing"):
+    with pytest.raises(RlsuiteError, match=r"^the policy failed: AttributeError: .*no_such_thing") as failed:
         app(["record", "classic/key_door_r2d3", "--policy", "my_bot:broken", "--out", "new"], standalone_mode=False)
+    assert "my_bot.py" in failed.value.details
 
 
 def test_ctrl_c_keeps_the_finished_episodes_and_says_so(

@@ -158,7 +158,7 @@ def test_importance_weights_of_both_stores_follow_the_same_schedule() -> None:
     mixed = mixture(1.0)
     store = mixed.demonstrations
     store.selector.update(np.arange(40), np.where(np.arange(40) % 2, 8.0, 1.0))
-    mixed.own.rings[0].head += 20_000_000  # the schedule of the agent's replay is at its end, 1
+    mixed.own.limiter.inserted += 20_000_000  # the schedule of the agent's replay is at its end, 1
     sample = mixed.sample(64)
     odd = (sample.trajectory.steps.observation[0] - SHOWN) % 2 == 1
     np.testing.assert_allclose(sample.weights[odd], 8.0**-CONFIG.priority_exponent, rtol=1e-5)

@@ -17,7 +17,8 @@ from rlsuite.learning.learner import Weights
 from rlsuite.runs import checkpoint
 from rlsuite.runs.metrics import read_metrics
 from rlsuite.runs.progress import Progress
-from rlsuite.runtime.session import Report, Session, run, signals, take_turns
+from rlsuite.runtime.session import Report, Session, run, take_turns
+from rlsuite.runtime.signals import Stop, signals
 
 
 class CountingRun(Section):
@@ -76,6 +77,7 @@ class Counting(Session[float]):
     """Collects seven steps at a time, then makes one update; its score is the weight's distance from 8."""
 
     steps_key = "run.steps"
+    command = ("rlsuite", "counting")
     config: CountingConfig
     learner: CountingLearner
 
@@ -104,7 +106,7 @@ class Counting(Session[float]):
     def metadata(self) -> dict[str, Any]:
         return {"config": self.config.model_dump(mode="json")}
 
-    def measure(self, final: bool, stopped: list[int]) -> float | None:
+    def measure(self, final: bool, stopped: Stop) -> float | None:
         score = -abs(float(self.learner.net.weight) - 8)
         self.scores.append((self.agent_steps, score))
         return score
@@ -115,7 +117,7 @@ class Counting(Session[float]):
     def good_enough(self, result: float) -> bool:
         return result >= self.config.run.goal
 
-    def train(self, progress: Progress, stopped: list[int]) -> bool:
+    def train(self, progress: Progress, stopped: Stop) -> bool:
         return take_turns(self, self._collect, self._learn, progress, stopped)
 
     def _collect(self) -> None:
@@ -195,7 +197,9 @@ def test_a_state_that_does_not_fit_is_one_line(tmp_path: Path, monkeypatch: pyte
         raise ValueError("it is of another net\nwith many layers")
 
     monkeypatch.setattr(CountingLearner, "load", refuse)
-    with pytest.raises(CheckpointError, match=r"does not fit this config: it is of another net; change only run\.\* and eval\.\*$"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit this config: it is of another net; change only run\.\*, eval\.\* and runtime\.\*$"
+    ):
         trained(Counting(tmp_path), resume=True)
 
 
@@ -206,3 +210,71 @@ def test_a_damaged_older_checkpoint_does_not_end_the_run(tmp_path: Path, capsys:
     trained(session)
     assert "is damaged" in capsys.readouterr().err
     assert session.full_at == 100
+
+
+def test_what_raises_leaves_a_checkpoint_and_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(session: Counting) -> None:
+        session.collected += 7
+        session.waiting = True
+        if session.collected > 50:
+            raise SystemExit("the program ends itself")
+
+    run_dir = tmp_path / "my run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Counting, "_collect", failing)
+        with pytest.raises(SystemExit):
+            trained(Counting(run_dir, every=None))
+    said = f"rlsuite: stopped at step 56 by an error; continue from step 56 with: rlsuite counting train --resume '{run_dir}'"
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    again = Counting(run_dir, every=None)
+    trained(again, resume=True)
+    assert again.learner.steps == 7 + 7  # the update of the step that raised was not made
+
+
+def test_a_failure_of_the_checkpoint_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(session: Counting) -> None:
+        session.collected += 7
+        if session.collected > 50:
+            raise ZeroDivisionError("the first error")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise CheckpointError("the disk is full")
+
+    monkeypatch.setattr(Counting, "_collect", failing)
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(ZeroDivisionError, match="the first error"):
+        trained(Counting(tmp_path, every=None))
+    said = "no checkpoint of step 56 could be written (the disk is full); there is no checkpoint to continue from"
+    assert said in capsys.readouterr().err
+
+
+def test_a_final_evaluation_that_fails_comes_after_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: Any) -> None:
+        raise ZeroDivisionError("no evaluation")
+
+    monkeypatch.setattr(Counting, "measure", failing)
+    with pytest.raises(ZeroDivisionError):
+        trained(Counting(tmp_path, every=None))
+    assert "stopped at step 100 by an error; continue from step 100 with" in capsys.readouterr().err
+
+
+def test_signals_while_a_checkpoint_is_written_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlsuite.runtime.signals.PATIENCE_SECONDS", 0.0)
+    save = checkpoint.save
+
+    def slow(*given: Any, **named: Any) -> Path:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return save(*given, **named)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    session = Counting(tmp_path, every=None)
+    session.stop_at = 50
+    assert trained(session) is None
+    assert checkpoint.find(tmp_path, resumable=True).name == "step_000000000056"

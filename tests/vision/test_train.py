@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from rlsuite.vision import predict, probe
 from rlsuite.vision.config import ModelConfig, load_config
 from rlsuite.vision.data import Data, InMemory
 from rlsuite.vision.supervised import DataStore, Supervised
-from rlsuite.vision.train import Outcome, SavedModel, train
+from rlsuite.vision.train import Outcome, SavedModel, Training, train
 
 TINY = {
     "data.pictures": 32,
@@ -74,6 +75,39 @@ def test_n_and_n_is_2n_bit_for_bit(tmp_path: Path) -> None:
         assert torch.equal(a.weights[name], b.weights[name]), name
 
 
+@pytest.mark.parametrize("place", ["_collect", "_learn", "measure"])
+def test_what_raises_leaves_a_checkpoint_and_the_command_that_goes_on(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method, run = getattr(Training, place), tmp_path / "run"
+
+    def failing(training: Training, *given: Any) -> Any:
+        if training.collected >= 24:
+            raise OSError("the pictures are gone")
+        return method(training, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, place, failing)
+        with pytest.raises(OSError, match="the pictures are gone"):
+            scenes(tmp_path, **{"eval.every_steps": 8})
+    assert checkpoint.find(run, resumable=True).name == "step_000000000024"
+    assert f"continue from step 24 with: rlsuite vision train --resume {run}" in capsys.readouterr().err
+    assert train(None, resume=run).steps == 48
+
+
+def test_a_signal_leaves_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect = Training._collect
+
+    def signalled(training: Training) -> None:
+        collect(training)
+        if training.collected == 24:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Training, "_collect", signalled)
+    assert scenes(tmp_path).metrics is None
+    assert checkpoint.find(tmp_path / "run", resumable=True).name == "step_000000000024"
+
+
 def test_a_resume_says_what_changed_and_never_goes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = scenes(tmp_path, **{"run.steps": 16}).run
     capsys.readouterr()
@@ -82,6 +116,7 @@ def test_a_resume_says_what_changed_and_never_goes_back(tmp_path: Path, capsys: 
     assert [line.partition(" ")[2].split(" ")[0] for line in lines if line.startswith("changed: ")] == [
         "learner.learning_rate",
         "run.steps",
+        "the",  # schedule of the learning rate
     ]
     with pytest.raises(UsageError, match=r"run\.steps = 20: .* is already trained to 24 steps; raise run\.steps"):
         train(None, {"run.steps": 20}, resume=run)

@@ -8,7 +8,7 @@ the individual files.
 """
 
 from rlsuite.runs.checkpoint.codec import Json, State, check_weights, load_weights_into
-from rlsuite.runs.checkpoint.store import Checkpoint, drop_arrays, find, forget_after, list_complete, load, prune, save
+from rlsuite.runs.checkpoint.store import Checkpoint, drop_arrays, find, forget_after, list_complete, load, prune, save, steps_of
 
 __all__ = [
     "Checkpoint",
@@ -23,4 +23,5 @@ __all__ = [
     "load_weights_into",
     "prune",
     "save",
+    "steps_of",
 ]

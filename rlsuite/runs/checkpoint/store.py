@@ -226,6 +226,11 @@ def find(path: Path, resumable: bool = False) -> Path:
         return [found for found in complete if not resumable or _has_arrays(found)][-1]
 
 
+def steps_of(path: Path | None) -> int:
+    """Agent steps of a checkpoint folder according to its name; 0 without one."""
+    return 0 if path is None else max(_steps(path), 0)
+
+
 def load(path: Path, weights_only: bool = False) -> Checkpoint:
     """Reads the checkpoint folder `path`, after checking every file it needs against the manifest.
 

@@ -9,19 +9,24 @@ weights from the learner to collectors, all through Ray's object store.
     roles        the learner, replay and collectors that `run_loop` sees
     handles      what the driver knows of each worker
     workers      what runs in the processes themselves
+    environments what the program has registered with Gymnasium, on its way to the workers
     cluster      connects to Ray
 """
 
 import contextlib
 from pathlib import Path
 
+from ray.exceptions import RayError
+
 from rlsuite.config.schema import Config
 from rlsuite.factories import make_agent, make_spec, resumed
 from rlsuite.runs import checkpoint
 from rlsuite.runtime.ray.cluster import connected
 from rlsuite.runtime.ray.driver import Driver
+from rlsuite.runtime.ray.environments import packed
+from rlsuite.runtime.ray.handles import failed_on_ray
 from rlsuite.runtime.run_loop import Result, run
-from rlsuite.runtime.session import signals
+from rlsuite.runtime.signals import signals
 
 
 def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
@@ -30,6 +35,12 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Resul
         spec = make_spec(config)
         agent = make_agent(config, spec)
         saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
-        with connected(config), contextlib.closing(Driver(resumed(config) if resume else config, spec, agent, saved)) as driver:
-            driver.supervisor.start()
-            return run(config, run_dir, resume, driver, driver.train, stopped)
+        environments = packed(config.env.id)
+        fresh = resumed(config) if resume else config
+        with connected(config), contextlib.closing(Driver(fresh, spec, agent, saved, environments)) as driver:
+            stopped.arm()  # Ray's core has a handler of its own, which aborts the process
+            try:
+                driver.supervisor.start(stopped)
+                return run(config, run_dir, resume, driver, driver.train, stopped)
+            except RayError as error:  # Ray itself is gone, or a worker at the wrong moment
+                raise failed_on_ray(error) from error

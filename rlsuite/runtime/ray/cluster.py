@@ -1,26 +1,34 @@
 """Ray itself: a cluster that is running, or one of our own; refusals where it cannot serve a run."""
 
 import contextlib
+import functools
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants, services
+from ray._private import utils as ray_utils
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
-from rlsuite.config.schema import Config
+from rlsuite.config import schema
 from rlsuite.core import cpu, limits
-from rlsuite.core.errors import UsageError
+from rlsuite.core.console import say
+from rlsuite.core.errors import UsageError, one_line
 
 STORE_SHARE = 0.3  # of the memory that is free, as Ray itself takes
 REACH_SECONDS = 5.0  # for a cluster's address to answer
+LONGEST_FOLDER = 35  # bytes: to 107, the limit of a socket's path, Ray adds /session_DATE_TIME_PID/sockets/plasma_store.N
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 @contextlib.contextmanager
-def connected(config: Config) -> Iterator[None]:
+def connected(config: schema.Config) -> Iterator[None]:
     """Connects to Ray for the length of a run: to the cluster at `runtime.address`, or to one of our own, which ends with the run.
 
     UsageError, in seconds, where that cannot work.
@@ -31,31 +39,118 @@ def connected(config: Config) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls to a worker that died
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if runtime.address is None:
-        _warn_of_threads(config)
-        own: dict[str, Any] = {
-            "address": "local",  # whatever RAY_ADDRESS says, which Ray would follow
-            "num_cpus": max(cpu.cores(), _cpus_wanted(config)),
-            "include_dashboard": runtime.dashboard,
-            "dashboard_host": "127.0.0.1",
-        }
-        if (store := _store_bytes(runtime.object_store_gb)) is not None:
-            own["object_store_memory"] = store
-        with on_loopback():
-            ray.init(**own, **quiet)
-    else:
-        try:
-            with on_loopback() if _reach(runtime.address) else contextlib.nullcontext():
-                ray.init(address=runtime.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, RayError, TimeoutError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"runtime.address = {runtime.address!r}: no Ray cluster answers there: {reason}") from error
-    try:
+    with _signals_stay_ours(), contextlib.ExitStack() as stack:
+        if runtime.address is None:
+            _start(config, stack)
+        else:
+            _join(runtime.address, stack)
+        stack.callback(ray.shutdown)
         _refuse_small(config)
         yield
+
+
+def _start(config: schema.Config, stack: contextlib.ExitStack) -> None:
+    """Starts a Ray of our own. What it needs of this process's environment is put back with `stack`."""
+    _warn_of_threads(config)
+    own: dict[str, Any] = {
+        "address": "local",  # whatever RAY_ADDRESS says, which Ray would follow
+        "num_cpus": max(cpu.cores(), _cpus_wanted(config)),
+        "include_dashboard": config.runtime.dashboard,
+        "dashboard_host": "127.0.0.1",
+    }
+    if (store := _store_bytes(config.runtime.object_store_gb)) is not None:
+        own["object_store_memory"] = store
+    if (folder := _short_folder()) is not None:
+        own["_temp_dir"] = folder
+    if "RAY_AUTH_MODE" not in os.environ:
+        # Nobody else on this machine may join. Ray itself would leave such a token in ~/.ray, and any `ray start` then demands it.
+        stack.enter_context(_environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32)))
+    try:
+        with on_loopback(), _in_a_session_of_its_own():
+            ray.init(**own, **_QUIET)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise UsageError(f"Ray cannot start here: {one_line(error)}; its files are in {folder or _default_folder()}") from error
+
+
+def _join(address: str, stack: contextlib.ExitStack) -> None:
+    """Joins the cluster at an address; `stack` as for `_start`. UsageError if that cannot be."""
+    alone = _reach(address)
+    if "RAY_AUTH_MODE" not in os.environ and AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        stack.enter_context(_environment(RAY_AUTH_MODE="token"))  # as `ray start` does; a cluster that wants no token ignores it
+    try:
+        with on_loopback() if alone else contextlib.nullcontext():
+            ray.init(address=address, **_QUIET)
+    except (ConnectionError, RuntimeError, ValueError, RayError, TimeoutError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"runtime.address = {address!r}: something answers there, but this process cannot join a Ray cluster: {reason}. "
+            "Does the cluster ask for a token (RAY_AUTH_MODE, RAY_AUTH_TOKEN or ~/.ray/auth_token, the same on all nodes), "
+            "and is it of the same Ray and Python?"
+        ) from error
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Context with these environment variables."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    _read_environment_again()
+    try:
+        yield
     finally:
-        ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        _read_environment_again()
+
+
+def _read_environment_again() -> None:
+    """Ray has read it when it was imported."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _signals_stay_ours() -> Iterator[None]:
+    """Context in which Ray leaves SIGTERM to whoever handles it: its own handler would end this process without a checkpoint."""
+    before = ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = before
+
+
+@contextlib.contextmanager
+def _in_a_session_of_its_own() -> Iterator[None]:
+    """Context in which Ray starts its processes where no signal to this process's group or terminal reaches them.
+
+    They end with this process all the same.
+    """
+    before = services.ConsolePopen
+    services.ConsolePopen = functools.partial(before, start_new_session=True)  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before  # type: ignore[misc]
+
+
+def _default_folder() -> str:
+    """Where Ray would keep its files."""
+    chosen: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+    return chosen
+
+
+def _short_folder() -> str | None:
+    """A folder for the files of a Ray of our own; None for Ray's own choice, unless that makes its sockets' paths too long."""
+    chosen = _default_folder()
+    if len(os.fsencode(chosen)) <= LONGEST_FOLDER:
+        return None
+    folder = "/tmp/ray"  # Ray's default
+    say(f"rlsuite: {chosen} is too long for the paths of Ray's sockets: it keeps its files in {folder} (RAY_TMPDIR: elsewhere)")
+    return folder
 
 
 @contextlib.contextmanager
@@ -112,11 +207,11 @@ def _store_bytes(gigabytes: float | None) -> int | None:
     return max(share, ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES)
 
 
-def _cpus_wanted(config: Config) -> int:
+def _cpus_wanted(config: schema.Config) -> int:
     return config.runtime.collectors * config.runtime.collector_threads + config.runtime.learners
 
 
-def _refuse_small(config: Config) -> None:
+def _refuse_small(config: schema.Config) -> None:
     """UsageError where a cluster is smaller than the run needs: Ray itself would wait forever for more."""
     runtime, have = config.runtime, resources()
     gpus = runtime.collectors * runtime.collector_gpus + runtime.learners * (runtime.learner_gpus or 0)
@@ -134,22 +229,20 @@ def resources() -> dict[str, float]:
     return found
 
 
-def learner_threads(config: Config) -> int:
+def learner_threads(config: schema.Config) -> int:
     """Threads of a learner: as many as set, or as the collectors leave."""
     runtime = config.runtime
     left = cpu.cores() - runtime.collectors * runtime.collector_threads
     return runtime.learner_threads or config.run.threads or max(left, 1)
 
 
-def _warn_of_threads(config: Config) -> None:
+def _warn_of_threads(config: schema.Config) -> None:
     threads, cores = config.runtime.collectors * config.runtime.collector_threads + learner_threads(config), cpu.cores()
     if threads > cores:
-        print(
+        say(
             f"rlsuite: {config.runtime.collectors} collectors x {config.runtime.collector_threads} threads and "
             f"{learner_threads(config)} of the learner are more than the {cores} cores here: they will take turns, and processes "
-            "with several threads may run ten times slower",
-            file=sys.stderr,
-            flush=True,
+            "with several threads may run ten times slower"
         )
 
 

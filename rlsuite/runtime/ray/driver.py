@@ -14,23 +14,28 @@ from ray.exceptions import RayError
 
 from rlsuite.config.schema import Config
 from rlsuite.core.agent import Agent
+from rlsuite.core.errors import RlsuiteError
 from rlsuite.core.types import EnvSpec
 from rlsuite.evaluation.statistics import Summary
 from rlsuite.runs.metrics import Clock
 from rlsuite.runs.progress import Progress
 from rlsuite.runtime.ray.cluster import object_store_bytes
+from rlsuite.runtime.ray.environments import Packed
 from rlsuite.runtime.ray.handles import WorkerHandle, WorkerSet
 from rlsuite.runtime.ray.roles import NullPolicyLag, RemoteCollectors, RemoteLearner, RemoteReplay, as_tensors
 from rlsuite.runtime.ray.scheduler import Scheduler, Snapshot
 from rlsuite.runtime.ray.supervisor import Supervisor
 from rlsuite.runtime.ray.workers import Collected, Learned, Stored
 from rlsuite.runtime.run_loop import Loop
+from rlsuite.runtime.signals import Stop
+
+COLLECTORS_SECONDS, TRAINERS_SECONDS = 5.0, 60.0  # to end what is under way, when a run is stopped
 
 
 class Driver:
     """A run on Ray, and the `Roles` that `run_loop` asks for; `supervisor.start` starts its workers."""
 
-    def __init__(self, config: Config, spec: EnvSpec, agent: Agent, saved: Path | None = None):
+    def __init__(self, config: Config, spec: EnvSpec, agent: Agent, saved: Path | None, environments: Packed):
         """`saved`: the checkpoint that the run resumes from; its collectors get other random streams."""
         self.config, self.spec, self.agent, self.on_policy = config, spec, agent, agent.on_policy
         synchronous = config.runtime.synchronous
@@ -38,9 +43,9 @@ class Driver:
             synchronous = agent.on_policy and "old weights" not in agent.capabilities
         self.synchronous = synchronous
         self.scheduler = Scheduler(config, on_policy=agent.on_policy, synchronous=synchronous)
-        self.workers = WorkerSet(config, spec, 0 if agent.on_policy else config.runtime.shards, saved)
+        self.workers = WorkerSet(config, spec, 0 if agent.on_policy else config.runtime.shards, saved, environments)
         self.learner = RemoteLearner(config, agent, self.workers.learners)
-        self.replay = RemoteReplay(config, self.workers.shards, self.scheduler)
+        self.replay = RemoteReplay(config, agent, self.workers.shards, self.scheduler)
         self.collector, self.lag = RemoteCollectors(), NullPolicyLag()
         self.supervisor = Supervisor(config, self.workers, self.learner, self.replay, saved)
         self.rollouts: deque[Any] = deque()  # references of unrolls that wait for an on-policy learner
@@ -54,8 +59,16 @@ class Driver:
         """Ends all workers."""
         self.supervisor.close()
 
-    def train(self, loop: Loop, progress: Progress, stopped: list[int]) -> bool:
+    def train(self, loop: Loop, progress: Progress, stopped: Stop) -> bool:
         """Trains until the steps, the minutes or the return asked for are reached; True if a signal came before."""
+        try:
+            return self._train(loop, progress, stopped)
+        except BaseException:
+            with loop.stopped.finishing():
+                self._let_end()
+            raise
+
+    def _train(self, loop: Loop, progress: Progress, stopped: Stop) -> bool:
         run = self.config.run
         self.scheduler.did_progress()
         self.next_log = self.last_rates = time.monotonic()
@@ -66,7 +79,7 @@ class Driver:
             before = loop.collected
             self._round(loop)
             if stopped:
-                self._settle()
+                self._let_end()
                 return True
             if loop.finished:
                 break
@@ -119,6 +132,19 @@ class Driver:
         while self.supervisor.busy():
             self.supervisor.wait(1.0)
             self._refuse_to_stall()
+
+    def _let_end(self) -> None:
+        """Waits until nothing is in flight, so that a checkpoint holds what is counted; whatever fails meanwhile is left.
+
+        Collectors, whose environments may hang, get a few seconds: their unrolls under way are given up.
+        """
+        begun = time.monotonic()
+        while time.monotonic() < begun + TRAINERS_SECONDS:
+            collecting = time.monotonic() < begun + COLLECTORS_SECONDS
+            if not any(self.supervisor.busy(worker) for worker in (self.workers.core if collecting else self.workers.trainers)):
+                return
+            with contextlib.suppress(RlsuiteError, RayError):
+                self.supervisor.wait(0.5)
 
     def _settle(self) -> None:
         """Waits until nothing is in flight, and the learner and all shards are there: for the last checkpoint."""
@@ -230,13 +256,13 @@ class Driver:
             loop.note_evaluation(summary, clock, weights=lambda: as_tensors(ray.get(weights)))
         self.reached = loop.good_enough(summary)
 
-    def _await_evaluation(self, loop: Loop, stopped: list[int]) -> None:
+    def _await_evaluation(self, loop: Loop, stopped: Stop) -> None:
         while self._evaluating() and not stopped:
             loop.show_evaluation("under way")
             self.supervisor.wait(1.0)
             self.scheduler.did_progress()  # nothing is to be learned meanwhile
 
-    def _still_reached(self, loop: Loop, stopped: list[int]) -> bool:
+    def _still_reached(self, loop: Loop, stopped: Stop) -> bool:
         """Whether the current weights, too, reach the return to stop at: unless synchronously, training went on meanwhile."""
         if not self.synchronous:
             self._settle()

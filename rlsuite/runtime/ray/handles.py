@@ -1,6 +1,7 @@
 """Handles on the workers of a run, and errors that name the worker they come from."""
 
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +10,28 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from rlsuite.config import loader
 from rlsuite.config.schema import Config
 from rlsuite.core import registry
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.core.types import EnvSpec
-from rlsuite.runs import run_folder
+from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runtime.ray.cluster import learner_threads, resources
-from rlsuite.runtime.ray.workers import CollectorWorker, EvaluatorWorker, Facts, LearnerWorker, ShardWorker, Worker
+from rlsuite.runtime.ray.environments import Packed
+from rlsuite.runtime.ray.workers import (
+    CollectorWorker,
+    EvaluatorWorker,
+    Facts,
+    LearnerWorker,
+    Registered,
+    ShardWorker,
+    Worker,
+    sources_of,
+)
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class PickledEntry:
@@ -86,13 +99,13 @@ class WorkerHandle:
 class WorkerSet:
     """The workers of a run. None is started yet: see `supervisor`."""
 
-    def __init__(self, config: Config, spec: EnvSpec, shards: int, saved: Path | None):
+    def __init__(self, config: Config, spec: EnvSpec, shards: int, saved: Path | None, environments: Packed):
         """`saved`: the checkpoint that the run resumes from; its agent steps give collectors other random streams."""
-        runtime, resumed_at = config.runtime, 0 if saved is None else int(saved.name.rpartition("_")[2])
+        self.config, runtime, resumed_at = config, config.runtime, checkpoint.steps_of(saved)
         tables = {
             kind: {name: PickledEntry(entry) for name, entry in table.items()} for kind, table in registry.registered().items()
         }
-        of_all = (loader.as_mapping(config), tables)
+        of_all = (loader.as_mapping(config), Registered(tables, environments))
         gpus = runtime.learner_gpus
         if gpus is None:
             gpus = float(config.run.device != "cpu" and resources().get("GPU", 0) >= runtime.learners)
@@ -127,7 +140,8 @@ class WorkerSet:
 
     def shard_of(self, collector: WorkerHandle) -> tuple[WorkerHandle, int]:
         """The shard that stores a collector's unrolls, and which of the shard's sources the collector is."""
-        return self.shards[collector.index % len(self.shards)], collector.index // len(self.shards)
+        shard = self.shards[collector.index % len(self.shards)]
+        return shard, collector.index // len(self.shards) % sources_of(self.config, shard.index)
 
 
 def refuse_other_versions(worker: WorkerHandle, facts: Facts) -> None:
@@ -139,11 +153,44 @@ def refuse_other_versions(worker: WorkerHandle, facts: Facts) -> None:
         raise UsageError(f"{worker.name} on {facts.host} has {found}: nodes of a cluster must agree")
 
 
+def actor_of(worker: WorkerHandle) -> Any:
+    """The process of a worker. RlsuiteError if it has died."""
+    if worker.actor is None:
+        raise RlsuiteError(f"{worker.name} is lost, and what it held")
+    return worker.actor
+
+
 def as_own(worker: WorkerHandle, error: BaseException) -> RlsuiteError:
-    """An error of the run for what a worker's own code raised."""
+    """An error of the run for what a worker's own code raised: its text in one line, its traceback in `details`."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, RlsuiteError):
-        return type(cause)(f"{worker.name}: {cause}")
+        found = type(cause)(f"{worker.name}: {cause}")
+        found.details = cause.details
+        return found
     if isinstance(error, RayActorError):  # it could not even be made: a module that is missing there
-        return RlsuiteError(f"{worker.name} cannot start: {str(error).strip().splitlines()[-1]}")
-    return RlsuiteError(f"{worker.name} failed:\n{error}")
+        found = RlsuiteError(f"{worker.name} cannot start: {traceback_of(error).splitlines()[-1]}")
+    else:
+        found = RlsuiteError(f"{worker.name} failed: {reason_of(error)}")
+    found.details = traceback_of(error)
+    return found
+
+
+def failed_on_ray(error: RayError) -> RlsuiteError:
+    """An error of the run for one of Ray's."""
+    found = RlsuiteError(f"Ray failed: {reason_of(error)}")
+    found.details = traceback_of(error)
+    return found
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong in one line: what the worker's own code raised, or what Ray says."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception) and not isinstance(cause, RayError):
+        return one_line(cause)
+    lines = traceback_of(error).splitlines() or [type(error).__name__]
+    return lines[-1] if isinstance(error, RayTaskError) else lines[0]
+
+
+def traceback_of(error: BaseException) -> str:
+    """The text of an error that came through Ray, without its colours."""
+    return _COLOUR.sub("", str(error)).strip()

@@ -11,9 +11,11 @@ from rlsuite.core.agent import Agent
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.factories import make_learner
 from rlsuite.learning.learner import Weights
-from rlsuite.runtime.ray.handles import WorkerHandle, as_own
+from rlsuite.replay.layout import layout_of
+from rlsuite.replay.moves import SavedReplay, moved, places
+from rlsuite.runtime.ray.handles import WorkerHandle, actor_of, as_own
 from rlsuite.runtime.ray.scheduler import Scheduler
-from rlsuite.runtime.ray.workers import Arrays, Stored, load_into
+from rlsuite.runtime.ray.workers import Arrays, Stored, load_into, sources_of
 
 
 class RemoteLearner:
@@ -54,7 +56,7 @@ class RemoteLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the first learner, which is that of all."""
-        found: dict[str, Any] = ray.get(self.first.actor.state_dict.remote())
+        found: dict[str, Any] = ray.get(actor_of(self.first).state_dict.remote())
         return found
 
     def learning_rate(self, agent_steps: int) -> float:
@@ -69,7 +71,7 @@ class RemoteLearner:
     def check_weights(self) -> None:
         """RlsuiteError if a weight is not finite."""
         try:
-            ray.get(self.first.actor.check_weights.remote())
+            ray.get(actor_of(self.first).check_weights.remote())
         except RayTaskError as error:
             raise as_own(self.first, error) from error
 
@@ -90,8 +92,9 @@ class RemoteLearner:
 class RemoteReplay:
     """`ReplayRole` of all shards, with the scheduler's limiter as the limiter of them all."""
 
-    def __init__(self, config: Config, shards: list[WorkerHandle], scheduler: Scheduler):
-        self.shards, self.scheduler = shards, scheduler
+    def __init__(self, config: Config, agent: Agent, shards: list[WorkerHandle], scheduler: Scheduler):
+        self.agent, self.shards, self.scheduler = agent, shards, scheduler
+        self.sources = [sources_of(config, shard.index) for shard in shards]  # rings of each
         self.capacity_steps = config.replay.capacity_agent_steps
 
     @property
@@ -114,18 +117,36 @@ class RemoteReplay:
 
     def state_dict(self) -> dict[str, Any]:
         """The shards' states beside the scheduler's."""
-        return {"shards": ray.get([shard.actor.state_dict.remote() for shard in self.shards]), **self.scheduler.state_dict()}
+        return {"shards": ray.get([actor_of(shard).state_dict.remote() for shard in self.shards]), **self.scheduler.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores shards and scheduler. ValueError if the checkpoint does not fit."""
-        if len(state["shards"]) != len(self.shards):
-            raise ValueError(f"it has {len(state['shards'])} shards, runtime.shards = {len(self.shards)}")
-        self.scheduler.load_state_dict(state)
-        for shard, saved in zip(self.shards, state["shards"], strict=True):
-            try:
-                self.note(shard, ray.get(shard.actor.load.remote(saved)))
-            except RayTaskError as error:
-                raise ValueError(str(error.cause)) from error
+    def load_state_dict(self, state: dict[str, Any]) -> str | None:
+        """Restores shards and scheduler, also from a local run or another number of shards or collectors.
+
+        Returns what could not be kept as it was. ValueError if the checkpoint does not fit.
+        """
+        own = {name: value for name, value in state.items() if "shards" in state and name != "shards"}  # not of a local replay
+        if not self.shards:
+            if state.get("shards") or "rings" in state or "own" in state:
+                raise ValueError("the saved run is of an off-policy agent, which has a replay")
+            self.scheduler.load_state_dict(own)
+            return "rollouts that had not been learned from" if state.get("unrolls", True) else None
+        saved = SavedReplay.of(state)
+        self.scheduler.load_state_dict(own | {"limiter": saved.limiter})
+        for shard in self.shards:
+            for ref in self.restoring(shard, saved):
+                try:
+                    self.note(shard, ray.get(ref))
+                except RayTaskError as error:
+                    raise ValueError(str(error.cause)) from error
+        return None if saved.sources == self.sources else moved(saved.steps(), len(self))
+
+    def restoring(self, shard: WorkerHandle, saved: SavedReplay) -> list[Any]:
+        """References of the calls that bring a shard its part of a saved replay; each returns `Stored`."""
+        if saved.sources == self.sources:
+            return [shard.actor.load.remote(saved.shards[shard.index])]
+        layout = layout_of(self.agent.sequence)
+        portions = saved.portions(self.agent.spec, layout, places(self.sources), shard.index)
+        return [shard.actor.fill.remote(saved.without_steps(), [(place.source, unroll) for place, unroll in portions])]
 
 
 class RemoteCollectors:

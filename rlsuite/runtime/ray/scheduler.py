@@ -148,6 +148,8 @@ class Scheduler:
         return {"limiter": self.limiter.state_dict(), "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
-        self.limiter.load_state_dict(state["limiter"])
-        self.rng.bit_generator.state = state["rng"]
+        """Restores what `state_dict` returned, or what there is of it: a local run draws from one replay, and chooses no shard."""
+        if "limiter" in state:
+            self.limiter.load_state_dict(state["limiter"])
+        if "rng" in state:
+            self.rng.bit_generator.state = state["rng"]

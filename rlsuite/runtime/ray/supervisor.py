@@ -1,6 +1,5 @@
 """Supervision: starts the workers of a run, waits for their calls, finds out which of them have died, and replaces those."""
 
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -12,12 +11,15 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
 from rlsuite.config.schema import Config
+from rlsuite.core.console import say
 from rlsuite.core.errors import RlsuiteError
+from rlsuite.replay.moves import SavedReplay
 from rlsuite.runs import checkpoint
 from rlsuite.runtime.ray.cluster import REACH_SECONDS
-from rlsuite.runtime.ray.handles import WorkerHandle, WorkerSet, as_own, end, refuse_other_versions
+from rlsuite.runtime.ray.handles import WorkerHandle, WorkerSet, as_own, end, reason_of, refuse_other_versions, traceback_of
 from rlsuite.runtime.ray.roles import RemoteLearner, RemoteReplay
 from rlsuite.runtime.ray.workers import Facts, Stored
+from rlsuite.runtime.signals import Stop
 
 START_SECONDS = 180.0  # for a worker to import, build its environment and answer the greeting
 CRASHES = 3  # of one worker in a row, without a result between: it will not get better
@@ -46,16 +48,23 @@ class Supervisor:
         self.pending: dict[Any, Call] = {}
         self.deaths: deque[float] = deque()  # when workers died, within the last hour
         self.first_error: str | None = None
+        self.first_details = ""  # its traceback
         self.lost = self.replaced = 0
 
-    def start(self) -> None:
-        """Starts all that the run cannot do without; RlsuiteError for the first that cannot start."""
+    def start(self, stopped: Stop) -> None:
+        """Starts all that the run cannot do without; RlsuiteError for the first that cannot start.
+
+        KeyboardInterrupt if a signal comes meanwhile: nothing has begun.
+        """
         for worker in self.workers.core:
             worker.actor = worker.make(worker.index, 0)
         greetings = {worker.actor.hello.remote(): worker for worker in self.workers.core}
         deadline = time.monotonic() + START_SECONDS
         for ref, worker in greetings.items():
             try:
+                while not ray.wait([ref], timeout=0.5)[0] and time.monotonic() < deadline:
+                    if stopped:
+                        raise KeyboardInterrupt
                 facts: Facts = ray.get(ref, timeout=max(deadline - time.monotonic(), 1.0))
             except GetTimeoutError as error:
                 raise RlsuiteError(f"{worker.name} did not start within {START_SECONDS:.0f} s: is there room for it?") from error
@@ -95,9 +104,9 @@ class Supervisor:
         """Agent steps on their way into shards."""
         return sum(call.storing for call in self.pending.values())
 
-    def busy(self) -> bool:
-        """Whether anything is in flight but evaluations and greetings."""
-        return any(call.awaited for call in self.pending.values())
+    def busy(self, worker: WorkerHandle | None = None) -> bool:
+        """Whether anything is in flight, or anything to one worker, but evaluations and greetings."""
+        return any(call.awaited and worker in (None, call.worker) for call in self.pending.values())
 
     def wait(self, seconds: float) -> None:
         """Waits for a call to end; handles all that have."""
@@ -146,10 +155,10 @@ class Supervisor:
         """Reports a death and schedules the successor; RlsuiteError where another one would not help."""
         if worker.actor is None:
             return  # several calls report one death
-        own = _raised(error)
-        reason = str(error) if own is not None else (str(error).splitlines() or [type(error).__name__])[0]
-        self.first_error = self.first_error or f"{worker.name}: {reason}"
-        print(f"rlsuite: {worker.name} is lost: {reason}", file=sys.stderr, flush=True)
+        own, reason = _raised(error), reason_of(error)
+        if self.first_error is None:
+            self.first_error, self.first_details = f"{worker.name}: {reason}", traceback_of(error) if own is not None else ""
+        say(f"rlsuite: {worker.name} is lost: {reason}")
         if own is not None and (isinstance(own, RlsuiteError) or worker.kind != "collector"):
             raise as_own(worker, error) from error  # its code cannot go on, and a second try would end the same way
         now = time.monotonic()
@@ -159,15 +168,21 @@ class Supervisor:
         while self.deaths[0] < now - 3600:
             self.deaths.popleft()
         if own is not None and worker.crashes >= CRASHES:
-            raise RlsuiteError(f"{worker.name} failed {CRASHES} times in a row:\n{reason}") from error
+            raise self._with_details(f"{worker.name} failed {CRASHES} times in a row: {reason}") from error
         if len(self.deaths) > self.runtime.restarts:
-            raise RlsuiteError(
+            raise self._with_details(
                 f"{len(self.deaths)} workers died within an hour, more than runtime.restarts = {self.runtime.restarts}; "
                 f"the first: {self.first_error}"
             )
         worker.not_before = now + (min(2.0 ** (worker.crashes - 1), 30.0) if worker.crashes > 1 else 0.0)
         for lost in self.workers.learners if worker.kind == "learner" else [worker]:  # learners share gradients: they go together
             self._forget(lost)
+
+    def _with_details(self, message: str) -> RlsuiteError:
+        """An error with the traceback of the first one."""
+        found = RlsuiteError(message)
+        found.details = self.first_details
+        return found
 
     def _forget(self, worker: WorkerHandle) -> None:
         """Ends a worker, if it lives, and drops its calls."""
@@ -195,8 +210,8 @@ class Supervisor:
             saved = self._last_checkpoint()
             self.replay.note(worker, Stored(0, 0.0, 0))
             if saved is not None:
-                state = saved.state["replay"]["shards"][worker.index]
-                for ref in (worker.actor.load.remote(state), worker.actor.end_streams.remote(None)):
+                refs = self.replay.restoring(worker, SavedReplay.of(saved.state["replay"]))
+                for ref in (*refs, worker.actor.end_streams.remote(None)):
                     self.call(worker, ref, partial(self.replay.note, worker))
         worker.greeted = True
         if worker.kind != "learner":
@@ -214,7 +229,7 @@ class Supervisor:
             self.learner.restore(saved.weights, saved.state["learner"], str(saved.path))
         else:
             self.learner.steps = 0
-        print(f"rlsuite: the learner continues from learner step {self.learner.steps:,}", file=sys.stderr, flush=True)
+        say(f"rlsuite: the learner continues from learner step {self.learner.steps:,}")
         self.learner.publish()
         for worker in self.workers.learners:
             worker.ready = True

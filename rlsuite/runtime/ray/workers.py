@@ -10,16 +10,20 @@ import os
 import socket
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.acting.collector import Episode
 from rlsuite.config import loader
 from rlsuite.config.schema import Config
 from rlsuite.core import cpu, registry
+from rlsuite.core.agent import agent_class
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Unroll
 from rlsuite.evaluation.episodes import play_episodes
@@ -39,10 +43,20 @@ from rlsuite.replay import Sample
 from rlsuite.replay.limiter import Unlimited
 from rlsuite.replay.mixture import Mixture
 from rlsuite.runs import run_folder
+from rlsuite.runtime.ray import environments
+from rlsuite.runtime.ray.environments import Packed
 
 Arrays = dict[str, NDArray[Any]]
 Settings = dict[str, Any]  # a config, as `loader.as_mapping` makes it
-Tables = dict[str, dict[str, Any]]  # what was registered at run time
+
+
+class Registered(NamedTuple):
+    """What the driver's program has registered at run time, for its workers."""
+
+    tables: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # by `rlsuite.register_*`, see `registry.registered`
+    environments: Packed = MappingProxyType({})  # by `gymnasium.register`
+
+
 Priorities = tuple[NDArray[np.int64], NDArray[np.float64]]  # keys [B], new priorities [B]
 
 
@@ -87,9 +101,9 @@ class Worker(ABC):
 
     config: Config
 
-    def __init__(self, settings: Settings, tables: Tables):
+    def __init__(self, settings: Settings, registered: Registered):
         """`settings`: the config as plain data, since the classes of its sections may be defined in a file."""
-        self.settings, self.tables = settings, tables
+        self.settings, self.registered = settings, registered
 
     @property
     def threads(self) -> int:
@@ -98,7 +112,8 @@ class Worker(ABC):
 
     def hello(self) -> Facts:
         """Builds the worker: the greeting that the driver waits for before the worker takes part."""
-        registry.restore(self.tables)
+        registry.restore(self.registered.tables)
+        environments.register(self.registered.environments, self.settings["env"]["id"])
         self.config = loader.check(self.settings)
         cpu.set_up(self.threads)
         # Arrays from the object store are read-only, and nothing here writes to them.
@@ -118,8 +133,8 @@ class Worker(ABC):
 class CollectorWorker(Worker):
     """Collector `index` of `config.runtime.collectors`; each `restart` has random streams of its own."""
 
-    def __init__(self, settings: Settings, tables: Tables, index: int, restart: int):
-        super().__init__(settings, tables)
+    def __init__(self, settings: Settings, registered: Registered, index: int, restart: int):
+        super().__init__(settings, registered)
         self.index, self.restart = index, restart
 
     @property
@@ -152,21 +167,26 @@ class CollectorWorker(Worker):
         return unroll, Collected(steps, episodes, unroll.version, collector.diagnostics())
 
 
+def sources_of(config: Config, shard: int) -> int:
+    """Rings of a shard: one for each of its collectors, but a single one for whole games, whoever has played them."""
+    if issubclass(agent_class(config.agent.name), BoardAgent):
+        return 1
+    return len(range(shard, config.runtime.collectors, config.runtime.shards))
+
+
 class ShardWorker(Worker):
     """Shard `index` of `config.runtime.shards`: the replay of every `shards`-th collector.
 
     It stores and samples whatever it is asked to: the run's one limiter is the scheduler's, which sees all shards.
     """
 
-    def __init__(self, settings: Settings, tables: Tables, spec: EnvSpec, index: int):
-        super().__init__(settings, tables)
+    def __init__(self, settings: Settings, registered: Registered, spec: EnvSpec, index: int):
+        super().__init__(settings, registered)
         self.spec, self.index = spec, index
 
     def build(self) -> None:
         config, spec, index = self.config, self.spec, self.index
-        shards, collectors = config.runtime.shards, config.runtime.collectors
-        sources = len(range(index, collectors, shards))
-        self.replay = make_replay(config, spec, make_agent(config, spec), sources, index, shards)
+        self.replay = make_replay(config, spec, make_agent(config, spec), sources_of(config, index), index, config.runtime.shards)
         own = self.replay.own if isinstance(self.replay, Mixture) else self.replay
         own.limiter = Unlimited()
 
@@ -197,9 +217,15 @@ class ShardWorker(Worker):
     def state_dict(self) -> dict[str, Any]:
         return self.replay.state_dict()
 
-    def load(self, state: dict[str, Any]) -> Stored:
+    def load(self, state: Mapping[str, Any]) -> Stored:
         """Continues from what `state_dict` returned."""
-        self.replay.load_state_dict(state)
+        self.replay.load_exactly(state)
+        return self.report()
+
+    def fill(self, state: Mapping[str, Any], portions: list[tuple[int, Unroll]]) -> Stored:
+        """Continues from this shard's portions of a replay of another shape; `state`: see `SavedReplay.without_steps`."""
+        self.replay.load_demonstrations(state)
+        self.replay.fill(portions)
         return self.report()
 
 
@@ -209,8 +235,8 @@ class LearnerWorker(Worker):
     All of them make the same updates in the same order.
     """
 
-    def __init__(self, settings: Settings, tables: Tables, spec: EnvSpec, rank: int, threads: int):
-        super().__init__(settings, tables)
+    def __init__(self, settings: Settings, registered: Registered, spec: EnvSpec, rank: int, threads: int):
+        super().__init__(settings, registered)
         self.spec, self.rank, self.own_threads = spec, rank, threads
 
     @property
@@ -287,8 +313,8 @@ class LearnerWorker(Worker):
 class EvaluatorWorker(Worker):
     """Plays periodic evaluations while training goes on."""
 
-    def __init__(self, settings: Settings, tables: Tables, spec: EnvSpec):
-        super().__init__(settings, tables)
+    def __init__(self, settings: Settings, registered: Registered, spec: EnvSpec):
+        super().__init__(settings, registered)
         self.spec = spec
 
     @property

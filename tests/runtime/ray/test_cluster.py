@@ -114,3 +114,18 @@ def test_the_object_store_fits_into_the_containers_memory(
     monkeypatch.setattr(limits, "free_in_groups", lambda: None if groups is None else groups * 10**6)
     monkeypatch.setattr(limits, "free_in_machine", lambda: machine * 10**6)
     assert cluster._store_bytes(given) == (None if store is None else round(store * 1e6))
+
+
+def test_a_folder_too_long_for_sockets_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/short")
+    assert cluster._short_folder() is None
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "long" * 20)
+    assert cluster._short_folder() == "/tmp/ray"
+    assert "too long for the paths of Ray's sockets: it keeps its files in /tmp/ray" in capsys.readouterr().err
+
+
+def test_what_ray_wants_of_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    with cluster._environment(RAY_AUTH_TOKEN="0123456789abcdef" * 2):
+        assert os.environ["RAY_AUTH_TOKEN"].startswith("0123")
+    assert "RAY_AUTH_TOKEN" not in os.environ

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import SEQUENCES, differences, final
-from ray_envs import DQN, GAMES, RAY, ROLLOUTS
+from ray_envs import DQN, GAMES, KINDS, RAY, ROLLOUTS
 
 import rlsuite
 from rlsuite.config.loader import resolve
-from rlsuite.core.errors import RlsuiteError
 from rlsuite.factories import build
 from rlsuite.runs import checkpoint
 from rlsuite.runs.metrics import read_metrics
@@ -131,9 +130,32 @@ def test_a_run_on_ray_goes_on_where_its_checkpoint_was(tmp_path: Path) -> None:
         assert (now["rings"][0]["flags"][:, head - 1] & 2).all()  # no sequence crosses the resume
         assert now["rings"][0]["flags"][:, head].all()  # a first record follows
     assert after.state["learner"]["steps"] > before.state["learner"]["steps"]
-    with pytest.raises(RlsuiteError, match=r"has 2 shards, runtime.shards = 1"):
-        rlsuite.train(None, {"run.agent_steps": 2_000, "runtime.shards": 1}, resume=tmp_path / "run")
-    assert final(tmp_path / "run").agent_steps == after.agent_steps
+
+
+@pytest.mark.parametrize(
+    "kind", ["dqn", "ppo", pytest.param("r2d2", marks=pytest.mark.slow), pytest.param("alphazero", marks=pytest.mark.slow)]
+)
+def test_a_run_moves_to_ray_and_back_and_goes_on_learning(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config, settings = KINDS[kind]
+    run, many = tmp_path / "run", {"runtime.collectors": 3, "runtime.shards": 2 if kind != "ppo" else 1}
+    rlsuite.train(config, {**settings, "run.agent_steps": 1_000}, run_dir=run)
+    there = {"runtime.kind": "ray", **many, "learner.batch_size": settings["learner.batch_size"]}
+    learned = [final(run).state["learner"]["steps"]]
+    for steps, moved in (
+        (2_000, there),
+        (3_000, {"runtime.collectors": 2, "runtime.shards": 1}),
+        (4_000, {"runtime.kind": "local"}),
+    ):
+        rlsuite.train(None, {**moved, "run.agent_steps": steps}, resume=run)
+        learned.append(final(run).state["learner"]["steps"])
+        said = capsys.readouterr().err
+        assert "not kept as it was: the running episodes" in said
+        if kind == "ppo":
+            assert ("rollouts that had not been learned from" in said) == (steps > 2_000)  # a local run saves them
+        elif kind != "alphazero":  # whose shard has one ring, whoever plays
+            assert "the replay (" in said
+    assert np.diff(learned).min() > 5
+    assert {row["agent_steps"] for row in read_metrics(run) if row["agent_steps"] > 3_000}
 
 
 def test_collectors_go_on_until_the_first_sequence_is_whole(tmp_path: Path) -> None:

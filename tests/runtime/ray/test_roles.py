@@ -23,7 +23,8 @@ def shards(count: int) -> RemoteReplay:
     settings: dict[str, Any] = {**DQN, **RAY, "runtime.collectors": 3, "runtime.shards": count}
     config = resolve("classic/dqn", settings)
     workers = [WorkerHandle("shard", index, lambda index, restart: None) for index in range(count)]
-    return RemoteReplay(config, workers, Scheduler(config, on_policy=False, synchronous=False))
+    agent = make_agent(config, make_spec(config))
+    return RemoteReplay(config, agent, workers, Scheduler(config, on_policy=False, synchronous=False))
 
 
 def test_a_replay_is_the_sum_of_its_shards() -> None:
@@ -33,7 +34,7 @@ def test_a_replay_is_the_sum_of_its_shards() -> None:
     assert (len(replay), replay.dropped_updates, replay.capacity_steps) == (150, 7, 4_000)
 
 
-def test_a_checkpoint_of_other_shards_is_refused() -> None:
-    replay = shards(2)
-    with pytest.raises(ValueError, match=r"it has 3 shards, runtime\.shards = 2"):
-        replay.load_state_dict({"shards": [{}, {}, {}]})
+def test_a_checkpoint_of_an_on_policy_agent_is_refused() -> None:
+    for state in ({"shards": []}, {"unrolls": []}):
+        with pytest.raises(ValueError, match="the saved run is of an on-policy agent, which has no replay"):
+            shards(2).load_state_dict(state)

@@ -18,6 +18,7 @@ from rlsuite.runtime.ray.handles import WorkerHandle
 from rlsuite.runtime.ray.supervisor import Supervisor
 from rlsuite.runtime.ray.workers import Collected
 from rlsuite.runtime.run_loop import Loop
+from rlsuite.runtime.signals import Stop
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_ray")]
 
@@ -88,7 +89,9 @@ def test_a_collector_that_raises_ends_the_run_with_its_own_traceback(tmp_path: P
     with pytest.raises(RlsuiteError, match="3 times in a row") as caught:
         rlsuite.train("classic/dqn", settings, run_dir=tmp_path / "run")
     assert "ZeroDivisionError: the pole caught fire" in str(caught.value)
-    assert "in failing" in str(caught.value)
+    assert "in failing" in caught.value.details
+    assert caught.value.details.splitlines()[-1] == "ZeroDivisionError: the pole caught fire"
+    assert "\x1b" not in caught.value.details
     assert time.monotonic() - begun < 120
 
 
@@ -107,9 +110,9 @@ def test_an_environment_that_a_node_lacks_is_one_line(tmp_path: Path, monkeypatc
     marker.touch()
     start = Supervisor.start
 
-    def elsewhere(supervisor: Supervisor) -> None:
+    def elsewhere(supervisor: Supervisor, stopped: Stop) -> None:
         marker.unlink()
-        start(supervisor)
+        start(supervisor, stopped)
 
     monkeypatch.setattr(Supervisor, "start", elsewhere)
     settings = {**DQN, **RAY, "env.id": "Fire-v0", "env.missing": True, "env.marker": str(marker)}

@@ -12,7 +12,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.evaluation import record
 from rlsuite.factories import make_spec
 from rlsuite.replay import demonstrations
-from rlsuite.runtime.ray.workers import CollectorWorker, LearnerWorker, ShardWorker
+from rlsuite.runtime.ray.workers import CollectorWorker, LearnerWorker, Registered, ShardWorker
 
 
 @pytest.mark.parametrize("with_demonstrations", [False, True])
@@ -24,7 +24,10 @@ def test_a_shard_leaves_counting_to_the_scheduler(tmp_path: Path, with_demonstra
         demonstrations.save(recorded, tmp_path / "shown")
         settings |= {"replay.demonstrations": str(tmp_path / "shown"), "replay.demonstration_ratio": 0.5}
     config = resolve("classic/dqn", settings)
-    collector, shard = CollectorWorker(as_mapping(config), {}, 0, 0), ShardWorker(as_mapping(config), {}, make_spec(config), 0)
+    collector, shard = (
+        CollectorWorker(as_mapping(config), Registered(), 0, 0),
+        ShardWorker(as_mapping(config), Registered(), make_spec(config), 0),
+    )
     collector.hello()
     shard.hello()
     unroll, report = collector.collect(None, 0, 0)
@@ -38,6 +41,6 @@ def test_a_shard_leaves_counting_to_the_scheduler(tmp_path: Path, with_demonstra
 
 def test_learners_do_not_share_the_minibatches_that_an_agent_makes_itself() -> None:
     config = resolve("classic/ppo", {**ROLLOUTS, **RAY, "agent.minibatches": 2, "runtime.learners": 2})
-    learner = LearnerWorker(as_mapping(config), {}, make_spec(config), 0, 1)
+    learner = LearnerWorker(as_mapping(config), Registered(), make_spec(config), 0, 1)
     with pytest.raises(UsageError, match=r"^runtime.learners = 2: agent.name=ppo makes minibatches of its own, use 1$"):
         learner.hello()
