@@ -207,7 +207,7 @@ class TrainingConfig(Section):
     """Keys that the `run` sections of agents and vision models share."""
 
     minutes: float | None = Field(None, gt=0)
-    """Stop after this much wall time, counting what came before a resume; null: no limit."""
+    """Stop training after this much wall time, counting what came before a resume; the final evaluation comes on top."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to learn on; auto: the GPU if there is one."""
     threads: int | None = Field(None, ge=1)
