@@ -191,15 +191,11 @@ class Table:
         session, text = self.game(), body.get("record")
         if not isinstance(text, str):
             raise UsageError("no record")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "record"
-            path.write_text(text, encoding="utf-8", errors="replace")
-            try:
-                _, actions = game_records.read(path, session.game)
-            except UsageError as error:
-                raise UsageError(str(error).replace(str(path), "the record")) from error
+        record = game_records.read(text.encode("utf-8", "replace"), session.game)
         session.clear()
-        for action in actions:
+        if record.game is not session.game:  # it begins from another position
+            session.change_game(record.game)
+        for action in record.actions:
             session.play(action)
 
     def record(self) -> tuple[str, str]:
