@@ -80,10 +80,10 @@ def read_all(source: Path | bytes, game: Game | None = None) -> Iterator[GameRec
             yield BadRecord("an unreadable file", str(error))
             return
     text, found = sgf.decoded(content)[0], 0
-    tag, node = pgn.START.search(text), sgf.START.search(text)
+    tag, node = pgn.TAG.search(text), sgf.START.search(text)
     if text.split("\n", 1)[0].strip() == _HEAD:
         games = _read_text(text, where, game)
-    elif kind == ".pgn" or (tag and kind != ".sgf" and (node is None or tag.start() < node.start())):
+    elif kind == ".pgn" or (tag and node and tag.start() < node.start()) or (not node and (tag or pgn.FIRST_MOVE.search(text))):
         games = pgn.read(text, where, game)
     else:
         games = sgf.read(content, where, game)

@@ -16,7 +16,8 @@ from rlsuite.boardgames.uci_opponent import moves_by_name
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
 
-START = re.compile(r'^\s*(\[\s*[A-Za-z]\w*\s*"|[0-9]+\s*\.)', re.MULTILINE)  # a tag or a numbered move at the start of a line
+TAG = re.compile(r'^\s*\[\s*[A-Za-z]\w*\s*"', re.MULTILINE)
+FIRST_MOVE = re.compile(r"^\s*1[\s.]*[NBRQKa-hO0-]", re.MULTILINE)
 _POINTS = {"1-0": 1.0, "1/2-1/2": 0.5, "0-1": 0.0}  # of White
 _TAGS_IN_A_LINE = re.compile(r'"\][ \t]*\[(?=[A-Za-z])')
 _BLANKS = re.compile(r'^[ \t]+(?=\[[A-Za-z]\w*\s*")', re.MULTILINE)  # before a tag
@@ -97,6 +98,18 @@ def _visitor() -> Any:
         def handle_error(self, error: Exception) -> None:
             self.game.errors.append(error)  # without the parser's line in the log
 
+        # After an error in a variation the parser goes on from a wrong board, so nothing more of that game is taken.
+
+        def begin_parse_san(self, board: chess.Board, san: str) -> Any:
+            return chess.pgn.SKIP if self.game.errors else None
+
+        def begin_variation(self) -> Any:
+            return chess.pgn.SKIP if self.game.errors else super().begin_variation()
+
+        def end_variation(self) -> None:
+            if not self.game.errors:
+                super().end_variation()
+
         def result(self) -> Any:
             return _Found(self.game, self.tags, self.ended)
 
@@ -175,7 +188,7 @@ class _Reader:
         body = _COMMENT.sub(" ", _TAGS.sub("", self.chunk))
         for token in MOVETEXT_REGEX.finditer(body):
             word = body[max(body.rfind(" ", 0, token.start()), body.rfind("\n", 0, token.start())) + 1 : token.end()]
-            if token.start() and body[token.start() - 1].isalpha():
+            if token[1] and token.start() and body[token.start() - 1].isalpha():
                 raise BadRecord("a word that is no move", f"{self.path}: {word!r} is not a move in English notation")
         if not moves and not self.found.tags and not self.found.ended:
             raise BadRecord("not a record", f"{self.path} is not a game record: no moves")

@@ -19,12 +19,12 @@ from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game, letter
 
-START = re.compile(r"\(\s*;")  # where a game begins, after whatever text
+START = re.compile(r"\(\s*;\s*([A-Za-z]+\s*\[|[();])")  # where a game begins, after whatever text
+GUESSED = "its charset is not declared and is guessed"
 _GO, _HEX = 1, 11
 _ENDINGS = {"R": RESIGNED, "T": "out of time", "F": "forfeited"}
 _SET_UP = ("AB", "AW", "AE")
-# In these, or in a name of Python's for one of them, a byte of a character may look like a bracket or a backslash.
-_CHARSETS = ("gb18030", "big5hkscs", "cp932", "cp949", "latin-1")
+_CHARSETS = ("gb18030", "big5hkscs", "cp932", "cp949")  # that are tried if none is declared
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "cp950": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"}
 _KNOWN = re.compile(r"utf-?(8|16|32)|iso8859|iso2022|cp\d|koi8|mac|ascii|gb|big5|shift_?jis|euc|johab|hz|tis", re.IGNORECASE)
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"} | {
@@ -36,20 +36,28 @@ Node = dict[str, list[bytes]]  # property -> values in UTF-8, as they are betwee
 
 
 def decoded(content: bytes) -> list[str]:
-    """The content as text: one reading, or several if the charset is unknown."""
+    """The content as text: one reading, or several if it is not certain which bytes are brackets.
+
+    In some charsets a character's last byte may look like a bracket or a backslash. Some programs put a backslash before such a
+    byte, some do not; for the former the last reading, Latin-1, takes every byte as it is. In a reading that had to replace
+    something there is a U+FFFD.
+    """
     for mark, codec in _BOMS.items():
         if content.startswith(mark):
             return [content.decode(codec, "replace").removeprefix("\ufeff")]
     if 0 in content[:2]:
         return [content.decode("utf-16-be" if content[0] == 0 else "utf-16-le", "replace")]
     declared = _declared(content)
-    # What is valid UTF-8 has no bytes that only look like brackets, whatever is declared, unless the charset has shifts.
-    for codec in [declared, "utf-8"] if declared.startswith(("iso2022", "hz")) else ["utf-8", declared]:
+    if not declared.startswith(("iso2022", "hz")):  # these shift between charsets and use only ASCII's bytes
         try:
-            return [content.decode(codec or "ascii")]
+            return [content.decode()]  # what is valid UTF-8 has no byte that only looks like a bracket, whatever is declared
         except ValueError:
-            continue
-    return [content.decode(codec, "replace") for codec in (declared or "latin-1", *_CHARSETS)]
+            pass
+    bytewise = content.decode("latin-1")
+    if declared:
+        return [content.decode(declared, "replace"), bytewise]
+    guessed = [content.decode(codec, "replace") for codec in _CHARSETS]
+    return [*(text for text in guessed if "\ufffd" not in text), bytewise]
 
 
 def _declared(content: bytes) -> str:
@@ -76,8 +84,11 @@ def _sequences(text: str) -> list[list[Node] | ValueError]:
         position = end
 
 
-def _read_alike(content: bytes, path: str) -> list[list[Node] | ValueError]:
-    """The games of a file. BadRecord if charsets that it may have give different games."""
+def _read_alike(content: bytes, path: str) -> tuple[list[list[Node] | ValueError], str, list[str]]:
+    """(the games of a file, the charset of their bytes if they were read byte by byte, notes).
+
+    BadRecord if with another charset it holds other games.
+    """
 
     def unlikely(games: list[list[Node] | ValueError]) -> tuple[bool, int]:
         """Faults, then how often a value looks as if it had swallowed the next property."""
@@ -86,14 +97,18 @@ def _read_alike(content: bytes, path: str) -> list[list[Node] | ValueError]:
         return any(isinstance(game, ValueError) for game in games), looks
 
     def moves(games: list[list[Node] | ValueError]) -> Any:
-        return [game if isinstance(game, list) and [_bare(node) for node in game] else str(game) for game in games]
+        return [[_bare(node) for node in game] if isinstance(game, list) else str(game) for game in games]
 
-    readings = [_sequences(text) for text in decoded(content)]
+    texts = decoded(content)
+    readings = [_sequences(text) for text in texts]
     least = min(map(unlikely, readings))
-    likely = [games for games in readings if unlikely(games) == least]
+    broken = "\ufffd" in texts[0]  # then nothing may depend on the charset
+    likely = [games for games in readings if broken or unlikely(games) == least]
     if any(moves(games) != moves(likely[0]) for games in likely[1:]):
         raise BadRecord("an unknown charset", f"{path}: its charset is unknown and decides what the moves are; add CA[...] to it")
-    return likely[0]
+    bytewise, declared = len(readings) > 1 and likely[0] is readings[-1], _declared(content)
+    guessed = not declared and likely[-1] is not readings[-1]
+    return likely[0], declared if bytewise else "", [GUESSED] if guessed else []
 
 
 def _bare(node: Node) -> Node:
@@ -104,7 +119,7 @@ def _bare(node: Node) -> Node:
 def read(content: bytes, path: str, game: Game | None) -> Iterator[GameRecord | BadRecord]:
     """The games of a file, with an error for each that cannot be read."""
     try:
-        found = _read_alike(content, path)
+        found, charset, notes = _read_alike(content, path)
     except BadRecord as error:
         yield error
         return
@@ -113,7 +128,7 @@ def read(content: bytes, path: str, game: Game | None) -> Iterator[GameRecord | 
             yield BadRecord("not valid SGF", f"{path} is not a valid SGF record: {nodes}")
             continue
         try:
-            yield _Reader(nodes, path, game).read()
+            yield _Reader(nodes, path, game, charset, notes).read()
         except BadRecord as error:
             yield error
 
@@ -121,8 +136,9 @@ def read(content: bytes, path: str, game: Game | None) -> Iterator[GameRecord | 
 class _Reader:
     """One game's main line."""
 
-    def __init__(self, nodes: list[Node], path: str, game: Game | None):
-        self.nodes, self.path, self.notes = nodes, path, list[str]()
+    def __init__(self, nodes: list[Node], path: str, game: Game | None, charset: str, notes: list[str]):
+        """`charset` of the texts in the nodes if these have been read byte by byte; "" otherwise."""
+        self.nodes, self.path, self.charset, self.notes = nodes, path, charset, list(notes)
         self.hex, self.size = False, 0
         self.game = self._game(game)
         self.swapped = False  # Hex: the colours and the board's two directions have been exchanged
@@ -149,8 +165,11 @@ class _Reader:
 
     def _text(self, name: str) -> str:
         """A property of the root as text; "" if it has none."""
-        value = self.nodes[0].get(name, [b""])[0].decode()
-        return one_line(re.sub(r"\\(\n|.)", lambda found: found[1].strip("\n"), value))
+        value = self.nodes[0].get(name, [b""])[0]
+        if self.charset:
+            value = value.decode().encode("latin-1")
+        value = re.sub(rb"\\(.)", lambda found: found[1].strip(b"\n"), value, flags=re.DOTALL)
+        return one_line(value.decode(self.charset or "utf-8", "replace"))
 
     def _game(self, asked: Game | None) -> Game:
         """The game of the root, of its size and komi; the one that is asked for if it is of that kind."""

@@ -57,7 +57,7 @@ def test_an_own_game_is_recorded_as_sgf(tmp_path: Path) -> None:
     assert "GM[99]" in path.read_text()
     assert "SZ[5]" in path.read_text()
     for read in (game_records.read(path), game_records.read(path, game)):
-        assert (read[0].name, read[1]) == ("own(size=5)", [0, 7, 24])
+        assert (read.game.name, read.actions) == ("own(size=5)", [0, 7, 24])
     with pytest.raises(UsageError, match=r"is a game of own of size 5, not of go\(size=5"):
         game_records.read(path, make_game("go(size=5)"))
     path.write_text("(;GM[1]SZ[5];B[cc])")
