@@ -79,7 +79,7 @@ def read_all(source: Path | bytes, game: Game | None = None) -> Iterator[GameRec
         except UsageError as error:
             yield BadRecord("an unreadable file", str(error))
             return
-    text, found = sgf.decoded(content)[0], 0
+    text, found = sgf.decoded(content)[-1], 0  # PGN is in Latin-1 if it is not in UTF-8
     tag, node = pgn.TAG.search(text), sgf.START.search(text)
     if text.split("\n", 1)[0].strip() == _HEAD:
         games = _read_text(text, where, game)
