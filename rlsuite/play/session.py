@@ -35,8 +35,8 @@ class Session:
 
     def change_game(self, game: Game) -> None:
         """Plays on under other rules that leave the moves as they are, such as another komi."""
-        self.player.change_game(game)
         actions, self.game, self.searcher = self.actions, game, None
+        self.player.change_game(game)
         self.clear()
         for action in actions:
             self.play(action)
