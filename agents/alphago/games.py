@@ -142,7 +142,10 @@ class Expert(NamedTuple):
 
         Records that cannot be read are left out, and told on standard error. UsageError for a folder without any that can.
         """
-        games = game_records.read_folder(Path(folder), game)
+        try:
+            games = game_records.read_folder(Path(folder), game)
+        except UsageError as error:
+            raise UsageError(f"agent.records = {error}") from error
         apart = max(2, round(1 / tested)) if tested else 0
         parts: tuple[list[Any], list[Any]] = ([], [])
         for number, record in enumerate(games):

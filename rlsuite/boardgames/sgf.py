@@ -219,8 +219,11 @@ class _Reader:
         usual = self.game.new_state()
         cells, turn = placed(usual), ""
         for node in before:
+            points = {name: self._cells(node.get(name, []), name) for name in _SET_UP}
+            if sum(len(set(found)) for found in points.values()) > len(set().union(*points.values())):
+                raise BadRecord("a start position that cannot be", f"{self.path}: one node sets up two things on one point")
             for name, symbol in zip(_SET_UP, "xo.", strict=True):
-                for cell in self._cells(node.get(name, []), name):
+                for cell in points[name]:
                     cells[cell] = symbol
             turn = node["PL"][0].decode().strip().upper()[:1] if "PL" in node else turn
         handicap = self._text("HA")
@@ -264,6 +267,10 @@ class _Reader:
             if None in corners:
                 raise BadRecord("a point off the board", f"{self.path}: {name}[{value.decode()}] is off the board")
             rows, columns = ([divmod(corner or 0, self.size)[axis] for corner in corners] for axis in (0, 1))
+            if rows[0] > rows[-1] or columns[0] > columns[-1]:
+                raise BadRecord(
+                    "a point off the board", f"{self.path}: {name}[{value.decode()}] is not from top left to bottom right"
+                )
             cells += [
                 row * self.size + column for row in range(rows[0], rows[-1] + 1) for column in range(columns[0], columns[-1] + 1)
             ]
@@ -327,7 +334,7 @@ def points_of(text: str) -> float | None:
         komi = float(text.replace(",", "."))
     except ValueError:
         return None
-    if not math.isfinite(komi):
+    if not math.isfinite(4 * komi):
         return None
     if abs(komi) >= 100 and text.lstrip("+-").isdecimal():
         komi /= 100

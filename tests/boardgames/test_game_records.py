@@ -1,5 +1,7 @@
 """Games are read back as they were written, and a bad record is refused with the place of the mistake."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +97,20 @@ def test_a_record_runs_no_code_and_is_of_the_game_asked_for(tmp_path: Path) -> N
     record.write_text("rlsuite game\ngame: tic_tac_toe\nactions: ²\n")
     with pytest.raises(UsageError, match="must be numbers"):
         game_records.read(record)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("text", "shown", "told"),
+    [
+        ("(;SZ[5]KM[1]HA[2]AB[bb][dd];W[cc];B[cd])", "o to play", ""),
+        ("(;SZ[5]KM[1];B[cc];W[];B[];W[aa])", "Black (x) has won", "the moves after the end of the game are left out"),
+    ],
+)
+def test_play_goes_on_from_a_record(text: str, shown: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "GAME.SGF"
+    path.write_text(text)
+    command = [sys.executable, "-m", "rlsuite", "play", "--load", str(path), "--against", "random", "--side", "both"]
+    done = subprocess.run(command, input="quit\n", capture_output=True, text=True, timeout=300, check=True)
+    assert shown in done.stdout
+    assert done.stderr == (f"rlsuite: {path}: {told}\n" if told else "")
