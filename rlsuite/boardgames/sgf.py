@@ -220,8 +220,8 @@ class _Reader:
         cells, turn = placed(usual), ""
         for node in before:
             points = {name: self._cells(node.get(name, []), name) for name in _SET_UP}
-            if sum(len(set(found)) for found in points.values()) > len(set().union(*points.values())):
-                raise BadRecord("a start position that cannot be", f"{self.path}: one node sets up two things on one point")
+            if set(points["AB"]) & set(points["AW"]):
+                raise BadRecord("a start position that cannot be", f"{self.path}: one node sets up two stones on one point")
             for name, symbol in zip(_SET_UP, "xo.", strict=True):
                 for cell in points[name]:
                     cells[cell] = symbol
@@ -268,9 +268,7 @@ class _Reader:
                 raise BadRecord("a point off the board", f"{self.path}: {name}[{value.decode()}] is off the board")
             rows, columns = ([divmod(corner or 0, self.size)[axis] for corner in corners] for axis in (0, 1))
             if rows[0] > rows[-1] or columns[0] > columns[-1]:
-                raise BadRecord(
-                    "a point off the board", f"{self.path}: {name}[{value.decode()}] is not from top left to bottom right"
-                )
+                raise BadRecord("a point off the board", f"{self.path}: {name}[{value.decode()}] is not from its top left on")
             cells += [
                 row * self.size + column for row in range(rows[0], rows[-1] + 1) for column in range(columns[0], columns[-1] + 1)
             ]

@@ -231,7 +231,7 @@ def test_names_of_properties_with_small_letters() -> None:
         ("(;GM[1]SZ[5];B[cc];AW[dd])", "stones are set up after move 1"),
         ("(;GM[1]SZ[5]AB[zz];W[aa])", r"AB\[zz\] is off the board"),
         ("(;GM[1]SZ[5]AB[cc:aa];W[dd])", r"AB\[cc:aa\] is not from its top left on"),
-        ("(;GM[1]SZ[5]AB[aa]AW[aa];W[dd])", "one node sets up two things on one point"),
+        ("(;GM[1]SZ[5]AB[aa]AW[aa];W[dd])", "one node sets up two stones on one point"),
         ("(;GM[1]SZ[5]HA[2];W[aa])", r"HA\[2\], but no stones are set up"),
         ("(;GM[1]SZ[3]AB[ba][ab]AW[aa];W[cc])", "this board cannot arise"),
         ("(;GM[40]SZ[5];B[cc])", "SGF's game 40 is not known here; .*go"),
