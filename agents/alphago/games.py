@@ -140,20 +140,17 @@ class Expert(NamedTuple):
     def read(folder: str, game: Game, from_move: int, tested: float) -> "tuple[Expert, Expert]":
         """Reads all game records in a folder: positions to learn from, and those of a held-out share `tested` of the games.
 
-        UsageError for a folder without records, and for a record that is not of `game`, with its name.
+        Records that cannot be read are left out, and told on standard error. UsageError for a folder without any that can.
         """
-        found = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".sgf", ".txt"))
-        paths = [path for path in found if path.suffix == ".sgf" or game_records.is_text(path)]  # not a README.txt
-        if not paths:
-            raise UsageError(
-                f"agent.records = {folder} holds no records (.sgf, .txt); rlsuite match ... --out {folder} writes some"
-            )
+        try:
+            games = game_records.read_folder(Path(folder), game)
+        except UsageError as error:
+            raise UsageError(f"agent.records = {error}") from error
         apart = max(2, round(1 / tested)) if tested else 0
         parts: tuple[list[Any], list[Any]] = ([], [])
-        for number, path in enumerate(paths):
-            _, actions = game_records.read(path, game)
-            state, last = game.new_state(), NO_MOVE
-            for at, action in enumerate(actions):
+        for number, record in enumerate(games):
+            state, last = record.game.new_state(), NO_MOVE
+            for at, action in enumerate(record.actions):
                 if at >= from_move:
                     parts[bool(apart) and number % apart == apart - 1].append((state.observation(), action, last))
                 state, last = state.apply(action), action

@@ -63,10 +63,13 @@ def stone_hash(point: int, stone: int) -> np.uint64:
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    """Records the empty board as the first arrangement."""
-    past = past_of(row)
+    """Records the stones on the board, none as a rule, as the first arrangement."""
+    past, points = past_of(row), points_of(row)
     past[0] = 1
-    past[1] = 0  # the empty board
+    past[1] = 0
+    for point in range(points.size):
+        if points[point] != 0:
+            past[1] ^= stone_hash(point, points[point])
 
 
 @njit(cache=True)
@@ -310,18 +313,14 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         if not lines or lines[-1].strip() not in turns:
             raise UsageError(f"{name}: the last line of a board text is one of {', '.join(turns)}")
         row = start.copy()
-        init(row)
-        points, past = points_of(row), past_of(row)
+        points = points_of(row)
         points[:] = np.array(read_grid("\n".join(lines[:-1]), name, size, size, ".xo"), np.int8).reshape(-1)
         for point in np.flatnonzero(points).tolist():
             _, liberties = _chain(points, size, point, np.empty(size * size, np.int32))
             points &= 3
             if liberties == 0:
                 raise UsageError(f"{name}: this board cannot arise: the chain on {cell_name(size)(point)} has no liberty")
-        if points.any():
-            past[0] = 2
-            for point in np.flatnonzero(points).tolist():
-                past[2] ^= stone_hash(point, points[point])
+        init(row)
         row[1], row[2] = turns[lines[-1].strip()]
         return row
 

@@ -29,9 +29,11 @@ _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1,
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    """The four discs in the middle."""
+    """The four discs in the middle, which are never empty once the game has begun."""
     n = int(row[0])
     half = n // 2
+    if row[_HEAD + half * n + half] != 0:
+        return
     row[_HEAD + (half - 1) * n + half] = 1  # player 0, black, as in OpenSpiel
     row[_HEAD + half * n + half - 1] = 1
     row[_HEAD + (half - 1) * n + half - 1] = 2

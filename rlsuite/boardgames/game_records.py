@@ -1,19 +1,20 @@
 """Game records: SGF for Go, Hex, Othello and Gomoku, PGN for chess, and a text of our own for any game, written and read.
 
-SGF is read by sgfmill. Our own text names the game and lists the actions by number, so that it can be read for every game.
+Our own text names the game and lists the actions by number, so that it can be read for every game.
 """
 
-import math
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from rlsuite.boardgames.games import CHESS, make_game, own_game
-from rlsuite.core import registry
+from rlsuite.boardgames import pgn, sgf
+from rlsuite.boardgames.games import make_game, own_game
+from rlsuite.boardgames.record import BadRecord, GameRecord, Replay, one_line
 from rlsuite.core.errors import UsageError
 from rlsuite.core.files import atomic_write, reading
-from rlsuite.core.game import Game, letter
+from rlsuite.core.game import Game
 
 _HEAD = "rlsuite game"
 
@@ -27,253 +28,143 @@ def suffix(game: Game) -> str:
 def write(
     path: Path, game: Game, actions: list[int], players: tuple[str, str], points: float | None = None, ending: str = ""
 ) -> None:
-    """Writes a game in the format of its `suffix`.
+    """Writes a game, from `game.new_state()` on, in the format of its `suffix`.
 
     `points` of player 0: 1, 0.5, 0, or None if the game is not over; `ending` says how it ended, if not by the rules.
     """
-    form: Callable[..., str] = {".sgf": _sgf, ".pgn": _pgn, ".txt": _text}[suffix(game)]
+    form: Callable[..., str] = {".sgf": sgf.written, ".pgn": pgn.written, ".txt": _text}[suffix(game)]
     atomic_write(path, form(game, actions, players, points, ending))
 
 
 def _text(game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str) -> str:
     lines = [_HEAD, f"game: {game.name}", f"players: {players[0]} | {players[1]}", f"date: {date.today().isoformat()}"]
-    if points is not None:
-        lines.append(f"result: {points:g} - {1 - points:g}{f' ({_line(ending)})' if ending else ''}")
     state, names = game.new_state(), list[str]()
+    if game.usual_start is not None:
+        lines.append(f"start: {json.dumps(str(state))}")
+    if points is not None:
+        lines.append(f"result: {points:g} - {1 - points:g}{f' ({one_line(ending)})' if ending else ''}")
     for action in actions:
         names.append(state.text_of(action))
         state = state.apply(action)
     return "\n".join([*lines, f"actions: {' '.join(map(str, actions))}", f"moves: {' '.join(names)}", ""])
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _sgf(game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str) -> str:
-    size = game.observation_shape[1]
-
-    def value(text: str) -> str:
-        return _line(text).replace("\\", "\\\\").replace("]", "\\]")
-
-    how = "R" if ending == "resigned" else "F" if ending else ""
-    result = "" if points is None else "0" if points == 0.5 else f"{'B' if points > 0.5 else 'W'}+{how}"
-    head = f"(;GM[{game.presentation.sgf}]FF[4]CA[UTF-8]AP[rlsuite]SZ[{size}]GN[{value(game.name)}]"
-    head += f"PB[{value(players[0])}]PW[{value(players[1])}]DT[{date.today().isoformat()}]"
-    if "komi" in game.parameters:
-        head += f"RU[Chinese]KM[{game.parameters['komi']:g}]"
-    head += f"RE[{result}]" if result else ""
-    head += f"C[{value(ending)}]" if ending and ending != "resigned" else ""
-    state, moves = game.new_state(), list[str]()
-    for action in actions:
-        where = "" if action >= size * size else f"{letter(action % size)}{letter(action // size)}"
-        moves.append(f";{'BW'[state.player]}[{where}]")
-        state = state.apply(action)
-    return head + "\n" + "".join(moves) + ")\n"
-
-
-def _pgn(game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str) -> str:
-    white = game.new_state().player  # who moves first; in OpenSpiel's chess that is player 1
-    result = "*"
-    if points is not None:
-        result = {1.0: "1-0", 0.5: "1/2-1/2", 0.0: "0-1"}[points if white == 0 else 1 - points]
-    tags = {
-        "Event": "rlsuite",
-        "Site": "?",
-        "Date": date.today().strftime("%Y.%m.%d"),
-        "Round": "?",
-        "White": players[white],
-        "Black": players[1 - white],
-        "Result": result,
-    }
-    if ending:
-        tags["Termination"] = ending
-    lines = [
-        f'[{name} "{_line(text).replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))}"]' for name, text in tags.items()
-    ]
-    state, words = game.new_state(), list[str]()
-    for ply, action in enumerate(actions):
-        if ply % 2 == 0:
-            words.append(f"{ply // 2 + 1}.")
-        words.append(state.text_of(action))
-        state = state.apply(action)
-    return "\n".join([*lines, "", *_wrapped([*words, result]), ""])
-
-
-def _wrapped(words: list[str], width: int = 80) -> list[str]:
-    lines = [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] += (" " if lines[-1] else "") + word
-    return lines
-
-
-def read(path: Path, game: Game | None = None) -> tuple[Game, list[int]]:
-    """The game and the actions of a record.
+def read(source: Path | bytes, game: Game | None = None) -> GameRecord:
+    """The first game of a file, or of its content; a note says if there are more.
 
     `game` is what the record must be of; it decides where the record is vague, such as an SGF with another komi. UsageError for a
     file that is not a record, an unknown game, another game than `game`, and an illegal move, with the move's number.
     """
-    with reading(path):
-        content = path.read_bytes()
-    if content.lstrip()[:1] == b"(":
-        return _read_sgf(content, str(path), game)
-    text = content.decode("utf-8", "replace")
-    if text.splitlines()[:1] == [_HEAD]:
-        return _read_text(text, path, game)
-    if text.startswith("["):
-        if game is not None and game.presentation.uci is None:
-            raise UsageError(f"{path} is a game of chess, not of {game.name}")
-        return _read_pgn(text, str(path), make_game(CHESS) if game is None else game)
-    raise UsageError(f"{path} is not a game record: neither SGF nor PGN nor the text that rlsuite writes")
+    games = read_all(source, game)
+    first = next(games)
+    if isinstance(first, BadRecord):
+        raise first
+    if next(games, None) is not None:
+        first.notes.append("only the first game of the file is read")
+    return first
 
 
-def is_text(path: Path) -> bool:
-    """Whether a file begins as our own text does."""
-    with path.open("rb") as file:
-        return file.read(len(_HEAD)) == _HEAD.encode()
+def read_all(source: Path | bytes, game: Game | None = None) -> Iterator[GameRecord | BadRecord]:
+    """All games of a file, or of its content, with an error for each that `read` would refuse; at least one of either.
 
-
-def _read_text(text: str, path: Path, game: Game | None) -> tuple[Game, list[int]]:
-    fields = dict(line.split(": ", 1) for line in text.splitlines()[1:] if ": " in line)
-    found = make_game(_named(fields.get("game", ""), path, game))
-    if game is not None and found.name != game.name:
-        raise UsageError(f"{path} is a game of {found.name}, not of {game.name}")
-    words = fields.get("actions", "").split()
-    if not all(word.isdecimal() for word in words):
-        raise UsageError(f"{path}: its actions must be numbers")
-    state, actions = found.new_state(), list[int]()
-    for word in words:
+    UsageError for PGN if python-chess is not installed.
+    """
+    if isinstance(source, bytes):
+        where, kind, content = "the record", "", source
+    else:
+        where, kind = str(source), source.suffix.lower()
         try:
-            state = state.apply(int(word))
+            with reading(source):
+                content = source.read_bytes()
         except UsageError as error:
-            raise UsageError(f"{path}: move {len(actions) + 1}: {error}") from error
-        actions.append(int(word))
-    return found, actions
+            yield BadRecord("an unreadable file", str(error))
+            return
+    text, found = sgf.decoded(content)[-1], 0  # PGN is in Latin-1 if it is not in UTF-8
+    tag, node = pgn.TAG.search(text), sgf.START.search(text)
+    if text.split("\n", 1)[0].strip() == _HEAD:
+        games = _read_text(text, where, game)
+    elif kind == ".pgn" or (tag and node and tag.start() < node.start()) or (not node and (tag or pgn.FIRST_MOVE.search(text))):
+        games = pgn.read(text, where, game)
+    else:
+        games = sgf.read(content, where, game)
+    for found, record in enumerate(games, 1):  # noqa: B007
+        yield record
+    if not found:
+        what = "neither SGF nor PGN nor the text that rlsuite writes"
+        yield BadRecord("not a record", f"{where} is not a game record: {what}")
 
 
-def _named(name: str, path: Path, game: Game | None) -> str:
-    """The name of a record's game. A game in a file is Python code, which a record must not run unless the caller named it too."""
-    if own_game(name) is not None and (game is None or own_game(name) != own_game(game.name)):
-        raise UsageError(f"{path} is a game of {name}, which is Python code: name that game yourself to load it")
-    return name
+def read_folder(folder: Path, game: Game) -> list[GameRecord]:
+    """The games of all records of `game` in a folder and those below it, in the order of their paths.
 
-
-def _read_pgn(text: str, path: str, game: Game) -> tuple[Game, list[int]]:
-    """The main line of the first game in the file, without comments and variations."""
-    body, depth, plain = text, 0, ""
-    while body.lstrip().startswith("["):  # tags
-        body = body.lstrip().partition("\n")[2]
-    body = body.split("\n[", 1)[0]  # where the next game begins
-    opening = {"{": "}", ";": "\n"}
-    until = ""
-    for char in body:
-        if until:
-            until = "" if char == until else until
-        elif char in opening:
-            until = opening[char]
-        elif char in "()":
-            depth += 1 if char == "(" else -1
-        elif depth == 0:
-            plain += char
-    state, actions = game.new_state(), list[int]()
-    for word in plain.split():
-        word = word.lstrip("0123456789.").rstrip("!?") if word[0].isdigit() and "-" not in word else word.rstrip("!?")
-        if not word or word[0] == "$" or word in ("1-0", "0-1", "1/2-1/2", "*"):
-            continue
-        names = {state.text_of(action): action for action in state.legal_actions()}
-        plain_names = {name.rstrip("+#"): action for name, action in names.items()}
-        found = names.get(word, plain_names.get(word.rstrip("+#")))
-        if found is None:
-            raise UsageError(f"{path}: move {len(actions) + 1}, {word!r}, is illegal there")
-        actions.append(found)
-        state = state.apply(found)
-    return game, actions
-
-
-def _read_sgf(content: bytes, path: str, game: Game | None) -> tuple[Game, list[int]]:
-    from sgfmill import sgf
-
-    try:
-        record = sgf.Sgf_game.from_bytes(content)
-    except ValueError as error:
-        raise UsageError(f"{path} is not a valid SGF record: {error}") from error
-    root, size = record.get_root(), record.get_size()
-    number = _number(root, "GM", 1)
-    if game is None:
-        game = _sgf_game(root, size, number, path)
-    elif game.presentation.sgf != number or game.observation_shape[1] != size:
-        kind = _sgf_games().get(number, f"SGF number {number}")
-        raise UsageError(f"{path} is a game of {kind} of size {size}, not of {game.name}")
-    if root.has_property("AB") or root.has_property("AW"):
-        raise UsageError(f"{path} begins with stones on the board (handicap); only games from the empty board can be read")
-    state, actions = game.new_state(), list[int]()
-    for node in record.get_main_sequence()[1:]:
-        if any(node.has_property(name) for name in ("AB", "AW", "AE")):
-            raise UsageError(f"{path}: stones are set up after move {len(actions)}, which no move of the game does")
-        for player, colour in enumerate(("B", "W")):
-            if not node.has_property(colour):
+    What is left out and what is not read as it stands is told on standard error, a line for each kind of fault. UsageError if there
+    is no record, or none that can be read.
+    """
+    found, faults, notes = list[GameRecord](), dict[str, list[str]](), dict[str, list[str]]()
+    for path in sorted(path for path in folder.rglob("*") if _is_record(path, game)):
+        for record in read_all(path, game):
+            if isinstance(record, BadRecord):
+                faults.setdefault(record.kind, []).append(str(record))
                 continue
-            action = _point(node.get_raw(colour), size, path, len(actions) + 1)
-            if state.player != player:
-                raise UsageError(f"{path}: move {len(actions) + 1} is {colour}'s, out of turn")
-            try:
-                state = state.apply(action)
-            except UsageError as error:
-                raise UsageError(f"{path}: move {len(actions) + 1}: {error}") from error
-            actions.append(action)
-    return game, actions
-
-
-def _sgf_games() -> dict[int, str]:
-    """SGF's number -> name, of all games by name that SGF knows; of two with one number the one that rlsuite ships."""
-    found: dict[int, str] = {}
-    for name in [*registry.games.shipped, *registry.games.names()]:
-        try:
-            number = make_game(name).presentation.sgf
-        except UsageError:  # needs a parameter or a package
-            continue
-        if number is not None:
-            found.setdefault(number, name)
+            found.append(record)
+            for note in record.notes:
+                notes.setdefault(note, []).append(str(path))
+    if not found and not faults:
+        kinds = " or ".join(sorted({suffix(game), ".txt"}))
+        raise UsageError(f"{folder} holds no records ({kinds}) of {game.name}; rlsuite match ... --out {folder} writes some")
+    lines = [f"{len(all_)} left out: {kind} (the first: {all_[0]})" for kind, all_ in faults.items()]
+    if not found:
+        raise UsageError(f"{folder} holds no record of {game.name} that can be read; {'; '.join(lines)}")
+    lines += [f"{len(all_)} read with a change: {note} (the first: {all_[0]})" for note, all_ in notes.items()]
+    for line in lines:
+        print(f"rlsuite: records in {folder}: {line}", file=sys.stderr, flush=True)
     return found
 
 
-def _sgf_game(root: Any, size: int, number: int, path: str) -> Game:
-    """The game of a record's root, of its size and komi."""
-    known = _sgf_games()
-    if number not in known:
-        raise UsageError(f"{path}: SGF's game {number} is not known here; {', '.join(known.values())} are")
-    game, changes = make_game(known[number]), dict[str, Any]()
-    if size != game.observation_shape[1]:
-        changes["size"] = size
-    if "komi" in game.parameters and (komi := _komi(root)) is not None:
-        changes["komi"] = komi
-    return game.with_parameters(**changes) if changes else game
+def _is_record(path: Path, game: Game) -> bool:
+    """Whether a file is a record that `game` may be read from: by its suffix, or because it begins as our own text does."""
+    kind = path.suffix.lower()
+    if kind != ".txt" or not path.is_file():
+        return kind == suffix(game) and path.is_file()
+    with reading(path), path.open("rb") as file:
+        return file.read(len(_HEAD)) == _HEAD.encode()  # not a README.txt
 
 
-def _number(root: Any, name: str, otherwise: int) -> int:
+def _read_text(text: str, where: str, game: Game | None) -> Iterator[GameRecord | BadRecord]:
     try:
-        return int(root.get_raw(name)) if root.has_property(name) else otherwise
-    except ValueError:
-        return otherwise
+        yield _text_record(text, where, game)
+    except BadRecord as error:
+        yield error
+    except UsageError as error:
+        yield BadRecord("another game", f"{where}: {error}")
 
 
-def _komi(root: Any) -> float | None:
-    """The komi, rounded to half points; None if the record gives none that can be understood."""
+def _text_record(text: str, where: str, game: Game | None) -> GameRecord:
+    fields = dict(line.split(": ", 1) for line in text.splitlines()[1:] if ": " in line)
     try:
-        komi = float(root.get_raw("KM")) if root.has_property("KM") else math.nan
-    except ValueError:
-        return None
-    return round(2 * komi) / 2 if math.isfinite(komi) else None
+        found = make_game(_named(fields.get("game", ""), where, game))
+        if "start" in fields:
+            found = found.starting_from(json.loads(fields["start"]))
+    except (ValueError, AttributeError) as error:
+        raise BadRecord("a start position that cannot be", f"{where}: its start position cannot be read") from error
+    if game is not None and found.name != game.name:
+        raise BadRecord("another game", f"{where} is a game of {found.name}, not of {game.name}")
+    words = fields.get("actions", "").split()
+    if not all(word.isdecimal() and len(word) < 10 for word in words):
+        raise BadRecord("not valid", f"{where}: its actions must be numbers")
+    replay = Replay(found, where)
+    for word in words:
+        replay.play(int(word), word)
+    names = (*fields.get("players", "").split(" | "), "", "")
+    result, _, ending = fields.get("result", "").partition(" (")
+    points = {"1": 1.0, "0.5": 0.5, "0": 0.0}.get(result.split(" ")[0])
+    return GameRecord(found, replay.actions, (names[0], names[1]), points, ending.removesuffix(")"))
 
 
-def _point(raw: bytes, size: int, path: str, number: int) -> int:
-    """The action of a move, such as `cd`: column, then row from the top."""
-    text = raw.decode("ascii", "replace")
-    if text == "" or (text == "tt" and size <= 19):
-        return size * size
-    column, row = (ord(char) - ord("a") for char in text) if len(text) == 2 else (-1, -1)
-    if not (0 <= column < size and 0 <= row < size):
-        raise UsageError(f"{path}: move {number}, {text!r}, is off the board")
-    return row * size + column
+def _named(name: str, where: str, game: Game | None) -> str:
+    """The name of a record's game. A game in a file is Python code, which a record must not run unless the caller named it too."""
+    if own_game(name) is not None and (game is None or own_game(name) != own_game(game.name)):
+        raise BadRecord(
+            "a game in Python", f"{where} is a game of {name}, which is Python code: name that game yourself to load it"
+        )
+    return name

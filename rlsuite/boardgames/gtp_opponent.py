@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.boardgames.program import Program
+from rlsuite.boardgames.record import placed
 from rlsuite.core.errors import OpponentError, UsageError
 from rlsuite.core.game import Game
 
@@ -42,6 +43,8 @@ class Gtp:
             raise UsageError("gtp needs a program: gtp(command=gnugo --mode gtp --level 10)")
         if game.presentation.gtp is None:
             raise UsageError(f"gtp: no program is known to play {game.name} (its presentation.gtp is None)")
+        if game.usual_start is not None and set(placed(game.usual().new_state())) != {"."}:
+            raise UsageError(f"gtp: no program can be told to begin {game.name} from another position")
         self.game, self.command, self.dialect = game, command, game.presentation.gtp
         self.program = Program("gtp", command, seconds)
         self.played: list[int] | None = None  # the moves on the program's board
@@ -70,6 +73,9 @@ class Gtp:
         if known is None or list(history[: len(known)]) != known:
             self._say("clear_board")
             known = []
+            for cell, symbol in enumerate(placed(self.game.new_state()) if self.game.usual_start is not None else []):
+                if symbol != ".":  # one by one they capture nothing: each chain has a liberty, or a point where it grows
+                    self._say(f"play {COLOURS['xo'.index(symbol)]} {vertex(self.game, cell)}")
         state = self.game.new_state()
         for at, action in enumerate(history):
             forced = len(state.legal_actions()) == 1 and self.game.action_text(action) == "pass"

@@ -54,7 +54,8 @@ class Uci:
             for action in history:
                 names.append(self.name_of(state.row, action))
                 state = state.apply(action)
-            self.program.say("position startpos" + (f" moves {' '.join(names)}" if names else ""))
+            begin = "startpos" if self.game.usual_start is None else f"fen {str(self.game.new_state()).splitlines()[0]}"
+            self.program.say(f"position {begin}" + (f" moves {' '.join(names)}" if names else ""))
             answer = self._say(f"go {self.go}", "bestmove").split()
             found = moves_by_name(self.game, row).get(answer[1] if len(answer) > 1 else "")
             if found is None:

@@ -68,17 +68,22 @@ def play(
         _serve(None, None, videos, port)
         return
     name = against or run or "mcts(simulations=2000)"
-    game = what if run is None else None
-    if game is None and run is None and load is not None:
-        game = game_records.read(load)[0].name
-    board = game_of([name] if run is None else [run, name], game)
+    record = None
+    if what is None and load is not None:
+        record = game_records.read(load)
+    else:
+        board = game_of([name] if run is None else [run, name], what if run is None else None)
+        record = None if load is None else game_records.read(load, board)
+    if record is not None:
+        board = record.game
+        for note in record.notes:
+            print(f"rlsuite: {load}: {note}", file=sys.stderr)
     session = Session(board, BoardPlayer(name, board, simulations, seed), seed=seed)
     first = session.state.player
     person = {"first": first, "second": 1 - first}.get(side)
     try:
-        if load is not None:
-            for action in game_records.read(load, board)[1]:
-                session.play(action)
+        for action in record.actions if record is not None else []:
+            session.play(action)
         if web:
             _serve(session, person, None, port, watching=side == "watch")
         else:

@@ -7,7 +7,7 @@ Shapes: A actions, C planes, H rows, W columns, S symmetries.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,7 +25,9 @@ Planes = NDArray[np.int8]  # [C,H,W]
 class Rules(NamedTuple):
     """A game's rules as functions compiled by numba (`njit`). They keep no state, and only `init` and `play` write to the row."""
 
-    init: Callable[[Row], None]  # sets up the first position in a copy of `Game.start`
+    # Sets up the first position in a copy of `Game.start`. A game can begin from any position (`Game.starting_from`) if this leaves
+    # a position that is there already as it is.
+    init: Callable[[Row], None]
     player: Callable[[Row], int]  # the player to move, 0 or 1; anything once the game is over
     legal: Callable[[Row, Actions], int]  # writes the legal actions in increasing order, returns how many; 0 once the game is over
     play: Callable[[Row, int], None]  # makes a legal move, in place
@@ -87,6 +89,7 @@ class Game:
     graded_positions: Path | None = None  # positions with the outcome of every move (`rlsuite.boardgames.solver_accuracy`)
     # Makes a player the one to move, in place, so that `encode` writes what that player sees; None: there is no other side's view.
     set_player: Callable[[Row, int], None] | None = None
+    usual_start: Row | None = None  # what `start` was before `starting_from` replaced it
 
     def new_state(self) -> "BoardState":
         """The first position."""
@@ -106,13 +109,35 @@ class Game:
         """The position that `str(state)` shows as `text`. UsageError for a position that no game can reach."""
         return BoardState(self, self.parse(text))
 
+    def starting_from(self, text: str) -> "Game":
+        """The same game with the first position that `str(state)` shows as `text`.
+
+        UsageError for a position that no game can reach, and if the rules allow only the usual first position.
+        """
+        row = self.parse(text)
+        again = row.copy()
+        self.rules.init(again)
+        if not np.array_equal(row, again):
+            raise UsageError(f"{self.name} can begin only from its usual position")
+        return replace(self, start=row, usual_start=self.start if self.usual_start is None else self.usual_start)
+
+    def usual(self) -> "Game":
+        """The same game from its usual first position."""
+        return self if self.usual_start is None else replace(self, start=self.usual_start, usual_start=None)
+
     def with_parameters(self, **changes: Any) -> "Game":
-        """The same game with other parameters, such as `size`. UsageError for a parameter or a value that it does not have."""
+        """The same game with other parameters, such as `size`; a board of another size begins from the usual position.
+
+        UsageError for a parameter or a value that it does not have.
+        """
         for name in changes:
             if self.make is None or name not in self.parameters:
                 raise unknown(f"parameter of {self.name}", name, self.parameters)
         assert self.make is not None
-        return self.make(**{**self.parameters, **changes})
+        made = self.make(**{**self.parameters, **changes})
+        if self.usual_start is None or made.observation_shape != self.observation_shape:
+            return made
+        return made.starting_from(str(self.new_state()))
 
 
 def whole_number(value: Any) -> int | None:

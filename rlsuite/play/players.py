@@ -72,7 +72,10 @@ class BoardPlayer:
         return Searcher(self.game, self, simulations or self.simulations or _UNSET, solve=self.solve, seed=seed)
 
     def change_game(self, game: Game) -> None:
-        """Plays on with other parameters of its game that a net does not see, such as the komi."""
+        """Plays on with other parameters of its game that a net does not see, such as the komi, or another first position."""
+        if self.opponent is not None and is_program(self.name):
+            before, self.opponent = self.opponent, make_opponent(self.name, game)
+            before.close()
         self.game = game
         if self._evaluator is not None and isinstance(self._evaluator[0], Cached):
             self._evaluator[0].clear()  # rollouts depend on the komi

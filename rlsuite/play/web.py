@@ -77,6 +77,7 @@ class Table:
         self.lock = threading.Lock()
         self.closing = threading.Event()  # ends a search
         self.hint: dict[str, Any] | None = None  # for the current position
+        self.notes: list[str] = []  # what was not read as it stands in the record that was loaded last
 
     def game(self) -> Session:
         """The session. UsageError if there is none."""
@@ -120,6 +121,7 @@ class Table:
             else [],
             "last": session.actions[at - 1] if at else None,
             "hint": self.hint if newest else None,
+            "notes": self.notes,
             "videos": videos,
         }
 
@@ -133,8 +135,10 @@ class Table:
             raise UsageError(f"simulations {simulations!r}: a whole number up to {_MOST}")
         if session.player.can_search:
             session.simulations = max(simulations, 1)
-        self.watching, self.side = side == "watch", int(side) if side in ("0", "1") else None
+        self.watching, self.side, self.notes = side == "watch", int(side) if side in ("0", "1") else None, []
         session.clear()
+        if session.game.usual_start is not None:  # a record was loaded that begins from another position
+            session.change_game(session.game.usual())
 
     def move(self, body: dict[str, Any]) -> None:
         """Makes the person's move."""
@@ -191,16 +195,15 @@ class Table:
         session, text = self.game(), body.get("record")
         if not isinstance(text, str):
             raise UsageError("no record")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "record"
-            path.write_text(text, encoding="utf-8", errors="replace")
-            try:
-                _, actions = game_records.read(path, session.game)
-            except UsageError as error:
-                raise UsageError(str(error).replace(str(path), "the record")) from error
+        if "\ufffd" in text:  # what the browser puts for bytes that are not UTF-8
+            raise UsageError("the record is not in UTF-8, all that the page reads: use rlsuite play --load FILE --web")
+        record = game_records.read(text.encode("utf-8", "replace"), session.game)
         session.clear()
-        for action in actions:
+        if record.game is not session.game:  # it begins from another position
+            session.change_game(record.game)
+        for action in record.actions:
             session.play(action)
+        self.notes = record.notes
 
     def record(self) -> tuple[str, str]:
         """A record of the game so far: file name and text."""

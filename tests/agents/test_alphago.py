@@ -136,7 +136,7 @@ def test_moves_are_drawn_from_the_policy() -> None:
 def test_records_are_split_by_game_and_keep_the_last_move(folder: Path) -> None:
     game = make_game("go(size=5,komi=0.5)")
     learned, tested = Expert.read(str(folder), game, 3, 0.25)
-    games = [game_records.read(path, game)[1] for path in sorted(folder.glob("*.sgf"))]
+    games = [game_records.read(path, game).actions for path in sorted(folder.glob("*.sgf"))]
     assert len(tested.action) == sum(len(actions) - 3 for actions in games[3::4])
     assert len(learned.action) + len(tested.action) == sum(len(actions) - 3 for actions in games)
     assert learned.action[:5].tolist() == games[0][3:8]
@@ -147,8 +147,36 @@ def test_records_are_split_by_game_and_keep_the_last_move(folder: Path) -> None:
     assert (learned.planes[0] == state.observation()).all()
     with pytest.raises(UsageError, match="no records"):
         Expert.read(str(folder.parent / "nothing"), game, 0, 0.1)
-    with pytest.raises(UsageError, match=r"00\.sgf is a game of go of size 5, not of go\(size=7"):
+    with pytest.raises(UsageError, match=r"12 left out: another size .*00\.sgf is a game of go of size 5, not of go\(size=7"):
         Expert.read(str(folder), make_game("go(size=7)"), 0, 0.1)
+
+
+def test_bad_records_are_left_out_and_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    game = make_game("go(size=5,komi=0.5)")
+    for path in folder.glob("*.sgf"):
+        (tmp_path / path.name).with_suffix(".SGF").write_bytes(path.read_bytes())  # in capitals
+    (tmp_path / "a.sgf").write_text("(;GM[1]SZ[5];B[cc];AB[aa])")
+    (tmp_path / "b.sgf").write_text("(;GM[1]SZ[5];B[cc];AB[bb])")
+    (tmp_path / "c.sgf").write_text("(;GM[1]SZ[9];B[cc])")
+    (tmp_path / "d.sgf").write_text("(;GM[1]SZ[5]HA[2]AB[aa][bb];W[cc];B[dd])")  # is read, from its position
+    (tmp_path / "e.sgf").write_text("(;GM[1]SZ[5];B[cc];W[];B[];W[cd])")
+    (tmp_path / "f.sgf").write_text("(;GM[1]SZ[5];B[cc])(;GM[1]SZ[5];B[cc];W[cd])")
+    (tmp_path / "README.txt").write_text("not a record")
+    learned, tested = Expert.read(str(tmp_path), game, 0, 0)
+    assert not len(tested.action)
+    known, _ = Expert.read(str(folder), game, 0, 0)
+    assert len(learned.action) == len(known.action) + 2 + 3 + 3
+    from_handicap = len(known.action)
+    assert learned.action[from_handicap : from_handicap + 2].tolist() == [12, 18]
+    assert learned.planes[from_handicap, 1].sum() == 2  # Black's stones, as White sees them
+    assert capsys.readouterr().err.splitlines() == [
+        f"rlsuite: records in {tmp_path}: 2 left out: stones set up in mid-game "
+        f"(the first: {tmp_path}/a.sgf: stones are set up after move 1)",
+        f"rlsuite: records in {tmp_path}: 1 left out: another size "
+        f"(the first: {tmp_path}/c.sgf is a game of go of size 9, not of go(size=5,komi=0.5))",
+        f"rlsuite: records in {tmp_path}: 1 read with a change: the moves after the end of the game are left out "
+        f"(the first: {tmp_path}/e.sgf)",
+    ]
 
 
 class Uniform(torch.nn.Module):

@@ -1,5 +1,7 @@
 """Games are read back as they were written, and a bad record is refused with the place of the mistake."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,58 +23,41 @@ def random_actions(name: str, seed: int = 1) -> list[int]:
 @pytest.mark.parametrize(
     "name", ["go(size=5,komi=2.5)", "othello(size=6)", "gomoku(size=7)", "hex(size=5)", "connect_four", "tic_tac_toe"]
 )
-def test_every_game_comes_back(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("points", "ending"), [(0.5, ""), (1.0, "resigned"), (0.0, "out of time"), (None, "")])
+def test_every_game_comes_back(name: str, points: float | None, ending: str, tmp_path: Path) -> None:
     game = make_game(name)
     actions = random_actions(name)
     path = tmp_path / f"game{game_records.suffix(game)}"
-    game_records.write(path, game, actions, ("a ] \\ person", "mcts(simulations=3)"), 0.5, "resigned")
-    read, found = game_records.read(path)
-    assert (read.name, found) == (game.name, actions)
-    assert game_records.read(path, game)[1] == actions
+    players = ("a ] \\ person", "mcts(simulations=3)")
+    game_records.write(path, game, actions, players, points, ending)
+    for record in (game_records.read(path), game_records.read(path, game), game_records.read(path.read_bytes())):
+        assert (record.game.name, record.actions) == (game.name, actions)
+        assert (record.players, record.points, record.ending, record.notes) == (players, points, ending, [])
 
 
-def test_chess_is_written_as_pgn(tmp_path: Path) -> None:
-    pytest.importorskip("pyspiel")
-    game = make_game("openspiel(game=chess)")
-    state, actions = game.new_state(), list[int]()
-    for name in ("e4", "e5", "Nf3", "Nc6", "Bc4", "Bc5", "O-O", "Nf6", "Re1"):
-        actions.append(next(action for action in state.legal_actions() if state.text_of(action) == name))
-        state = state.apply(actions[-1])
-    path = tmp_path / "game.pgn"
-    game_records.write(path, game, actions, ("second", "first"), 0.0, "resigned")
-    text = path.read_text()
-    assert '[White "first"]' in text
-    assert '[Result "1-0"]' in text
-    assert "1. e4 e5 2. Nf3 Nc6 3. Bc4 Bc5 4. O-O Nf6 5. Re1 1-0" in text
-    assert game_records.read(path)[1] == actions
-    moves = "1. e4! {best by test (really)} e5 (1... c5 2. Nf3) 2.Nf3 $1 Nc6 3. Bc4 ; the Italian\n3... Bc5 4. 0-0\n"
-    path.write_text(f'[Event "x"]\n[Site "y"]\n\n{moves}')
-    with pytest.raises(UsageError, match="move 7, '0-0', is illegal"):
-        game_records.read(path)
-    path.write_text(path.read_text().replace("0-0", "O-O *"))
-    assert game_records.read(path)[1] == actions[:7]
-
-
-def test_sgf_of_other_programs(tmp_path: Path) -> None:
-    path = tmp_path / "other.sgf"
-    path.write_text("(;GM[1]FF[4]SZ[5]KM[0.375]RE[B+3];B[cc];W[];B[bb](;W[aa];B[tt])(;W[dd]))")
-    game, actions = game_records.read(path)
-    assert game.name == "go(size=5,komi=0.5)"  # the nearest half point
-    assert actions == [12, 25, 6, 0, 25]
+@pytest.mark.parametrize("name", ["go(size=5,komi=2.5)", "othello(size=6)", "gomoku(size=7)", "hex(size=5)", "connect_four"])
+def test_a_game_from_another_position_comes_back(name: str, tmp_path: Path) -> None:
+    state = make_game(name).new_state()
+    for action in random_actions(name)[:5]:
+        state = state.apply(action)
+    game = make_game(name).starting_from(str(state))
+    actions = [state.legal_actions()[1]]
+    path = tmp_path / f"game{game_records.suffix(game)}"
+    game_records.write(path, game, actions, ("a", "b"))
+    record = game_records.read(path)
+    assert (str(record.game.new_state()), record.actions) == (str(state), actions)
+    assert game_records.read(path, make_game(name)).game.new_state() == record.game.new_state()
+    game_records.write(path, make_game(name), random_actions(name), ("a", "b"))
+    assert game_records.read(path, game).game.new_state() == make_game(name).new_state()  # and not from the other position
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("(;GM[1]SZ[5];B[cc];W[cc])", "move 2: .*illegal"),
-        ("(;GM[1]SZ[5];B[cc];B[dd])", "move 2 is B's, out of turn"),
-        ("(;GM[1]SZ[5];B[zz])", "move 1, 'zz', is off the board"),
-        ("(;GM[1]SZ[5]AB[cc][dd];W[aa])", "handicap"),
-        ("(;GM[40]SZ[5];B[cc])", "SGF's game 40 is not known here; .*go"),
-        ("(;GM[1]SZ[5];B[cc]", "is not a valid SGF record"),
         ("rlsuite game\ngame: connect_four\nactions: 3 3 3 3 3 3 3\n", "move 7: .*illegal"),
         ("rlsuite game\ngame: conect_four\nactions: 3\n", "did you mean connect_four"),
         ("rlsuite game\ngame: connect_four\nactions: a b\n", "must be numbers"),
+        ("rlsuite game\ngame: connect_four\nstart: [1]\nactions: 1\n", "its start position cannot be read"),
         ("nonsense", "is not a game record"),
         ("", "is not a game record"),
     ],
@@ -82,6 +67,18 @@ def test_a_bad_record_is_refused(text: str, complaint: str, tmp_path: Path) -> N
     path.write_text(text)
     with pytest.raises(UsageError, match=complaint):
         game_records.read(path)
+
+
+def test_a_folder_without_a_record_that_can_be_read(tmp_path: Path) -> None:
+    game = make_game("go(size=5)")
+    (tmp_path / "chess.pgn").write_text("1. e4 *")
+    with pytest.raises(UsageError, match=r"holds no records \(\.sgf or \.txt\) of go\(size=5"):
+        game_records.read_folder(tmp_path, game)
+    (tmp_path / "a.sgf").write_text("(;GM[1]SZ[5];B[zz])")
+    (tmp_path / "b.sgf").write_text("no record")
+    complaint = "no record .* that can be read; 1 left out: a point off the board .*; 1 left out: not a record"
+    with pytest.raises(UsageError, match=complaint):
+        game_records.read_folder(tmp_path, game)
 
 
 def test_a_record_runs_no_code_and_is_of_the_game_asked_for(tmp_path: Path) -> None:
@@ -100,3 +97,20 @@ def test_a_record_runs_no_code_and_is_of_the_game_asked_for(tmp_path: Path) -> N
     record.write_text("rlsuite game\ngame: tic_tac_toe\nactions: ²\n")
     with pytest.raises(UsageError, match="must be numbers"):
         game_records.read(record)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("text", "shown", "told"),
+    [
+        ("(;SZ[5]KM[1]HA[2]AB[bb][dd];W[cc];B[cd])", "o to play", ""),
+        ("(;SZ[5]KM[1];B[cc];W[];B[];W[aa])", "Black (x) has won", "the moves after the end of the game are left out"),
+    ],
+)
+def test_play_goes_on_from_a_record(text: str, shown: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "GAME.SGF"
+    path.write_text(text)
+    command = [sys.executable, "-m", "rlsuite", "play", "--load", str(path), "--against", "random", "--side", "both"]
+    done = subprocess.run(command, input="quit\n", capture_output=True, text=True, timeout=300, check=True)
+    assert shown in done.stdout
+    assert done.stderr == (f"rlsuite: {path}: {told}\n" if told else "")

@@ -1,20 +1,23 @@
 """Games by name, and a game of a user's own that records, engines and the page show by its presentation."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import njit
 
 from rlsuite import register_game
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.gtp_opponent import Gtp, vertex
 from rlsuite.boardgames.openings import random_opening
+from rlsuite.boardgames.opponents import make_opponent
 from rlsuite.boardgames.uci_opponent import moves_by_name
 from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import Game, GtpDialect, Presentation
+from rlsuite.core.game import Game, GtpDialect, Presentation, Row
 from rlsuite.play.gtp_engine import Engine
 from rlsuite.play.players import BoardPlayer
 from rlsuite.play.session import Session
@@ -57,7 +60,7 @@ def test_an_own_game_is_recorded_as_sgf(tmp_path: Path) -> None:
     assert "GM[99]" in path.read_text()
     assert "SZ[5]" in path.read_text()
     for read in (game_records.read(path), game_records.read(path, game)):
-        assert (read[0].name, read[1]) == ("own(size=5)", [0, 7, 24])
+        assert (read.game.name, read.actions) == ("own(size=5)", [0, 7, 24])
     with pytest.raises(UsageError, match=r"is a game of own of size 5, not of go\(size=5"):
         game_records.read(path, make_game("go(size=5)"))
     path.write_text("(;GM[1]SZ[5];B[cc])")
@@ -127,3 +130,77 @@ def test_random_openings_do_not_end_the_game() -> None:
     assert len(lengths) > 2
     assert random_opening(game, 0, rng)[0] == []
     assert {len(random_opening(game, 3, rng)[0]) for _ in range(20)} == {3}
+
+
+@pytest.mark.parametrize("name", ["go(size=5)", "othello(size=6)", "hex(size=5)", "gomoku(size=5)", "connect_four", "tic_tac_toe"])
+def test_every_game_begins_from_any_position(name: str) -> None:
+    usual, rng = make_game(name), np.random.default_rng(0)
+    state = usual.new_state()
+    for _ in range(3):
+        state = state.apply(int(rng.choice(state.legal_actions())))
+    game = usual.starting_from(str(state))
+    begin = game.new_state()
+    assert (str(begin), begin.player, begin.legal_actions()) == (str(state), state.player, state.legal_actions())
+    assert (begin.observation() == state.observation()).all()
+    assert game.usual().new_state() == usual.new_state()
+    assert usual.usual() is usual
+
+
+def test_parameters_change_and_the_position_stays_unless_the_board_is_another() -> None:
+    game = make_game("go(size=5,komi=0.5)").starting_from(".....\n.x...\n.....\n...x.\n.....\no to play")
+    other = game.with_parameters(komi=3.5)
+    assert str(other.new_state()) == str(game.new_state())
+    assert other.parameters["komi"] == 3.5
+    assert other.with_parameters(size=7).new_state() == make_game("go(size=7,komi=3.5)").new_state()
+
+
+def test_a_game_whose_rules_always_set_up_the_board_begins_only_there() -> None:
+    @njit
+    def init(row: Row) -> None:
+        row[8:] = 0
+
+    usual = make_game("tic_tac_toe")
+    game = replace(usual, rules=usual.rules._replace(init=init))
+    with pytest.raises(UsageError, match="tic_tac_toe can begin only from its usual position"):
+        game.starting_from("x..\n...\n...")
+
+
+@pytest.mark.integration
+def test_programs_are_told_where_a_game_begins(tmp_path: Path) -> None:
+    script, said = tmp_path / "program.py", tmp_path / "said"
+    script.write_text(PROGRAM.format(said=str(said)))
+    stones = make_game("go(size=5,komi=0.5)").starting_from("....o\n.x...\n.....\n...x.\n.....\no to play")
+    command = f"command={sys.executable} {script}"
+    opponent = make_opponent(f"gtp({command})", stones)
+    state = stones.new_state()
+    opponent(state.row[None], [[]], np.random.default_rng(0))
+    opponent.close()
+    played = [line for line in said.read_text().splitlines() if line.startswith("play")]
+    assert len(played) == 3
+    assert {line.split()[1] for line in played[1:]} == {"black"}
+    othello = make_game("othello(size=4)")
+    begun = othello.starting_from(str(othello.new_state().apply(1)))
+    with pytest.raises(UsageError, match="no program can be told to begin othello"):
+        make_opponent(f"gtp({command})", begun)
+    pytest.importorskip("pyspiel")
+    said.unlink()
+    chess = make_game("openspiel(game=chess)").starting_from("start: 4k3/8/8/8/8/8/4P3/4K3 w - - 0 1\nmoves:")
+    opponent = make_opponent(f"uci({command})", chess)
+    action = opponent(chess.new_state().row[None], [[]], np.random.default_rng(0))[0]
+    opponent.close()
+    assert chess.new_state().text_of(int(action)) == "e4"
+    assert "position fen 4k3/8/8/8/8/8/4P3/4K3 w - - 0 1" in said.read_text().splitlines()
+
+
+PROGRAM = """
+import sys
+
+for line in sys.stdin:
+    with open({said!r}, "a") as file:
+        file.write(line)
+    word = line.split()[0]
+    answers = dict(uci="uciok", isready="readyok", go="bestmove e2e4", position=None, ucinewgame=None)
+    answer = answers.get(word, "= pass\\n" if word == "genmove" else "=\\n")
+    if answer is not None:
+        print(answer, flush=True)
+"""

@@ -35,7 +35,7 @@ def test_a_whole_game_and_its_commands(tmp_path: Path) -> None:
     assert "did you mean b" in shown
     assert "you can expect" in shown
     assert "a1 b1 c1 a2" in shown
-    assert game_records.read(saved)[1] == session.actions
+    assert game_records.read(saved).actions == session.actions
 
 
 def test_it_takes_a_win_and_says_so() -> None:
@@ -48,7 +48,7 @@ def test_a_finished_game_can_be_saved_and_moves_taken_back(tmp_path: Path) -> No
     saved = tmp_path / "game.txt"
     typed = ["a1", "b1", "a2", "b2", "a3", f"save {saved}", "a1", "undo", "c3", ""]
     session, shown = play("tic_tac_toe", typed, None)
-    assert len(game_records.read(saved)[1]) == 5
+    assert len(game_records.read(saved).actions) == 5
     assert "the game is over: save FILE, undo or quit" in shown
     assert len(session.actions) == 5
     assert not session.over

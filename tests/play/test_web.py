@@ -73,6 +73,18 @@ def test_a_game_is_played_to_its_end() -> None:
     assert not post(it, "undo")["over"]
 
 
+def test_a_record_from_another_position_is_loaded_and_what_was_left_out_is_told() -> None:
+    it = client("go(size=5,komi=0.5)")
+    view = post(it, "load", record="(;SZ[5]HA[2]AB[bb][dd];W[cc];B[];W[];B[aa])")
+    assert view["notes"] == ["the moves after the end of the game are left out"]
+    assert (view["plies"], view["text"].splitlines()[1]) == (3, ".x...")
+    assert "AB[bb][dd]HA[2]PL[W]" in it.get("/api/record").text
+    assert post(it, "load", record="(;SZ[5];B[cc])")["text"].splitlines()[:2] == [".....", "....."]
+    post(it, "load", record="(;SZ[5]HA[2]AB[bb][dd];W[cc])")
+    view = post(it, "new", side="both")
+    assert (view["notes"], set(view["board"]["cells"])) == ([], {0})
+
+
 def test_hints_undo_and_sides() -> None:
     it = client("hex(size=3)")
     hint = post(it, "think")["hint"]
@@ -106,6 +118,7 @@ def test_hints_undo_and_sides() -> None:
         ("undo", {}, "no move to take back"),
         ("load", {"record": "nonsense"}, "the record is not a game record"),
         ("load", {}, "no record"),
+        ("load", {"record": "(;SZ[5]PB[\ufffd])"}, "the record is not in UTF-8"),
     ],
 )
 def test_what_cannot_be_done_is_said(path: str, body: dict[str, Any], complaint: str) -> None:

@@ -91,7 +91,7 @@ function draw() {
   if (!shown.game) return;
   $("table").hidden = false;
   $("player").textContent = `against ${current.player}`;
-  if (!busy) say(status());
+  if (!busy) say([status(), ...current.notes.map((note) => `(${note})`)].join(" "));
   board();
   choices();
   moves();

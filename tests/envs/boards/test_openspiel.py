@@ -84,3 +84,17 @@ def test_an_impossible_board_text_is_refused() -> None:
         game.parse("moves: 4 4")
     with pytest.raises(UsageError, match="lists the moves"):
         game.parse("...")
+    with pytest.raises(UsageError, match="cannot begin from 'nonsense'"):
+        make_game("openspiel(game=chess)").parse("start: nonsense\nmoves:")
+
+
+def test_chess_from_a_fen() -> None:
+    fen = "4k3/8/8/8/8/8/4P3/4K3 w - - 0 1"
+    game = make_game("openspiel(game=chess)").starting_from(f"start: {fen}\nmoves:")
+    state = game.new_state()
+    assert str(state).splitlines()[0] == fen
+    assert [state.text_of(action) for action in state.legal_actions()] == ["Kd1", "Kf1", "Kf2", "Kd2", "e3", "e4"]
+    state = state.apply(state.legal_actions()[-1])
+    assert game.parse_state(str(state)) == state
+    assert game.usual().parse_state(str(state)) == state
+    assert (state.observation() != game.new_state().observation()).any()

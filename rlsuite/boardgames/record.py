@@ -1,0 +1,65 @@
+"""What a record of a game holds, whatever its format, and how its moves are replayed."""
+
+from dataclasses import dataclass, field
+
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import BoardState, Game
+
+AFTER_THE_END = "the moves after the end of the game are left out"
+RESIGNED = "resigned"
+
+
+class BadRecord(UsageError):
+    """A record that cannot be read; `kind` names the fault in words that other records with that fault share."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class GameRecord:
+    """A game as it was read."""
+
+    game: Game  # of the record's size and komi; `game.new_state()` is the position that the record begins from
+    actions: list[int]
+    players: tuple[str, str] = ("", "")  # the names of players 0 and 1, if given
+    points: float | None = None  # of player 0: 1, 0.5, 0, or None if the record does not say
+    ending: str = ""  # how it ended, if not by the rules: "resigned", "out of time", ...
+    notes: list[str] = field(default_factory=list)  # what was not taken as it stands, a phrase each
+
+
+@dataclass
+class Replay:
+    """The moves of a record, made one by one."""
+
+    game: Game
+    path: str
+    state: BoardState = field(init=False)
+    actions: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.state = self.game.new_state()
+
+    def bad(self, kind: str, what: str) -> BadRecord:
+        """The error for the next move; `what` goes behind its number."""
+        return BadRecord(kind, f"{self.path}: move {len(self.actions) + 1}{what}")
+
+    def play(self, action: int, name: str) -> None:
+        """Makes a move. BadRecord for an illegal one, with its number and `name`."""
+        try:
+            self.state = self.state.apply(action)
+        except UsageError as error:
+            raise self.bad("an illegal move", f": {name} is illegal there in {self.game.name}") from error
+        self.actions.append(action)
+
+
+def placed(state: BoardState) -> list[str]:
+    """What is on the cells [H*W] of a board whose text begins with H lines of W of `.xo`."""
+    _, height, width = state.game.observation_shape
+    return [char for line in str(state).splitlines()[:height] for char in line.replace(" ", "")][: height * width]
+
+
+def one_line(text: str) -> str:
+    """The text with single blanks and no line breaks."""
+    return " ".join(text.split())
