@@ -100,6 +100,11 @@ def position_hash(row: Row) -> np.uint64:
     return finalise(finalise(words[mover] + np.uint64(0x9E3779B97F4A7C15)) ^ words[1 - mover])
 
 
+def set_player(row: Row, player: int) -> None:
+    """Makes a player the one to move: by the number of stones, whose lowest bit says who it is."""
+    row[16] = (row[16] & ~1) | player
+
+
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
@@ -120,6 +125,7 @@ def connect_four() -> Game:
         board_text=_board_text,
         parse=_parse,
         presentation=Presentation(sides=("Red", "Yellow"), board="columns"),
+        set_player=set_player,
         graded_positions=Path(__file__).with_name("connect_four_positions.csv"),
     )
 

@@ -120,6 +120,11 @@ def position_hash(row: Row) -> np.uint64:
     return mix(row[1:], np.uint64(row[0]))
 
 
+def set_player(row: Row, player: int) -> None:
+    """Makes a player the one to move."""
+    row[1] = player
+
+
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
@@ -164,6 +169,7 @@ def hex_game(size: int = 11) -> Game:
         has_draws=False,
         parameters={"size": size},
         make=hex_game,
+        set_player=set_player,
         presentation=Presentation(sides=("Red", "Blue"), board="hexes", sgf=11, gtp=GtpDialect()),
     )
 

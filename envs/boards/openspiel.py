@@ -6,7 +6,7 @@ not a million), and transpositions are different positions. A net sees OpenSpiel
 """
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, objmode
@@ -20,12 +20,12 @@ _KEPT = 50_000  # positions of all games together
 _FRACTION = 100  # planes with fractions are stored in hundredths
 
 
-class _Loaded:
-    """A game that OpenSpiel has loaded, and the factor by which its planes are stored."""
+class _Loaded(NamedTuple):
+    """A game that OpenSpiel has loaded."""
 
-    def __init__(self, game: Any):
-        self.game = game
-        self.scale = _FRACTION if _has_fractions(game) else 1
+    first: Any  # the first state
+    start: str  # its text if it is not the usual one, such as a FEN
+    scale: int  # the factor by which planes are stored
 
 
 _games: dict[int, _Loaded] = {}  # a row's number -> game
@@ -65,21 +65,38 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
     longest = min(loaded.max_game_length(), max_moves)
     name = f"openspiel(game={game},max_moves={max_moves})"
     start = np.zeros(_HEAD + -(-2 * longest // 8) * 8, np.int8)
-    number = int(mix(np.frombuffer(name.encode(), np.int8), np.uint64(0))) >> 1
-    start[:8].view(np.int64)[0] = number
     start[8:_HEAD].view(np.int32)[1] = longest
-    _games[number] = _Loaded(loaded)
+    scale = _FRACTION if _has_fractions(loaded) else 1
+
+    def register(row: Row, first: Any, text: str) -> None:
+        """Makes an empty row one of the games that begin with the state `first`."""
+        number = int(mix(np.frombuffer(f"{name}{text}".encode(), np.int8), np.uint64(0))) >> 1
+        row[:8].view(np.int64)[0] = number
+        _games[number] = _Loaded(first, text, scale)
+
+    register(start, loaded.new_initial_state(), "")
     shape = _shape(loaded)
     cells, actions = shape[1] * shape[2], loaded.num_distinct_actions()
 
     def action_text(action: int) -> str:
         return f"action {action}"
 
+    def board_text(row: Row) -> str:
+        first = _game(row).start
+        begin = f"start: {first}\n" if first else ""
+        return f"{position(row)}\n{begin}moves: {' '.join(map(str, _moves(row)))}"
+
     def parse(text: str) -> Row:
-        last = text.strip().splitlines()[-1] if text.strip() else ""
+        first, last = ["", "", *text.strip().splitlines()][-2:]
         if not last.startswith("moves:"):
             raise UsageError(f"{name}: the last line of a board text lists the moves so far: `moves: 3 1 4`")
         row = start.copy()
+        if first.startswith("start: "):
+            begin = first.removeprefix("start: ")
+            try:
+                register(row, loaded.new_initial_state(begin), begin)
+            except Exception as error:  # pyspiel's own error class is not public
+                raise UsageError(f"{name} cannot begin from {begin!r}") from error
         for word in last.removeprefix("moves:").split():
             legal = position(row).legal_actions()
             if not word.isdigit() or int(word) not in legal:
@@ -97,9 +114,9 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
         cell_maps=np.arange(cells, dtype=np.int32)[None],
         action_maps=np.arange(actions, dtype=np.int32)[None],
         action_text=action_text,
-        board_text=lambda row: f"{position(row)}\nmoves: {' '.join(map(str, _moves(row)))}",
+        board_text=board_text,
         parse=parse,
-        plane_scale=1 / _games[number].scale,
+        plane_scale=1 / scale,
         move_text=lambda row, action: str(position(row).action_to_string(action)),
         presentation=Presentation(("Black", "White"), "chess", uci=_uci) if game == "chess" else Presentation(board="text"),
     )
@@ -134,25 +151,31 @@ def _has_fractions(game: Any) -> bool:
     return False
 
 
+def _game(row: Row) -> _Loaded:
+    return _games[int(row[:8].view(np.int64)[0])]
+
+
+def _count(row: Row) -> int:
+    """The number of moves since the start."""
+    return int(row[8:_HEAD].view(np.int32)[0])
+
+
 def _moves(row: Row) -> list[int]:
     """The moves since the start."""
-    count = int(row[8:_HEAD].view(np.int32)[0])
-    return [int(move) for move in row[_HEAD : _HEAD + 2 * count].view(np.int16)]
+    return [int(move) for move in row[_HEAD : _HEAD + 2 * _count(row)].view(np.int16)]
 
 
 def position(row: Row) -> Any:
     """The OpenSpiel state that the row's moves lead to, shared: it must not be changed."""
-    moves, known = _moves(row), len(_moves(row))
-    while known > 0 and _key(row, known) not in _states:  # back to the last position that is cached
+    count = known = _count(row)
+    while (state := _states.get(_key(row, known))) is None and known > 0:  # back to the last position that is cached
         known -= 1
-    state = _states.get(_key(row, known))
     if state is None:
-        state = _games[int(row[:8].view(np.int64)[0])].game.new_initial_state()
-        _states[_key(row, 0)] = state
+        state = _states[_key(row, 0)] = _game(row).first.clone()
     _states.move_to_end(_key(row, known))
-    for at in range(known, len(moves)):
+    for at in range(known, count):
         state = state.clone()
-        state.apply_action(moves[at])
+        state.apply_action(int(row[_HEAD + 2 * at :][:2].view(np.int16)[0]))
         _states[_key(row, at + 1)] = state
     while len(_states) > _KEPT:
         _states.popitem(last=False)
@@ -183,7 +206,7 @@ def _ask_outcome(row: Row) -> tuple[bool, float]:
 
 
 def _ask_planes(row: Row, planes: Planes) -> None:
-    state, scale = position(row), _games[int(row[:8].view(np.int64)[0])].scale
+    state, scale = position(row), _game(row).scale
     mover = max(0, int(state.current_player()))
     seen = np.array(state.observation_tensor(mover)) * scale
     planes[:-1] = np.clip(np.round(seen), -127, 127).reshape(planes[:-1].shape)

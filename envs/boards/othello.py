@@ -140,6 +140,11 @@ def position_hash(row: Row) -> np.uint64:
     return mix(row[1:], np.uint64(row[0]))
 
 
+def set_player(row: Row, player: int) -> None:
+    """Makes a player the one to move."""
+    row[1] = player
+
+
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
@@ -192,6 +197,7 @@ def othello(size: int = 8) -> Game:
         parse=parse,
         parameters={"size": size},
         make=othello,
+        set_player=set_player,
         presentation=Presentation(sides=("Black", "White"), board="felt", sgf=2, gtp=GtpDialect()),
     )
 
