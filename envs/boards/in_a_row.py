@@ -10,7 +10,19 @@ import numpy as np
 from numba import njit
 
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules, cell_name, go_point, player_in_turn, read_grid, square_maps
+from rlsuite.core.game import (
+    Actions,
+    Game,
+    Planes,
+    Presentation,
+    Row,
+    Rules,
+    cell_name,
+    go_point,
+    player_in_turn,
+    read_grid,
+    square_maps,
+)
 from rlsuite.core.hashing import mix
 
 _HEAD = 8
@@ -105,7 +117,12 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
 def _game(
-    name: str, size: int, connect: int, parameters: dict[str, int], point: Callable[[int], Callable[[int], str]], presentation: Presentation
+    name: str,
+    size: int,
+    connect: int,
+    parameters: dict[str, int],
+    point: Callable[[int], Callable[[int], str]],
+    presentation: Presentation,
 ) -> Game:
     if not 3 <= size <= 19 or not 3 <= connect <= size:
         raise UsageError(f"gomoku: size {size}, connect {connect}; allowed are sizes 3 to 19, and 3 to size in a row")

@@ -210,6 +210,7 @@ def gtp(
     lines = Lines()
     board = game_of([player], game)
     session = Session(board, BoardPlayer(player, board, simulations, seed), seed=seed)
+    session.tell = lambda text: print(text, file=sys.stderr, flush=True)
     engine = gtp_engine.Engine(session, f"rlsuite {player}", __version__, lines, resign_below)
     try:
         engine.run()

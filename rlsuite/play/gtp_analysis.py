@@ -1,13 +1,13 @@
 """Analysis in the GTP engine: reports on a running search, as Leela Zero and KataGo write them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rlsuite.core.game import BoardState
+from rlsuite.core.game import BoardState, Game
 from rlsuite.play.clock import Pace
 from rlsuite.play.lines import write
 from rlsuite.play.session import Session
@@ -66,14 +66,21 @@ class Reports:
             visits = int(edge["visits"])
             value = float(edge["total"]) / visits if visits else found.value
             moves = [int(edge["action"]), *_following(searcher, int(edge["child"]))]
-            names = [game.action_text(action).upper() for action in moves]
-            names = ["pass" if name == "PASS" else name for name in names]
+            names = [vertex(game, action) for action in moves]
             words.append(self.form(names[0], visits, (1 + value) / 2, float(edge["prior"]), rank, " ".join(names)))
         return " ".join(words)
 
 
-def analyse(session: Session, state: BoardState, reports: Reports, stop: Callable[[], bool]) -> None:
-    """Searches a position and reports until `stop`; a search that has come to its end stays silent until then.
+def vertex(game: Game, action: int) -> str:
+    """An action as GTP engines write it: `D4`, `pass`."""
+    text = game.action_text(action)
+    return text if text == "pass" else text.upper()
+
+
+def analyse(session: Session, state: BoardState, only: Sequence[int], reports: Reports, stop: Callable[[], bool]) -> None:
+    """Searches a position, of its actions `only` these if there are any, and reports until `stop`.
+
+    A search that has come to its end stays silent until then.
 
     It searches as the session's player does, but by PUCT: Gumbel's schedule would have to know where the analysis ends.
     """
@@ -81,7 +88,7 @@ def analyse(session: Session, state: BoardState, reports: Reports, stop: Callabl
     evaluate, method = player.evaluator(session.game)
     agent: Any = player if isinstance(method, Puct) else evaluate
     searcher, pace = Searcher(session.game, agent, _MOST, leaves=8, solve=player.solve, seed=session.seed), Pace()
-    searcher.begin(state)
+    searcher.begin(state, only=only)
     while searcher.step(pace.chunk) and not reports.look(searcher) and not stop():
         pace.over(searcher.made)
     if reports.heard:

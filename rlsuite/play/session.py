@@ -46,17 +46,23 @@ class Session:
 
     def restore(self, copy: Any) -> None:
         """Goes back to what `copy` returned."""
-        states, actions, values, self.resigned, self.in_turn = copy
-        self.states, self.actions, self.values = states[:], actions[:], values[:]
+        states, actions, values, resigned, in_turn = copy
+        if states[0].game is self.game:
+            self.states, self.actions, self.values = states[:], actions[:], values[:]
+        else:  # made before the rules changed
+            self.clear()
+            for before, action in zip(states, actions, strict=False):
+                self.turn(before.player)
+                self.play(action)
+            if not self.state.is_terminal():
+                self.turn(states[-1].player)
+        self.resigned, self.in_turn = resigned, in_turn
 
     def change_game(self, game: Game) -> None:
         """Plays on under other rules that leave the moves as they are, such as another komi."""
-        movers, actions, self.game, self.searcher = [state.player for state in self.states], self.actions, game, None
+        copy, self.game, self.searcher = self.copy(), game, None
         self.player.change_game(game)
-        self.clear()
-        for mover, action in zip(movers, actions, strict=False):
-            self.turn(mover)
-            self.play(action)
+        self.restore(copy)
 
     @property
     def state(self) -> BoardState:
@@ -124,9 +130,9 @@ class Session:
 
     def ready(self) -> None:
         """Compiles the search, if that was not done in this process, and measures how fast it is: no clock has to pay for it."""
-        if not self.player.can_search or self.rate:
+        if not self.player.can_search or not self.simulations or self.rate:
             return
-        self._wait_for(self.player.evaluator(self.game)[1])
+        self._announce()
         searcher, state = self.player.searcher(_TRIAL, self.seed), self.game.new_state()
         state = state.apply(searcher.search(state).action)
         begin = time.monotonic()
@@ -134,9 +140,16 @@ class Session:
             searcher.search(state)  # keeps a part of its tree, so that this is compiled, too
         self.rate = max(searcher.made, 1) / max(time.monotonic() - begin, 1e-6)
 
-    def _wait_for(self, method: Any) -> None:
-        if not compiled(self.game, method):
-            self.tell(f"compiling the search for {self.game.name}, once per process")
+    @property
+    def waits(self) -> str:
+        """What the next search has to wait for: that it is compiled; "" if it is."""
+        if not self.player.can_search or compiled(self.game, type(self.player.evaluator(self.game)[1])):
+            return ""
+        return f"compiling the search for {self.game.name}, once per process"
+
+    def _announce(self) -> None:
+        if self.waits:
+            self.tell(self.waits)
 
     def think(
         self,
@@ -150,7 +163,7 @@ class Session:
         `pace` ends it by a clock. `look` is called again and again and can end it, too. `only`: the actions to consider.
         UsageError for a player that does not search.
         """
-        self._wait_for(self.player.evaluator(self.game)[1])
+        self._announce()
         wanted = simulations or self.simulations or 100
         if self.searcher is None or self.searcher.simulations < wanted or self.searcher.game is not self.game:
             self.searcher = self.player.searcher(wanted, self.seed)
@@ -166,9 +179,7 @@ class Session:
         self.values[-1] = found.value if self.state.player == 0 else -found.value
         return found
 
-    def answer(
-        self, simulations: int | None = None, pace: Pace | None = None, look: Callable[[], bool] | None = None
-    ) -> int:
+    def answer(self, simulations: int | None = None, pace: Pace | None = None, look: Callable[[], bool] | None = None) -> int:
         """Makes the player's move and returns it; RESIGNS if it resigns. The arguments are those of `think`."""
         if self.over:
             raise UsageError("the game is over")

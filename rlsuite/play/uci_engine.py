@@ -1,7 +1,7 @@
 """A player as an engine that speaks the Universal Chess Interface.
 
-Whether a game is drawn is for the GUI to say: after a repetition or fifty moves the engine goes on from the position as it stands.
-`depth` is the length of the principal variation, `nodes` the visits of the root. `go depth` and `go mate` end at `Simulations`, too.
+Whether a game is drawn is for the GUI to say: after a repetition or fifty moves the engine goes on from the position as it is.
+`depth` is the length of the principal variation, `nodes` the visits of the root; `go depth` and `go mate` end at `Simulations`.
 """
 
 import re
@@ -65,7 +65,7 @@ class Engine:
         self.start, self.moves = "", list[str]()  # the position on the session's board: a FEN or "", and the moves from there
         self.refused = False  # the last position could not be set up
         self.waits = False  # the search that runs must not end by itself
-        session.tell = lambda text: self._say(f"info string {text}")
+        session.tell = self._tell
 
     def run(self) -> None:
         """Answers standard input until `quit` or its end."""
@@ -73,6 +73,9 @@ class Engine:
             words = line.split()
             if words[:1] == ["quit"] or not self._answer(words):
                 return
+
+    def _tell(self, text: str) -> None:
+        self._say(f"info string {text}")
 
     def _say(self, text: str) -> bool:
         return write(f"{text}\n")

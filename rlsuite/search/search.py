@@ -119,9 +119,7 @@ def finish(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel) 
         running = advance(tree, run, evaluate, method, running)
 
 
-def advance(
-    tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel, running: NDArray[np.int32]
-) -> NDArray[np.int32]:
+def advance(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel, running: NDArray[np.int32]) -> NDArray[np.int32]:
     """Runs simulations until leaves wait and evaluates these, in one batch -> the `running` trees that may not be done yet."""
     leaves, row = tree.ticket.shape[1], tree.rows.shape[2]
     waiting, finished = np.empty(len(running) * leaves, np.int32), np.empty(len(running), np.int32)
@@ -134,9 +132,9 @@ def advance(
     return np.unique(tickets // np.int32(leaves)) if leaves > 1 else tickets
 
 
-def compiled(game: Game, method: Puct | Gumbel) -> bool:
+def compiled(game: Game, method: type[Puct | Gumbel]) -> bool:
     """Whether a search of the game has compiled its kernels, which takes some seconds per process."""
-    conclude: Any = kernels(game.rules, METHODS[type(method)]).conclude  # what a search calls last
+    conclude: Any = kernels(game.rules, METHODS[method]).conclude  # what a search calls last
     return bool(conclude.signatures)
 
 
