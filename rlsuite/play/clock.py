@@ -80,7 +80,7 @@ class Pace:
         self.deadline, self.timed = deadline, timed
         self.begun = self._looked = time.monotonic()
         self.chunk = 1 if timed else _UNTIMED
-        self._made, self._cost = 0, 0.0  # seconds per simulation
+        self._made, self._cost, self._worst = 0, 0.0, 0.0  # seconds per simulation, lately: on average, and at most
 
     @property
     def left(self) -> float | None:
@@ -94,10 +94,11 @@ class Pace:
         now = time.monotonic()
         cost = (now - self._looked) / max(made - self._made, 1)
         self._cost = (self._cost + cost) / 2 if self._made else cost
+        self._worst = max(cost, 0.95 * self._worst)
         self._looked, self._made = now, made
         self.chunk = max(min(int(_LOOK / max(self._cost, 1e-9)), 2 * self.chunk, _MOST), 1)
         if self.deadline is None:
             return False
-        fitting = int((self.deadline - now) / max(self._cost, 1e-9))
+        fitting = int((self.deadline - now) / max(self._worst, 1e-9))
         self.chunk = max(min(self.chunk, fitting), 1)
         return fitting < 1

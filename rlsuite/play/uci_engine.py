@@ -65,7 +65,6 @@ class Engine:
         self.start, self.moves = "", list[str]()  # the position on the session's board: a FEN or "", and the moves from there
         self.refused = False  # the last position could not be set up
         self.waits = False  # the search that runs must not end by itself
-        session.tell = self._tell
 
     def run(self) -> None:
         """Answers standard input until `quit` or its end."""
@@ -73,9 +72,6 @@ class Engine:
             words = line.split()
             if words[:1] == ["quit"] or not self._answer(words):
                 return
-
-    def _tell(self, text: str) -> None:
-        self._say(f"info string {text}")
 
     def _say(self, text: str) -> bool:
         return write(f"{text}\n")

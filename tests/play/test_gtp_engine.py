@@ -1,7 +1,9 @@
 """Our GTP engine does what the protocol demands, and no input makes it crash."""
 
+import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -381,3 +383,21 @@ def test_as_a_process_it_survives_junk_and_a_closed_pipe(tmp_path: Path) -> None
     assert process.wait(60) == 0
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+@pytest.mark.integration
+def test_sabakis_client_plays_a_whole_game_with_analysis(tmp_path: Path) -> None:
+    """Needs node and `npm install @sabaki/gtp` in a folder that NODE_PATH names (with /node_modules)."""
+    node = shutil.which("node")
+    if node is None or subprocess.run([node, "-e", "require('@sabaki/gtp')"], capture_output=True, cwd=tmp_path).returncode:
+        pytest.skip("needs node and the package @sabaki/gtp")
+    script = Path(__file__).with_name("sabaki_game.js")
+    command = [sys.executable, "-m", "rlsuite", "gtp", "mcts(simulations=100)", "--game", "go(size=9)"]
+    done = subprocess.run([node, str(script), *command], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["name"] == "rlsuite mcts(simulations=100)"
+    assert report["reports"] > len(report["moves"])
+    assert report["moves"][-2:] == ["pass", "pass"] or len(report["moves"]) > 150
+    assert all(re.fullmatch(r"[A-HJ][1-9]|pass", move) for move in report["moves"])
+    assert re.fullmatch(r"[BW]\+[0-9.]+", report["score"])
