@@ -192,7 +192,8 @@ def _ask_player(row: Row) -> int:
 
 
 def _ask_legal(row: Row, actions: Actions) -> int:
-    legal = position(row).legal_actions()
+    count, most = row[8:_HEAD].view(np.int32)
+    legal = position(row).legal_actions() if count < most else []  # none where the game is over
     actions[: len(legal)] = legal
     return len(legal)
 
@@ -237,9 +238,6 @@ def outcome(row: Row) -> tuple[bool, float]:
 @njit(cache=False)
 def legal(row: Row, actions: Actions) -> int:
     """OpenSpiel's legal actions."""
-    over, _ = outcome(row)
-    if over:
-        return 0
     with objmode(found="int64"):
         found = _ask_legal(row, actions)
     return found

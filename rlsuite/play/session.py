@@ -38,15 +38,15 @@ class Session:
         self.actions: list[int] = []
         self.values: list[float | None] = [None]
         self.resigned: int | None = None  # the player who resigned
-        self.in_turn = True  # the rules have said whose turn it was at every move
+        self.regular = start is None  # from the usual start, and nobody has moved out of turn
 
     def copy(self) -> Any:
         """The game as it is now, for `restore`."""
-        return self.states[:], self.actions[:], self.values[:], self.resigned, self.in_turn
+        return self.states[:], self.actions[:], self.values[:], self.resigned, self.regular
 
     def restore(self, copy: Any) -> None:
         """Goes back to what `copy` returned."""
-        states, actions, values, resigned, in_turn = copy
+        states, actions, values, resigned, regular = copy
         if states[0].game is self.game:
             self.states, self.actions, self.values = states[:], actions[:], values[:]
         else:  # made before the rules changed
@@ -56,7 +56,7 @@ class Session:
                 self.play(action)
             if not self.state.is_terminal():
                 self.turn(states[-1].player)
-        self.resigned, self.in_turn = resigned, in_turn
+        self.resigned, self.regular = resigned, regular
 
     def change_game(self, game: Game) -> None:
         """Plays on under other rules that leave the moves as they are, such as another komi."""
@@ -114,7 +114,7 @@ class Session:
     def turn(self, player: int) -> None:
         """Makes it that player's turn. UsageError as in `turned`."""
         found = self.turned(player)
-        self.in_turn = self.in_turn and found is self.state
+        self.regular = self.regular and found is self.state
         self.states[-1] = found
 
     def undo(self) -> None:
@@ -179,16 +179,20 @@ class Session:
         self.values[-1] = found.value if self.state.player == 0 else -found.value
         return found
 
+    def choose(self) -> int:
+        """The player's action, or RESIGNS, without a search of the session's. UsageError for a game that it cannot be told of."""
+        if not self.regular and is_program(self.player.name):
+            raise UsageError(f"{self.player.name} plays only games from the usual start in which nobody moved out of turn")
+        return int(self.player(self.state.row[None], [self.actions], self.rng)[0])
+
     def answer(self, simulations: int | None = None, pace: Pace | None = None, look: Callable[[], bool] | None = None) -> int:
         """Makes the player's move and returns it; RESIGNS if it resigns. The arguments are those of `think`."""
         if self.over:
             raise UsageError("the game is over")
         if self.player.can_search and self.simulations:
             action = self.think(simulations, pace, look).action
-        elif not self.in_turn and is_program(self.player.name):
-            raise UsageError(f"{self.player.name} plays only games in which nobody moved out of turn")
         else:
-            action = int(self.player(self.state.row[None], [self.actions], self.rng)[0])
+            action = self.choose()
         if action == RESIGNS:
             self.resigned = self.state.player
         else:

@@ -183,7 +183,7 @@ class Engine:
             best = line[0] if line else found.action
             self._say(text)
         else:
-            best = int(session.player(session.state.row[None], [session.actions], session.rng)[0])
+            best = session.choose()
             best, line = only[0] if only and best not in only else best, []
             while self.waits and not self._told(pace, seconds):
                 time.sleep(0.01)

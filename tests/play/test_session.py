@@ -90,7 +90,7 @@ def test_copies_survive_other_rules() -> None:
     it.change_game(it.game.with_parameters(komi=0.5))
     assert it.actions == [12, 13, 14]
     it.restore(copy)
-    assert (it.actions, it.state.player, it.in_turn) == ([12, 13], 1, False)
+    assert (it.actions, it.state.player, it.regular) == ([12, 13], 1, False)
     assert it.state.game.parameters["komi"] == 0.5
 
 
