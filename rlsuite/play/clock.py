@@ -5,8 +5,11 @@ from typing import NamedTuple
 
 _MOVES_LEFT = 25  # that the time for the rest of a game is divided among
 _LAG = 0.1  # seconds that an answer may take to arrive
-_LOOK = 0.01  # seconds between two looks at the clock
+_SHARE = 8  # of the time that is left, one such share passes between two looks at the clock,
+_LOOK = 0.01  # or so many seconds where that is more,
+_LONGEST = 0.2  # but not more than these
 _MOST = 1024  # simulations between two looks
+_WORST = 4.0  # a batch that took longer than this multiple of what was expected says nothing about the next one
 _UNTIMED = 64  # the same for a search that only commands can end: always as many, so that it can be repeated
 
 
@@ -73,14 +76,19 @@ class Clock:
 
 
 class Pace:
-    """How many simulations a search makes between two looks at the clock, by what its last ones have cost."""
+    """How many simulations a search makes between two looks at the clock, by what its last ones have cost.
+
+    A batch costs the time of one simulation and, for every further one, usually much less: so batches grow where there is time.
+    """
 
     def __init__(self, deadline: float | None = None, timed: bool = True):
         """`deadline` in time.monotonic(), and may be set later; `timed`: there is or will be one."""
         self.deadline, self.timed = deadline, timed
         self.begun = self._looked = time.monotonic()
         self.chunk = 1 if timed else _UNTIMED
-        self._made, self._cost, self._worst = 0, 0.0, 0.0  # seconds per simulation, lately: on average, and at most
+        self._made = -1  # simulations at the last look; -1: not even the root is evaluated
+        self._one = self._more = 0.0  # seconds for a batch of one, and for each further simulation
+        self._late = 1.0  # the most that batches of late have taken, as a multiple of what was expected
 
     @property
     def left(self) -> float | None:
@@ -92,13 +100,25 @@ class Pace:
         if not self.timed:
             return False
         now = time.monotonic()
-        cost = (now - self._looked) / max(made - self._made, 1)
-        self._cost = (self._cost + cost) / 2 if self._made else cost
-        self._worst = max(cost, 0.95 * self._worst)
+        self._learn(now - self._looked, made - self._made)
         self._looked, self._made = now, made
-        self.chunk = max(min(int(_LOOK / max(self._cost, 1e-9)), 2 * self.chunk, _MOST), 1)
-        if self.deadline is None:
-            return False
-        fitting = int((self.deadline - now) / max(self._worst, 1e-9))
-        self.chunk = max(min(self.chunk, fitting), 1)
-        return fitting < 1
+        left = _LONGEST * _SHARE if self.deadline is None else self.deadline - now
+        fitting = self._fitting(left / self._late)
+        self.chunk = max(min(self._fitting(min(max(left / _SHARE, _LOOK), _LONGEST)), 2 * self.chunk, fitting, _MOST), 1)
+        return self.deadline is not None and fitting < 1
+
+    def _learn(self, seconds: float, simulations: int) -> None:
+        """Takes the cost of the last batch into account."""
+        if self._made < 0:
+            self._one = self._more = seconds
+            return
+        expected = self._one + (max(simulations, 1) - 1) * self._more
+        self._late = max(1.0, 0.9 * self._late, min(seconds / max(expected, 1e-9), _WORST))
+        if simulations <= 1:
+            self._one = (self._one + seconds) / 2
+        else:
+            self._more = (self._more + max(seconds - self._one, 0.0) / (simulations - 1)) / 2
+
+    def _fitting(self, seconds: float) -> int:
+        """How many simulations a batch of so many seconds has."""
+        return 0 if seconds < self._one else 1 + int(min((seconds - self._one) / max(self._more, 1e-9), _MOST))

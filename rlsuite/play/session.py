@@ -11,7 +11,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState, Game
 from rlsuite.play.clock import Pace
 from rlsuite.play.players import BoardPlayer, is_program
-from rlsuite.search import Found, Searcher, compiled
+from rlsuite.search import Found, Gumbel, Searcher, compiled
 
 _TRIAL = 16  # simulations that measure how fast a search is
 _PLANNED = 0.9  # share of the time that Gumbel's halving plans for
@@ -28,6 +28,7 @@ class Session:
         self.simulations = simulations or player.simulations
         self.rng = np.random.default_rng(seed)
         self.searcher: Searcher | None = None
+        self.searched: BoardState | None = None  # the position of the last search
         self.rate = 0.0  # simulations per second of the last search
         self.tell: Callable[[str], None] = lambda text: None  # called with a line about what one has to wait for
         self.clear()
@@ -167,8 +168,12 @@ class Session:
         wanted = simulations or self.simulations or 100
         if self.searcher is None or self.searcher.simulations < wanted or self.searcher.game is not self.game:
             self.searcher = self.player.searcher(wanted, self.seed)
-        searcher, pace = self.searcher, pace or Pace(timed=False)
-        planned = wanted if not pace.timed else 0 if pace.left is None else int(_PLANNED * self.rate * max(pace.left, 0.0))
+        searcher, pace, planned = self.searcher, pace or Pace(timed=False), wanted
+        if pace.left is not None:
+            planned = int(_PLANNED * self.rate * max(pace.left, 0.0))
+        if isinstance(searcher.method, Gumbel) and self.state != self.searched:
+            searcher.forget()  # halving needs a root without visits; the evaluator's cache still knows what was evaluated
+        self.searched = self.state
         searcher.begin(self.state, wanted, only, planned)
         begin = time.monotonic()
         while searcher.step(pace.chunk):
@@ -189,10 +194,8 @@ class Session:
         """Makes the player's move and returns it; RESIGNS if it resigns. The arguments are those of `think`."""
         if self.over:
             raise UsageError("the game is over")
-        if self.player.can_search and self.simulations:
-            action = self.think(simulations, pace, look).action
-        else:
-            action = self.choose()
+        searches = self.player.can_search and self.simulations
+        action = self.think(simulations, pace, look).action if searches else self.choose()
         if action == RESIGNS:
             self.resigned = self.state.player
         else:

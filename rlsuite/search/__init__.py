@@ -146,12 +146,12 @@ class Searcher:
         """Sets up a search for `step` to make: of a position, until it has `simulations` visits.
 
         `only`: the legal actions to consider; none: all. `planned`: as many simulations will probably be made, if a clock ends the
-        search; 0: nobody knows. Only Gumbel's halving needs it; the default is that all `simulations` are.
+        search. Only Gumbel's halving needs it; the default is that all `simulations` are.
         """
         check_position(self.game, state)
         slot = self.tree.slot
         if self.only != (only := frozenset(only)):
-            slot["nodes"] = 0  # the tree knows other moves at its root
+            self.forget()  # the tree knows other moves at its root
         self.only, self.most = only, min(max(simulations or self.simulations, 1), self.simulations)
         slot["planned"] = self.most if planned is None else min(planned, self.most)
         node = self._find(state.row)
@@ -164,6 +164,10 @@ class Searcher:
         elif self.done > 0:
             slot["kept"] = 1  # sequential halving has come to the end of its schedule for fewer simulations
         self.kept = self.done
+
+    def forget(self) -> None:
+        """Drops the tree."""
+        self.tree.slot["nodes"] = 0
 
     def step(self, simulations: int | None = None) -> bool:
         """Makes up to `simulations` more, at most one batch for the evaluator; whether the search goes on after that."""

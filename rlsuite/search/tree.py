@@ -54,7 +54,7 @@ SLOT = np.dtype(
         ("edges", "i4"),  # in use
         ("done", "i4"),  # simulations since the root was set
         ("budget", "i4"),  # simulations to run
-        ("planned", "i4"),  # simulations that sequential halving divides among the root's edges; 0: the end is not known beforehand
+        ("planned", "i4"),  # simulations that sequential halving divides among the root's edges
         ("no_root_noise", "u1"),
         ("kept", "u1"),  # the root was a node of an earlier search and has kept its visits
         ("solve", "u1"),  # proven values are backed up (MCTS-Solver, Winands et al. 2008)

@@ -1,5 +1,7 @@
 """A game in progress: searches that are compiled and measured beforehand, turns out of order, copies."""
 
+from typing import Any
+
 import pytest
 
 from rlsuite.boardgames.games import make_game
@@ -7,6 +9,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.play.clock import Pace
 from rlsuite.play.players import BoardPlayer
 from rlsuite.play.session import Session
+from rlsuite.search import Gumbel, uniform_evaluator
 
 
 def session(game: str = "tic_tac_toe", player: str = "mcts(simulations=64)") -> Session:
@@ -119,3 +122,19 @@ def test_a_program_is_not_asked_in_a_game_out_of_turn(monkeypatch: pytest.Monkey
     it.turn(0)
     with pytest.raises(UsageError, match="moved out of turn"):
         it.answer()
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_gumbel_halves_at_every_move(timed: bool) -> None:
+    """Its schedule needs a root without visits: a tree kept from the last move would leave it without one."""
+    it = session()
+    player: Any = it.player
+    player._evaluator = (uniform_evaluator(it.game), Gumbel(noise=0.0, considered=4))
+    it.rate = 40.5 / 900  # with a thousand seconds left, forty simulations are planned for
+    for move in range(3):
+        found = it.think(40, Pace(Pace().begun + 1000) if timed else None)
+        assert it.searcher is not None
+        assert it.searcher.made == it.searcher.done
+        assert it.searcher.done == 40 or found.proven
+        assert (found.visits > 0).sum() == 4, move  # all halving, nothing else
+        it.play(found.action)
