@@ -9,6 +9,8 @@ _SHARE = 8  # of the time that is left, one such share passes between two looks 
 _LOOK = 0.01  # or so many seconds where that is more,
 _LONGEST = 0.2  # but not more than these
 _MOST = 1024  # simulations between two looks
+_FADING = 0.6  # weight of a batch, as a multiple of the next one's
+_ANOTHER = 10.0  # a batch that took longer than this multiple of the mean is the first of another kind
 _WORST = 4.0  # a batch that took longer than this multiple of what was expected says nothing about the next one
 _UNTIMED = 64  # the same for a search that only commands can end: always as many, so that it can be repeated
 
@@ -87,7 +89,8 @@ class Pace:
         self.begun = self._looked = time.monotonic()
         self.chunk = 1 if timed else _UNTIMED
         self._made = -1  # simulations at the last look; -1: not even the root is evaluated
-        self._one = self._more = 0.0  # seconds for a batch of one, and for each further simulation
+        self._sums = [0.0] * 5  # over the last batches, the newer the more: 1, simulations, seconds, simulations², their product
+        self._batch = self._each = 0.0  # seconds for a batch as such, and for each of its simulations
         self._late = 1.0  # the most that batches of late have taken, as a multiple of what was expected
 
     @property
@@ -104,21 +107,28 @@ class Pace:
         self._looked, self._made = now, made
         left = _LONGEST * _SHARE if self.deadline is None else self.deadline - now
         fitting = self._fitting(left / self._late)
-        self.chunk = max(min(self._fitting(min(max(left / _SHARE, _LOOK), _LONGEST)), 2 * self.chunk, fitting, _MOST), 1)
+        until = max(min(max(left / _SHARE, _LOOK), _LONGEST), 2 * self._batch)  # the latter: what all simulations share is half
+        self.chunk = max(min(self._fitting(until), 2 * self.chunk, fitting, _MOST), 1)
         return self.deadline is not None and fitting < 1
 
     def _learn(self, seconds: float, simulations: int) -> None:
-        """Takes the cost of the last batch into account."""
-        if self._made < 0:
-            self._one = self._more = seconds
-            return
-        expected = self._one + (max(simulations, 1) - 1) * self._more
-        self._late = max(1.0, 0.9 * self._late, min(seconds / max(expected, 1e-9), _WORST))
-        if simulations <= 1:
-            self._one = (self._one + seconds) / 2
-        else:
-            self._more = (self._more + max(seconds - self._one, 0.0) / (simulations - 1)) / 2
+        """Takes the cost of the last batch into account, by linear regression."""
+        n, before = max(simulations, 1), self._sums
+        if before[0] and seconds > _ANOTHER * before[2] / before[0]:
+            before = [0.0] * 5  # a cache has answered until now
+        elif before[0]:
+            expected = self._batch + n * self._each
+            self._late = max(1.0, 0.9 * self._late, min(seconds / max(expected, 1e-9), _WORST))
+        new = (1.0, n, seconds, n * n, n * seconds)
+        self._sums = [_FADING * old + one for old, one in zip(before, new, strict=True)]
+        weight, sum_n, sum_s, sum_nn, sum_ns = self._sums
+        spread = weight * sum_nn - sum_n * sum_n
+        slope = (weight * sum_ns - sum_n * sum_s) / spread if spread > 1e-6 else 0.0
+        self._each = min(max(slope, 0.0), sum_s / sum_n)
+        self._batch = max((sum_s - self._each * sum_n) / weight, 0.0)
 
     def _fitting(self, seconds: float) -> int:
         """How many simulations a batch of so many seconds has."""
-        return 0 if seconds < self._one else 1 + int(min((seconds - self._one) / max(self._more, 1e-9), _MOST))
+        if seconds < self._batch + self._each:
+            return 0
+        return int(min((seconds - self._batch) / max(self._each, 1e-9), _MOST))
