@@ -9,6 +9,8 @@ played; then 64-bit words, the number of arrangements so far and their hashes; t
 white.
 """
 
+import math
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from rlsuite.core.game import (
     Presentation,
     Row,
     Rules,
-    cell_name,
+    go_point,
     read_grid,
     square_maps,
 )
@@ -284,6 +286,12 @@ def set_player(row: Row, player: int) -> None:
     row[1] = player
 
 
+def resume(row: Row) -> None:
+    """Forgets that the last moves were passes, so that the game goes on, unless it has had as many moves as there may be."""
+    row[2] = 0
+    row[3] = row[:_HEAD].view(np.int16)[3] >= _moves(int(row[0]))
+
+
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
@@ -291,12 +299,13 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
     """Go on size x size points. UsageError for a size or komi that cannot be."""
     if not 1 <= size <= _LARGEST:
         raise UsageError(f"go: size {size}; allowed are 1 to {_LARGEST}")
-    if not (2 * komi == int(2 * komi) and abs(komi) <= size * size):
-        raise UsageError(f"go: komi {komi}; allowed are whole and half points up to the size of the board")
-    name = f"go(size={size},komi={komi:g})"
+    if not abs(komi) <= size * size:
+        raise UsageError(f"go: komi {komi:g}; allowed are numbers up to the {size * size} points of the board")
+    name = f"go(size={size},komi={komi:.12g})"
     start = np.zeros(-(-(_HEAD + 8 * (_moves(size) + 2) + size * size) // 8) * 8, np.int8)
     start[0] = size
-    start[:_HEAD].view(np.int16)[2] = int(2 * komi)
+    # Areas are whole numbers: every komi between two of them gives the same results as the half point there.
+    start[:_HEAD].view(np.int16)[2] = 2 * int(komi) if komi == int(komi) else 2 * math.floor(komi) + 1
     cell_maps, action_maps = square_maps(size, extra_actions=1)
 
     def board_text(row: Row) -> str:
@@ -319,7 +328,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
             _, liberties = _chain(points, size, point, np.empty(size * size, np.int32))
             points &= 3
             if liberties == 0:
-                raise UsageError(f"{name}: this board cannot arise: the chain on {cell_name(size)(point)} has no liberty")
+                raise UsageError(f"{name}: this board cannot arise: the chain on {go_point(size)(point)} has no liberty")
         init(row)
         row[1], row[2] = turns[lines[-1].strip()]
         return row
@@ -333,10 +342,10 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         max_moves=_moves(size),
         cell_maps=cell_maps,
         action_maps=action_maps,
-        action_text=cell_name(size),
+        action_text=go_point(size),
         board_text=board_text,
         parse=parse,
-        has_draws=2 * komi % 2 == 0,
+        has_draws=komi == int(komi),
         parameters={"size": size, "komi": komi},
         make=go,
         set_player=set_player,
@@ -344,7 +353,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
             sides=("Black", "White"),
             board="points",
             sgf=1,
-            gtp=GtpDialect(go_points=True, forced_passes=True),
+            gtp=GtpDialect(forced_passes=True, resume=resume),
             lead=lambda row: area(row) - komi,
         ),
     )

@@ -4,11 +4,25 @@ Actions are cells, row * n + column. Row: n, k, the player to move, the result (
 number of stones (16 bits), then the cells (0 empty, 1 player 0, 2 player 1).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules, cell_name, player_in_turn, read_grid, square_maps
+from rlsuite.core.game import (
+    Actions,
+    Game,
+    Planes,
+    Presentation,
+    Row,
+    Rules,
+    cell_name,
+    go_point,
+    player_in_turn,
+    read_grid,
+    square_maps,
+)
 from rlsuite.core.hashing import mix
 
 _HEAD = 8
@@ -102,7 +116,14 @@ def set_player(row: Row, player: int) -> None:
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
-def _game(name: str, size: int, connect: int, parameters: dict[str, int], presentation: Presentation) -> Game:
+def _game(
+    name: str,
+    size: int,
+    connect: int,
+    parameters: dict[str, int],
+    point: Callable[[int], Callable[[int], str]],
+    presentation: Presentation,
+) -> Game:
     if not 3 <= size <= 19 or not 3 <= connect <= size:
         raise UsageError(f"gomoku: size {size}, connect {connect}; allowed are sizes 3 to 19, and 3 to size in a row")
     row_size = -(-(_HEAD + size * size) // 8) * 8
@@ -142,7 +163,7 @@ def _game(name: str, size: int, connect: int, parameters: dict[str, int], presen
         max_moves=size * size,
         cell_maps=cell_maps,
         action_maps=action_maps,
-        action_text=cell_name(size),
+        action_text=point(size),
         board_text=board_text,
         parse=parse,
         parameters=parameters,
@@ -161,11 +182,11 @@ def _was_last(row: Row, cell: int) -> bool:
 
 def tic_tac_toe() -> Game:
     """Tic-tac-toe."""
-    return _game("tic_tac_toe", 3, 3, {}, Presentation())
+    return _game("tic_tac_toe", 3, 3, {}, cell_name, Presentation())
 
 
 def gomoku(size: int = 15, connect: int = 5) -> Game:
     """Freestyle Gomoku: `connect` or more in a row win on size x size cells. UsageError for numbers that are not allowed."""
     parameters = {"size": size, "connect": connect}
     presentation = Presentation(sides=("Black", "White"), board="points", sgf=4)
-    return _game(f"gomoku(size={size},connect={connect})", size, connect, parameters, presentation)
+    return _game(f"gomoku(size={size},connect={connect})", size, connect, parameters, go_point, presentation)

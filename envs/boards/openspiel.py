@@ -157,25 +157,27 @@ def _game(row: Row) -> _Loaded:
     return _games[int(row[:8].view(np.int64)[0])]
 
 
+def _count(row: Row) -> int:
+    """The number of moves since the start."""
+    return int(row[8:_HEAD].view(np.int32)[0])
+
+
 def _moves(row: Row) -> list[int]:
     """The moves since the start."""
-    count = int(row[8:_HEAD].view(np.int32)[0])
-    return [int(move) for move in row[_HEAD : _HEAD + 2 * count].view(np.int16)]
+    return [int(move) for move in row[_HEAD : _HEAD + 2 * _count(row)].view(np.int16)]
 
 
 def position(row: Row) -> Any:
     """The OpenSpiel state that the row's moves lead to, shared: it must not be changed."""
-    moves, known = _moves(row), len(_moves(row))
-    while known > 0 and _key(row, known) not in _states:  # back to the last position that is cached
+    count = known = _count(row)
+    while (state := _states.get(_key(row, known))) is None and known > 0:  # back to the last position that is cached
         known -= 1
-    state = _states.get(_key(row, known))
     if state is None:
-        state = _game(row).first.clone()
-        _states[_key(row, 0)] = state
+        state = _states[_key(row, 0)] = _game(row).first.clone()
     _states.move_to_end(_key(row, known))
-    for at in range(known, len(moves)):
+    for at in range(known, count):
         state = state.clone()
-        state.apply_action(moves[at])
+        state.apply_action(int(row[_HEAD + 2 * at :][:2].view(np.int16)[0]))
         _states[_key(row, at + 1)] = state
     while len(_states) > _KEPT:
         _states.popitem(last=False)
@@ -192,7 +194,8 @@ def _ask_player(row: Row) -> int:
 
 
 def _ask_legal(row: Row, actions: Actions) -> int:
-    legal = position(row).legal_actions()
+    count, most = row[8:_HEAD].view(np.int32)
+    legal = position(row).legal_actions() if count < most else []  # none where the game is over
     actions[: len(legal)] = legal
     return len(legal)
 
@@ -237,9 +240,6 @@ def outcome(row: Row) -> tuple[bool, float]:
 @njit(cache=False)
 def legal(row: Row, actions: Actions) -> int:
     """OpenSpiel's legal actions."""
-    over, _ = outcome(row)
-    if over:
-        return 0
     with objmode(found="int64"):
         found = _ask_legal(row, actions)
     return found

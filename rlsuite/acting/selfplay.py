@@ -278,7 +278,8 @@ class SelfPlay:
         config = self.config
         self.full[slots] = self.rng.random(len(slots)) < config.full_fraction
         late = self.plies[slots] >= config.temperature_moves
-        self.tree.slot["budget"][slots] = np.where(self.full[slots], config.simulations, config.fast_simulations)
+        budget = np.where(self.full[slots], config.simulations, config.fast_simulations)
+        self.tree.slot["budget"][slots] = self.tree.slot["planned"][slots] = budget
         self.tree.slot["no_root_noise"][slots] = late if config.method == "gumbel" else late | ~self.full[slots]
         self.run.set_roots(self.tree, slots, self.rows[slots])
 

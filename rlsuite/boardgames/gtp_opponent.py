@@ -15,20 +15,6 @@ from rlsuite.core.game import Game
 
 RESIGNS = -1  # returned instead of an action
 COLOURS = ("black", "white")
-_COLUMNS = "abcdefghjklmnopqrstuvwxyz"  # no i
-
-
-def has_go_points(game: Game) -> bool:
-    """Whether GTP writes the game's points as in Go."""
-    return game.presentation.gtp is not None and game.presentation.gtp.go_points
-
-
-def vertex(game: Game, action: int) -> str:
-    """An action as GTP writes it: a point of Go by column (without i) and row from below, anything else by its `action_text`."""
-    size = game.observation_shape[1]
-    if not has_go_points(game) or action == size * size:
-        return game.action_text(action)
-    return f"{_COLUMNS[action % size]}{size - action // size}"
 
 
 class Gtp:
@@ -75,12 +61,12 @@ class Gtp:
             known = []
             for cell, symbol in enumerate(placed(self.game.new_state()) if self.game.usual_start is not None else []):
                 if symbol != ".":  # one by one they capture nothing: each chain has a liberty, or a point where it grows
-                    self._say(f"play {COLOURS['xo'.index(symbol)]} {vertex(self.game, cell)}")
+                    self._say(f"play {COLOURS['xo'.index(symbol)]} {self.game.action_text(cell)}")
         state = self.game.new_state()
         for at, action in enumerate(history):
             forced = len(state.legal_actions()) == 1 and self.game.action_text(action) == "pass"
             if at >= len(known) and (self.dialect.forced_passes or not forced):
-                self._say(f"play {COLOURS[state.player]} {vertex(self.game, action)}")
+                self._say(f"play {COLOURS[state.player]} {self.game.action_text(action)}")
             state = state.apply(action)
         self.played = list(history)
 
@@ -89,7 +75,7 @@ class Gtp:
         legal = np.empty(self.game.num_actions, np.int32)
         legal = legal[: self.game.rules.legal(row, legal)]
         for action in legal.tolist():
-            if vertex(self.game, action) == answer:
+            if self.game.action_text(action) == answer:
                 return int(action)
         if answer == "resign":
             return RESIGNS

@@ -204,15 +204,13 @@ class _Reader:
             raise BadRecord("a size or komi that cannot be", f"{self.path}: {error}") from error
 
     def _komi(self, otherwise: float) -> float:
-        """The komi in half points; `otherwise` if the record gives none that can be understood."""
+        """The komi; `otherwise` if the record gives none that can be understood."""
         text = self._text("KM")
         komi = points_of(text)
         if komi is None:
             self.notes.append("its komi cannot be understood" if text else "it gives no komi")
             return otherwise
-        if round(2 * komi) != 2 * komi:
-            self.notes.append("its komi is rounded to half points")
-        return round(2 * komi) / 2
+        return komi
 
     def _set_up(self, before: list[Node], nodes: list[Node]) -> Game:
         """The game from the position that is set up before the first move."""

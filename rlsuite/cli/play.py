@@ -220,6 +220,7 @@ def gtp(
     lines = Lines()
     board = game_of([player], game)
     session = Session(board, BoardPlayer(player, board, simulations, seed), seed=seed)
+    session.tell = _tell
     engine = gtp_engine.Engine(session, f"rlsuite {player}", __version__, lines, resign_below)
     try:
         engine.run()
@@ -245,11 +246,17 @@ def uci(
     lines = Lines()
     board = make_game(CHESS)
     session = Session(board, BoardPlayer(player, board, simulations, seed), seed=seed)
+    session.tell = _tell
     try:
         uci_engine.Engine(session, f"rlsuite {player}", lines).run()
     finally:
         session.player.close()
     _end()
+
+
+def _tell(text: str) -> None:
+    """What one has to wait for; standard output belongs to the protocol."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _end() -> None:

@@ -40,10 +40,10 @@ Board = Literal["squares", "points", "felt", "hexes", "columns", "chess", "text"
 
 
 class GtpDialect(NamedTuple):
-    """How programs that speak GTP write a game."""
+    """How programs that speak GTP play a game. They name its moves as `action_text` does."""
 
-    go_points: bool = False  # points as in Go: columns without i, rows counted from below; otherwise as `action_text` does
     forced_passes: bool = False  # a pass is sent even if it is the only legal move; otherwise both sides take it for granted
+    resume: Callable[[Row], None] | None = None  # forgets, in place, that the last moves were passes: GTP lets the game go on
 
 
 @dataclass(frozen=True)
@@ -243,12 +243,24 @@ def square_maps(size: int, extra_actions: int = 0, symmetries: tuple[tuple[int, 
 
 
 def cell_name(size: int) -> Callable[[int], str]:
-    """A function that names actions by column and row, `a1` at the top left; the action after the cells is `pass`."""
+    """A function that names actions by column and row, `a1` at the top left, as in Othello and Hex; after the cells, `pass`."""
 
     def name(action: int) -> str:
         return "pass" if action == size * size else f"{letter(action % size)}{action // size + 1}"
 
     return name
+
+
+def go_point(size: int) -> Callable[[int], str]:
+    """A function that names actions as in Go and Gomoku: columns without i, row 1 at the bottom; after the cells, `pass`."""
+
+    def name(action: int) -> str:
+        return "pass" if action == size * size else f"{_GO_COLUMNS[action % size]}{size - action // size}"
+
+    return name
+
+
+_GO_COLUMNS = "abcdefghjklmnopqrstuvwxyz"
 
 
 def letter(number: int) -> str:

@@ -1,18 +1,19 @@
 """Analysis in the GTP engine: reports on a running search, as Leela Zero and KataGo write them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rlsuite.boardgames.gtp_opponent import vertex
-from rlsuite.core.game import Game
+from rlsuite.core.game import BoardState, Game
+from rlsuite.play.clock import Pace
 from rlsuite.play.lines import write
 from rlsuite.play.session import Session
-from rlsuite.search import Found, Puct, Searcher
+from rlsuite.search import Puct, Searcher
 
-MOST = 20_000  # simulations of an analysis
+_MOST = 20_000  # simulations of an analysis
 _LONGEST = 10  # moves of a variation, after the first
 
 Form = Callable[[str, int, float, float, int, str], str]  # move, visits, share of wins, prior, rank, variation -> words
@@ -25,56 +26,75 @@ def leela_zero(move: str, visits: int, wins: float, prior: float, rank: int, var
 
 
 def katago(move: str, visits: int, wins: float, prior: float, rank: int, variation: str) -> str:
-    """The words of `kata-analyze` about a move."""
+    """The words of `kata-analyze` about a move, without those about scores, which a search for wins does not know."""
     return (
-        f"info move {move} visits {visits} utility {2 * wins - 1:.4f} winrate {wins:.4f} scoreMean 0 scoreStdev 0 scoreLead 0 "
+        f"info move {move} visits {visits} utility {2 * wins - 1:.4f} winrate {wins:.4f} "
         f"prior {prior:.4f} lcb {wins:.4f} order {rank} pv {variation}"
     )
 
 
-def stream(session: Session, form: Form, seconds: float, stop: Callable[[], bool], wait: bool, most: int) -> None:
-    """Searches the position of a session and writes a report every `seconds`, until `stop` or `most` simulations.
+@dataclass
+class Reports:
+    """Writes reports on a search of a session's, one every `seconds`."""
 
-    `wait`: a search that has finished stays silent until `stop`. Also ends when nobody reads standard output any more.
+    form: Form
+    seconds: float
+    moves: int = 1000  # at most so many in a report
+
+    def __post_init__(self) -> None:
+        self.reported, self.heard = time.monotonic(), True
+
+    def write(self, searcher: Searcher) -> None:
+        """Writes a report. Afterwards `heard` says whether anybody reads standard output."""
+        self.reported, self.heard = time.monotonic(), write(self._text(searcher) + "\n")
+
+    def look(self, searcher: Searcher) -> bool:
+        """Writes a report if it is time for one; whether nobody reads it."""
+        if time.monotonic() - self.reported >= self.seconds:
+            self.write(searcher)
+        return not self.heard
+
+    def _text(self, searcher: Searcher) -> str:
+        """The moves of the root, the most visited first; without visits only the best by prior."""
+        tree, game, found = searcher.tree, searcher.game, searcher.found()
+        root = tree.edge[0, : tree.node[0, 0]["fanout"]]
+        order = np.lexsort((-root["prior"], -root["visits"]))
+        words = []
+        for rank, edge in enumerate(root[order][: self.moves]):
+            if rank and not edge["visits"]:
+                break
+            visits = int(edge["visits"])
+            value = float(edge["total"]) / visits if visits else found.value
+            moves = [int(edge["action"]), *_following(searcher, int(edge["child"]))]
+            names = [vertex(game, action) for action in moves]
+            words.append(self.form(names[0], visits, (1 + value) / 2, float(edge["prior"]), rank, " ".join(names)))
+        return " ".join(words)
+
+
+def vertex(game: Game, action: int) -> str:
+    """An action as GTP engines write it: `D4`, `pass`."""
+    text = game.action_text(action)
+    return text if text == "pass" else text.upper()
+
+
+def analyse(session: Session, state: BoardState, only: Sequence[int], reports: Reports, stop: Callable[[], bool]) -> None:
+    """Searches a position, of its actions `only` these if there are any, and reports until `stop`.
+
+    A search that has come to its end stays silent until then.
+
+    It searches as the session's player does, but by PUCT: Gumbel's schedule would have to know where the analysis ends.
     """
-    searcher = _searcher(session, most)
-    budget, reported, ended, heard = 16, time.monotonic(), False, True
-    while heard and not ended:
-        found = searcher.search(session.state, budget)
-        done = searcher.done
-        finished = done >= most or found.proven
-        ended = finished or stop()
-        if time.monotonic() - reported >= seconds or ended:
-            heard = write(_report(searcher, session.game, found, form) + "\n")
-            reported = time.monotonic()
-        while finished and wait and heard and not stop():
-            time.sleep(0.02)
-        budget = min(max(done, budget) + 64, most)
-
-
-def _searcher(session: Session, most: int) -> Searcher:
-    """Searches as the session's player does, but by PUCT: Gumbel's schedule would have to know where the analysis ends."""
     player = session.player
     evaluate, method = player.evaluator(session.game)
     agent: Any = player if isinstance(method, Puct) else evaluate
-    return Searcher(session.game, agent, most, leaves=8, solve=player.solve, seed=session.seed)
-
-
-def _report(searcher: Searcher, game: Game, found: Found, form: Form) -> str:
-    """The moves of the root, the most visited first; without visits only the best by prior."""
-    tree = searcher.tree
-    root = tree.edge[0, : tree.node[0, 0]["fanout"]]
-    order = np.lexsort((-root["prior"], -root["visits"]))
-    words = []
-    for rank, edge in enumerate(root[order]):
-        if rank and not edge["visits"]:
-            break
-        visits = int(edge["visits"])
-        value = float(edge["total"]) / visits if visits else found.value
-        moves = [int(edge["action"]), *_following(searcher, int(edge["child"]))]
-        names = [vertex(game, action).upper() for action in moves]
-        words.append(form(names[0], visits, (1 + value) / 2, float(edge["prior"]), rank, " ".join(names)))
-    return " ".join(words)
+    searcher, pace = Searcher(session.game, agent, _MOST, leaves=8, solve=player.solve, seed=session.seed), Pace()
+    searcher.begin(state, only=only)
+    while searcher.step(pace.chunk) and not reports.look(searcher) and not stop():
+        pace.over(searcher.made)
+    if reports.heard:
+        reports.write(searcher)
+    while reports.heard and not stop():
+        time.sleep(0.02)
 
 
 def _following(searcher: Searcher, node: int) -> list[int]:

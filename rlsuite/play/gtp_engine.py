@@ -1,27 +1,27 @@
 """A player as an engine that speaks the Go Text Protocol, version 2 (Farnebäck 2002), for Go and every other board game.
 
-Besides the standard's commands it knows `lz-analyze`, `lz-genmove_analyze` and `kata-analyze`, which Sabaki, Lizzie and others use.
-A move out of turn implies a pass of the other side, if that side may pass.
+Besides the standard's commands it knows `lz-analyze`, `lz-genmove_analyze`, `kata-analyze` and `kata-genmove_analyze`, which Sabaki
+and others use. Either colour may move at any time, also after passes have ended the game, where the game's rules allow it
+(`set_player` and `resume`); a pass out of turn then changes nothing.
 """
 
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from rlsuite.boardgames.gtp_opponent import COLOURS, RESIGNS, has_go_points, vertex
+from rlsuite.boardgames import game_records
+from rlsuite.boardgames.gtp_opponent import COLOURS, RESIGNS
 from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.core.game import BoardState
-from rlsuite.play.gtp_analysis import MOST, Form, katago, leela_zero, stream
-from rlsuite.play.gtp_clock import Clock
+from rlsuite.core.game import Game
+from rlsuite.play import gtp_handicap, terminal
+from rlsuite.play.clock import Clock, Pace
+from rlsuite.play.gtp_analysis import Form, Reports, analyse, katago, leela_zero, vertex
+from rlsuite.play.gtp_words import Refused, Wish, colour, integer, number, word
 from rlsuite.play.lines import Lines, write
 from rlsuite.play.players import BoardPlayer
 from rlsuite.play.session import Session
-
-_PLAYERS = {"b": 0, "black": 0, "w": 1, "white": 1}
-
-
-class Refused(Exception):
-    """A command that is answered with `?` and this message."""
 
 
 class Engine:
@@ -32,7 +32,7 @@ class Engine:
         self.session, self.name, self.version, self.lines = session, name, version, lines
         self.resign_below = resign_below
         self.clock = Clock()
-        self.marks: list[int] = []  # the number of moves before every `play` and `genmove`, for `undo`
+        self.marks: list[Any] = []  # the game before every `play` and `genmove`, for `undo`
         self.quitting = False
         self.number = ""  # of the command that is being answered
         self.streamed = False  # the answer to it has begun
@@ -40,26 +40,33 @@ class Engine:
             "protocol_version": lambda _: "2",
             "name": lambda _: self.name,
             "version": lambda _: self.version,
-            "known_command": lambda words: str(_word(words, 0) in self.commands).lower(),
+            "known_command": lambda words: str(word(words, 0) in self.commands).lower(),
             "list_commands": lambda _: "\n".join(self.commands),
             "quit": self._quit,
             "boardsize": self._boardsize,
             "clear_board": self._clear_board,
             "komi": self._komi,
+            "get_komi": lambda _: f"{self.session.game.parameters.get('komi', 0):.12g}",
+            "fixed_handicap": self._fixed_handicap,
+            "place_free_handicap": self._place_free_handicap,
+            "set_free_handicap": self._set_free_handicap,
+            "loadsgf": self._loadsgf,
             "play": self._play,
-            "genmove": lambda words: self._genmove(_colour(words)),
+            "genmove": lambda words: self._genmove(colour(words)),
             "reg_genmove": self._reg_genmove,
             "undo": self._undo,
             "showboard": self._showboard,
             "all_legal": self._all_legal,
             "move_history": self._move_history,
             "time_settings": self._time_settings,
+            "kgs-time_settings": self._kgs_time_settings,
             "time_left": self._time_left,
             "final_score": self._final_score,
             "final_status_list": self._final_status_list,
             "lz-analyze": lambda words: self._analyze(words, leela_zero),
             "kata-analyze": lambda words: self._analyze(words, katago),
-            "lz-genmove_analyze": self._genmove_analyze,
+            "lz-genmove_analyze": lambda words: self._genmove_analyze(words, leela_zero),
+            "kata-genmove_analyze": lambda words: self._genmove_analyze(words, katago),
         }
 
     def run(self) -> None:
@@ -97,143 +104,222 @@ class Engine:
         return ""
 
     def _boardsize(self, words: list[str]) -> str:
-        size, session = _integer(words, 0), self.session
-        if size != session.game.observation_shape[1]:
+        size = integer(words, 0)
+        if size != self.session.game.observation_shape[1]:
             if size < 2:
                 raise Refused("unacceptable size")
             try:
-                game = session.game.with_parameters(size=size)
-                player = BoardPlayer(session.player.name, game)
+                self._change_board(self.session.game.with_parameters(size=size))
             except UsageError as error:
                 raise Refused("unacceptable size") from error
-            session.player.close()
-            self.session = Session(game, player, session.simulations or None, session.seed)
-            self.clock.rate = None
         return self._clear_board(words)
+
+    def _change_board(self, game: Game) -> None:
+        """Begins a game of another size. UsageError if the player does not play it."""
+        session = self.session
+        player = BoardPlayer(session.player.name, game)
+        session.player.close()
+        self.session = Session(game, player, session.simulations or None, session.seed)
+        self.session.tell = session.tell
 
     def _clear_board(self, words: list[str]) -> str:
         self.session.clear()
+        if self.session.game.usual_start is not None:  # a record was loaded that begins from another position
+            self.session.change_game(self.session.game.usual())
+        return self._new_game()
+
+    def _new_game(self) -> str:
+        self.session.clear()
+        self.session.ready()
         self.clock.reset()
         self.marks = []
         return ""
 
     def _komi(self, words: list[str]) -> str:
-        komi, session = _float(words, 0), self.session
-        if "komi" in session.game.parameters:
+        komi, session = number(words, 0), self.session
+        if session.game.parameters.get("komi", komi) != komi:
             try:
                 session.change_game(session.game.with_parameters(komi=komi))
             except UsageError as error:
                 raise Refused("unacceptable komi") from error
         return ""  # in other games it means nothing
 
-    def _passes_before(self, player: int) -> list[int]:
-        """The passes that make it `player`'s turn: none or one."""
-        state = self.session.state
-        if state.player == player:
-            return []
-        passes = [action for action in state.legal_actions() if self._is_pass(action)]
-        if not passes or state.apply(passes[0]).is_terminal():
-            raise Refused("illegal move")
-        return passes
+    def _fixed_handicap(self, words: list[str]) -> str:
+        stones, size = integer(words, 0), self._size_for_handicap()
+        if not 2 <= stones <= gtp_handicap.most_fixed(size):
+            raise Refused("invalid number of stones")
+        return self._place(gtp_handicap.fixed(size, stones))
+
+    def _place_free_handicap(self, words: list[str]) -> str:
+        stones, size = integer(words, 0), self._size_for_handicap()
+        if not 2 <= stones < size * size:
+            raise Refused("invalid number of stones")
+        return self._place(gtp_handicap.free(size, stones))
+
+    def _set_free_handicap(self, words: list[str]) -> str:
+        size, known = self._size_for_handicap(), self._known()
+        points = [known.get(word.lower(), size * size) for word in words]
+        if not 2 <= len(points) < size * size or len(set(points)) < len(points) or size * size in points:
+            raise Refused("bad vertex list")
+        self._place([(point % size, size - 1 - point // size) for point in points])
+        return ""
+
+    def _size_for_handicap(self) -> int:
+        """The size of an empty board of Go."""
+        if "komi" not in self.session.game.parameters:
+            raise Refused("handicap is for Go")
+        if self.session.actions:
+            raise Refused("board not empty")
+        return self.session.game.observation_shape[1]
+
+    def _place(self, points: list[gtp_handicap.Point]) -> str:
+        session, size = self.session, self.session.game.observation_shape[1]
+        actions = [(size - 1 - row) * size + column for column, row in points]
+        for action in actions:
+            session.turn(0)
+            session.play(action)
+        return " ".join(vertex(session.game, action) for action in actions)
+
+    def _loadsgf(self, words: list[str]) -> str:
+        """The game of a file, up to the move before the given one."""
+        word(words, 0)
+        last = integer(words, len(words) - 1) - 1 if len(words) > 1 and words[-1].isdecimal() else None
+        path = Path(" ".join(words if last is None else words[:-1]))
+        try:
+            record = game_records.read(path)
+            if record.game.rules is not self.session.game.rules:
+                raise UsageError(f"{path} is a game of {record.game.name}, not of {self.session.game.name}")
+            self._change_board(record.game)
+        except UsageError as error:
+            raise Refused(f"cannot load file: {' '.join(str(error).split())}") from error
+        self._new_game()
+        for action in record.actions[:last]:
+            self.marks.append(self.session.copy())
+            self.session.play(action)
+        return ""
 
     def _is_pass(self, action: int) -> bool:
         return self.session.game.action_text(action) == "pass"
 
+    def _known(self) -> dict[str, int]:
+        """The actions by name."""
+        game = self.session.game
+        return {game.action_text(action).lower(): action for action in range(game.num_actions)}
+
+    def _turn(self, player: int) -> None:
+        """Makes it the player's turn: by the other's pass where nothing else is legal. UsageError where that cannot be."""
+        session = self.session
+        legal = session.state.legal_actions()
+        if session.state.player != player and len(legal) == 1 and self._is_pass(legal[0]):
+            session.play(legal[0])
+        session.turn(player)
+
     def _play(self, words: list[str]) -> str:
-        player, text = _colour(words), _word(words, 1).lower()
-        session, game, mark = self.session, self.session.game, len(self.session.actions)
-        known = {vertex(game, action): action for action in range(game.num_actions)}
-        if text not in known:
+        player, text = colour(words), word(words, 1).lower()
+        session, known, before = self.session, self._known(), self.session.copy()
+        if text not in known and text != "resign":
+            raise Refused("illegal move" if text == "pass" or re.fullmatch(r"[a-z][0-9]{1,2}", text) else "syntax error")
+        try:
             if text == "resign":
                 session.resigned = player
-                self.marks.append(mark)
-                return ""
-            raise Refused("illegal move" if text == "pass" or re.fullmatch(r"[a-z][0-9]{1,2}", text) else "syntax error")
-        if session.over:
-            raise Refused("illegal move")
-        before = self._passes_before(player)
-        state: BoardState = session.state.apply(before[0]) if before else session.state
-        if known[text] not in state.legal_actions():
-            raise Refused("illegal move")
-        for action in [*before, known[text]]:
-            session.play(action)
-        self.marks.append(mark)
+            elif text != "pass":
+                self._turn(player)
+                session.play(known[text])
+            elif session.state.player == player and not session.over:
+                session.play(known[text])
+            else:
+                session.turned(player)  # the pass of a player who is not to move, or after two passes, changes nothing
+        except UsageError as error:
+            session.restore(before)
+            raise Refused("illegal move") from error
+        self.marks.append(before)
         return ""
 
-    def _simulations(self, player: int) -> int | None:
-        """As many as there is time for; None: the session's number."""
-        return self.clock.simulations(player, self.session.simulations) if self.session.player.can_search else None
-
-    def _genmove(self, player: int, simulations: int | None = None) -> str:
-        """Plays the player's move with `simulations`, or with as many as there is time for."""
-        session, mark = self.session, len(self.session.actions)
+    def _genmove(self, player: int, reports: Reports | None = None) -> str:
+        """Makes the player's move in the time that there is for it."""
+        session, before = self.session, self.session.copy()
         if session.over:
             if session.resigned is None and any(self._is_pass(action) for action in range(session.game.num_actions)):
-                self.marks.append(mark)  # so that `undo` takes back this pass, which changes nothing
+                self.marks.append(before)  # so that `undo` takes back this pass, which changes nothing
                 return "pass"
             raise Refused("the game is over")
-        for action in self._passes_before(player):
-            session.play(action)
-        begin, known = time.monotonic(), 0 if session.searcher is None else session.searcher.done
-        action = session.answer(simulations or self._simulations(player))
-        self.marks.append(mark)
-        self.clock.spend(player, time.monotonic() - begin, 0 if session.searcher is None else session.searcher.done - known)
+        session.ready()
+        begin, seconds = time.monotonic(), self.clock.seconds(player)
+        try:
+            self._turn(player)
+            look = None if reports is None else lambda: session.searcher is not None and reports.look(session.searcher)
+            action = session.answer(None, None if seconds is None else Pace(begin + seconds), look)
+        except RlsuiteError:
+            session.restore(before)
+            raise
+        self.marks.append(before)
+        self.clock.spend(player, time.monotonic() - begin)
         value = session.values[-2] if action != RESIGNS and len(session.values) > 1 else None
         if value is not None and self.resign_below is not None and (value if player == 0 else -value) < self.resign_below:
-            session.undo()
+            session.restore(before)
             session.resigned = player
             return "resign"
-        return "resign" if action == RESIGNS else "pass" if self._is_pass(action) else vertex(session.game, action).upper()
+        return "resign" if action == RESIGNS else vertex(session.game, action)
 
     def _reg_genmove(self, words: list[str]) -> str:
-        player, before = _colour(words), len(self.marks)
+        player, before, marks = colour(words), self.session.copy(), self.marks[:]
         answer = self._genmove(player)
-        if len(self.marks) > before:
-            self._undo([])
+        self.session.restore(before)
+        self.marks = marks
         return answer
 
     def _undo(self, words: list[str]) -> str:
         if not self.marks:
             raise Refused("cannot undo")
-        mark = self.marks.pop()
-        if self.session.resigned is not None:
-            self.session.undo()
-        while len(self.session.actions) > mark:
-            self.session.undo()
+        self.session.restore(self.marks.pop())
         return ""
 
     def _showboard(self, words: list[str]) -> str:
-        game, text = self.session.game, str(self.session.state).strip().splitlines()
-        if has_go_points(game):
-            size = game.observation_shape[1]
-            letters = "   " + " ".join(vertex(game, column)[0].upper() for column in range(size))
-            text = [letters, *(f"{size - at:>2} {' '.join(line)}" for at, line in enumerate(text[:size])), letters, *text[size:]]
-        return "\n" + "\n".join(line for line in text if line.strip())
+        return "\n" + "\n".join(line for line in terminal.board(self.session).splitlines() if line.strip())
 
     def _all_legal(self, words: list[str]) -> str:
-        player, state = _colour(words), self.session.state
-        if self.session.over or state.player != player:
+        player, session = colour(words), self.session
+        if session.over:
             return ""
-        return " ".join(vertex(state.game, action).upper() for action in state.legal_actions())
+        try:
+            state = session.turned(player)
+        except UsageError:
+            return ""
+        return " ".join(vertex(state.game, action) for action in state.legal_actions())
 
     def _move_history(self, words: list[str]) -> str:
         """The newest move first, as in GNU Go."""
         session = self.session
         lines = [
-            f"{COLOURS[state.player]} {vertex(session.game, action).upper()}"
+            f"{COLOURS[state.player]} {vertex(session.game, action)}"
             for state, action in zip(session.states, session.actions, strict=False)
         ]
         return "\n".join(reversed(lines))
 
     def _time_settings(self, words: list[str]) -> str:
-        main, extra, stones = _float(words, 0), _float(words, 1), _integer(words, 2)
+        main, extra, stones = number(words, 0), number(words, 1), integer(words, 2)
         if min(main, extra, stones) < 0:
             raise Refused("syntax error")
         self.clock.set(main, extra, stones)
+        self.session.ready()
+        return ""
+
+    def _kgs_time_settings(self, words: list[str]) -> str:
+        kind, numbers = word(words, 0).lower(), [number(words, at) for at in range(1, len(words))]
+        needed = {"none": 0, "absolute": 1, "byoyomi": 3, "canadian": 3}.get(kind)
+        if needed is None or len(numbers) < needed or min(numbers, default=0) < 0:
+            raise Refused("syntax error")
+        if kind == "none":
+            self.clock.set(0.0, 1.0, 0)
+        elif kind == "absolute":
+            self.clock.set(numbers[0], 0.0, 0)
+        else:
+            self.clock.set(numbers[0], numbers[1], 1 if kind == "byoyomi" else int(numbers[2]), kind == "byoyomi")
+        self.session.ready()
         return ""
 
     def _time_left(self, words: list[str]) -> str:
-        player, seconds, stones = _colour(words), _float(words, 1), _integer(words, 2)
+        player, seconds, stones = colour(words), number(words, 1), integer(words, 2)
         if stones < 0:
             raise Refused("syntax error")
         self.clock.set_left(player, seconds, stones)
@@ -253,74 +339,44 @@ class Engine:
 
     def _final_status_list(self, words: list[str]) -> str:
         """In games decided by area, all stones are alive: dead ones have to be captured."""
-        status, game = _word(words, 0).lower(), self.session.game
+        status, game = word(words, 0).lower(), self.session.game
         if status not in ("alive", "dead", "seki"):
             raise Refused("syntax error")
         if status != "alive" or game.presentation.lead is None:
             return ""
         cells = "".join(str(self.session.state).splitlines()[: game.observation_shape[1]])
-        return "\n".join(vertex(game, point).upper() for point, stone in enumerate(cells) if stone != ".")
+        return "\n".join(vertex(game, point) for point, stone in enumerate(cells) if stone != ".")
 
     def _analyze(self, words: list[str], form: Form) -> str:
-        """Reports what the player thinks until the next line comes."""
-        seconds = _interval(words)
-        if self.session.over:
-            raise Refused("the game is over")
-        self._stream(seconds, form, lambda: self.lines is None or self.lines.waiting(), wait=True)
+        """Reports what the player thinks of a colour's moves until the next line comes."""
+        wish = Wish.of(words, self.session.state.player, self._known())
+        state = self.session.turned(wish.player)
+        only = [action for action in state.legal_actions() if wish.allows(action)]
+        if not only:
+            raise Refused("no move is allowed")
+        reports = self._begin(form, wish)
+        stop = lambda: self.lines is None or self.lines.waiting()  # noqa: E731
+        if reports.heard:
+            analyse(self.session, state, only if wish.moves else [], reports, stop)
         return ""
 
-    def _genmove_analyze(self, words: list[str]) -> str:
-        """Analyses with one half of the simulations and searches its move with the other."""
-        player = _colour(words) if words and words[0].lower() in _PLAYERS else self.session.state.player
-        seconds = _interval(words)
+    def _genmove_analyze(self, words: list[str], form: Form) -> str:
+        """Makes a move, and reports while the search for it runs."""
+        wish = Wish.of(words, self.session.state.player, self._known())
         if self.session.over:
             raise Refused("the game is over")
-        for action in self._passes_before(player):
-            self.session.play(action)
-        half = max((self._simulations(player) or self.session.simulations or 100) // 2, 1)
-        self._stream(seconds, leela_zero, lambda: False, wait=False, most=half)
-        return f"play {self._genmove(player, half)}"
+        self.session.turned(wish.player)
+        reports = self._begin(form, wish)
+        answer = self._genmove(wish.player, reports)
+        if self.session.searcher is not None and self.session.simulations:
+            reports.write(self.session.searcher)
+        return f"play {answer}"
 
-    def _stream(self, seconds: float, form: Form, stop: Callable[[], bool], wait: bool, most: int = MOST) -> None:
-        """The part of an answer that is written while the search runs. UsageError before it for a player that does not search."""
+    def _begin(self, form: Form, wish: Wish) -> Reports:
+        """Begins an answer that is written while the search runs. UsageError before it for a player that does not search."""
         self.session.player.evaluator(self.session.game)
-        self.streamed = write(f"={self.number}\n")
-        if self.streamed:
-            stream(self.session, form, seconds, stop, wait, most)
-
-
-def _word(words: list[str], at: int) -> str:
-    if at >= len(words):
-        raise Refused("syntax error")
-    return words[at]
-
-
-def _colour(words: list[str]) -> int:
-    found = _PLAYERS.get(_word(words, 0).lower())
-    if found is None:
-        raise Refused("syntax error")
-    return found
-
-
-def _integer(words: list[str], at: int) -> int:
-    text = _word(words, at)
-    if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise Refused("syntax error")
-    return int(text)
-
-
-def _float(words: list[str], at: int) -> float:
-    try:
-        found = float(_word(words, at))
-    except ValueError as error:
-        raise Refused("syntax error") from error
-    if not abs(found) < 1e9:
-        raise Refused("syntax error")
-    return found
-
-
-def _interval(words: list[str]) -> float:
-    """Seconds between two reports, from hundredths. A colour in front of them changes nothing: the board knows whose turn it is."""
-    rest = words[1:] if words and words[0].lower() in _PLAYERS else words
-    rest = rest[1:] if rest and rest[0] == "interval" else rest
-    return _integer(rest, 0) / 100 if rest else 0.5
+        self.session.ready()
+        self.streamed = True
+        reports = Reports(form, wish.seconds, wish.most)
+        reports.heard = write(f"={self.number}\n")
+        return reports

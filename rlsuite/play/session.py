@@ -1,16 +1,20 @@
 """A game in progress: its moves, taking them back, and what a player expects of it."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from rlsuite.boardgames.gtp_opponent import RESIGNS
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState, Game
-from rlsuite.play.players import BoardPlayer
-from rlsuite.search import Found, Searcher
+from rlsuite.play.clock import Pace
+from rlsuite.play.players import BoardPlayer, is_program
+from rlsuite.search import Found, Gumbel, Searcher, compiled
 
-_STEP = 64  # simulations between two calls of `stop`
+_TRIAL = 16  # simulations that measure how fast a search is
+_PLANNED = 0.9  # share of the time that Gumbel's halving plans for
 
 
 class Session:
@@ -24,22 +28,42 @@ class Session:
         self.simulations = simulations or player.simulations
         self.rng = np.random.default_rng(seed)
         self.searcher: Searcher | None = None
+        self.searched: BoardState | None = None  # the position of the last search
+        self.rate = 0.0  # simulations per second of the last search
+        self.tell: Callable[[str], None] = lambda text: None  # called with a line about what one has to wait for
         self.clear()
 
-    def clear(self) -> None:
-        """Starts a new game."""
-        self.states: list[BoardState] = [self.game.new_state()]
+    def clear(self, start: BoardState | None = None) -> None:
+        """Starts a new game, from the usual first position or from another one."""
+        self.states: list[BoardState] = [start or self.game.new_state()]
         self.actions: list[int] = []
         self.values: list[float | None] = [None]
         self.resigned: int | None = None  # the player who resigned
+        self.regular = start is None  # from the usual start, and nobody has moved out of turn
+
+    def copy(self) -> Any:
+        """The game as it is now, for `restore`."""
+        return self.states[:], self.actions[:], self.values[:], self.resigned, self.regular
+
+    def restore(self, copy: Any) -> None:
+        """Goes back to what `copy` returned."""
+        states, actions, values, resigned, regular = copy
+        if states[0].game is self.game:
+            self.states, self.actions, self.values = states[:], actions[:], values[:]
+        else:  # made before the rules changed
+            self.clear()
+            for before, action in zip(states, actions, strict=False):
+                self.turn(before.player)
+                self.play(action)
+            if not self.state.is_terminal():
+                self.turn(states[-1].player)
+        self.resigned, self.regular = resigned, regular
 
     def change_game(self, game: Game) -> None:
         """Plays on under other rules that leave the moves as they are, such as another komi."""
-        actions, self.game, self.searcher = self.actions, game, None
+        copy, self.game, self.searcher = self.copy(), game, None
         self.player.change_game(game)
-        self.clear()
-        for action in actions:
-            self.play(action)
+        self.restore(copy)
 
     @property
     def state(self) -> BoardState:
@@ -71,6 +95,29 @@ class Session:
         self.actions.append(action)
         self.values.append(None)
 
+    def turned(self, player: int) -> BoardState:
+        """The position with that player to move, also after passes have ended the game. UsageError where that cannot be."""
+        state, game = self.state, self.game
+        if state.player == player and not state.is_terminal():
+            return state
+        row = state.row
+        if game.presentation.gtp is not None and game.presentation.gtp.resume is not None:
+            game.presentation.gtp.resume(row)
+        if game.set_player is not None:
+            game.set_player(row, player)
+        found = BoardState(game, row)
+        if found.is_terminal():
+            raise UsageError(f"{game.name}: the game is over")
+        if found.player != player:
+            raise UsageError(f"{game.name}: it is {game.presentation.sides[1 - player]}'s turn")
+        return found
+
+    def turn(self, player: int) -> None:
+        """Makes it that player's turn. UsageError as in `turned`."""
+        found = self.turned(player)
+        self.regular = self.regular and found is self.state
+        self.states[-1] = found
+
     def undo(self) -> None:
         """Takes back a move, or a resignation."""
         if self.resigned is not None:
@@ -82,32 +129,73 @@ class Session:
         else:
             raise UsageError("there is no move to take back")
 
-    def think(self, simulations: int | None = None, stop: Callable[[], bool] | None = None, each: int = _STEP) -> Found:
-        """Searches the position as the player does; `stop` is called every `each` simulations and can end the search early.
+    def ready(self) -> None:
+        """Compiles the search, if that was not done in this process, and measures how fast it is: no clock has to pay for it."""
+        if not self.player.can_search or not self.simulations or self.rate:
+            return
+        self._announce()
+        searcher, state = self.player.searcher(_TRIAL, self.seed), self.game.new_state()
+        state = state.apply(searcher.search(state).action)
+        begin = time.monotonic()
+        if not state.is_terminal():
+            searcher.search(state)  # keeps a part of its tree, so that this is compiled, too
+        self.rate = max(searcher.made, 1) / max(time.monotonic() - begin, 1e-6)
 
+    @property
+    def waits(self) -> str:
+        """What the next search has to wait for: that it is compiled; "" if it is."""
+        if not self.player.can_search or compiled(self.game, type(self.player.evaluator(self.game)[1])):
+            return ""
+        return f"compiling the search for {self.game.name}, once per process"
+
+    def _announce(self) -> None:
+        if self.waits:
+            self.tell(self.waits)
+
+    def think(
+        self,
+        simulations: int | None = None,
+        pace: Pace | None = None,
+        look: Callable[[], bool] | None = None,
+        only: Iterable[int] = (),
+    ) -> Found:
+        """Searches the position as the player does, until the root has `simulations` visits.
+
+        `pace` ends it by a clock. `look` is called again and again and can end it, too. `only`: the actions to consider.
         UsageError for a player that does not search.
         """
+        self._announce()
         wanted = simulations or self.simulations or 100
         if self.searcher is None or self.searcher.simulations < wanted or self.searcher.game is not self.game:
             self.searcher = self.player.searcher(wanted, self.seed)
-        if stop is None:
-            found = self.searcher.search(self.state, wanted)
-        else:
-            for budget in [*range(each, wanted, each), wanted]:
-                found = self.searcher.search(self.state, budget)
-                if stop() or found.proven:
-                    break
+        searcher, pace, planned = self.searcher, pace or Pace(timed=False), wanted
+        if pace.left is not None:
+            planned = int(_PLANNED * self.rate * max(pace.left, 0.0))
+        if isinstance(searcher.method, Gumbel) and self.state != self.searched:
+            searcher.forget()  # halving needs a root without visits; the evaluator's cache still knows what was evaluated
+        self.searched = self.state
+        searcher.begin(self.state, wanted, only, planned)
+        begin = time.monotonic()
+        while searcher.step(pace.chunk):
+            if pace.over(searcher.made) or (look is not None and look()):
+                break
+        self.rate = searcher.made / max(time.monotonic() - begin, 1e-6) if searcher.made >= _TRIAL else self.rate
+        found = searcher.found()
         self.values[-1] = found.value if self.state.player == 0 else -found.value
         return found
 
-    def answer(self, simulations: int | None = None, stop: Callable[[], bool] | None = None) -> int:
-        """Makes the player's move and returns it; RESIGNS if it resigns."""
+    def choose(self) -> int:
+        """The player's action, or RESIGNS, without a search of the session's. UsageError for a game that it cannot be told of."""
+        if not self.regular and is_program(self.player.name):
+            raise UsageError(f"{self.player.name} plays only games from the usual start in which nobody moved out of turn")
+        return int(self.player(self.state.row[None], [self.actions], self.rng)[0])
+
+    def answer(self, simulations: int | None = None, pace: Pace | None = None, look: Callable[[], bool] | None = None) -> int:
+        """Makes the player's move and returns it; RESIGNS if it resigns. The arguments are those of `think`."""
         if self.over:
             raise UsageError("the game is over")
-        if self.player.can_search and self.simulations:
-            action = self.think(simulations, stop).action
-        else:
-            action = int(self.player(self.state.row[None], [self.actions], self.rng)[0])
+        searches = self.player.can_search and self.simulations
+        action = self.think(simulations, pace, look).action if searches else self.choose()
         if action == RESIGNS:
             self.resigned = self.state.player
         else:

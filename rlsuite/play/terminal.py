@@ -1,12 +1,13 @@
 """A game in the terminal: boards are text, moves are typed by name."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.gtp_opponent import RESIGNS
 from rlsuite.core.errors import UsageError, nearest
-from rlsuite.core.game import letter
+from rlsuite.core.game import Game, letter
 from rlsuite.play.session import Session
 
 HELP = "type a move, or: moves (lists them), hint, undo, resign, save FILE, quit"
@@ -23,6 +24,7 @@ def run(
 
     Returns when the person quits, or when there is no more input. A finished game can still be saved, and moves can be taken back.
     """
+    session.tell = show
     show(f"{session.game.name}: {HELP}")
     seen = None
     while True:
@@ -60,7 +62,7 @@ def resumed(session: Session, side: int | None, read: Callable[[str], str], show
             return False
         if not words or words == ["quit"] or words == ["exit"]:
             return False
-        if words[0] in ("save", "undo"):
+        if words[0].lower() in ("save", "undo"):
             command(session, words, side, show)
         else:
             show("the game is over: save FILE, undo or quit")
@@ -90,11 +92,12 @@ def command(session: Session, words: list[str], side: int | None, show: Callable
                 session.undo()
         elif word == "resign":
             session.resigned = state.player
-        elif words[0] == "save" and len(words) == 2:
-            game_records.write(
-                Path(words[1]), session.game, session.actions, players(session, side), session.points, session.ending
-            )
-            show(f"written to {words[1]}")
+        elif word == "save":
+            show(f"save needs the name of a file: save game{game_records.suffix(session.game)}")
+        elif words[0].lower() == "save":
+            path = Path(" ".join(words[1:]))
+            game_records.write(path, session.game, session.actions, players(session, side), session.points, session.ending)
+            show(f"written to {path}")
         elif word in ("help", "?"):
             show(HELP)
         else:
@@ -125,10 +128,22 @@ def board(session: Session) -> str:
     grid = [line.replace(" ", "") for line in lines[:height]]
     if game.presentation.board in ("chess", "text") or any(len(line) != width for line in grid):
         return "\n".join(lines)
-    letters = "    " + " ".join(letter(column) for column in range(width))
+    columns, names = axes(game)
     slant = game.presentation.board == "hexes"
-    rows = [f"{' ' * at * slant}{at + 1:>3} {' '.join(line)}" for at, line in enumerate(grid)]
-    return "\n".join([letters, *rows, *lines[height:]])
+    rows = [f"{' ' * at * slant}{name:>3} {' '.join(line)}" for at, (name, line) in enumerate(zip(names, grid, strict=True))]
+    return "\n".join(["    " + " ".join(columns), *rows, *lines[height:]])
+
+
+def axes(game: Game) -> tuple[list[str], list[str]]:
+    """The names of the columns and of the rows, from the top, as moves have them; rows have none if a move is a column."""
+    height, width = game.observation_shape[1:]
+    if game.num_actions == width:
+        return [game.action_text(column) for column in range(width)], [""] * height
+    if game.num_actions in (height * width, height * width + 1):
+        cells = [re.fullmatch(r"([a-z])([0-9]+)", game.action_text(cell)) for cell in range(height * width)]
+        if all(cells):
+            return [str(cell[1]) for cell in cells[:width] if cell], [str(cell[2]) for cell in cells[::width] if cell]
+    return [letter(column) for column in range(width)], [str(row + 1) for row in range(height)]
 
 
 def outcome(session: Session, side: int | None) -> str:

@@ -26,7 +26,7 @@ from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.files import parse_json
 from rlsuite.core.game import BoardState, Game
 from rlsuite.play.session import Session
-from rlsuite.play.terminal import players
+from rlsuite.play.terminal import axes, players
 
 HOST = "127.0.0.1"
 _LARGEST = 1_000_000  # bytes of a request
@@ -101,6 +101,7 @@ class Table:
             "game": session.game.name,
             "player": session.player.title,
             "searches": session.player.can_search,
+            "waits": session.waits,
             "simulations": session.simulations,
             "side": "watch" if self.watching else "both" if self.side is None else str(self.side),
             "sides": session.game.presentation.sides,
@@ -156,7 +157,7 @@ class Table:
             return
         if not self.watching and self.side in (None, session.state.player):
             raise UsageError("it is your move")
-        session.answer(None, self.closing.is_set)
+        session.answer(look=self.closing.is_set)
 
     def undo(self, body: dict[str, Any]) -> None:
         """Takes back the last move, or the person's last move and the answer to it."""
@@ -177,7 +178,7 @@ class Table:
         session = self.game()
         if session.over:
             raise UsageError("the game is over")
-        found, state, texts = session.think(None, self.closing.is_set), session.state, list[str]()
+        found, state, texts = session.think(look=self.closing.is_set), session.state, list[str]()
         for action in found.variation:
             texts.append(state.text_of(action))
             state = state.apply(action)
@@ -217,6 +218,7 @@ class Table:
 def layout(game: Game, state: BoardState) -> dict[str, Any] | None:
     """How the page draws a board: cells [H*W] of 0, 1 (player 0) or 2, or chess pieces; `clicks` [H*W], a cell's action or -1.
 
+    `columns` and `rows` are their names, rows from the top.
     None for a board that is shown as text.
     """
     shape, (height, width) = game.presentation.board, game.observation_shape[1:]
@@ -233,7 +235,8 @@ def layout(game: Game, state: BoardState) -> dict[str, Any] | None:
         clicks = [cell % width if cell % width in legal else -1 for cell in range(height * width)]
     else:
         return None
-    return {"shape": shape, "height": height, "width": width, "cells": cells, "clicks": clicks}
+    columns, rows = axes(game)
+    return {"shape": shape, "height": height, "width": width, "columns": columns, "rows": rows, "cells": cells, "clicks": clicks}
 
 
 def _chess_layout(game: Game, state: BoardState) -> dict[str, Any]:
@@ -244,7 +247,8 @@ def _chess_layout(game: Game, state: BoardState) -> dict[str, Any]:
         {"from": _square(name[:2]), "to": _square(name[2:4]), "action": action, "text": state.text_of(action)}
         for name, action in moves_by_name(game, state.row).items()
     ]
-    return {"shape": "chess", "height": 8, "width": 8, "cells": list(pieces), "clicks": [-1] * 64, "moves": moves}
+    drawn = {"shape": "chess", "height": 8, "width": 8, "columns": list("abcdefgh"), "rows": list("87654321")}
+    return {**drawn, "cells": list(pieces), "clicks": [-1] * 64, "moves": moves}
 
 
 def _square(name: str) -> int:

@@ -10,6 +10,7 @@ The package itself is callable, so that `rlsuite.search(...)` works whether or n
 """
 
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -21,7 +22,7 @@ from rlsuite.core.game import BoardState, Game
 from rlsuite.search.evaluators import Cached, Evaluate, plane_evaluator, rollout_evaluator, uniform_evaluator
 from rlsuite.search.gumbel import Gumbel
 from rlsuite.search.puct import Puct
-from rlsuite.search.search import METHODS, SearchResult, check, check_position, finish, read, search
+from rlsuite.search.search import METHODS, SearchResult, advance, check, check_position, compiled, read, search
 from rlsuite.search.tree import NO_CHILD, keep_below, kernels, make_tree
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Puct",
     "SearchResult",
     "Searcher",
+    "compiled",
     "plane_evaluator",
     "rollout_evaluator",
     "search",
@@ -119,25 +121,97 @@ class Searcher:
         self.run = kernels(game.rules, METHODS[type(self.method)])
         self.tree = make_tree(game, 1, simulations, seed, leaves, solve)
         self.tree.slot["nodes"] = 0  # nothing searched yet
+        self.most, self.kept, self.only = simulations, 0, frozenset[int]()
 
     @property
     def done(self) -> int:
         """The root's visits: simulations so far, including those of earlier searches that were kept."""
         return int(self.tree.slot["done"][0])
 
+    @property
+    def made(self) -> int:
+        """Simulations that this search has made itself."""
+        return self.done - self.kept
+
     def search(self, state: BoardState, simulations: int | None = None) -> Found:
         """Searches a position until it has `simulations` visits; called again with more, it continues."""
+        self.begin(state, simulations)
+        while self.step():
+            pass
+        return self.found()
+
+    def begin(
+        self, state: BoardState, simulations: int | None = None, only: Iterable[int] = (), planned: int | None = None
+    ) -> None:
+        """Sets up a search for `step` to make: of a position, until it has `simulations` visits.
+
+        `only`: the legal actions to consider; none: all. `planned`: as many simulations will probably be made, if a clock ends the
+        search. Only Gumbel's halving needs it; the default is that all `simulations` are.
+        """
         check_position(self.game, state)
-        self.tree.slot["budget"] = min(max(simulations or self.simulations, 1), self.simulations)
+        slot = self.tree.slot
+        if self.only != (only := frozenset(only)):
+            self.forget()  # the tree knows other moves at its root
+        self.only, self.most = only, min(max(simulations or self.simulations, 1), self.simulations)
+        slot["planned"] = self.most if planned is None else min(planned, self.most)
         node = self._find(state.row)
         if node is None:
             self.run.set_roots(self.tree, np.zeros(1, np.int32), state.row[None])
+            if only:
+                self._restrict()
         elif node > 0:
             keep_below(self.tree, 0, node)
         elif self.done > 0:
-            self.tree.slot["kept"] = 1  # sequential halving has come to the end of its schedule for fewer simulations
-        finish(self.tree, self.run, self.evaluate, self.method)
+            slot["kept"] = 1  # sequential halving has come to the end of its schedule for fewer simulations
+        self.kept = self.done
+
+    def forget(self) -> None:
+        """Drops the tree."""
+        self.tree.slot["nodes"] = 0
+
+    def step(self, simulations: int | None = None) -> bool:
+        """Makes up to `simulations` more, at most one batch for the evaluator; whether the search goes on after that."""
+        self.tree.slot["budget"] = self.most if simulations is None else min(self.most, self.done + max(simulations, 1))
+        advance(self.tree, self.run, self.evaluate, self.method, np.zeros(1, np.int32))
+        return self.done < self.most and not self.tree.node[0, 0]["proven"]
+
+    def found(self) -> Found:
+        """What the search has found so far. There must have been a `step`."""
         return _first(read(self.tree, self.run, self.method))
+
+    def forced(self) -> list[int]:
+        """The shortest line found to a result that is proven, against the longest defence; [] unless it is a win or a loss."""
+        return [] if abs(self._proven_value(0)) != 1.0 else self._line(0)
+
+    def _proven_value(self, node: int) -> float:
+        """The proven value of a node for player 0; 0 if it is not proven."""
+        return float(self.tree.node[0, node]["value"]) if self.tree.node[0, node]["proven"] else 0.0
+
+    def _line(self, node: int) -> list[int]:
+        """`forced` from a node on whose value is proven to be a win or a loss."""
+        record, edges = self.tree.node[0, node], self.tree.edge[0]
+        below = edges[record["first"] : record["first"] + record["fanout"]]
+        value = self._proven_value(node)
+        lines = [
+            [int(edge["action"]), *self._line(int(edge["child"]))]
+            for edge in below
+            if edge["child"] != NO_CHILD and self._proven_value(int(edge["child"])) == value
+        ]
+        if not lines:
+            return []
+        return (min if (value > 0) == (record["player"] == 0) else max)(lines, key=len)
+
+    def _restrict(self) -> None:
+        """Expands the root and drops its edges to other actions than `only`."""
+        self.tree.slot["budget"] = 0
+        advance(self.tree, self.run, self.evaluate, self.method, np.zeros(1, np.int32))
+        root, edges = self.tree.node[0, 0], self.tree.edge[0]
+        kept = edges[: root["fanout"]][np.isin(edges["action"][: root["fanout"]], list(self.only))]
+        share = kept["prior"].sum()
+        kept["log_prior"] -= np.log(share)
+        kept["prior"] /= share
+        edges[: len(kept)] = kept
+        root["fanout"] = len(kept)
 
     def _find(self, row: NDArray[np.int8]) -> int | None:
         """The expanded node with this position, if it is the root or one or two moves below it."""

@@ -91,15 +91,16 @@ def begin(tree: Tree, b: int, config: Gumbel) -> None:
 def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
     """The edge to follow.
 
-    At the root, the best Gumbel score among the edges that sequential halving tries now. Below the root, and at a root that has
-    visits from an earlier search, the edge whose visits are furthest below the improved policy (eq. 14).
+    At the root, the best Gumbel score among the edges that sequential halving tries now. Below the root, at a root that has visits
+    from an earlier search, and once there are as many simulations as were planned, the edge whose visits are furthest below the
+    improved policy (eq. 14).
     """
     nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
     first, count = nodes[node].first, nodes[node].fanout
     visits = _score(nodes, edges, node, config, scores)
     best, best_score = first, -np.inf
-    if node == 0 and tree.slot[b].kept == 0:
-        due = considered_visits(min(config.considered, count), tree.slot[b].budget, begun)
+    if node == 0 and tree.slot[b].kept == 0 and begun < tree.slot[b].planned:
+        due = considered_visits(min(config.considered, count), tree.slot[b].planned, begun)
         for i in range(count):
             if tries(edges, i) == due and scores[i] + tree.noise[b, i] > best_score:
                 best, best_score = i, scores[i] + tree.noise[b, i]

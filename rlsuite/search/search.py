@@ -1,7 +1,7 @@
 """One call that searches a batch of positions. Shapes: B positions, A actions, R bytes a row, n leaves in a batch for the net."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,18 +114,28 @@ def without_search(game: Game, rows: NDArray[np.int8], evaluate: Evaluate) -> ND
 
 def finish(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel) -> None:
     """Runs simulations until every tree has used up its budget."""
-    size, leaves, row = *tree.ticket.shape, tree.rows.shape[2]
-    running = np.arange(size, dtype=np.int32)
-    waiting, finished = np.empty(size * leaves, np.int32), np.empty(size, np.int32)
-    while True:
-        found, _ = run.step(tree, running, method, waiting, finished)
-        if found == 0:
-            return
-        tickets = waiting[:found].copy()
+    running = np.arange(len(tree.slot), dtype=np.int32)
+    while running.size:
+        running = advance(tree, run, evaluate, method, running)
+
+
+def advance(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel, running: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Runs simulations until leaves wait and evaluates these, in one batch -> the `running` trees that may not be done yet."""
+    leaves, row = tree.ticket.shape[1], tree.rows.shape[2]
+    waiting, finished = np.empty(len(running) * leaves, np.int32), np.empty(len(running), np.int32)
+    found, _ = run.step(tree, running, method, waiting, finished)
+    tickets = waiting[:found]
+    if found:
         seen, keys = np.empty((found, row), np.int8), np.empty(found, np.uint64)
         run.gather(tree, tickets, seen, keys)
         run.expand(tree, tickets, *evaluate(seen, keys), method)
-        running = np.unique(tickets // np.int32(leaves)) if leaves > 1 else tickets
+    return np.unique(tickets // np.int32(leaves)) if leaves > 1 else tickets
+
+
+def compiled(game: Game, method: type[Puct | Gumbel]) -> bool:
+    """Whether a search of the game has compiled its kernels, which takes some seconds per process."""
+    conclude: Any = kernels(game.rules, METHODS[method]).conclude  # what a search calls last
+    return bool(conclude.signatures)
 
 
 def read(tree: Tree, run: Kernels, method: Puct | Gumbel) -> SearchResult:

@@ -54,6 +54,7 @@ SLOT = np.dtype(
         ("edges", "i4"),  # in use
         ("done", "i4"),  # simulations since the root was set
         ("budget", "i4"),  # simulations to run
+        ("planned", "i4"),  # simulations that sequential halving divides among the root's edges
         ("no_root_noise", "u1"),
         ("kept", "u1"),  # the root was a node of an earlier search and has kept its visits
         ("solve", "u1"),  # proven values are backed up (MCTS-Solver, Winands et al. 2008)
@@ -82,7 +83,7 @@ def make_tree(game: Game, trees: int, simulations: int, seed: int, leaves: int =
     """B = `trees` trees with room for `simulations` simulations each, of which K = `leaves` may wait at once."""
     nodes, num_actions = simulations + 1, game.num_actions
     slot = np.zeros(trees, SLOT)
-    slot["budget"], slot["solve"] = simulations, solve
+    slot["budget"], slot["planned"], slot["solve"] = simulations, simulations, solve
     return Tree(
         rows=np.zeros((trees, nodes, game.start.size), np.int8),
         node=np.zeros((trees, nodes), NODE),
@@ -248,7 +249,8 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         """Replaces `trees` [n] by new ones with roots `rows` [n,R]."""
         for i in range(trees.shape[0]):
             b = trees[i]
-            tree.rows[b, 0] = rows[i]
+            for byte in range(rows.shape[1]):  # a loop, because a slice takes numba a second to compile
+                tree.rows[b, 0, byte] = rows[i, byte]
             tree.slot[b].nodes, tree.slot[b].edges, tree.slot[b].done, tree.slot[b].kept = 1, 0, 0, 0
             place(tree, b, 0)
 
@@ -352,8 +354,9 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         """Writes the positions of waiting leaves: rows [n,R] and their hashes [n]."""
         leaves = tree.ticket.shape[1]
         for i in range(tickets.shape[0]):
-            b, k = tickets[i] // leaves, tickets[i] % leaves
-            rows[i] = tree.rows[b, tree.ticket[b, k].leaf]
+            b, leaf = tickets[i] // leaves, tree.ticket[tickets[i] // leaves, tickets[i] % leaves].leaf
+            for byte in range(rows.shape[1]):
+                rows[i, byte] = tree.rows[b, leaf, byte]
             keys[i] = position_hash(rows[i])
 
     @njit(nogil=True, error_model="numpy")
@@ -386,6 +389,6 @@ def kernels(rules: Rules, method: Method) -> Kernels:
             for e in range(nodes[0].fanout):
                 total += edges[e].total
                 visits += edges[e].visits
-            values[i] = total / visits
+            values[i] = total / visits if visits > 0 else to_player(nodes, 0, nodes[0].player)
 
     return Kernels(set_roots, step, gather, expand, conclude_all)

@@ -11,7 +11,7 @@ from numba import njit
 from rlsuite import register_game
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.games import make_game
-from rlsuite.boardgames.gtp_opponent import Gtp, vertex
+from rlsuite.boardgames.gtp_opponent import Gtp
 from rlsuite.boardgames.openings import random_opening
 from rlsuite.boardgames.opponents import make_opponent
 from rlsuite.boardgames.uci_opponent import moves_by_name
@@ -28,7 +28,7 @@ from rlsuite.play.web import layout
 def own_game(size: int = 4) -> Game:
     """Gomoku with three in a row, as a user might present it."""
     return replace(
-        make_game("gomoku", size=size, connect=3),
+        make_game("gomoku", size=size, connect=3),  # which names points as Go does
         name=f"own(size={size})",
         parameters={"size": size},
         make=own_game,
@@ -36,7 +36,7 @@ def own_game(size: int = 4) -> Game:
             sides=("Green", "Purple"),
             board="hexes",
             sgf=99,
-            gtp=GtpDialect(go_points=True),
+            gtp=GtpDialect(),
             lead=lambda row: float((row[8:] == 1).sum()) - float((row[8:] == 2).sum()),
         ),
     )
@@ -73,7 +73,7 @@ def test_an_own_game_is_drawn_and_named_as_it_wants() -> None:
     shown, session = layout(game, game.new_state().apply(5)), Session(game, BoardPlayer("random", game))
     assert shown is not None
     assert (shown["shape"], shown["cells"][5], shown["clicks"][:6]) == ("hexes", 1, [0, 1, 2, 3, 4, -1])
-    assert board(session).splitlines()[1:3] == ["  1 . . . .", "   2 . . . ."]  # rows lean as those of Hex do
+    assert board(session).splitlines()[1:3] == ["  4 . . . .", "   3 . . . ."]  # rows lean as those of Hex do
     assert side_name(session, 1) == "Purple (o)"
     plain = replace(game, presentation=Presentation())
     assert side_name(Session(plain, BoardPlayer("random", plain)), 1) == "o"
@@ -82,10 +82,10 @@ def test_an_own_game_is_drawn_and_named_as_it_wants() -> None:
 
 def test_an_own_game_speaks_gtp() -> None:
     it = engine(own_game())
-    assert [vertex(it.session.game, action) for action in (0, 15)] == ["a4", "d1"]
+    assert [it.session.game.action_text(action) for action in (0, 15)] == ["a4", "d1"]
     assert it.respond("boardsize 9") == "=\n\n"
     assert it.session.game.name == "own(size=9)"
-    assert vertex(it.session.game, 8) == "j9"  # there is no i
+    assert it.session.game.action_text(8) == "j9"  # there is no i
     assert it.respond("boardsize 2") == "? unacceptable size\n\n"
     assert it.respond("play b j9") == "=\n\n"
     assert it.respond("final_score") == "= B+1\n\n"

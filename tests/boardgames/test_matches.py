@@ -189,7 +189,6 @@ def test_other_runs_are_neither_graded_nor_rated(tmp_path: Path) -> None:
 PROGRAM = """
 import sys, time
 from rlsuite.boardgames.games import make_game
-from rlsuite.boardgames.gtp_opponent import vertex
 game = make_game("go(size=5,komi=0.5)")
 state, moves = game.new_state(), 0
 for line in sys.stdin:
@@ -198,11 +197,11 @@ for line in sys.stdin:
     if word == "clear_board":
         state = game.new_state()
     elif word == "play":
-        state = state.apply(next(a for a in range(26) if vertex(game, a) == rest[1].lower()))
+        state = state.apply(next(a for a in range(26) if game.action_text(a) == rest[1].lower()))
     elif word == "genmove":
         moves += 1
         MISCHIEF
-        answer = vertex(game, state.legal_actions()[0])
+        answer = game.action_text(state.legal_actions()[0])
         state = state.apply(state.legal_actions()[0])
     print(f"= {answer}\\n", flush=True)
 """

@@ -28,8 +28,8 @@ def names(record: GameRecord) -> list[str]:
 
 def test_sgf_of_other_programs() -> None:
     record = read("(;GM[1]FF[4]SZ[5]KM[0.375]RE[B+3];B[cc];W[];B[bb](;W[aa];B[tt])(;W[dd]))")
-    assert record.game.name == "go(size=5,komi=0.5)"  # the nearest half point
-    assert record.notes == ["its komi is rounded to half points"]
+    assert record.game.name == "go(size=5,komi=0.375)"
+    assert record.notes == []
     assert record.actions == [12, 25, 6, 0, 25]
     assert (record.points, record.ending) == (1.0, "")
 

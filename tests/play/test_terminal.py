@@ -67,7 +67,49 @@ def test_both_sides_and_none() -> None:
     assert "random does not search" in shown
 
 
-def test_boards_have_names_of_rows_and_columns() -> None:
-    game = make_game("hex(size=3)")
-    text = board(Session(game, BoardPlayer("random", game)))
-    assert text == "    a b c\n  1 . . .\n   2 . . .\n    3 . . ."
+@pytest.mark.parametrize(
+    ("game", "lines"),
+    [
+        ("hex(size=3)", ["    a b c", "  1 . . .", "   2 . . .", "    3 . . ."]),
+        ("go(size=9)", ["    a b c d e f g h j", "  9 . . . . . . . . ."]),  # no i, row 1 at the bottom, as every Go player has it
+        ("gomoku(size=15)", ["    a b c d e f g h j k l m n o p", " 15 . . . . . . . . . . . . . . ."]),
+        ("othello", ["    a b c d e f g h", "  1 . . . . . . . ."]),
+        ("connect_four", ["    a b c d e f g", "    . . . . . . ."]),
+    ],
+)
+def test_boards_have_names_of_rows_and_columns(game: str, lines: list[str]) -> None:
+    made = make_game(game)
+    assert board(Session(made, BoardPlayer("random", made))).splitlines()[: len(lines)] == lines
+
+
+@pytest.mark.parametrize("game", ["go(size=9)", "gomoku(size=9)", "othello", "hex(size=9)", "tic_tac_toe"])
+def test_a_point_has_the_name_that_the_board_shows(game: str) -> None:
+    made = make_game(game)
+    state = made.new_state()
+    for action in state.legal_actions()[:20]:
+        session = Session(made, BoardPlayer("random", made))
+        before = board(session).splitlines()
+        session.play(action)
+        columns, after = before[0].split(), board(session).splitlines()
+        name = made.action_text(action)
+        row = next(at for at, line in enumerate(before) if line.split()[:1] == [name[1:]])
+        at = 1 + columns.index(name[0])
+        assert (before[row].split()[at], after[row].split()[at]) == (".", "x")
+
+
+def test_what_one_waits_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer of a process waits for the compiler: before it there is a line that says so."""
+    monkeypatch.setattr("rlsuite.play.session.compiled", lambda *_: False)
+    _, shown = play("tic_tac_toe", ["a1"], 0)
+    lines = shown.splitlines()
+    said = lines.index("compiling the search for tic_tac_toe, once per process")
+    assert any(line.startswith("mcts(simulations=400) plays") for line in lines[said:])
+
+
+def test_save_without_a_name_and_with_blanks(tmp_path: Path) -> None:
+    _, shown = play("tic_tac_toe", ["a1", "save", "Save", f"save {tmp_path}/my game.txt"], None)
+    assert shown.count("save needs the name of a file: save game.txt") == 2
+    assert "did you mean" not in shown
+    assert game_records.read(tmp_path / "my game.txt").actions == [0]
+    _, shown = play("tic_tac_toe", ["a1", "b1", "a2", "b2", "a3", "save", f"save {tmp_path}/no/folder.txt"], None)
+    assert "save needs the name of a file" in shown

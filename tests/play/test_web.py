@@ -85,6 +85,30 @@ def test_a_record_from_another_position_is_loaded_and_what_was_left_out_is_told(
     assert (view["notes"], set(view["board"]["cells"])) == ([], {0})
 
 
+def test_the_board_carries_the_names_of_its_points() -> None:
+    for game, columns, rows in [
+        ("go(size=9)", "abcdefghj", "987654321"),
+        ("gomoku(size=9)", "abcdefghj", "987654321"),
+        ("othello", "abcdefgh", "12345678"),
+        ("hex(size=9)", "abcdefghi", "123456789"),
+    ]:
+        view = client(game, "random", None).get("/api/state").json()
+        assert ("".join(view["board"]["columns"]), "".join(view["board"]["rows"])) == (columns, rows)
+        for one in view["legal"][:3]:
+            if one["text"] != "pass":
+                row, column = divmod(one["action"], len(columns))
+                assert one["text"] == columns[column] + rows[row]
+    assert client("connect_four", "random").get("/api/state").json()["board"]["rows"] == [""] * 6
+
+
+def test_it_says_that_the_first_search_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlsuite.play.session.compiled", lambda *_: False)
+    assert client("hex(size=3)").get("/api/state").json()["waits"] == "compiling the search for hex(size=3), once per process"
+    monkeypatch.setattr("rlsuite.play.session.compiled", lambda *_: True)
+    assert client("hex(size=3)").get("/api/state").json()["waits"] == ""
+    assert client("hex(size=3)", "random").get("/api/state").json()["waits"] == ""
+
+
 def test_hints_undo_and_sides() -> None:
     it = client("hex(size=3)")
     hint = post(it, "think")["hint"]

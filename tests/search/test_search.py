@@ -534,3 +534,50 @@ def test_a_search_in_several_calls_finds_what_a_single_one_finds() -> None:
         assert found.visits.sum() >= budget
         assert found.action == 3
     assert found.visits.argmax() == 3
+
+
+@pytest.mark.parametrize("method", [Puct(noise_fraction=0.0), Gumbel(noise=0.0)], ids=["puct", "gumbel"])
+def test_a_search_made_step_by_step_is_the_same_search(method: Puct | Gumbel) -> None:
+    """Pauses change nothing, also for Gumbel's halving, which is told how many simulations there will be."""
+    game = make_game("tic_tac_toe")
+    whole, pieces = (Searcher(game, Method(evaluator(game), method), 90, leaves=1) for _ in range(2))
+    found = whole.search(game.new_state())
+    pieces.begin(game.new_state())
+    while pieces.step(7):
+        pass
+    assert pieces.found().visits.tolist() == found.visits.tolist()
+    assert (pieces.made, pieces.done) == (90, 90)
+
+
+def test_gumbel_goes_on_by_the_improved_policy_where_its_plan_ends() -> None:
+    game, method = make_game("tic_tac_toe"), Gumbel(noise=0.0, considered=4)
+    searcher = Searcher(game, Method(evaluator(game), method), 200, leaves=1)
+    searcher.begin(game.new_state(), planned=8)
+    while searcher.done < 8:
+        searcher.step(1)
+    assert sorted(searcher.found().visits.tolist()) == [0] * 5 + [1, 1, 3, 3]  # halving: four actions once, then two of them twice
+    while searcher.step():
+        pass
+    assert searcher.done == 200
+
+
+def test_a_proven_line_is_the_shortest_against_the_longest_defence() -> None:
+    game = make_game("tic_tac_toe")
+    searcher = Searcher(game, "uniform", 3000)
+    state = game.parse_state("x.x\n.o.\nx.o")  # o to move and lost
+    searcher.search(state)
+    assert len(searcher.forced()) == 2
+    searcher.search(game.parse_state("xx.\noo.\n..."))
+    assert searcher.forced() == [2]
+    searcher.search(game.new_state(), 50)
+    assert searcher.forced() == []
+
+
+class Method:
+    """An evaluator that is searched by a method."""
+
+    def __init__(self, evaluate: Evaluate, method: Puct | Gumbel):
+        self.pair = evaluate, method
+
+    def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
+        return self.pair

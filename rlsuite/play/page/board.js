@@ -1,6 +1,6 @@
 "use strict";
 // Draws boards and the chart as SVG. Nothing here knows the state of the game: positions come in, elements go out.
-// A layout is the board of a position as the server describes it: shape, width, height, cells, clicks.
+// A layout is the board of a position as the server describes it: shape, width, height, columns and rows (their names), cells, clicks.
 
 const SVG = "http://www.w3.org/2000/svg";
 const PIECES = { k: "♚", q: "♛", r: "♜", b: "♝", n: "♞", p: "♟" };
@@ -58,12 +58,7 @@ function hexagon(r) {
 }
 
 function cellName(layout, cell) {
-  const row = Math.floor(cell / layout.width), column = String.fromCharCode(97 + (cell % layout.width));
-  return layout.shape === "columns" ? column : column + rowName(layout, row);
-}
-
-function rowName(layout, row) {
-  return layout.shape === "chess" ? layout.height - row : row + 1;
+  return layout.columns[cell % layout.width] + layout.rows[Math.floor(cell / layout.width)];
 }
 
 function stoneName(layout, stone, sides) {
@@ -99,12 +94,11 @@ function drawHexEdges(svg, layout) {
 
 function drawNames(svg, layout) {
   for (let column = 0; column < layout.width; column++) {
-    node("text", { class: "name", x: centre(layout, column)[0], y: -0.35 }, svg).textContent = String.fromCharCode(97 + column);
+    node("text", { class: "name", x: centre(layout, column)[0], y: -0.35 }, svg).textContent = layout.columns[column];
   }
-  if (layout.shape === "columns") return;
   for (let row = 0; row < layout.height; row++) {
     const [x, y] = centre(layout, row * layout.width);
-    node("text", { class: "name", x: x - 0.8, y }, svg).textContent = rowName(layout, row);
+    node("text", { class: "name", x: x - 0.8, y }, svg).textContent = layout.rows[row];
   }
 }
 

@@ -39,7 +39,7 @@ async function act(path, body, waiting) {
     draw();
     while (current.game && !current.over && !current.mine) {
       const before = current.plies;
-      say(`${current.player} is thinking…`);
+      say(pending());
       const found = await ask("answer", { ply: before });
       const follow = shown.ply === shown.plies; // not if an earlier position was chosen meanwhile
       current = found;
@@ -54,6 +54,11 @@ async function act(path, body, waiting) {
     draw();
     say(error.message, true);
   }
+}
+
+// What there is to say while the player thinks: the first search has to be compiled.
+function pending() {
+  return current.waits ? `${current.waits[0].toUpperCase()}${current.waits.slice(1)}…` : `${current.player} is thinking…`;
 }
 
 function play(action) {
@@ -228,7 +233,7 @@ function videos() {
 }
 
 $("undo").addEventListener("click", () => act("undo", {}));
-$("hint").addEventListener("click", () => act("think", {}, "Thinking…"));
+$("hint").addEventListener("click", () => act("think", {}, pending()));
 $("resign").addEventListener("click", () => act("resign", {}));
 $("pass").addEventListener("click", () => play(current.legal.find((move) => move.text === "pass").action));
 $("back").addEventListener("click", () => step(shown.ply - 1));

@@ -10,7 +10,6 @@ import pytest
 
 from rlsuite import register_game
 from rlsuite.boardgames.games import make_game
-from rlsuite.boardgames.gtp_opponent import vertex
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game, Presentation
 from rlsuite.envs.boards.check import BrokenContract, check_game
@@ -106,7 +105,7 @@ def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> Non
     exec(shown, names := dict[str, Any]())
     presented = replace(game, presentation=names["PRESENTATION"])
     assert check_game(presented, games=5)
-    assert (presented.presentation.sides, vertex(presented, 24)) == (("Blue", "Red"), "e5")
+    assert (presented.presentation.sides, presented.action_text(24)) == (("Blue", "Red"), "e5")
     [line] = re.findall(r"`(def set_player.*?)`", guide, re.DOTALL)
     exec(line, names)
     two_sided = replace(game, set_player=names["set_player"])

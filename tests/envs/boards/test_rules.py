@@ -270,7 +270,7 @@ def test_a_game_is_immutable_and_refuses_illegal_moves(name: str) -> None:
         ("othello(size=4)", "....\n.ox.\n.xo.\n....\nover", "not over"),
         ("hex(size=3)", "x..\n x..\n  ...", "2 x and 0 o"),
         ("hex(size=3)", "xo.\n x.o\n  xo.", "goes on after x has won"),
-        ("go(size=3)", "xo.\no..\n...\nx to play", "the chain on a1 has no liberty"),
+        ("go(size=3)", "xo.\no..\n...\nx to play", "the chain on a3 has no liberty"),
         ("go(size=3)", "...\n...\n...\nblack", "the last line"),
     ],
 )
@@ -296,7 +296,7 @@ def test_make_game_reads_names_and_refuses_others() -> None:
         ("openspiel", "needs game="),
         ("go size", "names no game"),
         ("go(size=40)", "allowed are 1 to 19"),
-        ("go(komi=7.3)", "whole and half points"),
+        ("go(size=5,komi=26)", "up to the 25 points"),
         ("othello(size=7)", "even sizes"),
         ("hex(size=1)", "2 to 19"),
         ("gomoku(size=4,connect=5)", "connect 5"),
