@@ -176,14 +176,18 @@ def on_loopback() -> Iterator[None]:
 
 def _reach(address: str) -> bool:
     """Whether a cluster listens on 127.0.0.1 alone; UsageError where none listens: Ray itself would try for minutes."""
+    found = address
     if address == "auto":
-        return False
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+        try:
+            found = services.get_ray_address_from_environment("auto", None)
+        except ConnectionError as error:
+            raise UsageError(f"runtime.address = 'auto': no Ray cluster runs on this machine ({one_line(error)})") from error
+    host, _, port = found.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"runtime.address = {address!r}: give auto, ray://host:10001, or host:6379 of the head node")
-    error = _refusal(host.strip("[]"), int(port))
-    if error is not None:
-        raise UsageError(f"runtime.address = {address!r}: nothing answers there ({error.strerror or error})") from error
+    refusal = _refusal(host.strip("[]"), int(port))
+    if refusal is not None:
+        raise UsageError(f"runtime.address = {address!r}: nothing answers there ({refusal.strerror or refusal})") from refusal
     return host in ("127.0.0.1", "localhost") and _refusal(services.get_node_ip_address(), int(port)) is not None  # type: ignore[no-untyped-call]
 
 
