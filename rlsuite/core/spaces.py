@@ -19,8 +19,9 @@ here changes its argument.
 | the environment's actions | the agent chooses                                                                    |
 | ------------------------- | ------------------------------------------------------------------------------------ |
 | Discrete(n, start)        | a number counted from 0                                                              |
-| Box                       | a float32 vector; [-1, 1] is spread over the bounds where both are finite, then it is |
-|                           | clipped to the bounds, rounded for integers, and given the Box's shape and dtype     |
+| Box                       | a float32 vector: [-1, 1] is spread over the bounds where both are finite, 0 is one  |
+|                           | away from a single bound; then it is clipped to the bounds, rounded for integers,    |
+|                           | and given the Box's shape and dtype                                                  |
 
 Shapes: L environments, A dimensions of a continuous action.
 """
@@ -239,6 +240,8 @@ def _chosen_box(space: Box) -> Translation:
     if np.issubdtype(space.dtype, np.integer) or space.dtype == np.bool_:
         low, high = low - 0.5, high + 0.5  # every integer gets an equal share
     middle, half = _halves(low, high, spread)
+    below, above = (one.reshape(-1) & ~spread for one in (space.bounded_below, space.bounded_above))
+    middle = np.where(below, low + 1.0, np.where(above, high - 1.0, middle))  # 0 is one away from a single bound, as samples are
 
     def to_env(ours: Array) -> Array:
         x = np.asarray(ours).astype(np.float64).reshape(-1, size)

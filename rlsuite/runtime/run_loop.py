@@ -258,7 +258,7 @@ def _has_time_limit(config: Config) -> bool:
         return True
     module = registry.envs.get(config.env.id)
     if module is classic:
-        return gymnasium.spec(config.env.id).max_episode_steps is not None
+        return gymnasium.spec(config.env.id.rpartition(":")[2]).max_episode_steps is not None
     return not isinstance(module, classic.FromClass)  # a package's own family knows best
 
 

@@ -142,7 +142,7 @@ def test_actions_are_spread_over_the_bounds_clipped_and_rounded() -> None:
     chosen = whole.to_env(np.linspace(-1, 1, 8001, dtype=np.float32)[:, None])
     assert np.bincount(chosen[:, 0]) / 8001 == pytest.approx([0.25] * 4, abs=0.001)  # equal shares
     half = actions(Box(np.array([0.0], np.float32), np.array([np.inf], np.float32)))
-    assert half.to_env(np.array([[-2.0], [7.0]], np.float32)).tolist() == [[0.0], [7.0]]
+    assert half.to_env(np.array([[-2.0], [0.0], [7.0]], np.float32)).tolist() == [[0.0], [1.0], [8.0]]
     assert actions(Box(-2, 2, (), np.float32)).to_env(np.array([[0.5]], np.float32)).tolist() == [1.0]
 
 
