@@ -104,6 +104,19 @@ class EnvSpec(NamedTuple):
     action_space: spaces.Plain | None = None  # likewise
 
 
+# Where these fields of two specs agree, what an agent has learned with one means the same with the other.
+SPACES = (
+    "observation_shape",
+    "observation_dtype",
+    "num_actions",
+    "num_states",
+    "stack",
+    "action_shape",
+    "observation_space",
+    "action_space",
+)
+
+
 def describe(env: Any) -> EnvSpec:
     """The spec of a Gymnasium VectorEnv, whose `metadata` may hold `frame_stack`, `frames_per_step`, `game` and `info_keys`.
 
@@ -140,6 +153,14 @@ def translations(spec: EnvSpec) -> tuple[spaces.Translation, spaces.Translation]
     if spec.action_space is not None:
         chosen = spaces.actions(spaces.from_plain(spec.action_space))
     return observed, chosen
+
+
+def other_spaces(ours: EnvSpec, theirs: EnvSpec) -> str | None:
+    """The first of the `SPACES` in which two specs differ, as "field = theirs, not ours"; None if they agree."""
+    for name in SPACES:
+        if (one := getattr(ours, name)) != (other := getattr(theirs, name)):
+            return f"{name} = {other}, not {one}"
+    return None
 
 
 def spec_of(fields: dict[str, Any]) -> EnvSpec:

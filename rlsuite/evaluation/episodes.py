@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rlsuite.acting.collector import Collector, Episode
 from rlsuite.config.schema import Config
 from rlsuite.core.agent import Agent, Net
-from rlsuite.core.types import Step
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import Step, describe, other_spaces
 from rlsuite.evaluation.statistics import TRACE_BYTES, Summary, summarise
 from rlsuite.factories import make_env
 
@@ -35,6 +36,9 @@ def play_episodes(
     num_envs = min(episodes, MAX_ENVS)
     share = shares(episodes, num_envs)  # [L]
     env = make_env(config, num_envs)
+    if (difference := other_spaces(describe(env), agent.spec)) is not None:
+        env.close()
+        raise UsageError(f"the agent was trained with {difference} as {config.env.id} has now")
     collector = Collector(env, agent, net, seed=seed, explore=False, device=device, bf16=config.learner.precision == "bf16")
     done: list[Episode] = []
     traces: list[bytes] = []  # of the episodes in `done`

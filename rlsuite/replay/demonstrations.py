@@ -28,21 +28,12 @@ from numpy.typing import NDArray
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.files import parse_json
 from rlsuite.core.spaces import from_plain
-from rlsuite.core.types import EnvSpec, Step, describe, part_of, spec_of, translations
+from rlsuite.core.types import EnvSpec, Step, describe, other_spaces, part_of, spec_of, translations
 from rlsuite.replay.ring import FIRST, stack_planes
 
 FORMAT = 1
 _FILE = "demonstrations.json"
 _LEAVES = ("observation", "reward", "first", "last", "terminal", "action")
-_SPACES = (  # must agree
-    "observation_shape",
-    "observation_dtype",
-    "num_actions",
-    "num_states",
-    "action_shape",
-    "observation_space",
-    "action_space",
-)
 
 
 class Demonstrations(NamedTuple):
@@ -255,10 +246,8 @@ def _fitting(found: Demonstrations, spec: EnvSpec, path: Path) -> Demonstrations
         has = has._replace(stack=spec.stack)
     if spec.stack > 1 and has.stack == 1 and observation.shape[1:] == spec.observation_shape[1:]:
         has = has._replace(stack=spec.stack, observation_shape=spec.observation_shape)
-    for name in (*_SPACES, "stack"):
-        ours, theirs = getattr(spec, name), getattr(has, name)
-        if ours != theirs:
-            raise UsageError(f"{path} was recorded with {name} = {theirs}, but this environment has {ours}")
+    if (difference := other_spaces(spec, has)) is not None:
+        raise UsageError(f"{path} was recorded with {difference} as in this environment")
     dtype = np.float32 if spec.action_shape else np.int64
     return Demonstrations(
         found.env_id, spec, found.steps._replace(observation=observation, action=found.steps.action.astype(dtype))

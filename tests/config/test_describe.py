@@ -60,7 +60,8 @@ def test_the_facts_of_a_key() -> None:
         "value": None,
         "default": None,
         "allowed": "number, above 0, or null",
-        "description": "Stop training after this much wall time, counting what came before a resume; the final evaluation comes on top.",
+        "description": "Stop training after this much wall time, counting what came before a resume; "
+        "the final evaluation comes on top.",
     }
     assert facts["learner.augment.shift"]["value"] == 4
     assert facts["learner.optimizer"]["allowed"] == "adam, rmsprop or sgd"

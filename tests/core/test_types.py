@@ -9,7 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlsuite.core.types import Step, Trajectory, bootstrap_index, describe, spec_of, to_tensors, transitions, tree_map
+from rlsuite.core.types import (
+    EnvSpec,
+    Step,
+    Trajectory,
+    bootstrap_index,
+    describe,
+    other_spaces,
+    spec_of,
+    to_tensors,
+    transitions,
+    tree_map,
+)
 
 
 def steps_of(last: list[list[int]], terminal: list[list[int]] | None = None) -> Step:
@@ -153,3 +164,11 @@ def test_describe_defaults_and_discrete_states() -> None:
     assert spec.num_actions == 0  # continuous
     assert (spec.stack, spec.frames_per_step) == (1, 1)
     assert spec_of(json.loads(json.dumps(spec._asdict()))) == spec
+
+
+def test_specs_that_mean_other_things_by_the_same_numbers_differ() -> None:
+    spec = EnvSpec((3,), "float32", num_actions=2, num_states=None, stack=1, frames_per_step=1)
+    assert other_spaces(spec, spec._replace(frames_per_step=4)) is None
+    assert other_spaces(spec, spec._replace(num_actions=3)) == "num_actions = 3, not 2"
+    started = spec._replace(action_space=("Discrete", 2, -1, "int64"))
+    assert other_spaces(spec, started) == "action_space = ('Discrete', 2, -1, 'int64'), not None"

@@ -148,7 +148,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_demonstrations_of_another_environment_are_refused(tmp_path: Path) -> None:
     demonstrations.save(made(), tmp_path / "kd")
     other = describe(key_door.make(KEY_DOOR.model_copy(update={"size": 4}), 1))
-    with pytest.raises(UsageError, match=r"observation_shape = \(21,\), but this environment has \(26,\)"):
+    with pytest.raises(UsageError, match=r"observation_shape = \(21,\), not \(26,\) as in this environment"):
         demonstrations.load(tmp_path / "kd", other)
     settings = {"replay.demonstrations": str(tmp_path / "kd"), "replay.demonstration_ratio": 0.5, "env.size": 4}
     with pytest.raises(UsageError, match="observation_shape"):
@@ -158,7 +158,7 @@ def test_demonstrations_of_another_environment_are_refused(tmp_path: Path) -> No
         demonstrations.load(tmp_path / "nowhere")
     lake = Demonstrations("FrozenLake-v1", LAKE, made_in_a_lake())
     demonstrations.save(lake, tmp_path / "lake")
-    with pytest.raises(UsageError, match=r"num_states = 16, but this environment has 64"):
+    with pytest.raises(UsageError, match=r"num_states = 16, not 64"):
         demonstrations.load(tmp_path / "lake", LAKE._replace(num_states=64))
     with pytest.raises(UsageError, match="observations must be whole numbers below 3"):
         demonstrations.save(lake._replace(spec=LAKE._replace(num_states=3)), tmp_path / "small")
