@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains on a Slurm cluster: Ray's head node and the learner with its GPU on the first node, collectors on all nodes.
 #   sbatch scripts/slurm.sh atari/apex runtime.collectors=120 --run-dir runs/apex
-# Submitted again with the same run folder, it continues from the last checkpoint, with the settings given then. Two minutes before its time is up, or after
-# `scancel --batch --signal=TERM JOB`, it writes a checkpoint and ends.
+# Submitted again with the same run folder, it continues from the last checkpoint, with the settings given then. Two minutes before
+# its time is up, or after `scancel --batch --signal=TERM JOB`, it writes a checkpoint and ends.
 #SBATCH --job-name=rlsuite
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

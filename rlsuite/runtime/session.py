@@ -248,7 +248,7 @@ class Session(ABC, Generic[R]):
             try:
                 self.save(full=True)
             except Exception as second:  # the first error is the one to report
-                failure = f"no checkpoint of step {self.agent_steps:,} could be written ({one_line(second)}); "
+                failure = f"no checkpoint of step {self.agent_steps:,} could be written ({one_line(second).split(';')[0]}); "
         if self.full_at < 0:
             return f"{failure}there is no checkpoint to continue from"
         return f"{failure}continue from step {self.full_at:,} with: {self.resume_command}"

@@ -144,7 +144,7 @@ def test_resuming_with_another_net_is_refused(
 
 
 @pytest.mark.integration
-def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mount = tmp_path / "small"
@@ -156,9 +156,13 @@ def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(
         rlsuite.train("classic/dqn", TINY, run_dir=run)
         with open(mount / "filler", "wb") as filler:
             filler.write(b"0" * (shutil.disk_usage(mount).free - 30_000))
-        code, line = refused(capsys, monkeypatch, "train", "run.agent_steps=2_000", "--resume", run)
-        assert code == 1
-        assert "No space left" in line or "full" in line
+        monkeypatch.setattr(sys, "argv", ["rlsuite", "train", "run.agent_steps=2_000", "--resume", str(run)])
+        with pytest.raises(SystemExit) as stop:
+            main.main()
+        assert stop.value.code == 1
+        stopped, why = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rlsuite: ")]
+        assert "continue from step 330 with: rlsuite train --resume" in stopped
+        assert "No space left" in why
         (mount / "filler").unlink()
         assert rlsuite.train(None, {"run.agent_steps": 500}, resume=run).agent_steps == 500
     finally:

@@ -97,7 +97,7 @@ def test_the_slurm_script_starts_a_cluster_and_the_run(tmp_path: Path, resumed: 
     assert any("-w n1 ray start --head" in line and "--node-ip-address=10.0.0.1" in line for line in lines)
     assert any("--nodes=2" in line and "-w n2,n3 ray start --address=10.0.0.1:6379" in line for line in lines)
     (train,) = [line for line in lines if "rlsuite train" in line]
-    asked = f"--resume {run}" if resumed else f"atari/apex runtime.collectors=4 --run-dir {run}"
+    asked = f"--resume {run} runtime.collectors=4" if resumed else f"atari/apex runtime.collectors=4 --run-dir {run}"
     assert train.endswith(f"rlsuite train {asked} runtime.address=10.0.0.1:6379")
 
 
