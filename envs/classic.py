@@ -76,9 +76,10 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of all environments: see `VectorEnv`."""
-        observation, reward, terminated, truncated, info = self.env.step(actions)
-        info.pop("terminal", None)
-        return observation, np.asarray(reward, np.float32), terminated, truncated, info
+        with registry.third_party(f"env.id = {self.env_id}, step"):
+            observation, reward, terminated, truncated, info = self.env.step(actions)
+            info.pop("terminal", None)
+            return observation, np.asarray(reward, np.float32), terminated, truncated, info
 
     def get_state(self) -> dict[str, Any] | None:
         """Everything that the next steps depend on, for an exact resume; None if the environment's state is unknown."""
@@ -92,6 +93,8 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
         self._sync._autoreset_envs = state["autoreset"].copy()
         for env, saved in zip(self._sync.envs, state["envs"], strict=True):
             for name, value in saved["attributes"].items():
+                if name not in _STATE:
+                    raise ValueError(f"{name} is not part of an environment's state")
                 # Some environments keep their state as a tuple, which comes back from a checkpoint as a list.
                 present = getattr(env.unwrapped, name)
                 setattr(env.unwrapped, name, tuple(value) if isinstance(present, tuple) else copy.deepcopy(value))

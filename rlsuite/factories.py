@@ -19,7 +19,7 @@ from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.config.schema import AugmentConfig, Config
 from rlsuite.core import cpu, registry
 from rlsuite.core.agent import Agent, Capability, Net, agent_class, with_capability
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import UsageError, one_line
 from rlsuite.core.limits import available_bytes
 from rlsuite.core.types import EnvSpec, describe
 from rlsuite.learning.learner import Learner
@@ -132,7 +132,7 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     if config.learner.augment != AugmentConfig() and not pictures:
         raise UsageError(f"learner.augment needs observations that are pictures, and {config.env.id} has none; leave it out")
     parts = ((registry.agents, config.agent.name), (registry.torsos, config.net.torso), (registry.memory_cores, config.net.memory))
-    if all(name.split("(")[0] in {*table.shipped, *BACKBONES, "none"} for table, name in parts):
+    if all(_is_shipped(table, name) for table, name in parts):
         shipped = kind(config.agent, config.net, spec)
         _refuse_huge(shipped)
         return shipped
@@ -142,13 +142,18 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     return agent
 
 
+def _is_shipped(table: registry.Registry, name: str) -> bool:
+    """Whether a part, as a config names it, is one of rlsuite's own, with whatever parameters."""
+    return registry.file_of(name) is None and name.split("(")[0] in {*table.shipped, *BACKBONES, "none"}
+
+
 def _refuse_huge(agent: Agent) -> None:
     """UsageError for a net that cannot fit into memory, before any of it is taken."""
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             size = sum(tensor.nbytes for tensor in agent.make_net().state_dict().values())
     except RuntimeError as error:  # sizes that overflow
-        raise UsageError(f"net.*: the net cannot be built: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"net.*: the net cannot be built: {one_line(error)}") from error
     free = available_bytes()
     if free is not None and size > free:
         raise UsageError(f"net.*: the net's weights need {size / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free")

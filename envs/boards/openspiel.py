@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, objmode
 
-from rlsuite.core.errors import UsageError, unknown
+from rlsuite.core.errors import UsageError, one_line, unknown
 from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules
 from rlsuite.core.hashing import mix
 
@@ -48,7 +48,7 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
     try:
         loaded = pyspiel.load_game(game)
     except Exception as error:  # pyspiel's own error class is not public
-        raise UsageError(f"OpenSpiel refuses {game}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"OpenSpiel refuses {game}: {one_line(error)}") from error
     kind = loaded.get_type()
     for fine, why in (
         (kind.chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC, "has chance"),
@@ -67,7 +67,10 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
     name = f"openspiel(game={game},max_moves={max_moves})"
     start = np.zeros(_HEAD + -(-2 * longest // 8) * 8, np.int8)
     start[8:_HEAD].view(np.int32)[1] = longest
-    scale = _FRACTION if _has_fractions(loaded) else 1
+    try:
+        scale = _FRACTION if _has_fractions(loaded) else 1
+    except Exception as error:
+        raise UsageError(f"OpenSpiel refuses {game}: {one_line(error)}") from error
 
     def register(row: Row, first: Any, text: str) -> None:
         """Makes an empty row one of the games that begin with the state `first`."""

@@ -26,7 +26,7 @@ class BoardConfig(AgentSection):
     """Let the search tree back up values that the rules prove."""
     cache_positions: int = Field(131_072, ge=1)
     """Positions whose evaluations are cached."""
-    eval_simulations: int = Field(200, ge=0)
+    eval_simulations: int = Field(200, ge=0, le=1_000_000)
     """Simulations per move in evaluations and play; 0: the policy alone, without a search."""
 
     def play(self) -> Puct | Gumbel:

@@ -39,9 +39,9 @@ class SelfPlayConfig(BoardConfig):
 
     method: Literal["gumbel", "puct"] = "gumbel"
     """The search: that of Gumbel AlphaZero, or AlphaZero's PUCT."""
-    simulations: int = Field(32, ge=1)
+    simulations: int = Field(32, ge=1, le=1_000_000)
     """Simulations of a full search."""
-    fast_simulations: Annotated[int, OnlyIf("full_fraction < 1")] = Field(8, ge=1)
+    fast_simulations: Annotated[int, OnlyIf("full_fraction < 1")] = Field(8, ge=1, le=1_000_000)
     """Simulations of the other searches, whose positions are not learned from."""
     full_fraction: float = Field(1.0, gt=0, le=1)
     """Share of searches that are full (playout cap randomisation, Wu 2019)."""
@@ -79,7 +79,7 @@ class SelfPlayConfig(BoardConfig):
     """Share of the points that it needs; a draw counts half."""
     gate_learner_steps: Annotated[int, _GATE] = Field(1000, ge=1)
     """Learner steps between two such matches."""
-    eval_simulations: int = Field(200, ge=1)
+    eval_simulations: int = Field(200, ge=1, le=1_000_000)
     """Simulations per move in evaluations and play."""
 
     @model_validator(mode="after")

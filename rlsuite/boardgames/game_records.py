@@ -4,7 +4,6 @@ Our own text names the game and lists the actions by number, so that it can be r
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -12,8 +11,10 @@ from pathlib import Path
 from rlsuite.boardgames import pgn, sgf
 from rlsuite.boardgames.games import make_game, own_game
 from rlsuite.boardgames.record import BadRecord, GameRecord, Replay, one_line
+from rlsuite.core import registry
+from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError
-from rlsuite.core.files import atomic_write, reading
+from rlsuite.core.files import atomic_write, parse_json, reading
 from rlsuite.core.game import Game
 
 _HEAD = "rlsuite game"
@@ -117,7 +118,7 @@ def read_folder(folder: Path, game: Game) -> list[GameRecord]:
         raise UsageError(f"{folder} holds no record of {game.name} that can be read; {'; '.join(lines)}")
     lines += [f"{len(all_)} read with a change: {note} (the first: {all_[0]})" for note, all_ in notes.items()]
     for line in lines:
-        print(f"rlsuite: records in {folder}: {line}", file=sys.stderr, flush=True)
+        say(f"rlsuite: records in {folder}: {line}")
     return found
 
 
@@ -126,8 +127,11 @@ def _is_record(path: Path, game: Game) -> bool:
     kind = path.suffix.lower()
     if kind != ".txt" or not path.is_file():
         return kind == suffix(game) and path.is_file()
-    with reading(path), path.open("rb") as file:
-        return file.read(len(_HEAD)) == _HEAD.encode()  # not a README.txt
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_HEAD)) == _HEAD.encode()  # not a README.txt
+    except OSError:
+        return True  # `read_all` says why it cannot be read
 
 
 def _read_text(text: str, where: str, game: Game | None) -> Iterator[GameRecord | BadRecord]:
@@ -141,10 +145,12 @@ def _read_text(text: str, where: str, game: Game | None) -> Iterator[GameRecord 
 
 def _text_record(text: str, where: str, game: Game | None) -> GameRecord:
     fields = dict(line.split(": ", 1) for line in text.splitlines()[1:] if ": " in line)
+    found = make_game(_named(fields.get("game", ""), where, game))
     try:
-        found = make_game(_named(fields.get("game", ""), where, game))
         if "start" in fields:
-            found = found.starting_from(json.loads(fields["start"]))
+            found = found.starting_from(parse_json(fields["start"]))
+    except UsageError as error:
+        raise BadRecord("a start position that cannot be", f"{where}: {error}") from error
     except (ValueError, AttributeError) as error:
         raise BadRecord("a start position that cannot be", f"{where}: its start position cannot be read") from error
     if game is not None and found.name != game.name:
@@ -163,7 +169,8 @@ def _text_record(text: str, where: str, game: Game | None) -> GameRecord:
 
 def _named(name: str, where: str, game: Game | None) -> str:
     """The name of a record's game. A game in a file is Python code, which a record must not run unless the caller named it too."""
-    if own_game(name) is not None and (game is None or own_game(name) != own_game(game.name)):
+    foreign = own_game(name) is not None or registry.games.is_foreign(name) or "filename" in name
+    if foreign and (game is None or name != game.name):
         raise BadRecord(
             "a game in Python", f"{where} is a game of {name}, which is Python code: name that game yourself to load it"
         )

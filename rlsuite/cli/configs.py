@@ -83,7 +83,9 @@ def config(
 def _resolve(name: str, overrides: list[str]) -> Any:
     """The config of an agent or of a vision model."""
     from rlsuite.config import loader
+    from rlsuite.runs import run_folder
 
+    run_folder.admit_config(name, overrides)
     data = loader.mapping(name, overrides)
     if "data" in data and "agent" not in data:
         from rlsuite.vision.config import load_config

@@ -164,8 +164,7 @@ def record(
         made = recording.from_agent(Saved(Path(source), device="auto"), episodes, seed)
     else:
         in_run = Path(source) / "config.yaml"
-        if in_run.is_file():
-            run_folder.admit(Path(source), settings)
+        run_folder.admit_config(in_run if in_run.is_file() else source, settings)
         section = (resolve(in_run, settings, saved=True) if in_run.is_file() else resolve(source, settings)).env
         if keyboard:
             made = recording.from_keyboard(section, episodes, seed, fps)

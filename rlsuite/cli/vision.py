@@ -158,12 +158,12 @@ def import_(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from rlsuite.core.errors import UsageError
+    from rlsuite.core.errors import UsageError, one_line
     from rlsuite.nets.pretrained import in_order_of, pretrained
 
     weights: Any = in_order_of(pretrained(model, state_dict))
     try:
         save_file(weights, out)
     except (OSError, SafetensorError) as error:
-        raise UsageError(f"cannot write {out}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"cannot write {out}: {one_line(error)}") from error
     print(f"{len(weights)} tensors of {model} in {out}")

@@ -17,7 +17,7 @@ from rlsuite.config.schema import AgentSection, AnyConfig, Config, Section, abso
 from rlsuite.config.shipped import config_names, shipped_text
 from rlsuite.core import registry
 from rlsuite.core.agent import agent_class
-from rlsuite.core.errors import UsageError, nearest, unknown
+from rlsuite.core.errors import UsageError, nearest, one_line, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
 Overrides = Sequence[str] | Mapping[str, Any]  # `key=value`, or dotted key -> value
@@ -78,8 +78,11 @@ def mapping(config: str | Path, overrides: Overrides = ()) -> dict[str, Any]:
     name, text = _read(str(config))
     try:
         data = yaml.load(text, _Loader)
+        json.dumps(data, default=str)
     except yaml.YAMLError as error:
         raise UsageError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError, RecursionError) as error:  # nested too deep, or in itself; a number too long
+        raise UsageError(f"{config} cannot be read: {one_line(error)}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{config} must hold a mapping of sections, not {type(data).__name__}")
     data.setdefault("name", name)

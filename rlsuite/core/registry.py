@@ -57,7 +57,8 @@ class Registry:
 
     def is_foreign(self, name: str) -> bool:
         """Whether `get` would import code that is neither rlsuite's nor registered in this process. `name` may have parameters."""
-        if _IN_FILE.match(kind := name.split("(")[0].strip()):
+        kind = name.split("(")[0].strip()
+        if _IN_FILE.match(name) or _IN_FILE.match(kind):  # a path may have a parenthesis, too
             return True
         return kind in _entry_points(self.group) and kind not in {**self.shipped, **self.registered}
 

@@ -1,4 +1,6 @@
-"""Between an environment's spaces and what agents see and choose: the one place that knows dtypes, bounds, starts and layouts.
+"""Translates observations and actions between an environment's spaces and the agent's.
+
+Only this module knows their dtypes, bounds, starts and layouts.
 
 Agents see arrays of moderate numbers and choose actions that are counted from 0 or vectors around [-1, 1]. What collectors, stores
 and nets hold is in the agent's terms; what an environment or a user's own loop gives and takes is in the environment's. No function
@@ -10,8 +12,8 @@ here changes its argument.
 | MultiDiscrete                     | its one-hot vectors, one after the other, int8                                     |
 | MultiBinary                       | the same shape, int8                                                               |
 | Box, pictures of bytes [C,H,W]    | the same; [H,W,C] with at most four channels becomes [C,H,W]                       |
-| Box of int8, booleans or integers | the same values, int8                                                              |
-| of at most 100                    |                                                                                    |
+| Box of int8 or booleans, or of    | the same values, int8                                                              |
+| integers from -100 to 100         |                                                                                    |
 | any other Box                     | float32; elements with bounds over 100 are scaled to [-1, 1]; where the bounds are |
 |                                   | over a million, or only one is there, symlog(x) = sign(x) ln(1 + |x|) instead      |
 |                                   | (Hafner et al. 2023); a single number becomes a vector of one                      |
@@ -40,11 +42,12 @@ Array = NDArray[Any]
 Plain = tuple[Any, ...]  # a space as nested tuples of numbers and strings, which JSON keeps
 
 LARGE = 100.0  # numbers up to this go into a net as they are
+_CATEGORIES = 100_000  # in all one-hot vectors of an observation
 _BOUND = 1e6  # a larger bound only says what fits into the dtype
 
 
 class Translation(NamedTuple):
-    """Between one space of an environment and the agent's."""
+    """How one space of an environment maps to the agent's, and back."""
 
     space: Any  # the agent's: Discrete from 0, or a Box
     to_agent: Callable[[Any], Array]  # [L,...] of the environment's -> [L,...] of the agent's
@@ -97,9 +100,16 @@ def plain(space: Space[Any]) -> Plain:
     raise TypeError(f"{space} is not supported")
 
 
-@cache
 def from_plain(data: Plain) -> Space[Any]:
     """The space that `plain` described. ValueError for anything else."""
+    try:
+        return _from_plain(data)
+    except TypeError as error:  # not nested tuples
+        raise ValueError(f"not a space: {data!r:.100}") from error
+
+
+@cache
+def _from_plain(data: Plain) -> Space[Any]:
     try:
         match data:
             case ("Discrete", n, start, dtype):
@@ -129,7 +139,7 @@ def _nested(array: Array) -> Any:
 
 def _bounds(bound: Array, finite: NDArray[np.bool_]) -> Any:
     """One number if all are the same, else nested tuples; None where there is no bound."""
-    held = bound.astype(object)
+    held = (bound.astype(np.int8) if bound.dtype == np.bool_ else bound).astype(object)
     held[~finite] = None
     first = held.flat[0] if held.size else None
     alike = all(one == first for one in held.flat)
@@ -146,19 +156,23 @@ def _filled(bound: Any, without: float, shape: tuple[int, ...], dtype: Any) -> A
 
 
 def _discrete(space: Discrete) -> Translation:
-    start, dtype = space.start, np.dtype(space.dtype)
-    if start == 0 and dtype == np.int64:
-        return SAME._replace(space=space)
-    return Translation(
-        Discrete(int(space.n)),
-        lambda given: (np.asarray(given) - start).astype(np.int64),
-        lambda ours: (np.asarray(ours) + start).astype(dtype),
-    )
+    start, dtype, n = space.start, np.dtype(space.dtype), int(space.n)
+
+    def to_agent(given: Array) -> Array:
+        counted = (np.asarray(given) - start).astype(np.int64, copy=False)
+        if (counted < 0).any() or (counted >= n).any():
+            raise RlsuiteError(f"the environment returned an observation outside its space {space}: {np.asarray(given).tolist()}")
+        return counted
+
+    same = start == 0 and dtype == np.int64
+    return Translation(Discrete(n), to_agent, lambda ours: (np.asarray(ours) + start).astype(dtype, copy=False), same)
 
 
 def _one_hot(space: MultiDiscrete) -> Translation:
     sizes, starts = space.nvec.reshape(-1).astype(np.int64), np.asarray(space.start).reshape(-1).astype(np.int64)
     ends = np.cumsum(sizes)
+    if not 1 <= ends[-1] <= _CATEGORIES:
+        raise UsageError(f"observations in {space} would be {ends[-1]:,} numbers, one for each value; at most {_CATEGORIES:,} are")
     begins = ends - sizes
 
     def to_agent(given: Array) -> Array:

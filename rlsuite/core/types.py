@@ -148,6 +148,8 @@ def describe(env: Any) -> EnvSpec:
 def translations(spec: EnvSpec) -> tuple[spaces.Translation, spaces.Translation]:
     """The translations of observations and of actions between an environment and its agents. ValueError for a damaged spec."""
     observed = chosen = spaces.SAME
+    if spec.num_states is not None and spec.observation_space is None:
+        observed = spaces.observations(Discrete(spec.num_states))  # which refuses others
     if spec.observation_space is not None:
         observed = spaces.observations(spaces.from_plain(spec.observation_space), spec.stack)
     if spec.action_space is not None:

@@ -13,13 +13,13 @@ from rlsuite.boardgames.games import make_game
 from rlsuite.config.loader import check, refuse_vision
 from rlsuite.config.schema import Config
 from rlsuite.core.agent import Mode
-from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
 from rlsuite.core.spaces import from_plain
-from rlsuite.core.types import Step, spec_of, to_tensors, translations, tree_map
+from rlsuite.core.types import Step, to_tensors, translations, tree_map
 from rlsuite.factories import make_agent, make_env
 from rlsuite.nets.precision import Precision
-from rlsuite.runs import checkpoint, trust
+from rlsuite.runs import checkpoint, run_folder, trust
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct
 from rlsuite.search.evaluators import PolicyValue
 
@@ -38,18 +38,17 @@ class Saved:
         saved = checkpoint.load(self.path, weights_only=True)
         self.agent_steps = saved.agent_steps
         data: Any = saved.metadata
-        try:
-            sections: dict[str, Any] = dict(data["config"])
-            refuse_vision(sections)
-            self.spec = spec_of(data["spec"])
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            what = " ".join(str(error).split())
-            raise CheckpointError(f"{self.path} has damaged metadata: {type(error).__name__}: {what:.200}") from error
+        sections: dict[str, Any] = {}
+        if isinstance(data, dict) and isinstance(data.get("config"), dict):
+            sections = data["config"]
+        refuse_vision(sections)
+        self.spec = run_folder.spec_in(saved)
         for section, values in (changes or {}).items():
             for key, value in values.items():
-                if key not in sections[section]:
-                    raise UsageError(f"{self.path} has no {section}.{key} (known: {', '.join(sections[section])})")
-                sections[section][key] = value
+                if not isinstance(part := sections.get(section), dict) or key not in part:
+                    known = f" (known: {', '.join(part)})" if isinstance(part, dict) else ""
+                    raise UsageError(f"{self.path} has no {section}.{key}{known}")
+                part[key] = value
         overridden = {f"{section}.{key}" for section, values in (changes or {}).items() for key in values}
         trust.admit(sections, path, saved.own, overridden, self.spec.game)
         trust.tell_changes(data.get("files"), sections, path)

@@ -1,4 +1,4 @@
-"""The cause of an update whose numbers are not finite: the first place, in the order of computation, where one is not.
+"""Finds why an update is not finite: the first place, in the order of computation, with a NaN or an infinity.
 
 Shapes: B batch, T steps of a sequence.
 """
@@ -61,7 +61,8 @@ def _finite(value: Any) -> bool:
 
 
 def _largest(named: list[tuple[str, nn.Parameter]]) -> str:
-    name, size = max(
-        ((name, float(parameter.detach().abs().max())) for name, parameter in named if parameter.numel()), key=lambda one: one[1]
-    )
+    sizes = [(name, float(parameter.detach().abs().max())) for name, parameter in named if parameter.numel()]
+    if not sizes:
+        return "there are no weights"
+    name, size = max(sizes, key=lambda one: one[1])
     return f"the largest weight is {size:.3g}, in {name}"

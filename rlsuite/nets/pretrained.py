@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.core.errors import CheckpointError, UsageError, one_line
 from rlsuite.nets.backbones import Backbone
 from rlsuite.runs import checkpoint
 
@@ -149,7 +149,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         try:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise UsageError(f"cannot read weights {path}: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"cannot read weights {path}: {one_line(error)}") from error
         if not all(re.match(r"\d{5}\.", key) for key in tensors):
             raise UsageError(f"{path} has lost the order of its layers: import the model with `rlsuite vision import`")
         return {key[6:]: tensors[key] for key in sorted(tensors)}
@@ -200,7 +200,7 @@ def pretrained(what: str, state_dict: Path | None = None) -> dict[str, Tensor]:
     try:
         module = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
     except Exception as error:  # a torchvision built for another torch raises RuntimeError, and so does timm, which imports it
-        raise UsageError(f"{library} cannot be imported here ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+        raise UsageError(f"{library} cannot be imported here ({one_line(error)})") from error
     try:
         if library == "timm":
             model = module.create_model(name, pretrained=state_dict is None)
@@ -209,7 +209,7 @@ def pretrained(what: str, state_dict: Path | None = None) -> dict[str, Tensor]:
         if state_dict is not None:
             model.load_state_dict(load_file(state_dict))
     except Exception as error:
-        raise UsageError(f"{what}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise UsageError(f"{what}: {one_line(error)}") from error
     # The models were trained on (x - mean) / std of each channel. These two rescale that to (x - 0.5) / 0.5 themselves.
     centred = library == "torchvision" and name in ("googlenet", "inception_v3")
     mean, std = (_HALF, _HALF) if centred else (_MEAN, _STD)

@@ -86,7 +86,7 @@ class Pace:
     def __init__(self, deadline: float | None = None, timed: bool = True):
         """`deadline` in time.monotonic(), and may be set later; `timed`: there is or will be one."""
         self.deadline, self.timed = deadline, timed
-        self.begun = self._looked = time.monotonic()
+        self._looked = time.monotonic()
         self.chunk = 1 if timed else _UNTIMED
         self._made = -1  # simulations at the last look; -1: not even the root is evaluated
         self._sums = [0.0] * 5  # over the last batches, the newer the more: 1, simulations, seconds, simulations², their product

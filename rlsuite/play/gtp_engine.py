@@ -7,12 +7,13 @@ and others use. Either colour may move at any time, also after passes have ended
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.gtp_opponent import COLOURS, RESIGNS
+from rlsuite.boardgames.record import placed
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.game import Game
 from rlsuite.play import gtp_handicap, terminal
@@ -168,22 +169,27 @@ class Engine:
         """The size of an empty board of Go."""
         if "komi" not in self.session.game.parameters:
             raise Refused("handicap is for Go")
-        if self.session.actions:
+        if self.session.actions or set(placed(self.session.state)) != {"."}:
             raise Refused("board not empty")
         return self.session.game.observation_shape[1]
 
     def _place(self, points: list[gtp_handicap.Point]) -> str:
         session, size = self.session, self.session.game.observation_shape[1]
         actions = [(size - 1 - row) * size + column for column, row in points]
-        for action in actions:
-            session.turn(0)
-            session.play(action)
+        before = session.copy()
+        try:
+            for action in actions:
+                session.turn(0)
+                session.play(action)
+        except UsageError:
+            session.restore(before)
+            raise
         return " ".join(vertex(session.game, action) for action in actions)
 
     def _loadsgf(self, words: list[str]) -> str:
         """The game of a file, up to the move before the given one."""
         word(words, 0)
-        last = integer(words, len(words) - 1) - 1 if len(words) > 1 and words[-1].isdecimal() else None
+        last = max(integer(words, len(words) - 1) - 1, 0) if len(words) > 1 and words[-1].isdecimal() else None
         path = Path(" ".join(words if last is None else words[:-1]))
         try:
             record = game_records.read(path)
@@ -235,8 +241,8 @@ class Engine:
         self.marks.append(before)
         return ""
 
-    def _genmove(self, player: int, reports: Reports | None = None) -> str:
-        """Makes the player's move in the time that there is for it."""
+    def _genmove(self, player: int, reports: Reports | None = None, only: Sequence[int] = ()) -> str:
+        """Makes the player's move in the time that there is for it. `only`: the actions to consider; (): all."""
         session, before = self.session, self.session.copy()
         if session.over:
             if session.resigned is None and any(self._is_pass(action) for action in range(session.game.num_actions)):
@@ -248,7 +254,7 @@ class Engine:
         try:
             self._turn(player)
             look = None if reports is None else lambda: session.searcher is not None and reports.look(session.searcher)
-            action = session.answer(None, None if seconds is None else Pace(begin + seconds), look)
+            action = session.answer(None, None if seconds is None else Pace(begin + seconds), look, only)
         except RlsuiteError:
             session.restore(before)
             raise
@@ -307,7 +313,7 @@ class Engine:
     def _kgs_time_settings(self, words: list[str]) -> str:
         kind, numbers = word(words, 0).lower(), [number(words, at) for at in range(1, len(words))]
         needed = {"none": 0, "absolute": 1, "byoyomi": 3, "canadian": 3}.get(kind)
-        if needed is None or len(numbers) < needed or min(numbers, default=0) < 0:
+        if needed is None or len(numbers) < needed or min(numbers, default=0) < 0 or (kind == "canadian" and numbers[2] < 1):
             raise Refused("syntax error")
         if kind == "none":
             self.clock.set(0.0, 1.0, 0)
@@ -344,30 +350,35 @@ class Engine:
             raise Refused("syntax error")
         if status != "alive" or game.presentation.lead is None:
             return ""
-        cells = "".join(str(self.session.state).splitlines()[: game.observation_shape[1]])
-        return "\n".join(vertex(game, point) for point, stone in enumerate(cells) if stone != ".")
+        return "\n".join(vertex(game, point) for point, stone in enumerate(placed(self.session.state)) if stone != ".")
 
     def _analyze(self, words: list[str], form: Form) -> str:
         """Reports what the player thinks of a colour's moves until the next line comes."""
         wish = Wish.of(words, self.session.state.player, self._known())
-        state = self.session.turned(wish.player)
-        only = [action for action in state.legal_actions() if wish.allows(action)]
-        if not only:
-            raise Refused("no move is allowed")
+        state, only = self.session.turned(wish.player), self._allowed(wish)
         reports = self._begin(form, wish)
         stop = lambda: self.lines is None or self.lines.waiting()  # noqa: E731
         if reports.heard:
-            analyse(self.session, state, only if wish.moves else [], reports, stop)
+            analyse(self.session, state, only, reports, stop)
         return ""
+
+    def _allowed(self, wish: Wish) -> list[int]:
+        """The moves that an analysis is limited to; none if it is not."""
+        if not wish.moves:
+            return []
+        legal = self.session.turned(wish.player).legal_actions()
+        if not (only := [action for action in legal if wish.allows(action)]):
+            raise Refused("no move is allowed")
+        return only
 
     def _genmove_analyze(self, words: list[str], form: Form) -> str:
         """Makes a move, and reports while the search for it runs."""
         wish = Wish.of(words, self.session.state.player, self._known())
         if self.session.over:
             raise Refused("the game is over")
-        self.session.turned(wish.player)
+        only = self._allowed(wish)
         reports = self._begin(form, wish)
-        answer = self._genmove(wish.player, reports)
+        answer = self._genmove(wish.player, reports, only)
         if self.session.searcher is not None and self.session.simulations:
             reports.write(self.session.searcher)
         return f"play {answer}"

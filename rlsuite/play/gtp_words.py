@@ -40,12 +40,12 @@ class Wish(NamedTuple):
         player = PLAYERS[rest.pop(0).lower()] if rest and rest[0].lower() in PLAYERS else mover
         seconds, most, moves = 0.5, 1000, list[tuple[bool, set[int]]]()
         if rest and rest[0].lstrip("-").isdecimal():
-            seconds = integer(rest, 0) / 100
+            seconds = max(integer(rest, 0), 1) / 100
             rest.pop(0)
         while rest:
             key = rest.pop(0)
             if key == "interval":
-                seconds = integer(rest, 0) / 100
+                seconds = max(integer(rest, 0), 1) / 100
             elif key == "maxmoves":
                 most = max(integer(rest, 0), 1)
             elif key in ("allow", "avoid"):
@@ -61,12 +61,14 @@ class Wish(NamedTuple):
 
 
 def word(words: list[str], at: int) -> str:
+    """The word at a position. Refused if there is none."""
     if at >= len(words):
         raise Refused("syntax error")
     return words[at]
 
 
 def colour(words: list[str]) -> int:
+    """The player that the first word names. Refused if it names none."""
     found = PLAYERS.get(word(words, 0).lower())
     if found is None:
         raise Refused("syntax error")
@@ -74,6 +76,7 @@ def colour(words: list[str]) -> int:
 
 
 def integer(words: list[str], at: int) -> int:
+    """The word at a position as a whole number of at most nine digits. Refused if it is none."""
     text = word(words, at)
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
         raise Refused("syntax error")
@@ -81,6 +84,7 @@ def integer(words: list[str], at: int) -> int:
 
 
 def number(words: list[str], at: int) -> float:
+    """The word at a position as a number below a billion. Refused if it is none."""
     try:
         found = float(word(words, at))
     except ValueError as error:

@@ -190,12 +190,18 @@ class Session:
             raise UsageError(f"{self.player.name} plays only games from the usual start in which nobody moved out of turn")
         return int(self.player(self.state.row[None], [self.actions], self.rng)[0])
 
-    def answer(self, simulations: int | None = None, pace: Pace | None = None, look: Callable[[], bool] | None = None) -> int:
+    def answer(
+        self,
+        simulations: int | None = None,
+        pace: Pace | None = None,
+        look: Callable[[], bool] | None = None,
+        only: Iterable[int] = (),
+    ) -> int:
         """Makes the player's move and returns it; RESIGNS if it resigns. The arguments are those of `think`."""
         if self.over:
             raise UsageError("the game is over")
         searches = self.player.can_search and self.simulations
-        action = self.think(simulations, pace, look).action if searches else self.choose()
+        action = self.think(simulations, pace, look, only).action if searches else self.choose()
         if action == RESIGNS:
             self.resigned = self.state.player
         else:

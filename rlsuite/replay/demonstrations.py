@@ -25,7 +25,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.core.files import parse_json
 from rlsuite.core.spaces import from_plain
 from rlsuite.core.types import EnvSpec, Step, describe, other_spaces, part_of, spec_of, translations
@@ -160,6 +160,7 @@ def _minari(path: Path) -> Demonstrations:
     where = path if path.is_dir() else Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets")) / path
     if not where.is_dir():
         raise UsageError(f"{path}: there is no such folder" + ("" if path.is_absolute() else f", and no Minari dataset {where}"))
+    _refuse_without_spaces(where, path)
     try:
         data = minari.MinariDataset(path / "data") if path.is_dir() else minari.load_dataset(str(path))
         env_id = data.env_spec.id if data.env_spec is not None else "unknown"
@@ -176,6 +177,18 @@ def _minari(path: Path) -> Demonstrations:
     streams = [_stream(episode, spec, (spaces, action_space), f"{path}: episode {episode.id}") for episode in episodes]
     whole = {name: np.concatenate([stream[name] for stream in streams]) for name in _LEAVES}
     return Demonstrations(env_id, spec, Step(**whole, extras={}))
+
+
+def _refuse_without_spaces(where: Path, path: Path) -> None:
+    """UsageError for a dataset without its spaces: Minari would make the environment, which is whatever function it names."""
+    file = where / "data" / "metadata.json"
+    try:
+        metadata = parse_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as a Minari dataset: {file}: {one_line(error)}") from error
+    spaces = ("observation_space", "action_space")
+    if not (isinstance(metadata, dict) and all(isinstance(metadata.get(name), str) for name in spaces)):
+        raise UsageError(f"{path}: {file} does not have both {' and '.join(spaces)}")
 
 
 def _stream(episode: Any, spec: EnvSpec, spaces: tuple[Any, Any], where: str) -> dict[str, NDArray[Any]]:

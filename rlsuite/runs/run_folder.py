@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 from rlsuite.config import loader
 from rlsuite.config.schema import AnyConfig, Config
 from rlsuite.core.console import command
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import CheckpointError, UsageError, one_line
 from rlsuite.core.files import atomic_write, parse_json, writing
-from rlsuite.core.types import EnvSpec
+from rlsuite.core.types import EnvSpec, spec_of
 from rlsuite.runs import checkpoint, trust
 from rlsuite.version import __version__
 
@@ -88,6 +88,7 @@ def requested(
     if resume is None:
         if config is None:
             raise UsageError(f"name a config, such as {example}, or a run to --resume")
+        admit_config(config, overrides)
         return load(config, overrides, False), run_dir
     if run_dir is not None and run_dir != resume:
         raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
@@ -126,14 +127,15 @@ def write_config(config: AnyConfig, run_dir: Path, facts: dict[str, Any] | None 
 
 
 def admit(run_dir: Path, overrides: loader.Overrides) -> None:
-    """UsageError if `config.yaml` is not this user's, and would execute code with these overrides, or if links lead out of the run.
+    """UsageError if `config.yaml` is not this user's, and would execute code with these overrides: see `trust.admit`."""
+    trust.admit(loader.mapping(config_file(run_dir), overrides), run_dir, is_own(run_dir), loader.overridden(overrides))
 
-    See `trust.admit`.
-    """
-    sections, own = loader.mapping(config_file(run_dir), overrides), is_own(run_dir)
-    trust.admit(sections, run_dir, own, loader.overridden(overrides))
-    if not own:
-        trust.refuse_links(run_dir)
+
+def admit_config(config: str | Path, overrides: loader.Overrides) -> None:
+    """`admit` for a config that is the `config.yaml` of a run; any other is trusted, since the user names it."""
+    path = Path(config)
+    if path.name == "config.yaml" and ((path.parent / "checkpoints").exists() or (path.parent / "run.json").exists()):
+        admit(path.parent, overrides)
 
 
 def is_own(run_dir: Path) -> bool:
@@ -169,6 +171,15 @@ def metadata(config: Config, spec: EnvSpec) -> dict[str, Any]:
         "files": trust.fingerprints(sections),
         "versions": versions(),
     }
+
+
+def spec_in(saved: checkpoint.Checkpoint) -> EnvSpec:
+    """The spec in the metadata of an agent's checkpoint. CheckpointError if it is damaged."""
+    try:
+        fields: Any = saved.metadata["spec"]
+        return spec_of(fields)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{saved.path} has damaged metadata: {one_line(error):.200}") from error
 
 
 def versions() -> dict[str, str]:

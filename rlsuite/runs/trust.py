@@ -1,9 +1,9 @@
-"""Whose run it is: a run of somebody else's starts no program and imports no code that it names.
+"""Trust in saved runs: signs the user's own, and keeps other people's from running code that their configs name.
 
 What this user's rlsuite writes is signed with a key in the user's own configuration folder (`$XDG_CONFIG_HOME/rlsuite/key`, by
 default `~/.config/rlsuite/key`): the manifest of a checkpoint, which has the hashes of its other files, and `config.yaml`. A run
 without a valid signature may still be read, since its files hold only data; but where its config names a Python file, a module, an
-entry point or a command, it is refused, unless the user allows it (`--trust`, `trust=True`) or names another value.
+entry point, a command or a Ray cluster, it is refused, unless the user allows it (`--trust`, `trust=True`) or names another value.
 docs/security.md has the whole model.
 """
 
@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import os
 import secrets
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -20,6 +19,7 @@ from typing import Any
 
 from rlsuite.boardgames.games import own_game
 from rlsuite.core import registry
+from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError
 
 _KEY_BYTES = 32
@@ -65,29 +65,31 @@ def admit(sections: Mapping[str, Any], where: Path, own: bool, overridden: Colle
     """
     if own or _allowed.get():
         return
+    refuse_links(where)
     named = [f"{key} = {value}" for key, value in executed(sections, game).items() if key not in overridden]
     if named:
         raise UsageError(
-            f"{where} was not made by you on this account, and would run {' and '.join(named)}: "
+            f"{where} is not signed by you (it is somebody else's, or was edited), and would run {' and '.join(named)}: "
             "allow that with --trust (in Python, trust=True), or name another value yourself"
         )
 
 
 def refuse_links(folder: Path) -> None:
-    """UsageError if a folder of somebody else's, which is going to be written to, has links out of itself."""
-    if _allowed.get():
-        return
+    """UsageError if a folder of somebody else's has links out of itself, since commands write into runs."""
     inside = folder.resolve()
     for path in folder.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
             raise UsageError(
-                f"{folder} was not made by you on this account, and {path.relative_to(folder)} links to {path.resolve()}: "
-                "remove the link, or allow it with --trust (in Python, trust=True)"
+                f"{folder} is not signed by you (it is somebody else's, or was edited), and {path.relative_to(folder)} links to "
+                f"{path.resolve()}: remove the link, or allow it with --trust (in Python, trust=True)"
             )
 
 
 def executed(sections: Mapping[str, Any], game: str | None = None) -> dict[str, str]:
-    """Dotted key -> value of whatever a config names that is not part of rlsuite: files, modules, entry points, commands."""
+    """Dotted key -> value of whatever a config names that would run code which is not rlsuite's.
+
+    That is files, modules, entry points, commands, and the address of a Ray cluster.
+    """
     found: dict[str, str] = {}
     for key, runs_code in (
         ("agent.name", registry.agents.is_foreign),
@@ -95,11 +97,15 @@ def executed(sections: Mapping[str, Any], game: str | None = None) -> dict[str, 
         ("env.opponent", _is_program),
         ("net.torso", registry.torsos.is_foreign),
         ("net.memory", registry.memory_cores.is_foreign),
+        ("runtime.address", lambda address: True),  # a cluster answers with what this process unpickles
     ):
         section, _, name = key.partition(".")
         value = part.get(name) if isinstance(part := sections.get(section), Mapping) else None
         if isinstance(value, str) and runs_code(value):
             found[key] = value
+    env = part if isinstance(part := sections.get("env"), Mapping) else {}
+    if str(env.get("id")).startswith("rlsuite/") and env.get("kwargs"):  # among them may be a game or an opponent
+        found["env.kwargs"] = str(env["kwargs"])
     if game is not None and _foreign_env(str(game)):
         found["game"] = str(game)
     stages = sections.get("stages")
@@ -125,7 +131,7 @@ def tell_changes(before: Any, sections: Mapping[str, Any], where: Path) -> None:
     now = fingerprints(sections)
     for path, digest in before.items() if isinstance(before, Mapping) else ():
         if path in now and now[path] != digest:
-            print(f"rlsuite: {path} has changed since {where} was trained with it", file=sys.stderr, flush=True)
+            say(f"rlsuite: {path} has changed since {where} was trained with it")
 
 
 def _is_program(opponent: str) -> bool:
@@ -135,6 +141,8 @@ def _is_program(opponent: str) -> bool:
 def _foreign_env(name: str) -> bool:
     """Whether an environment or a game is somebody else's code. Ids that nobody knows are refused later, as unknown."""
     if own_game(name) is not None or registry.file_of(name) is not None or ":" in name.split("(")[0]:
+        return True
+    if name.strip().startswith("openspiel(") and "filename" in name:  # OpenSpiel would print what it cannot parse
         return True
     if registry.envs.is_foreign(name) or registry.games.is_foreign(name):
         return True

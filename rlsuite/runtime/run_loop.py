@@ -20,7 +20,7 @@ from rlsuite.core import registry
 from rlsuite.core.agent import Agent
 from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError
-from rlsuite.core.types import EnvSpec, other_spaces, spec_of
+from rlsuite.core.types import EnvSpec, other_spaces
 from rlsuite.envs import classic
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.statistics import Summary, summary_document
@@ -29,6 +29,7 @@ from rlsuite.replay.replay import predicted_bytes
 from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runs.metrics import MetricLog, RollingMean
 from rlsuite.runs.progress import Progress, Status, how_far
+from rlsuite.runs.run_folder import spec_in
 from rlsuite.runtime import session
 from rlsuite.runtime.session import LearnerRole, Report
 from rlsuite.runtime.signals import Stop
@@ -224,10 +225,10 @@ class Loop(session.Session[Summary]):
 
     def check_resume(self, saved: checkpoint.Checkpoint) -> None:
         """UsageError if the run is of another board game, or its environment has other spaces now."""
-        before, now = saved.metadata["spec"].get("game"), self.parts.spec.game
-        if before != now:
-            raise UsageError(f"{self.run_dir} is a run of {before or 'no board game'}, not of {now or self.config.env.id}")
-        if (difference := other_spaces(self.parts.spec, spec_of(saved.metadata["spec"]))) is not None:
+        spec, now = spec_in(saved), self.parts.spec.game
+        if spec.game != now:
+            raise UsageError(f"{self.run_dir} is a run of {spec.game or 'no board game'}, not of {now or self.config.env.id}")
+        if (difference := other_spaces(self.parts.spec, spec)) is not None:
             raise UsageError(f"{self.run_dir} was trained with {difference} as {self.config.env.id} has now")
 
     def state_dict(self) -> dict[str, Any]:

@@ -273,11 +273,12 @@ class Session(ABC, Generic[R]):
         """Continues from a checkpoint. CheckpointError if it does not fit the config."""
         try:
             self.learner.load(saved.weights, saved.state["learner"], str(saved.path))
-            self.load_state_dict(saved.state)
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            # What games and environments are restored from goes into code that trusts it: somebody else's begin new episodes.
+            self.load_state_dict(saved.state if saved.own else {**saved.state, "collector": {}})
+            self.seconds + 0.0, self.collected + 0, self.moved + 0  # TypeError
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
             raise CheckpointError(
-                f"{saved.path} does not fit this config: {reason}; change only run.*, eval.* and runtime.*"
+                f"{saved.path} does not fit this config: {one_line(error)}; change only run.*, eval.* and runtime.*"
             ) from error
         self.logged = self.agent_steps, self.seconds, self.learner.steps
         self.full_at = saved.agent_steps
@@ -305,7 +306,8 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
         with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as session.log:
             if saved is not None:
                 session.restore(saved)
-                for line in _changes(session, saved.metadata["config"], loader.as_mapping(config)):
+                before: Any = saved.metadata.get("config")
+                for line in _changes(session, before if isinstance(before, dict) else {}, loader.as_mapping(config)):
                     say(f"changed: {line}")
                 trust.tell_changes(saved.metadata.get("files"), loader.as_mapping(config), run_dir)
                 saved = None  # its copy of the replay takes gigabytes

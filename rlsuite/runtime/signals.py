@@ -74,7 +74,7 @@ def signals() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: installed from C
 
 
 def _tell(line: str) -> None:

@@ -8,6 +8,7 @@ Each stage is an ordinary run in its own folder, `1_supervised`, `2_selfplay`, .
 before; the checkpoint of the last one is the result.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,8 @@ def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
         raise UsageError(f"stages: {len(config.stages)} of them; 1 to 9 are allowed; leave the section out for a single run")
     found: list[tuple[Path, Config]] = []
     for number, (name, sections) in enumerate(config.stages.items(), 1):
+        if not re.fullmatch(r"[\w-]{1,64}", str(name)):  # it names a folder
+            raise UsageError(f"stages: the name {str(name)!r:.80} must be letters, digits, _ and -, at most 64")
         data = loader.as_mapping(config)
         data |= {"stages": None, "name": f"{config.name}/{name}"}
         for section, values in sections.items():

@@ -8,7 +8,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.envs import atari_game
 from rlsuite.vision import draw
 from rlsuite.vision.data.atari import frames
@@ -87,8 +87,6 @@ def _video(path: Path, saved: SavedModel, count: int) -> Iterator[tuple[str, NDA
             picture = np.frombuffer(raw, np.uint8).reshape(size[1], size[0], 3).transpose(2, 0, 1)
             yield f"{path.stem}_{number:05d}", _as_channels(picture, channels)
     except (OSError, RuntimeError, StopIteration) as error:
-        raise RlsuiteError(
-            f"{path} cannot be read as a video: {str(error).splitlines()[0] if str(error) else 'no frame in it'}"
-        ) from error
+        raise RlsuiteError(f"{path} cannot be read as a video: {one_line(error) if str(error) else 'no frame in it'}") from error
     finally:
         reader.close()

@@ -21,7 +21,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.factories import device_of
 from rlsuite.learning.learner import DeviceBatch, Learner
 from rlsuite.nets import pretrained
-from rlsuite.runs import checkpoint, run_folder
+from rlsuite.runs import checkpoint, run_folder, trust
 from rlsuite.runs.metrics import write_evaluation
 from rlsuite.runs.progress import Progress, Status, how_far
 from rlsuite.runtime.session import Report, Session, run, take_turns
@@ -217,6 +217,7 @@ class SavedModel:
         facts: Any = saved.metadata
         if "vision" not in facts:
             raise UsageError(f"{self.path} is of an agent, not of a vision model: {command('rlsuite', 'evaluate', path)}")
+        trust.admit(facts["config"], path, saved.own)
         self.steps = saved.agent_steps
         self.config = check(facts["config"])
         self.classes: list[str] = facts["vision"]["classes"]

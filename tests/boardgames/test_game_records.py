@@ -114,3 +114,20 @@ def test_play_goes_on_from_a_record(text: str, shown: str, told: str, tmp_path: 
     done = subprocess.run(command, input="quit\n", capture_output=True, text=True, timeout=300, check=True)
     assert shown in done.stdout
     assert done.stderr == (f"rlsuite: {path}: {told}\n" if told else "")
+
+
+@pytest.mark.parametrize(
+    "game", ["evil.py", "evil.py:make", "evil.py:make(x=1)", "evil.game", "openspiel(game=efg_game(filename=x))"]
+)
+def test_a_record_runs_no_code(game: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('pwned', 'w')\n")
+    (tmp_path / "bad.txt").write_text(f"rlsuite game\ngame: {game}\nactions: 0\n")
+    with pytest.raises(UsageError, match="is Python code"):
+        game_records.read(tmp_path / "bad.txt")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_start_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="its start position cannot be read"):
+        game_records.read(f"rlsuite game\ngame: hex(size=3)\nstart: {'[' * 100_000}\nactions: 0\n".encode())

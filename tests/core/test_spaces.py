@@ -11,7 +11,7 @@ from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.spaces import actions, from_plain, observations, plain
 from rlsuite.core.types import as_tuples
 
-DTYPES: tuple[Any, ...] = (np.float32, np.float64, np.float16, np.uint8, np.int8, np.int16, np.int32, np.int64, np.uint32)
+DTYPES: tuple[Any, ...] = (np.bool_, np.float32, np.float64, np.float16, np.uint8, np.int8, np.int16, np.int32, np.int64, np.uint32)
 
 
 def random_box(rng: np.random.Generator) -> Box:
@@ -24,6 +24,8 @@ def random_box(rng: np.random.Generator) -> Box:
         if rng.random() < 0.3:
             low, high = np.where(rng.random(shape) < 0.5, -np.inf, low), np.where(rng.random(shape) < 0.5, np.inf, high)
         return Box(low.astype(dtype), high.astype(dtype), shape, dtype.type)
+    if dtype == np.bool_:
+        return Box(0, 1, shape, np.bool_)
     limits = np.iinfo(dtype)
     if rng.random() < 0.3:
         return Box(limits.min, limits.max, shape, dtype.type)
@@ -160,3 +162,11 @@ def test_other_spaces_are_refused_by_name(space: Space[Any]) -> None:
 def test_damaged_descriptions_of_spaces_are_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="not a space"):
         from_plain(data)
+
+
+def test_observations_outside_their_space_and_huge_one_hot_vectors_are_refused() -> None:
+    for given in (-1, 3):
+        with pytest.raises(RlsuiteError, match=rf"outside its space Discrete\(3\): \[{given}\]"):
+            observations(Discrete(3)).to_agent(np.array([given]))
+    with pytest.raises(UsageError, match="would be 1,099,511,627,779 numbers"):
+        observations(MultiDiscrete([2**40, 3]))

@@ -1,5 +1,6 @@
 """A game in progress: searches that are compiled and measured beforehand, turns out of order, copies."""
 
+import time
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def test_the_rate_counts_only_simulations_of_this_search() -> None:
 def test_a_search_with_a_clock_finds_what_one_without_it_finds() -> None:
     timed, untimed = session(player="mcts(simulations=3000)"), session(player="mcts(simulations=3000)")
     timed.ready()
-    a, b = timed.think(pace=Pace(Pace().begun + 60)), untimed.think()
+    a, b = timed.think(pace=Pace(time.monotonic() + 60)), untimed.think()
     assert a.visits.sum() == b.visits.sum() == 3000
     assert a.action == b.action == 4
     assert a.value == pytest.approx(b.value, abs=0.05)
@@ -132,7 +133,7 @@ def test_gumbel_halves_at_every_move(timed: bool) -> None:
     player._evaluator = (uniform_evaluator(it.game), Gumbel(noise=0.0, considered=4))
     it.rate = 40.5 / 900  # with a thousand seconds left, forty simulations are planned for
     for move in range(3):
-        found = it.think(40, Pace(Pace().begun + 1000) if timed else None)
+        found = it.think(40, Pace(time.monotonic() + 1000) if timed else None)
         assert it.searcher is not None
         assert it.searcher.made == it.searcher.done
         assert it.searcher.done == 40 or found.proven

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -123,10 +124,59 @@ def spec(key: str, value: Any) -> Callable[[Path], None]:
 
 
 def stages(run: Path) -> None:
-    inner = {"one": {"agent": {"name": "evil.py:Agent"}}}
+    staged(run, {"one": {"agent": {"name": "evil.py:Agent"}}})
+
+
+def staged(run: Path, inner: Any) -> None:
     change(run, lambda document: document["metadata"]["config"].update(stages=inner))
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump({**config, "stages": inner}))
+
+
+def kwargs(env_id: str, **values: Any) -> Callable[[Path], None]:
+    """A run in a Gymnasium environment with these keyword arguments."""
+
+    def tamper(run: Path) -> None:
+        for key, value in (("id", env_id), ("kwargs", values)):
+            set_key("env", key, value)(run)
+
+    return tamper
+
+
+def joins_a_cluster(run: Path) -> None:
+    for key, value in (("kind", "ray"), ("address", "ray://127.0.0.1:9")):
+        set_key("runtime", key, value)(run)
+
+
+def corrupt_positions(run: Path) -> None:
+    rows = next(checkpoint.find(run).glob("arrays/collector/rows*.npy"))
+    np.save(rows, np.full_like(np.load(rows), 127))
+    recompute(checkpoint.find(run), str(rows.relative_to(checkpoint.find(run))))
+
+
+def linked_checkpoints(run: Path) -> None:
+    (run / "checkpoints").rename(run.parent / "elsewhere")
+    (run / "checkpoints").symlink_to(run.parent / "elsewhere")
+
+
+def deep_yaml(run: Path) -> None:
+    (run / "config.yaml").write_text("a: " + "[" * 20_000 + "]" * 20_000)
+    deep(run)
+
+
+def circular_yaml(run: Path) -> None:
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("stages: null", "stages: &s {one: *s}"))
+    deep(run)
+
+
+def minari(run: Path) -> None:
+    """A dataset without spaces, for which Minari would call what its environment's spec names."""
+    data = run / "demonstrations" / "data"
+    data.mkdir(parents=True)
+    spec = {"id": "X-v0", "entry_point": "os:system", "kwargs": {"command": f"touch {run.parent / 'pwned'}"}}
+    (data / "metadata.json").write_text(json.dumps({"data_format": "arrow", "env_spec": json.dumps(spec)}))
+    for key, value in (("demonstrations", str(run / "demonstrations")), ("demonstration_ratio", 0.5)):
+        set_key("replay", key, value)(run)
 
 
 HOSTILE: dict[str, tuple[str, Callable[[Path], None]]] = {
@@ -142,6 +192,22 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], None]]] = {
     "Gymnasium's compatibility wrapper": ("dqn", set_key("env", "id", "GymV26Environment-v0")),
     "a game in the spec": ("board", spec("game", "evil.py")),
     "stages": ("dqn", stages),
+    "a game among the arguments": ("dqn", kwargs("rlsuite/TicTacToe-v0", game="evil.py")),
+    "an opponent among the arguments": ("dqn", kwargs("rlsuite/Hex-v0", size=3, opponent="gtp(command=touch pwned)")),
+    "a path with a parenthesis": ("dqn", set_key("agent", "name", "(dir/../evil.py:Agent")),
+    "another's Ray cluster": ("dqn", joins_a_cluster),
+    "stages in other folders": ("dqn", lambda run: staged(run, {"x/../../outside": {"run": {"agent_steps": 60}}})),
+    "a Minari dataset": ("dqn", minari),
+    "an attribute of the environment": (
+        "dqn",
+        lambda run: change(run, lambda d: d["state"]["collector"]["env"]["envs"][0]["attributes"].update(step=3)),
+    ),
+    "a state that is missing": ("dqn", lambda run: change(run, lambda d: d["state"].update(replay=None))),
+    "a section that is missing": ("dqn", lambda run: change(run, lambda d: d["metadata"]["config"].pop("env"))),
+    "checkpoints elsewhere": ("dqn", linked_checkpoints),
+    "deep YAML": ("dqn", deep_yaml),
+    "YAML in itself": ("dqn", circular_yaml),
+    "a billion simulations": ("board", set_key("agent", "eval_simulations", 10**9)),
     "names with ..": ("dqn", outside),
     "a link out of the folder": ("dqn", linked),
     "a log that links out of the folder": ("dqn", linked_log),
@@ -156,6 +222,8 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], None]]] = {
     "steps that are text": ("dqn", lambda run: change(run, lambda document: document.update(agent_steps="many"))),
 }
 
+HARMLESS = ("an attribute of the environment",)  # new episodes begin
+
 READERS = (
     ("evaluate", "{run}", "--episodes", "1"),
     ("train", "--resume", "{run}", "run.agent_steps=60"),
@@ -169,6 +237,8 @@ READERS = (
     ("gtp", "{run}"),
     ("uci", "{run}"),
     ("vision", "probe", "{run}"),
+    ("config", "{run}/config.yaml"),
+    ("record", "{run}/config.yaml", "--policy", "random_policy.py:act", "--out", "{run}-demonstrations"),
 )
 
 
@@ -199,9 +269,22 @@ def test_hostile_runs_start_nothing_and_get_one_line(
         assert "Traceback" not in errors
         assert not errors or errors.strip().splitlines()[-1].startswith("rlsuite: "), (command, errors)
         assert not (tmp_path / "pwned").exists(), command
-    assert refused >= 1
+        assert not (tmp_path / "outside").exists(), command
+    assert refused >= (name not in HARMLESS)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path in before}
     assert before == after
+
+
+def test_corrupt_positions_of_a_stranger_are_not_played_on(foreign: dict[str, Path]) -> None:
+    corrupt_positions(foreign["board"])  # the compiled rules would read and write anywhere
+    assert rlsuite.train(resume=foreign["board"], overrides={"run.agent_steps": 60}).agent_steps >= 60
+
+
+def test_the_config_file_of_a_stranger_executes_nothing_either(foreign: dict[str, Path], tmp_path: Path) -> None:
+    set_key("agent", "name", "evil.py:Agent")(foreign["dqn"])
+    with pytest.raises(UsageError, match=r"would run agent\.name = evil\.py:Agent"):
+        rlsuite.train(foreign["dqn"] / "config.yaml", run_dir=tmp_path / "new")
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_a_run_of_a_stranger_says_what_it_would_run_and_goes_on_when_allowed(

@@ -29,7 +29,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from rlsuite.core.errors import CheckpointError, UsageError, nearest
+from rlsuite.core.errors import CheckpointError, UsageError, nearest, one_line
 from rlsuite.core.files import parse_json, reading, reason, remedy, writing
 from rlsuite.runs import trust
 from rlsuite.runs.checkpoint.codec import Json, Packer, State, check_tensor, unpack
@@ -263,7 +263,7 @@ def load(path: Path, weights_only: bool = False) -> Checkpoint:
                 own=_is_own(manifest),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            text = one_line(error)
             raise CheckpointError(f"{path} cannot be read: {text}{_instead(path, weights_only)}") from error
 
 

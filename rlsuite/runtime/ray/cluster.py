@@ -149,7 +149,7 @@ def _short_folder() -> str | None:
     if len(os.fsencode(chosen)) <= LONGEST_FOLDER:
         return None
     folder = "/tmp/ray"  # Ray's default
-    say(f"rlsuite: {chosen} is too long for the paths of Ray's sockets: it keeps its files in {folder} (RAY_TMPDIR: elsewhere)")
+    say(f"rlsuite: {chosen} is too long for the paths of Ray's sockets, so Ray keeps its files in {folder} (RAY_TMPDIR moves them)")
     return folder
 
 
@@ -187,15 +187,17 @@ def _reach(address: str) -> bool:
         raise UsageError(f"runtime.address = {address!r}: give auto, ray://host:10001, or host:6379 of the head node")
     refusal = _refusal(host.strip("[]"), int(port))
     if refusal is not None:
-        raise UsageError(f"runtime.address = {address!r}: nothing answers there ({refusal.strerror or refusal})") from refusal
+        raise UsageError(
+            f"runtime.address = {address!r}: nothing answers there ({getattr(refusal, 'strerror', None) or refusal})"
+        ) from refusal
     return host in ("127.0.0.1", "localhost") and _refusal(services.get_node_ip_address(), int(port)) is not None  # type: ignore[no-untyped-call]
 
 
-def _refusal(host: str, port: int) -> OSError | None:
+def _refusal(host: str, port: int) -> Exception | None:
     """Why nothing answers at a port; None if something does."""
     try:
         socket.create_connection((host, port), timeout=REACH_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:  # the last two: no name of a host, no port
         return error
     return None
 

@@ -121,7 +121,7 @@ def test_a_folder_too_long_for_sockets_is_named(monkeypatch: pytest.MonkeyPatch,
     assert cluster._short_folder() is None
     monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "long" * 20)
     assert cluster._short_folder() == "/tmp/ray"
-    assert "too long for the paths of Ray's sockets: it keeps its files in /tmp/ray" in capsys.readouterr().err
+    assert "too long for the paths of Ray's sockets, so Ray keeps its files in /tmp/ray" in capsys.readouterr().err
 
 
 def test_what_ray_wants_of_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
