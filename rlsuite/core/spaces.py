@@ -161,7 +161,7 @@ def _discrete(space: Discrete) -> Translation:
     def to_agent(given: Array) -> Array:
         counted = (np.asarray(given) - start).astype(np.int64, copy=False)
         if (counted < 0).any() or (counted >= n).any():
-            raise RlsuiteError(f"the environment returned an observation outside its space {space}: {np.asarray(given).tolist()}")
+            raise RlsuiteError(f"{np.asarray(given).tolist()} is not in the environment's space {space}")
         return counted
 
     same = start == 0 and dtype == np.int64
@@ -178,7 +178,7 @@ def _one_hot(space: MultiDiscrete) -> Translation:
     def to_agent(given: Array) -> Array:
         numbers = np.asarray(given).reshape(len(given), -1).astype(np.int64) - starts + begins  # [L,number of parts]
         if (numbers < begins).any() or (numbers >= ends).any():
-            raise RlsuiteError(f"the environment returned an observation outside its space {space}: {np.asarray(given).tolist()}")
+            raise RlsuiteError(f"{np.asarray(given).tolist()} is not in the environment's space {space}")
         one_hot = np.zeros((len(numbers), int(ends[-1])), np.int8)
         np.put_along_axis(one_hot, numbers, 1, 1)
         return one_hot

@@ -212,7 +212,10 @@ def _stream(episode: Any, spec: EnvSpec, spaces: tuple[Any, Any], where: str) ->
         if given.shape[1:] != space.shape:
             raise UsageError(f"{where} has {name} {list(given.shape[1:])}, but their space is {list(space.shape)}")
     observed, chosen = translations(spec)
-    observation, actions = observed.to_agent(observation), chosen.to_agent(actions)
+    try:
+        observation, actions = observed.to_agent(observation), chosen.to_agent(actions)
+    except RlsuiteError as error:
+        raise UsageError(f"{where}: {error}") from error
     at = np.arange(n + 1)
     blank = np.zeros((1, *actions.shape[1:]), actions.dtype)
     return {

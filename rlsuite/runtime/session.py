@@ -277,8 +277,9 @@ class Session(ABC, Generic[R]):
             self.load_state_dict(saved.state if saved.own else {**saved.state, "collector": {}})
             self.seconds + 0.0, self.collected + 0, self.moved + 0  # TypeError
         except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
             raise CheckpointError(
-                f"{saved.path} does not fit this config: {one_line(error)}; change only run.*, eval.* and runtime.*"
+                f"{saved.path} does not fit this config: {reason}; change only run.*, eval.* and runtime.*"
             ) from error
         self.logged = self.agent_steps, self.seconds, self.learner.steps
         self.full_at = saved.agent_steps

@@ -105,7 +105,7 @@ def test_discrete_spaces_are_counted_from_0() -> None:
 def test_multidiscrete_observations_become_one_hot_vectors() -> None:
     translation = observations(MultiDiscrete([2, 3], start=[0, 5]))
     assert translation.to_agent(np.array([[1, 5], [0, 7]])).tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
-    with pytest.raises(RlsuiteError, match=r"observation outside its space .*\[\[0, 4\]\]"):
+    with pytest.raises(RlsuiteError, match=r"\[\[0, 4\]\] is not in the environment's space MultiDiscrete"):
         translation.to_agent(np.array([[0, 4]]))
 
 
@@ -166,7 +166,7 @@ def test_damaged_descriptions_of_spaces_are_refused(data: Any) -> None:
 
 def test_observations_outside_their_space_and_huge_one_hot_vectors_are_refused() -> None:
     for given in (-1, 3):
-        with pytest.raises(RlsuiteError, match=rf"outside its space Discrete\(3\): \[{given}\]"):
+        with pytest.raises(RlsuiteError, match=rf"\[{given}\] is not in the environment's space Discrete\(3\)"):
             observations(Discrete(3)).to_agent(np.array([given]))
     with pytest.raises(UsageError, match="would be 1,099,511,627,779 numbers"):
         observations(MultiDiscrete([2**40, 3]))
