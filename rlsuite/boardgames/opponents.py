@@ -53,8 +53,8 @@ class Mcts:
     """Plain Monte Carlo tree search: PUCT with uniform priors, one random game from every leaf; plays the most visited move."""
 
     def __init__(self, game: Game, simulations: int = 100, c: float = 1.4):
-        if not (isinstance(simulations, int) and 1 <= simulations <= 1_000_000):
-            raise UsageError(f"mcts: simulations = {simulations}; allowed are whole numbers from 1 to 1,000,000")
+        if not (isinstance(simulations, int) and 1 <= simulations <= 10_000_000):
+            raise UsageError(f"mcts: simulations = {simulations}; allowed are whole numbers from 1 to 10,000,000")
         if not (isinstance(c, int | float) and 0 < c < float("inf")):
             raise UsageError(f"mcts: c = {c}; allowed are numbers above 0")
         self.game, self.simulations, self.method = game, simulations, Puct(c_init=c, fpu_reduction=-1.0, noise_fraction=0.0)

@@ -3,6 +3,8 @@
 Exit codes: 0 done, 1 failed, 2 impossible request, 130 stopped by Ctrl-C, SIGTERM or a closed terminal (after a checkpoint).
 """
 
+import atexit
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -29,6 +31,7 @@ app.add_typer(vision.app, name="vision")
 
 def main() -> None:
     """Runs the command in sys.argv. An expected error becomes one line on stderr and an exit code."""
+    atexit.register(_ignore_signals)
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except typer.Exit as stop:
@@ -46,6 +49,13 @@ def main() -> None:
         if hasattr(error, "format_message"):  # a usage error of the option parser
             _fail(error.format_message(), 2)
         raise
+
+
+def _ignore_signals() -> None:
+    """A signal that comes while Python shuts down must not replace the exit code of what is done."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _fail(message: str, code: int, details: str = "") -> NoReturn:

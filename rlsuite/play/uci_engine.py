@@ -10,7 +10,7 @@ from math import tan
 from typing import NamedTuple
 
 from rlsuite.boardgames.uci_opponent import moves_by_name, uci_names
-from rlsuite.core.errors import RlsuiteError, one_line
+from rlsuite.core.errors import RlsuiteError
 from rlsuite.play.clock import Left, Pace
 from rlsuite.play.lines import Lines, write
 from rlsuite.play.session import Session
@@ -100,7 +100,7 @@ class Engine:
             elif kind == "go":
                 return self._say("bestmove (none)") if self.refused else self._go(words[1:])
         except (RlsuiteError, ValueError, IndexError) as error:
-            told = self._say(f"info string {kind}: {one_line(error)}")
+            told = self._say(f"info string {kind}: {' '.join(str(error).split())}")
             return self._say("bestmove (none)") if kind == "go" else told  # or the GUI would wait for ever
         return True
 

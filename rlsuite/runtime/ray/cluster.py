@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 from ray._common.utils import get_default_ray_temp_dir
-from ray._private import ray_constants, services
+from ray._private import auto_init_hook, ray_constants, services
 from ray._private import utils as ray_utils
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
@@ -39,7 +39,7 @@ def connected(config: schema.Config) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls to a worker that died
-    with _signals_stay_ours(), contextlib.ExitStack() as stack:
+    with _signals_stay_ours(), _no_other_ray(), contextlib.ExitStack() as stack:
         if runtime.address is None:
             _start(config, stack)
         else:
@@ -121,6 +121,16 @@ def _signals_stay_ours() -> Iterator[None]:
         yield
     finally:
         ray_utils.set_sigterm_handler = before
+
+
+@contextlib.contextmanager
+def _no_other_ray() -> Iterator[None]:
+    """Context in which a call that comes after Ray has ended is an error; Ray would start another one for it."""
+    before, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
+    try:
+        yield
+    finally:
+        auto_init_hook.enable_auto_connect = before
 
 
 @contextlib.contextmanager
