@@ -17,10 +17,9 @@ from rlsuite.acting.delayed_policy import PolicyLag
 from rlsuite.acting.initial_priorities import InitialPriorities
 from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.config.schema import AugmentConfig, Config
-from rlsuite.core import cpu, registry
+from rlsuite.core import cpu, limits, registry
 from rlsuite.core.agent import Agent, Capability, Net, agent_class, with_capability
 from rlsuite.core.errors import UsageError, one_line
-from rlsuite.core.limits import available_bytes
 from rlsuite.core.types import EnvSpec, describe
 from rlsuite.learning.learner import Learner
 from rlsuite.nets import pretrained
@@ -89,7 +88,7 @@ def device_of(config: HasRunSection) -> torch.device:
 
 def threads_of(config: Config) -> int:
     """The number of cores that this process may keep busy. In the local runtime emulators and torch take turns and both use all."""
-    return config.run.threads or cpu.cores()
+    return config.run.threads or limits.cores()
 
 
 def make_env(config: Config, num_envs: int | None = None, render: bool = False, threads: int | None = None) -> Any:
@@ -154,7 +153,7 @@ def _refuse_huge(agent: Agent) -> None:
             size = sum(tensor.nbytes for tensor in agent.make_net().state_dict().values())
     except RuntimeError as error:  # sizes that overflow
         raise UsageError(f"net.*: the net cannot be built: {one_line(error)}") from error
-    free = available_bytes()
+    free = limits.available_bytes()
     if free is not None and size > free:
         raise UsageError(f"net.*: the net's weights need {size / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free")
 

@@ -16,8 +16,8 @@ import torch
 
 from rlsuite.config.loader import check
 from rlsuite.config.schema import Config
-from rlsuite.core.cpu import cores
 from rlsuite.core.errors import UsageError
+from rlsuite.core.limits import cores
 from rlsuite.core.types import EnvSpec
 
 PONG = EnvSpec(observation_shape=(4, 84, 84), observation_dtype="uint8", num_actions=6, num_states=None, stack=4, frames_per_step=4)

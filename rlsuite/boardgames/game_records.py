@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rlsuite.boardgames import pgn, sgf
 from rlsuite.boardgames.games import make_game, own_game
-from rlsuite.boardgames.record import BadRecord, GameRecord, Replay, one_line
+from rlsuite.boardgames.record import BadRecord, GameRecord, Replay, single_spaced
 from rlsuite.core import registry
 from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError
@@ -43,7 +43,7 @@ def _text(game: Game, actions: list[int], players: tuple[str, str], points: floa
     if game.usual_start is not None:
         lines.append(f"start: {json.dumps(str(state))}")
     if points is not None:
-        lines.append(f"result: {points:g} - {1 - points:g}{f' ({one_line(ending)})' if ending else ''}")
+        lines.append(f"result: {points:g} - {1 - points:g}{f' ({single_spaced(ending)})' if ending else ''}")
     for action in actions:
         names.append(state.text_of(action))
         state = state.apply(action)

@@ -14,6 +14,7 @@ from rlsuite.boardgames.gtp_opponent import RESIGNS
 from rlsuite.boardgames.openings import random_opening
 from rlsuite.boardgames.opponents import Opponent
 from rlsuite.boardgames.ratings import Score
+from rlsuite.boardgames.record import RESIGNED
 from rlsuite.core.errors import OpponentError
 from rlsuite.core.game import Game
 from rlsuite.search import Evaluate, Gumbel, Puct
@@ -138,7 +139,7 @@ def play_games(
             for number, answer in zip(theirs, answers, strict=True):
                 ending = ""
                 if isinstance(answer, Failure) or answer == RESIGNS:
-                    ending = answer.why if isinstance(answer, Failure) else "resigned"
+                    ending = answer.why if isinstance(answer, Failure) else RESIGNED
                     over, points = True, float(at == 1)
                 else:
                     rules.play(rows[number], answer)

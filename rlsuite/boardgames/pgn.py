@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from rlsuite.boardgames.games import CHESS, make_game
-from rlsuite.boardgames.record import AFTER_THE_END, BadRecord, GameRecord, Replay, one_line
+from rlsuite.boardgames.record import AFTER_THE_END, BadRecord, GameRecord, Replay, single_spaced
 from rlsuite.boardgames.uci_opponent import moves_by_name
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
@@ -149,7 +149,7 @@ class _Reader:
         return GameRecord(game, replay.actions, (players[0], players[1]), points, ending, notes)
 
     def _name(self, value: str) -> str:
-        return one_line(re.sub(r"\\(.)", r"\1", value)).strip("?")
+        return single_spaced(re.sub(r"\\(.)", r"\1", value)).strip("?")
 
     def _start(self) -> Game:
         """Chess from the position of the tags."""
@@ -216,7 +216,7 @@ def written(game: Game, actions: list[int], players: tuple[str, str], points: fl
         number = int(fen.split()[-1])
     if ending:
         tags["Termination"] = ending
-    lines = [f'[{name} "{one_line(text).translate(_ESCAPES)}"]' for name, text in tags.items()]
+    lines = [f'[{name} "{single_spaced(text).translate(_ESCAPES)}"]' for name, text in tags.items()]
     words = [] if state.player == white else [f"{number}..."]
     for action in actions:
         if state.player == white:

@@ -60,6 +60,6 @@ def placed(state: BoardState) -> list[str]:
     return [char for line in str(state).splitlines()[:height] for char in line.replace(" ", "")][: height * width]
 
 
-def one_line(text: str) -> str:
+def single_spaced(text: str) -> str:
     """The text with single blanks and no line breaks."""
     return " ".join(text.split())

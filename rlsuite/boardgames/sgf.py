@@ -14,7 +14,7 @@ from typing import Any
 from sgfmill import sgf_grammar
 
 from rlsuite.boardgames.games import make_game
-from rlsuite.boardgames.record import AFTER_THE_END, RESIGNED, BadRecord, GameRecord, Replay, one_line, placed
+from rlsuite.boardgames.record import AFTER_THE_END, RESIGNED, BadRecord, GameRecord, Replay, placed, single_spaced
 from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game, letter
@@ -169,7 +169,7 @@ class _Reader:
         if self.charset:
             value = value.decode().encode("latin-1")
         value = re.sub(rb"\\(.)", lambda found: found[1].strip(b"\n"), value, flags=re.DOTALL)
-        return one_line(value.decode(self.charset or "utf-8", "replace"))
+        return single_spaced(value.decode(self.charset or "utf-8", "replace"))
 
     def _game(self, asked: Game | None) -> Game:
         """The game of the root, of its size and komi; the one that is asked for if it is of that kind."""
@@ -362,7 +362,7 @@ def written(game: Game, actions: list[int], players: tuple[str, str], points: fl
     size, state = game.observation_shape[1], game.new_state()
 
     def value(text: str) -> str:
-        return one_line(text).replace("\\", "\\\\").replace("]", "\\]")
+        return single_spaced(text).replace("\\", "\\\\").replace("]", "\\]")
 
     def point(action: int) -> str:
         if action >= size * size:

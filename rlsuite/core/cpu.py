@@ -5,8 +5,6 @@ import sys
 
 import torch
 
-from rlsuite.core.limits import cores as cores
-
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 _KEPT_BYTES = 512 << 20
 

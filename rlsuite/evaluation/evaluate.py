@@ -1,6 +1,5 @@
 """Scores of saved agents, and how often board agents err in positions where perfect play is known."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.solver_accuracy import Grade
 from rlsuite.boardgames.solver_accuracy import grade as grade_positions
 from rlsuite.core import cpu
+from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
@@ -40,7 +40,7 @@ def evaluate(
         summary = play_episodes(saved.config, saved.agent, saved.net, count, seed, saved.device, show=show)
     assert summary is not None  # it is only for evaluations that are stopped
     if summary.warning is not None:
-        print(f"rlsuite: {summary.warning}", file=sys.stderr, flush=True)
+        say(f"rlsuite: {summary.warning}")
     if opponent is None and simulations is None:  # else it is not the score of the run as configured
         write_summary(saved.path, summary, seed)
     videos = []

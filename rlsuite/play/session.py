@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rlsuite.boardgames.gtp_opponent import RESIGNS
+from rlsuite.boardgames.record import RESIGNED
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState, Game
 from rlsuite.play.clock import Pace
@@ -85,7 +86,7 @@ class Session:
     @property
     def ending(self) -> str:
         """How it ended, if not by the rules; for a record."""
-        return "" if self.resigned is None else "resigned"
+        return "" if self.resigned is None else RESIGNED
 
     def play(self, action: int) -> None:
         """Makes a move. UsageError for an illegal one, and once the game is over."""

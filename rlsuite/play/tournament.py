@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.matches import Played, play_games, score
 from rlsuite.boardgames.ratings import Score, Sprt, elo, elo_intervals, elo_of, interval_of
+from rlsuite.boardgames.record import RESIGNED
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.files import atomic_write, writing
 from rlsuite.core.game import Game
@@ -104,7 +105,7 @@ def _meet(
             if stem is not None:
                 _write(stem, game, found, first, second)
             _show_progress(score([p.points for p in played.values()]), first, second, games + games % 2)
-            if found.ending not in ("", "resigned"):
+            if found.ending not in ("", RESIGNED):
                 print(f"\ngame {found.number + 1}: {found.ending}", file=sys.stderr)
             if sprt is not None and sprt.verdict(_pairs(played)) is not None:
                 break
@@ -120,7 +121,7 @@ def _meet(
         second,
         score([p.points for p in played.values()]),
         interval_of(pairs),
-        tuple(sum(p.ending not in ("", "resigned") and p.points == lost for p in played.values()) for lost in (0, 1)),  # type: ignore[arg-type]
+        tuple(sum(p.ending not in ("", RESIGNED) and p.points == lost for p in played.values()) for lost in (0, 1)),  # type: ignore[arg-type]
         sum(len(p.actions) for p in played.values()) / len(played),
         None if sprt is None else sprt.ratio(pairs),
         None if sprt is None else sprt.verdict(pairs),

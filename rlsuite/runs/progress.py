@@ -115,7 +115,8 @@ class Counter:
 
     def __exit__(self, *error: Any) -> None:
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):  # the terminal may have gone
+                self._live.stop()
 
     def __call__(self, done: int, of: int, steps: int | None = None) -> None:
         """So many of the total are done, after so many agent steps."""
@@ -127,7 +128,7 @@ class Counter:
         if self._live is not None:
             self._live.update(Text(line))
         else:
-            print(line, file=self._out, flush=True)
+            say(line, self._out)
 
 
 def how_far(done: int, of: int, what: str, steps: int | None = None) -> str:

@@ -9,12 +9,12 @@ before; the checkpoint of the last one is the result.
 """
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from rlsuite.config import loader
 from rlsuite.config.schema import Config
+from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runtime.run_loop import Result
@@ -68,7 +68,7 @@ def run_stages(config: Config, run_dir: Path | None, resume: bool, run: Callable
             if (place / _DONE).exists() and number < len(stages):
                 continue
             begun = (place / "config.yaml").exists() and _resumable(place)
-            print(f"stage {number} of {len(stages)}: {place.name}", file=sys.stderr, flush=True)
+            say(f"stage {number} of {len(stages)}: {place.name}")
             result = run(stage, place, begun)
             if result.interrupted:
                 break

@@ -17,7 +17,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from ray.exceptions import RayError
 
 from rlsuite.config import schema
-from rlsuite.core import cpu, limits
+from rlsuite.core import limits
 from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError, one_line
 
@@ -54,7 +54,7 @@ def _start(config: schema.Config, stack: contextlib.ExitStack) -> None:
     _warn_of_threads(config)
     own: dict[str, Any] = {
         "address": "local",  # whatever RAY_ADDRESS says, which Ray would follow
-        "num_cpus": max(cpu.cores(), _cpus_wanted(config)),
+        "num_cpus": max(limits.cores(), _cpus_wanted(config)),
         "include_dashboard": config.runtime.dashboard,
         "dashboard_host": "127.0.0.1",
     }
@@ -248,12 +248,12 @@ def resources() -> dict[str, float]:
 def learner_threads(config: schema.Config) -> int:
     """Threads of a learner: as many as set, or as the collectors leave."""
     runtime = config.runtime
-    left = cpu.cores() - runtime.collectors * runtime.collector_threads
+    left = limits.cores() - runtime.collectors * runtime.collector_threads
     return runtime.learner_threads or config.run.threads or max(left, 1)
 
 
 def _warn_of_threads(config: schema.Config) -> None:
-    threads, cores = config.runtime.collectors * config.runtime.collector_threads + learner_threads(config), cpu.cores()
+    threads, cores = config.runtime.collectors * config.runtime.collector_threads + learner_threads(config), limits.cores()
     if threads > cores:
         say(
             f"rlsuite: {config.runtime.collectors} collectors x {config.runtime.collector_threads} threads and "
