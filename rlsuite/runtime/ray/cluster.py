@@ -62,14 +62,23 @@ def _start(config: schema.Config, stack: contextlib.ExitStack) -> None:
         own["object_store_memory"] = store
     if (folder := _short_folder()) is not None:
         own["_temp_dir"] = folder
-    if "RAY_AUTH_MODE" not in os.environ:
-        # Nobody else on this machine may join. Ray itself would leave such a token in ~/.ray, and any `ray start` then demands it.
-        stack.enter_context(_environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32)))
+    stack.enter_context(own_token())
     try:
         with on_loopback(), _in_a_session_of_its_own():
             ray.init(**own, **_QUIET)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         raise UsageError(f"Ray cannot start here: {one_line(error)}; its files are in {folder or _default_folder()}") from error
+
+
+def own_token() -> contextlib.AbstractContextManager[None]:
+    """Context in which a Ray that is started admits nobody else on this machine, unless the environment or ~/.ray says by what.
+
+    Ray itself would leave a new token in ~/.ray, and any `ray start` then demands it.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE", "token").lower()
+    if mode != "token" or ("RAY_AUTH_MODE" in os.environ and AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)):
+        return contextlib.nullcontext()
+    return _environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def _join(address: str, stack: contextlib.ExitStack) -> None:

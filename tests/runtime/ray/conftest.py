@@ -10,7 +10,7 @@ from ray.exceptions import RayActorError
 from ray_envs import Host
 
 from rlsuite.runtime.ray import handles, supervisor
-from rlsuite.runtime.ray.cluster import on_loopback
+from rlsuite.runtime.ray.cluster import on_loopback, own_token
 from rlsuite.runtime.ray.workers import Worker
 
 idle: list[Any] = []  # hosts of the one Ray
@@ -18,8 +18,9 @@ idle: list[Any] = []  # hosts of the one Ray
 
 @pytest.fixture(scope="session")
 def ended_with_the_session() -> Iterator[None]:
-    yield
-    ray.shutdown()
+    with own_token():
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture

@@ -129,3 +129,30 @@ def test_what_ray_wants_of_the_environment_is_put_back(monkeypatch: pytest.Monke
     with cluster._environment(RAY_AUTH_TOKEN="0123456789abcdef" * 2):
         assert os.environ["RAY_AUTH_TOKEN"].startswith("0123")
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("mode", "token", "ours"),
+    [
+        (None, None, True),
+        ("token", None, True),  # Ray's own doing, in a process that has run Ray before
+        ("token", "0123456789abcdef" * 2, False),
+        ("disabled", None, False),
+    ],
+)
+def test_a_token_of_our_own_unless_the_environment_says(
+    mode: str | None, token: str | None, ours: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Never one that Ray makes: that would stay in ~/.ray."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in (("RAY_AUTH_MODE", mode), ("RAY_AUTH_TOKEN", token)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    cluster._read_environment_again()
+    try:
+        with cluster.own_token():
+            assert (os.environ.get("RAY_AUTH_TOKEN") not in (None, token)) == ours
+    finally:
+        monkeypatch.undo()
+        cluster._read_environment_again()
