@@ -122,6 +122,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         self._ended = np.zeros(num_envs, bool)  # the next step of these environments is a reset
         self._lives = np.zeros(num_envs, np.int32)
         self._rng = np.random.default_rng()
+        self._under_way = False  # between `step_async` and `step_wait`
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -144,7 +145,18 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of all environments, actions [L]; NEXT_STEP autoreset, rewards f32 [L]."""
-        planes, reward, terminated, truncated, info = self.planes.step(actions)
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        """Begins a step of all environments, actions [L], on threads of the emulators' own; `step_wait` returns its results."""
+        self.planes.send(actions)
+        self._under_way = True
+
+    def step_wait(self) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """The results of the step that `step_async` began."""
+        planes, reward, terminated, truncated, info = self.planes.recv()
+        self._under_way = False
         seen = self._stack.push(self._flickering(planes[:, 0]), self._ended)  # [L,S,H,W]
         lost = (info["lives"] < self._lives) & ~self._ended & (self._lives > 0)
         self._lives = info["lives"].copy()
@@ -153,6 +165,11 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         if self.config.life_loss:
             info["terminal"] = terminated | lost
         return seen, reward.astype(np.float32), terminated, truncated, info
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Waits for a step that is under way."""
+        if self._under_way:
+            self.step_wait()
 
     def _flickering(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Planes [L,H,W], each blank with probability `flicker`."""

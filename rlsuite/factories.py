@@ -87,7 +87,7 @@ def device_of(config: HasRunSection) -> torch.device:
 
 
 def threads_of(config: Config) -> int:
-    """The number of cores that this process may keep busy. In the local runtime emulators and torch take turns and both use all."""
+    """The number of threads that emulators run on."""
     return config.run.threads or limits.cores()
 
 
@@ -256,7 +256,7 @@ def build(config: Config, resumed_at: int = 0) -> Parts:
 
     `resumed_at`: agent steps of the checkpoint that it goes on from, for other random streams than the run began with.
     """
-    cpu.set_up(threads_of(config))
+    cpu.set_up(config.run.threads)
     device = device_of(config)
     env, spec = make_collector_env(config)
     agent = make_agent(config, spec)

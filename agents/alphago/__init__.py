@@ -37,6 +37,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.envs.boards import go
 from rlsuite.nets.board_net import IGNORED, BoardNet
+from rlsuite.nets.precision import inference
 from rlsuite.search import Evaluate, Puct
 from rlsuite.search.evaluators import PolicyValue, encoder
 
@@ -161,7 +162,7 @@ class AlphaGo(BoardAgent):
 
         def policy_of(one: nn.Module) -> PlanePolicy:
             def policy(planes: NDArray[np.int8]) -> NDArray[np.float32]:
-                with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                with inference(device, bf16):
                     logits: NDArray[np.float32] = one.evaluate(torch.from_numpy(planes).to(device)).logits.cpu().numpy()  # type: ignore[operator]
                 return logits
 

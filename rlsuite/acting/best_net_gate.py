@@ -11,6 +11,7 @@ from torch import nn
 
 from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.boardgames.matches import play_match, searcher
+from rlsuite.nets.precision import inference
 from rlsuite.search import Cached, plane_evaluator
 from rlsuite.search.evaluators import PolicyValue
 
@@ -52,7 +53,7 @@ class BestNetGate:
         return Cached(plane_evaluator(self.agent.game, evaluate), self.agent.game.num_actions, CACHED)
 
     def _evaluate(self, net: Any, planes: NDArray[np.int8]) -> PolicyValue:
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with inference(self.device, self.bf16):
             return self.agent.evaluate(net, planes)
 
     def diagnostics(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ from rlsuite.acting.initial_priorities import InitialPriorities
 from rlsuite.core.agent import Actor, Mode, Net
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.core.types import State, Step, Unroll, as_tuples, describe, to_tensors, translations, tree_map, tree_zip
+from rlsuite.nets.precision import inference
 from rlsuite.replay.layout import Starts
 
 
@@ -52,6 +53,7 @@ class Collector:
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.state: State = self._initial_state()
         self.version = 0  # learner steps of the net's weights
+        self.under_way: Step | None = None  # steps [L,...] whose results `advance` will wait for
         self.pending: list[Step] = []  # steps [L,...] of the unroll that has not been taken yet, with single planes
         self.start: Unroll | None = None  # that unroll without its steps
         self.starts = Starts(agent.sequence, self.num_envs)
@@ -81,16 +83,25 @@ class Collector:
 
         It does not keep the step: that is for playing without collecting. `advance` adds it to the unroll.
         """
+        step = self._decide(agent_steps)
+        return step, self._arrive(step, self.env.step(self.chosen.to_env(step.action)))
+
+    def _decide(self, agent_steps: int) -> Step:
+        """The current steps, leaves [L,...], with the actions that the agent takes."""
         mode = Mode(self.explore, agent_steps, self.rng, *self.place)
         seen: Step = to_tensors(tree_map(lambda leaf: leaf[None], self.current_step), self.device)  # [1,L,...]
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with inference(self.device, self.bf16):
             action, self.state, extras = act(self.agent, self.net, seen, self.state, mode)
         step = self.current_step._replace(
             action=action.cpu().numpy().astype(self.no_action.dtype, copy=False),
             extras={name: value.cpu().numpy() for name, value in extras.items()},
         )
         self._refuse_not_finite(step, agent_steps)
-        observation, reward, terminated, truncated, info = self.env.step(self.chosen.to_env(step.action))
+        return step
+
+    def _arrive(self, step: Step, results: tuple[Any, ...]) -> list[Episode]:
+        """Moves on to what the environments returned for `step`; the episodes that ended with it."""
+        observation, reward, terminated, truncated, info = results
         episodes = self._score(step)
         self.current_step = Step(
             observation=self.observed.to_agent(observation),
@@ -101,7 +112,7 @@ class Collector:
             action=step.action,
             extras={name: info[name] for name in self.info_keys},
         )
-        return step, episodes
+        return episodes
 
     def ready(self, steps: int) -> bool:
         """Whether the unroll that `take` would return has K = `steps` steps."""
@@ -116,13 +127,31 @@ class Collector:
 
         Returns the number of agent steps, which is L, and the episodes that ended.
         """
+        step, self.under_way = self.under_way, None
+        if step is None:
+            step = self._decide_for_unroll(agent_steps)
+            episodes = self._arrive(step, self.env.step(self.chosen.to_env(step.action)))
+        else:
+            episodes = self._arrive(step, self.env.step_wait())
+        self.pending.append(self.compact(step))
+        return self.num_envs, episodes
+
+    def begin(self, agent_steps: int) -> None:
+        """Lets the environments take the step of the next `advance` in the background, if they can; no unroll may have begun.
+
+        Not those that can be saved: a checkpoint could not hold them in the middle of a step.
+        """
+        assert self.start is None
+        if hasattr(self.env, "step_async") and not hasattr(self.env, "get_state"):
+            self.under_way = self._decide_for_unroll(agent_steps)
+            self.env.step_async(self.chosen.to_env(self.under_way.action))
+
+    def _decide_for_unroll(self, agent_steps: int) -> Step:
         if self.start is None:
             before = np.moveaxis(self.current_step.observation[:, :-1], 1, 0) if self.stack > 1 else None
             self.start = Unroll(self.current_step, before, version=self.version)
         self.starts.mark(self.current_step.first, self.state)
-        step, episodes = self.tick(agent_steps)
-        self.pending.append(self.compact(step))
-        return self.num_envs, episodes
+        return self._decide(agent_steps)
 
     def take(self) -> Unroll:
         """The unroll of all steps since the last call, leaves [K,L,...]."""
@@ -171,7 +200,10 @@ class Collector:
         return episodes
 
     def state_dict(self) -> dict[str, Any]:
-        """`env` is None if the environment cannot be saved; a restored collector then begins new episodes."""
+        """`env` is None if the environment cannot be saved; a restored collector then begins new episodes.
+
+        A step that is under way is not part of it.
+        """
         get = getattr(self.env, "get_state", None)
         return {
             "env": get() if get else None,
@@ -181,7 +213,7 @@ class Collector:
             "rng": self.rng.get_state(),
             "state": self.state,
             "pending": [step._asdict() for step in self.pending],
-            "start": None if self.start is None else {"before": self.start.before},
+            "start": {"before": self.start.before} if self.start and self.pending else None,
             "starts": self.starts.state_dict(),
             "version": self.version if self.start is None else self.start.version,
             "priorities": None if self.priorities is None else self.priorities.state_dict(),
@@ -189,6 +221,9 @@ class Collector:
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
         """Returns True if the streams continue, False if every environment starts a new episode, seeded with `reseed`."""
+        if self.under_way is not None:
+            self.env.step_wait()
+            self.under_way = None
         self.rng.set_state(state["rng"])
         self.version = state["version"]
         if self.priorities is not None:

@@ -21,6 +21,7 @@ from rlsuite.config.conditions import OnlyIf
 from rlsuite.core.agent import Net
 from rlsuite.core.game import Game
 from rlsuite.core.types import Step, Unroll
+from rlsuite.nets.precision import inference
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct, plane_evaluator
 from rlsuite.search.evaluators import PolicyValue, encoder
 from rlsuite.search.search import METHODS
@@ -187,7 +188,7 @@ class SelfPlay:
         self._begin(slots, slots)
 
     def _evaluate(self, planes: NDArray[np.int8]) -> PolicyValue:
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with inference(self.device, self.bf16):
             return self.agent.evaluate(self.net, planes)
 
     def ready(self, steps: int) -> bool:

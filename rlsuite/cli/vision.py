@@ -65,12 +65,12 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a saved model on its test pictures."""
-    from rlsuite.core import cpu, limits
+    from rlsuite.core import cpu
     from rlsuite.vision import train as training
     from rlsuite.vision.evaluate import evaluate as score
 
     saved = training.SavedModel(run_or_checkpoint)
-    cpu.set_up(saved.config.run.threads or limits.cores())
+    cpu.set_up(saved.config.run.threads)
     data = training.load_data(saved.config)
     result = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
     training.write_result(saved.path, result)

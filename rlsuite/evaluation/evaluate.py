@@ -13,7 +13,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
 from rlsuite.evaluation.statistics import Summary, write_summary
-from rlsuite.factories import evaluation_seed, threads_of
+from rlsuite.factories import evaluation_seed
 from rlsuite.runs.progress import Counter
 
 
@@ -31,7 +31,7 @@ def evaluate(
     `simulations` per move replace those of a board game's config; the summary is not written then.
     """
     saved = Saved(path, device="auto", changes=_changes(opponent, simulations))
-    cpu.set_up(threads_of(saved.config))
+    cpu.set_up(saved.config.run.threads)
     if video is not None and saved.spec.game is not None:
         raise UsageError(f"{saved.spec.game} is a board game, which cannot be drawn: leave --video out")
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
@@ -57,7 +57,7 @@ def grade(path: Path, simulations: int | None = None, positions: int | None = No
     `positions`: the most to play of each class. UsageError for an agent of another kind or a game without graded positions.
     """
     saved = Saved(path, device="auto")
-    cpu.set_up(threads_of(saved.config))
+    cpu.set_up(saved.config.run.threads)
     if saved.spec.game is None:
         raise UsageError(f"{path} plays {saved.config.env.id}, which is not a board game")
     agent = saved.agent

@@ -18,7 +18,7 @@ from rlsuite.core.game import Game
 from rlsuite.core.spaces import from_plain
 from rlsuite.core.types import Step, to_tensors, translations, tree_map
 from rlsuite.factories import make_agent, make_env
-from rlsuite.nets.precision import Precision
+from rlsuite.nets.precision import Precision, inference
 from rlsuite.runs import checkpoint, run_folder, trust
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct
 from rlsuite.search.evaluators import PolicyValue
@@ -119,7 +119,7 @@ class LoadedAgent:
             extras={name: info[name][None] for name in info_keys} if info else {},
         )
         bf16 = self.saved.config.learner.precision == "bf16"
-        with torch.no_grad(), torch.autocast(self.saved.device.type, torch.bfloat16, enabled=bf16):
+        with inference(self.saved.device, bf16):
             action, state, _ = act(self.saved.agent, self.saved.net, to_tensors(step, self.saved.device), state, self._mode)
         return self._chosen.to_env(action.cpu().numpy()), state
 
@@ -141,7 +141,7 @@ def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
     evaluate = agent.evaluator(saved.net)
 
     def autocast(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
-        with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=bf16):
+        with inference(saved.device, bf16):
             return evaluate(rows, keys)
 
     return Cached(autocast, game.num_actions, agent.config.cache_positions), agent.config.play()

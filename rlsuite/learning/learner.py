@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlsuite.config.schema import AugmentConfig, LearnerConfig
+from rlsuite.core import cpu
 from rlsuite.core.agent import Loss, Objective
 from rlsuite.core.errors import NotFiniteError, UsageError
 from rlsuite.core.schedules import linear
@@ -140,7 +142,8 @@ class Learner:
                 self.graph = self.graph or _Graph(self)
                 loss, norm = self.graph(part, shares)
             else:
-                loss, norm = self.update(part, shares)
+                with cpu.working("updates") if self.device.type == "cpu" else nullcontext():
+                    loss, norm = self.update(part, shares)
             self.steps += 1
             if self.unsound is not None:
                 self.unsound = torch.where(torch.isfinite(norm), self.unsound, self.unsound.clamp(max=self.steps))
@@ -154,6 +157,8 @@ class Learner:
         metrics = seen[0] if len(seen) == 1 else {name: torch.stack([m[name] for m in seen]).mean() for name in seen[0]}
         if lag is not None:
             metrics["charts/policy_lag"] = torch.tensor(float(lag))
+        if self.device.type == "cpu":
+            metrics["charts/threads"] = torch.tensor(float(cpu.threads_for("updates")))
         priority = None
         if want_priority and loss.td is not None:
             priority = self.agent.priority(*loss.priority_inputs()).double().cpu().numpy()

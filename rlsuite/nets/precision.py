@@ -5,11 +5,15 @@ observation. A bf16 copy casts them once per update.
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
+
+from rlsuite.core import cpu
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -18,6 +22,14 @@ def keep_fp32(module: Module) -> Module:
     """Marks `module` as one that computes in fp32 within a bf16 net, and returns it. The module must switch autocast off itself."""
     setattr(module, "fp32", True)  # noqa: B010  (nn.Module declares its attributes to be tensors or modules)
     return module
+
+
+@contextmanager
+def inference(device: torch.device, bf16: bool) -> Iterator[None]:
+    """Context of a net's forward pass to act or evaluate: without gradients, in bf16 or not, with the threads that suit it."""
+    threads = cpu.working("acting") if device.type == "cpu" else nullcontext()
+    with threads, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        yield
 
 
 class Precision:

@@ -14,7 +14,6 @@ from rlsuite.core import cpu
 from rlsuite.core.errors import UsageError
 from rlsuite.core.files import replacing
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
-from rlsuite.factories import threads_of
 from rlsuite.runs import checkpoint
 
 
@@ -41,7 +40,7 @@ def climb(run: Path, games: int, simulations: int, opening_moves: int, most: int
     name = saved[0].spec.game
     if name is None:
         raise UsageError(f"{run} plays {saved[0].config.env.id}, which is no board game")
-    cpu.set_up(threads_of(saved[0].config))
+    cpu.set_up(saved[0].config.run.threads)
     game = make_game(name)
     agents: list[Any] = [one.agent for one in saved]
     movers = [

@@ -18,7 +18,6 @@ from rlsuite.core import cpu
 from rlsuite.core.errors import UsageError, nearest
 from rlsuite.core.game import Game
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
-from rlsuite.factories import threads_of
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct, Searcher, rollout_evaluator
 from rlsuite.search.search import choose_actions
 
@@ -42,7 +41,7 @@ class BoardPlayer:
         self.simulations, self.solve = simulations or 0, True
         if is_saved(name):
             saved = _load(name)
-            cpu.set_up(threads_of(saved.config))
+            cpu.set_up(saved.config.run.threads)
             self._evaluator = board_evaluator(saved, game)
             agent = saved.agent
             assert isinstance(agent, BoardAgent)  # as `board_evaluator` has checked

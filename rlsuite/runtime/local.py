@@ -1,7 +1,8 @@
-"""The local runtime: one process, deterministic for a seed on one thread.
+"""The local runtime: one process, deterministic for a seed and a number of threads.
 
 Collector and learner take turns. Every tick steps all environments; after `collect_agent_steps` ticks the unroll goes to the
-store, and then the learner runs for as long as the limiter allows.
+store, and then the learner runs for as long as the limiter allows. Environments that can step in the background (Atari) do so
+meanwhile: they take the first step of the next unroll, with actions chosen before these updates, except for on-policy agents.
 """
 
 from collections import deque
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from rlsuite.acting.collector import Collector
 from rlsuite.config.schema import Config
 from rlsuite.factories import Parts, build, resumed
 from rlsuite.learning.learner import DeviceBatch
@@ -51,6 +53,8 @@ def _learn(parts: Parts, loop: Loop, queue: deque[DeviceBatch]) -> dict[str, tor
     """Stores the unroll, then makes as many updates as the limiter allows; the metrics of the last one."""
     replay, learner, config = parts.replay, parts.learner, loop.config
     replay.add(parts.collector.take())
+    if isinstance(parts.collector, Collector) and not parts.agent.on_policy and not loop.finished:
+        parts.collector.begin(loop.collected)
     metrics = None
     batch, ahead = config.learner.batch_size, config.learner.prefetch_batches
     while replay.can_sample(batch):

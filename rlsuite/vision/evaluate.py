@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from rlsuite.nets.precision import inference
 from rlsuite.runs.progress import Counter
 from rlsuite.vision import metrics
 from rlsuite.vision.data import Data, Pictures
@@ -19,12 +20,11 @@ from rlsuite.vision.model import Model
 MAIN = {"classify": "accuracy", "segment": "mIoU", "detect": "mAP"}  # the metric that decides which weights are the best
 
 
-@torch.no_grad()
 def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16: bool) -> Any:
     """`Model.predict` of images [N,C,H,W]. Leaves the model in evaluation mode."""
     model.eval()
     batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with inference(device, bf16):
         return model.predict(batch)
 
 

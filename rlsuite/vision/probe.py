@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rlsuite.core.errors import UsageError
 from rlsuite.envs import atari_game
 from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
+from rlsuite.nets.precision import inference
 from rlsuite.nets.torso import PixelTorso
 from rlsuite.vision import draw
 from rlsuite.vision.data.atari import Emulator, Frame, variables
@@ -83,7 +84,6 @@ def torso_of(net: nn.Module) -> PixelTorso:
     raise UsageError("this agent's net has no torso that sees pixels")
 
 
-@torch.no_grad()
 def features(net: nn.Module, played: list[Frame], device: torch.device) -> NDArray[np.float64]:
     """Features [N,D] of the frames, a fixed random selection of 2,000 where there are more."""
     torso = torso_of(net)
@@ -91,7 +91,7 @@ def features(net: nn.Module, played: list[Frame], device: torch.device) -> NDArr
     out = []
     for at in range(0, len(played), 128):
         batch = torch.from_numpy(np.stack([frame.planes for frame in played[at : at + 128]])).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with inference(device, half):
             out.append(torso(batch.unsqueeze(0))[0].float().cpu().numpy())
     found = np.concatenate(out).astype(np.float64)
     if found.shape[1] > 2000:
@@ -136,7 +136,7 @@ def saliency(saved: Saved, planes: NDArray[np.uint8], ground: NDArray[np.uint8],
             changed.append(image * (1 - weight) + usual * weight)
     batch = torch.stack(changed).round().to(torch.uint8)
     half = next(torso.parameters()).dtype == torch.bfloat16
-    with torch.no_grad(), torch.autocast(saved.device.type, torch.bfloat16, enabled=half):
+    with inference(saved.device, half):
         seen = torso(batch.unsqueeze(0))[0].float()
     moved = (seen[1:] - seen[0]).pow(2).sum(1).cpu().numpy().astype(np.float64)
     large = torch.from_numpy(moved.reshape(1, 1, len(rows), len(columns)))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rlsuite.config import loader
 from rlsuite.config.schema import TrainingConfig
-from rlsuite.core import cpu, limits
+from rlsuite.core import cpu
 from rlsuite.core.console import command
 from rlsuite.core.errors import UsageError
 from rlsuite.factories import device_of
@@ -52,7 +52,7 @@ class Outcome:
 def train(config: str | Path | None, overrides: Any = (), run_dir: Path | None = None, resume: Path | None = None) -> Outcome:
     """Trains a shipped config or a YAML file, or continues the run `resume`. Ctrl-C saves a checkpoint and returns."""
     resolved, folder = run_folder.requested(load_config, config, overrides, run_dir, resume, "vision/digits")
-    cpu.set_up(resolved.run.threads or limits.cores())
+    cpu.set_up(resolved.run.threads)
     with signals() as stopped:
         training = Training(resolved, folder, fresh=resume is None)
         metrics = run(training, training.train, resume is not None, stopped)

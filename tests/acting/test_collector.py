@@ -85,6 +85,18 @@ class Scripted(VectorEnv[Any, Any, Any]):
         return stack
 
 
+class Background(Scripted):
+    """Steps in the background, as far as a caller can tell: what is returned is what was asked for before."""
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        self.arriving = super().step(actions.copy())
+
+    def step_wait(self) -> Any:
+        arrived, self.arriving = self.arriving, None
+        assert arrived is not None
+        return arrived
+
+
 class Counting(Actor):
     """Actions depend on the observation; extras and state show what was passed around."""
 
@@ -134,6 +146,49 @@ def naive(ticks: int, lives: bool = False) -> tuple[list[list[dict[str, Any]]], 
             episode += 1
         table.append(rows[:ticks])
     return table, sorted((s for s in scores if s[0] < ticks), key=lambda s: (s[0], s[3]))
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_steps_in_the_background_give_the_same_unrolls(steps: int, planes: int) -> None:
+    """What the agent does between `begin` and `advance`, such as another unroll's updates, changes nothing."""
+    plain, background = collector(Scripted(planes)), collector(Background(planes))
+    for k in range(20):
+        expected = plain.collect(steps, k)
+        background.begin(k)
+        assert background.under_way is not None
+        found = background.collect(steps, k)
+        assert equal(expected[0].steps, found[0].steps)
+        assert expected[1] == found[1]
+        np.testing.assert_equal(expected[0].starts, found[0].starts)
+        np.testing.assert_equal(expected[0].before, found[0].before)
+        assert [mode.agent_steps for mode in background.agent.modes] == [mode.agent_steps for mode in plain.agent.modes]
+
+
+def test_environments_that_step_only_on_demand_or_can_be_saved_do_so_in_advance() -> None:
+    for env in (Scripted(), cartpole(1).env):
+        one = collector(env) if isinstance(env, Scripted) else cartpole(1)
+        one.begin(0)
+        assert one.under_way is None
+        assert len(one.collect(2, 0)[0].steps.reward) == 2
+
+
+def test_a_step_under_way_is_not_saved_and_ends_when_another_state_is_loaded() -> None:
+    one = collector(Background())
+    one.collect(5, 0)
+    before = copy.deepcopy(one.state_dict())
+    one.begin(5)
+    state = copy.deepcopy(one.state_dict())
+    assert state["start"] is None
+    assert state["pending"] == before["pending"] == []
+    for name in ("observation", "reward", "first", "last"):
+        np.testing.assert_array_equal(state["current_step"][name], before["current_step"][name])
+    for used in (one, collector(Background())):
+        assert not used.load_state_dict(state, reseed=41)
+        unroll = used.collect(10, 5)[0]
+        assert unroll.steps.first[0].all()
+        assert unroll.steps.reward.shape == (10, 3)
+        assert not unroll.steps.last[0].any()
 
 
 @pytest.mark.parametrize("lives", [False, True])

@@ -281,7 +281,10 @@ class Scripted:
     def reset(self, seed: Any = None) -> Any:
         return np.zeros((1, 1, 84, 84), np.uint8), {"lives": np.array([next(self.script)[0]])}
 
-    def step(self, actions: NDArray[np.int64]) -> Any:
+    def send(self, actions: NDArray[np.int64]) -> None:
+        assert actions.shape == (1,)
+
+    def recv(self) -> Any:
         lives, terminated, truncated = next(self.script)
         ends = np.array([terminated]), np.array([truncated])
         return np.zeros((1, 1, 84, 84), np.uint8), np.zeros(1), *ends, {"lives": np.array([lives])}

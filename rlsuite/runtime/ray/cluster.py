@@ -255,7 +255,7 @@ def resources() -> dict[str, float]:
 
 
 def learner_threads(config: schema.Config) -> int:
-    """Threads of a learner: as many as set, or as the collectors leave."""
+    """The most threads of a learner: as many as set, or as the collectors leave."""
     runtime = config.runtime
     left = limits.cores() - runtime.collectors * runtime.collector_threads
     return runtime.learner_threads or config.run.threads or max(left, 1)

@@ -106,8 +106,13 @@ class Worker(ABC):
         self.settings, self.registered = settings, registered
 
     @property
-    def threads(self) -> int:
-        """CPU threads of the process."""
+    def threads(self) -> int | None:
+        """CPU threads of the process; None: the fastest number up to `most_threads`."""
+        return 1
+
+    @property
+    def most_threads(self) -> int:
+        """The largest number of threads to try."""
         return 1
 
     def hello(self) -> Facts:
@@ -115,7 +120,7 @@ class Worker(ABC):
         registry.restore(self.registered.tables)
         environments.register(self.registered.environments, self.settings["env"]["id"])
         self.config = loader.check(self.settings)
-        cpu.set_up(self.threads)
+        cpu.set_up(self.threads, self.most_threads)
         # Arrays from the object store are read-only, and nothing here writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         self.build()
@@ -235,13 +240,17 @@ class LearnerWorker(Worker):
     All of them make the same updates in the same order.
     """
 
-    def __init__(self, settings: Settings, registered: Registered, spec: EnvSpec, rank: int, threads: int):
+    def __init__(self, settings: Settings, registered: Registered, spec: EnvSpec, rank: int, most_threads: int):
         super().__init__(settings, registered)
-        self.spec, self.rank, self.own_threads = spec, rank, threads
+        self.spec, self.rank, self.most = spec, rank, most_threads
 
     @property
-    def threads(self) -> int:
-        return self.own_threads
+    def threads(self) -> int | None:
+        return self.config.runtime.learner_threads or self.config.run.threads
+
+    @property
+    def most_threads(self) -> int:
+        return self.most
 
     def build(self) -> None:
         config, spec, agent = self.config, self.spec, make_agent(self.config, self.spec)
