@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlsuite.bench.acting import bench_collect, bench_env, bench_inference
+from rlsuite.bench.crowd import bench_crowd
 from rlsuite.bench.learner import bench_learner
 from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, say
 from rlsuite.bench.policy import bench_ppo
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
     "replay": bench_replay,
     "learner": bench_learner,
     "train": bench_train,
+    "crowd": bench_crowd,
     "ppo": bench_ppo,
     "sequences": bench_sequences,
     "search": bench_search,

@@ -46,7 +46,7 @@ def bench_ppo(settings: BenchSettings) -> list[Row]:
     )
     mine = f"Pong, local runtime, bf16, channels_last, {shared}, against"
     what = {
-        "sb3": (f"{mine} {label} with the same settings", rates.get("sb3"), Target("ratio", ">=", 2.5)),
+        "sb3": (f"{mine} {label} with the same settings", rates.get("sb3"), Target("ratio", ">=", 2.2)),
         "plain": (
             f"{mine} a plain fp32 NCHW loop with the same settings on ALE's C++ env",
             rates["plain"],

