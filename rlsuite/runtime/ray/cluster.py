@@ -122,38 +122,32 @@ def _read_environment_again() -> None:
 
 
 @contextlib.contextmanager
-def _signals_stay_ours() -> Iterator[None]:
+def _with(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Context in which an attribute of Ray's has another value."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _signals_stay_ours() -> contextlib.AbstractContextManager[None]:
     """Context in which Ray leaves SIGTERM to whoever handles it: its own handler would end this process without a checkpoint."""
-    before = ray_utils.set_sigterm_handler
-    ray_utils.set_sigterm_handler = lambda handler: None
-    try:
-        yield
-    finally:
-        ray_utils.set_sigterm_handler = before
+    return _with(ray_utils, "set_sigterm_handler", lambda handler: None)
 
 
-@contextlib.contextmanager
-def _no_other_ray() -> Iterator[None]:
+def _no_other_ray() -> contextlib.AbstractContextManager[None]:
     """Context in which a call that comes after Ray has ended is an error; Ray would start another one for it."""
-    before, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
-    try:
-        yield
-    finally:
-        auto_init_hook.enable_auto_connect = before
+    return _with(auto_init_hook, "enable_auto_connect", False)
 
 
-@contextlib.contextmanager
-def _in_a_session_of_its_own() -> Iterator[None]:
+def _in_a_session_of_its_own() -> contextlib.AbstractContextManager[None]:
     """Context in which Ray starts its processes where no signal to this process's group or terminal reaches them.
 
     They end with this process all the same.
     """
-    before = services.ConsolePopen
-    services.ConsolePopen = functools.partial(before, start_new_session=True)  # type: ignore[assignment, misc]
-    try:
-        yield
-    finally:
-        services.ConsolePopen = before  # type: ignore[misc]
+    return _with(services, "ConsolePopen", functools.partial(services.ConsolePopen, start_new_session=True))
 
 
 def _default_folder() -> str:
@@ -180,13 +174,12 @@ def on_loopback() -> Iterator[None]:
     Ray binds to every interface, and takes 127.0.0.1 for this machine's address in its network, unless it believes that there can
     be no cluster (as on Windows).
     """
-    before, clusters = os.environ.get("PYTHONPATH"), ray_constants.ENABLE_RAY_CLUSTER
+    before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # an environment may lie beside a script
-    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        yield
+        with _with(ray_constants, "ENABLE_RAY_CLUSTER", False):
+            yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
         if before is None:
             del os.environ["PYTHONPATH"]
         else:
