@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlsuite.config.conditions import OnlyIf, refuse_ignored, refuse_without_effect
+from rlsuite.config.optimizers import normalised, optimizer_of
 from rlsuite.core import registry
-from rlsuite.core.errors import unknown
+from rlsuite.core.errors import UsageError, unknown
 
 
 class Section(BaseModel):
@@ -168,16 +169,17 @@ class LearnerConfig(Section):
 
     batch_size: int = Field(32, ge=1)
     """Sequences in a batch; for on-policy agents rollouts, and a multiple of env.num_envs."""
-    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
-    """Adam, centered RMSProp with decay 0.95, or SGD without momentum."""
+    optimizer: str = "adam"
+    """Optimizer: sgd, adagrad, adadelta, rmsprop, adam, adamw or radam, with settings in parentheses, as in sgd(momentum=0.9) or
+    adamw(weight_decay=0.1)."""
     learning_rate: float = Field(6.25e-5, gt=0)
     """Learning rate, at the start if learning_rate_end is given."""
     learning_rate_end: float | None = Field(None, ge=0)
     """Learning rate after annealing; null: constant."""
     learning_rate_anneal_agent_steps: Annotated[int | None, OnlyIf("learning_rate_end")] = Field(None, ge=1)
     """Agent steps (pictures, in vision) over which the learning rate is annealed linearly; null: the whole run."""
-    optimizer_epsilon: Annotated[float, OnlyIf("optimizer other than sgd")] = Field(1.5e-4, gt=0)
-    """Epsilon of Adam and RMSProp, added to the denominator."""
+    optimizer_epsilon: float = Field(1.5e-4, gt=0)
+    """Epsilon that optimizers other than sgd add to the denominator."""
     max_grad_norm: float | None = Field(10.0, gt=0)
     """Clip the global norm of the gradients to this; null: no clipping."""
     target_period_learner_steps: int = Field(2_000, ge=1)
@@ -196,10 +198,21 @@ class LearnerConfig(Section):
     prefetch_batches: int = Field(0, ge=0, le=8)
     """Batches sampled ahead of the learner; priorities are that many learner steps older."""
 
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, value: str) -> str:
+        try:
+            return normalised(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
     @model_validator(mode="after")
     def _fits(self) -> "LearnerConfig":
-        if self.cuda_graphs and self.optimizer != "adam":
-            raise ValueError(f"cuda_graphs works with optimizer adam, not with {self.optimizer}")
+        name, _ = optimizer_of(self.optimizer)
+        if name == "sgd":
+            refuse_ignored(self, {"optimizer_epsilon": "optimizer other than sgd"})
+        if self.cuda_graphs and name not in ("adam", "adamw"):
+            raise ValueError(f"cuda_graphs works with optimizer adam or adamw, not with {self.optimizer}")
         return self
 
 

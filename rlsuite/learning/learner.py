@@ -18,6 +18,7 @@ from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
 from rlsuite.learning.not_finite import KEPT, cause
+from rlsuite.learning.optimizers import make_optimizer, same_kind
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
 from rlsuite.runs.checkpoint import load_weights_into
@@ -272,7 +273,7 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned; load the weights first. ValueError if the state is of another optimizer."""
-        if state["optimizer"]["param_groups"][0].keys() != self.optimizer.state_dict()["param_groups"][0].keys():
+        if not same_kind(self.optimizer.state_dict(), state["optimizer"]):
             raise ValueError(f"its optimizer is not learner.optimizer = {self.config.optimizer!r}")
         if self.frozen is not None:
             self.frozen.master.load_state_dict(state["target"])
@@ -330,25 +331,3 @@ def _copy_into(old: Any, new: Any) -> None:
     else:
         for a, b in zip(old, new, strict=True):
             _copy_into(a, b)
-
-
-def make_optimizer(
-    config: LearnerConfig, parameters: list[nn.Parameter], groups: list[tuple[float, list[nn.Parameter]]] | None = None
-) -> torch.optim.Optimizer:
-    """The optimizer of a config. `groups`: parameters with a factor on the learning rate; None: all have the same rate."""
-    rate, epsilon = config.learning_rate, config.optimizer_epsilon
-    params: Any = parameters
-    if groups is not None:
-        params = [{"params": group, "lr": rate * factor, "factor": factor} for factor, group in groups]
-    if config.optimizer == "adam":
-        graphs = config.cuda_graphs
-        return torch.optim.Adam(
-            params,
-            lr=torch.tensor(rate, device=parameters[0].device) if graphs else rate,
-            eps=epsilon,
-            fused=not graphs,
-            capturable=graphs,
-        )
-    if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(params, lr=rate, alpha=0.95, eps=epsilon, centered=True)
-    return torch.optim.SGD(params, lr=rate)

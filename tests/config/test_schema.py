@@ -219,7 +219,7 @@ CONDITIONAL = [
     Conditional(
         "learner.learning_rate_anneal_agent_steps", 60, {"learner.learning_rate_end": 1e-4}, {"learner.learning_rate_end": None}
     ),
-    Conditional("learner.optimizer_epsilon", 0.1, {"learner.optimizer": "rmsprop"}, {"learner.optimizer": "sgd"}),
+    Conditional("learner.optimizer_epsilon", 0.1, {"learner.optimizer": "rmsprop"}, {"learner.optimizer": "sgd(momentum=0.9)"}),
     Conditional("agent.epsilon_start", 0.5, *SCHEDULE),
     Conditional("agent.epsilon_end", 0.5, *SCHEDULE),
     Conditional("agent.epsilon_decay_agent_steps", 50, *SCHEDULE),
