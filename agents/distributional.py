@@ -144,6 +144,7 @@ class QRDQN(ValueAgent):
 class IQN(ValueAgent):
     """IQN agent: learns the quantile function of the return at sampled quantiles."""
 
+    heads = ("head", "embedding")
     Config = IQNConfig
     config: IQNConfig
 

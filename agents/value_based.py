@@ -67,6 +67,7 @@ class ValueAgent(Agent):
     A subclass implements `make_net`, `q_values` and `loss`.
     """
 
+    heads: ClassVar[tuple[str, ...]] = ("head",)
     Config: ClassVar[type[ValueConfig]] = ValueConfig
     config: ValueConfig
 

@@ -164,6 +164,17 @@ class AugmentConfig(Section):
     """Cover a square of this many pixels a side with grey (DeVries & Taylor 2017); 0: none."""
 
 
+class ResetConfig(Section):
+    """Periodic resets of net, target net and optimizer, against overfitting to the first data (D'Oro et al. 2023)."""
+
+    every_agent_steps: int | None = Field(None, ge=1)
+    """Agent steps between two resets; null: there are none."""
+    until_agent_steps: Annotated[int | None, OnlyIf("every_agent_steps")] = Field(None, ge=1)
+    """No reset after this many agent steps, so that the last one is recovered from; null: until the end."""
+    keep: Annotated[float, OnlyIf("every_agent_steps")] = Field(0.8, ge=0, le=1)
+    """Share of the trained weights in the new ones, the rest being random (shrink and perturb); heads become wholly random."""
+
+
 class LearnerConfig(Section):
     """How the net is updated."""
 
@@ -186,6 +197,8 @@ class LearnerConfig(Section):
     """Learner steps between two updates of the target net."""
     target_ema: float | None = Field(None, gt=0, le=1)
     """Fraction of the way to the online net that an update moves the target net; null: it is copied."""
+    act_with_target: bool = False
+    """Act, evaluate and publish with the target net instead of the online net."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the nets; with bf16 the optimizer keeps fp32 weights."""
     channels_last: bool = True
@@ -195,6 +208,7 @@ class LearnerConfig(Section):
     cuda_graphs: bool = False
     """Capture the whole update as one CUDA graph."""
     augment: AugmentConfig = AugmentConfig()
+    resets: ResetConfig = ResetConfig()
     prefetch_batches: int = Field(0, ge=0, le=8)
     """Batches sampled ahead of the learner; priorities are that many learner steps older."""
 

@@ -114,6 +114,7 @@ class Objective(ABC):
     """A net and a loss: all that the learner needs. Agents are objectives that also act; vision models are objectives only."""
 
     has_target: ClassVar[bool] = True  # whether `loss` uses `target`; False saves the learner a copy of the net
+    heads: ClassVar[tuple[str, ...]] = ()  # the parts of its net that `learner.resets` replaces; (): it cannot be reset
 
     @abstractmethod
     def make_net(self) -> Net:
@@ -176,10 +177,14 @@ class Agent(Actor, Objective):
 
         A section's name stands for all its keys. What they need begins with the key that decides, as "replay.prioritized = true".
         """
-        if cls.has_target:
-            return {}
-        needs = f"agent.name = an agent that has a target network; {config.agent.name} has none"
-        return {"learner.target_period_learner_steps": needs, "learner.target_ema": needs}
+        ignored = {}
+        if not cls.has_target:
+            needs = f"agent.name = an agent that has a target network; {config.agent.name} has none"
+            keys = ("target_period_learner_steps", "target_ema", "act_with_target")
+            ignored = {f"learner.{key}": needs for key in keys}
+        if not cls.heads:
+            ignored["learner.resets"] = f"agent.name = an agent that names the heads of its net; {config.agent.name} does not"
+        return ignored
 
     def init_net(self, net: Net) -> None:
         """Changes the initial weights of a new net in place, after those of `net.init_from` have been loaded."""

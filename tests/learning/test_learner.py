@@ -289,6 +289,28 @@ def test_an_averaged_target_moves_by_its_fraction_every_period() -> None:
     assert theta(learner) == -2.0
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_target_can_act_and_is_what_is_saved(precision: str) -> None:
+    cfg = config(target_period_learner_steps=1, target_ema=0.1, act_with_target=True, precision=precision)
+    learner = Learner(dqn(), cfg, seed=0)
+    for seed in range(3):
+        learner.step(learner.stage(sample(seed)))
+    assert learner.net is learner.target
+    assert learner.frozen is not None
+    assert identical(learner.weights().tensors, tensors(learner.frozen.master))
+    assert not identical(learner.weights().tensors, tensors(learner.online.master))
+
+    state, weights = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner.weights().tensors)
+    other = Learner(dqn(), cfg, seed=9)
+    other.load(weights, state, "here")
+    for one in (learner, other):
+        one.step(one.stage(sample(3)))
+    assert identical(tensors(learner.online.master), tensors(other.online.master))
+    assert identical(tensors(learner.net), tensors(other.net))
+    with pytest.raises(KeyError, match="target"):  # the run says that it does not fit its config
+        Learner(dqn(), config(precision=precision), seed=9).load(weights, state, "here")
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 def test_the_learning_rate_is_a_function_of_the_agents_steps(optimizer: str) -> None:
     cfg = config(optimizer=optimizer, learning_rate=1e-2, learning_rate_end=1e-3)
