@@ -22,10 +22,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise, take
-from rlsuite.core.agent import Loss, Mode, Net
-from rlsuite.core.returns import NStep, clip_reward, n_step
-from rlsuite.core.types import State, Step, Trajectory, transitions
+from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise, take, unpack
+from rlsuite.core.agent import Loss, Net
+from rlsuite.core.types import State, Step, Trajectory
 from rlsuite.nets.q_net import ImplicitQNet, QNet
 
 
@@ -175,14 +174,6 @@ class IQN(ValueAgent):
         tau = uniform(features_tm1, self.config.samples, rng)  # [B,N]
         theta = take(net.quantiles(features_tm1, tau), start.action[0])  # [B,N]
         return Loss(quantile_huber(theta, y, tau, self.config.kappa), *mean_error(theta, y))
-
-
-def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) -> tuple[Step, Step, NStep, Mode, int]:
-    """What every loss needs: first step and bootstrap step [1,B,...], n-step returns [B], the mode for sampling noise, and B."""
-    start, end = trajectory.start(), trajectory.bootstrap()
-    steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, config.reward_clip))
-    returns = n_step(transitions(steps, config.discount))
-    return start, end, returns, Mode(explore=True, agent_steps=0, rng=rng), start.first.shape[1]
 
 
 def mean(p: Tensor, atoms: Tensor) -> Tensor:

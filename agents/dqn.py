@@ -21,10 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueAgent, set_noise, take
-from rlsuite.core.agent import Loss, Mode, Net
-from rlsuite.core.returns import clip_reward, n_step
-from rlsuite.core.types import State, Step, Trajectory, transitions
+from rlsuite.agents.value_based import ValueAgent, set_noise, take, unpack
+from rlsuite.core.agent import Loss, Net
+from rlsuite.core.types import State, Step, Trajectory
 from rlsuite.nets.q_net import QNet
 
 
@@ -39,12 +38,7 @@ class DQN(ValueAgent):
         return q[0, ..., 0], state
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
-        start, end = trajectory.start(), trajectory.bootstrap()  # [1,B,...]
-        steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, self.config.reward_clip))
-        returns = n_step(transitions(steps, self.config.discount))  # [B]
-        explore = Mode(explore=True, agent_steps=0, rng=rng)
-        rows = start.first.shape[1]
-
+        start, end, returns, explore, rows = unpack(trajectory, self.config, rng)
         with torch.no_grad():
             set_noise(target, rows, explore)
             q_t = target(end, trajectory.state)[0][0, ..., 0]  # [B,A]

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ class Transitions:
 
     n: int = 1
     extras: tuple[Extra, ...] = ()
+    whole: bool = False  # observations at all T steps
 
     @property
     def length(self) -> int:
@@ -127,6 +128,10 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         """The loss of a trajectory, leaves [T,B,...]; `target` is the target net, or the net itself without one."""
+
+    def at(self, updates: int) -> Self:
+        """The objective whose `loss` is taken `updates` learner steps after the start or the last reset; itself if none changes."""
+        return self
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
         """The replay priority of each sequence, [B] f32 > 0, from td [T,B] f32 and valid [T,B] bool."""

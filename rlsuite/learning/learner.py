@@ -200,8 +200,9 @@ class Learner:
         """
         if self.config.augment != AugmentConfig():
             trajectory = augmented(trajectory, self.config.augment, self.rng)
+        agent = self.agent.at(self.steps - self.reset_at)
         with self._autocast():
-            loss = self.agent.loss(self.online.net, self.target, trajectory, self.rng)
+            loss = agent.loss(self.online.net, self.target, trajectory, self.rng)
         self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
         (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
         self.online.take_gradients()

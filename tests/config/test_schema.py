@@ -206,6 +206,7 @@ PRIORITIZED = ({"replay.prioritized": True}, {"replay.prioritized": False})
 EVALUATED = ({"eval.every_agent_steps": 50}, {"eval.every_agent_steps": None})
 SCHEDULE = ({"agent.epsilon_ladder": False}, {"agent.epsilon_ladder": True})
 LADDER = (SCHEDULE[1], SCHEDULE[0])
+ANNEALING = ({"agent.n_steps": 3, "agent.anneal_learner_steps": 9}, {"agent.n_steps": 3, "agent.anneal_learner_steps": None})
 RESETS = ({"learner.resets.every_agent_steps": 60}, {"learner.resets.every_agent_steps": None})
 RAY: dict[str, Any] = {"runtime.kind": "ray", "runtime.collectors": 2}
 ANNEALED = {"replay.prioritized": True, "replay.importance_exponent_end": 0.8}
@@ -226,6 +227,8 @@ CONDITIONAL = [
     Conditional("agent.epsilon_start", 0.5, *SCHEDULE),
     Conditional("agent.epsilon_end", 0.5, *SCHEDULE),
     Conditional("agent.epsilon_decay_agent_steps", 50, *SCHEDULE),
+    Conditional("agent.discount_end", 0.9, *ANNEALING),
+    Conditional("agent.n_steps_end", 1, *ANNEALING),
     Conditional("agent.epsilon_base", 0.9, *LADDER),
     Conditional("agent.epsilon_power", 1.0, *LADDER),
     Conditional("agent.noisy_sigma", 0.1, {"agent.noisy": True}, {"agent.noisy": False}),

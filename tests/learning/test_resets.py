@@ -129,6 +129,21 @@ def test_a_run_resumed_around_resets_goes_on_bit_for_bit(act: bool) -> None:
     assert identical(tensors(one.target), tensors(other.target))
 
 
+def test_schedules_of_the_agent_begin_anew_with_every_reset() -> None:
+    seen: list[int] = []
+
+    class Spy(DQN):
+        def at(self, updates: int) -> "Spy":
+            seen.append(updates)
+            return self
+
+    config = LearnerConfig(resets={"every_agent_steps": EVERY})  # type: ignore[arg-type]
+    one = Learner(Spy(Spy.Config(name="dqn"), NetConfig(torso="mlp", hidden=8), VECTOR), config, seed=1)
+    for at in (0, 10, 20, 30, 40, 50):
+        step(one, at)
+    assert seen == [0, 1, 0, 1, 0, 1]
+
+
 def test_a_head_that_the_net_does_not_have_is_refused() -> None:
     class Odd(DQN):
         heads = ("hat",)
