@@ -144,7 +144,7 @@ class ReplayConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random changes of the images in each batch, drawn uniformly for every image; all off by default."""
+    """Random changes of the images in each batch, drawn for every image by itself, uniformly; all off by default."""
 
     shift: int = Field(0, ge=0)
     """Move by up to this many pixels in each direction; DrQ's is 4."""
@@ -160,6 +160,8 @@ class AugmentConfig(Section):
     """Mirror each image left to right with probability 1/2."""
     brightness: float = Field(0.0, ge=0, lt=1)
     """Multiply the brightness by a factor of up to this much above or below 1."""
+    intensity: float = Field(0.0, ge=0, lt=0.5)
+    """Multiply the brightness by 1 plus this times a standard normal number cut off at ±2; SPR's is 0.05."""
     cutout: int = Field(0, ge=0)
     """Cover a square of this many pixels a side with grey (DeVries & Taylor 2017); 0: none."""
 
