@@ -72,11 +72,12 @@ class IQNConfig(ValueConfig):
 class C51(ValueAgent):
     """C51 agent: learns a categorical distribution of the return on fixed atoms."""
 
+    self_predicts = True
     Config = C51Config
     config: C51Config
 
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma)
+        return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma, self.predicts)
 
     def atoms(self, device: torch.device) -> Tensor:
         """The support of the distribution: atoms [N] f32, evenly spaced from v_min to v_max."""
@@ -105,17 +106,19 @@ class C51(ValueAgent):
         loss = -(m * log_p).sum(-1)  # [B]
         entropy = -torch.special.xlogy(m, m).sum(-1)  # [B]
         kl = (loss.detach() - entropy).clamp(min=0).unsqueeze(0)  # [1,B]
-        return Loss(loss, kl, {"losses/q_values": mean(log_p.detach().exp(), atoms).mean(), "losses/kl": kl.mean()})
+        own = Loss(loss, kl, {"losses/q_values": mean(log_p.detach().exp(), atoms).mean(), "losses/kl": kl.mean()})
+        return self.plus_self_prediction(own, net, target, trajectory)
 
 
 class QRDQN(ValueAgent):
     """QR-DQN agent: learns fixed quantiles of the return by quantile regression."""
 
+    self_predicts = True
     Config = QRDQNConfig
     config: QRDQNConfig
 
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma)
+        return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma, self.predicts)
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         quantiles, state = net(step, state)  # [1,B,A,N]
@@ -137,7 +140,7 @@ class QRDQN(ValueAgent):
         n = self.config.quantiles
         tau = (torch.arange(n, device=theta.device) + 0.5) / n  # [N]
         loss = quantile_huber(theta, y, tau.expand_as(theta), self.config.kappa)  # [B]
-        return Loss(loss, *mean_error(theta, y))
+        return self.plus_self_prediction(Loss(loss, *mean_error(theta, y)), net, target, trajectory)
 
 
 class IQN(ValueAgent):

@@ -30,8 +30,10 @@ from rlsuite.nets.q_net import QNet
 class DQN(ValueAgent):
     """DQN agent: one net gives Q(s, ·), trained off-policy on n-step transitions."""
 
+    self_predicts = True
+
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, outputs=1, dueling=self.config.dueling, noisy_sigma=self.config.sigma)
+        return QNet(self.net_config, self.spec, 1, self.config.dueling, self.config.sigma, self.predicts)
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A,1]
@@ -52,4 +54,5 @@ class DQN(ValueAgent):
         q_tm1 = take(net(start, trajectory.state)[0][0, ..., 0], start.action[0])  # [B]
         loss = F.huber_loss(q_tm1, y, reduction="none")  # [B]
         td = (y - q_tm1).detach().unsqueeze(0)  # [1,B]
-        return Loss(loss, td, {"losses/q_values": q_tm1.detach().mean(), "losses/td_error": td.abs().mean()})
+        own = Loss(loss, td, {"losses/q_values": q_tm1.detach().mean(), "losses/td_error": td.abs().mean()})
+        return self.plus_self_prediction(own, net, target, trajectory)

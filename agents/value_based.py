@@ -8,9 +8,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from rlsuite.agents.self_prediction import self_prediction
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import AgentSection, NetConfig
-from rlsuite.core.agent import Agent, Mode, Net, Transitions
+from rlsuite.core.agent import Agent, Loss, Mode, Net, Transitions
 from rlsuite.core.returns import NStep, clip_reward, n_step
 from rlsuite.core.schedules import geometric, linear
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, part_of, transitions
@@ -32,6 +33,10 @@ class ValueConfig(AgentSection):
     """Discount after them; 1 - γ changes in equal ratios. null: it stays."""
     n_steps_end: Annotated[int | None, OnlyIf("anneal_learner_steps")] = Field(None, ge=1)
     """n after them, at most n_steps; it changes in equal ratios, rounded. null: it stays."""
+    spr_weight: float = Field(0.0, ge=0)
+    """Weight of the self-predictive loss (SPR) beside the agent's own; 0: none."""
+    spr_steps: Annotated[int, OnlyIf("spr_weight > 0")] = Field(5, ge=1, le=100)
+    """Steps that it predicts ahead."""
     double: bool = False
     """Double Q-learning: the online net chooses the bootstrap action, the target net evaluates it."""
     dueling: bool = False
@@ -84,12 +89,24 @@ class ValueAgent(Agent):
     """
 
     heads: ClassVar[tuple[str, ...]] = ("head",)
+    self_predicts: ClassVar[bool] = False  # whether it takes `spr_weight`, by a `QNet` and `plus_self_prediction`
     Config: ClassVar[type[ValueConfig]] = ValueConfig
     config: ValueConfig
 
     def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
-        self.sequence = Transitions(config.n_steps, whole=config.n_steps_end is not None)
+        self.predicts = self.self_predicts and config.spr_weight > 0
+        longest = max(config.n_steps, config.spr_steps) if self.predicts else config.n_steps
+        self.sequence = Transitions(longest, whole=self.predicts or config.n_steps_end is not None)
+
+    @classmethod
+    def ignores(cls, config: Any) -> dict[str, str]:
+        """Also the self-predictive loss where there is none."""
+        ignored = super().ignores(config)
+        if not cls.self_predicts:
+            needs = f"agent.name = dqn, c51 or qrdqn; {config.agent.name} has no self-predictive loss"
+            ignored |= {"agent.spr_weight": needs, "agent.spr_steps": needs}
+        return ignored
 
     @classmethod
     def validate(cls, config: Any) -> None:
@@ -110,6 +127,14 @@ class ValueAgent(Agent):
         one = copy.copy(self)
         one.config = config.model_copy(update=now)
         return one
+
+    def plus_self_prediction(self, loss: Loss, net: Net, target: Net, trajectory: Trajectory) -> Loss:
+        """A loss with the weighted self-predictive loss added, if the agent has one. `net`, `target`: each a `QNet`."""
+        if not self.predicts:
+            return loss
+        spr = self_prediction(net, target, trajectory.steps, self.config.spr_steps)  # [B]
+        metrics = {**loss.metrics, "losses/spr": spr.detach().mean()}
+        return loss._replace(loss=loss.loss + self.config.spr_weight * spr, metrics=metrics)
 
     @abstractmethod
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:

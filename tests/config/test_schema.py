@@ -326,6 +326,8 @@ BY_AGENT = [
         ]
     ),
     Conditional("net.torso", "mlp", {"agent.name": "dqn"}, TABLE, BARE),
+    Conditional("agent.spr_steps", 2, {"agent.spr_weight": 1.0}, {"agent.spr_weight": 0.0}),
+    Conditional("agent.spr_weight", 1.0, NET, {"agent.name": "iqn"}, BARE),
     Conditional("learner.resets.every_agent_steps", 9, NET, TABLE | {"net.torso": "nature"}, BARE),
     Conditional("agent.target_kl", 0.1, TWICE, ONCE, "classic/ppo"),
     Conditional("agent.value_clip", 0.1, TWICE, ONCE, "classic/ppo"),
