@@ -22,10 +22,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise, take
-from rlsuite.core.agent import Loss, Mode, Net
-from rlsuite.core.returns import NStep, clip_reward, n_step
-from rlsuite.core.types import State, Step, Trajectory, transitions
+from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise, take, unpack
+from rlsuite.core.agent import Loss, Net
+from rlsuite.core.types import State, Step, Trajectory
 from rlsuite.nets.q_net import ImplicitQNet, QNet
 
 
@@ -73,11 +72,12 @@ class IQNConfig(ValueConfig):
 class C51(ValueAgent):
     """C51 agent: learns a categorical distribution of the return on fixed atoms."""
 
+    self_predicts = True
     Config = C51Config
     config: C51Config
 
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma)
+        return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma, self.predicts)
 
     def atoms(self, device: torch.device) -> Tensor:
         """The support of the distribution: atoms [N] f32, evenly spaced from v_min to v_max."""
@@ -106,17 +106,19 @@ class C51(ValueAgent):
         loss = -(m * log_p).sum(-1)  # [B]
         entropy = -torch.special.xlogy(m, m).sum(-1)  # [B]
         kl = (loss.detach() - entropy).clamp(min=0).unsqueeze(0)  # [1,B]
-        return Loss(loss, kl, {"losses/q_values": mean(log_p.detach().exp(), atoms).mean(), "losses/kl": kl.mean()})
+        own = Loss(loss, kl, {"losses/q_values": mean(log_p.detach().exp(), atoms).mean(), "losses/kl": kl.mean()})
+        return self.plus_self_prediction(own, net, target, trajectory)
 
 
 class QRDQN(ValueAgent):
     """QR-DQN agent: learns fixed quantiles of the return by quantile regression."""
 
+    self_predicts = True
     Config = QRDQNConfig
     config: QRDQNConfig
 
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma)
+        return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma, self.predicts)
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         quantiles, state = net(step, state)  # [1,B,A,N]
@@ -138,12 +140,13 @@ class QRDQN(ValueAgent):
         n = self.config.quantiles
         tau = (torch.arange(n, device=theta.device) + 0.5) / n  # [N]
         loss = quantile_huber(theta, y, tau.expand_as(theta), self.config.kappa)  # [B]
-        return Loss(loss, *mean_error(theta, y))
+        return self.plus_self_prediction(Loss(loss, *mean_error(theta, y)), net, target, trajectory)
 
 
 class IQN(ValueAgent):
     """IQN agent: learns the quantile function of the return at sampled quantiles."""
 
+    heads = ("head", "embedding")
     Config = IQNConfig
     config: IQNConfig
 
@@ -174,14 +177,6 @@ class IQN(ValueAgent):
         tau = uniform(features_tm1, self.config.samples, rng)  # [B,N]
         theta = take(net.quantiles(features_tm1, tau), start.action[0])  # [B,N]
         return Loss(quantile_huber(theta, y, tau, self.config.kappa), *mean_error(theta, y))
-
-
-def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) -> tuple[Step, Step, NStep, Mode, int]:
-    """What every loss needs: first step and bootstrap step [1,B,...], n-step returns [B], the mode for sampling noise, and B."""
-    start, end = trajectory.start(), trajectory.bootstrap()
-    steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, config.reward_clip))
-    returns = n_step(transitions(steps, config.discount))
-    return start, end, returns, Mode(explore=True, agent_steps=0, rng=rng), start.first.shape[1]
 
 
 def mean(p: Tensor, atoms: Tensor) -> Tensor:

@@ -21,30 +21,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueAgent, set_noise, take
-from rlsuite.core.agent import Loss, Mode, Net
-from rlsuite.core.returns import clip_reward, n_step
-from rlsuite.core.types import State, Step, Trajectory, transitions
+from rlsuite.agents.value_based import ValueAgent, set_noise, take, unpack
+from rlsuite.core.agent import Loss, Net
+from rlsuite.core.types import State, Step, Trajectory
 from rlsuite.nets.q_net import QNet
 
 
 class DQN(ValueAgent):
     """DQN agent: one net gives Q(s, ·), trained off-policy on n-step transitions."""
 
+    self_predicts = True
+
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, outputs=1, dueling=self.config.dueling, noisy_sigma=self.config.sigma)
+        return QNet(self.net_config, self.spec, 1, self.config.dueling, self.config.sigma, self.predicts)
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A,1]
         return q[0, ..., 0], state
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
-        start, end = trajectory.start(), trajectory.bootstrap()  # [1,B,...]
-        steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, self.config.reward_clip))
-        returns = n_step(transitions(steps, self.config.discount))  # [B]
-        explore = Mode(explore=True, agent_steps=0, rng=rng)
-        rows = start.first.shape[1]
-
+        start, end, returns, explore, rows = unpack(trajectory, self.config, rng)
         with torch.no_grad():
             set_noise(target, rows, explore)
             q_t = target(end, trajectory.state)[0][0, ..., 0]  # [B,A]
@@ -58,4 +54,5 @@ class DQN(ValueAgent):
         q_tm1 = take(net(start, trajectory.state)[0][0, ..., 0], start.action[0])  # [B]
         loss = F.huber_loss(q_tm1, y, reduction="none")  # [B]
         td = (y - q_tm1).detach().unsqueeze(0)  # [1,B]
-        return Loss(loss, td, {"losses/q_values": q_tm1.detach().mean(), "losses/td_error": td.abs().mean()})
+        own = Loss(loss, td, {"losses/q_values": q_tm1.detach().mean(), "losses/td_error": td.abs().mean()})
+        return self.plus_self_prediction(own, net, target, trajectory)

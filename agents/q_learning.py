@@ -40,6 +40,8 @@ class Table(nn.Module):
 class QLearning(ValueAgent):
     """Tabular Q-learning agent: the net is a table Q[s, a]."""
 
+    heads = ()
+
     def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
         if spec.num_states is None:

@@ -133,7 +133,8 @@ class R2D2(ValueAgent):
             selector = torch.cat([q_tm1, q_after]) if config.double else q_t  # [U+n,B,A]
             v_t = self._unscale(pick(q_t, selector.argmax(-1)))  # [U+n,B]
             r_t = clip_reward(rest.reward, config.reward_clip)  # [U+n,B]
-            y = self._rescale(n_step_targets(transitions(rest._replace(reward=r_t), config.discount), v_t, config.n_steps))  # [U,B]
+            y_t = n_step_targets(transitions(rest._replace(reward=r_t), config.discount), v_t, config.n_steps)  # [U,B] or more
+            y = self._rescale(y_t[: config.unroll])  # [U,B]
 
         a_tm1 = learned.action  # [U,B]
         qa_tm1 = pick(q_tm1, a_tm1)  # [U,B]

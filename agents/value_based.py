@@ -1,17 +1,20 @@
 """Shared parts of the agents that act on action values: settings, exploration and noise. Shapes: B batch, A actions."""
 
+import copy
 from abc import abstractmethod
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from rlsuite.agents.self_prediction import self_prediction
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import AgentSection, NetConfig
-from rlsuite.core.agent import Agent, Mode, Net, Transitions
-from rlsuite.core.schedules import linear
-from rlsuite.core.types import EnvSpec, State, Step
+from rlsuite.core.agent import Agent, Loss, Mode, Net, Transitions
+from rlsuite.core.returns import NStep, clip_reward, n_step
+from rlsuite.core.schedules import geometric, linear
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, part_of, transitions
 from rlsuite.nets.heads import clear_noise, resample_noise
 
 _SCHEDULE, _LADDER = OnlyIf("epsilon_ladder = false"), OnlyIf("epsilon_ladder = true")
@@ -24,6 +27,16 @@ class ValueConfig(AgentSection):
     """Discount γ, per agent step."""
     n_steps: int = Field(1, ge=1, le=1000)
     """n of the n-step target."""
+    anneal_learner_steps: int | None = Field(None, ge=1)
+    """Learner steps, from the start and from every reset on, over which discount and n_steps change; null: they stay."""
+    discount_end: Annotated[float | None, OnlyIf("anneal_learner_steps")] = Field(None, ge=0, lt=1)
+    """Discount after them; 1 - γ changes in equal ratios. null: it stays."""
+    n_steps_end: Annotated[int | None, OnlyIf("anneal_learner_steps")] = Field(None, ge=1)
+    """n after them, at most n_steps; it changes in equal ratios, rounded. null: it stays."""
+    spr_weight: float = Field(0.0, ge=0)
+    """Weight of the self-predictive loss (SPR) beside the agent's own; 0: none."""
+    spr_steps: Annotated[int, OnlyIf("spr_weight > 0")] = Field(5, ge=1, le=100)
+    """Steps that it predicts ahead."""
     double: bool = False
     """Double Q-learning: the online net chooses the bootstrap action, the target net evaluates it."""
     dueling: bool = False
@@ -55,6 +68,14 @@ class ValueConfig(AgentSection):
             raise ValueError("epsilon_start and epsilon_end are both 0 and noisy is false: the agent would never explore")
         return self
 
+    @model_validator(mode="after")
+    def _anneals(self) -> "ValueConfig":
+        if self.n_steps_end is not None and self.n_steps_end > self.n_steps:
+            raise ValueError(f"n_steps_end = {self.n_steps_end} is larger than n_steps = {self.n_steps}, the length of sequences")
+        if self.discount_end is not None and self.discount == 1:
+            raise ValueError("discount_end needs a discount below 1: 1 - discount changes in equal ratios")
+        return self
+
     @property
     def sigma(self) -> float | None:
         """Initial noise scale σ₀, or None without noisy layers."""
@@ -67,12 +88,53 @@ class ValueAgent(Agent):
     A subclass implements `make_net`, `q_values` and `loss`.
     """
 
+    heads: ClassVar[tuple[str, ...]] = ("head",)
+    self_predicts: ClassVar[bool] = False  # whether it takes `spr_weight`, by a `QNet` and `plus_self_prediction`
     Config: ClassVar[type[ValueConfig]] = ValueConfig
     config: ValueConfig
 
     def __init__(self, config: ValueConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
-        self.sequence = Transitions(config.n_steps)
+        self.predicts = self.self_predicts and config.spr_weight > 0
+        longest = max(config.n_steps, config.spr_steps) if self.predicts else config.n_steps
+        self.sequence = Transitions(longest, whole=self.predicts or config.n_steps_end is not None)
+
+    @classmethod
+    def ignores(cls, config: Any) -> dict[str, str]:
+        """Also the self-predictive loss where there is none."""
+        ignored = super().ignores(config)
+        if not cls.self_predicts:
+            needs = f"agent.name = dqn, c51 or qrdqn; {config.agent.name} has no self-predictive loss"
+            ignored |= {"agent.spr_weight": needs, "agent.spr_steps": needs}
+        return ignored
+
+    @classmethod
+    def validate(cls, config: Any) -> None:
+        """Also refuses CUDA graphs of a loss that changes."""
+        super().validate(config)
+        if config.learner.cuda_graphs and config.agent.anneal_learner_steps is not None:
+            raise ValueError("learner.cuda_graphs records one loss for all updates: use agent.anneal_learner_steps null")
+
+    def at(self, updates: int) -> Self:
+        config = self.config
+        if config.anneal_learner_steps is None:
+            return self
+        now: dict[str, float] = {}
+        if config.discount_end is not None:
+            now["discount"] = 1 - geometric(1 - config.discount, 1 - config.discount_end, config.anneal_learner_steps, updates)
+        if config.n_steps_end is not None:
+            now["n_steps"] = round(geometric(config.n_steps, config.n_steps_end, config.anneal_learner_steps, updates))
+        one = copy.copy(self)
+        one.config = config.model_copy(update=now)
+        return one
+
+    def plus_self_prediction(self, loss: Loss, net: Net, target: Net, trajectory: Trajectory) -> Loss:
+        """A loss with the weighted self-predictive loss added, if the agent has one. `net`, `target`: each a `QNet`."""
+        if not self.predicts:
+            return loss
+        spr = self_prediction(net, target, trajectory.steps, self.config.spr_steps)  # [B]
+        metrics = {**loss.metrics, "losses/spr": spr.detach().mean()}
+        return loss._replace(loss=loss.loss + self.config.spr_weight * spr, metrics=metrics)
 
     @abstractmethod
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
@@ -110,6 +172,20 @@ def ladder(config: ValueConfig, mode: Mode, num_envs: int) -> Tensor:
     last = max((mode.total_envs or num_envs) - 1, 1)
     env_index = mode.first_env + torch.arange(num_envs)  # [B]
     return config.epsilon_base ** (1 + config.epsilon_power * env_index / last)
+
+
+def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) -> tuple[Step, Step, NStep, Mode, int]:
+    """What every loss needs: first step and bootstrap step [1,B,...], n-step returns [B], the mode for sampling noise, and B.
+
+    Steps of the trajectory after n are left out.
+    """
+    steps = trajectory.steps
+    if steps.reward.shape[0] > config.n_steps + 1:  # which has observations at all steps
+        steps = part_of(steps, slice(config.n_steps + 1))
+    trajectory = trajectory._replace(steps=steps._replace(reward=clip_reward(steps.reward, config.reward_clip)))
+    start, end = trajectory.start(), trajectory.bootstrap()
+    returns = n_step(transitions(trajectory.steps, config.discount))
+    return start, end, returns, Mode(explore=True, agent_steps=0, rng=rng), start.first.shape[1]
 
 
 def take(values: Tensor, action: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlsuite.config.conditions import OnlyIf, refuse_ignored, refuse_without_effect
+from rlsuite.config.optimizers import normalised, optimizer_of
 from rlsuite.core import registry
-from rlsuite.core.errors import unknown
+from rlsuite.core.errors import UsageError, unknown
 
 
 class Section(BaseModel):
@@ -143,7 +144,7 @@ class ReplayConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random changes of the images in each batch, drawn uniformly for every image; all off by default."""
+    """Random changes of the images in each batch, drawn for every image by itself, uniformly; all off by default."""
 
     shift: int = Field(0, ge=0)
     """Move by up to this many pixels in each direction; DrQ's is 4."""
@@ -159,8 +160,21 @@ class AugmentConfig(Section):
     """Mirror each image left to right with probability 1/2."""
     brightness: float = Field(0.0, ge=0, lt=1)
     """Multiply the brightness by a factor of up to this much above or below 1."""
+    intensity: float = Field(0.0, ge=0, lt=0.5)
+    """Multiply the brightness by 1 plus this times a standard normal number cut off at ±2; SPR's is 0.05."""
     cutout: int = Field(0, ge=0)
     """Cover a square of this many pixels a side with grey (DeVries & Taylor 2017); 0: none."""
+
+
+class ResetConfig(Section):
+    """Periodic resets of net, target net and optimizer, against overfitting to the first data (D'Oro et al. 2023)."""
+
+    every_agent_steps: int | None = Field(None, ge=1)
+    """Agent steps between two resets; null: there are none."""
+    until_agent_steps: Annotated[int | None, OnlyIf("every_agent_steps")] = Field(None, ge=1)
+    """No reset after this many agent steps, so that the last one is recovered from; null: until the end."""
+    keep: Annotated[float, OnlyIf("every_agent_steps")] = Field(0.8, ge=0, le=1)
+    """Share of the trained weights in the new ones, the rest being random (shrink and perturb); heads become wholly random."""
 
 
 class LearnerConfig(Section):
@@ -168,22 +182,25 @@ class LearnerConfig(Section):
 
     batch_size: int = Field(32, ge=1)
     """Sequences in a batch; for on-policy agents rollouts, and a multiple of env.num_envs."""
-    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
-    """Adam, centered RMSProp with decay 0.95, or SGD without momentum."""
+    optimizer: str = "adam"
+    """Optimizer: sgd, adagrad, adadelta, rmsprop, adam, adamw or radam, with settings in parentheses, as in sgd(momentum=0.9) or
+    adamw(weight_decay=0.1)."""
     learning_rate: float = Field(6.25e-5, gt=0)
     """Learning rate, at the start if learning_rate_end is given."""
     learning_rate_end: float | None = Field(None, ge=0)
     """Learning rate after annealing; null: constant."""
     learning_rate_anneal_agent_steps: Annotated[int | None, OnlyIf("learning_rate_end")] = Field(None, ge=1)
     """Agent steps (pictures, in vision) over which the learning rate is annealed linearly; null: the whole run."""
-    optimizer_epsilon: Annotated[float, OnlyIf("optimizer other than sgd")] = Field(1.5e-4, gt=0)
-    """Epsilon of Adam and RMSProp, added to the denominator."""
+    optimizer_epsilon: float = Field(1.5e-4, gt=0)
+    """Epsilon that optimizers other than sgd add to the denominator."""
     max_grad_norm: float | None = Field(10.0, gt=0)
     """Clip the global norm of the gradients to this; null: no clipping."""
     target_period_learner_steps: int = Field(2_000, ge=1)
     """Learner steps between two updates of the target net."""
     target_ema: float | None = Field(None, gt=0, le=1)
     """Fraction of the way to the online net that an update moves the target net; null: it is copied."""
+    act_with_target: bool = False
+    """Act, evaluate and publish with the target net instead of the online net."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the nets; with bf16 the optimizer keeps fp32 weights."""
     channels_last: bool = True
@@ -193,13 +210,25 @@ class LearnerConfig(Section):
     cuda_graphs: bool = False
     """Capture the whole update as one CUDA graph."""
     augment: AugmentConfig = AugmentConfig()
+    resets: ResetConfig = ResetConfig()
     prefetch_batches: int = Field(0, ge=0, le=8)
     """Batches sampled ahead of the learner; priorities are that many learner steps older."""
 
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, value: str) -> str:
+        try:
+            return normalised(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
     @model_validator(mode="after")
     def _fits(self) -> "LearnerConfig":
-        if self.cuda_graphs and self.optimizer != "adam":
-            raise ValueError(f"cuda_graphs works with optimizer adam, not with {self.optimizer}")
+        name, _ = optimizer_of(self.optimizer)
+        if name == "sgd":
+            refuse_ignored(self, {"optimizer_epsilon": "optimizer other than sgd"})
+        if self.cuda_graphs and name not in ("adam", "adamw"):
+            raise ValueError(f"cuda_graphs works with optimizer adam or adamw, not with {self.optimizer}")
         return self
 
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ class Transitions:
 
     n: int = 1
     extras: tuple[Extra, ...] = ()
+    whole: bool = False  # observations at all T steps
 
     @property
     def length(self) -> int:
@@ -114,6 +115,7 @@ class Objective(ABC):
     """A net and a loss: all that the learner needs. Agents are objectives that also act; vision models are objectives only."""
 
     has_target: ClassVar[bool] = True  # whether `loss` uses `target`; False saves the learner a copy of the net
+    heads: ClassVar[tuple[str, ...]] = ()  # the parts of its net that `learner.resets` replaces; (): it cannot be reset
 
     @abstractmethod
     def make_net(self) -> Net:
@@ -126,6 +128,10 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         """The loss of a trajectory, leaves [T,B,...]; `target` is the target net, or the net itself without one."""
+
+    def at(self, updates: int) -> Self:
+        """The objective whose `loss` is taken `updates` learner steps after the start or the last reset; itself if none changes."""
+        return self
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
         """The replay priority of each sequence, [B] f32 > 0, from td [T,B] f32 and valid [T,B] bool."""
@@ -176,10 +182,14 @@ class Agent(Actor, Objective):
 
         A section's name stands for all its keys. What they need begins with the key that decides, as "replay.prioritized = true".
         """
-        if cls.has_target:
-            return {}
-        needs = f"agent.name = an agent that has a target network; {config.agent.name} has none"
-        return {"learner.target_period_learner_steps": needs, "learner.target_ema": needs}
+        ignored = {}
+        if not cls.has_target:
+            needs = f"agent.name = an agent that has a target network; {config.agent.name} has none"
+            keys = ("target_period_learner_steps", "target_ema", "act_with_target")
+            ignored = {f"learner.{key}": needs for key in keys}
+        if not cls.heads:
+            ignored["learner.resets"] = f"agent.name = an agent that names the heads of its net; {config.agent.name} does not"
+        return ignored
 
     def init_net(self, net: Net) -> None:
         """Changes the initial weights of a new net in place, after those of `net.init_from` have been loaded."""

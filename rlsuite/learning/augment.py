@@ -42,11 +42,18 @@ def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Ge
     elif config.shift or deforms:
         images, labels = _move(images, dict(labels), _maps(images, config, rng))
     if config.brightness:
-        factor = 1 + config.brightness * (2 * _uniform(len(images), rng, images.device) - 1)
-        images = (images.float() * factor.view(-1, 1, 1, 1)).round().clamp(0, 255).to(images.dtype)
+        images = _brighten(images, 1 + config.brightness * (2 * _uniform(len(images), rng, images.device) - 1))
+    if config.intensity:
+        normal = torch.randn(len(images), generator=rng, device=images.device)
+        images = _brighten(images, 1 + config.intensity * normal.clamp(-2, 2))
     if config.cutout:
         images = _cut(images, config.cutout, rng)
     return images, labels
+
+
+def _brighten(images: Tensor, factor: Tensor) -> Tensor:
+    """Images [N,C,H,W] times their factors [N], rounded and cut off at 255, which keeps their dtype."""
+    return (images.float() * factor.view(-1, 1, 1, 1)).round().clamp(0, 255).to(images.dtype)
 
 
 def _uniform(n: int, rng: torch.Generator, device: torch.device) -> Tensor:

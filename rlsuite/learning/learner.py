@@ -18,6 +18,8 @@ from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
 from rlsuite.learning.not_finite import KEPT, cause
+from rlsuite.learning.optimizers import make_optimizer, same_kind
+from rlsuite.learning.resets import check_heads, reset_net, reset_optimizer
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
 from rlsuite.runs.checkpoint import load_weights_into
@@ -72,6 +74,7 @@ class Learner:
         self.reduce = reduce
         self.agent, self.config, self.anneal_over = agent, config, anneal_over
         self.device = device or torch.device("cpu")
+        self.seed = seed
         self.rng = torch.Generator(self.device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # initial weights
@@ -84,13 +87,17 @@ class Learner:
         self.online = Precision(net, bf16)
         self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16) if agent.has_target else None
         if config.compile:
-            self.net.compile()
+            self.online.net.compile()
             if self.frozen is not None:
                 self.frozen.net.compile()
         self.parameters = [p for p in self.online.master.parameters() if p.requires_grad]
         self.groups = None if rates is None else rates(self.online.master)
         self.optimizer = make_optimizer(config, self.parameters, self.groups)
         self.steps = 0
+        if config.resets.every_agent_steps is not None:
+            check_heads(self.online.master, agent.heads)
+        self.resets = 0  # so far
+        self.reset_at = 0  # learner steps before the last of them
         self._rate = config.learning_rate  # of the current update
         # On a GPU the first learner step whose gradients were not finite; the CPU stops there.
         self.unsound = None if self.device.type == "cpu" else torch.tensor(2**62, device=self.device)
@@ -100,14 +107,19 @@ class Learner:
             raise UsageError("learner.cuda_graphs needs a CUDA device")
 
     @property
+    def acting(self) -> Precision:
+        """The net to act with: the online net, or the target net with `act_with_target`."""
+        return self.frozen if self.frozen is not None and self.config.act_with_target else self.online
+
+    @property
     def net(self) -> nn.Module:
-        """The net to act with; its weights change in place with every step."""
-        return self.online.net
+        """The net to act with, as it computes; its weights change in place."""
+        return self.acting.net
 
     @property
     def target(self) -> nn.Module:
         """The target net; for agents without one, the net itself."""
-        return self.net if self.frozen is None else self.frozen.net
+        return self.online.net if self.frozen is None else self.frozen.net
 
     def stage(self, sample: Sample) -> DeviceBatch:
         """Copies a batch to the device. On CUDA this goes through pinned memory on a stream of its own, in parallel to updates."""
@@ -127,9 +139,10 @@ class Learner:
     def step(self, batch: DeviceBatch, agent_steps: int = 0, want_priority: bool = True) -> Update:
         """Learns from a batch, by one update for each minibatch that the agent's `prepare` yields; metrics are means over them.
 
-        `agent_steps`: agent steps of the run so far, for the learning rate.
+        `agent_steps`: agent steps of the run so far, for the learning rate and resets.
         """
         self._set_learning_rate(agent_steps)
+        self._reset_if_due(agent_steps)
         trajectory, weights = batch.trajectory, batch.weights
         if batch.ready is not None:
             torch.cuda.current_stream().wait_event(batch.ready)
@@ -155,6 +168,8 @@ class Learner:
             if loss.stop is not None and bool(loss.stop):
                 break
         metrics = seen[0] if len(seen) == 1 else {name: torch.stack([m[name] for m in seen]).mean() for name in seen[0]}
+        if self.config.resets.every_agent_steps is not None:
+            metrics["charts/resets"] = torch.tensor(float(self.resets))
         if lag is not None:
             metrics["charts/policy_lag"] = torch.tensor(float(lag))
         if self.device.type == "cpu":
@@ -167,7 +182,7 @@ class Learner:
         return Update(metrics, priority)
 
     def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
-        parts = self.agent.prepare(self.net, trajectory, self.rng)
+        parts = self.agent.prepare(self.online.net, trajectory, self.rng)
         while True:
             with torch.no_grad(), self._autocast():
                 part = next(parts, None)
@@ -185,8 +200,9 @@ class Learner:
         """
         if self.config.augment != AugmentConfig():
             trajectory = augmented(trajectory, self.config.augment, self.rng)
+        agent = self.agent.at(self.steps - self.reset_at)
         with self._autocast():
-            loss = self.agent.loss(self.net, self.target, trajectory, self.rng)
+            loss = agent.loss(self.online.net, self.target, trajectory, self.rng)
         self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
         (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
         self.online.take_gradients()
@@ -211,13 +227,14 @@ class Learner:
 
     def check_weights(self) -> None:
         """Raises NotFiniteError if a weight is not finite, with its name; called before weights are saved."""
-        for name, tensor in self.online.master.state_dict().items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise NotFiniteError(self._not_finite(name))
+        for net in dict.fromkeys((self.online, self.acting)):
+            for name, tensor in net.master.state_dict().items():
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    raise NotFiniteError(self._not_finite(name))
 
     def weights(self) -> Weights:
-        """The trained weights, in fp32 (not copied)."""
-        return Weights(self.steps, {name: tensor.detach() for name, tensor in self.online.master.state_dict().items()})
+        """The weights that act, in fp32 (not copied)."""
+        return Weights(self.steps, {name: tensor.detach() for name, tensor in self.acting.master.state_dict().items()})
 
     def learning_rate(self, agent_steps: int) -> float:
         """The learning rate after `agent_steps` agent steps of the run."""
@@ -233,6 +250,24 @@ class Learner:
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
+
+    def _reset_if_due(self, agent_steps: int) -> None:
+        config = self.config.resets
+        if config.every_agent_steps is None:
+            return
+        due = min(agent_steps, config.until_agent_steps or agent_steps) // config.every_agent_steps
+        if due <= self.resets:
+            return
+        self.resets, self.reset_at = due, self.steps
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * 1_000_003 + due)  # the same for all learners, and after a resume
+            fresh = dict(self.agent.make_net().named_parameters())
+        trained = {name for name, parameter in self.online.master.named_parameters() if parameter.requires_grad}
+        for net in (self.online, self.frozen):
+            if net is not None:
+                reset_net(net.master, fresh, self.agent.heads, config.keep, trained)
+                net.refresh()
+        reset_optimizer(self.optimizer, make_optimizer(self.config, self.parameters, self.groups))
 
     def _not_finite(self, name: str) -> str:
         first = None if self.unsound is None else int(self.unsound)
@@ -254,28 +289,36 @@ class Learner:
         self.frozen.refresh()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the weights of the net, which checkpoints keep in a file of their own."""
+        """Everything but the weights that act, which checkpoints keep in a file of their own."""
+        other = self.online if self.acting is self.frozen else self.frozen
         return {
-            "target": {} if self.frozen is None else self.frozen.master.state_dict(),
+            self._other: {} if other is None else other.master.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.get_state(),
             "steps": self.steps,
+            "resets": self.resets,
+            "reset_at": self.reset_at,
         }
+
+    @property
+    def _other(self) -> str:
+        return "online" if self.acting is self.frozen else "target"
 
     def load(self, weights: dict[str, Tensor], state: dict[str, Any], where: str) -> None:
         """Loads a checkpoint's weights and `state_dict`. CheckpointError or ValueError if they do not fit.
 
         `where`: the file that the weights come from, for errors.
         """
-        load_weights_into(self.online.master, weights, where)
+        load_weights_into(self.acting.master, weights, where)
         self.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned; load the weights first. ValueError if the state is of another optimizer."""
-        if state["optimizer"]["param_groups"][0].keys() != self.optimizer.state_dict()["param_groups"][0].keys():
+        if not same_kind(self.optimizer.state_dict(), state["optimizer"]):
             raise ValueError(f"its optimizer is not learner.optimizer = {self.config.optimizer!r}")
         if self.frozen is not None:
-            self.frozen.master.load_state_dict(state["target"])
+            other = self.online if self.acting is self.frozen else self.frozen
+            other.master.load_state_dict(state[self._other])
             self.frozen.refresh()
         self.online.refresh()
         self.optimizer.load_state_dict(state["optimizer"])
@@ -287,7 +330,7 @@ class Learner:
                 if isinstance(moment, Tensor) and moment.shape == parameter.shape:
                     moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
         self.rng.set_state(state["rng"])
-        self.steps = state["steps"]
+        self.steps, self.resets, self.reset_at = state["steps"], state["resets"], state["reset_at"]
 
 
 class _Graph:
@@ -330,25 +373,3 @@ def _copy_into(old: Any, new: Any) -> None:
     else:
         for a, b in zip(old, new, strict=True):
             _copy_into(a, b)
-
-
-def make_optimizer(
-    config: LearnerConfig, parameters: list[nn.Parameter], groups: list[tuple[float, list[nn.Parameter]]] | None = None
-) -> torch.optim.Optimizer:
-    """The optimizer of a config. `groups`: parameters with a factor on the learning rate; None: all have the same rate."""
-    rate, epsilon = config.learning_rate, config.optimizer_epsilon
-    params: Any = parameters
-    if groups is not None:
-        params = [{"params": group, "lr": rate * factor, "factor": factor} for factor, group in groups]
-    if config.optimizer == "adam":
-        graphs = config.cuda_graphs
-        return torch.optim.Adam(
-            params,
-            lr=torch.tensor(rate, device=parameters[0].device) if graphs else rate,
-            eps=epsilon,
-            fused=not graphs,
-            capturable=graphs,
-        )
-    if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(params, lr=rate, alpha=0.95, eps=epsilon, centered=True)
-    return torch.optim.SGD(params, lr=rate)

@@ -87,12 +87,15 @@ class QHead(nn.Module):
         dueling: bool = False,
         noisy_sigma: float | None = None,
         layer_norm: bool = False,
+        predicts: bool = False,
     ):
+        """`predicts`: it has a predictor of projections, for the self-predictive loss."""
         super().__init__()
         linear: Linear = nn.Linear if noisy_sigma is None else partial(NoisyLinear, sigma=noisy_sigma)
         self.shape = (num_actions, outputs)
         self.advantage = Mlp(features, hidden, num_actions * outputs, linear, layer_norm)
         self.value = Mlp(features, hidden, outputs, linear, layer_norm) if dueling else None
+        self.predictor = nn.Linear(hidden * (1 + dueling), hidden * (1 + dueling)) if predicts else None
 
     def forward(self, x: Tensor) -> Tensor:
         """features x [T,B,D] -> [T,B,A,N] f32."""
@@ -101,6 +104,16 @@ class QHead(nn.Module):
             return advantage  # type: ignore[no-any-return]
         value = self.value(x).unsqueeze(-2)  # [T,B,1,N]
         return value + advantage - advantage.mean(-2, keepdim=True)  # type: ignore[no-any-return]
+
+    def project(self, x: Tensor) -> Tensor:
+        """features x [T,B,D] -> projections [T,B,P]: the hidden layers of both streams, before their ReLU."""
+        streams = [self.advantage] if self.value is None else [self.advantage, self.value]
+        return torch.cat([stream.hidden(x) for stream in streams], -1)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """features x [T,B,D] -> predicted projections [T,B,P]. Only with `predicts`."""
+        assert self.predictor is not None
+        return self.predictor(self.project(x))  # type: ignore[no-any-return]
 
 
 class CosineEmbedding(nn.Module):

@@ -3,28 +3,58 @@
 Shapes: T time, B batch, D features, A actions, N outputs per action (atoms, quantiles).
 """
 
+import torch
 from torch import Tensor, nn
 
 from rlsuite.config.schema import NetConfig
+from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.heads import CosineEmbedding, QHead
 from rlsuite.nets.memory import FeedForward, make_core
+from rlsuite.nets.self_prediction import Transition, renormalised
 from rlsuite.nets.torso import Trunk, make_torso, orthogonal_
 
 
 class QNet(nn.Module):
     """Feed-forward Q-network with N outputs per action; optionally dueling and noisy."""
 
-    def __init__(self, net: NetConfig, spec: EnvSpec, outputs: int, dueling: bool, noisy_sigma: float | None):
+    def __init__(
+        self, net: NetConfig, spec: EnvSpec, outputs: int, dueling: bool, noisy_sigma: float | None, predicts: bool = False
+    ):
+        """`predicts`: it has a transition model, for the self-predictive loss. UsageError if the torso has no feature map."""
         super().__init__()
         self.torso = make_torso(net.torso, net.hidden, spec, net.layer_norm)
         self.core = FeedForward(self.torso.features)
-        self.head = QHead(self.torso.features, net.hidden, spec.num_actions, outputs, dueling, noisy_sigma, net.layer_norm)
+        shape = (spec.num_actions, outputs, dueling, noisy_sigma, net.layer_norm, predicts)
+        self.head = QHead(self.torso.features, net.hidden, *shape)
+        self.transition = None
+        if predicts:
+            if self.torso.map_shape is None:
+                raise UsageError(f"agent.spr_weight: net.torso={net.torso} has no feature map to predict; use nature or impala")
+            self.transition = Transition(self.torso.map_shape, spec.num_actions)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:
         """(step [T,B,...], state ()) -> (values [T,B,A,N] f32, ())."""
-        features, state = self.core(self.torso(step.observation), step, state)  # [T,B,D]
+        features, state = self.core(self.features(step.observation), step, state)  # [T,B,D]
         return self.head(features), state
+
+    def features(self, observation: Tensor) -> Tensor:
+        """observation [T,B,*shape] -> features [T,B,D]; from 0 to 1 where there is a transition model."""
+        features: Tensor = self.torso(observation)
+        return features if self.transition is None else renormalised(features)
+
+    def projections(self, observation: Tensor) -> Tensor:
+        """observation [T,B,*shape] -> projections [T,B,P]."""
+        return self.head.project(self.features(observation))
+
+    def predictions(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Projections [K,B,P] predicted for the steps after observation [1,B,*shape] and actions [K,B]. Only with `predicts`."""
+        assert self.transition is not None
+        z, ahead = self.features(observation)[0], []  # [B,D]
+        for a in action:
+            z = self.transition(z, a)
+            ahead.append(z)
+        return self.head.predict(torch.stack(ahead))
 
 
 class ImplicitQNet(nn.Module):

@@ -15,6 +15,7 @@ class Torso(nn.Module):
     """Base class of torsos: `forward(observation [T,B,*shape])` -> features [T,B,D]."""
 
     features: int  # D
+    map_shape: tuple[int, ...] | None = None  # (C,H,W) if the features are a flattened feature map
 
 
 class PixelTorso(Torso):
@@ -26,6 +27,7 @@ class PixelTorso(Torso):
         self.backbone, self.top = backbone, top
         self.gap = pool == "gap"
         channels, height, width = backbone.shapes(*shape[1:])[-1]
+        self.map_shape = None if self.gap else (channels, height, width)
         self.features = channels if self.gap else channels * height * width
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -49,7 +51,7 @@ class NormalisedTorso(Torso):
     def __init__(self, torso: Torso):
         super().__init__()
         self.torso = torso
-        self.features = torso.features
+        self.features, self.map_shape = torso.features, torso.map_shape
         self.norm = nn.LayerNorm(torso.features)
 
     def forward(self, observation: Tensor) -> Tensor:

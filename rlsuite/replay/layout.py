@@ -38,7 +38,8 @@ def layout_of(sequence: SequenceSpec) -> Layout:
             state=sequence.state,
             extras=sequence.extras,
         )
-    return Layout(sequence.length, sparse=isinstance(sequence, Transitions), extras=sequence.extras)
+    sparse = isinstance(sequence, Transitions) and not sequence.whole
+    return Layout(sequence.length, sparse=sparse, extras=sequence.extras)
 
 
 class Starts:

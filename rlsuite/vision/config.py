@@ -59,7 +59,8 @@ class VisionConfig(AnyConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> "VisionConfig":
-        for field in ("target_period_learner_steps", "target_ema", "cuda_graphs", "compile", "prefetch_batches"):
+        of_agents = "target_period_learner_steps target_ema act_with_target resets cuda_graphs compile prefetch_batches"
+        for field in of_agents.split():
             if getattr(self.learner, field) != LearnerConfig.model_fields[field].default:
                 raise ValueError(f"learner.{field}: only agents have that; leave it out")
         return self

@@ -256,6 +256,54 @@ def test_the_switches_decide_the_net() -> None:
     assert torch.all(layer.sigma.weight == torch.tensor(0.25 * 8**-0.5))  # type: ignore[union-attr]
 
 
+def test_discount_and_n_are_annealed_over_updates() -> None:
+    """BBF's: n from 10 to 3 and γ from 0.97 to 0.997 within 10,000 updates; γ in equal ratios of 1 - γ."""
+    one = agent(n_steps=10, n_steps_end=3, discount=0.97, discount_end=0.997, anneal_learner_steps=10_000)
+    assert one.sequence == Transitions(10, whole=True)
+    halfway = {0: (10, 0.97), 5_000: (5, 1 - (0.03 * 0.003) ** 0.5), 10_000: (3, 0.997), 99_000: (3, 0.997)}
+    for updates, (n, discount) in halfway.items():
+        config = one.at(updates).config
+        assert config.n_steps == n
+        assert config.discount == pytest.approx(discount)
+    assert one.config.n_steps == 10
+    only = agent(n_steps=4, discount_end=0.9, anneal_learner_steps=10)
+    assert only.sequence == Transitions(4)  # observations at the ends suffice
+    assert only.at(10).config.discount == pytest.approx(0.9)
+    plain = agent(n_steps=4)
+    assert plain.at(10) is plain
+
+
+@pytest.mark.parametrize(
+    ("updates", "last", "y"),
+    [
+        (0, (), 7 + 0.5 * 8 + 0.25 * 16 + 0.125 * 30),
+        (10, (), 7 + 0.25 * 20),  # n = 1 and γ = 0.25: bootstraps from the second observation
+        (0, (2,), 7 + 0.5 * 8 + 0.25 * 30),
+        (10, (2,), 7 + 0.25 * 20),
+    ],
+)
+def test_an_annealed_target_by_hand(updates: int, last: tuple[int, ...], y: float) -> None:
+    one = agent(n_steps=3, n_steps_end=1, discount_end=0.25, anneal_learner_steps=10)
+    trajectory = sequences([100.0, 7.0, 8.0, 16.0], set(last), set())
+    whole = trajectory._replace(steps=trajectory.steps._replace(observation=torch.tensor([0, 2, 1, 1])[:, None]))
+    out = one.at(updates).loss(Table([*ONLINE, [0.0] * 3]), Table([*TARGET, [20.0] * 3]), whole, rng())
+    assert out.td is not None
+    assert out.td.tolist() == [[pytest.approx(y - ONLINE[0][1])]]
+
+
+@pytest.mark.parametrize(
+    ("switches", "told"),
+    [
+        ({"n_steps": 3, "n_steps_end": 4, "anneal_learner_steps": 9}, "n_steps_end = 4 is larger than n_steps = 3"),
+        ({"discount": 1.0, "discount_end": 0.9, "anneal_learner_steps": 9}, "discount below 1"),
+        ({"n_steps": 3, "n_steps_end": 1}, "anneal_learner_steps"),
+    ],
+)
+def test_impossible_annealing_is_refused(switches: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        agent(**switches)
+
+
 @pytest.mark.parametrize(
     "switches", [{"n_steps": 0}, {"discount": 1.1}, {"epsilon_start": 0.0, "epsilon_end": 0.0}, {"reward_clip": 0.0}, {"eps": 1}]
 )

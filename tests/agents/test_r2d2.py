@@ -129,6 +129,16 @@ def test_without_double_and_rescaling() -> None:
     assert out.td[:, 0].tolist() == pytest.approx([1 + 0.5 * 1 + 0.25 * 9 - 1, 1 + 0.5 * 1 + 0.25 * 30 - 3])
 
 
+def test_an_annealed_n_looks_fewer_steps_ahead() -> None:
+    made = agent(double=False, rescale_epsilon=None, reward_clip=1.0, n_steps=2, n_steps_end=1, anneal_learner_steps=5)
+    before, after = (made.at(updates).loss(Table(ONLINE), Table(TARGET), sequence_of(4, R), rng()) for updates in (0, 5))
+    one = agent(double=False, rescale_epsilon=None, reward_clip=1.0, n_steps=1)
+    alone = one.loss(Table(ONLINE), Table(TARGET), sequence_of(3, R[:3]), rng())
+    assert before.td is not None and after.td is not None and alone.td is not None  # noqa: PT018
+    assert torch.equal(after.td, alone.td)
+    assert not torch.equal(before.td, after.td)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_targets_of_every_step_equal_the_n_step_return_of_that_step(n: int) -> None:
     """Against `n_step` and the bootstrap of a sequence, on random streams."""

@@ -58,7 +58,7 @@ def test_config_as_json(call: Calls) -> None:
     assert all(set(one) == {"value", "default", "allowed", "description"} for one in facts.values())
     assert facts["agent.n_steps"]["value"] == 3
     assert facts["agent.n_steps"]["default"] == 1
-    assert facts["learner.optimizer"]["allowed"] == "adam, rmsprop or sgd"
+    assert facts["run.device"]["allowed"] == "auto, cpu or cuda"
     assert facts["env.kwargs"]["value"] == {}
     assert facts["replay.prioritized"]["description"]
 

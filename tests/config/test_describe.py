@@ -64,7 +64,7 @@ def test_the_facts_of_a_key() -> None:
         "the final evaluation comes on top.",
     }
     assert facts["learner.augment.shift"]["value"] == 4
-    assert facts["learner.optimizer"]["allowed"] == "adam, rmsprop or sgd"
+    assert facts["run.device"]["allowed"] == "auto, cpu or cuda"
     assert facts["env.id"]["value"] == "ALE/Pong-v5"
     assert facts["agent.n_steps"]["default"] == 1
     assert set(mapping("atari/pong")["learner"]) <= {key.removeprefix("learner.") for key in facts}

@@ -71,10 +71,15 @@ def everything(config: Config) -> dict[str, Any]:
         ("seed=2147483648", ["seed", "2147483648"]),
         ("run.threads=0", ["run.threads", "0", "1"]),
         # one of a few
-        ("learner.optimizer=adm", ["learner.optimizer", "'adm'", "'adam'", "'rmsprop'", "'sgd'"]),
         ("run.device=gpu", ["run.device", "'gpu'", "'auto'", "'cpu'", "'cuda'"]),
         ("runtime=cluster", ["runtime", "'cluster'", "'local'"]),
         # names
+        ("learner.optimizer=adm", ["learner.optimizer", "'adm'", "did you mean adam", "rmsprop", "sgd"]),
+        ("learner.optimizer=sgd(momentun=0.9)", ["learner.optimizer", "'momentun'", "did you mean momentum", "nesterov"]),
+        ("learner.optimizer=sgd(momentum=1)", ["learner.optimizer", "momentum = 1", "below 1"]),
+        ("learner.optimizer=adamw(weight_decay=-1)", ["learner.optimizer", "weight_decay = -1", "at least 0"]),
+        ("learner.optimizer=rmsprop(centered=1)", ["learner.optimizer", "centered = 1", "true or false"]),
+        ("learner.optimizer=sgd(nesterov=true)", ["learner.optimizer", "nesterov needs momentum"]),
         ("agent.name=dqm", ["unknown agent 'dqm'", "did you mean dqn", "c51"]),
         ("env.id=CartPole-v7", ["env.id", "'CartPole-v7'", "did you mean CartPole-v1"]),
         ("agent=dqn", ["agent.name", "'dqn'"]),

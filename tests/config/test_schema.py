@@ -206,6 +206,8 @@ PRIORITIZED = ({"replay.prioritized": True}, {"replay.prioritized": False})
 EVALUATED = ({"eval.every_agent_steps": 50}, {"eval.every_agent_steps": None})
 SCHEDULE = ({"agent.epsilon_ladder": False}, {"agent.epsilon_ladder": True})
 LADDER = (SCHEDULE[1], SCHEDULE[0])
+ANNEALING = ({"agent.n_steps": 3, "agent.anneal_learner_steps": 9}, {"agent.n_steps": 3, "agent.anneal_learner_steps": None})
+RESETS = ({"learner.resets.every_agent_steps": 60}, {"learner.resets.every_agent_steps": None})
 RAY: dict[str, Any] = {"runtime.kind": "ray", "runtime.collectors": 2}
 ANNEALED = {"replay.prioritized": True, "replay.importance_exponent_end": 0.8}
 CONDITIONAL = [
@@ -219,10 +221,14 @@ CONDITIONAL = [
     Conditional(
         "learner.learning_rate_anneal_agent_steps", 60, {"learner.learning_rate_end": 1e-4}, {"learner.learning_rate_end": None}
     ),
-    Conditional("learner.optimizer_epsilon", 0.1, {"learner.optimizer": "rmsprop"}, {"learner.optimizer": "sgd"}),
+    Conditional("learner.optimizer_epsilon", 0.1, {"learner.optimizer": "rmsprop"}, {"learner.optimizer": "sgd(momentum=0.9)"}),
+    Conditional("learner.resets.until_agent_steps", 90, *RESETS),
+    Conditional("learner.resets.keep", 0.5, *RESETS),
     Conditional("agent.epsilon_start", 0.5, *SCHEDULE),
     Conditional("agent.epsilon_end", 0.5, *SCHEDULE),
     Conditional("agent.epsilon_decay_agent_steps", 50, *SCHEDULE),
+    Conditional("agent.discount_end", 0.9, *ANNEALING),
+    Conditional("agent.n_steps_end", 1, *ANNEALING),
     Conditional("agent.epsilon_base", 0.9, *LADDER),
     Conditional("agent.epsilon_power", 1.0, *LADDER),
     Conditional("agent.noisy_sigma", 0.1, {"agent.noisy": True}, {"agent.noisy": False}),
@@ -296,6 +302,7 @@ BY_AGENT = [
         for key, value in {
             "learner.target_period_learner_steps": 7,
             "learner.target_ema": 0.1,
+            "learner.act_with_target": True,
             "learner.prefetch_batches": 1,
             "replay.capacity_agent_steps": 70_000,
             "replay.min_agent_steps": 70,
@@ -319,6 +326,9 @@ BY_AGENT = [
         ]
     ),
     Conditional("net.torso", "mlp", {"agent.name": "dqn"}, TABLE, BARE),
+    Conditional("agent.spr_steps", 2, {"agent.spr_weight": 1.0}, {"agent.spr_weight": 0.0}),
+    Conditional("agent.spr_weight", 1.0, NET, {"agent.name": "iqn"}, BARE),
+    Conditional("learner.resets.every_agent_steps", 9, NET, TABLE | {"net.torso": "nature"}, BARE),
     Conditional("agent.target_kl", 0.1, TWICE, ONCE, "classic/ppo"),
     Conditional("agent.value_clip", 0.1, TWICE, ONCE, "classic/ppo"),
     Conditional("agent.clip_c", 2.0, {"agent.v_trace_lambda": 0.5}, {"agent.v_trace_lambda": 0.0}, "classic/impala"),
@@ -371,8 +381,11 @@ def resolved(config: str, settings: dict[str, Any]) -> Config:
         return resolve(config, settings)
     data: dict[str, Any] = {"name": BARE, "env": {"id": "FrozenLake-v1"}}
     for key, value in settings.items():
-        section, _, name = key.partition(".")
-        data.setdefault(section, {})[name] = value
+        *sections, name = key.split(".")
+        place = data
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
     return check(data)
 
 

@@ -8,9 +8,10 @@ import pytest
 
 import rlsuite
 from rlsuite.agents.policy_gradient import PolicyGradientAgent
+from rlsuite.agents.value_based import ValueConfig
 from rlsuite.config.loader import config_names, resolve
 from rlsuite.core.agent import agent_class
-from rlsuite.envs import atari_game
+from rlsuite.envs import atari, atari_game
 from rlsuite.runs.metrics import read_metrics
 
 NUM_ENVS, TICKS, BATCH, PER_INSERT, ROLLOUT = 2, 24, 4, 2, 8
@@ -56,6 +57,24 @@ def tiny(name: str) -> dict[str, Any]:
     if plays_itself(name):
         overrides |= {"agent.simulations": 4, "agent.eval_simulations": 4, "env.opponent": "random", "run.agent_steps": MOVES}
     return overrides
+
+
+def test_atari100k_configs_keep_its_protocol() -> None:
+    """Each of these was wrong in some published table: the budget, the evaluation, early stops, what ends an episode."""
+    names = [name for name in config_names() if name.startswith("atari100k/")]
+    assert "atari100k/der" in names
+    for name in names:
+        config = resolve(name)
+        assert isinstance(config.env, atari.Config)
+        assert config.run.agent_steps * config.env.frame_skip == 400_000
+        assert (config.env.protocol, config.env.full_action_set, config.env.noop_max) == ("classic", False, 30)
+        assert (config.env.max_frames, config.env.life_loss, config.env.num_envs) == (108_000, True, 1)
+        assert (config.env.height, config.env.width, config.env.stack, config.env.flicker) == (84, 84, 4, 0)
+        assert isinstance(config.agent, ValueConfig)
+        assert config.agent.reward_clip == 1
+        assert config.agent.epsilon_eval == 0.001
+        assert (config.eval.episodes, config.eval.every_agent_steps, config.eval.stop_at_return) == (100, None, None)
+        assert config.run.minutes is None
 
 
 def on_policy(name: str) -> bool:

@@ -101,6 +101,20 @@ def test_brightness_and_cutout() -> None:
     assert (cut == 128).any((1, 2, 3)).all()
 
 
+def test_intensity_is_normal_and_cut_off_at_two() -> None:
+    images = torch.full((4000, 2, 2, 3), 100, dtype=torch.uint8)
+    changed, _ = augment(images, {}, AugmentConfig(intensity=0.2), rng())
+    assert changed.dtype == torch.uint8
+    assert torch.equal(changed, changed[:, :1, :1, :1].expand_as(changed))  # one factor for an image
+    values = changed[:, 0, 0, 0].float()
+    assert (values.min(), values.max()) == (60, 140)
+    assert float((values == 140).float().mean()) == pytest.approx(0.0228, abs=0.01)  # P(N > 2)
+    assert float(((values - 100).abs() <= 20).float().mean()) == pytest.approx(0.69, abs=0.03)  # P(|N| < 1)
+    assert int(augment(images + 150, {}, AugmentConfig(intensity=0.2), rng())[0].max()) == 255
+    alone, _ = augment(images[:8], {}, AugmentConfig(shift=4, intensity=0.2), rng(1))
+    assert torch.equal(alone, augment(images[:8], {}, AugmentConfig(shift=4, intensity=0.2), rng(1))[0])
+
+
 @pytest.mark.parametrize("config", ["classic/dqn", "boards/tic_tac_toe"])
 def test_observations_that_are_no_pictures_are_refused(config: str) -> None:
     with pytest.raises(UsageError, match=r"learner\.augment needs observations that are pictures"):

@@ -117,7 +117,7 @@ PUBLISHED = {
     "densenet100_k12_bc_cifar": 769_162,
     "densenet190_k40_bc_cifar": 25_624_430,
 }
-TORSOS = {"nature": 77_984, "impala": 97_744, "small": None, "tower": None}
+TORSOS = {"nature": 77_984, "impala": 97_744, "data_efficient": 54_496, "small": None, "tower": None}
 
 
 def spec(shape: tuple[int, ...] = (4, 84, 84)) -> EnvSpec:
@@ -137,7 +137,7 @@ def test_parameters_are_as_published_and_facts_as_stored(name: str) -> None:
 
 def test_every_net_has_a_published_count_or_is_a_torso() -> None:
     assert set(PUBLISHED) | set(TORSOS) == set(BACKBONES)
-    for name in ("nature", "impala"):
+    for name in ("nature", "impala", "data_efficient"):
         assert sum(p.numel() for p in make_backbone(name, 4).parameters()) == TORSOS[name]
 
 

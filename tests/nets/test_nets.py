@@ -38,6 +38,7 @@ def step_of(observation: torch.Tensor) -> Step:
 def test_sizes_are_those_of_the_papers() -> None:
     """From 84 pixels, Nature has maps of 20, 9 and 7 and 512 units; IMPALA has maps of 42, 21 and 11."""
     assert make_backbone("nature", 4).shapes(84, 84) == [(32, 20, 20), (64, 9, 9), (64, 7, 7)]
+    assert make_backbone("data_efficient", 4).shapes(84, 84) == [(32, 16, 16), (64, 3, 3)]
     assert make_backbone("impala", 4).shapes(84, 84) == [(16, 42, 42), (32, 21, 21), (32, 11, 11)]
     net = QNet(NetConfig(torso="nature", hidden=512), spec((4, 84, 84), actions=6), 1, False, None)
     kernels = 4 * 32 * 64 + 32 + 32 * 64 * 16 + 64 + 64 * 64 * 9 + 64
@@ -68,6 +69,7 @@ def test_torso_errors_name_the_key_and_a_torso_that_fits() -> None:
     [
         ("nature", (4, 84, 84), None, 3136),
         ("small", (4, 84, 84), None, 1568),
+        ("data_efficient", (4, 84, 84), None, 576),
         ("mlp", (4,), None, 16),
         ("mlp", (2, 3), None, 16),
         ("mlp", (), 5, 16),

@@ -149,6 +149,14 @@ def test_observations_are_channels_last_in_memory() -> None:
     assert np.moveaxis(observation, 2, -1).flags.c_contiguous
 
 
+def test_transitions_may_have_whole_observations() -> None:
+    ring = Ring(spec_of(4, (6, 5)), 2, 40, layout_of(Transitions(3, whole=True)))
+    streams = Streams(2, (6, 5), "uint8", seed=0)
+    ring.write(streams.unroll(40))
+    assert ring.read(np.array([0, 1]), np.array([9, 20])).steps.observation.shape == (4, 2, 4, 6, 5)
+    check_sequences(ring, streams, np.array([0, 1, 1]), np.array([9, 20, 30]))
+
+
 def test_read_returns_copies() -> None:
     ring = Ring(spec_of(1, (2,), "float32"), 1, 8, layout_of(Sequences(0, 2, 0, 1)))
     streams = Streams(1, (2,), "float32", seed=0)

@@ -244,6 +244,8 @@ def test_layer_decay_moves_early_stages_less(tmp_path: Path) -> None:
         ({"data.picturs": 3}, "unknown key data.picturs; did you mean data.pictures"),
         ({"data.name": "scene"}, "unknown data.name 'scene'; did you mean scenes"),
         ({"learner.target_ema": 0.1}, r"learner\.target_ema: only agents have that"),
+        ({"learner.act_with_target": True}, r"learner\.act_with_target: only agents have that"),
+        ({"learner.resets.every_agent_steps": 9}, r"learner\.resets: only agents have that"),
         ({"agent": {"name": "dqn"}}, "is the config of an agent"),
         ({"run.steps": 0}, "run.steps = 0"),
         ({"run.device": "cuda"}, "no CUDA device" if not torch.cuda.is_available() else "never"),

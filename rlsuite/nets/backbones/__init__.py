@@ -10,7 +10,7 @@ from torch import nn
 from rlsuite.config.spec_string import parse_call
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.nets.backbones import densenet, inception, mobile, plain, resnet
-from rlsuite.nets.backbones.atari import impala, nature, small
+from rlsuite.nets.backbones.atari import data_efficient, impala, nature, small
 from rlsuite.nets.backbones.base import Backbone
 from rlsuite.nets.backbones.bricks import NORMS
 from rlsuite.nets.backbones.tower import tower
@@ -39,6 +39,7 @@ _VGG = Entry(plain.vgg, head="vgg")
 BACKBONES: dict[str, Entry] = {
     "nature": _ATARI,
     "small": _ATARI._replace(build=small),
+    "data_efficient": _ATARI._replace(build=data_efficient),
     "impala": _ATARI._replace(build=impala),
     "tower": _ATARI._replace(build=tower, channels=3, size=8),
     "lenet": Entry(plain.lenet, norm="none", pool="flatten", channels=1, size=28, classes=10, head="lenet"),

@@ -3,7 +3,7 @@
 from torch import nn
 
 from rlsuite.nets.backbones.base import Backbone
-from rlsuite.nets.backbones.bricks import Residual, norm_of, pre_conv
+from rlsuite.nets.backbones.bricks import Residual, conv, norm_of, pre_conv
 
 
 def _three_convs(in_channels: int, widths: tuple[int, int, int], slope: float, norm: str) -> Backbone:
@@ -30,6 +30,12 @@ def small(in_channels: int, norm: str = "none") -> Backbone:
     units were 0 on every image, and Q was constant.
     """
     return _three_convs(in_channels, (16, 32, 32), 0.1, norm)
+
+
+def data_efficient(in_channels: int, norm: str = "none") -> Backbone:
+    """van Hasselt et al. 2019, appendix: 32 5x5 stride 5, 64 5x5 stride 5, no padding; a sixth of the cost of `nature`."""
+    convs: list[nn.Module] = [conv(i, o, 5, 5, norm=norm, valid=True) for i, o in ((in_channels, 32), (32, 64))]
+    return Backbone(convs, in_channels)
 
 
 def impala(in_channels: int, norm: str = "none", scale: int = 1) -> Backbone:
