@@ -96,3 +96,19 @@ def test_a_run_that_a_callback_has_ended_goes_on_bit_for_bit(tmp_path: Path) -> 
     b = rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 700}, run_dir=tmp_path / "b")
     assert differences(final(a.run).weights, final(b.run).weights) == []
     assert differences(final(a.run).state["replay"], final(b.run).state["replay"]) == []
+
+
+class Outcomes(Callback):
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def end(self, run: Run, outcome: str) -> None:
+        self.seen.append(f"{run.run_dir.name} {outcome}")
+
+
+def test_every_stage_is_a_run_to_a_callback(mine: str, tmp_path: Path) -> None:
+    stages = {"first": {"run": {"agent_steps": 150}}, "second": {"run": {"callbacks": [f"{mine}(patience=1)"]}}}
+    outcomes = Outcomes()
+    result = rlsuite.train("classic/dqn", {**TINY, "stages": stages}, run_dir=tmp_path / "run", callbacks=[outcomes])
+    assert outcomes.seen == ["1_first finished", "2_second finished"]
+    assert result.agent_steps < 150  # the second stage has a callback of its own
