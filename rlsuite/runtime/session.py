@@ -175,10 +175,10 @@ class Session(ABC, Generic[R]):
         return used_up or self.ended_by_callback
 
     def stop(self, reason: str) -> None:
-        """Ends the training as if its steps were used up; for callbacks."""
-        if not self.ended_by_callback:
+        """Ends the training as if its steps were used up; for callbacks. Does nothing once they are."""
+        if not self.finished:
             say(f"a callback ends the training at step {self.agent_steps:,}: {reason}")
-        self.ended_by_callback = True
+            self.ended_by_callback = True
 
     def clock(self) -> Clock:
         """The position of the next row in the log."""

@@ -324,9 +324,10 @@ def broken(run: Run) -> None:
     raise ZeroDivisionError("division\nby zero")
 
 
-def test_a_callback_sees_the_whole_run(tmp_path: Path) -> None:
-    diary = Diary()
+def test_a_callback_sees_the_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diary = Diary(end=enough)  # nothing is left to be ended then
     trained(Counting(tmp_path, diary, steps=40))
+    assert "a callback ends" not in capsys.readouterr().err
     assert diary.lines == [
         "0 start counting",
         *(f"{step} metrics True" for step in range(7, 36, 7)),
