@@ -22,6 +22,7 @@ from rlsuite.core.registry import register_agent, register_env, register_game, r
 from rlsuite.envs import ENVS, register_with_gymnasium
 from rlsuite.envs.boards import GAMES
 from rlsuite.nets import MEMORY_CORES, TORSOS
+from rlsuite.runs.trackers import TRACKERS
 from rlsuite.version import __version__
 
 caches.set_up()
@@ -34,10 +35,12 @@ registry.envs.adapter = "rlsuite.envs.classic:FromClass"
 registry.games.ship(GAMES)
 registry.torsos.ship(TORSOS)
 registry.memory_cores.ship(MEMORY_CORES)
+registry.trackers.ship(TRACKERS)
 
 register_with_gymnasium()
 
 __all__ = [
+    "Callback",
     "__version__",
     "evaluate",
     "load",
@@ -53,7 +56,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from rlsuite.api import evaluate, load, make_env, make_game, train
+    from rlsuite.api import Callback, evaluate, load, make_env, make_game, train
     from rlsuite.search import search_one as search
 
 

@@ -1,6 +1,7 @@
 """The Python interface: what the command line does, as functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from rlsuite.evaluation import evaluate as evaluation
 from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
 from rlsuite.evaluation.statistics import Summary
 from rlsuite.runs import run_folder
+from rlsuite.runs.callbacks import Callback as Callback
+from rlsuite.runs.callbacks import load_callbacks
+from rlsuite.runs.trackers.opening import check_trackers
 from rlsuite.runs.trust import allowing
 from rlsuite.runtime.local import run_local
 from rlsuite.runtime.run_loop import Result
@@ -26,25 +30,30 @@ def train(
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
     trust: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Trains a shipped config or a YAML file with overrides (dotted key -> value), or continues the run in the folder `resume`.
 
     `trust`: a resumed run of somebody else's may execute the files and commands that its config names (docs/security.md).
+    `callbacks`: called while the run goes on, after those that `run.callbacks` names (docs/watching.md).
     """
     new, old = (None if path is None else Path(path) for path in (run_dir, resume))
     with allowing(trust):
         resolved, folder = run_folder.requested(resolve, config, overrides, new, old, example="atari/pong")
-    return _run(resolved, folder, resume is not None)
+    return _run(resolved, folder, resume is not None, callbacks)
 
 
-def _run(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
+def _run(config: Config, run_dir: Path | None, resume: bool, callbacks: Sequence[Callback]) -> Result:
+    # Before anything is built or written.
+    check_trackers(config.run.trackers)
+    loaded = load_callbacks(config.run.callbacks, callbacks)
     if config.stages is not None:
-        return run_stages(config, run_dir, resume, _run)
+        return run_stages(config, run_dir, resume, partial(_run, callbacks=callbacks))
     if config.runtime.kind == "local":
-        return run_local(config, run_dir, resume)
+        return run_local(config, run_dir, resume, loaded)
     from rlsuite.runtime.ray import run_ray  # takes a second to import
 
-    return run_ray(config, run_dir, resume)
+    return run_ray(config, run_dir, resume, loaded)
 
 
 def load(run_or_checkpoint: str | Path, seed: int = 0, *, trust: bool = False) -> LoadedAgent:

@@ -162,3 +162,13 @@ def test_mistakes_are_told_in_one_line(override: str, told: str, tmp_path: Path,
     with pytest.raises(UsageError, match=told) as caught:
         rlsuite.train("classic/recall_r2d2", [override, *RECALL])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_callback_ends_a_run_that_does_not_improve(runtime: list[str], tmp_path: Path) -> None:
+    write(tmp_path, "watching.md", "patience.py")
+    evaluated = ["eval.every_agent_steps=200", "eval.every_episodes=1", "run.agent_steps=1000000", "agent.epsilon_eval=0"]
+    still = ["learner.learning_rate=1e-12", "learner.learning_rate_end=null"]
+    run = trained(tmp_path, "classic/dqn", *SMALL, *evaluated, *still, "run.callbacks=patience.py:Patience(steps=400)", *runtime)
+    assert "callbacks:\n  - " in (tmp_path / run / "config.yaml").read_text()

@@ -40,7 +40,9 @@ def _describe_metrics(metrics: dict[str, float]) -> str:
         "rlsuite vision train --resume runs/vision-digits__seed1__20260101-120000 run.steps=100_000",
     )
 )
-def train(arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False) -> None:
+def train(
+    arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False, trust: Trust = False
+) -> None:
     """Train a model on labelled pictures, then evaluate it. Ctrl-C writes a checkpoint, and --resume continues from it."""
     from rlsuite.vision import train as training
 

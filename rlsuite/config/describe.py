@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from rlsuite.config.loader import literal, to_yaml
 from rlsuite.config.schema import AnyConfig, Section
 
-_TYPES = {bool: "true or false", int: "integer", float: "number", str: "string", dict: "mapping"}
+_TYPES = {bool: "true or false", int: "integer", float: "number", str: "string", dict: "mapping", list: "list"}
 
 
 class Setting(NamedTuple):

@@ -7,7 +7,7 @@ Units are part of the names: agent_steps (one action each, by default four emula
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from rlsuite.config.conditions import OnlyIf, refuse_ignored, refuse_without_effect
 from rlsuite.config.optimizers import normalised, optimizer_of
@@ -40,6 +40,7 @@ def _located(text: str) -> str:
 
 SomePath = Annotated[str | None, AfterValidator(absolute)]
 Part = Annotated[str, AfterValidator(_located)]
+Parts = Annotated[list[Part], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class AgentSection(Section):
@@ -247,6 +248,10 @@ class TrainingConfig(Section):
     """Checkpoints to keep: this many of the newest, and the best."""
     log_seconds: float = Field(5.0, gt=0)
     """Seconds between two rows of losses and rates in the log."""
+    trackers: Parts = []
+    """Where metrics go besides metrics.jsonl and TensorBoard: wandb(project=atari), mlflow, trackio, or one of your own."""
+    callbacks: Parts = []
+    """Your own code to call while the run goes on: my_file.py:MyCallback, with parameters in parentheses."""
 
 
 class RunConfig(TrainingConfig):

@@ -1,4 +1,4 @@
-"""Registries of parts by name: agents, environments, board games, torsos and memory cores.
+"""Registries of parts by name: agents, environments, board games, torsos, memory cores, trackers and callbacks.
 
 A name is looked up among the parts that `register_*` added in this process, then among those that rlsuite ships, then among the
 entry points of installed packages. `path/to/file.py:Name` needs no registration: it is the member `Name` of that file.
@@ -93,6 +93,8 @@ envs = Environments("env.id", "rlsuite.envs")
 games = Registry("game", "rlsuite.games")
 torsos = Registry("net.torso", "rlsuite.torsos")
 memory_cores = Registry("net.memory", "rlsuite.memory_cores")
+trackers = Registry("tracker", "rlsuite.trackers")  # of run.trackers; like callbacks, only the process that trains has them
+callbacks = Registry("callback", "rlsuite.callbacks")
 
 ALL: dict[str, Registry] = {"agents": agents, "envs": envs, "games": games, "torsos": torsos, "memory_cores": memory_cores}
 
@@ -180,8 +182,7 @@ def _load_file(path: str, changed: int) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {reason}{_place(error)}") from error
+        raise UsageError(f"{path} cannot be loaded: {described(error)}") from error
     return module
 
 
@@ -193,8 +194,7 @@ def third_party(what: str) -> Iterator[None]:
     except RlsuiteError:
         raise
     except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{what} failed: {type(error).__name__}: {reason}{_place(error)}") from error
+        raise UsageError(f"{what} failed: {described(error)}") from error
 
 
 def make_env(section: Any, num_envs: int, threads: int, render: bool = False) -> Any:
@@ -204,6 +204,12 @@ def make_env(section: Any, num_envs: int, threads: int, render: bool = False) ->
         return module.make(section, num_envs, threads=threads, render=render)
     with third_party(f"env.id = {section.id}, make"):
         return module.make(section, num_envs, threads=threads, render=render)
+
+
+def described(error: BaseException) -> str:
+    """What code of others has raised, in one line: type, message, and the file and line where that is known."""
+    reason = " ".join(str(error).split())
+    return f"{type(error).__name__}: {reason}{_place(error)}"
 
 
 def _place(error: BaseException) -> str:
@@ -242,5 +248,4 @@ def _import(part: Any) -> Any:
     except RlsuiteError:
         raise
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}{_place(error)}"
-        raise UsageError(f"{part} is registered but cannot be imported: {reason}") from error
+        raise UsageError(f"{part} is registered but cannot be imported: {described(error)}") from error

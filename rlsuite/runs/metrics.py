@@ -1,4 +1,4 @@
-"""The metrics that a run writes: `metrics.jsonl`, the same scalars for TensorBoard, and evaluations beside checkpoints.
+"""The metrics that a run writes: rows for `metrics.jsonl`, TensorBoard and other trackers, and evaluations beside checkpoints.
 
     {"agent_steps": 400, "env_frames": 1600, "learner_steps": 20, "wall_seconds": 3.1, "losses/loss": 0.25}
 
@@ -10,10 +10,10 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.files import atomic_write, parse_json, reading, writing
@@ -31,17 +31,48 @@ class Clock(NamedTuple):
     wall_seconds: float
 
 
-class MetricLog:
-    """Appends rows to `<run>/metrics.jsonl` and scalars (step axis: agent_steps) to TensorBoard events beside it.
+class Row(NamedTuple):
+    """What a run logs at one moment."""
 
-    `resume_at=N` first drops what an earlier session logged after the checkpoint at agent step N, from both. Every row has
-    reached the operating system when `scalars` returns, so a kill -9 loses none; `flush` syncs to disk. A write that fails
-    raises RlsuiteError.
+    clock: Clock
+    values: dict[str, float]  # tag -> number
+
+
+Outcome = Literal["finished", "interrupted", "failed"]  # how a run ends: by itself, by a signal, by an error
+
+
+class TrackedRun(NamedTuple):
+    """What a tracker that the config names is made with, as its first argument."""
+
+    run_dir: Path
+    name: str
+    config: dict[str, Any]  # dotted key -> value
+    run_id: str | None  # the tracker's id of the run, if an earlier session has kept one: to be continued
+    last_step: int  # the largest agent step that the tracker may have already; -1 for none
+    keep: Callable[[str], None]  # keeps the id in the run folder for later sessions
+
+
+class Tracker(Protocol):
+    """Somewhere that rows of metrics go. The step axis is `clock.agent_steps`; it may go back by a little (evaluations on Ray)."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Takes the next rows."""
+
+    def flush(self) -> None:
+        """Called with every checkpoint."""
+
+    def close(self, outcome: Outcome) -> None:
+        """Takes leave: the run has ended, or goes on in another process later."""
+
+
+class JsonLines:
+    """The tracker that appends rows to `<run>/metrics.jsonl`.
+
+    Every row has reached the operating system when `write` returns, so a kill -9 loses none; `flush` syncs to disk.
     """
 
-    def __init__(self, run_dir: Path, resume_at: int | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
-
+    def __init__(self, run_dir: Path, resume_at: int | None) -> None:
+        """See `MetricLog`."""
         self._path = run_dir / FILE
         with writing(self._path, _THEN):
             run_dir.mkdir(parents=True, exist_ok=True)
@@ -49,34 +80,22 @@ class MetricLog:
             if self._path.exists():
                 _keep_until(self._path, math.inf if resume_at is None else resume_at)
             self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 (closed in close)
-        with writing(run_dir, _THEN):
-            purge_step = None if resume_at is None else resume_at + 1
-            self._board = SummaryWriter(str(run_dir), purge_step=purge_step)
 
-    def scalars(self, clock: Clock, values: Mapping[str, float]) -> None:
-        """Logs one row. ValueError if a tag has the name of a clock field."""
-        if clash := values.keys() & set(Clock._fields):
-            raise ValueError(f"tags must not be named {', '.join(sorted(clash))}: those are fields of the clock")
-        numbers = {tag: float(value) for tag, value in values.items()}
-        row = clock._asdict() | {tag: number if math.isfinite(number) else None for tag, number in numbers.items()}
-        with writing(self._path, _THEN):
-            self._append(json.dumps(row, allow_nan=False).encode() + b"\n")
-        with writing(self._path.parent, _THEN):
-            for tag, number in numbers.items():
-                self._board.add_scalar(tag, number, clock.agent_steps)
+    def write(self, rows: Sequence[Row]) -> None:
+        """Appends a line for each row."""
+        for clock, values in rows:
+            line = clock._asdict() | {tag: number if math.isfinite(number) else None for tag, number in values.items()}
+            with writing(self._path, _THEN):
+                self._append(json.dumps(line, allow_nan=False).encode() + b"\n")
 
     def flush(self) -> None:
-        """Syncs everything logged so far to disk."""
+        """Syncs to disk."""
         with writing(self._path, _THEN):
             os.fsync(self._file.fileno())
-        with writing(self._path.parent, _THEN):
-            self._board.flush()
 
-    def close(self) -> None:
-        """Flushes and closes; a second call does nothing."""
+    def close(self, outcome: Outcome) -> None:
+        """Closes the file."""
         self._file.close()
-        with writing(self._path.parent, _THEN):
-            self._board.close()
 
     def _append(self, line: bytes) -> None:
         end = os.fstat(self._file.fileno()).st_size
@@ -88,6 +107,66 @@ class MetricLog:
             with suppress(OSError):
                 os.ftruncate(self._file.fileno(), end)
             raise
+
+
+class TensorBoard:
+    """The tracker that writes TensorBoard's event files into the run folder."""
+
+    def __init__(self, run_dir: Path, resume_at: int | None) -> None:
+        """See `MetricLog`."""
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
+        self._folder = run_dir
+        with writing(run_dir, _THEN):
+            self._board = SummaryWriter(str(run_dir), purge_step=None if resume_at is None else resume_at + 1)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Adds a scalar for each value."""
+        with writing(self._folder, _THEN):
+            for clock, values in rows:
+                for tag, number in values.items():
+                    self._board.add_scalar(tag, number, clock.agent_steps)
+
+    def flush(self) -> None:
+        """Writes what is buffered."""
+        with writing(self._folder, _THEN):
+            self._board.flush()
+
+    def close(self, outcome: Outcome) -> None:
+        """Flushes and closes."""
+        with writing(self._folder, _THEN):
+            self._board.close()
+
+
+class MetricLog:
+    """Gives every row of a run to `metrics.jsonl`, to TensorBoard, and to the trackers that the config names.
+
+    `resume_at=N` first drops what an earlier session logged after the checkpoint at agent step N, from the first two. A write that
+    fails raises RlsuiteError; `trackers` see to their own failures.
+    """
+
+    outcome: Outcome = "failed"  # what trackers hear at the end; the session sets it
+
+    def __init__(self, run_dir: Path, resume_at: int | None = None, trackers: Sequence[Tracker] = ()) -> None:
+        self._trackers: list[Tracker] = [JsonLines(run_dir, resume_at), TensorBoard(run_dir, resume_at), *trackers]
+
+    def scalars(self, clock: Clock, values: Mapping[str, float]) -> None:
+        """Logs one row. ValueError if a tag has the name of a clock field."""
+        if clash := values.keys() & set(Clock._fields):
+            raise ValueError(f"tags must not be named {', '.join(sorted(clash))}: those are fields of the clock")
+        row = Row(clock, {tag: float(value) for tag, value in values.items()})
+        for tracker in self._trackers:
+            tracker.write([row])
+
+    def flush(self) -> None:
+        """Syncs everything logged so far to disk."""
+        for tracker in self._trackers:
+            tracker.flush()
+
+    def close(self) -> None:
+        """Flushes and closes; a second call does nothing."""
+        while self._trackers:
+            self._trackers.pop().close(self.outcome)
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

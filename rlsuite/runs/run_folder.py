@@ -128,7 +128,8 @@ def write_config(config: AnyConfig, run_dir: Path, facts: dict[str, Any] | None 
 
 def admit(run_dir: Path, overrides: loader.Overrides) -> None:
     """UsageError if `config.yaml` is not this user's, and would execute code with these overrides: see `trust.admit`."""
-    trust.admit(loader.mapping(config_file(run_dir), overrides), run_dir, is_own(run_dir), loader.overridden(overrides))
+    sections, changed = loader.mapping(config_file(run_dir), overrides), loader.overridden(overrides)
+    trust.admit(sections, run_dir, is_own(run_dir), changed, training=True)
 
 
 def admit_config(config: str | Path, overrides: loader.Overrides) -> None:

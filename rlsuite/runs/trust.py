@@ -57,16 +57,25 @@ def is_own(data: bytes, signature: Any) -> bool:
     return hmac.compare_digest(hmac.new(key, data, hashlib.sha256).hexdigest().encode(), signature.encode(errors="replace"))
 
 
-def admit(sections: Mapping[str, Any], where: Path, own: bool, overridden: Collection[str] = (), game: str | None = None) -> None:
+def admit(
+    sections: Mapping[str, Any],
+    where: Path,
+    own: bool,
+    overridden: Collection[str] = (),
+    game: str | None = None,
+    training: bool = False,
+) -> None:
     """Checks the unchecked config of a saved run before anything that it names is imported or started.
 
     `own`: the run is signed. `overridden`: dotted keys with values of the user. `game`: the board game by the run's account.
-    UsageError that names what would be executed if the run is not this user's and nobody has allowed it.
+    `training`: callbacks and trackers would be started, too. UsageError that names what would be executed if the run is not this
+    user's and nobody has allowed it.
     """
     if own or _allowed.get():
         return
     refuse_links(where)
-    named = [f"{key} = {value}" for key, value in executed(sections, game).items() if key not in overridden]
+    found = executed(sections, game) | (watching(sections) if training else {})
+    named = [f"{key} = {value}" for key, value in found.items() if key not in overridden]
     if named:
         raise UsageError(
             f"{where} is not signed by you (it is somebody else's, or was edited), and would run {' and '.join(named)}: "
@@ -112,6 +121,17 @@ def executed(sections: Mapping[str, Any], game: str | None = None) -> dict[str, 
     for stage, inner in stages.items() if isinstance(stages, Mapping) else ():
         if isinstance(inner, Mapping):
             found |= {f"stages.{stage}.{key}": value for key, value in executed(inner).items()}
+    return found
+
+
+def watching(sections: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted key -> value of the callbacks and trackers that a config names: the former run code, the latter send data away."""
+    run = part if isinstance(part := sections.get("run"), Mapping) else {}
+    found = {f"run.{key}": str(value) for key in ("callbacks", "trackers") if (value := run.get(key))}
+    stages = sections.get("stages")
+    for stage, inner in stages.items() if isinstance(stages, Mapping) else ():
+        if isinstance(inner, Mapping):
+            found |= {f"stages.{stage}.{key}": value for key, value in watching(inner).items()}
     return found
 
 

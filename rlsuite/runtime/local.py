@@ -17,13 +17,14 @@ from rlsuite.config.schema import Config
 from rlsuite.factories import Parts, build, resumed
 from rlsuite.learning.learner import DeviceBatch
 from rlsuite.runs import checkpoint
+from rlsuite.runs.callbacks import Callbacks
 from rlsuite.runs.progress import Progress
 from rlsuite.runtime.run_loop import Loop, Result, run
 from rlsuite.runtime.session import take_turns
 from rlsuite.runtime.signals import Stop, signals
 
 
-def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
+def run_local(config: Config, run_dir: Path | None, resume: bool = False, callbacks: Callbacks | None = None) -> Result:
     """Trains an agent to exactly `run.agent_steps`, or for `run.minutes`, then evaluates it. Ctrl-C saves a checkpoint and returns.
 
     `run_dir`: None creates a folder under runs/; with `resume`, the folder of the run to continue.
@@ -31,7 +32,7 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False) -> Res
     # Signals first of all, so that Ctrl-C never comes too early.
     saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
     with signals() as stopped, closing(build(resumed(config) if resume else config, checkpoint.steps_of(saved))) as parts:
-        return run(config, run_dir, resume, parts, partial(train_loop, parts), stopped)
+        return run(config, run_dir, resume, parts, partial(train_loop, parts), stopped, callbacks)
 
 
 def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: Stop) -> bool:

@@ -27,6 +27,7 @@ from rlsuite.evaluation.statistics import Summary, summary_document
 from rlsuite.factories import evaluation_seed, restart_seed
 from rlsuite.replay.replay import predicted_bytes
 from rlsuite.runs import checkpoint, run_folder
+from rlsuite.runs.callbacks import Callbacks
 from rlsuite.runs.metrics import MetricLog, RollingMean
 from rlsuite.runs.progress import Progress, Status, how_far
 from rlsuite.runs.run_folder import spec_in
@@ -129,9 +130,11 @@ class Loop(session.Session[Summary]):
     command = ("rlsuite",)
     config: Config
 
-    def __init__(self, config: Config, run_dir: Path, parts: Roles, log: MetricLog | None = None):
+    def __init__(
+        self, config: Config, run_dir: Path, parts: Roles, log: MetricLog | None = None, callbacks: Callbacks | None = None
+    ):
         """`log`: None where `session.run` opens it."""
-        super().__init__(run_dir, parts.learner, parts.spec.frames_per_step)
+        super().__init__(run_dir, parts.learner, parts.spec.frames_per_step, callbacks)
         self.config, self.parts = config, parts
         self.returns = RollingMean()  # of the last 100 episodes
         if log is not None:
@@ -181,6 +184,7 @@ class Loop(session.Session[Summary]):
             self.returns.add(episode.episodic_return)
             values = {"charts/episodic_return": episode.episodic_return, "charts/episodic_length": float(episode.length)}
             self.log.scalars(self.clock(), values)
+            self.callbacks.episode(self, episode.episodic_return, episode.length)
 
     def log_losses(self, metrics: dict[str, torch.Tensor], more: dict[str, float] | None = None) -> None:
         values: dict[str, float] = {}
@@ -268,13 +272,21 @@ def _has_time_limit(config: Config) -> bool:
 Train = Callable[[Loop, Progress, Stop], bool]  # trains to the end; True if a signal came first
 
 
-def run(config: Config, run_dir: Path | None, resume: bool, parts: Roles, train: Train, stopped: Stop) -> Result:
+def run(
+    config: Config,
+    run_dir: Path | None,
+    resume: bool,
+    parts: Roles,
+    train: Train,
+    stopped: Stop,
+    callbacks: Callbacks | None = None,
+) -> Result:
     """Creates or restores a run of an agent, trains it and evaluates it. `stopped` fills when a signal arrives (see `signals`).
 
     `run_dir`: None creates a folder under runs/; with `resume`, the folder of the run to continue.
     """
     assert run_dir is not None or not resume
-    loop = Loop(config, run_dir or run_folder.new_path(config), parts)
+    loop = Loop(config, run_dir or run_folder.new_path(config), parts, callbacks=callbacks)
 
     def trained(progress: Progress, stopped: Stop) -> bool:
         return train(loop, progress, stopped)

@@ -25,9 +25,11 @@ from rlsuite.core.console import command, say
 from rlsuite.core.errors import CheckpointError, NotFiniteError, UsageError, one_line
 from rlsuite.learning.learner import Weights
 from rlsuite.runs import checkpoint, run_folder, trust
+from rlsuite.runs.callbacks import Callbacks, Evaluation
 from rlsuite.runs.config_changes import changes
 from rlsuite.runs.metrics import Clock, MetricLog, write_evaluation
 from rlsuite.runs.progress import Progress, Status
+from rlsuite.runs.trackers.opening import open_trackers
 from rlsuite.runtime.signals import Stop
 
 R = TypeVar("R")  # the result of an evaluation
@@ -80,8 +82,10 @@ class Session(ABC, Generic[R]):
     log: MetricLog  # `run` opens it
     progress: Progress | None = None  # where evaluations are shown; `run` sets it
 
-    def __init__(self, run_dir: Path, learner: LearnerRole, frames_per_step: int = 1):
+    def __init__(self, run_dir: Path, learner: LearnerRole, frames_per_step: int = 1, callbacks: Callbacks | None = None):
         self.run_dir, self.learner, self.frames_per_step = run_dir, learner, frames_per_step
+        self.callbacks = callbacks or Callbacks()
+        self.ended_by_callback = False
         self.collected = 0  # steps of all environments; may exceed the total by less than one step of each
         self.moved = 0  # steps of the last tick
         self.wall_before = 0.0  # seconds of earlier sessions
@@ -165,9 +169,16 @@ class Session(ABC, Generic[R]):
 
     @property
     def finished(self) -> bool:
-        """Whether the steps or the minutes are used up."""
+        """Whether the steps or the minutes are used up, or a callback has had enough."""
         minutes = self.settings.minutes
-        return self.collected >= self.total_agent_steps or (minutes is not None and self.seconds >= minutes * 60)
+        used_up = self.collected >= self.total_agent_steps or (minutes is not None and self.seconds >= minutes * 60)
+        return used_up or self.ended_by_callback
+
+    def stop(self, reason: str) -> None:
+        """Ends the training as if its steps were used up; for callbacks. Does nothing once they are."""
+        if not self.finished:
+            say(f"a callback ends the training at step {self.agent_steps:,}: {reason}")
+            self.ended_by_callback = True
 
     def clock(self) -> Clock:
         """The position of the next row in the log."""
@@ -205,7 +216,9 @@ class Session(ABC, Generic[R]):
         values["charts/SPS"] = (self.logged[0] - steps) / span
         values["charts/learner_SPS"] = (self.logged[2] - updates) / span
         values["charts/learning_rate"] = self.learner.learning_rate(self.agent_steps)
-        self.log.scalars(self.clock(), values | (more or {}))
+        values |= more or {}
+        self.log.scalars(self.clock(), values)
+        self.callbacks.metrics(self, values)
 
     def evaluate(self, stopped: Stop, final: bool = False) -> R | None:
         """Evaluates the current weights and logs the result; None if a signal came meanwhile."""
@@ -224,6 +237,7 @@ class Session(ABC, Generic[R]):
             self.best = report.score
             self.best_path = self.save(full=False, weights=weights and weights())
             write_evaluation(self.best_path, report.document)
+        self.callbacks.evaluation(self, Evaluation(clock, report.score, report.scalars, final))
 
     def save(self, full: bool, weights: dict[str, torch.Tensor] | None = None) -> Path:
         """Writes a checkpoint: a `full` one to resume from, or one to evaluate, with `weights` or the learner's current ones."""
@@ -238,6 +252,7 @@ class Session(ABC, Generic[R]):
                 self.full_at = self.agent_steps
                 self._tidy(path)
             self.log.flush()
+        self.callbacks.checkpoint(self, path)
         return path
 
     def rescue(self, error: BaseException) -> str:
@@ -304,7 +319,10 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
                     f"{session.steps_key} = {session.total_agent_steps}: {run_dir} is already trained to {saved.agent_steps} "
                     f"steps; raise {session.steps_key}"
                 )
-        with closing(MetricLog(run_dir, resume_at=saved.agent_steps if saved else None)) as session.log:
+        settings, resume_at = session.settings, saved.agent_steps if saved else None
+        own = saved is None or saved.own
+        trackers = open_trackers(settings.trackers, run_dir, loader.as_mapping(config), resume_at, own)
+        with closing(MetricLog(run_dir, resume_at, trackers)) as session.log:
             if saved is not None:
                 session.restore(saved)
                 before: Any = saved.metadata.get("config")
@@ -315,7 +333,14 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
                 run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
             resumed = f", resumed at step {session.agent_steps:,}" if session.collected else ""
             say(f"{session.describe()}\nrun folder {run_dir}{resumed}")
-            return _train_and_evaluate(session, train, stopped)
+            try:
+                result = _train_and_evaluate(session, train, stopped)
+            except BaseException:
+                session.callbacks.end(session, "failed")
+                raise
+            session.log.outcome = "interrupted" if result is None else "finished"
+            session.callbacks.end(session, session.log.outcome)
+            return result
 
 
 def _changes(session: Session[Any], before: Any, after: Any) -> list[str]:
@@ -335,10 +360,14 @@ def _changes(session: Session[Any], before: Any, after: Any) -> list[str]:
 def _train_and_evaluate(session: Session[R], train: Train, stopped: Stop) -> R | None:
     progress = session.progress = Progress()
     try:
+        session.callbacks.start(session)
+        session.callbacks.check()
         interrupted = train(progress, stopped)
         progress.close(session.status())
         path = session.save(full=True)
+        session.callbacks.check()
         result = None if interrupted else _evaluate_at_the_end(session, stopped)
+        session.callbacks.check()
     except BaseException as error:  # also a program that calls sys.exit
         progress.close()
         say(f"rlsuite: stopped at step {session.agent_steps:,} by {_cause(error)}; {session.rescue(error)}")
@@ -388,6 +417,7 @@ def take_turns(
         if metrics and time.monotonic() >= next_log:
             session.log_losses(metrics)
             next_log = time.monotonic() + settings.log_seconds
+        session.callbacks.check()
         if stopped:
             return True
         if session.finished:
@@ -399,7 +429,7 @@ def take_turns(
             result = session.evaluate(stopped)
             if result is None:
                 return True
-            if session.good_enough(result):
+            if session.good_enough(result) or session.finished:
                 return False
         session.collecting = True
         collect()

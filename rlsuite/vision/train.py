@@ -6,6 +6,7 @@
 Data, model and learner make the same kind of run as an agent's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from rlsuite.factories import device_of
 from rlsuite.learning.learner import DeviceBatch, Learner
 from rlsuite.nets import pretrained
 from rlsuite.runs import checkpoint, run_folder, trust
+from rlsuite.runs.callbacks import Callback, Callbacks, load_callbacks
 from rlsuite.runs.metrics import write_evaluation
 from rlsuite.runs.progress import Progress, Status, how_far
+from rlsuite.runs.trackers.opening import check_trackers
 from rlsuite.runtime.session import Report, Session, run, take_turns
 from rlsuite.runtime.signals import Stop, signals
 from rlsuite.vision import data
@@ -49,12 +52,23 @@ class Outcome:
         return {**facts, "eval": None if self.metrics is None else plain(self.metrics)}
 
 
-def train(config: str | Path | None, overrides: Any = (), run_dir: Path | None = None, resume: Path | None = None) -> Outcome:
-    """Trains a shipped config or a YAML file, or continues the run `resume`. Ctrl-C saves a checkpoint and returns."""
+def train(
+    config: str | Path | None,
+    overrides: Any = (),
+    run_dir: Path | None = None,
+    resume: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Outcome:
+    """Trains a shipped config or a YAML file, or continues the run `resume`. Ctrl-C saves a checkpoint and returns.
+
+    `callbacks`: see `rlsuite.train`.
+    """
     resolved, folder = run_folder.requested(load_config, config, overrides, run_dir, resume, "vision/digits")
+    check_trackers(resolved.run.trackers)
+    loaded = load_callbacks(resolved.run.callbacks, callbacks)
     cpu.set_up(resolved.run.threads)
     with signals() as stopped:
-        training = Training(resolved, folder, fresh=resume is None)
+        training = Training(resolved, folder, fresh=resume is None, callbacks=loaded)
         metrics = run(training, training.train, resume is not None, stopped)
         return Outcome(training.run_dir, training.agent_steps, training.seconds, metrics)
 
@@ -94,13 +108,13 @@ class Training(Session[dict[str, float]]):
     config: VisionConfig
     learner: Learner
 
-    def __init__(self, config: VisionConfig, run_dir: Path | None, fresh: bool):
+    def __init__(self, config: VisionConfig, run_dir: Path | None, fresh: bool, callbacks: Callbacks | None = None):
         """`run_dir`: None makes a folder. `fresh`: see `make_learner`. UsageError where data and model do not fit each other."""
         device = device_of(config)
         self.config, self.data = config, load_data(config)
         self.task = Supervised(config.model, self.data)
         learner = make_learner(config, self.task, device, fresh)
-        super().__init__(run_dir or run_folder.new_path(config), learner)
+        super().__init__(run_dir or run_folder.new_path(config), learner, callbacks=callbacks)
         self.store = DataStore(self.data.train, seed=config.seed)
         self.batch: DeviceBatch | None = None  # collected, not yet learned from
         self.latest = float("nan")  # main metric of the last evaluation

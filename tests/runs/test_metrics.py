@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -138,8 +139,9 @@ def test_a_tag_may_not_hide_the_clock(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always-full device")
 def test_a_full_disk_is_reported_in_one_line(tmp_path: Path) -> None:
     log = MetricLog(tmp_path)
-    log._file.close()
-    with open("/dev/full", "ab", buffering=0) as log._file:
+    lines: Any = log._trackers[0]
+    lines._file.close()
+    with open("/dev/full", "ab", buffering=0) as lines._file:
         with pytest.raises(RlsuiteError, match=r"cannot write .*metrics\.jsonl: No space left on device; ") as caught:
             log.scalars(at(1), {TAG: 1.0})
         assert "\n" not in str(caught.value)
@@ -169,7 +171,8 @@ def test_a_line_that_a_full_disk_cut_leaves_the_file_whole(tmp_path: Path, monke
     log = MetricLog(tmp_path)
     log.scalars(at(1), {TAG: 1.0})
     before = (tmp_path / "metrics.jsonl").read_bytes()
-    monkeypatch.setattr(log, "_file", Filling(log._file))
+    lines: Any = log._trackers[0]
+    monkeypatch.setattr(lines, "_file", Filling(lines._file))
     with pytest.raises(RlsuiteError, match="No space left"):
         log.scalars(at(2), {TAG: 2.0})
     log.close()

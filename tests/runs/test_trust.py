@@ -196,6 +196,10 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], None]]] = {
     "an opponent among the arguments": ("dqn", kwargs("rlsuite/Hex-v0", size=3, opponent="gtp(command=touch pwned)")),
     "a path with a parenthesis": ("dqn", set_key("agent", "name", "(dir/../evil.py:Agent")),
     "another's Ray cluster": ("dqn", joins_a_cluster),
+    "a callback": ("dqn", set_key("run", "callbacks", ["evil.py:Callback"])),
+    "a callback without a list": ("dqn", set_key("run", "callbacks", "evil.py:Callback")),
+    "a callback of a stage": ("dqn", lambda run: staged(run, {"one": {"run": {"callbacks": ["evil.py:Callback"]}}})),
+    "a tracker in a file": ("dqn", set_key("run", "trackers", ["evil.py:Tracker"])),
     "stages in other folders": ("dqn", lambda run: staged(run, {"x/../../outside": {"run": {"agent_steps": 60}}})),
     "a Minari dataset": ("dqn", minari),
     "an attribute of the environment": (
@@ -284,6 +288,21 @@ def test_the_config_file_of_a_stranger_executes_nothing_either(foreign: dict[str
     set_key("agent", "name", "evil.py:Agent")(foreign["dqn"])
     with pytest.raises(UsageError, match=r"would run agent\.name = evil\.py:Agent"):
         rlsuite.train(foreign["dqn"] / "config.yaml", run_dir=tmp_path / "new")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "mlflow(uri=http://evil.example)"])
+def test_a_run_of_a_stranger_sends_nothing_away_but_can_be_read(
+    tracker: str, foreign: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = foreign["dqn"]
+    set_key("run", "trackers", [tracker])(run)
+    set_key("run", "callbacks", ["evil.py:Callback"])(run)
+    assert not said(("evaluate", "{run}", "--episodes", "1"), run, monkeypatch, capsys)  # which starts neither
+    errors = said(("train", "--resume", "{run}", "run.agent_steps=60"), run, monkeypatch, capsys)
+    assert f"would run run.callbacks = ['evil.py:Callback'] and run.trackers = ['{tracker}']: allow that with --trust" in errors
+    none = ("run.trackers=[]", "run.callbacks=[]")
+    assert not said(("train", "--resume", "{run}", "run.agent_steps=60", *none), run, monkeypatch, capsys)
     assert not (tmp_path / "pwned").exists()
 
 

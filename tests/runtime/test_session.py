@@ -3,19 +3,22 @@
 import json
 import os
 import signal
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers import final
 from pydantic import Field
 from torch import Tensor, nn
 
 from rlsuite.config.schema import AnyConfig, Section
-from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.core.errors import CheckpointError, RlsuiteError, UsageError
 from rlsuite.learning.learner import Weights
 from rlsuite.runs import checkpoint
-from rlsuite.runs.metrics import read_metrics
+from rlsuite.runs.callbacks import Callback, Evaluation, Run, load_callbacks
+from rlsuite.runs.metrics import Outcome, read_metrics
 from rlsuite.runs.progress import Progress
 from rlsuite.runtime.session import Report, Session, run, take_turns
 from rlsuite.runtime.signals import Stop, signals
@@ -29,6 +32,8 @@ class CountingRun(Section):
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 1
     log_seconds: float = 1e-9
+    trackers: list[str] = Field(default_factory=list)
+    callbacks: list[str] = Field(default_factory=list)
 
     model_config = Section.model_config | {"allow_inf_nan": True}
 
@@ -81,8 +86,8 @@ class Counting(Session[float]):
     config: CountingConfig
     learner: CountingLearner
 
-    def __init__(self, run_dir: Path, **settings: Any):
-        super().__init__(run_dir, CountingLearner())
+    def __init__(self, run_dir: Path, *callbacks: Callback, **settings: Any):
+        super().__init__(run_dir, CountingLearner(), callbacks=load_callbacks((), callbacks))
         self.config = CountingConfig(run=CountingRun(**settings))
         self.waiting = False
         self.scores: list[tuple[int, float]] = []
@@ -278,3 +283,144 @@ def test_signals_while_a_checkpoint_is_written_wait(tmp_path: Path, monkeypatch:
     session.stop_at = 50
     assert trained(session) is None
     assert checkpoint.find(tmp_path, resumable=True).name == "step_000000000056"
+
+
+# ------------------------------------------------------------------------------------------------------------- callbacks
+
+
+class Diary(Callback):
+    """Writes down what it is called with; does `at` what is asked for, the first time."""
+
+    def __init__(self, **at: Callable[[Run], None]) -> None:
+        self.lines: list[str] = []
+        self.at = at
+
+    def note(self, run: Run, what: str, more: str = "") -> None:
+        self.lines.append(f"{run.clock().agent_steps} {what} {more}".rstrip())
+        if what in self.at:
+            self.at.pop(what)(run)
+
+    def start(self, run: Run) -> None:
+        self.note(run, "start", run.config.name)
+
+    def metrics(self, run: Run, values: Mapping[str, float]) -> None:
+        self.note(run, "metrics", str("losses/loss" in values))
+
+    def evaluation(self, run: Run, result: Evaluation) -> None:
+        self.note(run, "evaluation", f"{result.score} {result.clock.agent_steps} {dict(result.scalars)} {result.final}")
+
+    def checkpoint(self, run: Run, path: Path) -> None:
+        self.note(run, "checkpoint", path.name if path.is_dir() else "missing")
+
+    def end(self, run: Run, outcome: Outcome) -> None:
+        self.note(run, "end", outcome)
+
+
+def enough(run: Run) -> None:
+    run.stop("that is enough")
+
+
+def broken(run: Run) -> None:
+    raise ZeroDivisionError("division\nby zero")
+
+
+def test_a_callback_sees_the_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diary = Diary(end=enough)  # nothing is left to be ended then
+    trained(Counting(tmp_path, diary, steps=40))
+    assert "a callback ends" not in capsys.readouterr().err
+    assert diary.lines == [
+        "0 start counting",
+        *(f"{step} metrics True" for step in range(7, 36, 7)),
+        "35 checkpoint step_000000000035",  # the best until now
+        "35 evaluation -3.0 35 {'eval/score': -3.0} False",
+        "40 metrics True",
+        "40 checkpoint step_000000000040",
+        "40 evaluation -2.0 40 {'eval/score': -2.0} True",
+        "40 end finished",
+    ]
+
+
+@pytest.mark.parametrize(("when", "steps"), [("start", 0), ("metrics", 7), ("checkpoint", 35), ("evaluation", 35)])
+def test_a_callback_can_end_the_training(tmp_path: Path, when: str, steps: int, capsys: pytest.CaptureFixture[str]) -> None:
+    diary = Diary(**{when: enough})
+    session = Counting(tmp_path, diary)
+    assert trained(session) is not None  # the final evaluation follows
+    assert session.agent_steps == steps == final(tmp_path).agent_steps
+    assert diary.lines[-1] == f"{steps} end finished"
+    assert f"a callback ends the training at step {steps}: that is enough\n" in capsys.readouterr().err
+    trained(again := Counting(tmp_path, steps=60), resume=True)
+    assert again.agent_steps == 60
+
+
+@pytest.mark.parametrize(("when", "steps"), [("metrics", 7), ("checkpoint", 35), ("evaluation", 35)])
+def test_a_callback_that_raises_ends_the_run_with_its_name_and_loses_nothing(
+    tmp_path: Path, when: str, steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diary, other = Diary(**{when: broken}), Diary()
+    with pytest.raises(
+        RlsuiteError, match=rf"^callback Diary, {when}: ZeroDivisionError: division by zero \(.*test_session.py, line \d+\)$"
+    ) as caught:
+        trained(Counting(tmp_path / "run", diary, other))
+    assert not isinstance(caught.value, UsageError)
+    saved = final(tmp_path / "run")
+    assert saved.state["loop"]["collected"] in (steps, steps + 7)  # the update under way is finished
+    assert f"stopped at step {saved.agent_steps} by an error; continue from step {saved.agent_steps}" in capsys.readouterr().err
+    for one in (diary, other):
+        assert one.lines[-1] == f"{saved.agent_steps} end failed"
+    assert sum(when in line for line in diary.lines) == 1  # nobody is called again
+    trained(rest := Counting(tmp_path / "run"), resume=True)
+    trained(whole := Counting(tmp_path / "whole"))
+    assert rest.learner.steps == whole.learner.steps
+
+
+def test_a_callback_that_raises_at_either_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RlsuiteError, match="callback Diary, start: ZeroDivisionError"):
+        trained(Counting(tmp_path / "a", Diary(start=broken)))
+    with pytest.raises(RlsuiteError, match="callback Diary, end: ZeroDivisionError"):
+        trained(Counting(tmp_path / "b", Diary(end=broken), other := Diary()))
+    assert final(tmp_path / "b").agent_steps == 100
+    assert other.lines[-1] == "100 end finished"
+    capsys.readouterr()
+    with pytest.raises(RlsuiteError, match="callback Diary, metrics: ZeroDivisionError"):  # the first error
+        trained(Counting(tmp_path / "c", Diary(metrics=broken, end=broken)))
+    assert "rlsuite: callback Diary, end: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_signal_is_told_to_callbacks(tmp_path: Path) -> None:
+    session = Counting(tmp_path, diary := Diary(), every=None)
+    session.stop_at = 50
+    trained(session)
+    assert diary.lines[-2:] == ["56 checkpoint step_000000000056", "56 end interrupted"]
+
+
+OWN_TRACKER = """
+class Own:
+    def __init__(self, run):
+        self.run = run
+        run.keep("mine")
+
+    def write(self, rows):
+        with open(self.run.run_dir / "rows", "a") as file:
+            print(*(clock.agent_steps for clock, _ in rows), file=file)
+
+    def flush(self):
+        pass
+
+    def close(self, outcome):
+        with open(self.run.run_dir / "rows", "a") as file:
+            print(self.run.run_id, outcome, file=file)
+"""
+
+
+def test_trackers_get_every_row_once_and_the_outcome(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_TRACKER)
+    run, trackers = tmp_path / "run", [f"{tmp_path}/own.py:Own"]
+    first = Counting(run, every=None, trackers=trackers)
+    first.stop_at = 50
+    trained(first)
+    with pytest.raises(RlsuiteError):
+        trained(Counting(run, Diary(metrics=broken), every=None, trackers=trackers), resume=True)
+    trained(Counting(run, every=None, trackers=trackers), resume=True)
+    words = (run / "rows").read_text().split()
+    assert [word for word in words if word.isalpha()] == ["None", "interrupted", "mine", "failed", "mine", "finished"]
+    assert [int(word) for word in words if word.isdigit()] == [*range(7, 100, 7), 100, 100]  # the last one is an evaluation

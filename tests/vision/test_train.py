@@ -17,6 +17,7 @@ import rlsuite
 from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.runs import checkpoint
+from rlsuite.runs.callbacks import Callback, Evaluation, Run
 from rlsuite.runs.progress import Progress
 from rlsuite.vision import predict, probe
 from rlsuite.vision.config import ModelConfig, load_config
@@ -55,6 +56,34 @@ def test_a_store_samples_every_picture_before_it_repeats_one() -> None:
     assert other.sample(20).keys.tolist() == store.sample(20).keys.tolist()
     with pytest.raises(ValueError, match="it is of 10 pictures, there are 3"):
         DataStore(InMemory(images[:3], {}), seed=1).load_state_dict(store.state_dict())
+
+
+class Ending(Callback):
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def start(self, run: Run) -> None:
+        self.seen.append("start")
+
+    def metrics(self, run: Run, values: object) -> None:
+        run.stop("one update is enough")
+
+    def checkpoint(self, run: Run, path: Path) -> None:
+        self.seen.append(path.name)
+
+    def evaluation(self, run: Run, result: Evaluation) -> None:
+        assert result.score == result.scalars["eval/mIoU"]
+        self.seen.append("evaluation")
+
+    def end(self, run: Run, outcome: str) -> None:
+        self.seen.append(outcome)
+
+
+def test_callbacks_see_and_end_a_vision_run(tmp_path: Path) -> None:
+    ending = Ending()
+    outcome = train("vision/scenes_boxes", PIXELS, tmp_path / "run", callbacks=[ending])
+    assert outcome.steps == 8
+    assert ending.seen == ["start", "step_000000000008", "evaluation", "finished"]
 
 
 def test_n_and_n_is_2n_bit_for_bit(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ray.exceptions import RayError
 from rlsuite.config.schema import Config
 from rlsuite.factories import make_agent, make_spec, resumed
 from rlsuite.runs import checkpoint
+from rlsuite.runs.callbacks import Callbacks
 from rlsuite.runtime.ray.cluster import connected
 from rlsuite.runtime.ray.driver import Driver
 from rlsuite.runtime.ray.environments import packed
@@ -29,7 +30,7 @@ from rlsuite.runtime.run_loop import Result, run
 from rlsuite.runtime.signals import signals
 
 
-def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Result:
+def run_ray(config: Config, run_dir: Path | None, resume: bool = False, callbacks: Callbacks | None = None) -> Result:
     """As `run_local`, but on Ray."""
     with signals() as stopped:
         spec = make_spec(config)
@@ -41,6 +42,6 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False) -> Resul
             stopped.arm()  # Ray's core has a handler of its own, which aborts the process
             try:
                 driver.supervisor.start(stopped)
-                return run(config, run_dir, resume, driver, driver.train, stopped)
+                return run(config, run_dir, resume, driver, driver.train, stopped, callbacks)
             except RayError as error:  # Ray itself is gone, or a worker at the wrong moment
                 raise failed_on_ray(error) from error

@@ -78,6 +78,7 @@ class Driver:
             self.supervisor.revive()
             before = loop.collected
             self._round(loop)
+            loop.callbacks.check()
             if stopped:
                 self._let_end()
                 return True

@@ -1,0 +1,10 @@
+"""The shipped trackers: name -> import path "module:Class". Each needs the package of its name, which `rlsuite[NAME]` brings.
+
+A tracker is a `rlsuite.runs.metrics.Tracker`, made with a `TrackedRun` and the parameters of its spec.
+"""
+
+TRACKERS = {
+    "wandb": "rlsuite.runs.trackers.wandb:WandB",
+    "mlflow": "rlsuite.runs.trackers.mlflow:MLflow",
+    "trackio": "rlsuite.runs.trackers.trackio:Trackio",
+}
