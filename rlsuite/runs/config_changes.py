@@ -9,13 +9,13 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tu
 
     `changes({"env": {"num_envs": 8}}, {"env": {"num_envs": 4}, "seed": 2})` is `{"env.num_envs": (8, 4)}`.
     """
-    old, new = _flat(before), _flat(after)
+    old, new = flat(before), flat(after)
     return {key: (old[key], new[key]) for key in new if key in old and old[key] != new[key]}
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as one dict with dotted keys."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
