@@ -156,7 +156,7 @@ class Scheduler:
             if code == 0 and self._is_finished(job):
                 self._end(job, "finished")
                 return
-            error = _last_error(job.log) or f"exit code {code}"
+            error = f"killed by signal {-code}" if code < 0 else _last_error(job.log) or f"exit code {code}"
         except RlsuiteError as damaged:
             error = one_line(damaged)
         job.error = job.error or error

@@ -39,6 +39,7 @@ from rlsuite.studies import baselines
 
 FILE = "study.yaml"
 _LONGEST_NAME = 120  # characters of a trial's name
+_MOST_SEEDS = 10_000
 _OWN_KEYS = {"seed": "seeds", "env.id": "games"}  # keys of a config that a study has keys of its own for
 
 
@@ -117,7 +118,11 @@ class Study(Section):
     @field_validator("seeds", mode="before")
     @classmethod
     def _so_many_seeds(cls, value: Any) -> Any:
-        return list(range(1, value + 1)) if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(value, list):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_SEEDS:
+            raise ValueError(f"must be a list of integers, or a number from 1 to {_MOST_SEEDS}, got {value!r}")
+        return list(range(1, value + 1))
 
     @field_validator("games", mode="before")
     @classmethod

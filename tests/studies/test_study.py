@@ -53,6 +53,8 @@ SEARCH = {**SMALL, "axes": {"learner.learning_rate": {"low": 1e-4, "high": 1e-2}
         ({"sedes": 3}, "unknown key sedes; did you mean seeds"),
         ({"config": "classic/dqm"}, "unknown config 'classic/dqm'; did you mean classic/dqn"),
         ({"seeds": []}, "no trials: seeds is empty"),
+        ({"seeds": True}, "seeds: must be a list of integers, or a number from 1 to"),
+        ({"seeds": 10**9}, "seeds: must be a list of integers, or a number from 1 to"),
         ({"seeds": [1, 1]}, "seeds holds 1 twice"),
         ({"axes": {"net.hidden": []}}, "no trials: axes.net.hidden is empty"),
         ({"axes": {"net.hidden": 16}}, r"net.hidden = 16: an axis is a list of values, or \{low, high"),
