@@ -51,12 +51,14 @@ __all__ = [
     "register_game",
     "register_memory_core",
     "register_torso",
+    "report",
     "search",
+    "sweep",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from rlsuite.api import Callback, evaluate, load, make_env, make_game, train
+    from rlsuite.api import Callback, evaluate, load, make_env, make_game, report, sweep, train
     from rlsuite.search import search_one as search
 
 

@@ -21,6 +21,8 @@ from rlsuite.runs.trust import allowing
 from rlsuite.runtime.local import run_local
 from rlsuite.runtime.run_loop import Result
 from rlsuite.runtime.stages import run_stages
+from rlsuite.studies.report import report as report
+from rlsuite.studies.sweep import sweep as sweep
 
 
 def train(

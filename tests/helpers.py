@@ -1,12 +1,17 @@
 """What several test files share: settings of tiny runs, and how their states are compared."""
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from rlsuite.runs import checkpoint
+from rlsuite.config import loader
+from rlsuite.evaluation.statistics import summarise, write_summary
+from rlsuite.factories import evaluation_seed
+from rlsuite.runs import checkpoint, run_folder
 
 SEQUENCES: dict[str, Any] = {
     "run.collect_agent_steps": 3,  # N falls into the middle of an unroll and between two sequences
@@ -40,3 +45,20 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
 
 def final(run: Path) -> checkpoint.Checkpoint:
     return checkpoint.load(checkpoint.find(run, resumable=True))
+
+
+def finished_run(
+    folder: Path, config: str, overrides: Mapping[str, Any], returns: Sequence[float], evaluations: Sequence[tuple[int, float]] = ()
+) -> Path:
+    """A run with the files that are left when it has finished, but without training; `returns` of its final evaluation."""
+    resolved = loader.resolve(config, overrides)
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.write_config(resolved, folder, {})
+    saved = checkpoint.save(folder, resolved.run.agent_steps, {}, {}, {})
+    summary = summarise(returns, [1] * len(returns), resolved.env.id)
+    write_summary(saved, summary, evaluation_seed(resolved.seed))
+    rows = [{"agent_steps": step, "eval/episodic_return": value} for step, value in evaluations]
+    rows.append({"agent_steps": resolved.run.agent_steps, "eval/episodic_return": summary.mean, "eval/final": 1.0})
+    clock = {"env_frames": 0, "learner_steps": 0, "wall_seconds": 1.0}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(clock | row) + "\n" for row in rows))
+    return folder

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 EVALUATION = "eval/episodic_return"
 _GRID = 1000  # points of a line: more than the plot has pixels for
 # Okabe and Ito's colours, which colour-blind readers can distinguish, without the pale yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 _DASHES = ("-", "--", "-.", ":")  # one style for each round of colours
 _MOST_CHANGES = 3  # differences between runs that fit into a label
 _GREY = "#555555"
@@ -285,8 +285,8 @@ def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations
     """The mean of each group with the range of its seeds, where all of them have data, and each seed as a faint line."""
     for number, (label, runs) in enumerate(groups.items()):
         label = _legible(label)
-        colour = _COLOURS[number % len(_COLOURS)]
-        dash = _DASHES[number // len(_COLOURS) % len(_DASHES)]
+        colour = COLOURS[number % len(COLOURS)]
+        dash = _DASHES[number // len(COLOURS) % len(_DASHES)]
         xs = [x_of(run.curve) for run in runs]
         smoothed = [smooth(run.curve.values, window) for run in runs]
         first, last = max(x.min() for x in xs), min(x.max() for x in xs)

@@ -3,7 +3,8 @@
     {"agent_steps": 400, "env_frames": 1600, "learner_steps": 20, "wall_seconds": 3.1, "losses/loss": 0.25}
 
 A row of `metrics.jsonl` is a JSON object with the clock and then tag -> number, with tags such as "charts/episodic_return",
-"losses/loss" and "eval/episodic_return". A number that is not finite is null, since JSON cannot express it.
+"losses/loss" and "eval/episodic_return". The row of the final evaluation also has "eval/final". A number that is not finite is
+null, since JSON cannot express it.
 """
 
 import json

@@ -232,7 +232,7 @@ class Session(ABC, Generic[R]):
     ) -> None:
         """Logs a result; if it is the best of all periodic ones, keeps the weights: the learner's current ones or `weights()`."""
         report = self.report(result, final)
-        self.log.scalars(clock, report.scalars)
+        self.log.scalars(clock, report.scalars | ({"eval/final": 1.0} if final else {}))
         if not final and report.score > self.best:
             self.best = report.score
             self.best_path = self.save(full=False, weights=weights and weights())

@@ -38,8 +38,7 @@ def connected(config: schema.Config) -> Iterator[None]:
         _refuse_small(config)
         yield
         return
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls to a worker that died
-    with _signals_stay_ours(), _no_other_ray(), contextlib.ExitStack() as stack:
+    with _session() as stack:
         if runtime.address is None:
             _start(config, stack)
         else:
@@ -47,6 +46,26 @@ def connected(config: schema.Config) -> Iterator[None]:
         stack.callback(ray.shutdown)
         _refuse_small(config)
         yield
+
+
+@contextlib.contextmanager
+def joined(address: str) -> Iterator[None]:
+    """Connects to the cluster at an address for something other than a run. UsageError, in seconds, where that cannot work."""
+    if ray.is_initialized():  # somebody's own program: its Ray is used and left alone
+        yield
+        return
+    with _session() as stack:
+        _join(address, stack)
+        stack.callback(ray.shutdown)
+        yield
+
+
+@contextlib.contextmanager
+def _session() -> Iterator[contextlib.ExitStack]:
+    """Context that Ray may be started or joined in, with a stack for what is to be undone at its end."""
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls to a worker that died
+    with _signals_stay_ours(), _no_other_ray(), contextlib.ExitStack() as stack:
+        yield stack
 
 
 def _start(config: schema.Config, stack: contextlib.ExitStack) -> None:

@@ -1,0 +1,71 @@
+"""A study that is killed again and again ends as one that was left alone."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import rlsuite
+from rlsuite.studies import results
+
+ROOT = Path(rlsuite.__file__).resolve().parents[1]
+STUDY: dict[str, Any] = {
+    "config": "classic/dqn",
+    "seeds": 3,
+    "axes": {"learner.learning_rate": [1e-3, 3e-3]},
+    "overrides": {
+        "run.agent_steps": 1_500,
+        "run.checkpoint_minutes": 0.01,
+        "replay.min_agent_steps": 100,
+        "learner.batch_size": 8,
+        "net.hidden": 16,
+        "eval.episodes": 3,
+        "eval.every_agent_steps": 500,
+        "eval.every_episodes": 2,
+        "eval.stop_at_return": None,
+    },
+}
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "rlsuite", "sweep", "study.yaml", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(folder: Path, *arguments: str) -> str:
+    process = start(folder, *arguments)
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def outcomes(study: Path) -> dict[str, Any]:
+    """Of each trial its score and its periodic evaluations."""
+    found = {path.name: results.read(path) for path in (study / "trials").iterdir()}
+    return {name: one and (one.score, one.evaluations) for name, one in found.items()}
+
+
+@pytest.mark.slow
+def test_a_study_killed_five_times_ends_with_the_scores_of_one_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    finish(tmp_path, "--out", "alone", "--jobs", "2")
+    rng = random.Random(1)
+    for _ in range(5):
+        process = start(tmp_path, "--out", "killed", "--jobs", "2")
+        time.sleep(rng.uniform(1.0, 9.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(tmp_path, "--out", "killed", "--jobs", "2")
+    alone = outcomes(tmp_path / "alone")
+    assert len(alone) == 6
+    assert None not in alone.values()
+    assert outcomes(tmp_path / "killed") == alone
+    assert "was finished" in finish(tmp_path, "--out", "killed")  # nothing is left to do
