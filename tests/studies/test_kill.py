@@ -1,5 +1,6 @@
 """A study that is killed again and again ends as one that was left alone."""
 
+import contextlib
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -58,10 +60,15 @@ def test_a_study_killed_five_times_ends_with_the_scores_of_one_left_alone(tmp_pa
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     finish(tmp_path, "--out", "alone", "--jobs", "2")
     rng = random.Random(1)
-    for _ in range(5):
+    for number in range(5):
         process = start(tmp_path, "--out", "killed", "--jobs", "2")
-        time.sleep(rng.uniform(1.0, 9.0))
+        time.sleep(rng.uniform(1.0, 15.0))
+        trials = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
+        if number % 2:  # the whole machine; otherwise its trials are asked to stop, and write a checkpoint
+            for trial in trials:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    trial.kill()
         process.communicate()
     finish(tmp_path, "--out", "killed", "--jobs", "2")
     alone = outcomes(tmp_path / "alone")
