@@ -119,8 +119,19 @@ def test_unrolls_of_another_length_are_refused_where_collectors_compute_prioriti
         param({"agent.noisy": True, "agent.dueling": True, "agent.double": True, "learner.target_ema": 0.01}, marks=integration),
         param({"replay.prioritized": False, "env.id": "Acrobot-v1", "learner.optimizer": "rmsprop"}, marks=integration),
         param({"env.id": "rlsuite/Recall-v0", "learner.optimizer": "sgd", "learner.learning_rate_end": None}, marks=integration),
+        {
+            "learner.resets.every_agent_steps": 300,
+            "learner.target_period_learner_steps": 1,
+            "learner.target_ema": 0.01,
+            "learner.act_with_target": True,
+            "learner.optimizer": "adamw(weight_decay=0.1)",
+            "agent.n_steps": 5,
+            "agent.n_steps_end": 2,
+            "agent.discount_end": 0.9,
+            "agent.anneal_learner_steps": 50,
+        },
     ],
-    ids=["dqn", "odd-unrolls", "noisy-dueling", "acrobot-rmsprop", "recall-sgd"],
+    ids=["dqn", "odd-unrolls", "noisy-dueling", "acrobot-rmsprop", "recall-sgd", "resets-annealing-ema"],
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, extra: dict[str, Any]) -> None:
     n = 1_000
