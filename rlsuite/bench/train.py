@@ -62,7 +62,8 @@ def bench_train(settings: BenchSettings) -> list[Row]:
         ),
         "shipped": (
             f"our config {QUICK_START} as shipped ({shipped.net.torso} torso, smaller planes, {num_envs} environments, "
-            f"batch {batch}), against {label} with {theirs}: the same samples per insert, but another net; once learning has begun"
+            f"batch {batch}, {shipped.replay.samples_per_insert:g} samples per insert), against {label} with {theirs}, which are "
+            f"{SAMPLES_PER_INSERT} samples per insert; once learning has begun"
         ),
     }
     labels = {"bf16": "train/same", "fp32": "train/same fp32", "wide": "train/environments", "shipped": f"train/{QUICK_START}"}
@@ -74,7 +75,6 @@ def as_shipped(settings: BenchSettings) -> Config:
     """The quick start's config without evaluations and checkpoints, learning from the same step on as the other contenders."""
     more: dict[str, Any] = {
         "replay.min_agent_steps": settings.train_start,
-        "replay.samples_per_insert": SAMPLES_PER_INSERT,
         "eval.every_agent_steps": None,
         "eval.stop_at_return": None,
         "run.checkpoint_minutes": 1e9,

@@ -31,6 +31,11 @@ from rlsuite.runs.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 RECEIVERS = {
+    "axis",
+    "study",
+    "_study",
+    "search",
+    "_spec",
     "config",
     "c",
     "cfg",
