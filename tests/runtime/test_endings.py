@@ -119,7 +119,7 @@ def test_ten_ends_by_each_signal_lose_nothing(tmp_path: Path, kind: str, runtime
 @integration
 def test_more_signals_while_it_saves_change_nothing(tmp_path: Path) -> None:
     """As from a launcher that passes on what its children have received too."""
-    end(tmp_path / "run", "dqn", [signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGTERM], 1.0)
+    end(tmp_path / "run", "dqn", [signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGTERM], 3.0)
     assert final(tmp_path / "run").agent_steps > 0
 
 
