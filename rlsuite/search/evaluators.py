@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rlsuite.core.game import Game, Rules
 from rlsuite.core.hashing import finalise
+from rlsuite.core.kernel_cache import kernel
 from rlsuite.search.random import uniform
 
 PolicyValue = tuple[NDArray[np.float32], NDArray[np.float32]]  # logits [n,A], values [n]
@@ -154,7 +155,7 @@ def encoder(rules: Rules) -> Callable[[NDArray[np.int8], Planes], None]:
     """A compiled function that encodes rows [n,R] into planes [n,C,H,W]."""
     encode = rules.encode
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def encode_all(rows: NDArray[np.int8], planes: Planes) -> None:
         for i in range(rows.shape[0]):
             encode(rows[i], planes[i])
@@ -166,7 +167,7 @@ def encoder(rules: Rules) -> Callable[[NDArray[np.int8], Planes], None]:
 def _rollouts(rules: Rules) -> Callable[[NDArray[np.int8], NDArray[np.uint64], int, NDArray[np.float32]], None]:
     player, legal, play, outcome = rules.player, rules.legal, rules.play, rules.outcome
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def play_out(rows: NDArray[np.int8], streams: NDArray[np.uint64], num_actions: int, values: NDArray[np.float32]) -> None:
         """Plays random games from rows [n,R], in place, and writes their values [n] for the players to move at the start."""
         actions = np.empty(num_actions, np.int32)

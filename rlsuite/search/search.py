@@ -1,13 +1,14 @@
 """One call that searches a batch of positions. Shapes: B positions, A actions, R bytes a row, n leaves in a batch for the net."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState, Game
+from rlsuite.core.kernel_cache import is_compiled
 from rlsuite.search.evaluators import Evaluate
 from rlsuite.search.gumbel import GUMBEL, Gumbel
 from rlsuite.search.puct import PUCT, Puct
@@ -133,9 +134,14 @@ def advance(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel,
 
 
 def compiled(game: Game, method: type[Puct | Gumbel]) -> bool:
-    """Whether a search of the game has compiled its kernels, which takes some seconds per process."""
-    conclude: Any = kernels(game.rules, METHODS[method]).conclude  # what a search calls last
-    return bool(conclude.signatures)
+    """Whether a search of the game needs no compiler, because one has been compiled in this process or is on disk."""
+    run, tree, numbers = kernels(game.rules, METHODS[method]), make_tree(game, 1, 1, 0), np.zeros(1, np.int32)
+    evaluations = (np.zeros((1, game.num_actions), np.float32), np.zeros(1, np.float32))
+    return (
+        is_compiled(run.step, tree, numbers, method(), numbers, numbers)
+        and is_compiled(run.gather, tree, numbers, tree.rows[0], tree.rng)
+        and is_compiled(run.expand, tree, numbers, *evaluations, method())
+    )
 
 
 def read(tree: Tree, run: Kernels, method: Puct | Gumbel) -> SearchResult:

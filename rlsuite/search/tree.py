@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rlsuite.core.game import Game, Rules
+from rlsuite.core.kernel_cache import kernel
 
 PerAction = NDArray[np.float64]  # [A] one number per action: probabilities or scores
 
@@ -244,7 +245,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         nodes[node].player = player(row)
         nodes[node].fanout = 0
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def set_roots(tree: Tree, trees: NDArray[np.int32], rows: NDArray[np.int8]) -> None:
         """Replaces `trees` [n] by new ones with roots `rows` [n,R]."""
         for i in range(trees.shape[0]):
@@ -295,7 +296,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
             out += 1
         return out
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def step(
         tree: Tree, trees: NDArray[np.int32], config: Any, waiting: NDArray[np.int32], finished: NDArray[np.int32]
     ) -> tuple[int, int]:
@@ -349,7 +350,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         else:
             begin(tree, b, config)
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def gather(tree: Tree, tickets: NDArray[np.int32], rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> None:
         """Writes the positions of waiting leaves: rows [n,R] and their hashes [n]."""
         leaves = tree.ticket.shape[1]
@@ -359,7 +360,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
                 rows[i, byte] = tree.rows[b, leaf, byte]
             keys[i] = position_hash(rows[i])
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def expand(
         tree: Tree, tickets: NDArray[np.int32], logits: NDArray[np.float32], values: NDArray[np.float32], config: Any
     ) -> None:
@@ -368,7 +369,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         for i in range(tickets.shape[0]):
             expand_one(tree, tickets[i] // leaves, tickets[i] % leaves, logits[i], values[i], config)
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def conclude_all(
         tree: Tree,
         trees: NDArray[np.int32],
