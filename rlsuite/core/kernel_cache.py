@@ -254,6 +254,8 @@ class _Description:
             self.numba_type(one.dtype)
         elif isinstance(one, types.Number | types.Boolean | types.Record | types.NoneType | types.UnicodeType | types.Omitted):
             self.add(type(one).__name__, str(one))
+        elif isinstance(one, types.ExternalFunction):  # found by its name when it is loaded
+            self.add("external", one.symbol, str(one.sig))
         else:
             raise _NotCacheable
 
