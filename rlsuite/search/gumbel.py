@@ -56,13 +56,13 @@ def _score(nodes: Nodes, edges: Edges, node: int, config: Gumbel, scores: PerAct
             visits += n
             most = max(most, n)
             tried += edges[e].prior
-            total += edges[e].prior * worth(nodes, edges, e, mover)
+            total += edges[e].prior * worth(edges, e)
     own = to_player(nodes, node, mover)
     mixed = (own + visits * total / tried) / (1 + visits) if visits > 0 and tried > 0.0 else own
     scale = (config.c_visit + most) * config.c_scale
     for i in range(count):
         e = first + i
-        q = worth(nodes, edges, e, mover) if tries(edges, e) > 0 else mixed
+        q = worth(edges, e) if tries(edges, e) > 0 else mixed
         scores[i] = edges[e].log_prior + scale * (q + 1.0) / 2.0
     return visits
 
