@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import llvmlite
 import numba
 import numpy as np
-from numba import core
+from numba import core, extending
 from numba.core import bytecode, caching, compiler, dispatcher, serialize
 
 from rlsuite.version import __version__
@@ -38,11 +38,12 @@ config: Any = core.config
 types: Any = core.types
 Dispatcher: Any = dispatcher.Dispatcher
 CompileResult: Any = compiler.CompileResult
+Intrinsic: Any = type(extending.intrinsic(lambda context: None))
 dumps: Any = serialize.dumps
 
 LIMIT = 256 << 20  # bytes of all files; the least recently used are removed
 _MAGIC = b"rlsuite kernel 1"
-_KNOWN = ("numpy", "numba", "math", "cmath", "builtins")  # packages whose version, or Python's, says what is in them
+_KNOWN = ("numpy", "numba", "math", "cmath", "builtins", "typing")  # packages whose version, or Python's, says what is in them
 _SETTINGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE", "USING_SVML")
 
 # Compiled functions are linked by names that end in a number. Numba counts these from 1 in each process, so that functions of two
@@ -209,6 +210,8 @@ class _Description:
         """A constant, or what a compiled function calls."""
         if isinstance(value, Dispatcher):
             self._dispatcher(value)
+        elif isinstance(value, Intrinsic):
+            self._function(value._defn)
         elif isinstance(value, CodeType):
             self._code(value)
         elif value is None or value is Ellipsis or isinstance(value, bool | int | float | complex | str | bytes):
@@ -279,10 +282,13 @@ class _Description:
             return
         self.within.append(one)
         keep(one)  # numba's own cache does not see when a function that another file holds has changed
-        function = one.py_func
-        self.add("compiled", function.__module__, function.__qualname__)
         self.value(one.targetoptions)
         self.value(one.locals)
+        self._function(one.py_func)
+        self.within.pop()
+
+    def _function(self, function: Any) -> None:
+        self.add("compiled", function.__module__, function.__qualname__)
         self.values(function.__defaults__ or ())
         self.value(function.__kwdefaults__)
         self._code(function.__code__)
@@ -291,7 +297,6 @@ class _Description:
         except ValueError as error:  # a cell that is still empty
             raise _NotCacheable from error
         self._globals(function.__code__, function.__globals__)
-        self.within.pop()
 
     def _code(self, code: CodeType) -> None:
         if "objmode" in code.co_names:

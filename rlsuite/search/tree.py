@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from rlsuite.core.borrowed import borrowed
 from rlsuite.core.game import Game, Rules
 from rlsuite.core.kernel_cache import kernel
 
@@ -25,12 +26,13 @@ NO_CHILD = -1
 UNKNOWN = 2.0  # the `known` of an edge whose child is not proven; values are in [-1, 1]
 
 
-# One record per node and per edge: a descent reads whole records, and each fits into one cache line.
+# One record per node and per edge: a descent reads whole records, and each fits into one cache line. There is no padding between
+# fields: its bytes would be undefined, and states are compared and saved as they are.
 NODE = np.dtype(
     [
         ("value", "f4"),  # for player 0: by the rules, by the net, or proven
         ("first", "i4"),  # first edge
-        ("fanout", "i2"),  # number of edges; 0: not expanded, or the game is over
+        ("fanout", "i4"),  # number of edges; 0: not expanded, or the game is over
         ("player", "i1"),  # to move
         ("over", "u1"),  # the game is over
         ("proven", "u1"),  # `value` is that of perfect play; only with `solve`
@@ -41,7 +43,7 @@ NODE = np.dtype(
 EDGE = np.dtype(
     [
         ("total", "f8"),  # sum of values for the player who moves
-        ("log_prior", "f8"),  # without noise
+        ("log_prior", "f4"),  # without noise
         ("prior", "f4"),
         ("known", "f4"),  # the child's value for the player who moves if it is proven, else UNKNOWN
         ("child", "i4"),  # node, or NO_CHILD
@@ -60,7 +62,7 @@ SLOT = np.dtype(
         ("planned", "i4"),  # simulations that sequential halving divides among the root's edges
         ("no_root_noise", "u1"),
         ("kept", "u1"),  # the root was a node of an earlier search and has kept its visits
-        ("solve", "u1"),  # proven values are backed up (MCTS-Solver, Winands et al. 2008)
+        ("solve", "i2"),  # proven values are backed up (MCTS-Solver, Winands et al. 2008)
     ],
     align=True,
 )
@@ -98,6 +100,23 @@ def make_tree(game: Game, trees: int, simulations: int, seed: int, leaves: int =
         legal=np.zeros((trees, num_actions), np.int32),
         scores=np.zeros((trees, num_actions), np.float64),
         rng=np.random.SeedSequence(seed).generate_state(trees, np.uint64).astype(np.uint64),
+    )
+
+
+@njit(inline="always", error_model="numpy")
+def borrow(tree: Tree) -> Tree:
+    """The same trees as `borrowed` arrays, which a kernel begins with."""
+    return Tree(
+        borrowed(tree.rows),
+        borrowed(tree.node),
+        borrowed(tree.edge),
+        borrowed(tree.slot),
+        borrowed(tree.path),
+        borrowed(tree.ticket),
+        borrowed(tree.noise),
+        borrowed(tree.legal),
+        borrowed(tree.scores),
+        borrowed(tree.rng),
     )
 
 
@@ -227,7 +246,7 @@ class Functions(NamedTuple):
     """What compiled code does with one tree of a game, inlined where it is called. See `functions`."""
 
     set_root: Callable[[Tree, int, NDArray[np.int8]], None]  # (tree, b, row)
-    simulate: Callable[[Tree, int, Any], int]  # (tree, b, settings) -> leaves that wait, the tickets 0, 1, ...; 0: the search is done
+    simulate: Callable[[Tree, int, Any], int]  # (tree, b, settings) -> how many tickets wait; 0: the search is done
     # (tree, b, k, logits [A], value for the player to move, settings): expands the leaf of ticket k and backs up its value
     expand: Callable[[Tree, int, int, NDArray[np.float32], float, Any], None]
     root_value: Callable[[Tree, int], float]  # (tree, b) -> the value of a search that is done, for the player to move
@@ -318,14 +337,13 @@ def functions(rules: Rules, method: Method) -> Functions:
             e, above = first + i, float(logits[actions[i]]) - largest
             share = exp(above)
             edges[e].action = actions[i]
-            edges[e].log_prior = above
             edges[e].prior = share
             total += share
         log_total = log(total)
         for i in range(count):
             e = first + i
             edges[e].prior /= total
-            edges[e].log_prior -= log_total
+            edges[e].log_prior = float(logits[actions[i]]) - largest - log_total
             edges[e].known = UNKNOWN
             edges[e].child = NO_CHILD
             edges[e].visits = 0
@@ -364,6 +382,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
     @kernel(nogil=True, error_model="numpy")
     def set_roots(tree: Tree, trees: NDArray[np.int32], rows: NDArray[np.int8]) -> None:
         """Replaces `trees` [n] by new ones with roots `rows` [n,R]."""
+        tree, rows = borrow(tree), borrowed(rows)
         for i in range(trees.shape[0]):
             set_root(tree, trees[i], rows[i])
 
@@ -385,11 +404,12 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         The tickets that wait now are written into `waiting` [n*K], their positions into `rows` [n*K,R] with their hashes `keys`
         [n*K]; returns how many they are. Ends of games need no evaluation.
         """
+        tree, logits, rows = borrow(tree), borrowed(logits), borrowed(rows)
         found, expanded, leaves = 0, 0, tree.ticket.shape[1]
         for i in range(trees.shape[0] + 1):
-            b = np.int64(trees[i]) if i < trees.shape[0] else np.int64(tree.slot.shape[0])
-            while expanded < tickets.shape[0] and tickets[expanded] // leaves <= b:  # now, while the tree is in the processor's cache
-                at = np.int64(tickets[expanded])
+            b = int(trees[i]) if i < trees.shape[0] else tree.slot.shape[0]
+            while expanded < tickets.shape[0] and tickets[expanded] // leaves <= b:  # here, where the tree is in the CPU's cache
+                at = int(tickets[expanded])
                 expand(tree, at // leaves, at % leaves, logits[expanded], values[expanded], config)
                 expanded += 1
             if i == trees.shape[0]:
@@ -415,9 +435,12 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         lines: NDArray[np.int32],
         lengths: NDArray[np.int32],
     ) -> None:
-        """Writes what the searches of all trees have found, into zeros: the actions [B] to play, the roots' values [B] for the players
-        to move, policies, visits and priors [B,A], and principal variations [B,D] with their lengths [B]: the action, then the most
-        visited ones."""
+        """Writes what the searches of all trees have found, into zeros.
+
+        That is the actions [B] to play, the policies and visits [B,A], the roots' values [B] for the players to move, the priors
+        [B,A], and the principal variations [B,D] with their lengths [B]: the action, then the most visited ones.
+        """
+        tree, policies = borrow(tree), borrowed(policies)
         for b in range(tree.slot.shape[0]):
             actions[b] = conclude(tree, b, config, policies[b])
             values[b] = root_value(tree, b)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from numba import njit, objmode
+from numba.extending import intrinsic
 
 from rlsuite.core import kernel_cache
 from rlsuite.core.kernel_cache import is_compiled, kernel
@@ -163,6 +164,29 @@ def test_the_fields_of_an_argument_count(monkeypatch: pytest.MonkeyPatch) -> Non
     After.__name__ = After.__qualname__ = "Before"
     assert not is_compiled(first(), After(1.0, 2.0))
     assert first()(After(1.0, 2.0)) == 2.0
+
+
+def test_generated_code_counts() -> None:
+    """What an intrinsic generates depends on its function, and on what that is a closure over."""
+
+    def of(which: Any) -> Any:
+        @intrinsic
+        def chosen(context: Any, x: Any, y: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                return arguments[which]
+
+            return x(x, x), generate
+
+        @kernel()
+        def call(x: float, y: float) -> float:
+            return chosen(x, y)  # type: ignore[no-any-return]
+
+        return call
+
+    assert of(0)(1.0, 2.0) == 1.0
+    assert is_compiled(of(0), 1.0, 2.0)
+    assert not is_compiled(of(1), 1.0, 2.0)
+    assert of(1)(1.0, 2.0) == 2.0
 
 
 def ask(x: float) -> float:
