@@ -206,6 +206,12 @@ class SelfPlay:
         """Whether the finished games hold `steps` positions for each slot."""
         return self.waiting >= steps * self.num_envs
 
+    @property
+    def parts(self) -> int:
+        """Threads that share the slots."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        return max(1, min(threads, self.num_envs // _SMALLEST_PART))
+
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
         """Evaluates one leaf in every slot, after those that need no net and the moves whose searches are done.
 
@@ -216,8 +222,7 @@ class SelfPlay:
             self.table.clear()
             self.table_version = self.version
         self._grow(int(self.slots.length.max()) + 1, 0)
-        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        parts = max(1, min(threads, self.num_envs // _SMALLEST_PART))
+        parts = self.parts
         bounds = [self.num_envs * part // parts for part in range(parts + 1)]
         played = self._at_once(bounds) if parts > 1 else [self._play(0, self.num_envs)]
         moved = 0

@@ -7,7 +7,10 @@ import typer
 from rlsuite.cli.common import Json, examples, family, print_json
 from rlsuite.core.errors import unknown
 
-BENCHES = ("env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search", "torsos", "vision", "all")
+BENCHES = (
+    *("env", "inference", "collect", "replay", "learner", "train", "ppo", "sequences", "search", "selfplay", "start"),
+    *("torsos", "vision", "all"),
+)
 
 app = family()
 
