@@ -352,7 +352,11 @@ class SelfPlay:
         }
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """Restores what `state_dict` returned. Always True: the games and searches continue."""
+        """Restores what `state_dict` returned. False, with new games, for what an earlier version of rlsuite saved."""
+        if "slots" not in state:
+            self.tree.rng[:] = make_tree(self.game, self.num_envs, 1, reseed).rng
+            self.run.begin(self.tree, self.slots, self.plan, np.arange(self.num_envs, dtype=np.int32), self.start)
+            return False
         self._grow(int(state["slots"]["length"].max()), len(state["finished"]["value"]))
         for leaves, saved in ((self.tree, state["tree"]), (self.slots, state["slots"])):
             for name in sorted(saved, key=lambda name: name in _RAGGED):  # these come last: their sizes stand in the others

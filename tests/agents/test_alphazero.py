@@ -275,6 +275,13 @@ def test_threads_share_the_slots(method: str) -> None:
         assert not differences(unroll.steps._asdict(), played[0][1].steps._asdict())
 
 
+def test_new_games_begin_where_an_earlier_version_saved_them() -> None:
+    collector, other = collector_of(opening_fraction=1.0), collector_of(opening_fraction=1.0)
+    assert not collector.load_state_dict({"games": {}, "rng": {}}, reseed=7)
+    assert not np.array_equal(collector.tree.rng, other.tree.rng)
+    assert collector.advance(0) == (0, [])
+
+
 def test_an_error_in_one_thread_is_raised() -> None:
     collector = collector_of(num_envs=64)
 
