@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import nn
 
@@ -21,6 +20,7 @@ from rlsuite.acting.collector import Episode
 from rlsuite.boardgames import game_records
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game, Rules
+from rlsuite.core.kernel_cache import kernel
 from rlsuite.core.types import Step, Unroll
 from rlsuite.search.evaluators import encoder
 
@@ -42,14 +42,14 @@ def batched(rules: Rules, num_actions: int) -> Batch:
     """The batched functions of a game, compiled once for each game."""
     legal, play, outcome = rules.legal, rules.play, rules.outcome
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def legal_all(rows: NDArray[np.int8], masks: NDArray[np.bool_]) -> None:
         actions = np.empty(num_actions, np.int32)
         for i in range(rows.shape[0]):
             for j in range(legal(rows[i], actions)):
                 masks[i, actions[j]] = True
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def play_all(rows: NDArray[np.int8], actions: NDArray[np.int64], over: NDArray[np.bool_], values: NDArray[np.float32]) -> None:
         for i in range(rows.shape[0]):
             play(rows[i], actions[i])

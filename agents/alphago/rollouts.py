@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlsuite.core.hashing import finalise
+from rlsuite.core.kernel_cache import kernel
 from rlsuite.envs.boards.go import STEPS, area, is_legal, past_of, points_of, survey
 from rlsuite.search.random import uniform
 
@@ -170,7 +171,7 @@ Playout = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.uint64], Wei
 def playouts(play: Callable[[NDArray[np.int8], int], None]) -> Playout:
     """A compiled function that plays games to their end by the rollout policy; `play` is that of Go's rules."""
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def play_out(
         rows: NDArray[np.int8],
         last: NDArray[np.int64],

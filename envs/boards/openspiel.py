@@ -5,15 +5,21 @@ positions that these lead to are kept in Python. So a search is slower than with
 not a million), and transpositions are different positions. A net sees OpenSpiel's planes and one more that says whose turn it is.
 """
 
+import ctypes
+import traceback
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import llvmlite.binding
 import numpy as np
-from numba import njit, objmode
+from numba import types
+from numpy.typing import NDArray
 
 from rlsuite.core.errors import UsageError, one_line, unknown
 from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules
 from rlsuite.core.hashing import mix
+from rlsuite.core.kernel_cache import kernel
 
 _HEAD = 16  # bytes of a row before the moves: the game's number, how many moves there are, how many there may be
 _ASKED = 15  # that byte, the highest of the last number: 1 + the player whom `set_player` has named
@@ -192,63 +198,113 @@ def _key(row: Row, count: int) -> bytes:
     return row[:8].tobytes() + row[_HEAD : _HEAD + 2 * count].tobytes()
 
 
-def _ask_player(row: Row) -> int:
+# Compiled rules call Python through these. `objmode` would do the same, but with addresses of this process in the code, which could
+# then not be kept on disk. The names are looked up when code is loaded.
+_ARGUMENTS = 5  # address and bytes of the row, address of an array for the answer, its length or [rows, columns]
+_FAILED, _INTERRUPTED = -1, -2
+
+
+def _callable(ask: Callable[[Row, int, int, int], int]) -> Any:
+    """A function of Python as one that compiled rules call. It returns its result, or what its exception is called there."""
+
+    def answer(row: int, size: int, out: int, rows: int, columns: int) -> int:
+        try:
+            return ask(_array(row, size, np.int8), out, rows, columns)
+        except KeyboardInterrupt:
+            return _INTERRUPTED
+        except BaseException:  # cannot pass through compiled code
+            traceback.print_exc()
+            return _FAILED
+
+    name, kind = f"rlsuite_openspiel{ask.__name__}", ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_size_t] * _ARGUMENTS)
+    _exposed.append(kind(answer))
+    llvmlite.binding.add_symbol(name, ctypes.cast(_exposed[-1], ctypes.c_void_p).value)
+    return types.ExternalFunction(name, types.int64(*[types.uintp] * _ARGUMENTS))
+
+
+_exposed: list[Any] = []  # keeps them alive
+
+
+def _array(address: int, size: int, dtype: Any) -> NDArray[Any]:
+    """The array of `size` elements that lies at an address."""
+    return np.frombuffer((ctypes.c_char * (size * np.dtype(dtype).itemsize)).from_address(address), dtype)
+
+
+@_callable
+def _ask_player(row: Row, out: int, rows: int, columns: int) -> int:
     return max(0, int(position(row).current_player()))  # -4 where the game is over
 
 
-def _ask_legal(row: Row, actions: Actions) -> int:
+@_callable
+def _ask_legal(row: Row, out: int, rows: int, columns: int) -> int:
     count, most = row[8:_HEAD].view(np.int32)
     legal = position(row).legal_actions() if count < most else []  # none where the game is over
-    actions[: len(legal)] = legal
+    _array(out, rows, np.int32)[: len(legal)] = legal
     return len(legal)
 
 
-def _ask_outcome(row: Row) -> tuple[bool, float]:
-    state = position(row)
+@_callable
+def _ask_outcome(row: Row, out: int, rows: int, columns: int) -> int:
+    state, value = position(row), _array(out, 1, np.float64)
     if state.is_terminal():
-        return True, float(np.clip(state.returns()[0], -1, 1))
+        value[0] = np.clip(state.returns()[0], -1, 1)
+        return 1
     count, most = row[8:_HEAD].view(np.int32)
-    return bool(count >= most), 0.0
+    value[0] = 0.0
+    return int(count >= most)
 
 
-def _ask_planes(row: Row, planes: Planes) -> None:
+@_callable
+def _ask_planes(row: Row, out: int, rows: int, columns: int) -> int:
     state, scale = position(row), _game(row).scale
+    planes = _array(out, rows * columns, np.int8).reshape(rows, columns)
     mover = int(row[_ASKED]) - 1 if row[_ASKED] else max(0, int(state.current_player()))
     seen = np.array(state.observation_tensor(mover)) * scale
-    planes[:-1] = np.clip(np.round(seen), -127, 127).reshape(planes[:-1].shape)
+    planes[:-1] = np.clip(np.round(seen), -127, 127).reshape(rows - 1, columns)
     planes[-1] = mover * scale
+    return 0
 
 
-@njit(cache=False)
+class Interrupted(KeyboardInterrupt, Exception):
+    """Ctrl-C while Python was asked, as something that compiled code can raise."""
+
+
+@kernel()
+def _checked(answer: int) -> int:
+    """An answer of Python's. Interrupted or RuntimeError if there is none."""
+    if answer == _INTERRUPTED:
+        raise Interrupted
+    if answer == _FAILED:
+        raise RuntimeError("OpenSpiel gives no answer: see above")
+    return answer
+
+
+@kernel()
 def init(row: Row) -> None:
     """No moves yet: all zeros."""
 
 
-@njit(cache=False)
+@kernel()
 def player(row: Row) -> int:
     """The player to move."""
-    with objmode(found="int64"):
-        found = _ask_player(row)
-    return found
+    return _checked(_ask_player(row.ctypes.data, row.size, 0, 0, 0))
 
 
-@njit(cache=False)
+@kernel()
 def outcome(row: Row) -> tuple[bool, float]:
     """OpenSpiel's result, or a draw once there are as many moves as allowed."""
-    with objmode(over="boolean", value="float64"):
-        over, value = _ask_outcome(row)
-    return over, value
+    value = np.empty(1)
+    over = _checked(_ask_outcome(row.ctypes.data, row.size, value.ctypes.data, 1, 1))
+    return over == 1, value[0]
 
 
-@njit(cache=False)
+@kernel()
 def legal(row: Row, actions: Actions) -> int:
     """OpenSpiel's legal actions."""
-    with objmode(found="int64"):
-        found = _ask_legal(row, actions)
-    return found
+    return _checked(_ask_legal(row.ctypes.data, row.size, actions.ctypes.data, actions.size, 1))
 
 
-@njit(cache=False)
+@kernel()
 def play(row: Row, action: int) -> None:
     """Adds a move to the list."""
     head = row[8:_HEAD].view(np.int32)
@@ -256,14 +312,14 @@ def play(row: Row, action: int) -> None:
     head[0] += 1
 
 
-@njit(cache=False)
+@kernel()
 def encode(row: Row, planes: Planes) -> None:
     """OpenSpiel's observation tensor of the player to move, then a plane with that player's number."""
-    with objmode():
-        _ask_planes(row, planes)
+    channels = planes.shape[0]
+    _checked(_ask_planes(row.ctypes.data, row.size, planes.ctypes.data, channels, planes.size // channels))
 
 
-@njit(cache=False)
+@kernel()
 def position_hash(row: Row) -> np.uint64:
     """A hash of the game and all moves so far."""
     return mix(row, np.uint64(0))

@@ -1,13 +1,18 @@
 """The self-play collector: plays many games at once, each in a slot with a search tree of its own.
 
-Each `advance` evaluates one leaf of every slot, in one batch. A slot whose search is done plays its move and begins the next search
-in the same call, so the batch for the net stays full, however long the searches are.
-Shapes: L slots, n some of them, K positions of an unroll, A actions, R bytes a row.
+In each `advance`, compiled code (`slots`) goes on in every slot until its search waits for an evaluation by the net: with those in
+the table of earlier evaluations, and across the move of a search that is done. So the batch for the net has a position of every
+slot. On a CPU, each of torch's threads takes a share of the slots, their searches and their evaluations: that is faster than
+dividing each operation of a small net, and threads that wait for each other once in a batch lose less beside other programs.
+Shapes: L slots, n some of them, D moves of a game, K positions of an unroll, A actions, R bytes a row.
 """
 
 from abc import abstractmethod
 from collections import deque
-from typing import Annotated, Any, Literal, NamedTuple
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,19 +21,33 @@ from pydantic import Field, model_validator
 
 from rlsuite.acting.board_agent import BoardAgent, BoardConfig
 from rlsuite.acting.collector import Episode
-from rlsuite.boardgames.openings import random_opening
+from rlsuite.acting.slots import (
+    NONE,
+    RESIGNED,
+    Finished,
+    Plan,
+    Slots,
+    make_batch,
+    make_endings,
+    make_finished,
+    make_slots,
+    slot_kernels,
+)
 from rlsuite.config.conditions import OnlyIf
+from rlsuite.core import cpu
 from rlsuite.core.agent import Net
-from rlsuite.core.game import Game
 from rlsuite.core.types import Step, Unroll
-from rlsuite.nets.precision import inference
-from rlsuite.search import Cached, Evaluate, Gumbel, Puct, plane_evaluator
-from rlsuite.search.evaluators import PolicyValue, encoder
+from rlsuite.search import Evaluate, Gumbel, Puct, plane_evaluator
+from rlsuite.search.evaluators import PolicyValue, make_table
 from rlsuite.search.search import METHODS
-from rlsuite.search.tree import kernels, make_tree
+from rlsuite.search.tree import Tree, make_tree
 
 NEVER = -1.0  # a resignation threshold that nothing falls below
-
+_SMALLEST_PART = 32  # slots that a thread takes
+_MOVES, _POSITIONS = 64, 1024  # for how many there is room at first, in each slot and of finished games
+_MOVE = ("policy", "value", "action", "learned")  # of `Slots`: arrays of moves
+_RAGGED = (*_MOVE, "rows", "node", "edge")  # arrays of `Slots` and `Tree` of which each slot uses as much as it needs
+_NOT_SAVED = ("source", "sums")  # of `Slots`
 
 _GUMBEL, _PUCT, _RESIGN, _GATE = (
     OnlyIf(condition) for condition in ("method = gumbel", "method = puct", "resign = true", "gate_games > 0")
@@ -97,6 +116,20 @@ class SelfPlayConfig(BoardConfig):
             return Gumbel(self.considered, self.c_visit, self.c_scale)
         return Puct(self.c_init, fpu_reduction=self.fpu_reduction, noise_fraction=self.noise_fraction, noise_total=self.noise_total)
 
+    def plan(self) -> Plan:
+        """How the games of self-play are played."""
+        return Plan(
+            self.method == "puct",
+            self.simulations,
+            self.fast_simulations,
+            self.full_fraction,
+            self.temperature,
+            self.temperature_moves,
+            self.opening_fraction,
+            self.opening_moves,
+            1.0 - self.resign_disabled_fraction if self.resign else 0.0,
+        )
+
     def play(self) -> Puct | Gumbel:
         """The same search method without noise."""
         method = self.explore()
@@ -140,17 +173,6 @@ class SelfPlayAgent(BoardAgent):
         return SelfPlay(self, net, num_envs, seed=seed, device=device, bf16=bf16)
 
 
-class Move(NamedTuple):
-    """A position of a game, with the results of its search and the move played."""
-
-    planes: NDArray[np.int8]  # [C,H,W]
-    policy: NDArray[np.float32]  # [A] the search's improved policy
-    value: float  # the search's value for the player to move
-    player: int  # the player to move
-    action: int
-    full: bool  # whether the search was full, so that the position is learned from
-
-
 class SelfPlay:
     """A `GameCollector` that searches every move.
 
@@ -165,213 +187,206 @@ class SelfPlay:
         self.agent, self.net, self.bf16 = agent, net, bf16
         self.device = device or torch.device("cpu")
         self.num_envs = num_envs
-        self.version = 0
-        config, self.game = agent.config, agent.game
-        self.config, self.method = config, config.explore()
-        self.run = kernels(self.game.rules, METHODS[type(self.method)])
-        self.encode = encoder(self.game.rules)
-        self.rng = np.random.default_rng(seed)
-        self.tree = make_tree(self.game, self.num_envs, config.simulations, seed, solve=config.solve)
-        self.cache = Cached(plane_evaluator(self.game, self._evaluate), self.game.num_actions, config.cache_positions)
-        self.cached_version = 0  # of the weights whose evaluations the cache holds
-        self.rows = np.empty((self.num_envs, self.game.start.size), np.int8)  # [L,R] the games' positions
-        self.full = np.ones(self.num_envs, bool)  # [L] whether the running search is full
-        self.plies = np.zeros(self.num_envs, np.int64)  # [L] moves played, including the random ones of the opening
-        self.moves: list[list[Move]] = [[] for _ in range(self.num_envs)]
-        self.resigns = np.zeros(self.num_envs, bool)  # [L] whether this game may be resigned
-        self.threshold = NEVER
+        self.version = self.table_version = 0
+        config, game = agent.config, agent.game
+        self.config, self.game, self.method, self.plan = config, game, config.explore(), config.plan()
+        self.run = slot_kernels(game.rules, METHODS[type(self.method)])
+        self.tree = make_tree(game, num_envs, config.simulations, seed, solve=config.solve)
+        self.slots, self.batch = make_slots(game, num_envs, min(_MOVES, game.max_moves)), make_batch(game, num_envs)
+        self.table = make_table(game.num_actions, config.cache_positions)
+        self.start = game.new_state().row
+        self.threshold = NEVER  # below which a player resigns
         self.regrets: deque[float] = deque(maxlen=1000)  # lowest values, in games played out, of players who did not lose
-        self.finished: list[tuple[list[Move], float]] = []  # games that `take` will return, with the outcome for player 0
+        self.finished, self.positions = make_finished(game, _POSITIONS), 0  # those that `take` will return, and how many they are
+        self.waiting = 0  # moves of games that have ended since `take`, also those that are not learned from
         self.ended: deque[int] = deque(maxlen=1000)  # hashes of the last games' moves
         self.sums: dict[str, tuple[float, int]] = {}  # metric -> sum and count since the last `diagnostics`
-        slots = np.arange(self.num_envs, dtype=np.int32)
-        self._begin(slots, slots)
-
-    def _evaluate(self, planes: NDArray[np.int8]) -> PolicyValue:
-        with inference(self.device, self.bf16):
-            return self.agent.evaluate(self.net, planes)
+        self.workers: ThreadPoolExecutor | None = None
+        self.run.begin(self.tree, self.slots, self.plan, np.arange(num_envs, dtype=np.int32), self.start)
 
     def ready(self, steps: int) -> bool:
         """Whether the finished games hold `steps` positions for each slot."""
-        return sum(len(moves) for moves, _ in self.finished) >= steps * self.num_envs
+        return self.waiting >= steps * self.num_envs
+
+    @property
+    def parts(self) -> int:
+        """Threads that share the slots."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        return max(1, min(threads, self.num_envs // _SMALLEST_PART))
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """Evaluates one leaf in every slot, after playing the moves whose searches are done.
+        """Evaluates one leaf in every slot, after those that need no net and the moves whose searches are done.
 
         Returns the number of these moves, and the games that they ended: as the return the outcome for player 0, as the environment
         the slot.
         """
-        if self.version != self.cached_version:
-            self.cache.clear()
-            self.cached_version = self.version
-        run, tree, episodes = self.run, self.tree, []
-        waiting, done = np.empty(self.num_envs, np.int32), np.empty(self.num_envs, np.int32)
-        everyone, later = np.arange(self.num_envs, dtype=np.int32), np.empty(0, np.int32)
-        found, moved = run.step(tree, everyone, self.method, waiting, done)
-        done = done[:moved].copy()
-        if moved:
-            episodes = self._move(done)
-            later = np.empty_like(done)
-            run.step(tree, done, self.method, later, np.empty_like(done))  # every new root waits for its evaluation
-        tickets = np.concatenate([waiting[:found], later])
-        rows, keys = np.empty((self.num_envs, self.rows.shape[1]), np.int8), np.empty(self.num_envs, np.uint64)
-        run.gather(tree, tickets, rows, keys)
-        run.expand(tree, tickets, *self.cache(rows, keys), self.method)
-        return moved, episodes
+        if self.version != self.table_version:
+            self.table.clear()
+            self.table_version = self.version
+        self._grow(int(self.slots.length.max()) + 1, 0)
+        with cpu.working("self-play") if self.device.type == "cpu" else nullcontext():
+            parts = self.parts
+            bounds = [self.num_envs * part // parts for part in range(parts + 1)]
+            played = self._at_once(bounds) if parts > 1 else [self._play(0, self.num_envs)]
+        moved = 0
+        for begin, (asks, moves, reached, found) in zip(bounds, played, strict=False):
+            self.run.store(self.table, self.batch, begin, asks)
+            self._count("search/cache_hits", found, reached)
+            moved += moves
+        return moved, self._end(np.flatnonzero(self.slots.over).astype(np.int32))
 
-    def _move(self, done: NDArray[np.int32]) -> list[Episode]:
-        """Plays a move in slots `done` [n], whose searches are done, and begins their next searches."""
-        n, game, rules = len(done), self.game, self.game.rules
-        policy, action, value = np.zeros((n, game.num_actions)), np.zeros(n, np.int64), np.zeros(n)
-        self.run.conclude(self.tree, done, self.method, policy, action, value)
-        planes = np.empty((n, *game.observation_shape), np.int8)
-        self.encode(self.rows[done], planes)
-        episodes, over = [], []
-        for i, b in enumerate(done.tolist()):
-            chosen = self._draw(b, policy[i], int(action[i]))
-            moves, mover = self.moves[b], int(rules.player(self.rows[b]))
-            moves.append(Move(planes[i], policy[i].astype(np.float32), float(value[i]), mover, chosen, bool(self.full[b])))
-            rules.play(self.rows[b], chosen)
-            self.plies[b] += 1
-            self._count("search/policy_entropy", -float((policy[i] * np.log(policy[i] + 1e-30)).sum()))
-            self._count("search/top_move_share", float(policy[i].max()))
-            ended, outcome = rules.outcome(self.rows[b])
-            if not ended and self.resigns[b] and value[i] < self.threshold:
-                ended, outcome = True, -1.0 if mover == 0 else 1.0
-                self._count("selfplay/resigned", 1.0)
-            if ended:
-                episodes.append(self._end(b, float(outcome)))
-                over.append(b)
-        self._begin(done, np.array(over, np.int32))
+    def _grow(self, moves: int, positions: int) -> None:
+        """Makes room for games of that many moves, and for that many positions of finished games."""
+        while moves > self.slots.action.shape[1]:
+            self.slots = self.slots._replace(**{name: _longer(getattr(self.slots, name), 1) for name in _MOVE})
+        while positions > len(self.finished.value):
+            self.finished = Finished._make(_longer(leaf, 0) for leaf in self.finished)
+
+    def _play(self, begin: int, end: int) -> tuple[int, int, int, int]:
+        """Plays in some of the slots, and evaluates what their searches then wait for. See `SlotKernels.play`."""
+        policy, places = np.empty(self.game.num_actions), np.empty(2 * (end - begin) + 1, np.int32)
+        state = (self.tree, self.slots, self.table, self.batch)
+        done = self.run.play(*state, self.method, self.plan, self.threshold, begin, end, policy, places)
+        if asks := done[0]:
+            where = slice(begin, begin + asks)
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                self.batch.logits[where], self.batch.values[where] = self.agent.evaluate(self.net, self.batch.planes[where])
+        return done
+
+    def _at_once(self, bounds: list[int]) -> list[tuple[int, int, int, int]]:
+        """`_play` of all parts, each in a thread in which torch uses no others."""
+        threads = torch.get_num_threads()
+        if self.workers is None or self.workers._max_workers < len(bounds) - 2:
+            self.workers = ThreadPoolExecutor(len(bounds) - 2, initializer=torch.set_num_threads, initargs=(1,))
+        others = [self.workers.submit(self._play, *part) for part in pairwise(bounds[1:])]
+        torch.set_num_threads(1)
+        try:
+            return [self._play(*bounds[:2]), *(other.result() for other in others)]
+        finally:
+            wait(others)
+            torch.set_num_threads(threads)
+
+    def _end(self, ended: NDArray[np.int32]) -> list[Episode]:
+        """Keeps the positions of the games that have ended, in slots `ended` [n], and begins new ones there."""
+        if not ended.size:
+            return []
+        slots, endings = self.slots, make_endings(len(ended))
+        lengths, outcomes = slots.length[ended].tolist(), slots.outcome[ended].tolist()
+        self.waiting += sum(lengths)
+        self._grow(0, self.positions + sum(lengths))
+        self.positions = self.run.harvest(slots, ended, self.finished, self.positions, endings)
+        self.ended.extend(endings.hash.view(np.int64).tolist())
+        self._count("search/value_error", float(endings.error.sum()), sum(lengths))
+        self._count("selfplay/draw", float(outcomes.count(0.0)), len(ended))
+        self._count("selfplay/first_player_score", sum(outcomes), len(ended))
+        self._count("selfplay/resigned", float((slots.over[ended] == RESIGNED).sum()), len(ended))
+        for b, outcome, lowest in zip(ended.tolist(), outcomes, endings.lowest.tolist(), strict=True):
+            if self.config.resign and not slots.resigns[b]:
+                self._regret(outcome, lowest)
+        episodes = [Episode(*facts) for facts in zip(outcomes, lengths, ended.tolist(), strict=True)]
+        self.run.begin(self.tree, slots, self.plan, ended, self.start)
         return episodes
 
-    def _draw(self, b: int, policy: NDArray[np.float64], best: int) -> int:
-        """The move to play in slot `b`: with Gumbel noise the search's best move has been sampled already."""
-        if self.config.method == "gumbel" or self.plies[b] >= self.config.temperature_moves:
-            return best
-        weights = (policy / policy.max()) ** (1 / self.config.temperature)
-        return int(self.rng.choice(len(policy), p=weights / weights.sum()))
-
-    def _end(self, b: int, outcome: float) -> Episode:
-        moves = self.moves[b]
-        self.finished.append((moves, outcome))
-        self.ended.append(hash(tuple(move.action for move in moves)))
-        for move in moves:
-            z = outcome if move.player == 0 else -outcome
-            self._count("search/value_error", (move.value - z) ** 2)
-        self._count("selfplay/draw", float(outcome == 0))
-        self._count("selfplay/first_player_score", outcome)
-        if self.config.resign and not self.resigns[b]:
-            for player, own in ((0, outcome), (1, -outcome)):
-                values = [move.value for move in moves if move.player == player]
-                if own >= 0 and values:
-                    self.regrets.append(min(values))
-            if len(self.regrets) >= 100:
-                self.threshold = min(float(np.quantile(self.regrets, self.config.resign_false_positives)), 0.0)
-        return Episode(outcome, len(moves), b)
-
-    def _begin(self, slots: NDArray[np.int32], over: NDArray[np.int32]) -> None:
-        """Begins searches in `slots` [n], of which those in `over` begin new games first."""
-        for b in over.tolist():
-            self.moves[b], self.plies[b] = [], 0
-            self.rows[b] = self._opening(b)
-            self.resigns[b] = self.config.resign and self.rng.random() >= self.config.resign_disabled_fraction
-        config = self.config
-        self.full[slots] = self.rng.random(len(slots)) < config.full_fraction
-        late = self.plies[slots] >= config.temperature_moves
-        budget = np.where(self.full[slots], config.simulations, config.fast_simulations)
-        self.tree.slot["budget"][slots] = self.tree.slot["planned"][slots] = budget
-        self.tree.slot["no_root_noise"][slots] = late if config.method == "gumbel" else late | ~self.full[slots]
-        self.run.set_roots(self.tree, slots, self.rows[slots])
-
-    def _opening(self, b: int) -> NDArray[np.int8]:
-        """The first position of a new game in slot `b`, in a share of the games after random moves."""
-        random = self.rng.random() < self.config.opening_fraction
-        moves, row = random_opening(self.game, int(self.rng.integers(1, self.config.opening_moves + 1)) if random else 0, self.rng)
-        self.plies[b] += len(moves)
-        return row
+    def _regret(self, outcome: float, lowest: list[float]) -> None:
+        """Takes the lowest values of both players, in a game that was played out, into account for the threshold."""
+        for own, value in zip((outcome, -outcome), lowest, strict=True):
+            if own >= 0 and value < np.inf:
+                self.regrets.append(value)
+        if len(self.regrets) >= 100:
+            self.threshold = min(float(np.quantile(self.regrets, self.config.resign_false_positives)), 0.0)
 
     def take(self) -> Unroll:
         """The fully searched positions of games that have ended since the last call: leaves [K,1,...]."""
-        kept = [(move, outcome, at == 0) for moves, outcome in self.finished for at, move in enumerate(moves) if move.full]
-        self.finished = []
-        false = np.zeros((len(kept), 1), bool)  # [K,1]
-        extras = {
-            "policy": np.array([move.policy for move, _, _ in kept], np.float32).reshape(-1, 1, self.game.num_actions),
-            "value": np.array([[move.value] for move, _, _ in kept], np.float32).reshape(-1, 1),
-            "outcome": np.array([[z if move.player == 0 else -z] for move, z, _ in kept], np.float32).reshape(-1, 1),
-        }
+        kept = Finished._make(leaf[: self.positions, None].copy() for leaf in self.finished)
+        self.positions = self.waiting = 0
+        false = np.zeros_like(kept.first)  # [K,1]
         steps = Step(
-            observation=np.array([move.planes for move, _, _ in kept], np.int8).reshape(-1, 1, *self.game.observation_shape),
+            observation=kept.planes,
             reward=np.zeros(false.shape, np.float32),
-            first=np.array([[first] for _, _, first in kept], bool).reshape(-1, 1),
+            first=kept.first,
             last=false,
             terminal=false,
-            action=np.array([[move.action] for move, _, _ in kept], np.int64).reshape(-1, 1),
-            extras=extras,
+            action=kept.action,
+            extras={"policy": kept.policy, "value": kept.value, "outcome": kept.outcome},
         )
         return Unroll(steps, version=self.version)
 
-    def _count(self, name: str, value: float) -> None:
+    def _count(self, name: str, value: float, times: int) -> None:
         total, count = self.sums.get(name, (0.0, 0))
-        self.sums[name] = (total + value, count + 1)
+        self.sums[name] = (total + value, count + times)
 
     def diagnostics(self) -> dict[str, float]:
         """Means since the last call, of the searches and games; also the share of different games among the last ones."""
-        means = {name: total / count for name, (total, count) in self.sums.items() if name != "selfplay/resigned"}
-        games = self.sums.get("selfplay/draw", (0.0, 0))[1]
-        if self.config.resign and games:
-            means["selfplay/resigned"] = self.sums.get("selfplay/resigned", (0.0, 0))[0] / games
+        moves, entropy, largest = self.slots.sums.sum(0).tolist()
+        self._count("search/policy_entropy", entropy, int(moves))
+        self._count("search/top_move_share", largest, int(moves))
+        means = {name: total / count for name, (total, count) in self.sums.items() if count}
+        if not self.config.resign:
+            means.pop("selfplay/resigned", None)
+        elif "selfplay/resigned" in means:
             means["selfplay/resign_threshold"] = self.threshold
         if self.ended:
             means["selfplay/unique_games"] = len(set(self.ended)) / len(self.ended)
-        if self.cache.asked:
-            means["search/cache_hits"] = self.cache.found / self.cache.asked
-        self.sums, self.cache.asked, self.cache.found = {}, 0, 0
+        self.sums, self.slots.sums[:] = {}, 0.0
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Games, unfinished searches included, and the random state. Means of diagnostics are not saved."""
-        used = {"rows": int(self.tree.slot["nodes"].max()), "edge": int(self.tree.slot["edges"].max())}
-        used["node"] = used["rows"]
-        tree = {name: leaf[:, : used[name]] if name in used else leaf for name, leaf in self.tree._asdict().items()}
+        """Games, unfinished searches included, and the random state, without what is left from earlier ones.
+
+        Means of diagnostics are not saved.
+        """
+        tree, slots = self.tree, self.slots
+        waits = slots.source != NONE
+        places = slots.source[waits]
         return {
-            "tree": {name: _plain(leaf) for name, leaf in tree.items()},
-            "cache": self.cache.state_dict(),
-            "rng": self.rng.bit_generator.state,
-            "rows": self.rows,
-            "full": self.full,
-            "plies": self.plies,
-            "resigns": self.resigns,
+            "tree": {name: _plain(leaf[_in_use(tree, name)]) for name, leaf in tree._asdict().items()},
+            "slots": {name: leaf[_in_use(slots, name)] for name, leaf in slots._asdict().items() if name not in _NOT_SAVED},
+            "waits": waits,
+            "logits": self.batch.logits[places],
+            "values": self.batch.values[places],
+            "table": self.table.state_dict(),
+            "finished": {name: leaf[: self.positions] for name, leaf in self.finished._asdict().items()},
+            "waiting": self.waiting,
             "threshold": self.threshold,
             "regrets": np.array(self.regrets, np.float64),
             "ended": np.array(self.ended, np.int64),
-            "games": _pack(self.moves, self.game),
-            "finished": _pack([moves for moves, _ in self.finished], self.game),
-            "outcomes": np.array([outcome for _, outcome in self.finished], np.float64),
             "version": self.version,
-            "cached_version": self.cached_version,
+            "table_version": self.table_version,
         }
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """Restores what `state_dict` returned. Always True: the games and searches continue."""
-        for name, leaf in self.tree._asdict().items():
-            saved = state["tree"][name]
-            if leaf.dtype.names:
-                saved = saved.view(leaf.dtype)[..., 0]
-            leaf[tuple(slice(0, size) for size in saved.shape)] = saved
-        self.cache.load_state_dict(state["cache"])
-        self.rng.bit_generator.state = state["rng"]
-        for name in ("rows", "full", "plies", "resigns"):
-            getattr(self, name)[:] = state[name]
-        self.threshold = state["threshold"]
+        """Restores what `state_dict` returned. False, with new games, for what an earlier version of rlsuite saved."""
+        if "slots" not in state:
+            self.tree.rng[:] = make_tree(self.game, self.num_envs, 1, reseed).rng
+            self.run.begin(self.tree, self.slots, self.plan, np.arange(self.num_envs, dtype=np.int32), self.start)
+            return False
+        self._grow(int(state["slots"]["length"].max()), len(state["finished"]["value"]))
+        for leaves, saved in ((self.tree, state["tree"]), (self.slots, state["slots"])):
+            for name in sorted(saved, key=lambda name: name in _RAGGED):  # these come last: their sizes stand in the others
+                leaf, one = getattr(leaves, name), saved[name]
+                leaf[_in_use(leaves, name)] = one.view(leaf.dtype)[..., 0] if leaf.dtype.names else one
+        waits = state["waits"]
+        self.slots.source[:] = np.where(waits, np.arange(self.num_envs), NONE)
+        self.batch.logits[waits], self.batch.values[waits] = state["logits"], state["values"]
+        self.table.load_state_dict(state["table"])
+        self.positions = len(state["finished"]["value"])
+        for name, leaf in self.finished._asdict().items():
+            leaf[: self.positions] = state["finished"][name]
         for kept, name in ((self.regrets, "regrets"), (self.ended, "ended")):
             kept.clear()
             kept.extend(state[name].tolist())
-        self.moves = _unpack(state["games"])
-        self.finished = list(zip(_unpack(state["finished"]), state["outcomes"].tolist(), strict=True))
-        self.version, self.cached_version = state["version"], state["cached_version"]
+        for name in ("waiting", "threshold", "version", "table_version"):
+            setattr(self, name, state[name])
         return True
+
+
+def _in_use(leaves: Tree | Slots, name: str) -> Any:
+    """The index of what is in use of an array of the trees or slots."""
+    leaf: NDArray[Any] = getattr(leaves, name)
+    if name not in _RAGGED or (name == "rows" and isinstance(leaves, Slots)):
+        return slice(None)
+    count = leaves.length if isinstance(leaves, Slots) else leaves.slot["edges" if name == "edge" else "nodes"]
+    return np.arange(leaf.shape[1]) < count[:, None]
 
 
 def _plain(leaf: NDArray[Any]) -> NDArray[Any]:
@@ -380,22 +395,6 @@ def _plain(leaf: NDArray[Any]) -> NDArray[Any]:
     return leaf[..., None].view(np.uint8) if leaf.dtype.names else leaf
 
 
-def _pack(games: list[list[Move]], game: Game) -> dict[str, NDArray[Any]]:
-    """Lists of moves as arrays, as a file stores them."""
-    flat = [move for moves in games for move in moves]
-    return {
-        "lengths": np.array([len(moves) for moves in games], np.int64),
-        "planes": np.array([move.planes for move in flat], np.int8).reshape(-1, *game.observation_shape),
-        "policy": np.array([move.policy for move in flat], np.float32).reshape(-1, game.num_actions),
-        "value": np.array([move.value for move in flat], np.float64),
-        "player": np.array([move.player for move in flat], np.int64),
-        "action": np.array([move.action for move in flat], np.int64),
-        "full": np.array([move.full for move in flat], bool),
-    }
-
-
-def _unpack(state: dict[str, NDArray[Any]]) -> list[list[Move]]:
-    fields = (state[name] for name in ("planes", "policy", "value", "player", "action", "full"))
-    flat = [Move(p, q, float(v), int(who), int(a), bool(f)) for p, q, v, who, a, f in zip(*fields, strict=True)]
-    ends = np.cumsum(state["lengths"]).tolist()
-    return [flat[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+def _longer(leaf: NDArray[Any], axis: int) -> NDArray[Any]:
+    """An array with twice the room along an axis."""
+    return np.concatenate([leaf, np.zeros_like(leaf)], axis)

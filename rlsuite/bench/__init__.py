@@ -20,7 +20,9 @@ from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, sa
 from rlsuite.bench.policy import bench_ppo
 from rlsuite.bench.replay import bench_replay
 from rlsuite.bench.search import bench_search
+from rlsuite.bench.selfplay import bench_selfplay
 from rlsuite.bench.sequences import bench_sequences
+from rlsuite.bench.start import bench_start
 from rlsuite.bench.train import bench_train
 from rlsuite.bench.vision import bench_torsos, bench_vision
 from rlsuite.core import cpu
@@ -38,6 +40,8 @@ BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
     "ppo": bench_ppo,
     "sequences": bench_sequences,
     "search": bench_search,
+    "selfplay": bench_selfplay,
+    "start": bench_start,
     "torsos": bench_torsos,
     "vision": bench_vision,
 }

@@ -8,8 +8,8 @@ from rlsuite.cli.common import Json, examples, family, print_json
 from rlsuite.core.errors import unknown
 
 BENCHES = (
-    *("env", "inference", "collect", "replay", "learner", "train", "crowd", "ppo", "sequences", "search", "torsos", "vision"),
-    "all",
+    *("env", "inference", "collect", "replay", "learner", "train", "crowd", "ppo", "sequences", "search", "selfplay", "start"),
+    *("torsos", "vision", "all"),
 )
 
 app = family()

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rlsuite.core import kernel_cache
 from rlsuite.core.errors import UsageError, unknown
 
 Row = NDArray[np.int8]  # [row_size]
@@ -90,6 +91,10 @@ class Game:
     # Makes a player the one to move, in place, so that `encode` writes what that player sees; None: there is no other side's view.
     set_player: Callable[[Row, int], None] | None = None
     usual_start: Row | None = None  # what `start` was before `starting_from` replaced it
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            kernel_cache.keep(rule)
 
     def new_state(self) -> "BoardState":
         """The first position."""

@@ -5,21 +5,22 @@ Shapes: n positions, R bytes a row.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.matches import Batched, Programs, Seat
 from rlsuite.boardgames.opponents import OPPONENTS, Mcts, Opponent, make_opponent
 from rlsuite.config.spec_string import parse_call
-from rlsuite.core import cpu
 from rlsuite.core.errors import UsageError, nearest
 from rlsuite.core.game import Game
-from rlsuite.evaluation.saved_agent import Saved, board_evaluator
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct, Searcher, rollout_evaluator
 from rlsuite.search.search import choose_actions
+
+if TYPE_CHECKING:
+    from rlsuite.evaluation.saved_agent import Saved
 
 PROGRAMS = ("gtp", "uci")  # the kinds of player that are other programs
 RUN = "run"  # the kind that is a saved run with changed settings
@@ -40,12 +41,7 @@ class BoardPlayer:
         self._evaluator: tuple[Evaluate, Puct | Gumbel] | None = None
         self.simulations, self.solve = simulations or 0, True
         if is_saved(name):
-            saved = _load(name)
-            cpu.set_up(saved.config.run.threads)
-            self._evaluator = board_evaluator(saved, game)
-            agent = saved.agent
-            assert isinstance(agent, BoardAgent)  # as `board_evaluator` has checked
-            self.simulations, self.solve = simulations or agent.config.eval_simulations, agent.config.solve
+            self._use(_load(name), simulations)
             return
         opponent = make_opponent(name, game)
         if isinstance(opponent, Mcts):
@@ -54,6 +50,17 @@ class BoardPlayer:
         elif simulations is not None:
             self.title = name  # it has no simulations to set
         self.opponent = opponent
+
+    def _use(self, saved: "Saved", simulations: int | None) -> None:
+        """Plays as a saved agent."""
+        from rlsuite.acting.board_agent import BoardAgent
+        from rlsuite.core import cpu
+        from rlsuite.evaluation.saved_agent import board_evaluator
+
+        cpu.set_up(saved.config.run.threads)
+        self._evaluator, agent = board_evaluator(saved, self.game), saved.agent
+        assert isinstance(agent, BoardAgent)  # as `board_evaluator` has checked
+        self.simulations, self.solve = simulations or agent.config.eval_simulations, agent.config.solve
 
     @property
     def can_search(self) -> bool:
@@ -113,8 +120,10 @@ def _is_path(name: str) -> bool:
         return False
 
 
-def _load(name: str) -> Saved:
+def _load(name: str) -> "Saved":
     """The agent in a folder, or in `run(path=FOLDER,key=value)`, where the keys are those of its config's section `agent`."""
+    from rlsuite.evaluation.saved_agent import Saved  # torch takes a second to import, and other players do without it
+
     if _is_path(name):
         return Saved(Path(name), device="auto")
     settings = parse_call("player", name)[1]

@@ -131,7 +131,7 @@ class Session:
             raise UsageError("there is no move to take back")
 
     def ready(self) -> None:
-        """Compiles the search, if that was not done in this process, and measures how fast it is: no clock has to pay for it."""
+        """Compiles the search, if it is not in the cache, and measures how fast it is: no clock has to pay for it."""
         if not self.player.can_search or not self.simulations or self.rate:
             return
         self._announce()
@@ -147,7 +147,7 @@ class Session:
         """What the next search has to wait for: that it is compiled; "" if it is."""
         if not self.player.can_search or compiled(self.game, type(self.player.evaluator(self.game)[1])):
             return ""
-        return f"compiling the search for {self.game.name}, once per process"
+        return f"compiling the search for {self.game.name}, which takes some seconds"
 
     def _announce(self) -> None:
         if self.waits:

@@ -172,7 +172,7 @@ class Searcher:
     def step(self, simulations: int | None = None) -> bool:
         """Makes up to `simulations` more, at most one batch for the evaluator; whether the search goes on after that."""
         self.tree.slot["budget"] = self.most if simulations is None else min(self.most, self.done + max(simulations, 1))
-        advance(self.tree, self.run, self.evaluate, self.method, np.zeros(1, np.int32))
+        advance(self.tree, self.run, self.evaluate, self.method)
         return self.done < self.most and not self.tree.node[0, 0]["proven"]
 
     def found(self) -> Found:
@@ -204,7 +204,7 @@ class Searcher:
     def _restrict(self) -> None:
         """Expands the root and drops its edges to other actions than `only`."""
         self.tree.slot["budget"] = 0
-        advance(self.tree, self.run, self.evaluate, self.method, np.zeros(1, np.int32))
+        advance(self.tree, self.run, self.evaluate, self.method)
         root, edges = self.tree.node[0, 0], self.tree.edge[0]
         kept = edges[: root["fanout"]][np.isin(edges["action"][: root["fanout"]], list(self.only))]
         share = kept["prior"].sum()

@@ -7,14 +7,16 @@ Shapes: n positions, A actions, R bytes a row, M slots of a cache, [C,H,W] plane
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from rlsuite.core.borrowed import borrowed
 from rlsuite.core.game import Game, Rules
 from rlsuite.core.hashing import finalise
+from rlsuite.core.kernel_cache import kernel
 from rlsuite.search.random import uniform
 
 PolicyValue = tuple[NDArray[np.float32], NDArray[np.float32]]  # logits [n,A], values [n]
@@ -33,7 +35,7 @@ def rollout_evaluator(game: Game, seed: int = 0) -> Evaluate:
 
     def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
         values = np.empty(len(rows), np.float32)
-        play_out(rows.copy(), keys + salt, game.num_actions, values)
+        play_out(rows.copy(), keys + salt, np.empty(game.num_actions, np.int32), values)
         return np.zeros((len(rows), game.num_actions), np.float32), values
 
     return evaluate
@@ -51,52 +53,62 @@ def plane_evaluator(game: Game, net: Callable[[Planes], PolicyValue]) -> Evaluat
     return evaluate
 
 
-class Cached:
-    """An evaluator with a cache: `evaluate` gets only positions that are not in it, and each position of a batch once.
+class Table(NamedTuple):
+    """Evaluations of M positions, a power of two, by their hashes: direct-mapped, newer positions replace older ones.
 
-    The cache is a direct-mapped table in which newer positions replace older ones. It knows positions by their 64-bit hashes: two
-    with equal hashes would be confused.
+    Two positions with equal 64-bit hashes would be confused.
     """
+
+    keys: NDArray[np.uint64]  # [M]; 0: empty
+    logits: NDArray[np.float32]  # [M,A]
+    values: NDArray[np.float32]  # [M]
+
+    def clear(self) -> None:
+        """Empties it, which is due whenever the weights have changed."""
+        self.keys[:] = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The places in use."""
+        used = np.flatnonzero(self.keys)
+        return {name: leaf[used] for name, leaf in self._asdict().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores it, also from one of another size."""
+        self.clear()
+        places = state["keys"] & np.uint64(len(self.keys) - 1)
+        for name, leaf in self._asdict().items():
+            leaf[places] = state[name]
+
+
+def make_table(num_actions: int, positions: int) -> Table:
+    """An empty table. `positions` is M, rounded up to a power of two."""
+    size = 1 << max(positions - 1, 1).bit_length()
+    return Table(np.zeros(size, np.uint64), np.zeros((size, num_actions), np.float32), np.zeros(size, np.float32))
+
+
+class Cached:
+    """An evaluator with a table: `evaluate` gets only positions that are not in it, and each position of a batch once."""
 
     def __init__(self, evaluate: Evaluate, num_actions: int, positions: int):
         """`positions` is M, rounded up to a power of two."""
-        self.evaluate, size = evaluate, 1 << max(positions - 1, 1).bit_length()
-        self.keys = np.zeros(size, np.uint64)  # [M]; 0: empty
-        self.logits = np.zeros((size, num_actions), np.float32)  # [M,A]
-        self.values = np.zeros(size, np.float32)  # [M]
+        self.evaluate, self.table = evaluate, make_table(num_actions, positions)
         self.asked = self.found = 0
 
     def clear(self) -> None:
-        """Empties the cache, which is due whenever the weights have changed."""
-        self.keys[:] = 0
+        """Empties the table."""
+        self.table.clear()
 
     def __call__(self, rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
         """Logits [n,A] and values [n] of rows [n,R] with hashes `keys` [n]."""
         n = len(rows)
         source, ask = np.empty(n, np.int32), np.empty(n, np.int32)
-        logits, values = np.empty((n, self.logits.shape[1]), np.float32), np.empty(n, np.float32)
-        asks = _look_up(self.keys, self.logits, self.values, keys, source, ask, logits, values)
+        logits, values = np.empty((n, self.table.logits.shape[1]), np.float32), np.empty(n, np.float32)
+        asks = _look_up(*self.table, keys, source, ask, logits, values)
         self.asked, self.found = self.asked + n, self.found + n - asks
         if asks:
             ask = ask[:asks]
-            _store(self.keys, self.logits, self.values, keys, source, ask, *self.evaluate(rows[ask], keys[ask]), logits, values)
+            _store(*self.table, keys, source, ask, *self.evaluate(rows[ask], keys[ask]), logits, values)
         return logits, values
-
-    def state_dict(self) -> dict[str, Any]:
-        """The slots in use."""
-        used = np.flatnonzero(self.keys)
-        return {
-            "keys": self.keys[used],
-            "logits": self.logits[used],
-            "values": self.values[used],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the cache, also from one of another size."""
-        self.clear()
-        slots = state["keys"] & np.uint64(len(self.keys) - 1)
-        for name in ("keys", "logits", "values"):
-            getattr(self, name)[slots] = state[name]
 
 
 _IN_TABLE = -1  # the source of a position that is in the table
@@ -154,8 +166,9 @@ def encoder(rules: Rules) -> Callable[[NDArray[np.int8], Planes], None]:
     """A compiled function that encodes rows [n,R] into planes [n,C,H,W]."""
     encode = rules.encode
 
-    @njit(nogil=True, error_model="numpy")
+    @kernel(nogil=True, error_model="numpy")
     def encode_all(rows: NDArray[np.int8], planes: Planes) -> None:
+        rows, planes = borrowed(rows), borrowed(planes)
         for i in range(rows.shape[0]):
             encode(rows[i], planes[i])
 
@@ -163,13 +176,18 @@ def encoder(rules: Rules) -> Callable[[NDArray[np.int8], Planes], None]:
 
 
 @cache
-def _rollouts(rules: Rules) -> Callable[[NDArray[np.int8], NDArray[np.uint64], int, NDArray[np.float32]], None]:
+def _rollouts(rules: Rules) -> Callable[[NDArray[np.int8], NDArray[np.uint64], NDArray[np.int32], NDArray[np.float32]], None]:
     player, legal, play, outcome = rules.player, rules.legal, rules.play, rules.outcome
 
-    @njit(nogil=True, error_model="numpy")
-    def play_out(rows: NDArray[np.int8], streams: NDArray[np.uint64], num_actions: int, values: NDArray[np.float32]) -> None:
-        """Plays random games from rows [n,R], in place, and writes their values [n] for the players to move at the start."""
-        actions = np.empty(num_actions, np.int32)
+    @kernel(nogil=True, error_model="numpy")
+    def play_out(
+        rows: NDArray[np.int8], streams: NDArray[np.uint64], actions: NDArray[np.int32], values: NDArray[np.float32]
+    ) -> None:
+        """Plays random games from rows [n,R], in place, and writes their values [n] for the players to move at the start.
+
+        `actions` [A] is scratch space.
+        """
+        rows, actions = borrowed(rows), borrowed(actions)
         for i in range(rows.shape[0]):
             mover = player(rows[i])
             streams[i] = finalise(streams[i] + np.uint64(0x9E3779B97F4A7C15))

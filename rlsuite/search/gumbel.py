@@ -50,19 +50,21 @@ def _score(nodes: Nodes, edges: Edges, node: int, config: Gumbel, scores: PerAct
     """
     first, count, mover = nodes[node].first, nodes[node].fanout, nodes[node].player
     visits, most, tried, total = 0, 0, 0.0, 0.0
-    for e in range(first, first + count):
+    for i in range(count):
+        e = first + i
         n = tries(edges, e)
         if n > 0:
             visits += n
             most = max(most, n)
             tried += edges[e].prior
-            total += edges[e].prior * worth(nodes, edges, e, mover)
+            scores[i] = worth(edges, e)
+            total += edges[e].prior * scores[i]
     own = to_player(nodes, node, mover)
     mixed = (own + visits * total / tried) / (1 + visits) if visits > 0 and tried > 0.0 else own
     scale = (config.c_visit + most) * config.c_scale
     for i in range(count):
         e = first + i
-        q = worth(nodes, edges, e, mover) if tries(edges, e) > 0 else mixed
+        q = scores[i] if tries(edges, e) > 0 else mixed
         scores[i] = edges[e].log_prior + scale * (q + 1.0) / 2.0
     return visits
 

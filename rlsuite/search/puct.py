@@ -37,8 +37,8 @@ def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
     best, best_score = first, -np.inf
     for e in range(first, first + count):
         n = tries(edges, e)
-        q = worth(nodes, edges, e, mover) if n > 0 else unknown
-        if q <= -1.0 and proven(nodes, edges, e):
+        q = worth(edges, e) if n > 0 else unknown
+        if q <= -1.0 and proven(edges, e):
             continue
         score = q + scale * edges[e].prior / (1 + n)
         if score > best_score:

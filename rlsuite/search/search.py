@@ -1,13 +1,14 @@
 """One call that searches a batch of positions. Shapes: B positions, A actions, R bytes a row, n leaves in a batch for the net."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState, Game
+from rlsuite.core.kernel_cache import is_compiled
 from rlsuite.search.evaluators import Evaluate
 from rlsuite.search.gumbel import GUMBEL, Gumbel
 from rlsuite.search.puct import PUCT, Puct
@@ -114,51 +115,52 @@ def without_search(game: Game, rows: NDArray[np.int8], evaluate: Evaluate) -> ND
 
 def finish(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel) -> None:
     """Runs simulations until every tree has used up its budget."""
-    running = np.arange(len(tree.slot), dtype=np.int32)
+    running, evaluated = np.arange(len(tree.slot), dtype=np.int32), _nothing(tree)
     while running.size:
-        running = advance(tree, run, evaluate, method, running)
+        tickets, rows, keys = _step(tree, run, method, evaluated, running)
+        evaluated = (tickets, *evaluate(rows, keys)) if tickets.size else _nothing(tree)
+        leaves = tree.ticket.shape[1]
+        running = np.unique(tickets // np.int32(leaves)) if leaves > 1 else tickets
 
 
-def advance(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel, running: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Runs simulations until leaves wait and evaluates these, in one batch -> the `running` trees that may not be done yet."""
-    leaves, row = tree.ticket.shape[1], tree.rows.shape[2]
-    waiting, finished = np.empty(len(running) * leaves, np.int32), np.empty(len(running), np.int32)
-    found, _ = run.step(tree, running, method, waiting, finished)
-    tickets = waiting[:found]
-    if found:
-        seen, keys = np.empty((found, row), np.int8), np.empty(found, np.uint64)
-        run.gather(tree, tickets, seen, keys)
-        run.expand(tree, tickets, *evaluate(seen, keys), method)
-    return np.unique(tickets // np.int32(leaves)) if leaves > 1 else tickets
+def advance(tree: Tree, run: Kernels, evaluate: Evaluate, method: Puct | Gumbel) -> None:
+    """Runs simulations in every tree until leaves wait or its budget is used up, and evaluates the leaves, in one batch."""
+    tickets, rows, keys = _step(tree, run, method, _nothing(tree), np.arange(len(tree.slot), dtype=np.int32))
+    if tickets.size:
+        _step(tree, run, method, (tickets, *evaluate(rows, keys)), np.empty(0, np.int32))
+
+
+# Tickets [m] of leaves that waited, with their logits [m,A] and values [m]
+Evaluated = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
+
+
+def _nothing(tree: Tree) -> Evaluated:
+    return np.empty(0, np.int32), np.empty((0, tree.legal.shape[1]), np.float32), np.empty(0, np.float32)
+
+
+def _step(
+    tree: Tree, run: Kernels, method: Puct | Gumbel, evaluated: Evaluated, running: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.uint64]]:
+    """Expands the leaves that were evaluated, then runs simulations -> tickets [n] that wait, their rows [n,R] and hashes [n]."""
+    size = len(running) * tree.ticket.shape[1]
+    waiting, rows, keys = np.empty(size, np.int32), np.empty((size, tree.rows.shape[2]), np.int8), np.empty(size, np.uint64)
+    found = run.step(tree, method, *evaluated, running, waiting, rows, keys)
+    return waiting[:found], rows[:found], keys[:found]
 
 
 def compiled(game: Game, method: type[Puct | Gumbel]) -> bool:
-    """Whether a search of the game has compiled its kernels, which takes some seconds per process."""
-    conclude: Any = kernels(game.rules, METHODS[method]).conclude  # what a search calls last
-    return bool(conclude.signatures)
+    """Whether a search of the game needs no compiler, because one has been compiled in this process or is on disk."""
+    run, tree = kernels(game.rules, METHODS[method]), make_tree(game, 1, 1, 0)
+    tickets, logits, values = _nothing(tree)
+    return is_compiled(run.step, tree, method(), tickets, logits, values, tickets, tickets, tree.rows[0], tree.rng)
 
 
 def read(tree: Tree, run: Kernels, method: Puct | Gumbel) -> SearchResult:
     """The results of finished trees."""
     size, num_actions = tree.legal.shape
     policy, action, value = np.zeros((size, num_actions)), np.zeros(size, np.int64), np.zeros(size)
-    run.conclude(tree, np.arange(size, dtype=np.int32), method, policy, action, value)
     visits, prior = np.zeros((size, num_actions), np.int32), np.zeros((size, num_actions), np.float32)
-    for b in range(size):
-        root = tree.edge[b, : tree.node[b, 0]["fanout"]]
-        visits[b, root["action"]], prior[b, root["action"]] = root["visits"], root["prior"]
-    variations = [_variation(tree, b, int(action[b])) for b in range(size)]
+    lines, lengths = np.zeros((size, tree.path.shape[2]), np.int32), np.zeros(size, np.int32)
+    run.read(tree, method, action, policy, visits, value, prior, lines, lengths)
+    variations = [line[:length] for line, length in zip(lines.tolist(), lengths.tolist(), strict=True)]
     return SearchResult(action, policy, visits, value, tree.node["proven"][:, 0] != 0, prior, variations)
-
-
-def _variation(tree: Tree, b: int, action: int) -> list[int]:
-    """The principal variation of tree b: `action`, then the most visited actions."""
-    node, actions = tree.node[b, 0], list[int]()
-    while node["fanout"]:
-        edges = tree.edge[b, node["first"] : node["first"] + node["fanout"]]
-        best = edges[edges["visits"].argmax()] if actions else edges[edges["action"] == action][0]
-        if best["visits"] == 0:
-            break
-        actions.append(int(best["action"]))
-        node = tree.node[b, best["child"]]
-    return actions

@@ -16,19 +16,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from rlsuite.core.borrowed import borrowed
 from rlsuite.core.game import Game, Rules
+from rlsuite.core.kernel_cache import kernel
 
 PerAction = NDArray[np.float64]  # [A] one number per action: probabilities or scores
 
 NO_CHILD = -1
+UNKNOWN = 2.0  # the `known` of an edge whose child is not proven; values are in [-1, 1]
 
 
-# One record per node and per edge: a descent reads whole records, and each fits into one cache line.
+# One record per node and per edge: a descent reads whole records, and each fits into one cache line. There is no padding between
+# fields: its bytes would be undefined, and states are compared and saved as they are.
 NODE = np.dtype(
     [
         ("value", "f4"),  # for player 0: by the rules, by the net, or proven
         ("first", "i4"),  # first edge
-        ("fanout", "i2"),  # number of edges; 0: not expanded, or the game is over
+        ("fanout", "i4"),  # number of edges; 0: not expanded, or the game is over
         ("player", "i1"),  # to move
         ("over", "u1"),  # the game is over
         ("proven", "u1"),  # `value` is that of perfect play; only with `solve`
@@ -39,8 +43,9 @@ NODE = np.dtype(
 EDGE = np.dtype(
     [
         ("total", "f8"),  # sum of values for the player who moves
-        ("log_prior", "f8"),  # without noise
+        ("log_prior", "f4"),  # without noise
         ("prior", "f4"),
+        ("known", "f4"),  # the child's value for the player who moves if it is proven, else UNKNOWN
         ("child", "i4"),  # node, or NO_CHILD
         ("visits", "i4"),
         ("action", "i2"),
@@ -57,7 +62,7 @@ SLOT = np.dtype(
         ("planned", "i4"),  # simulations that sequential halving divides among the root's edges
         ("no_root_noise", "u1"),
         ("kept", "u1"),  # the root was a node of an earlier search and has kept its visits
-        ("solve", "u1"),  # proven values are backed up (MCTS-Solver, Winands et al. 2008)
+        ("solve", "i2"),  # proven values are backed up (MCTS-Solver, Winands et al. 2008)
     ],
     align=True,
 )
@@ -98,6 +103,23 @@ def make_tree(game: Game, trees: int, simulations: int, seed: int, leaves: int =
     )
 
 
+@njit(inline="always", error_model="numpy")
+def borrow(tree: Tree) -> Tree:
+    """The same trees as `borrowed` arrays, which a kernel begins with."""
+    return Tree(
+        borrowed(tree.rows),
+        borrowed(tree.node),
+        borrowed(tree.edge),
+        borrowed(tree.slot),
+        borrowed(tree.path),
+        borrowed(tree.ticket),
+        borrowed(tree.noise),
+        borrowed(tree.legal),
+        borrowed(tree.scores),
+        borrowed(tree.rng),
+    )
+
+
 Nodes = NDArray[Any]  # [N] NODE of one tree
 Edges = NDArray[Any]  # [E] EDGE of one tree
 
@@ -109,10 +131,9 @@ def tries(edges: Edges, e: int) -> int:
 
 
 @njit(inline="always", error_model="numpy")
-def proven(nodes: Nodes, edges: Edges, e: int) -> bool:
+def proven(edges: Edges, e: int) -> bool:
     """Whether the child of this edge is proven."""
-    child = edges[e].child
-    return child != NO_CHILD and nodes[child].proven != 0  # type: ignore[no-any-return]
+    return edges[e].known != UNKNOWN  # type: ignore[no-any-return]
 
 
 @njit(inline="always", error_model="numpy")
@@ -122,39 +143,39 @@ def to_player(nodes: Nodes, node: int, player: int) -> float:
 
 
 @njit(inline="always", error_model="numpy")
-def worth(nodes: Nodes, edges: Edges, e: int, player: int) -> float:
+def worth(edges: Edges, e: int) -> float:
     """Q of an edge that was tried, for the player who moves along it: the proven value, or the mean of the values backed up."""
-    if proven(nodes, edges, e):
-        return to_player(nodes, edges[e].child, player)
+    if proven(edges, e):
+        return float(edges[e].known)
     return (edges[e].total - edges[e].flight) / tries(edges, e)  # type: ignore[no-any-return]
 
 
 @njit(inline="always", error_model="numpy")
 def proven_optimal(nodes: Nodes, edges: Edges, e: int) -> bool:
     """Whether the root and this edge of it are proven, and the edge keeps the root's value."""
-    return nodes[0].proven != 0 and proven(nodes, edges, e) and nodes[edges[e].child].value == nodes[0].value
+    return nodes[0].proven != 0 and float(edges[e].known) == to_player(nodes, 0, nodes[0].player)
 
 
 @njit(inline="always", error_model="numpy")
 def proven_lost(nodes: Nodes, edges: Edges, e: int) -> bool:
     """Whether this edge of the root is proven lost while the root itself is not proven."""
-    return nodes[0].proven == 0 and proven(nodes, edges, e) and to_player(nodes, edges[e].child, nodes[0].player) <= -1.0
+    return nodes[0].proven == 0 and edges[e].known <= -1.0  # type: ignore[no-any-return]
 
 
 @njit(inline="always", error_model="numpy")
 def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
     """Proves a node if it has a winning move or all of its moves are proven; returns whether it is."""
-    player, first = nodes[node].player, nodes[node].first
+    first = nodes[node].first
     best, all_known = -1.0, True
     for e in range(first, first + nodes[node].fanout):
-        if proven(nodes, edges, e):
-            best = max(best, to_player(nodes, edges[e].child, player))
+        if proven(edges, e):
+            best = max(best, float(edges[e].known))
         else:
             all_known = False
     if best < 1.0 and not all_known:
         return False
     nodes[node].proven = 1
-    nodes[node].value = best if player == 0 else -best
+    nodes[node].value = best if nodes[node].player == 0 else -best
     return True
 
 
@@ -162,13 +183,17 @@ def prove(nodes: Nodes, edges: Edges, node: int) -> bool:
 def back_up(tree: Tree, b: int, k: int, value: float) -> None:
     """Adds `value`, which is for player 0, to every edge of a ticket's path, with the sign of the player who moved there."""
     nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
-    going = nodes[tree.ticket[b, k].leaf].proven != 0
+    below = tree.ticket[b, k].leaf
+    going = nodes[below].proven != 0
     for step in range(tree.ticket[b, k].depth - 1, -1, -1):
         node, e = path[step, 0], path[step, 1]
+        player = nodes[node].player
         if going:
+            edges[e].known = to_player(nodes, below, player)
             going = prove(nodes, edges, node)
+            below = node
         edges[e].visits += 1
-        edges[e].total += value if nodes[node].player == 0 else -value
+        edges[e].total += value if player == 0 else -value
     tree.slot[b].done += 1
 
 
@@ -217,23 +242,31 @@ class Method(NamedTuple):
     conclude: Callable[[Tree, int, Any, PerAction], int]  # writes the policy [A] into zeros, returns the action to play
 
 
+class Functions(NamedTuple):
+    """What compiled code does with one tree of a game, inlined where it is called. See `functions`."""
+
+    set_root: Callable[[Tree, int, NDArray[np.int8]], None]  # (tree, b, row)
+    simulate: Callable[[Tree, int, Any], int]  # (tree, b, settings) -> how many tickets wait; 0: the search is done
+    # (tree, b, k, logits [A], value for the player to move, settings): expands the leaf of ticket k and backs up its value
+    expand: Callable[[Tree, int, int, NDArray[np.float32], float, Any], None]
+    root_value: Callable[[Tree, int], float]  # (tree, b) -> the value of a search that is done, for the player to move
+
+
 class Kernels(NamedTuple):
     """The functions of a tree that need a game's rules, compiled for one game and method. See `kernels`."""
 
     set_roots: Callable[[Tree, NDArray[np.int32], NDArray[np.int8]], None]
-    step: Callable[[Tree, NDArray[np.int32], Any, NDArray[np.int32], NDArray[np.int32]], tuple[int, int]]
-    gather: Callable[[Tree, NDArray[np.int32], NDArray[np.int8], NDArray[np.uint64]], None]
-    expand: Callable[[Tree, NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], Any], None]
-    conclude: Callable[[Tree, NDArray[np.int32], Any, NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]], None]
+    step: Callable[..., int]
+    read: Callable[..., None]
 
 
 @cache
-def kernels(rules: Rules, method: Method) -> Kernels:
-    """The kernels of a game and method. They are compiled when they are first called, which takes some seconds per game."""
-    begin, choose, conclude = method
-    player, legal, play, outcome, position_hash = rules.player, rules.legal, rules.play, rules.outcome, rules.hash
+def functions(rules: Rules, method: Method) -> Functions:
+    """The functions of a game and method, for use in kernels."""
+    begin, choose = method.begin, method.choose
+    player, legal, play, outcome = rules.player, rules.legal, rules.play, rules.outcome
 
-    @njit(nogil=True, error_model="numpy", inline="always")
+    @njit(error_model="numpy", inline="always")
     def place(tree: Tree, b: int, node: int) -> None:
         row, nodes = tree.rows[b, node], tree.node[b]
         over, value = outcome(row)
@@ -244,17 +277,14 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         nodes[node].player = player(row)
         nodes[node].fanout = 0
 
-    @njit(nogil=True, error_model="numpy")
-    def set_roots(tree: Tree, trees: NDArray[np.int32], rows: NDArray[np.int8]) -> None:
-        """Replaces `trees` [n] by new ones with roots `rows` [n,R]."""
-        for i in range(trees.shape[0]):
-            b = trees[i]
-            for byte in range(rows.shape[1]):  # a loop, because a slice takes numba a second to compile
-                tree.rows[b, 0, byte] = rows[i, byte]
-            tree.slot[b].nodes, tree.slot[b].edges, tree.slot[b].done, tree.slot[b].kept = 1, 0, 0, 0
-            place(tree, b, 0)
+    @njit(error_model="numpy", inline="always")
+    def set_root(tree: Tree, b: int, row: NDArray[np.int8]) -> None:
+        for byte in range(row.shape[0]):  # a loop, because a slice takes numba a second to compile
+            tree.rows[b, 0, byte] = row[byte]
+        tree.slot[b].nodes, tree.slot[b].edges, tree.slot[b].done, tree.slot[b].kept = 1, 0, 0, 0
+        place(tree, b, 0)
 
-    @njit(nogil=True, error_model="numpy", inline="always")
+    @njit(error_model="numpy", inline="always")
     def descend(tree: Tree, b: int, k: int, begun: int, config: Any) -> int:
         """Goes down to a leaf, which it returns, and writes the path of ticket k."""
         nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
@@ -275,9 +305,8 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         tree.ticket[b, k].depth, tree.ticket[b, k].leaf = depth, node
         return node
 
-    @njit(nogil=True, error_model="numpy", inline="always")
-    def step_one(tree: Tree, b: int, config: Any) -> int:
-        """Runs simulations of tree b until leaves wait; returns how many, 0 if the search is done."""
+    @njit(error_model="numpy", inline="always")
+    def simulate(tree: Tree, b: int, config: Any) -> int:
         if tree.node[b, 0].fanout == 0:
             tree.ticket[b, 0].depth, tree.ticket[b, 0].leaf = 0, 0
             return 1
@@ -295,27 +324,8 @@ def kernels(rules: Rules, method: Method) -> Kernels:
             out += 1
         return out
 
-    @njit(nogil=True, error_model="numpy")
-    def step(
-        tree: Tree, trees: NDArray[np.int32], config: Any, waiting: NDArray[np.int32], finished: NDArray[np.int32]
-    ) -> tuple[int, int]:
-        """Simulates in each of `trees` [n] until K leaves wait or the search is done; ends of games need no evaluation.
-
-        Writes the waiting tickets into `waiting` [n*K] and the trees that are done into `finished` [n], and returns their numbers.
-        """
-        found, ended, leaves = 0, 0, tree.ticket.shape[1]
-        for i in range(trees.shape[0]):
-            out = step_one(tree, trees[i], config)
-            for k in range(out):
-                waiting[found] = trees[i] * leaves + k
-                found += 1
-            if out == 0:
-                finished[ended] = trees[i]
-                ended += 1
-        return found, ended
-
-    @njit(nogil=True, error_model="numpy", inline="always")
-    def expand_one(tree: Tree, b: int, k: int, logits: NDArray[np.float32], value: float, config: Any) -> None:
+    @njit(error_model="numpy", inline="always")
+    def expand(tree: Tree, b: int, k: int, logits: NDArray[np.float32], value: float, config: Any) -> None:
         leaf, first = tree.ticket[b, k].leaf, tree.slot[b].edges
         nodes, edges, actions = tree.node[b], tree.edge[b], tree.legal[b]
         count = legal(tree.rows[b, leaf], actions)
@@ -325,15 +335,16 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         total = 0.0
         for i in range(count):
             e, above = first + i, float(logits[actions[i]]) - largest
+            share = exp(above)
             edges[e].action = actions[i]
-            edges[e].log_prior = above
-            edges[e].prior = exp(above)
-            total += exp(above)
+            edges[e].prior = share
+            total += share
         log_total = log(total)
         for i in range(count):
             e = first + i
             edges[e].prior /= total
-            edges[e].log_prior -= log_total
+            edges[e].log_prior = float(logits[actions[i]]) - largest - log_total
+            edges[e].known = UNKNOWN
             edges[e].child = NO_CHILD
             edges[e].visits = 0
             edges[e].total = 0.0
@@ -349,46 +360,103 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         else:
             begin(tree, b, config)
 
-    @njit(nogil=True, error_model="numpy")
-    def gather(tree: Tree, tickets: NDArray[np.int32], rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> None:
-        """Writes the positions of waiting leaves: rows [n,R] and their hashes [n]."""
-        leaves = tree.ticket.shape[1]
-        for i in range(tickets.shape[0]):
-            b, leaf = tickets[i] // leaves, tree.ticket[tickets[i] // leaves, tickets[i] % leaves].leaf
-            for byte in range(rows.shape[1]):
-                rows[i, byte] = tree.rows[b, leaf, byte]
-            keys[i] = position_hash(rows[i])
-
-    @njit(nogil=True, error_model="numpy")
-    def expand(
-        tree: Tree, tickets: NDArray[np.int32], logits: NDArray[np.float32], values: NDArray[np.float32], config: Any
-    ) -> None:
-        """Expands the leaves of `tickets` [n] with their logits [n,A], and backs up their values [n] for the players to move."""
-        leaves = tree.ticket.shape[1]
-        for i in range(tickets.shape[0]):
-            expand_one(tree, tickets[i] // leaves, tickets[i] % leaves, logits[i], values[i], config)
-
-    @njit(nogil=True, error_model="numpy")
-    def conclude_all(
-        tree: Tree,
-        trees: NDArray[np.int32],
-        config: Any,
-        policies: NDArray[np.float64],
-        actions: NDArray[np.int64],
-        values: NDArray[np.float64],
-    ) -> None:
-        """Writes the policies [n,A] (into zeros), the actions [n] to play and the roots' values [n] for the players to move."""
-        for i in range(trees.shape[0]):
-            b = trees[i]
-            actions[i] = conclude(tree, b, config, policies[i])
-            nodes, edges = tree.node[b], tree.edge[b]
-            if nodes[0].proven != 0:
-                values[i] = to_player(nodes, 0, nodes[0].player)
-                continue
-            total, visits = 0.0, 0
+    @njit(error_model="numpy", inline="always")
+    def root_value(tree: Tree, b: int) -> float:
+        nodes, edges = tree.node[b], tree.edge[b]
+        total, visits = 0.0, 0
+        if nodes[0].proven == 0:
             for e in range(nodes[0].fanout):
                 total += edges[e].total
                 visits += edges[e].visits
-            values[i] = total / visits if visits > 0 else to_player(nodes, 0, nodes[0].player)
+        return total / visits if visits > 0 else to_player(nodes, 0, nodes[0].player)
 
-    return Kernels(set_roots, step, gather, expand, conclude_all)
+    return Functions(set_root, simulate, expand, root_value)
+
+
+@cache
+def kernels(rules: Rules, method: Method) -> Kernels:
+    """The kernels of a game and method. They are compiled when they are first called, which takes some seconds per game."""
+    set_root, simulate, expand, root_value = functions(rules, method)
+    conclude, position_hash = method.conclude, rules.hash
+
+    @kernel(nogil=True, error_model="numpy")
+    def set_roots(tree: Tree, trees: NDArray[np.int32], rows: NDArray[np.int8]) -> None:
+        """Replaces `trees` [n] by new ones with roots `rows` [n,R]."""
+        tree, rows = borrow(tree), borrowed(rows)
+        for i in range(trees.shape[0]):
+            set_root(tree, trees[i], rows[i])
+
+    @kernel(nogil=True, error_model="numpy")
+    def step(
+        tree: Tree,
+        config: Any,
+        tickets: NDArray[np.int32],
+        logits: NDArray[np.float32],
+        values: NDArray[np.float32],
+        trees: NDArray[np.int32],
+        waiting: NDArray[np.int32],
+        rows: NDArray[np.int8],
+        keys: NDArray[np.uint64],
+    ) -> int:
+        """Expands leaves that waited, and simulates in each of `trees` [n] until K leaves wait or the search is done.
+
+        `tickets` [m], in the order of their trees, waited; `logits` [m,A] and `values` [m], for the players to move, evaluate them.
+        The tickets that wait now are written into `waiting` [n*K], their positions into `rows` [n*K,R] with their hashes `keys`
+        [n*K]; returns how many they are. Ends of games need no evaluation.
+        """
+        tree, logits, rows = borrow(tree), borrowed(logits), borrowed(rows)
+        found, expanded, leaves = 0, 0, tree.ticket.shape[1]
+        for i in range(trees.shape[0] + 1):
+            b = int(trees[i]) if i < trees.shape[0] else tree.slot.shape[0]
+            while expanded < tickets.shape[0] and tickets[expanded] // leaves <= b:  # here, where the tree is in the CPU's cache
+                at = int(tickets[expanded])
+                expand(tree, at // leaves, at % leaves, logits[expanded], values[expanded], config)
+                expanded += 1
+            if i == trees.shape[0]:
+                break
+            for k in range(simulate(tree, b, config)):
+                leaf = tree.ticket[b, k].leaf
+                waiting[found] = b * leaves + k
+                for byte in range(rows.shape[1]):
+                    rows[found, byte] = tree.rows[b, leaf, byte]
+                keys[found] = position_hash(tree.rows[b, leaf])
+                found += 1
+        return found
+
+    @kernel(nogil=True, error_model="numpy")
+    def read(
+        tree: Tree,
+        config: Any,
+        actions: NDArray[np.int64],
+        policies: NDArray[np.float64],
+        visits: NDArray[np.int32],
+        values: NDArray[np.float64],
+        priors: NDArray[np.float32],
+        lines: NDArray[np.int32],
+        lengths: NDArray[np.int32],
+    ) -> None:
+        """Writes what the searches of all trees have found, into zeros.
+
+        That is the actions [B] to play, the policies and visits [B,A], the roots' values [B] for the players to move, the priors
+        [B,A], and the principal variations [B,D] with their lengths [B]: the action, then the most visited ones.
+        """
+        tree, policies = borrow(tree), borrowed(policies)
+        for b in range(tree.slot.shape[0]):
+            actions[b] = conclude(tree, b, config, policies[b])
+            values[b] = root_value(tree, b)
+            nodes, edges, node, depth = tree.node[b], tree.edge[b], 0, 0
+            for e in range(nodes[0].fanout):
+                visits[b, edges[e].action], priors[b, edges[e].action] = edges[e].visits, edges[e].prior
+            while nodes[node].fanout > 0:
+                best, most = -1, 0
+                for e in range(nodes[node].first, nodes[node].first + nodes[node].fanout):
+                    if edges[e].visits > most and (depth > 0 or edges[e].action == actions[b]):
+                        best, most = e, edges[e].visits
+                if best < 0:
+                    break
+                lines[b, depth] = edges[best].action
+                depth += 1
+                node = edges[best].child
+            lengths[b] = depth
+
+    return Kernels(set_roots, step, read)

@@ -1,5 +1,6 @@
 """AlphaZero's loss by hand, its symmetries, its moves, and self-play: positions, signs, fast searches, an exact resume."""
 
+import threading
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import differences
 
 import rlsuite
 from rlsuite.acting.best_net_gate import BestNetGate
 from rlsuite.acting.selfplay import SelfPlay
+from rlsuite.acting.slots import NONE
 from rlsuite.agents.alphazero import AlphaZero, AlphaZeroConfig
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.ratings import Score
@@ -18,6 +21,7 @@ from rlsuite.config.loader import resolve
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Mode
 from rlsuite.core.errors import UsageError
+from rlsuite.core.game import BoardState
 from rlsuite.core.types import EnvSpec, Step, Trajectory, describe
 from rlsuite.factories import build
 from rlsuite.nets.board_net import BoardNet, BoardOutput
@@ -127,7 +131,7 @@ def test_impossible_settings_are_refused() -> None:
 
 
 def collector_of(**overrides: Any) -> SelfPlay:
-    settings = {f"agent.{name}": value for name, value in overrides.items()}
+    settings = {f"{'env' if name == 'num_envs' else 'agent'}.{name}": value for name, value in overrides.items()}
     collector = build(resolve("boards/tic_tac_toe", {**SMALL, **settings})).collector
     assert isinstance(collector, SelfPlay)
     return collector
@@ -173,41 +177,129 @@ def test_fast_searches_are_played_and_not_learned_from() -> None:
 
 def test_some_games_begin_with_random_moves() -> None:
     collector = collector_of(opening_fraction=1.0, opening_moves=4)
-    stones = []
-    for _ in range(200):
-        row = collector._opening(0)
-        state = type(collector.game.new_state())(collector.game, row)
-        assert not state.is_terminal()
-        stones.append(9 - len(state.legal_actions()))
+    stones, everyone = [], np.arange(collector.num_envs, dtype=np.int32)
+    for _ in range(25):
+        collector.run.begin(collector.tree, collector.slots, collector.plan, everyone, collector.start)
+        for row, plies in zip(collector.slots.rows, collector.slots.plies, strict=True):
+            state = BoardState(collector.game, row)
+            assert not state.is_terminal()
+            assert plies == 9 - len(state.legal_actions())
+            stones.append(int(plies))
     assert set(stones) == {1, 2, 3, 4}
+    assert np.array_equal(collector.slots.first, collector.slots.rows)
 
 
 def test_resigning_needs_evidence_and_keeps_to_its_false_positive_rate() -> None:
     """Nobody resigns before a hundred games have been played out; then the threshold is a quantile of the regrets."""
     collector = collector_of(resign=True, resign_disabled_fraction=1.0, resign_false_positives=0.1)
     for i in range(99):
-        collector.regrets.append(-i / 100)
-    collector._end(0, 0.0)
+        collector._regret(-1.0, [0.5, -i / 100])  # player 0 has lost: only the value that player 1 had counts
     assert collector.threshold == -1.0
-    collector.regrets.append(-0.99)
-    collector._end(0, 0.0)
+    collector._regret(-1.0, [0.5, -0.99])
     assert np.mean(np.array(collector.regrets) < collector.threshold) == pytest.approx(0.1, abs=0.01)
+    assert len(collector.regrets) == 100
+    collector._regret(0.0, [-0.1, np.inf])  # a draw, in which player 1 had no move
+    assert len(collector.regrets) == 101
 
 
-def test_every_slot_is_evaluated_in_every_advance() -> None:
-    """Each of L slots has exactly one leaf evaluated, however long its search is."""
+def test_hopeless_games_are_resigned_and_counted() -> None:
+    collector = collector_of(resign=True, resign_disabled_fraction=0.5, temperature_moves=0)
+    collector.threshold = 0.9  # whoever does not expect to win resigns
+    games = []
+    while len(games) < 60:
+        games += collector.advance(0)[1]
+    means = collector.diagnostics()
+    assert 0.2 < means["selfplay/resigned"] < 0.8
+    assert means["selfplay/resign_threshold"] == 0.9
+    short = [game for game in games if game.length < 5]  # nobody has won by the rules yet
+    assert short
+    assert all(game.episodic_return == (-1.0 if game.length % 2 else 1.0) for game in short)  # who moved last has lost
+
+
+def test_every_slot_waits_for_an_evaluation_after_every_advance() -> None:
+    """Searches go on, across moves and with evaluations from the table, until they need the net."""
     collector = collector_of(full_fraction=0.5, fast_simulations=2, solve=False)
-    before = collector.cache.asked
+    waiting = []
     for _ in range(50):
+        collector.table.clear()  # no position is known
+        waiting.append((collector.slots.source != NONE).mean())
         collector.advance(0)
-    assert collector.cache.asked - before == 50 * collector.num_envs
+    assert np.mean(waiting[1:]) > 0.9  # not where a game has just begun
+
+
+def test_known_positions_need_no_net() -> None:
+    collector = collector_of(opening_fraction=0.0, temperature_moves=9, simulations=20)
+    asked = []
+    evaluate = collector.agent.evaluate
+
+    def counted(net: Any, planes: Any) -> Any:
+        asked.append(len(planes))
+        return evaluate(net, planes)
+
+    collector.agent.evaluate = counted  # type: ignore[method-assign]
+    for _ in range(400):
+        collector.advance(0)
+    hits = collector.diagnostics()["search/cache_hits"]
+    assert hits > 0.5
+    assert sum(asked[200:]) < sum(asked[:200])
+    collector.version += 1  # new weights: everything is asked again
+    before = len(asked)
+    collector.advance(0)
+    assert asked[before:] == [min(collector.num_envs, asked[before])]
+
+
+@pytest.mark.parametrize("method", ["gumbel", "puct"])
+def test_threads_share_the_slots(method: str) -> None:
+    """What a slot draws is its own, so with a net that does not mind the rest of the batch, games do not depend on the threads."""
+    played = []
+    for threads in (1, 2, 3):
+        collector = collector_of(num_envs=100, method=method, opening_fraction=0.5, full_fraction=0.5, fast_simulations=3)
+        used = set[str]()
+
+        def definite(net: Any, planes: Any, used: set[str] = used) -> Any:
+            used.add(threading.current_thread().name)
+            assert torch.get_num_threads() == 1
+            sums = planes.reshape(len(planes), -1) @ np.arange(1, 19)
+            return np.sin(sums[:, None] * np.arange(1, 10)).astype(np.float32), np.sin(sums).astype(np.float32)
+
+        collector.agent.evaluate = definite  # type: ignore[method-assign]
+        torch.set_num_threads(threads)
+        episodes = [episode for _ in range(150) for episode in collector.advance(0)[1]]
+        assert torch.get_num_threads() == threads
+        assert len(used) == threads
+        played.append((episodes, collector.take()))
+        torch.set_num_threads(1)
+    for episodes, unroll in played:
+        assert len(episodes) > 200
+        assert episodes == played[0][0]
+        assert not differences(unroll.steps._asdict(), played[0][1].steps._asdict())
+
+
+def test_new_games_begin_where_an_earlier_version_saved_them() -> None:
+    collector, other = collector_of(opening_fraction=1.0), collector_of(opening_fraction=1.0)
+    assert not collector.load_state_dict({"games": {}, "rng": {}}, reseed=7)
+    assert not np.array_equal(collector.tree.rng, other.tree.rng)
+    assert collector.advance(0) == (0, [])
+
+
+def test_an_error_in_one_thread_is_raised() -> None:
+    collector = collector_of(num_envs=64)
+
+    def broken(net: Any, planes: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("no such net")
+        return np.zeros((len(planes), 9), np.float32), np.zeros(len(planes), np.float32)
+
+    collector.agent.evaluate = broken  # type: ignore[method-assign]
+    torch.set_num_threads(2)
+    with pytest.raises(RuntimeError, match="no such net"):
+        collector.advance(0)
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("gate_games", [0, 4])
 def test_resumed_self_play_equals_uninterrupted_bit_for_bit(tmp_path: Path, gate_games: int) -> None:
-    from helpers import differences
-
     n = 1_003
     settings = {**SMALL, "agent.gate_games": gate_games, **({"agent.gate_learner_steps": 40} if gate_games else {})}
     rlsuite.train("boards/tic_tac_toe", {**settings, "run.agent_steps": 2 * n}, run_dir=tmp_path / "whole")

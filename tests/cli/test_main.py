@@ -200,6 +200,23 @@ def test_help_imports_neither_torch_nor_gymnasium() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("command", "typed"),
+    [
+        (["play", "tic_tac_toe", "--simulations", "10"], "b2\n"),
+        (["gtp", "mcts(simulations=10)", "--game", "hex(size=3)"], "genmove b\nquit\n"),
+    ],
+)
+def test_a_player_without_a_net_does_not_wait_for_torch(command: list[str], typed: str) -> None:
+    """Torch takes longer to import than everything else up to the first move."""
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); from rlsuite.cli.main import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(rlsuite.__file__).parents[1])}
+    words = [sys.executable, "-c", code, *command]
+    done = subprocess.run(words, input=typed, capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.endswith("False\n")
+    assert " plays " in done.stdout or "= " in done.stdout
+
+
 def test_list_info_doctor_compare(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

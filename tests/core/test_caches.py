@@ -82,4 +82,4 @@ def test_kernels_compile_where_neither_the_package_nor_the_home_can_be_written_t
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert list(tmp_path.rglob("*.nbi"))
+    assert list(tmp_path.rglob("rlsuite-kernels/*"))

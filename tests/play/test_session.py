@@ -23,7 +23,7 @@ def test_it_says_once_that_a_search_is_compiled(monkeypatch: pytest.MonkeyPatch)
     it.tell = told.append
     monkeypatch.setattr("rlsuite.play.session.compiled", lambda *_: bool(told))
     it.ready()
-    assert told == ["compiling the search for tic_tac_toe, once per process"]
+    assert told == ["compiling the search for tic_tac_toe, which takes some seconds"]
     assert it.rate > 0
     it.think()
     it.ready()

@@ -102,7 +102,7 @@ def test_what_one_waits_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlsuite.play.session.compiled", lambda *_: False)
     _, shown = play("tic_tac_toe", ["a1"], 0)
     lines = shown.splitlines()
-    said = lines.index("compiling the search for tic_tac_toe, once per process")
+    said = lines.index("compiling the search for tic_tac_toe, which takes some seconds")
     assert any(line.startswith("mcts(simulations=400) plays") for line in lines[said:])
 
 

@@ -1,5 +1,6 @@
 """Our UCI engine on OpenSpiel's chess, and UCI programs as opponents."""
 
+import os
 import re
 import subprocess
 import sys
@@ -36,6 +37,7 @@ class Talk:
             text=True,
             bufsize=1,
             cwd=folder,
+            env={**os.environ, "XDG_CACHE_HOME": str(folder)},
         )
 
     def say(self, *lines: str) -> float:
@@ -62,8 +64,14 @@ class Talk:
 
 
 @pytest.fixture(scope="module")
-def talk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
-    it = Talk(tmp_path_factory.mktemp("uci"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The engine's folder, where it also keeps what it compiles."""
+    return tmp_path_factory.mktemp("uci")
+
+
+@pytest.fixture(scope="module")
+def talk(folder: Path) -> Iterator[Talk]:
+    it = Talk(folder)
     it.say("uci", "isready")
     lines = it.until("readyok")
     assert lines[0] == "id name rlsuite mcts(simulations=50)"
@@ -73,8 +81,16 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
     assert it.process.wait(20) == 0
     assert it.process.stderr is not None
     errors = it.process.stderr.read()  # OpenSpiel adds a line about the FEN that it refuses
-    assert errors.count("compiling the search for openspiel(game=chess,max_moves=512), once per process\n") == 1
+    assert errors.count("compiling the search for openspiel(game=chess,max_moves=512), which takes some seconds\n") == 1
     assert "Traceback" not in errors
+
+
+def test_a_second_engine_compiles_nothing(talk: Talk, folder: Path) -> None:
+    again = Talk(folder)
+    again.say("uci", "isready")
+    again.until("readyok")
+    again.go("startpos", "go nodes 20")
+    assert "compiling" not in again.process.communicate("quit\n")[1]
 
 
 def test_movetimes_are_kept_once_it_is_ready(talk: Talk) -> None:

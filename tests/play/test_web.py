@@ -103,7 +103,9 @@ def test_the_board_carries_the_names_of_its_points() -> None:
 
 def test_it_says_that_the_first_search_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlsuite.play.session.compiled", lambda *_: False)
-    assert client("hex(size=3)").get("/api/state").json()["waits"] == "compiling the search for hex(size=3), once per process"
+    assert (
+        client("hex(size=3)").get("/api/state").json()["waits"] == "compiling the search for hex(size=3), which takes some seconds"
+    )
     monkeypatch.setattr("rlsuite.play.session.compiled", lambda *_: True)
     assert client("hex(size=3)").get("/api/state").json()["waits"] == ""
     assert client("hex(size=3)", "random").get("/api/state").json()["waits"] == ""

@@ -55,7 +55,7 @@ def test_a_restored_cache_knows_what_the_saved_one_knew() -> None:
     cached, rows = Cached(asked_for([]), ACTIONS, 16), np.zeros((3, 8), np.int8)
     cached(rows, np.array([5, 6, 23], np.uint64))
     other = Cached(asked_for(calls), ACTIONS, 16)
-    other.load_state_dict(cached.state_dict())
+    other.table.load_state_dict(cached.table.state_dict())
     assert other(rows, np.array([6, 7, 5], np.uint64))[1].tolist() == pytest.approx([0.06, 0.07, 0.05])
     assert calls == [[7]]
 

@@ -15,6 +15,7 @@ from rlsuite.search import Evaluate, Gumbel, Puct, Searcher, plane_evaluator, ro
 from rlsuite.search.gumbel import considered_visits
 from rlsuite.search.random import gamma, gumbel, uniform
 from rlsuite.search.search import choose_actions, search_rows
+from rlsuite.search.tree import EDGE, NODE, SLOT, TICKET
 
 GAMES = ["tic_tac_toe", "othello(size=4)", "go(size=3)"]  # a kernel takes seconds to compile
 
@@ -581,3 +582,10 @@ class Method:
 
     def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
         return self.pair
+
+
+def test_records_have_no_padding() -> None:
+    """Its bytes would be undefined, and states of runs are compared and saved as they are."""
+    for record in (NODE, EDGE, SLOT, TICKET):
+        assert record.names is not None
+        assert record.itemsize == sum(record[name].itemsize for name in record.names)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,30 @@ def act_of(kind: str) -> nn.Module:
         "none": nn.Identity,
     }
     return table[kind]()
+
+
+def conv_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> Tensor:
+    """relu(convolution(x) + added) of x [N,C,H,W].
+
+    On a CPU and without gradients oneDNN makes it in one operation, which rounds once and passes over the output once. For small
+    nets, whose other operations take as long as a tenth of a convolution each, that saves a sixth.
+    """
+    weight, autocast = convolution.weight, torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
+    if torch.is_grad_enabled() or x.device.type != "cpu" or not x.dtype == weight.dtype == dtype or not _fused():
+        found: Tensor = convolution(x)
+        return F.relu_(found if added is None else found.add_(added))
+    sizes = (list(pair) for pair in (convolution.padding, convolution.stride, convolution.dilation))
+    call, settings = torch.ops.mkldnn._convolution_pointwise, (weight, convolution.bias, *sizes, convolution.groups)
+    if added is None:
+        return call.default(x, *settings, "relu", [], "")  # type: ignore[no-any-return]
+    return call.binary(x, added, *settings, "add", 1.0, "relu", [], "")  # type: ignore[no-any-return]
+
+
+@cache
+def _fused() -> bool:
+    """Whether this torch has oneDNN's fused convolutions, which only its compiler documents."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # type: ignore[no-untyped-call]
 
 
 def plain_conv(i: int, o: int, kernel: Size = 3, stride: int = 1, *, groups: int = 1, bias: bool = True) -> nn.Conv2d:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from rlsuite.nets.backbones.base import Backbone
-from rlsuite.nets.backbones.bricks import norm_of
+from rlsuite.nets.backbones.bricks import conv_relu, norm_of
 
 
 class TowerBlock(nn.Module):
@@ -25,6 +25,8 @@ class TowerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N,C,H,W] -> [N,C,H,W]."""
+        if isinstance(self.norm1, nn.Identity):
+            return conv_relu(self.conv2, conv_relu(self.conv1, x), x)
         inner: Tensor = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
         return self.act(inner.add_(x))  # type: ignore[no-any-return]
 

@@ -1,12 +1,16 @@
 """OpenSpiel's games as our `Game`: the same moves and results, searches and checks that work, and clear refusals."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from rlsuite.boardgames.games import make_game
 from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Row
 from rlsuite.envs.boards.check import check_game
-from rlsuite.search import Puct, search, uniform_evaluator
+from rlsuite.search import Puct, compiled, search, uniform_evaluator
+from rlsuite.search.tree import kernels
 
 pyspiel = pytest.importorskip("pyspiel")
 
@@ -98,3 +102,29 @@ def test_chess_from_a_fen() -> None:
     assert game.parse_state(str(state)) == state
     assert game.usual().parse_state(str(state)) == state
     assert (state.observation() != game.new_state().observation()).any()
+
+
+def test_errors_and_ctrl_c_come_out_of_a_search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Compiled rules call Python, whose exceptions cannot pass through them as they are."""
+    game = make_game("openspiel(game=tic_tac_toe)")
+    state = game.new_state()
+
+    def broken(row: Row) -> Any:
+        raise error("no such position")
+
+    error: type[BaseException] = KeyError
+    monkeypatch.setattr("rlsuite.envs.boards.openspiel.position", broken)
+    with pytest.raises(RuntimeError, match="OpenSpiel gives no answer"):
+        search(game, [state], uniform_evaluator(game), 10)
+    assert "KeyError: 'no such position'" in capsys.readouterr().err
+    error = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        state.legal_actions()
+
+
+def test_its_rules_and_searches_can_be_kept_on_disk() -> None:
+    """`objmode`, which would call Python just as well, could not be."""
+    game = make_game("openspiel(game=tic_tac_toe)")
+    search(game, [game.new_state()], uniform_evaluator(game), 10)
+    kernels.cache_clear()  # what another process begins with
+    assert compiled(game, Puct)
