@@ -149,9 +149,12 @@ def joins_a_cluster(run: Path) -> None:
 
 
 def corrupt_positions(run: Path) -> None:
-    rows = next(checkpoint.find(run).glob("arrays/collector/rows*.npy"))
-    np.save(rows, np.full_like(np.load(rows), 127))
-    recompute(checkpoint.find(run), str(rows.relative_to(checkpoint.find(run))))
+    folder = checkpoint.find(run)
+    files = sorted(folder.glob("arrays/collector/*/rows.npy"))
+    assert len(files) == 2  # of the searches' nodes and of the games
+    for rows in files:
+        np.save(rows, np.full_like(np.load(rows), 127))
+        recompute(folder, str(rows.relative_to(folder)))
 
 
 def linked_checkpoints(run: Path) -> None:
