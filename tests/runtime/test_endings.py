@@ -138,6 +138,7 @@ def test_a_closed_terminal_ends_a_run_with_a_checkpoint(tmp_path: Path, runtime:
         stdout=terminal,
         stderr=terminal,
         env=environment(tmp_path),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # these tests may run under nohup
     )
     os.close(terminal)
     os.set_blocking(master, False)
