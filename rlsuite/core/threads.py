@@ -56,7 +56,8 @@ class ThreadChoice:
         self.left = [other for other in self.left if self._mean(other) <= bound]
         if len(self.left) == 1 or all(self._enough(other) for other in self.left):
             return self._choose(now)
-        self.turns = list(self.left)
+        # Back and forth, so that no number always meets the same half of a pattern, such as every second update beside emulators.
+        self.turns = self.left[:: -1 if len(self.seconds[self.left[0]]) % 2 else 1]
         return False
 
     def _enough(self, count: int) -> bool:

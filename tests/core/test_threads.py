@@ -77,3 +77,19 @@ def test_a_slow_first_turn_decides_nothing() -> None:
     choice = ThreadChoice([1, 2])
     work(choice, cost, 1.0)
     assert choice.threads == 2
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_a_pattern_in_the_work_favours_no_number(phase: int) -> None:
+    """Every second update is slower, because emulators run beside it."""
+    done = 0
+
+    def cost(threads: int, now: float) -> float:
+        nonlocal done
+        done += 1
+        return (0.010 if threads == 1 else 0.007) * (1.4 if done % 2 == phase else 1.0)
+
+    choice = ThreadChoice([1, 2])
+    _, changes = work(choice, cost, 300.0)
+    assert choice.threads == 2
+    assert len(changes) == 1
