@@ -22,8 +22,9 @@ from rlsuite.core.game import BoardState, Game
 from rlsuite.search.evaluators import Cached, Evaluate, plane_evaluator, rollout_evaluator, uniform_evaluator
 from rlsuite.search.gumbel import Gumbel
 from rlsuite.search.puct import Puct
+from rlsuite.search.reroot import keep_below
 from rlsuite.search.search import METHODS, SearchResult, advance, check, check_position, compiled, read, search
-from rlsuite.search.tree import NO_CHILD, keep_below, kernels, make_tree
+from rlsuite.search.tree import NO_CHILD, kernels, make_tree
 
 __all__ = [
     "Cached",
