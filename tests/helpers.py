@@ -1,6 +1,9 @@
 """What several test files share: settings of tiny runs, and how their states are compared."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,3 +65,10 @@ def finished_run(
     clock = {"env_frames": 0, "learner_steps": 0, "wall_seconds": 1.0}
     (folder / "metrics.jsonl").write_text("".join(json.dumps(clock | row) + "\n" for row in rows))
     return folder
+
+
+def start_sweep(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """`rlsuite sweep study.yaml` with these arguments in a folder, its stderr as a pipe."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "rlsuite", "sweep", "study.yaml", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)

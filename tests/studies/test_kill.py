@@ -1,11 +1,8 @@
 """A study that is killed again and again ends as one that was left alone."""
 
 import contextlib
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from helpers import start_sweep
 
 import rlsuite
 from rlsuite.studies import results
@@ -36,14 +34,8 @@ STUDY: dict[str, Any] = {
 }
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "rlsuite", "sweep", "study.yaml", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-
-
 def finish(folder: Path, *arguments: str) -> str:
-    process = start(folder, *arguments)
+    process = start_sweep(folder, *arguments)
     _, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
     return errors
@@ -61,7 +53,7 @@ def test_a_study_killed_five_times_ends_with_the_scores_of_one_left_alone(tmp_pa
     finish(tmp_path, "--out", "alone", "--jobs", "2")
     rng = random.Random(1)
     for number in range(5):
-        process = start(tmp_path, "--out", "killed", "--jobs", "2")
+        process = start_sweep(tmp_path, "--out", "killed", "--jobs", "2")
         time.sleep(rng.uniform(1.0, 15.0))
         trials = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)

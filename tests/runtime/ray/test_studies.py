@@ -1,15 +1,13 @@
 """Trials of a study as Ray tasks: `rlsuite.studies.workers.RayTasks`."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers import start_sweep
 
 import rlsuite
 from rlsuite.studies import results
@@ -33,12 +31,6 @@ STUDY = {
 }
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "rlsuite", "sweep", "study.yaml", "--jobs", "2", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-
-
 def outcomes(study: Path) -> dict[str, float | None]:
     found = {path.name: results.read(path) for path in (study / "trials").iterdir()}
     return {name: one and one.score for name, one in found.items()}
@@ -46,16 +38,16 @@ def outcomes(study: Path) -> dict[str, float | None]:
 
 def test_a_study_on_ray_that_is_killed_ends_with_the_scores_of_a_local_one(tmp_path: Path, own_ray: str) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    local = start(tmp_path, "--out", "local")
+    local = start_sweep(tmp_path, "--jobs", "2", "--out", "local")
     _, errors = local.communicate(timeout=300)
     assert local.returncode == 0, errors
     rng = random.Random(1)
     for _ in range(2):
-        killed = start(tmp_path, "--out", "ray", "--address", own_ray)
+        killed = start_sweep(tmp_path, "--jobs", "2", "--out", "ray", "--address", own_ray)
         time.sleep(rng.uniform(4.0, 12.0))
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
-    last = start(tmp_path, "--out", "ray", "--address", own_ray)
+    last = start_sweep(tmp_path, "--jobs", "2", "--out", "ray", "--address", own_ray)
     _, errors = last.communicate(timeout=300)
     assert last.returncode == 0, errors
     assert outcomes(tmp_path / "ray") == outcomes(tmp_path / "local")
