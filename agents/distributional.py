@@ -24,6 +24,7 @@ from torch import Tensor
 
 from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise, take, unpack
 from rlsuite.core.agent import Loss, Net
+from rlsuite.core.masks import masked
 from rlsuite.core.types import State, Step, Trajectory
 from rlsuite.nets.q_net import ImplicitQNet, QNet
 
@@ -97,7 +98,7 @@ class C51(ValueAgent):
             if self.config.double:
                 set_noise(net, rows, explore)
                 selector = net(end, trajectory.state)[0][0].softmax(-1)  # [B,A,N]
-            best = mean(selector, atoms).argmax(-1)  # [B]
+            best = masked(mean(selector, atoms), end).argmax(-1)  # [B]
             y = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * atoms  # [B,N]
             m = project(take(p_t, best), y, atoms)  # [B,N]
         set_noise(net, rows, explore)
@@ -133,7 +134,7 @@ class QRDQN(ValueAgent):
             if self.config.double:
                 set_noise(net, rows, explore)
                 selector = net(end, trajectory.state)[0][0]  # [B,A,N]
-            best = selector.mean(-1).argmax(-1)  # [B]
+            best = masked(selector.mean(-1), end).argmax(-1)  # [B]
             y = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * take(theta_t, best)  # [B,N]
         set_noise(net, rows, explore)
         theta = take(net(start, trajectory.state)[0][0], start.action[0])  # [B,N]
@@ -170,7 +171,7 @@ class IQN(ValueAgent):
                 chooser, features = net, net(end, trajectory.state)[0][0]
             q = chooser.quantiles(features, uniform(features, self.config.policy_samples, rng)).mean(-1)  # [B,A]
             z_t = target.quantiles(features_t, uniform(features_t, self.config.target_samples, rng))  # [B,A,M]
-            best = q.argmax(-1)  # [B]
+            best = masked(q, end).argmax(-1)  # [B]
             y = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * take(z_t, best)  # [B,M]
         set_noise(net, rows, explore)
         features_tm1 = net(start, trajectory.state)[0][0]  # [B,D]

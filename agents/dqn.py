@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rlsuite.agents.value_based import ValueAgent, set_noise, take, unpack
 from rlsuite.core.agent import Loss, Net
+from rlsuite.core.masks import masked
 from rlsuite.core.types import State, Step, Trajectory
 from rlsuite.nets.q_net import QNet
 
@@ -48,7 +49,7 @@ class DQN(ValueAgent):
             if self.config.double:
                 set_noise(net, rows, explore)
                 selector = net(end, trajectory.state)[0][0, ..., 0]  # [B,A]
-            y = returns.reward + returns.discount * take(q_t, selector.argmax(-1))  # [B]
+            y = returns.reward + returns.discount * take(q_t, masked(selector, end).argmax(-1))  # [B]
 
         set_noise(net, rows, explore)
         q_tm1 = take(net(start, trajectory.state)[0][0, ..., 0], start.action[0])  # [B]

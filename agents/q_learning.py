@@ -20,6 +20,7 @@ from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.errors import UsageError
+from rlsuite.core.masks import masked
 from rlsuite.core.returns import clip_reward, n_step
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
 
@@ -70,7 +71,7 @@ class QLearning(ValueAgent):
         steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, self.config.reward_clip))
         returns = n_step(transitions(steps, self.config.discount))  # [B]
         with torch.no_grad():
-            y = returns.reward + returns.discount * target(end, ())[0][0].amax(-1)  # [B]
+            y = returns.reward + returns.discount * masked(target(end, ())[0][0], end).amax(-1)  # [B]
         q = take(net(start, ())[0][0], start.action[0])  # [B]
         td = (y - q).detach().unsqueeze(0)  # [1,B]
         return Loss(0.5 * (y - q) ** 2, td, {"losses/q_values": q.detach().mean(), "losses/td_error": td.abs().mean()})

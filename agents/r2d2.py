@@ -26,7 +26,9 @@ from torch import Tensor
 from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise
 from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
+from rlsuite.core import masks
 from rlsuite.core.agent import Extra, Loss, Mode, Net, Sequences
+from rlsuite.core.masks import masked
 from rlsuite.core.returns import clip_reward, n_step_targets, rescale, unscale
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions, tree_map
 from rlsuite.nets.memory import initial_state
@@ -89,6 +91,7 @@ class R2D2(ValueAgent):
             config.stride,
             state=tuple(Extra(f"state {i}", tuple(leaf.shape[1:]), leaf.numpy().dtype.name) for i, leaf in enumerate(state)),
             within_episodes=not config.cross_episodes,
+            extras=masks.stored(spec),
         )
 
     @classmethod
@@ -131,7 +134,7 @@ class R2D2(ValueAgent):
         with torch.no_grad():
             q_after = net(after, state)[0]  # [n,B,A] only used in an argmax, so no gradient is lost
             selector = torch.cat([q_tm1, q_after]) if config.double else q_t  # [U+n,B,A]
-            v_t = self._unscale(pick(q_t, selector.argmax(-1)))  # [U+n,B]
+            v_t = self._unscale(pick(q_t, masked(selector, rest).argmax(-1)))  # [U+n,B]
             r_t = clip_reward(rest.reward, config.reward_clip)  # [U+n,B]
             y_t = n_step_targets(transitions(rest._replace(reward=r_t), config.discount), v_t, config.n_steps)  # [U,B] or more
             y = self._rescale(y_t[: config.unroll])  # [U,B]

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from rlsuite.agents.self_prediction import self_prediction
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import AgentSection, NetConfig
+from rlsuite.core import masks
 from rlsuite.core.agent import Agent, Loss, Mode, Net, Transitions
+from rlsuite.core.masks import FORBIDDEN, allowed
 from rlsuite.core.returns import NStep, clip_reward, n_step
 from rlsuite.core.schedules import geometric, linear
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, part_of, transitions
@@ -97,7 +99,8 @@ class ValueAgent(Agent):
         super().__init__(config, net, spec)
         self.predicts = self.self_predicts and config.spr_weight > 0
         longest = max(config.n_steps, config.spr_steps) if self.predicts else config.n_steps
-        self.sequence = Transitions(longest, whole=self.predicts or config.n_steps_end is not None)
+        whole = self.predicts or config.n_steps_end is not None
+        self.sequence = Transitions(longest, masks.stored(spec), whole)
 
     @classmethod
     def ignores(cls, config: Any) -> dict[str, str]:
@@ -143,7 +146,7 @@ class ValueAgent(Agent):
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         set_noise(net, step.first.shape[1], mode)
         q, state = self.q_values(net, step, state, mode.rng)  # [B,A]
-        return epsilon_greedy(q, self.config, mode), state, {}
+        return epsilon_greedy(q, self.config, mode, step), state, {}
 
 
 def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:
@@ -154,16 +157,20 @@ def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:
         clear_noise(net)
 
 
-def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode) -> Tensor:
-    """ε-greedy actions [B] i64 from action values q [B,A]."""
+def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode, step: Step | None = None) -> Tensor:
+    """ε-greedy actions [B] i64 from action values q [B,A], without those that `step`, leaves [1,B,...], masks."""
     epsilon: float | Tensor = config.epsilon_eval
     if mode.explore and config.epsilon_ladder:
         epsilon = ladder(config, mode, q.shape[0]).to(q.device)  # [B]
     elif mode.explore:
         epsilon = linear(config.epsilon_start, config.epsilon_end, config.epsilon_decay_agent_steps, at=mode.agent_steps)
-    greedy = q.argmax(-1)  # [B]
+    mask = None if step is None else allowed(step)  # [1,B,A] bool
+    greedy = (q if mask is None else q.masked_fill(~mask[0], FORBIDDEN)).argmax(-1)  # [B]
     explore = torch.rand(greedy.shape, generator=mode.rng, device=q.device) < epsilon  # [B]
-    uniform = torch.randint(q.shape[-1], greedy.shape, generator=mode.rng, device=q.device)  # [B]
+    if mask is None:
+        uniform = torch.randint(q.shape[-1], greedy.shape, generator=mode.rng, device=q.device)  # [B]
+    else:
+        uniform = mask[0].float().multinomial(1, generator=mode.rng).squeeze(-1)  # [B]
     return torch.where(explore, uniform, greedy)
 
 

@@ -12,12 +12,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from rlsuite.config.schema import EnvSection
 from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
+from rlsuite.core.masks import KEY
+from rlsuite.envs import action_masks
 
 # In these families, these attributes are the whole state of an environment, apart from its random generator and time limit.
 _FAMILIES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
@@ -33,6 +36,8 @@ class Config(EnvSection):
     """Keyword arguments of the environment."""
     max_episode_steps: int | None = Field(None, ge=1)
     """Time limit of an episode in agent steps; null: that of the environment, or 10,000 if it has none."""
+    action_masks: bool = True
+    """Whether agents obey the masks of an environment that reports `action_mask` in `info` or in a Dict observation."""
 
     @field_validator("kwargs")
     @classmethod
@@ -60,26 +65,42 @@ def _refuse_changed(place: str, value: Any) -> None:
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
     """A SyncVectorEnv with float32 rewards, whose state can be saved.
 
-    Its `metadata` and `info` hold nothing of the environments' own that a collector would take for ours.
+    Its `metadata` and `info` hold nothing of the environments' own that a collector would take for ours, but their action masks.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], env_id: str):
-        """`env_id`: its name in errors."""
+    def __init__(self, env: SyncVectorEnv, env_id: str, masks: bool):
+        """`env_id`: its name in errors. `masks`: whether to report action masks, if the environments do."""
         super().__init__(env)
         self.env_id = env_id
         self.metadata = {key: env.metadata[key] for key in ("autoreset_mode", "render_modes", "render_fps") if key in env.metadata}
+        self.masks_in = action_masks.place_of(env) if masks else None
+        if self.masks_in is not None:
+            self.metadata["info_keys"] = (KEY,)
+            self.single_observation_space = action_masks.without(env.single_observation_space)
+            self.observation_space = batch_space(self.single_observation_space, env.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins new episodes. UsageError if the environment's own `reset` raises."""
         with registry.third_party(f"env.id = {self.env_id}, reset"):
-            return self.env.reset(seed=seed, options=options)
+            return self._with_masks(*self.env.reset(seed=seed, options=options))
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of all environments: see `VectorEnv`."""
         with registry.third_party(f"env.id = {self.env_id}, step"):
             observation, reward, terminated, truncated, info = self.env.step(actions)
             info.pop("terminal", None)
+            observation, info = self._with_masks(observation, info)
             return observation, np.asarray(reward, np.float32), terminated, truncated, info
+
+    def _with_masks(self, observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """What environments returned, with the masks [L,A] bool in `info` alone."""
+        if self.masks_in is None:
+            return observation, info
+        given, reports = info.get(KEY), np.asarray(info.get(f"_{KEY}", np.zeros(self.num_envs)), bool)
+        if self.masks_in == "observation":
+            given, reports = observation[KEY], np.ones(self.num_envs, bool)
+            observation = {key: part for key, part in observation.items() if key != KEY}
+        return observation, {**info, KEY: action_masks.read(given, reports, self.single_action_space, self.env_id)}
 
     def get_state(self) -> dict[str, Any] | None:
         """Everything that the next steps depend on, for an exact resume; None if the environment's state is unknown."""
@@ -171,4 +192,5 @@ def _make(env_id: str | gymnasium.envs.registration.EnvSpec, config: Config, num
             )
         except (gymnasium.error.Error, ImportError) as error:
             raise UsageError(f"env.id={config.id} cannot be built: {error}") from error
-    return SyncEnvs(env, config.id)
+        assert isinstance(env, SyncVectorEnv)
+        return SyncEnvs(env, config.id, config.action_masks)

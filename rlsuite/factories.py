@@ -17,7 +17,7 @@ from rlsuite.acting.delayed_policy import PolicyLag
 from rlsuite.acting.initial_priorities import InitialPriorities
 from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.config.schema import AugmentConfig, Config
-from rlsuite.core import cpu, limits, registry
+from rlsuite.core import cpu, limits, masks, registry
 from rlsuite.core.agent import Agent, Capability, Net, agent_class, with_capability
 from rlsuite.core.errors import UsageError, one_line
 from rlsuite.core.types import EnvSpec, describe
@@ -184,6 +184,11 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
         return own
     if isinstance(agent, BoardAgent):
         raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns only from its own games; leave it out")
+    if masks.stored(spec):
+        raise UsageError(
+            f"replay.demonstrations: {config.env.id} masks actions, and recordings hold no masks; leave it out, or set "
+            "env.action_masks=false to ignore them"
+        )
     shown = demonstrations.load(Path(place), spec, config.env.id).steps
     seed = stream_seed(config.seed, _MIXTURE, 2 * part)
     store = store_of(shown, sized, spec, agent.sequence, agent.initial_state, seed)

@@ -111,7 +111,7 @@ def test_the_environment_is_solved(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_a_family_of_environments_is_registered_by_id(tmp_path: Path) -> None:
-    body = blocks("own-env.md", "python")[1]
+    body = blocks("own-env.md", "python")[2]
     (tmp_path / "maze.py").write_text(
         "from rlsuite.envs import recall\n"
         + body

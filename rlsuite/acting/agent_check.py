@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlsuite.acting.act import act
 from rlsuite.acting.board_agent import BoardAgent
-from rlsuite.core import registry
+from rlsuite.core import masks, registry
 from rlsuite.core.agent import Agent, Games, Loss, Mode, Rollouts, Sequences, Transitions
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
@@ -44,12 +44,13 @@ class _Check:
         self.expect(isinstance(self.agent.sequence, specs), "sequence", f"is {self.agent.sequence!r}, not one of {_names(specs)}")
         if isinstance(self.agent, BoardAgent):
             self.positions(self.agent, net)
-        if self.spec.info_keys:
+        if set(self.spec.info_keys) - {masks.KEY}:
             return  # it acts on what the environment reports, for which no blank can stand
+        blank = {name: torch.ones(1, BATCH, *shape, dtype=torch.bool) for name, shape, _ in masks.stored(self.spec)}
         extras: dict[str, Tensor] = {}
         for explore in (True, False):
             with self.calling("act"):
-                action, new_state, extras = act(self.agent, net, self.steps(1, {}), state, Mode(explore, 0, self.rng))
+                action, new_state, extras = act(self.agent, net, self.steps(1, blank), state, Mode(explore, 0, self.rng))
             self.expect(isinstance(action, Tensor), "act", f"returned a {type(action).__name__} for the actions, not a tensor")
             want = [BATCH, *self.spec.action_shape]
             self.expect(list(action.shape) == want, "act", f"returned actions of shape {list(action.shape)}, not {want}")
@@ -61,6 +62,7 @@ class _Check:
             for name, extra in extras.items():
                 first = list(extra.shape[:1])
                 self.expect(first == [BATCH], "act", f"returned extras[{name!r}] of shape {list(extra.shape)}, not [{BATCH}, ...]")
+        extras |= {name: leaf[0] for name, leaf in blank.items()}
         stored = () if isinstance(self.agent.sequence, Rollouts) else self.agent.sequence.extras
         for one in stored:
             self.expect(one.name in extras, "act", f"returned no extras[{one.name!r}], which `sequence` declares")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rlsuite.acting.act import act
 from rlsuite.acting.initial_priorities import InitialPriorities
+from rlsuite.core import masks
 from rlsuite.core.agent import Actor, Mode, Net
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.core.types import State, Step, Unroll, as_tuples, describe, to_tensors, translations, tree_map, tree_zip
@@ -94,9 +95,10 @@ class Collector:
             action, self.state, extras = act(self.agent, self.net, seen, self.state, mode)
         step = self.current_step._replace(
             action=action.cpu().numpy().astype(self.no_action.dtype, copy=False),
-            extras={name: value.cpu().numpy() for name, value in extras.items()},
+            extras={**masks.kept(self.current_step.extras), **{name: value.cpu().numpy() for name, value in extras.items()}},
         )
         self._refuse_not_finite(step, agent_steps)
+        self._refuse_masked(step)
         return step
 
     def _arrive(self, step: Step, results: tuple[Any, ...]) -> list[Episode]:
@@ -189,6 +191,18 @@ class Collector:
                 bad = int(np.flatnonzero(~np.isfinite(leaf).reshape(self.num_envs, -1).all(1))[0])
                 seen = " ".join(str(leaf[bad]).split())
                 raise RlsuiteError(f"{what.format(bad)} that is not finite, at agent step {agent_steps}: {seen}")
+
+    def _refuse_masked(self, step: Step) -> None:
+        """RlsuiteError for the first action that its environment masks."""
+        if (mask := step.extras.get(masks.KEY)) is None:
+            return
+        allowed = mask[np.arange(self.num_envs), step.action] | ~mask.any(1) | step.last  # [L]
+        if not allowed.all():
+            bad = int(np.flatnonzero(~allowed)[0])
+            raise RlsuiteError(
+                f"the agent chose action {step.action[bad]} for environment {bad}, which masks it (info['action_mask']): choose "
+                "among rlsuite.core.masks.masked values; with a Gymnasium environment env.action_masks=false ignores masks"
+            )
 
     def _score(self, step: Step) -> list[Episode]:
         self.returns += step.reward

@@ -17,15 +17,19 @@ here changes its argument.
 | any other Box                     | float32; elements with bounds over 100 are scaled to [-1, 1]; where the bounds are |
 |                                   | over a million, or only one is there, symlog(x) = sign(x) ln(1 + |x|) instead      |
 |                                   | (Hafner et al. 2023); a single number becomes a vector of one                      |
+| Dict of the above, with at most   | a float32 vector of all other parts, one after the other in the order of their     |
+| one picture of bytes              | keys, numbers of a Discrete one-hot; a picture alone stays one; a picture and a    |
+|                                   | vector become one row of bytes, uint8: the picture's, then the vector's            |
 
 | the environment's actions | the agent chooses                                                                    |
 | ------------------------- | ------------------------------------------------------------------------------------ |
 | Discrete(n, start)        | a number counted from 0                                                              |
+| MultiDiscrete             | the number of a combination of its values, counted from 0, the last part fastest     |
 | Box                       | a float32 vector: [-1, 1] is spread over the bounds where both are finite, 0 is one  |
 |                           | away from a single bound; then it is clipped to the bounds, rounded for integers,    |
 |                           | and given the Box's shape and dtype                                                  |
 
-Shapes: L environments, A dimensions of a continuous action.
+Shapes: L environments, A dimensions of a continuous action, V numbers of a vector.
 """
 
 from collections.abc import Callable
@@ -33,7 +37,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
 from numpy.typing import NDArray
 
 from rlsuite.core.errors import RlsuiteError, UsageError
@@ -44,15 +48,17 @@ Plain = tuple[Any, ...]  # a space as nested tuples of numbers and strings, whic
 LARGE = 100.0  # numbers up to this go into a net as they are
 _CATEGORIES = 100_000  # in all one-hot vectors of an observation
 _BOUND = 1e6  # a larger bound only says what fits into the dtype
+_COMBINATIONS = 4096  # of the values of a MultiDiscrete action: a net has an output for each
 
 
 class Translation(NamedTuple):
     """How one space of an environment maps to the agent's, and back."""
 
     space: Any  # the agent's: Discrete from 0, or a Box
-    to_agent: Callable[[Any], Array]  # [L,...] of the environment's -> [L,...] of the agent's
-    to_env: Callable[[Any], Array]  # the inverse, up to rounding and clipping
+    to_agent: Callable[[Any], Array]  # [L,...] of the environment's, a dict of them for a Dict -> [L,...] of the agent's
+    to_env: Callable[[Any], Any]  # the inverse, up to rounding and clipping
     same: bool = False  # both spaces hold the same arrays
+    picture: tuple[int, ...] | None = None  # (C,H,W) if the agent's are the bytes of a picture, followed by those of a vector
 
 
 SAME = Translation(None, np.asarray, np.asarray, same=True)
@@ -69,8 +75,10 @@ def observations(space: Space[Any], stack: int = 1) -> Translation:
             return _cast(Box(0, 1, space.shape, np.int8), space)
         case Box():
             return _observed_box(space, stack)
+        case Dict():
+            return _parts(space)
     raise UsageError(
-        f"observations must be a Box, Discrete, MultiDiscrete or MultiBinary; the environment's space is {space}: "
+        f"observations must be a Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these; the environment's space is {space}: "
         "wrap it, for example in gymnasium.wrappers.FlattenObservation"
     )
 
@@ -80,9 +88,13 @@ def actions(space: Space[Any]) -> Translation:
     match space:
         case Discrete():
             return _discrete(space)
+        case MultiDiscrete():
+            return _combinations(space)
         case Box():
             return _chosen_box(space)
-    raise UsageError(f"actions must be Discrete or a Box; the environment's space is {space}: wrap it in one that takes either")
+    raise UsageError(
+        f"actions must be Discrete, MultiDiscrete or a Box; the environment's space is {space}: wrap it in one that takes either"
+    )
 
 
 def plain(space: Space[Any]) -> Plain:
@@ -97,6 +109,8 @@ def plain(space: Space[Any]) -> Plain:
         case Box():
             low = _bounds(space.low, space.bounded_below)
             return ("Box", tuple(space.shape), _dtype(space), low, _bounds(space.high, space.bounded_above))
+        case Dict():
+            return ("Dict", *((key, plain(part)) for key, part in space.spaces.items()))
     raise TypeError(f"{space} is not supported")
 
 
@@ -121,6 +135,8 @@ def _from_plain(data: Plain) -> Space[Any]:
             case ("Box", shape, dtype, low, high):
                 kind = np.dtype(dtype).type
                 return Box(_filled(low, -np.inf, shape, kind), _filled(high, np.inf, shape, kind), shape, kind)
+            case ("Dict", *parts):
+                return Dict({str(key): _from_plain(part) for key, part in parts})
     except (TypeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
         raise ValueError(f"not a space: {data!r:.100}") from error
     raise ValueError(f"not a space: {data!r:.100}")
@@ -188,6 +204,102 @@ def _one_hot(space: MultiDiscrete) -> Translation:
         return (np.stack(numbers, 1) + starts).astype(space.dtype).reshape(-1, *space.shape)
 
     return Translation(Box(0, 1, (int(ends[-1]),), np.int8), to_agent, to_env)
+
+
+def _one_hot_number(space: Discrete) -> Translation:
+    several = _one_hot(MultiDiscrete([int(space.n)], np.dtype(space.dtype).type, start=[int(space.start)]))
+    return several._replace(to_env=lambda ours: several.to_env(ours)[:, 0])
+
+
+def _combinations(space: MultiDiscrete) -> Translation:
+    sizes, starts = space.nvec.reshape(-1).astype(np.int64), np.asarray(space.start).reshape(-1).astype(np.int64)
+    count = int(np.prod(sizes.astype(object)))
+    if not 1 <= count <= _COMBINATIONS:
+        raise UsageError(
+            f"actions in {space} would be {count:,} combinations, one output of the net for each; at most {_COMBINATIONS:,} are"
+        )
+
+    def to_agent(given: Array) -> Array:
+        parts = np.asarray(given).reshape(-1, len(sizes)).astype(np.int64) - starts  # [L,number of parts]
+        if (parts < 0).any() or (parts >= sizes).any():
+            raise RlsuiteError(f"{np.asarray(given).tolist()} is not in the environment's space {space}")
+        return np.asarray(np.ravel_multi_index(tuple(parts.T), tuple(sizes)), np.int64)
+
+    def to_env(ours: Array) -> Array:
+        parts = np.stack(np.unravel_index(np.asarray(ours), tuple(sizes)), -1)  # [L,number of parts]
+        return (parts + starts).astype(space.dtype).reshape(-1, *space.shape)
+
+    return Translation(Discrete(count), to_agent, to_env)
+
+
+def _parts(space: Dict) -> Translation:
+    """A Dict of pictures of bytes, at most one, and of anything that becomes a vector."""
+    found: dict[str, Translation] = {}
+    for key, part in sorted(space.spaces.items()):
+        if not isinstance(part, Box | Discrete | MultiDiscrete | MultiBinary):
+            raise UsageError(
+                f"the parts of an observation must be Box, Discrete, MultiDiscrete or MultiBinary; the environment's "
+                f"{key!r} is {part}: wrap it, for example in gymnasium.wrappers.FlattenObservation"
+            )
+        found[key] = _one_hot_number(part) if isinstance(part, Discrete) else observations(part)
+    pictures = [key for key, part in found.items() if len(part.space.shape) == 3 and part.space.dtype == np.uint8]
+    vectors = [key for key in found if key not in pictures]
+    if len(pictures) > 1 or not found:
+        have = " and ".join(map(repr, pictures)) or "nothing"
+        raise UsageError(f"an observation may have one picture and any number of vectors; the environment's has {have}: wrap it")
+    if len(found) == 1:
+        key = next(iter(found))
+        only = found[key]
+        return only._replace(
+            to_agent=lambda given: only.to_agent(given[key]), to_env=lambda ours: {key: only.to_env(ours)}, same=False
+        )
+    sizes = [int(np.prod(found[key].space.shape)) for key in vectors]
+
+    def vector(given: dict[str, Array]) -> Array:  # [L,V]
+        parts = [found[key].to_agent(given[key]).reshape(-1, size) for key, size in zip(vectors, sizes, strict=True)]
+        return np.concatenate(parts, 1).astype(np.float32)
+
+    def from_vector(ours: Array) -> dict[str, Array]:
+        parts = np.split(ours, np.cumsum(sizes)[:-1], 1)
+        shaped = {key: part.reshape(-1, *found[key].space.shape) for key, part in zip(vectors, parts, strict=True)}
+        return {key: found[key].to_env(shaped[key].astype(found[key].space.dtype)) for key in vectors}
+
+    if not pictures:
+        return Translation(Box(-np.inf, np.inf, (sum(sizes),), np.float32), vector, from_vector)
+    name = pictures[0]
+    picture = found[name]
+    split = int(np.prod(picture.space.shape))  # bytes of the picture
+
+    def to_agent(given: dict[str, Array]) -> Array:
+        numbers = vector(given)
+        if not np.isfinite(numbers).all():
+            raise RlsuiteError(f"the environment returned an observation that is not finite: {numbers.tolist()!s:.200}")
+        pixels = np.ascontiguousarray(picture.to_agent(given[name])).reshape(len(numbers), split)
+        return np.concatenate([pixels, numbers.view(np.uint8)], 1)
+
+    def to_env(ours: Array) -> dict[str, Array]:
+        pixels, numbers = ours[:, :split].reshape(-1, *picture.space.shape), np.ascontiguousarray(ours[:, split:])
+        parts = {name: picture.to_env(pixels), **from_vector(numbers.view(np.float32))}
+        return {key: parts[key] for key in space.spaces}
+
+    both = Box(0, 255, (split + 4 * sum(sizes),), np.uint8)
+    return Translation(both, to_agent, to_env, picture=tuple(picture.space.shape))
+
+
+def batch_of(given: Any, space: Space[Any]) -> int:
+    """L of a batch of an environment's observations. ValueError for one of another form."""
+    if isinstance(space, Dict):
+        if not isinstance(given, dict) or (missing := [key for key in space.spaces if key not in given]):
+            what = f"no {missing[0]!r}" if isinstance(given, dict) else type(given).__name__
+            raise ValueError(f"observations must be a dict with {', '.join(space.spaces)}, got {what}")
+        sizes = {batch_of(given[key], part) for key, part in space.spaces.items()}
+        if len(sizes) > 1:
+            raise ValueError(f"the parts of observations have different numbers of rows: {sorted(sizes)}")
+        return sizes.pop()
+    shape = np.shape(given)
+    if len(shape) == 0 or shape[1:] != space.shape:
+        raise ValueError(f"observations must be {['B', *(space.shape or ())]}, got {list(shape)}".replace("'", ""))
+    return int(shape[0])
 
 
 def _cast(ours: Box, space: Space[Any]) -> Translation:

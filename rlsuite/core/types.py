@@ -102,6 +102,7 @@ class EnvSpec(NamedTuple):
     info_keys: tuple[str, ...] = ()  # keys of `info` that go with an observation, in `Step.extras`
     observation_space: spaces.Plain | None = None  # the environment's own; None: the same as the agent's
     action_space: spaces.Plain | None = None  # likewise
+    picture: tuple[int, ...] | None = None  # (C,H,W) if observations are the bytes of a picture, and then those of a f32 vector
 
 
 # Where these fields of two specs agree, what an agent has learned with one means the same with the other.
@@ -142,6 +143,7 @@ def describe(env: Any) -> EnvSpec:
         info_keys=tuple(env.metadata.get("info_keys", ())),
         observation_space=None if observed.same else spaces.plain(env.single_observation_space),
         action_space=None if chosen.same else spaces.plain(env.single_action_space),
+        picture=observed.picture,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Space
 from numpy.typing import NDArray
 
 from rlsuite.acting.act import act
@@ -12,10 +13,11 @@ from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.boardgames.games import make_game
 from rlsuite.config.loader import check, refuse_vision
 from rlsuite.config.schema import Config
+from rlsuite.core import masks
 from rlsuite.core.agent import Mode
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
-from rlsuite.core.spaces import from_plain
+from rlsuite.core.spaces import batch_of, from_plain
 from rlsuite.core.types import Step, to_tensors, translations, tree_map
 from rlsuite.factories import make_agent, make_env
 from rlsuite.nets.precision import Precision, inference
@@ -72,6 +74,8 @@ class LoadedAgent:
         self.saved = saved
         self._mode = Mode(explore=False, agent_steps=0, rng=torch.Generator(saved.device).manual_seed(seed))
         self._observed, self._chosen = translations(saved.spec)
+        plain = saved.spec.observation_space
+        self._space: Space[Any] = Box(-np.inf, np.inf, saved.spec.observation_shape) if plain is None else from_plain(plain)
 
     def make_env(self, num_envs: int = 1) -> Any:
         """A vector environment like the one it was trained in (`env.*` of its config), with `num_envs` environments."""
@@ -83,7 +87,7 @@ class LoadedAgent:
 
     def act(
         self,
-        observation: NDArray[Any],
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
         state: Any = (),
         first: NDArray[np.bool_] | None = None,
         info: dict[str, NDArray[Any]] | None = None,
@@ -93,15 +97,14 @@ class LoadedAgent:
 
         `observation` [B,...], as the environment returns it, with the `reward` [B] that came with it; agents with
         `net.last_action_reward` need the latter. `first` [B] marks new episodes; a memory core needs it. `info`, as the environment
-        returns it, is needed where the environment's metadata names `info_keys`: in board games, for the whole position.
+        returns it, is needed where the environment's metadata names `info_keys`: in board games, for the whole position, and where
+        actions are masked.
         """
         spec = self.saved.spec
-        given, space = np.asarray(observation), spec.observation_space
-        shape = spec.observation_shape if space is None else from_plain(space).shape
-        assert shape is not None
-        if given.ndim == 0 or given.shape[1:] != shape:
-            raise ValueError(f"observations must be {['B', *shape]}, got {list(given.shape)}".replace("'", ""))
-        batch, info_keys = len(given), spec.info_keys
+        if isinstance(observation, dict) and masks.KEY in observation:  # the masks of a Dict, which our own vectors put into info
+            info = {masks.KEY: np.asarray(observation[masks.KEY], bool), **(info or {})}
+        given = observation if isinstance(observation, dict) else np.asarray(observation)
+        batch, info_keys = batch_of(given, self._space), spec.info_keys
         if missing := [name for name in info_keys if name not in (info or {})]:
             raise ValueError(f"act needs info[{missing[0]!r}] from the environment: pass info=info")
         false = np.zeros((1, batch), bool)
@@ -116,7 +119,7 @@ class LoadedAgent:
             last=false,
             terminal=false,
             action=np.zeros((1, batch, *spec.action_shape), spec.action_dtype),
-            extras={name: info[name][None] for name in info_keys} if info else {},
+            extras={name: np.asarray(info[name], bool if name == masks.KEY else None)[None] for name in info_keys} if info else {},
         )
         bf16 = self.saved.config.learner.precision == "bf16"
         with inference(self.saved.device, bf16):

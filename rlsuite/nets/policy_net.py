@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.config.schema import NetConfig
+from rlsuite.core.masks import masked
 from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.memory import make_core
 from rlsuite.nets.precision import keep_fp32
@@ -18,7 +19,7 @@ from rlsuite.nets.torso import Trunk, orthogonal_
 class PolicyOutput(NamedTuple):
     """Policy and value of T x B observations."""
 
-    logits: Tensor  # [T,B,A] f32; for continuous actions the mean of a Gaussian
+    logits: Tensor  # [T,B,A] f32, those of masked actions so low that they have no probability; or the mean of a Gaussian
     log_std: Tensor | None  # [A] f32 for continuous actions, else None
     value: Tensor  # [T,B] f32
 
@@ -48,4 +49,4 @@ class PolicyNet(nn.Module):
         value_features = features if self.value_trunk is None else self.value_trunk(step.observation)  # [T,B,D]
         with torch.autocast(features.device.type, enabled=False):
             logits, value = self.policy(features.float()), self.value(value_features.float())
-        return PolicyOutput(logits, self.log_std, value.squeeze(-1)), state
+        return PolicyOutput(masked(logits, step), self.log_std, value.squeeze(-1)), state

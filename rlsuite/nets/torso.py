@@ -75,6 +75,25 @@ class MlpTorso(Torso):
         return self.net(x / 255.0 if x.dtype == torch.uint8 else x.float())  # type: ignore[no-any-return]
 
 
+class PartsTorso(Torso):
+    """A torso for the picture of an observation, and a dense layer with ReLU for its vector; their features one after the other."""
+
+    def __init__(self, name: str, hidden: int, spec: EnvSpec, picture: tuple[int, ...]):
+        """`name`: of the picture's torso. `picture`: its shape, (C,H,W)."""
+        super().__init__()
+        self.picture, self.split = picture, int(torch.Size(picture).numel())
+        self.torso = _bare(name, hidden, spec._replace(observation_shape=picture, picture=None))
+        self.dense = nn.Linear((spec.observation_shape[0] - self.split) // 4, hidden)
+        self.features = self.torso.features + hidden
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """observation [T,B,bytes] u8 -> [T,B,D]."""
+        picture = observation[..., : self.split].reshape(*observation.shape[:2], *self.picture)  # [T,B,C,H,W]
+        vector = observation[..., self.split :].contiguous().view(torch.float32)  # [T,B,V]
+        seen = self.torso(picture)
+        return torch.cat([seen, torch.relu(self.dense(vector)).to(seen.dtype)], -1)
+
+
 class OneHotTorso(Torso):
     """One-hot encoding of `states` discrete states."""
 
@@ -112,7 +131,7 @@ def make_torso(name: str, hidden: int, spec: EnvSpec, layer_norm: bool = False) 
 
     UsageError if the torso is unknown or does not fit the observations.
     """
-    torso = _bare(name, hidden, spec)
+    torso = _bare(name, hidden, spec) if spec.picture is None else PartsTorso(name, hidden, spec, spec.picture)
     return NormalisedTorso(torso) if layer_norm else torso
 
 

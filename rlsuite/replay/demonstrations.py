@@ -197,8 +197,13 @@ def _stream(episode: Any, spec: EnvSpec, spaces: tuple[Any, Any], where: str) ->
     `spaces`: the dataset's, of observations and of actions.
     """
     actions, rewards = np.asarray(episode.actions), np.asarray(episode.rewards, np.float32)
-    n, observation = len(actions), np.asarray(episode.observations)
-    lengths = {"observations": len(observation) - 1, "rewards": len(rewards)}
+    n, observation, parts = len(actions), episode.observations, {}
+    if isinstance(observation, dict):
+        parts = {f"observations[{key!r}]": (np.asarray(observation.get(key)), part) for key, part in spaces[0].spaces.items()}
+    else:
+        observation = np.asarray(observation)
+        parts = {"observations": (observation, spaces[0])}
+    lengths = {**{name: part.shape[0] - 1 if part.ndim else -1 for name, (part, _) in parts.items()}, "rewards": len(rewards)}
     lengths |= {"terminations": len(episode.terminations), "truncations": len(episode.truncations)}
     for name, length in lengths.items():
         if length != n:
@@ -208,7 +213,7 @@ def _stream(episode: Any, spec: EnvSpec, spaces: tuple[Any, Any], where: str) ->
         raise UsageError(
             f"{where} must end at its last action and only there, but its flags end it at {np.flatnonzero(ends).tolist()}"
         )
-    for name, given, space in zip(("observations", "actions"), (observation, actions), spaces, strict=True):
+    for name, (given, space) in {**parts, "actions": (actions, spaces[1])}.items():
         if given.shape[1:] != space.shape:
             raise UsageError(f"{where} has {name} {list(given.shape[1:])}, but their space is {list(space.shape)}")
     observed, chosen = translations(spec)

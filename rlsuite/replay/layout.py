@@ -20,9 +20,15 @@ class Layout(NamedTuple):
     state: tuple[Extra, ...] = ()  # leaves of the recurrent state that is stored where sequences start
     extras: tuple[Extra, ...] = ()  # arrays stored with every step
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, int | str]:
         """What a saved ring must have in common with the one that it is restored to."""
-        return {"length": self.length, "stride": self.stride, "within_episodes": int(self.within_episodes)}
+        extras = ", ".join(extra.name for extra in self.extras)
+        return {"length": self.length, "stride": self.stride, "within_episodes": int(self.within_episodes), "extras": extras}
+
+    def check(self, saved: dict[str, int | str]) -> None:
+        """ValueError if the `facts` of a saved ring are others."""
+        if (found := {"extras": "", **saved}) != self.facts():  # older versions did not save the names of extras
+            raise ValueError(f"agent.* or env.* has changed: the saved replay has sequences of {found}, this one of {self.facts()}")
 
 
 def layout_of(sequence: SequenceSpec) -> Layout:

@@ -77,10 +77,7 @@ class SavedReplay(NamedTuple):
         edges = np.cumsum([0.0, *(place.share for place in targets)])  # in time, from 0 to 1
         for own in self.own:
             for source, ring in enumerate(own["rings"]):
-                if ring["layout"] != layout.facts():
-                    raise ValueError(
-                        f"agent.* has changed: the saved replay has sequences of {ring['layout']}, not {layout.facts()}"
-                    )
+                layout.check(ring["layout"])
                 if (stored := ring["observation"].shape[2:]) != ring_shape(spec):
                     raise ValueError(f"the saved replay has observations of shape {stored}, not {ring_shape(spec)}")
                 times = np.arange(_oldest(ring, layout, spec.stack), ring["head"])  # [K]

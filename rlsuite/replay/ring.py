@@ -155,10 +155,7 @@ class Ring:
                 f"the saved replay has {state['slots']} slots per environment and observations of shape {saved}, "
                 f"this one has {self.slots} and {own}"
             )
-        if state["layout"] != self.layout.facts():
-            raise ValueError(
-                f"agent.* has changed: the saved replay has sequences of {state['layout']}, this one has {self.layout.facts()}"
-            )
+        self.layout.check(state["layout"])
         n = state["reward"].shape[1]
         for name in ("observation", "reward", "flags", "action"):
             getattr(self, name)[:, :n] = state[name]

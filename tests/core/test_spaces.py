@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Space, Text, Tuple
 
 from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.core.spaces import actions, from_plain, observations, plain
+from rlsuite.core.spaces import actions, batch_of, from_plain, observations, plain
 from rlsuite.core.types import as_tuples
 
 DTYPES: tuple[Any, ...] = (np.bool_, np.float32, np.float64, np.float16, np.uint8, np.int8, np.int16, np.int32, np.int64, np.uint32)
@@ -148,12 +148,103 @@ def test_actions_are_spread_over_the_bounds_clipped_and_rounded() -> None:
     assert actions(Box(-2, 2, (), np.float32)).to_env(np.array([[0.5]], np.float32)).tolist() == [1.0]
 
 
-@pytest.mark.parametrize("space", [Dict(x=Discrete(2)), Tuple([Discrete(2)]), Text(3), Graph(Discrete(2), None)], ids=str)
+@pytest.mark.parametrize("space", [Tuple([Discrete(2)]), Text(3), Graph(Discrete(2), None)], ids=str)
 def test_other_spaces_are_refused_by_name(space: Space[Any]) -> None:
     with pytest.raises(UsageError, match=rf"observations must be a Box, .* the environment's space is {type(space).__name__}"):
         observations(space)
-    with pytest.raises(UsageError, match=rf"actions must be Discrete or a Box; .* {type(space).__name__}"):
+    with pytest.raises(UsageError, match=rf"actions must be Discrete, MultiDiscrete or a Box; .* {type(space).__name__}"):
         actions(space)
+    with pytest.raises(UsageError, match=rf"the environment's 'x' is {type(space).__name__}"):
+        observations(Dict(x=space))
+
+
+def test_dicts_are_refused_as_actions_within_dicts_and_with_two_pictures() -> None:
+    picture = Box(0, 255, (3, 8, 9), np.uint8)
+    with pytest.raises(UsageError, match=r"actions must be Discrete, MultiDiscrete or a Box; .* Dict"):
+        actions(Dict(x=Discrete(2)))
+    with pytest.raises(UsageError, match=r"the environment's 'x' is Dict"):
+        observations(Dict(x=Dict(y=Discrete(2))))
+    with pytest.raises(UsageError, match=r"may have one picture and any number of vectors; the environment's has 'a' and 'b'"):
+        observations(Dict(a=picture, b=picture))
+    with pytest.raises(UsageError, match="the environment's has nothing"):
+        observations(Dict())
+
+
+def test_the_parts_of_a_dict_become_a_vector_in_the_order_of_their_keys() -> None:
+    space = Dict([("speed", Box(-1, 1, (2,), np.float32)), ("gear", Discrete(3, start=-1)), ("bits", MultiBinary(2))])
+    translation = observations(space)
+    given = {"speed": np.array([[0.5, -0.5]], np.float32), "gear": np.array([1]), "bits": np.array([[1, 0]], np.int8)}
+    assert translation.to_agent(given).tolist() == [[1, 0, 0, 0, 1, 0.5, -0.5]]
+    assert translation.space == Box(-np.inf, np.inf, (7,), np.float32)
+    assert batch_of(given, space) == 1
+    for wrong, complaint in (
+        ({"speed": given["speed"]}, "got no 'gear'"),
+        (given | {"gear": np.array([1, 0])}, r"different numbers of rows: \[1, 2\]"),
+        (given["speed"], "must be a dict with speed, gear, bits, got ndarray"),
+        (given | {"speed": np.zeros((1, 3))}, r"observations must be \[B, 2\], got \[1, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            batch_of(wrong, space)
+
+
+def test_a_picture_and_numbers_become_a_row_of_bytes() -> None:
+    space = Dict(camera=Box(0, 255, (8, 9, 3), np.uint8), speed=Box(-1, 1, (2,), np.float32))
+    translation = observations(space)
+    rng = np.random.default_rng(0)
+    given = {"camera": rng.integers(0, 256, (4, 8, 9, 3), np.uint8), "speed": rng.normal(size=(4, 2)).astype(np.float32)}
+    ours = translation.to_agent(given)
+    assert translation.picture == (3, 8, 9)
+    assert ours.shape == (4, 8 * 9 * 3 + 4 * 2)
+    np.testing.assert_array_equal(ours[:, :216].reshape(4, 3, 8, 9), given["camera"].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(np.ascontiguousarray(ours[:, 216:]).view(np.float32), given["speed"])
+    with pytest.raises(RlsuiteError, match=r"an observation that is not finite: \[\[.*nan"):
+        translation.to_agent(given | {"speed": np.full((4, 2), np.nan, np.float32)})
+    alone = observations(Dict(camera=space["camera"]))
+    assert alone.picture is None
+    assert alone.space == Box(0, 255, (3, 8, 9), np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_random_dicts_are_translated_there_and_back(seed: int) -> None:
+    rng = np.random.default_rng(2000 + seed)
+    parts = {str(i): random_observations(rng) for i in range(rng.integers(1, 4))}
+    if rng.random() < 0.5:
+        parts["camera"] = Box(0, 255, (5, 6, 3), np.uint8)
+    space = Dict(parts)
+    seen = [observations(part).space for part in parts.values()]
+    if sum(len(one.shape) == 3 and one.dtype == np.uint8 for one in seen) > 1:
+        return  # two pictures
+    space.seed(seed)
+    translation, samples = observations(space), [space.sample() for _ in range(3)]
+    given = {key: np.stack([np.asarray(sample[key]) for sample in samples]) for key in parts}
+    ours = translation.to_agent(given)
+    assert ours.shape == (3, *translation.space.shape)
+    assert ours.dtype == translation.space.dtype
+    back = translation.to_env(ours)
+    assert back.keys() == given.keys()
+    for key, part in parts.items():
+        alone = observations(part)
+        assert back[key].shape == given[key].shape
+        np.testing.assert_allclose(alone.to_agent(back[key]), alone.to_agent(given[key]), rtol=1e-2, atol=1e-2)
+        assert all(part.contains(one) for one in back[key])
+    again = from_plain(as_tuples(json.loads(json.dumps(plain(space)))))
+    assert again == space
+    np.testing.assert_array_equal(observations(again).to_agent(given), ours)
+
+
+def test_multidiscrete_actions_are_counted_as_combinations() -> None:
+    space = MultiDiscrete([2, 3], start=[1, -1])
+    translation = actions(space)
+    assert translation.space == Discrete(6)
+    every = translation.to_env(np.arange(6))
+    assert every.tolist() == [[1, -1], [1, 0], [1, 1], [2, -1], [2, 0], [2, 1]]
+    assert every.dtype == space.dtype
+    assert translation.to_agent(every).tolist() == list(range(6))
+    assert actions(MultiDiscrete([[2, 2], [2, 2]])).to_env(np.array([5])).tolist() == [[[0, 1], [0, 1]]]
+    with pytest.raises(RlsuiteError, match=r"\[\[0, 0\]\] is not in the environment's space"):
+        translation.to_agent(np.array([[0, 0]]))
+    with pytest.raises(UsageError, match="would be 1,000,000 combinations, one output of the net for each; at most 4,096 are"):
+        actions(MultiDiscrete([100, 100, 100]))
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ def test_describe_reads_spaces_and_metadata() -> None:
         "info_keys": (),
         "observation_space": None,
         "action_space": None,
+        "picture": None,
     }
 
 

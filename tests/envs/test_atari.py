@@ -116,6 +116,7 @@ def test_specs() -> None:
         "info_keys": (),
         "observation_space": None,
         "action_space": None,
+        "picture": None,
     }
     full = describe(make(Config(id="ALE/Breakout-v5", full_action_set=True, stack=2, frame_skip=3, height=40, width=42), 1))
     assert (full.num_actions, full.stack, full.frames_per_step) == (18, 2, 3)

@@ -281,7 +281,9 @@ def test_discrete_minari_spaces_may_start_at_another_number_than_0(minari_home: 
     assert found.steps.observation.tolist() == [0, 1, 0, 2]
     with pytest.raises(UsageError, match=r"episode 0: \[1, 3, 2\] is not in the environment's space Discrete\(2, start=1\)"):
         demonstrations.load(make("too/few-v0", np.array([1, 3, 2]), Discrete(2, start=1)))
-    with pytest.raises(UsageError, match="actions must be Discrete or a Box; the environment's space is MultiBinary"):
+    with pytest.raises(
+        UsageError, match="actions must be Discrete, MultiDiscrete or a Box; the environment's space is MultiBinary"
+    ):
         demonstrations.load(make("many/bits-v0", np.ones((3, 2), np.int8), MultiBinary(2)))
 
 
