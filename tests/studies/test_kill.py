@@ -47,6 +47,36 @@ def outcomes(study: Path) -> dict[str, Any]:
     return {name: one and (one.score, one.evaluations) for name, one in found.items()}
 
 
+BROKEN = """
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+
+
+class Fragile(CartPoleEnv):
+    def __init__(self, broken: bool = False, render_mode=None):
+        super().__init__(render_mode=render_mode)
+        self.broken = broken
+
+    def step(self, action):
+        if self.broken:
+            raise RuntimeError("the pole is broken")
+        return super().step(action)
+"""
+
+
+@pytest.mark.integration
+def test_a_trial_that_always_fails_is_told_and_the_rest_end(tmp_path: Path) -> None:
+    (tmp_path / "fragile.py").write_text(BROKEN)
+    study = {**STUDY, "seeds": 1, "games": [f"{tmp_path}/fragile.py:Fragile"], "axes": {"env.kwargs.broken": [True, False]}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    process = start_sweep(tmp_path, "--out", "out", "--jobs", "2")
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 1, errors
+    assert "the pole is broken" in errors
+    found = outcomes(tmp_path / "out")
+    assert sorted(one is None for one in found.values()) == [False, True]
+
+
 @pytest.mark.slow
 def test_a_study_killed_five_times_ends_with_the_scores_of_one_left_alone(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))

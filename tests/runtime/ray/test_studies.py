@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from helpers import start_sweep
@@ -36,6 +37,20 @@ def outcomes(study: Path) -> dict[str, float | None]:
     return {name: one and one.score for name, one in found.items()}
 
 
+def kill_a_worker(study: Path) -> None:
+    """Kills -9 a Ray worker in which a trial of the study runs, as soon as there is one."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter(["cmdline"]):
+            if str(study) in " ".join(process.info["cmdline"] or ()) and "rlsuite" in " ".join(process.info["cmdline"]):
+                parent = process.parent()
+                if parent is not None and parent.name().startswith("ray::"):
+                    parent.kill()
+                    return
+        time.sleep(0.1)
+    pytest.fail("no trial ran in a worker of Ray")
+
+
 def test_a_study_on_ray_that_is_killed_ends_with_the_scores_of_a_local_one(tmp_path: Path, own_ray: str) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     local = start_sweep(tmp_path, "--jobs", "2", "--out", "local")
@@ -48,6 +63,7 @@ def test_a_study_on_ray_that_is_killed_ends_with_the_scores_of_a_local_one(tmp_p
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
     last = start_sweep(tmp_path, "--jobs", "2", "--out", "ray", "--address", own_ray)
+    kill_a_worker(tmp_path / "ray")
     _, errors = last.communicate(timeout=300)
     assert last.returncode == 0, errors
     assert outcomes(tmp_path / "ray") == outcomes(tmp_path / "local")
