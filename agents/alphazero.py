@@ -17,7 +17,7 @@ learned from in a random symmetric image, as in AlphaGo Zero.
 Shapes: T = 1 step, B batch, A actions, N positions, C planes of H x W, S symmetries.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -59,6 +59,7 @@ class AlphaZero(SelfPlayAgent):
         self.sequence = Games(
             (Extra("policy", (spec.num_actions,), "float32"), Extra("value", (), "float32"), Extra("outcome", (), "float32"))
         )
+        self._maps: dict[torch.device, tuple[Tensor, ...]] = {}
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
@@ -104,11 +105,14 @@ class AlphaZero(SelfPlayAgent):
         if not self.config.symmetries or count == 1:
             return planes, policy
         chosen = torch.randint(count, planes.shape[:1], generator=rng, device=planes.device)  # [B]
-        cells, actions = _on(self.game.cell_maps, planes.device)[chosen], _on(self.game.action_maps, planes.device)[chosen]
+        cells, actions = (maps[chosen] for maps in self._symmetries(planes.device))
         flat = planes.flatten(2)  # [B,C,H*W]
         turned = flat.gather(2, cells.unsqueeze(1).expand(-1, flat.shape[1], -1)).view_as(planes)
         return turned, policy.gather(1, actions)
 
-
-def _on(maps: NDArray[Any], device: torch.device) -> Tensor:
-    return torch.from_numpy(maps).to(device, torch.int64)
+    def _symmetries(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The game's maps of cells and of actions, i64, on a device, where they stay: an update would wait for a copy."""
+        if device not in self._maps:
+            maps = (self.game.cell_maps, self.game.action_maps)
+            self._maps[device] = tuple(torch.from_numpy(one).to(device, torch.int64) for one in maps)
+        return self._maps[device]

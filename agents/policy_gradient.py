@@ -148,5 +148,10 @@ def explained_variance(value: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
     `value`, `target` and `valid` are [T,B].
     """
-    error, target = (target - value).detach()[valid], target.detach()[valid]
-    return 1 - error.var(correction=0) / target.var(correction=0).clamp(min=1e-8)
+    return 1 - variance(target - value, valid) / variance(target, valid).clamp(min=1e-8)
+
+
+def variance(x: Tensor, valid: Tensor) -> Tensor:
+    """Variance of x [T,B] over the steps that are `valid` [T,B], a detached scalar."""
+    away = (x.detach() - mean(x, valid)) ** 2
+    return mean(away, valid)

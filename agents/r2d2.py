@@ -118,7 +118,8 @@ class R2D2(ValueAgent):
         config, (steps, state) = self.config, trajectory
         rows = steps.first.shape[1]
         if not config.stored_state:
-            state = tree_map(lambda leaf: leaf.to(steps.reward.device), self.initial_state(rows))
+            with steps.reward.device:
+                state = self.initial_state(rows)
         warm_up, rest = split(steps, config.burn_in)
         learned, after = split(rest, config.unroll)
         explore = Mode(explore=True, agent_steps=0, rng=rng)

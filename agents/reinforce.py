@@ -47,7 +47,6 @@ class Reinforce(PolicyGradientAgent):
             "losses/value_loss": mean(value_error, whole),
             "losses/entropy": mean(h, whole),
             "losses/whole_returns": whole.float().mean(),
+            "losses/explained_variance": explained_variance(policy.value, returns, whole) * whole.any(),
         }
-        if whole.any():
-            metrics["losses/explained_variance"] = explained_variance(policy.value, returns, whole)
         return Loss(columns(loss, whole), None, metrics)

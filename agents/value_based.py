@@ -161,7 +161,7 @@ def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode, step: Step | None
     """ε-greedy actions [B] i64 from action values q [B,A], without those that `step`, leaves [1,B,...], masks."""
     epsilon: float | Tensor = config.epsilon_eval
     if mode.explore and config.epsilon_ladder:
-        epsilon = ladder(config, mode, q.shape[0]).to(q.device)  # [B]
+        epsilon = ladder(config, mode, q.shape[0], q.device)  # [B]
     elif mode.explore:
         epsilon = linear(config.epsilon_start, config.epsilon_end, config.epsilon_decay_agent_steps, at=mode.agent_steps)
     mask = None if step is None else allowed(step)  # [1,B,A] bool
@@ -174,10 +174,10 @@ def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode, step: Step | None
     return torch.where(explore, uniform, greedy)
 
 
-def ladder(config: ValueConfig, mode: Mode, num_envs: int) -> Tensor:
+def ladder(config: ValueConfig, mode: Mode, num_envs: int, device: torch.device | None = None) -> Tensor:
     """The constant ε [B] f32 of each environment, by its index among those of all collectors (Horgan et al. 2018, section 4.1)."""
     last = max((mode.total_envs or num_envs) - 1, 1)
-    env_index = mode.first_env + torch.arange(num_envs)  # [B]
+    env_index = mode.first_env + torch.arange(num_envs, device=device)  # [B]
     return config.epsilon_base ** (1 + config.epsilon_power * env_index / last)
 
 

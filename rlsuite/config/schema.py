@@ -373,10 +373,6 @@ class Config(AnyConfig):
             self._on_ray()
         if self.learner.cuda_graphs and self.run.device == "cpu":
             raise ValueError("learner.cuda_graphs needs run.device cuda")
-        if self.learner.cuda_graphs and self.net.memory != "none":
-            raise ValueError(
-                "learner.cuda_graphs cannot capture a memory core, which depends on where episodes begin: use net.memory none"
-            )
         return self
 
     def _on_ray(self) -> None:

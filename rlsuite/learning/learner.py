@@ -20,6 +20,7 @@ from rlsuite.learning.augment import augmented
 from rlsuite.learning.not_finite import KEPT, cause
 from rlsuite.learning.optimizers import make_optimizer, same_kind
 from rlsuite.learning.resets import check_heads, reset_net, reset_optimizer
+from rlsuite.nets.memory import Recurrent
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
 from rlsuite.runs.checkpoint import load_weights_into
@@ -81,6 +82,10 @@ class Learner:
             net = agent.make_net()
         if adapt is not None:
             adapt(net)
+        if config.cuda_graphs:
+            for module in net.modules():
+                if isinstance(module, Recurrent):
+                    module.fixed_shapes = True
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         net = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         bf16 = config.precision == "bf16"

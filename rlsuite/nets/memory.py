@@ -51,8 +51,11 @@ class Recurrent(Core):
 
     PyTorch's fused kernels (cuDNN's on a GPU) cannot reset the state within a sequence. So a sequence is split at the steps at
     which any environment begins an episode, and the state of those environments is set to 0 there. A single step on a CPU does
-    without the fused kernels, which would copy all weights into another layout for it: that halves its time.
+    without the fused kernels, which would copy all weights into another layout for it: that halves its time. So does a sequence
+    with `fixed_shapes`, step by step with the resets as masks: a CUDA graph cannot look where episodes begin.
     """
+
+    fixed_shapes = False
 
     def __init__(self, features: int, size: int, lstm: bool):
         super().__init__()
@@ -73,6 +76,8 @@ class Recurrent(Core):
     def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
         """(x [T,B,D], step [T,B], state [B,M]) -> (output [T,B,M] f32, state after step T-1)."""
         with torch.autocast(x.device.type, enabled=False):
+            if self.fixed_shapes:
+                return self.masked(x.float(), step.first, state)
             run = self.single if len(x) == 1 and x.device.type == "cpu" else self.fused
             return run(x.float(), step.first, state)
 
@@ -87,6 +92,14 @@ class Recurrent(Core):
             inner = tuple(leaf.unsqueeze(0) for leaf in state)  # [1,B,M]
             out, inner = self.cell(x[begin:end], inner if self.lstm else inner[0])
             state = tuple(leaf.squeeze(0) for leaf in (inner if self.lstm else (inner,)))
+            outs.append(out)
+        return torch.cat(outs), state
+
+    def masked(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
+        """`forward` step by step, with the same operations wherever episodes begin; arguments and result as of `fused`."""
+        outs = []
+        for t in range(len(x)):
+            out, state = self.single(x[t : t + 1], first[t : t + 1], state)
             outs.append(out)
         return torch.cat(outs), state
 

@@ -280,8 +280,3 @@ def test_the_net_sees_raw_rewards_whatever_is_clipped() -> None:
     assert seen == [rewards[:1], rewards[1:3], rewards[3:]]
     assert out.td is not None
     assert float(out.td[0, 0]) == pytest.approx(h(1 + GAMMA * h_inverse(9.0)) - 3.0, rel=1e-4)  # 1, not 3
-
-
-def test_graphs_of_a_memory_are_refused() -> None:
-    with pytest.raises(UsageError, match="cuda_graphs cannot capture a memory"):
-        resolve("classic/recall_r2d2", {"learner.cuda_graphs": True, "run.device": "cuda"})

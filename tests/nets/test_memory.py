@@ -107,6 +107,25 @@ def test_a_single_step_gives_the_values_and_gradients_of_the_fused_kernels(kind:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_fixed_shapes_give_the_values_and_gradients_of_the_fused_kernels(kind: str) -> None:
+    torch.manual_seed(1)
+    core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
+    assert isinstance(core, Recurrent)
+    found = []
+    for fixed in (False, True):
+        core.fixed_shapes = fixed
+        given, begin = x.clone().requires_grad_(True), tuple(leaf.clone().requires_grad_(True) for leaf in state)
+        out, end = core(given, marks(first), begin)
+        core.zero_grad()
+        (out.square().sum() + sum(leaf.sin().sum() for leaf in end)).backward()
+        gradients = [leaf.grad for leaf in (given, *begin, *core.parameters())]
+        assert all(gradient is not None for gradient in gradients)
+        found.append([out, *end, *(gradient.clone() for gradient in gradients if gradient is not None)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_state_does_not_cross_episodes(kind: str) -> None:
     torch.manual_seed(1)

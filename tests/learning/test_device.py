@@ -1,0 +1,176 @@
+"""Every agent on another device than the CPU, without one: all tensors are on the meta device, and one of the CPU's is an error.
+
+Also what makes the host wait for a device fails here, such as `.item()` and `.cpu()`, since a meta tensor has no values.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from rlsuite.acting.act import act
+from rlsuite.agents.dqn import DQN
+from rlsuite.config.loader import resolve
+from rlsuite.config.schema import Config
+from rlsuite.core.agent import Agent, Games, Loss, Mode, Rollouts, Sequences, Transitions
+from rlsuite.core.masks import KEY
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, tree_map
+from rlsuite.factories import make_agent, make_spec
+from rlsuite.learning import learner as learner_module
+from rlsuite.learning.learner import Learner
+
+META = torch.device("meta")
+BATCH, ROLLOUT = 4, 6
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses every operation that reads or makes a tensor of the CPU."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves((args, kwargs, out)):
+            if isinstance(leaf, Tensor) and leaf.device.type != "meta":
+                raise AssertionError(f"{func} on a tensor of the CPU, {list(leaf.shape)} {leaf.dtype}")
+        return out
+
+
+class MetaGenerator(torch.Generator):
+    """A generator that says that it is of the meta device."""
+
+    device = META  # type: ignore[assignment]
+
+
+@contextmanager
+def on_meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a learner asks of its device that the meta device does not have."""
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": MetaGenerator())
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+    plain = learner_module.make_optimizer
+
+    def made(*args: Any) -> torch.optim.Optimizer:  # its own counters are the CPU's, where it is not fused
+        cpu = args[0].model_copy(update={"optimizer": "sgd", "cuda_graphs": False})
+        return plain(cpu, *args[1:])
+
+    monkeypatch.setattr(learner_module, "make_optimizer", made)
+    yield
+
+
+def blank(spec: EnvSpec, length: int, extras: dict[str, Tensor], observations: int) -> Step:
+    """Steps of one episode, leaves [T,B,...] on the meta device."""
+    shape = (length, BATCH)
+    no = torch.zeros(shape, dtype=torch.bool, device=META)
+    seen = torch.zeros(observations, BATCH, *spec.observation_shape, dtype=getattr(torch, spec.observation_dtype), device=META)
+    action = torch.zeros(*shape, *spec.action_shape, dtype=getattr(torch, spec.action_dtype), device=META)
+    return Step(seen, torch.zeros(shape, device=META), no, no, no, action, extras)
+
+
+def run(agent: Agent, config: Config, spec: EnvSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acts, and makes an update with its priorities and the move of the target net, all of it on the meta device."""
+    with on_meta(monkeypatch):
+        settings = config.learner.model_copy(update={"precision": "fp32", "target_period_learner_steps": 1})
+        learner = Learner(agent, settings, seed=0, device=META)
+        for module in learner.online.net.modules():
+            if hasattr(module, "fixed_shapes"):
+                module.fixed_shapes = True  # otherwise it looks where episodes begin, which makes the host wait
+        if learner.frozen is not None:
+            for module in learner.frozen.net.modules():
+                if hasattr(module, "fixed_shapes"):
+                    module.fixed_shapes = True
+        state = tree_map(lambda leaf: leaf.to(META), agent.initial_state(BATCH))
+        for mode in (nullcontext(), OneDevice()):  # the first time, what then stays on the device may be copied to it
+            with mode:
+                use(agent, learner, spec, state)
+
+
+def use(agent: Agent, learner: Learner, spec: EnvSpec, state: State) -> None:
+    """Acts with and without exploration, and makes an update with its priorities and the move of the target net."""
+    rng: Any = MetaGenerator()
+    mask = {KEY: torch.ones(1, BATCH, spec.num_actions, dtype=torch.bool, device=META)} if spec.num_actions else {}
+    sequence, extras = agent.sequence, dict[str, Tensor]()
+    if isinstance(sequence, Games):  # it acts on the host, by search
+        extras = {one.name: torch.zeros(BATCH, *one.shape, device=META) for one in sequence.extras}
+    else:
+        for explore in (True, False):
+            with torch.no_grad():
+                _, _, extras = act(agent, learner.net, blank(spec, 1, mask, 1), state, Mode(explore, 0, rng, 0, 8))
+    if isinstance(sequence, Rollouts):
+        length, kept = ROLLOUT + 1, extras
+    else:
+        length, kept = sequence.length, {one.name: extras[one.name] for one in sequence.extras}
+    kept = {name: leaf.expand(length, *leaf.shape) for name, leaf in kept.items()}
+    kept |= {name: leaf.expand(length, -1, -1) for name, leaf in mask.items()}
+    sparse = isinstance(sequence, Transitions) and not sequence.whole
+    steps = blank(spec, length, kept, 2 if sparse else length)
+    trajectory = Trajectory(steps, () if isinstance(sequence, Sequences) and not sequence.state else state)
+    part = next(learner._parts(trajectory))
+    loss, norm = learner.update(part, torch.ones(part.steps.reward.shape[1], device=META))
+    learner._move_target()
+    if loss.td is not None:
+        assert agent.priority(*loss.priority_inputs()).device == META
+    assert all(value.device == META for value in loss.metrics.values())
+    assert norm.device == META
+
+
+LISTED: dict[str, Any] = {"agent.normalise_advantages": False}  # it waits for the number of steps that count
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "q_learning": ("classic/q_learning", {}),
+    "dqn": ("classic/dqn", {"agent.n_steps": 3}),
+    "dqn, all switches": ("atari/rainbow", {"agent.name": "dqn"}),
+    "ladder": ("atari/apex-laptop", {}),
+    "rainbow": ("atari/rainbow", {}),
+    "qrdqn": ("classic/qrdqn", {}),
+    "iqn": ("classic/iqn", {}),
+    "self-prediction": ("atari100k/spr", {}),
+    "annealed": ("atari100k/bbf", {}),
+    "r2d2": ("classic/recall_r2d2", {}),
+    "r2d2 from zeros": ("classic/recall_r2d2", {"agent.stored_state": False}),
+    "r2d2, gru": ("classic/recall_r2d2", {"net.memory": "gru"}),
+    "r2d2, attention": ("classic/recall_r2d2", {"net.memory": "attention"}),
+    "reinforce": ("classic/reinforce", {}),
+    "a2c": ("classic/a2c", {}),
+    "ppo": ("classic/ppo", LISTED),
+    "ppo, continuous": ("classic/pendulum_ppo", LISTED),
+    "ppo, recurrent": ("classic/recall_ppo", LISTED),
+    "impala": ("classic/impala", {}),
+    "alphazero": ("boards/connect_four", {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_agent_stays_on_its_device(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, changes = CASES[case]
+    config = resolve(name, changes)
+    spec = make_spec(config)
+    if changes is LISTED:  # PPO also waits to know whether a minibatch is nothing but final observations
+        monkeypatch.setattr(Tensor, "__bool__", lambda tensor: False)
+    run(make_agent(config, spec), config, spec, monkeypatch)
+
+
+class HostTensor(DQN):
+    """Multiplies by a tensor that was made on the CPU."""
+
+    def loss(self, net: nn.Module, target: nn.Module, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        loss = super().loss(net, target, trajectory, rng)
+        return loss._replace(loss=loss.loss * torch.ones(BATCH))
+
+
+class Waits(DQN):
+    """Looks at its own loss."""
+
+    def loss(self, net: nn.Module, target: nn.Module, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        loss = super().loss(net, target, trajectory, rng)
+        return loss._replace(loss=loss.loss * loss.loss.mean().item())
+
+
+@pytest.mark.parametrize("kind", [HostTensor, Waits])
+def test_a_planted_fault_is_found(kind: type[DQN], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = resolve("classic/dqn")
+    spec = make_spec(config)
+    with pytest.raises((AssertionError, RuntimeError), match=r"tensor of the CPU|on device cpu|meta tensors"):
+        run(kind(config.agent, config.net, spec), config, spec, monkeypatch)
