@@ -10,6 +10,7 @@ AGENTS = {
     "c51": "rlsuite.agents.distributional:C51",
     "qrdqn": "rlsuite.agents.distributional:QRDQN",
     "iqn": "rlsuite.agents.distributional:IQN",
+    "pqn": "rlsuite.agents.pqn:PQN",
     "r2d2": "rlsuite.agents.r2d2:R2D2",
     "alphago": "rlsuite.agents.alphago:AlphaGo",
     "alphazero": "rlsuite.agents.alphazero:AlphaZero",

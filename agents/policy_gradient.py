@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rlsuite.agents.rollouts import ignored_without_replay, refuse_bad_rollouts
 from rlsuite.config import schema
 from rlsuite.config.schema import AgentSection, NetConfig
 from rlsuite.core.agent import Agent, Capability, Mode, Net, Rollouts
@@ -52,30 +53,12 @@ class PolicyGradientAgent(Agent):
     def validate(cls, config: schema.Config) -> None:
         """Also refuses rollouts under two steps, and batches that are not a whole number of unrolls."""
         super().validate(config)
-        name, num_envs, steps, batch = (
-            config.agent.name,
-            config.env.num_envs,
-            config.run.collect_agent_steps,
-            config.learner.batch_size,
-        )
-        if steps < 2:
-            raise ValueError(f"run.collect_agent_steps = {steps}: a rollout of {name} needs at least 2 steps")
-        if batch % num_envs:
-            near = max(1, round(batch / num_envs)) * num_envs
-            raise ValueError(
-                f"learner.batch_size = {batch}: {name} collects rollouts from {num_envs} environments at once, "
-                f"so it must be a multiple of that; try {near}"
-            )
+        refuse_bad_rollouts(config)
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
         """Also what concerns a replay: rollouts are learned from once."""
-        replay = f"agent.name = an agent that has a replay; {config.agent.name} learns from every rollout once"
-        keys = ["shards", "publish_learner_steps", "batches_per_call", "insert_tolerance_agent_steps"]
-        ignored = dict.fromkeys(["replay", "learner.prefetch_batches", *(f"runtime.{key}" for key in keys)], replay)
-        if "old weights" not in cls.capabilities and config.runtime.synchronous is not False:  # it collects and learns in turn
-            ignored |= dict.fromkeys(["runtime.calls_in_flight", "runtime.batch_calls_in_flight"], "runtime.synchronous = false")
-        return super().ignores(config) | ignored
+        return super().ignores(config) | ignored_without_replay(config, "old weights" in cls.capabilities)
 
     def make_net(self) -> PolicyNet:
         return PolicyNet(self.net_config, self.spec)

@@ -10,7 +10,7 @@ The details that implementations agree on (Huang et al. 2022, "The 37 Implementa
     Adam with ε = 1e-5                                       configs: learner.optimizer_epsilon
     learning rate annealed to 0                              configs: learner.learning_rate_end
     GAE; R_t = A_t + V_old                                   prepare: gae, "return"
-    minibatches of shuffled steps, or of whole               prepare: flatten_time, randperm
+    minibatches of shuffled steps, or of whole               prepare: flatten_time, minibatches
       environments if the net is recurrent
     advantages normalised per minibatch                      loss: normalised
       (here per rollout, if minibatches are tiny)            prepare: normalised
@@ -48,10 +48,11 @@ from rlsuite.agents.policy_gradient import (
     mean,
     unpack,
 )
+from rlsuite.agents.rollouts import minibatches, refuse_uneven_minibatches
 from rlsuite.config import schema
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.returns import gae
-from rlsuite.core.types import Trajectory, flatten_time, take_columns, tree_map
+from rlsuite.core.types import Trajectory, flatten_time, tree_map
 
 FEW = 32  # steps of a minibatch under which the mean and deviation of its own advantages say little
 
@@ -86,9 +87,7 @@ class PPO(PolicyGradientAgent):
         """Also requires that a batch divides into minibatches."""
         super().validate(config)
         assert isinstance(config.agent, PPOConfig)
-        batch, minibatches = config.learner.batch_size, config.agent.minibatches
-        if batch % minibatches:
-            raise ValueError(f"agent.minibatches = {minibatches} does not divide learner.batch_size = {batch}")
+        refuse_uneven_minibatches(config, config.agent.minibatches)
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
@@ -100,10 +99,7 @@ class PPO(PolicyGradientAgent):
         return super().ignores(config) | {"agent.target_kl": needs, "agent.value_clip": needs}
 
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
-        """Yields the minibatches of a rollout [T+1,B], epoch by epoch, with advantages from the values before the first update.
-
-        Minibatches that hold nothing but final observations are left out.
-        """
+        """Yields the minibatches of a rollout [T+1,B], epoch by epoch, with advantages from the values before the first update."""
         steps, state = trajectory
         values = net(steps, state)[0].value  # [T+1,B]
         advantage = gae(unpack(steps, self.config), values, self.config.gae_lambda)  # [T,B]
@@ -115,13 +111,7 @@ class PPO(PolicyGradientAgent):
         batch = Trajectory(steps._replace(extras={**steps.extras, **computed}), state)
         if state == ():
             batch = flatten_time(batch)  # without a memory every step is a sequence of its own
-        count = batch.steps.first.shape[1]
-        for _ in range(self.config.epochs):
-            order = torch.randperm(count, generator=rng, device=rng.device)
-            for rows in order.tensor_split(self.config.minibatches):
-                part = take_columns(batch, rows)
-                if not part.steps.last.all():
-                    yield part
+        yield from minibatches(batch, self.config.epochs, self.config.minibatches, rng)
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, state = trajectory

@@ -67,8 +67,9 @@ class Queue:
     def _trajectory(self, unroll: Unroll) -> Trajectory:
         steps, current_step = unroll.steps, unroll.current_step
         assert current_step is not None
-        # No action has been taken at the last step, so its extras are zeros, which no loss reads.
-        blank = current_step._replace(extras={name: np.zeros_like(leaf[0]) for name, leaf in steps.extras.items()})
+        # No action has been taken at the last step, so its extras are zeros, which no loss reads, but for the environment's own.
+        extras = {name: current_step.extras.get(name, np.zeros_like(leaf[0])) for name, leaf in steps.extras.items()}
+        blank = current_step._replace(extras=extras)
         whole: Step = tree_zip(lambda leaf, last: np.concatenate([leaf, last[None]]), steps, blank)  # [K+1,L,...]
         if self.spec.stack > 1:
             whole = whole._replace(observation=self._stacks(unroll.before, whole))

@@ -27,7 +27,7 @@ CARTPOLE = [
     "iqn",
     "rainbow",
 ]
-POLICY_GRADIENT = ["reinforce", "a2c", "ppo", "impala"]
+ON_POLICY = ["reinforce", "a2c", "ppo", "impala", "pqn"]
 DISCOUNT = 0.99
 
 
@@ -40,8 +40,8 @@ def test_solves_cartpole(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("name", POLICY_GRADIENT)
-def test_policy_gradient_solves_cartpole(name: str, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_on_policy_agents_solve_cartpole(name: str, seed: int, tmp_path: Path) -> None:
     result = rlsuite.train(f"classic/{name}", {"seed": seed}, run_dir=tmp_path / "run")
     assert result.evaluation is not None
     assert result.evaluation.mean >= 475

@@ -117,7 +117,8 @@ def use(agent: Agent, learner: Learner, spec: EnvSpec, state: State) -> None:
     assert norm.device == META
 
 
-LISTED: dict[str, Any] = {"agent.normalise_advantages": False}  # it waits for the number of steps that count
+WAITS: dict[str, Any] = {"agent.minibatches": 1}  # for whether a minibatch is nothing but final observations
+LISTED: dict[str, Any] = {"agent.normalise_advantages": False}  # waits also for the number of steps that count
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "q_learning": ("classic/q_learning", {}),
     "dqn": ("classic/dqn", {"agent.n_steps": 3}),
@@ -138,6 +139,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo, continuous": ("classic/pendulum_ppo", LISTED),
     "ppo, recurrent": ("classic/recall_ppo", LISTED),
     "impala": ("classic/impala", {}),
+    "pqn": ("classic/pqn", WAITS),
     "alphazero": ("boards/connect_four", {}),
 }
 
@@ -147,7 +149,7 @@ def test_an_agent_stays_on_its_device(case: str, monkeypatch: pytest.MonkeyPatch
     name, changes = CASES[case]
     config = resolve(name, changes)
     spec = make_spec(config)
-    if changes is LISTED:  # PPO also waits to know whether a minibatch is nothing but final observations
+    if changes in (WAITS, LISTED):
         monkeypatch.setattr(Tensor, "__bool__", lambda tensor: False)
     run(make_agent(config, spec), config, spec, monkeypatch)
 

@@ -1,0 +1,56 @@
+"""What agents share that learn from every rollout once: what they refuse, and minibatches. Shapes: T time, B environments."""
+
+from collections.abc import Iterator
+
+import torch
+
+from rlsuite.config import schema
+from rlsuite.core.types import Trajectory, take_columns
+
+
+def refuse_bad_rollouts(config: schema.Config) -> None:
+    """ValueError for rollouts under two steps, and for batches that are not a whole number of unrolls."""
+    name, num_envs, steps, batch = (
+        config.agent.name,
+        config.env.num_envs,
+        config.run.collect_agent_steps,
+        config.learner.batch_size,
+    )
+    if steps < 2:
+        raise ValueError(f"run.collect_agent_steps = {steps}: a rollout of {name} needs at least 2 steps")
+    if batch % num_envs:
+        near = max(1, round(batch / num_envs)) * num_envs
+        raise ValueError(
+            f"learner.batch_size = {batch}: {name} collects rollouts from {num_envs} environments at once, "
+            f"so it must be a multiple of that; try {near}"
+        )
+
+
+def refuse_uneven_minibatches(config: schema.Config, minibatches: int) -> None:
+    """ValueError if a batch does not divide into this many minibatches."""
+    if config.learner.batch_size % minibatches:
+        raise ValueError(f"agent.minibatches = {minibatches} does not divide learner.batch_size = {config.learner.batch_size}")
+
+
+def ignored_without_replay(config: schema.Config, old_weights: bool) -> dict[str, str]:
+    """Keys that concern a replay, as `Agent.ignores` returns them. `old_weights`: it can learn from rollouts of older weights."""
+    replay = f"agent.name = an agent that has a replay; {config.agent.name} learns from every rollout once"
+    keys = ["shards", "publish_learner_steps", "batches_per_call", "insert_tolerance_agent_steps"]
+    ignored = dict.fromkeys(["replay", "learner.prefetch_batches", *(f"runtime.{key}" for key in keys)], replay)
+    if not old_weights and config.runtime.synchronous is not False:  # it collects and learns in turn
+        ignored |= dict.fromkeys(["runtime.calls_in_flight", "runtime.batch_calls_in_flight"], "runtime.synchronous = false")
+    return ignored
+
+
+def minibatches(batch: Trajectory, epochs: int, count: int, rng: torch.Generator) -> Iterator[Trajectory]:
+    """`count` minibatches of shuffled sequences in each of `epochs` passes over a batch [T,B,...].
+
+    Those that hold nothing but final observations are left out, which makes the host wait for a GPU.
+    """
+    size = batch.steps.first.shape[1]
+    for _ in range(epochs):
+        order = torch.randperm(size, generator=rng, device=rng.device)
+        for rows in order.tensor_split(count):
+            part = take_columns(batch, rows)
+            if not part.steps.last.all():
+                yield part
