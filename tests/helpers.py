@@ -57,7 +57,7 @@ def finished_run(
     resolved = loader.resolve(config, overrides)
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_config(resolved, folder, {})
-    saved = checkpoint.save(folder, resolved.run.agent_steps, {}, {}, {})
+    saved = checkpoint.save(folder, resolved.run.agent_steps, {}, {"replay": np.zeros(3)}, {})
     summary = summarise(returns, [1] * len(returns), resolved.env.id)
     write_summary(saved, summary, evaluation_seed(resolved.seed))
     rows = [{"agent_steps": step, "eval/episodic_return": value} for step, value in evaluations]

@@ -154,6 +154,8 @@ class Scheduler:
             return
         try:
             if code == 0 and self._is_finished(job):
+                for path in checkpoint.list_complete(job.folder):
+                    checkpoint.drop_arrays(path)  # a replay may take a gigabyte, and a finished trial is never resumed
                 self._end(job, "finished")
                 return
             error = f"killed by signal {-code}" if code < 0 else _last_error(job.log) or f"exit code {code}"

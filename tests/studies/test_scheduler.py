@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fake_workers import FakeWorkers, Outcome
 
+from rlsuite.core.errors import UsageError
 from rlsuite.runs import checkpoint, run_folder
 from rlsuite.runtime.signals import Stop
 from rlsuite.studies import scheduler as scheduling
@@ -40,6 +41,10 @@ def test_all_run_side_by_side_and_are_skipped_afterwards(tmp_path: Path) -> None
     command = workers.started[0]
     assert command[:2] == ["train", "classic/dqn"]
     assert command[2:] == ["run.threads=1", "net.hidden=8", "seed=1", "--run-dir", str(tmp_path / "trials" / "hidden=8__seed1")]
+    saved = checkpoint.load(checkpoint.find(tmp_path / "trials" / "hidden=8__seed1"), weights_only=True)
+    assert saved.agent_steps > 0
+    with pytest.raises(UsageError):  # its replay is gone
+        checkpoint.find(tmp_path / "trials" / "hidden=8__seed1", resumable=True)
     jobs, workers = run(tmp_path, hidden)
     assert workers.started == []
     assert all(job.skipped and job.score for job in jobs.values())
