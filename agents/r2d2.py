@@ -33,6 +33,7 @@ from rlsuite.core.returns import clip_reward, n_step_targets, rescale, unscale
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions, tree_map
 from rlsuite.nets.memory import initial_state
 from rlsuite.nets.q_net import MemoryQNet
+from rlsuite.nets.torso import cast_once
 
 
 class R2D2Config(ValueConfig):
@@ -117,6 +118,7 @@ class R2D2(ValueAgent):
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         config, (steps, state) = self.config, trajectory
         rows = steps.first.shape[1]
+        steps = steps._replace(observation=cast_once(steps.observation, self.net_config, self.spec))
         if not config.stored_state:
             with steps.reward.device:
                 state = self.initial_state(rows)

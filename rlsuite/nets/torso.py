@@ -39,10 +39,24 @@ class PixelTorso(Torso):
 
 def as_input(images: Tensor, top: float = 255.0) -> Tensor:
     """Images divided by `top`: [...] -> float [...], in the dtype that convolutions compute in under the current autocast."""
-    kind = images.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-    x = images.to(dtype)
-    return x / top if x is images else x.mul_(1 / top)  # in place, and no division: in bf16 that takes four times as long
+    x = images.to(compute_dtype(images.device))
+    return x * (1 / top) if x is images else x.mul_(1 / top)  # no division: in bf16 that takes four times as long
+
+
+def cast_once(observation: Tensor, net: NetConfig, spec: EnvSpec) -> Tensor:
+    """Bytes of pictures [T,B,C,H,W] as floats of up to 255, where several passes would each cast them; others as they are.
+
+    A torso on one of our backbones takes either. One of somebody else's gets the environment's dtype.
+    """
+    if spec.observation_dtype != "uint8" or spec.picture is not None or parse_call("torso", net.torso)[0] not in BACKBONES:
+        return observation
+    return observation.to(compute_dtype(observation.device))
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that convolutions compute in under the current autocast. Those of autocast hold every byte exactly."""
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
 
 
 class NormalisedTorso(Torso):

@@ -17,7 +17,7 @@ from rlsuite.nets.memory import FeedForward
 from rlsuite.nets.policy_net import PolicyNet
 from rlsuite.nets.precision import Precision
 from rlsuite.nets.q_net import ImplicitQNet, MemoryQNet, QNet
-from rlsuite.nets.torso import make_torso, torso_names
+from rlsuite.nets.torso import cast_once, make_torso, torso_names
 
 
 def spec(shape: tuple[int, ...], states: int | None = None, actions: int = 5) -> EnvSpec:
@@ -122,6 +122,17 @@ def test_floats_are_taken_as_they_are_and_the_callers_pictures_are_not_changed()
     bright = picture * 255
     torch.testing.assert_close(whole(bright), out)
     assert bright.min() == 255.0
+
+
+def test_pictures_that_are_cast_once_give_the_same_features() -> None:
+    net, seen = NetConfig(torso="nature"), spec((1, 36, 36))
+    torso = make_torso(net.torso, 8, seen)
+    picture = torch.randint(256, (2, 3, 1, 36, 36), dtype=torch.uint8)
+    cast = cast_once(picture, net, seen)
+    assert cast.dtype == torch.float32
+    assert torch.equal(torso(cast), torso(picture))
+    assert torch.equal(cast.to(torch.uint8), picture)
+    assert cast_once(picture, NetConfig(torso="mlp"), seen) is picture  # it would not know that they are bytes
 
 
 def test_an_mlp_takes_the_number_of_a_discrete_state_for_a_name_not_a_size() -> None:

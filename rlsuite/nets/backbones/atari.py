@@ -3,18 +3,21 @@
 from torch import nn
 
 from rlsuite.nets.backbones.base import Backbone
-from rlsuite.nets.backbones.bricks import Residual, conv, norm_of, pre_conv
+from rlsuite.nets.backbones.bricks import ConvReLU, Residual, conv, norm_of, pre_conv
 
 
 def _three_convs(in_channels: int, widths: tuple[int, int, int], slope: float, norm: str) -> Backbone:
-    """Three convolutions of 8x8, 4x4 and 3x3 without padding; `slope`: of the leaky ReLU below 0."""
+    """Three convolutions of 8x8, 4x4 and 3x3 without padding; `slope`: of the leaky ReLU below 0, whose gradient takes longer."""
     a, b, c = widths
     stages: list[nn.Module] = []
     for i, o, kernel, stride in ((in_channels, a, 8, 4), (a, b, 4, 2), (b, c, 3, 1)):
+        convolution = nn.Conv2d(i, o, kernel, stride, bias=norm == "none")
+        if norm == "none" and not slope:
+            stages.append(ConvReLU(convolution, nn.ReLU(inplace=True)))
+            continue
         between = [] if norm == "none" else [norm_of(norm, o)]
-        stages.append(
-            nn.Sequential(nn.Conv2d(i, o, kernel, stride, bias=norm == "none"), *between, nn.LeakyReLU(slope, inplace=True))
-        )
+        act = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+        stages.append(nn.Sequential(convolution, *between, act))
     return Backbone(stages, in_channels)
 
 

@@ -54,6 +54,16 @@ def conv_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None) ->
     return call.binary(x, added, *settings, "add", 1.0, "relu", [], "")  # type: ignore[no-any-return]
 
 
+class ConvReLU(nn.Sequential):
+    """A convolution and its ReLU, made by `conv_relu`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> [N,C',H',W']."""
+        convolution = self[0]
+        assert isinstance(convolution, nn.Conv2d)
+        return conv_relu(convolution, x)
+
+
 @cache
 def _fused() -> bool:
     """Whether this torch has oneDNN's fused convolutions, which only its compiler documents."""
