@@ -72,12 +72,15 @@ class PolicyGradientAgent(Agent):
         return action[0], state, {"log_prob": log_prob(policy, action)[0]}
 
 
+SMALLEST = torch.finfo(torch.float32).tiny  # a 0, once in 16 million draws, would make the score of a forced action infinitely low
+
+
 def sample(policy: PolicyOutput, rng: torch.Generator) -> Tensor:
     """Samples actions from the policy: [T,B] i64, or [T,B,A] f32 where they are continuous."""
     if policy.log_std is not None:
         noise = torch.randn(policy.logits.shape, generator=rng, device=policy.logits.device)
         return policy.logits + noise * policy.log_std.exp()
-    uniform = torch.rand(policy.logits.shape, generator=rng, device=policy.logits.device)
+    uniform = torch.rand(policy.logits.shape, generator=rng, device=policy.logits.device).clamp(min=SMALLEST)
     return (policy.logits - (-uniform.log()).log()).argmax(-1)  # the Gumbel trick, which needs no softmax
 
 

@@ -26,7 +26,6 @@ from torch import Tensor
 from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise
 from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
-from rlsuite.core import masks
 from rlsuite.core.agent import Extra, Loss, Mode, Net, Sequences
 from rlsuite.core.masks import masked
 from rlsuite.core.returns import clip_reward, n_step_targets, rescale, unscale
@@ -92,7 +91,6 @@ class R2D2(ValueAgent):
             config.stride,
             state=tuple(Extra(f"state {i}", tuple(leaf.shape[1:]), leaf.numpy().dtype.name) for i, leaf in enumerate(state)),
             within_episodes=not config.cross_episodes,
-            extras=masks.stored(spec),
         )
 
     @classmethod

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from rlsuite.agents.self_prediction import self_prediction
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import AgentSection, NetConfig
-from rlsuite.core import masks
 from rlsuite.core.agent import Agent, Loss, Mode, Net, Transitions
 from rlsuite.core.masks import FORBIDDEN, allowed
 from rlsuite.core.returns import NStep, clip_reward, n_step
@@ -99,8 +98,7 @@ class ValueAgent(Agent):
         super().__init__(config, net, spec)
         self.predicts = self.self_predicts and config.spr_weight > 0
         longest = max(config.n_steps, config.spr_steps) if self.predicts else config.n_steps
-        whole = self.predicts or config.n_steps_end is not None
-        self.sequence = Transitions(longest, masks.stored(spec), whole)
+        self.sequence = Transitions(longest, whole=self.predicts or config.n_steps_end is not None)
 
     @classmethod
     def ignores(cls, config: Any) -> dict[str, str]:

@@ -37,7 +37,8 @@ class Config(EnvSection):
     max_episode_steps: int | None = Field(None, ge=1)
     """Time limit of an episode in agent steps; null: that of the environment, or 10,000 if it has none."""
     action_masks: bool = True
-    """Whether agents obey the masks of an environment that reports `action_mask` in `info` or in a Dict observation."""
+    """Whether agents obey the masks of an environment that reports `action_mask` in `info` or in a Dict observation. They never see
+    them as observations."""
 
     @field_validator("kwargs")
     @classmethod
@@ -73,34 +74,36 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
         super().__init__(env)
         self.env_id = env_id
         self.metadata = {key: env.metadata[key] for key in ("autoreset_mode", "render_modes", "render_fps") if key in env.metadata}
-        self.masks_in = action_masks.place_of(env) if masks else None
+        self.masks_in = action_masks.place_of(env, env_id) if masks else None
         if self.masks_in is not None:
             self.metadata["info_keys"] = (KEY,)
-            self.single_observation_space = action_masks.without(env.single_observation_space)
-            self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self.single_observation_space = action_masks.without(env.single_observation_space)
+        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self.masks = masks
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins new episodes. UsageError if the environment's own `reset` raises."""
         with registry.third_party(f"env.id = {self.env_id}, reset"):
-            return self._with_masks(*self.env.reset(seed=seed, options=options))
+            return self._moved(*self.env.reset(seed=seed, options=options))
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of all environments: see `VectorEnv`."""
         with registry.third_party(f"env.id = {self.env_id}, step"):
             observation, reward, terminated, truncated, info = self.env.step(actions)
             info.pop("terminal", None)
-            observation, info = self._with_masks(observation, info)
+            observation, info = self._moved(observation, info)
             return observation, np.asarray(reward, np.float32), terminated, truncated, info
 
-    def _with_masks(self, observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """What environments returned, with the masks [L,A] bool in `info` alone."""
-        if self.masks_in is None:
-            return observation, info
-        given, reports = info.get(KEY), np.asarray(info.get(f"_{KEY}", np.zeros(self.num_envs)), bool)
-        if self.masks_in == "observation":
-            given, reports = observation[KEY], np.ones(self.num_envs, bool)
+    def _moved(self, observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """What environments returned, with the masks of a Dict observation in `info`. UsageError for masks that nobody expected."""
+        if self.masks and self.masks_in is None and KEY in info and not isinstance(self.single_action_space, gymnasium.spaces.Box):
+            raise UsageError(f"env.id = {self.env_id}: info['{KEY}'] came from step but not from reset, which must report it, too")
+        if isinstance(observation, dict) and KEY in observation:
+            info = {key: value for key, value in info.items() if key not in (KEY, f"_{KEY}")}
+            if self.masks_in == "observation":
+                info[KEY] = observation[KEY]
             observation = {key: part for key, part in observation.items() if key != KEY}
-        return observation, {**info, KEY: action_masks.read(given, reports, self.single_action_space, self.env_id)}
+        return observation, info
 
     def get_state(self) -> dict[str, Any] | None:
         """Everything that the next steps depend on, for an exact resume; None if the environment's state is unknown."""

@@ -129,14 +129,17 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
             raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {able} can")
     pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
     if config.learner.augment != AugmentConfig() and not pictures:
-        raise UsageError(f"learner.augment needs observations that are pictures, and {config.env.id} has none; leave it out")
+        has = "has none" if spec.picture is None else "has numbers beside its picture"
+        raise UsageError(f"learner.augment needs observations that are pictures, and {config.env.id} {has}; leave it out")
     parts = ((registry.agents, config.agent.name), (registry.torsos, config.net.torso), (registry.memory_cores, config.net.memory))
     if all(_is_shipped(table, name) for table, name in parts):
         shipped = kind(config.agent, config.net, spec)
+        shipped.sequence = masks.with_masks(shipped.sequence, spec)
         _refuse_huge(shipped)
         return shipped
     with registry.third_party(f"agent.name = {config.agent.name}, {kind.__name__}.__init__"):
         agent = kind(config.agent, config.net, spec)
+        agent.sequence = masks.with_masks(agent.sequence, spec)
     check_agent(agent, spec)  # ours have tests
     return agent
 

@@ -89,7 +89,7 @@ def run(part: Part, folder: Path, left: float) -> dict[str, Any]:
             code = None
     text = log.read_text(errors="replace")
     result = {"name": part.name, "command": " ".join(part.command), "code": code, "seconds": round(time.monotonic() - began, 1)}
-    return result | {"figures": figures(part, text, folder), "output": text[-TAIL:]}
+    return result | {"figures": figures(part, text, folder) if code == 0 else None, "output": text[-TAIL:]}
 
 
 def figures(part: Part, text: str, folder: Path) -> Any:
@@ -117,6 +117,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="folder of results, logs and runs (default: gpu-check)")
     parser.add_argument("--cpu", action="store_true", help="the same steps on a CPU in a few minutes, to prove this script")
     asked = parser.parse_args()
+    if asked.out.exists() and any(asked.out.iterdir()):
+        parser.error(f"--out {asked.out} holds something already: name a new folder")
     asked.out.mkdir(parents=True, exist_ok=True)
     end, results = time.monotonic() + 60 * asked.minutes, []
     report: dict[str, Any] = {"machine": machine(), "parts": results, "left out": []}

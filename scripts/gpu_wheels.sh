@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Downloads the wheels that a machine with PyTorch but without a network needs to run rlsuite, and prints their size.
+# Downloads the wheels that rlsuite needs on a machine without a network, beside what machines with a GPU usually have (PyTorch, NumPy,
+# numba, safetensors, PyYAML, typer, rich, tensorboard, matplotlib, pillow, pytest), and prints their size.
 #   scripts/gpu_wheels.sh [FOLDER] [PYTHON_VERSION]      default: wheels 3.12
 # On that machine: scripts/gpu_check.sh --wheels FOLDER
 set -euo pipefail

@@ -48,7 +48,7 @@ class Collector:
         self.num_envs: int = env.num_envs
         spec = describe(env)
         self.stack = spec.stack
-        self.info_keys = spec.info_keys
+        self.spec, self.info_keys = spec, spec.info_keys
         self.observed, self.chosen = translations(spec)
         self.no_action = np.zeros((self.num_envs, *spec.action_shape), spec.action_dtype)  # [L,...]
         self.rng = torch.Generator(self.device).manual_seed(seed)
@@ -68,7 +68,6 @@ class Collector:
     def _first(self, observation: NDArray[Any], info: dict[str, Any]) -> Step:
         """The first steps after a reset, before any action: leaves [L,...]."""
         false = np.zeros(self.num_envs, bool)
-        extras = {name: info[name] for name in self.info_keys}
         return Step(
             self.observed.to_agent(observation),
             np.zeros(self.num_envs, np.float32),
@@ -76,8 +75,13 @@ class Collector:
             false,
             false,
             action=self.no_action,
-            extras=extras,
+            extras=self._extras(info),
         )
+
+    def _extras(self, info: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        """What the environments report with an observation, [L,...]."""
+        extras = {name: info[name] for name in self.info_keys if name != masks.KEY}
+        return extras | ({masks.KEY: masks.read(info, self.spec, self.num_envs)} if masks.KEY in self.info_keys else {})
 
     def tick(self, agent_steps: int) -> tuple[Step, list[Episode]]:
         """Steps every environment once: returns that step (leaves [L,...], all planes), and the episodes that it ended.
@@ -112,7 +116,7 @@ class Collector:
             last=terminated | truncated,
             terminal=info.get("terminal", terminated),
             action=step.action,
-            extras={name: info[name] for name in self.info_keys},
+            extras=self._extras(info),
         )
         return episodes
 
@@ -200,8 +204,9 @@ class Collector:
         if not allowed.all():
             bad = int(np.flatnonzero(~allowed)[0])
             raise RlsuiteError(
-                f"the agent chose action {step.action[bad]} for environment {bad}, which masks it (info['action_mask']): choose "
-                "among rlsuite.core.masks.masked values; with a Gymnasium environment env.action_masks=false ignores masks"
+                f"action {step.action[bad]} was chosen for environment {bad}, which allows {np.flatnonzero(mask[bad]).tolist()} "
+                "(info['action_mask']): an agent must choose among rlsuite.core.masks.masked values; with a Gymnasium environment "
+                "env.action_masks=false ignores masks"
             )
 
     def _score(self, step: Step) -> list[Episode]:

@@ -1,23 +1,78 @@
-"""Action masks: which discrete actions an environment allows at an observation. Shapes: A actions.
+"""Action masks: which discrete actions an environment allows at an observation. Shapes: L environments, A actions.
 
-An environment reports them in `info["action_mask"]`, [L,A] bool, and names that key in its metadata's `info_keys`; the collector
-puts it into `Step.extras`. An agent chooses among `masked` values only, when it acts and when it computes targets.
+An environment reports them in `info["action_mask"]` and names that key in its metadata's `info_keys`. The collector puts them into
+`Step.extras` as [L,A] bool, and stores keep them. An agent chooses among `masked` values only, when it acts and when it computes
+targets.
+
+A mask is a row of 0 and 1 for the actions counted from 0. Where actions are MultiDiscrete it has an entry for every value of every
+part, one part after the other, or is a tuple of such rows, one for each part.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete, Space
+from numpy.typing import NDArray
 from torch import Tensor
 
-from rlsuite.core.agent import Extra
+from rlsuite.core.agent import Extra, Sequences, SequenceSpec, Transitions
+from rlsuite.core.errors import UsageError
+from rlsuite.core.spaces import from_plain
 from rlsuite.core.types import EnvSpec, Step
 
 KEY = "action_mask"
 FORBIDDEN = -1e9  # finite, so that 0 times it is 0
 
 
+def read(info: Mapping[str, Any], spec: EnvSpec, num_envs: int) -> NDArray[np.bool_]:
+    """The masks [L,A] bool of what L environments returned as `info`; all actions are allowed where one reports no mask.
+
+    UsageError for a mask of another form.
+    """
+    space: Space[Any] = Discrete(spec.num_actions) if spec.action_space is None else from_plain(spec.action_space)
+    sizes = space.nvec.reshape(-1) if isinstance(space, MultiDiscrete) else np.array([spec.num_actions])
+    given: Any = info.get(KEY, ())
+    reports = np.asarray(info.get(f"_{KEY}", np.full(num_envs, KEY in info)), bool)  # [L]
+    out = np.ones((num_envs, spec.num_actions), bool)
+    if len(sizes) == 1 and isinstance(given, np.ndarray) and given.dtype == bool and given.shape == out.shape:
+        out[reports] = given[reports]
+        return out
+    for i in np.flatnonzero(reports):
+        out[i] = _combined(_parts(given[i], sizes))
+    return out
+
+
+def _parts(mask: Any, sizes: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+    """A mask as one row for each part of an action."""
+    rows = [np.asarray(row) for row in mask] if isinstance(mask, tuple) else [np.asarray(mask)]
+    if all(row.ndim == 1 and row.dtype.kind in "biuf" for row in rows):
+        values = np.concatenate(rows)
+        if len(values) == sizes.sum() and np.isin(values, (0, 1)).all():
+            return np.split(values.astype(bool), np.cumsum(sizes)[:-1])
+    entries = " + ".join(map(str, sizes))
+    raise UsageError(f"info['{KEY}'] must be {entries} numbers of 0 or 1 for each environment, found {str(mask)!r:.100}")
+
+
+def _combined(parts: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """The mask of all combinations [A] of the values of the parts."""
+    out = np.ones(1, bool)
+    for part in parts:
+        out = (out[:, None] & part).reshape(-1)
+    return out
+
+
 def stored(spec: EnvSpec) -> tuple[Extra, ...]:
     """What a store must keep with every step for targets to obey the masks; () where the environment reports none."""
     return (Extra(KEY, (spec.num_actions,), "bool"),) if KEY in spec.info_keys else ()
+
+
+def with_masks(sequence: SequenceSpec, spec: EnvSpec) -> SequenceSpec:
+    """What an agent gets from its store, with the environment's masks: rollouts have them anyway, games need none."""
+    if isinstance(sequence, Transitions | Sequences) and KEY not in {extra.name for extra in sequence.extras}:
+        return replace(sequence, extras=(*sequence.extras, *stored(spec)))
+    return sequence
 
 
 def kept(extras: dict[str, Any]) -> dict[str, Any]:

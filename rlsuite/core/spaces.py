@@ -110,7 +110,7 @@ def plain(space: Space[Any]) -> Plain:
             low = _bounds(space.low, space.bounded_below)
             return ("Box", tuple(space.shape), _dtype(space), low, _bounds(space.high, space.bounded_above))
         case Dict():
-            return ("Dict", *((key, plain(part)) for key, part in space.spaces.items()))
+            return ("Dict", *((key, plain(part)) for key, part in sorted(space.spaces.items())))
     raise TypeError(f"{space} is not supported")
 
 
@@ -136,7 +136,7 @@ def _from_plain(data: Plain) -> Space[Any]:
                 kind = np.dtype(dtype).type
                 return Box(_filled(low, -np.inf, shape, kind), _filled(high, np.inf, shape, kind), shape, kind)
             case ("Dict", *parts):
-                return Dict({str(key): _from_plain(part) for key, part in parts})
+                return Dict({key: _from_plain(part) for key, part in parts})
     except (TypeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
         raise ValueError(f"not a space: {data!r:.100}") from error
     raise ValueError(f"not a space: {data!r:.100}")
@@ -235,7 +235,13 @@ def _combinations(space: MultiDiscrete) -> Translation:
 def _parts(space: Dict) -> Translation:
     """A Dict of pictures of bytes, at most one, and of anything that becomes a vector."""
     found: dict[str, Translation] = {}
+    if not all(isinstance(key, str) for key in space.spaces):
+        raise UsageError(
+            f"the parts of an observation must have names that are strings; the environment's are {list(space.spaces)}"
+        )
     for key, part in sorted(space.spaces.items()):
+        if 0 in (part.shape or ()):
+            raise UsageError(f"the environment's {key!r} is {part}, which has no elements: leave it out")
         if not isinstance(part, Box | Discrete | MultiDiscrete | MultiBinary):
             raise UsageError(
                 f"the parts of an observation must be Box, Discrete, MultiDiscrete or MultiBinary; the environment's "
@@ -286,19 +292,20 @@ def _parts(space: Dict) -> Translation:
     return Translation(both, to_agent, to_env, picture=tuple(picture.space.shape))
 
 
-def batch_of(given: Any, space: Space[Any]) -> int:
-    """L of a batch of an environment's observations. ValueError for one of another form."""
+def batch_of(given: Any, space: Space[Any], name: str = "observations") -> int:
+    """L of a batch of an environment's observations. ValueError for one of another form, by its `name`."""
     if isinstance(space, Dict):
         if not isinstance(given, dict) or (missing := [key for key in space.spaces if key not in given]):
             what = f"no {missing[0]!r}" if isinstance(given, dict) else type(given).__name__
             raise ValueError(f"observations must be a dict with {', '.join(space.spaces)}, got {what}")
-        sizes = {batch_of(given[key], part) for key, part in space.spaces.items()}
+        sizes = {batch_of(given[key], part, f"observations[{key!r}]") for key, part in space.spaces.items()}
         if len(sizes) > 1:
             raise ValueError(f"the parts of observations have different numbers of rows: {sorted(sizes)}")
         return sizes.pop()
     shape = np.shape(given)
     if len(shape) == 0 or shape[1:] != space.shape:
-        raise ValueError(f"observations must be {['B', *(space.shape or ())]}, got {list(shape)}".replace("'", ""))
+        wanted = ", ".join(map(str, ("B", *(space.shape or ()))))
+        raise ValueError(f"{name} must be [{wanted}], got {list(shape)}")
     return int(shape[0])
 
 

@@ -52,6 +52,8 @@ class Scripted(Actor):
             raise UsageError(
                 f"the policy returned actions of shape {list(action.shape)} for {self.env.num_envs} environments of {space}"
             )
+        if hasattr(space, "nvec") and action.dtype.kind not in "iu":
+            raise UsageError(f"the policy returned {action.dtype} actions: those of {space} must be whole numbers")
         if hasattr(space, "n"):
             low, high = int(space.start), int(space.start + space.n) - 1
             if action.dtype.kind not in "iu" or not ((action >= low) & (action <= high)).all():
@@ -69,7 +71,7 @@ def from_agent(saved: Saved, episodes: int, seed: int) -> Demonstrations:
 
 def from_policy(section: EnvSection, policy: ScriptedPolicy, episodes: int, seed: int, num_envs: int = NUM_ENVS) -> Demonstrations:
     """Demonstrations by a scripted policy in a config's environment."""
-    env = _make(section, min(episodes, num_envs))
+    env = _make(_without_masks(section), min(episodes, num_envs))
     return _played(Collector(env, Scripted(policy, env), nn.Identity(), seed=seed, explore=False), section.id, episodes)
 
 
@@ -91,6 +93,11 @@ def find_policy(name: str) -> ScriptedPolicy:
     if not callable(found):
         raise UsageError(f"--policy {name} must be a function, not {type(found).__name__}")
     return found
+
+
+def _without_masks(section: EnvSection) -> EnvSection:
+    """The same environment without action masks: a policy or a person plays by the environment's own rules."""
+    return section.model_copy(update={"action_masks": False}) if "action_masks" in type(section).model_fields else section
 
 
 def _make(section: EnvSection, num_envs: int) -> Any:
@@ -183,7 +190,7 @@ def from_keyboard(section: EnvSection, episodes: int, seed: int, fps: float) -> 
         raise UsageError(f"{section.id} defines no keys for --keyboard: use --policy or a saved agent")
     keys, idle = module.keys(section)
     twin = module.ColourTwin(section, 1) if hasattr(module, "ColourTwin") else None
-    env = module.make(section, 1, threads=1, render=twin is None)
+    env = module.make(_without_masks(section), 1, threads=1, render=twin is None)
     frame = [twin.reset(seed)[0]] if twin is not None else []
     keyboard = Keyboard((lambda: frame[0]) if twin is not None else (lambda: np.asarray(env.render()[0])), keys, idle, fps)
 

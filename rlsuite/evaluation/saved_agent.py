@@ -102,11 +102,15 @@ class LoadedAgent:
         """
         spec = self.saved.spec
         if isinstance(observation, dict) and masks.KEY in observation:  # the masks of a Dict, which our own vectors put into info
-            info = {masks.KEY: np.asarray(observation[masks.KEY], bool), **(info or {})}
+            info = {masks.KEY: observation[masks.KEY], **(info or {})}
         given = observation if isinstance(observation, dict) else np.asarray(observation)
         batch, info_keys = batch_of(given, self._space), spec.info_keys
-        if missing := [name for name in info_keys if name not in (info or {})]:
+        needed = [name for name in info_keys if name != masks.KEY or f"_{name}" not in (info or {})]  # some steps have no masks
+        if missing := [name for name in needed if name not in (info or {})]:
             raise ValueError(f"act needs info[{missing[0]!r}] from the environment: pass info=info")
+        extras = {name: info[name] for name in info_keys if name != masks.KEY} if info else {}
+        if info is not None and masks.KEY in info_keys:
+            extras[masks.KEY] = masks.read(info, spec, batch)
         false = np.zeros((1, batch), bool)
         if len(state) == 0 < len(self.saved.agent.initial_state(1)):
             raise ValueError("this agent has a memory: pass state=agent.initial_state(B) first, then the state that act returned")
@@ -119,7 +123,7 @@ class LoadedAgent:
             last=false,
             terminal=false,
             action=np.zeros((1, batch, *spec.action_shape), spec.action_dtype),
-            extras={name: np.asarray(info[name], bool if name == masks.KEY else None)[None] for name in info_keys} if info else {},
+            extras={name: leaf[None] for name, leaf in extras.items()},
         )
         bf16 = self.saved.config.learner.precision == "bf16"
         with inference(self.saved.device, bf16):

@@ -30,7 +30,8 @@ class QNet(nn.Module):
         self.transition = None
         if predicts:
             if self.torso.map_shape is None:
-                raise UsageError(f"agent.spr_weight: net.torso={net.torso} has no feature map to predict; use nature or impala")
+                why = "use nature or impala" if spec.picture is None else "numbers beside the picture cannot be predicted"
+                raise UsageError(f"agent.spr_weight: net.torso={net.torso} has no feature map to predict; {why}")
             self.transition = Transition(self.torso.map_shape, spec.num_actions)
 
     def forward(self, step: Step, state: State) -> tuple[Tensor, State]:

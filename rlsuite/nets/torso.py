@@ -103,7 +103,7 @@ class PartsTorso(Torso):
     def forward(self, observation: Tensor) -> Tensor:
         """observation [T,B,bytes] u8 -> [T,B,D]."""
         picture = observation[..., : self.split].reshape(*observation.shape[:2], *self.picture)  # [T,B,C,H,W]
-        vector = observation[..., self.split :].contiguous().view(torch.float32)  # [T,B,V]
+        vector = observation[..., self.split :].clone(memory_format=torch.contiguous_format).view(torch.float32)  # [T,B,V]
         seen = self.torso(picture)
         return torch.cat([seen, torch.relu(self.dense(vector)).to(seen.dtype)], -1)
 

@@ -234,6 +234,11 @@ class Loop(session.Session[Summary]):
             raise UsageError(f"{self.run_dir} is a run of {spec.game or 'no board game'}, not of {now or self.config.env.id}")
         if (difference := other_spaces(self.parts.spec, spec)) is not None:
             raise UsageError(f"{self.run_dir} was trained with {difference} as {self.config.env.id} has now")
+        if spec.info_keys != self.parts.spec.info_keys:
+            had, has = (", ".join(keys) or "nothing" for keys in (spec.info_keys, self.parts.spec.info_keys))
+            raise UsageError(
+                f"{self.run_dir} was trained where {self.config.env.id} reports {had} in info, not {has} (env.action_masks)"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import rlsuite
 from rlsuite.acting.collector import Collector
 from rlsuite.agents.dqn import DQN
+from rlsuite.agents.policy_gradient import entropy, log_prob, sample
 from rlsuite.agents.q_learning import QLearning
 from rlsuite.agents.r2d2 import R2D2, R2D2Config
 from rlsuite.agents.value_based import ValueConfig, epsilon_greedy
@@ -20,8 +21,9 @@ from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Mode
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.masks import FORBIDDEN, KEY, masked
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory
-from rlsuite.factories import build, make_agent, make_env
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, describe
+from rlsuite.factories import build, make_agent, make_env, make_replay
+from rlsuite.nets.policy_net import PolicyOutput
 
 ACTIONS = 4
 VALUE = ("dqn", "c51", "qrdqn", "iqn", "r2d2")
@@ -105,6 +107,13 @@ def base_of(name: str, folder: Path) -> str:
     return str(folder / "r2d2.yaml")
 
 
+def test_another_use_of_masks_is_refused_on_resume(tmp_path: Path) -> None:
+    more = {"run.agent_steps": 400, "eval.episodes": 1, "eval.every_agent_steps": None, "eval.stop_at_return": None}
+    rlsuite.train("classic/ppo", changes("ppo", **more), run_dir=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"was trained where Corner-v0 reports action_mask in info, not nothing"):
+        rlsuite.train(None, {"env.action_masks": False, "run.agent_steps": 900}, resume=tmp_path / "run")
+
+
 def mask_of(*rows: str) -> Tensor:
     """Masks [T,B=1,A] from rows such as "0101"."""
     return torch.tensor([[[c == "1" for c in row]] for row in rows])
@@ -153,7 +162,6 @@ def test_targets_choose_among_allowed_actions(name: str, case: str) -> None:
     if name == "r2d2":
         sizes = {"n_steps": 1, "burn_in": 0, "unroll": 2, "stride": 2, "rescale_epsilon": None}
         made = R2D2(R2D2Config.model_validate(settings | sizes), net, SPEC)
-        assert [extra.name for extra in made.sequence.extras] == [KEY]
     else:
         made = (DQN if name == "dqn" else QLearning)(ValueConfig.model_validate(settings), net, SPEC)
     online, target = Table(ONLINE, name == "dqn"), Table(TARGET, name == "dqn")
@@ -212,8 +220,6 @@ def test_a_collector_never_takes_a_masked_action_and_stores_the_masks(name: str,
 
 @pytest.mark.parametrize("name", POLICY)
 def test_masked_actions_have_no_probability_and_no_part_in_the_entropy(name: str, tmp_path: Path) -> None:
-    from rlsuite.agents.policy_gradient import entropy, log_prob
-
     config = resolve(base_of(name, tmp_path), changes(name))
     made = build(config)
     observation = torch.zeros(1, 1, 6)
@@ -224,6 +230,30 @@ def test_masked_actions_have_no_probability_and_no_part_in_the_entropy(name: str
     assert entropy(policy).item() == pytest.approx(np.log(2), abs=1e-3)
     (entropy(policy) + log_prob(policy, torch.tensor([[1]]))).sum().backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in made.learner.net.parameters())
+    made.close()
+
+
+def test_forced_actions_are_sampled_whatever_the_random_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torch.rand` returns 0 once in 16 million draws."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))
+    policy = PolicyOutput(torch.tensor([[[0.0, FORBIDDEN]]]), None, torch.zeros(1, 1))
+    assert sample(policy, torch.Generator()).item() == 0
+
+
+@pytest.mark.parametrize("name", ["dqn", "r2d2"])
+def test_the_store_of_any_agent_keeps_the_masks(name: str, tmp_path: Path) -> None:
+    """Also of one that says nothing of them, such as somebody's own."""
+    config = resolve(base_of(name, tmp_path), changes(name))
+    made = build(config)
+    assert [extra.name for extra in made.agent.sequence.extras] == [KEY]  # type: ignore[union-attr]
+    steps = 0
+    while not made.replay.can_sample(config.learner.batch_size):
+        steps += made.collector.advance(steps)[0]
+        if made.collector.ready(config.run.collect_agent_steps):
+            made.replay.add(made.collector.take())
+    batch = made.replay.sample(config.learner.batch_size).trajectory.steps
+    place, mask = batch.observation, batch.extras[KEY]
+    assert (mask[0, :, 0] == (place[0, :, 0] == 0)).all()  # up is allowed but in the first row
     made.close()
 
 
@@ -239,23 +269,22 @@ def test_an_agent_that_does_not_obey_is_stopped() -> None:
     agent = Stubborn(made.agent.config, config.net, made.spec)
     collector = Collector(env, agent, made.learner.net, seed=0)
     with pytest.raises(
-        RlsuiteError, match=r"the agent chose action 0 for environment \d, which masks it \(info\['action_mask'\]\)"
+        RlsuiteError, match=r"action 0 was chosen for environment \d, which allows \[.*\] \(info\['action_mask'\]\)"
     ):
         collector.collect(40, 0)
     made.close()
 
 
 def test_masks_can_be_ignored_and_recordings_without_them_are_refused(tmp_path: Path) -> None:
-    config = resolve("classic/dqn", changes("dqn", **{"env.action_masks": False}))
-    env = make_env(config)
-    assert "info_keys" not in env.metadata
+    for inside in (False, True):
+        ignored = {"env.action_masks": False, "env.kwargs": {"in_observation": inside}}
+        spec = describe(make_env(resolve("classic/dqn", changes("dqn", **ignored))))
+        assert (spec.info_keys, spec.observation_shape) == ((), (6,))  # the masks are no observations either
     made = build(resolve("classic/dqn", changes("dqn")))
     config = resolve("classic/dqn", changes("dqn"))
     shown = config.model_copy(
         update={"replay": config.replay.model_copy(update={"demonstrations": str(tmp_path), "demonstration_ratio": 0.5})}
     )
-    from rlsuite.factories import make_replay
-
     with pytest.raises(UsageError, match=r"Corner-v0 masks actions, and recordings hold no masks"):
         make_replay(shown, made.spec, make_agent(config, made.spec))
     made.close()

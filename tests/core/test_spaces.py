@@ -168,6 +168,10 @@ def test_dicts_are_refused_as_actions_within_dicts_and_with_two_pictures() -> No
         observations(Dict(a=picture, b=picture))
     with pytest.raises(UsageError, match="the environment's has nothing"):
         observations(Dict())
+    with pytest.raises(UsageError, match=r"must have names that are strings; the environment's are \[0\]"):
+        observations(Dict({0: Discrete(2)}))  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match=r"the environment's 'x' is Box.*, which has no elements"):
+        observations(Dict(x=Box(0, 1, (0,)), y=Discrete(2)))
 
 
 def test_the_parts_of_a_dict_become_a_vector_in_the_order_of_their_keys() -> None:
@@ -181,7 +185,7 @@ def test_the_parts_of_a_dict_become_a_vector_in_the_order_of_their_keys() -> Non
         ({"speed": given["speed"]}, "got no 'gear'"),
         (given | {"gear": np.array([1, 0])}, r"different numbers of rows: \[1, 2\]"),
         (given["speed"], "must be a dict with speed, gear, bits, got ndarray"),
-        (given | {"speed": np.zeros((1, 3))}, r"observations must be \[B, 2\], got \[1, 3\]"),
+        (given | {"speed": np.zeros((1, 3))}, r"observations\['speed'\] must be \[B, 2\], got \[1, 3\]"),
     ):
         with pytest.raises(ValueError, match=complaint):
             batch_of(wrong, space)

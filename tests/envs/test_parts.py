@@ -6,12 +6,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 import rlsuite
 from rlsuite.config.loader import resolve
 from rlsuite.core.errors import UsageError
-from rlsuite.core.types import describe, spec_of
+from rlsuite.core.masks import read
+from rlsuite.core.spaces import observations, plain
+from rlsuite.core.types import EnvSpec, describe, spec_of
 from rlsuite.factories import build, make_env
+from rlsuite.nets.torso import make_torso
 
 WITH_CAMERA = {"camera": True}
 
@@ -61,19 +65,70 @@ def test_the_spec_of_parts_survives_a_file(camera: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "wrong"), [([1, 0, 1, 1, 1, 1], None), ([1, 1, 0, 1, 1], None), ([1, 1], r"shape \[2\], but there are 6")]
+    ("mask", "expected"),
+    [
+        (np.array([1, 0, 1, 1, 1, 0]), None),  # of combinations
+        (np.array([1, 1, 0, 1, 1], np.int8), [False, True, True] * 2),
+        ([True, False, True, True, True], [True, True, True, False, False, False]),
+        (np.array([1.0, 1.0, 0.0, 1.0, 1.0]), [False, True, True] * 2),
+        ((np.array([1, 1]), np.array([0, 1, 1], np.int8)), [False, True, True] * 2),
+        (np.array([2, 1, 0, 1, 1]), None),
+        (7, None),
+    ],
 )
-def test_masks_of_multidiscrete_actions_are_of_combinations_or_of_values(mask: list[int], wrong: str | None) -> None:
-    from rlsuite.envs.action_masks import read
-
+def test_masks_of_multidiscrete_actions_are_of_the_values_of_the_parts(mask: Any, expected: list[bool] | None) -> None:
     space = gymnasium.spaces.MultiDiscrete([2, 3])
-    given, reports = np.array([mask, mask]), np.array([True, False])
-    if wrong is not None:
-        with pytest.raises(UsageError, match=rf"env.id = mine: action_mask has {wrong} actions"):
-            read(given, reports, space, "mine")
+    spec = EnvSpec((), "int64", 6, 2, 1, 1, action_space=plain(space))
+    given = np.empty(2, object)
+    given[0] = mask
+    info = {"action_mask": given, "_action_mask": np.array([True, False])}
+    if expected is None:
+        with pytest.raises(
+            UsageError, match=r"info\['action_mask'\] must be 2 \+ 3 numbers of 0 or 1 for each environment, found '"
+        ):
+            read(info, spec, 2)
         return
-    expected = [bool(one) for one in mask] if len(mask) == 6 else [False, True, True] * 2
-    assert read(given, reports, space, "mine").tolist() == [expected, [True] * 6]
+    assert read(info, spec, 2).tolist() == [expected, [True] * 6]
+    assert read({}, spec, 2).all()
+
+
+class Silent(gymnasium.Env[Any, Any]):
+    """Reports masks from `step` only, and draws its layout at its first reset."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.layout = np.zeros(1, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if not self.layout.any():
+            self.layout = self.np_random.random(1, np.float32)
+        return self.layout, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.layout, 0.0, False, False, {"action_mask": np.ones(2)}
+
+
+def test_masks_from_step_alone_are_refused_and_looking_for_them_changes_no_seeded_run() -> None:
+    gymnasium.register("Silent-v0", Silent)
+    env = make_env(resolve("classic/dqn", {"env.id": "Silent-v0", "env.num_envs": 2}))
+    first, _ = env.reset(seed=0)
+    with pytest.raises(UsageError, match=r"Silent-v0: info\['action_mask'\] came from step but not from reset"):
+        env.step(np.zeros(2, np.int64))
+    again, _ = make_env(resolve("classic/dqn", {"env.id": "Silent-v0", "env.num_envs": 2})).reset(seed=0)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_picture_of_an_odd_number_of_bytes_and_one_environment() -> None:
+    space = gymnasium.spaces.Dict(image=gymnasium.spaces.Box(0, 255, (7, 7, 3), np.uint8), direction=gymnasium.spaces.Discrete(4))
+    given = {"image": np.full((1, 7, 7, 3), 3, np.uint8), "direction": np.array([2])}
+    translation = observations(space)
+    spec = EnvSpec(translation.space.shape, "uint8", 2, None, 1, 1, picture=translation.picture)
+    torso = make_torso("mlp", 8, spec)
+    assert torso(torch.from_numpy(translation.to_agent(given))[None]).shape == (1, 1, 16)
 
 
 def test_a_picture_with_numbers_cannot_be_shifted_at_random() -> None:
@@ -107,7 +162,7 @@ def test_both_parts_are_learned(name: str, torso: str, masked: bool, tmp_path: P
     for seed in range(20):
         observation, _ = env.reset(seed=seed)
         rows = {key: np.asarray(part)[None] for key, part in observation.items()}
-        masks = {"action_mask": np.array([[True, False, True] * 2])} if masked else None
+        masks = {"action_mask": np.array([[1, 1, 1, 0, 1]])} if masked else None
         action, _ = agent.act(rows, info=masks)
         total += env.step(action[0])[1]
     assert total > 18

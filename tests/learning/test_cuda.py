@@ -15,6 +15,7 @@ from helpers import differences, final
 import rlsuite
 from rlsuite.config.loader import resolve
 from rlsuite.config.schema import Config
+from rlsuite.core.types import part_of
 from rlsuite.factories import build, make_agent, make_learner, make_spec
 from rlsuite.learning.learner import Learner
 from rlsuite.replay import Sample
@@ -98,15 +99,20 @@ def test_the_device_agrees_with_the_cpu(case: str) -> None:
     np.testing.assert_allclose(there, here, rtol=0.5 if case in ("rainbow", "iqn") else 1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_weights_of_the_learner_act_the_same_on_the_cpu(case: str) -> None:
-    learner = learner_of(setup(case))
-    here = setup(case, **{"run.device": "cpu"})
+@pytest.mark.parametrize("case", ["dqn", "pixels", "r2d2"])  # the others draw random numbers to act
+def test_the_learners_weights_act_the_same_on_the_cpu(case: str) -> None:
+    there, here = setup(case), setup(case, **{"run.device": "cpu"})
+    learner, batch = learner_of(there), samples(there, 1)[0]
     copy = make_learner(here, make_agent(here, make_spec(here)), torch.device("cpu"))
-    learner.step(learner.stage(samples(setup(case), 1)[0]), 1000)
-    weights = {name: tensor.cpu() for name, tensor in learner.weights().tensors.items()}
-    copy.acting.master.load_state_dict(weights)
-    assert not differences(weights, dict(copy.weights().tensors))
+    learner.step(learner.stage(batch), 1000)
+    copy.acting.master.load_state_dict({name: tensor.cpu() for name, tensor in learner.weights().tensors.items()})
+    values = []
+    for one in (learner, copy):
+        steps, state = one.stage(batch).trajectory
+        first = part_of(steps, slice(1))
+        with torch.no_grad():
+            values.append(one.agent.q_values(one.net, first, state, one.rng)[0].cpu())  # type: ignore[attr-defined]
+    torch.testing.assert_close(*values, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["dqn", "pixels", "r2d2"])
