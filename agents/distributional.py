@@ -9,6 +9,8 @@ QR-DQN (Dabney et al. 2018a, algorithm 1): N quantiles θ_i at τ_i = (2i + 1) /
     L_t = Σ_i mean_j |τ_i - 1{u_ij < 0}| Huber(u_ij),  u_ij = y_j - θ_i
 IQN (Dabney et al. 2018b): the same loss at sampled τ ~ U(0, 1) on both sides.
 
+`munchausen` (Vieillard et al. 2020, M-IQN) takes the policy π = softmax(mean Z⁻ / τ) in the place of a*, as in agents/dqn.py.
+
 Where we differ: all three average their loss over the batch; QR-DQN and IQN, whose papers define no priority, use
 |mean y - mean Z|; Adam's ε is the papers' value for a mean loss (0.01 / 32).
 
@@ -22,7 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueAgent, ValueConfig, set_noise, take, unpack
+from rlsuite.agents.value_based import ValueAgent, ValueConfig, munchausen, set_noise, soft_policy, take, unpack
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.masks import masked
 from rlsuite.core.types import State, Step, Trajectory
@@ -114,7 +116,7 @@ class C51(ValueAgent):
 class QRDQN(ValueAgent):
     """QR-DQN agent: learns fixed quantiles of the return by quantile regression."""
 
-    self_predicts = True
+    takes_munchausen = self_predicts = True
     Config = QRDQNConfig
     config: QRDQNConfig
 
@@ -134,8 +136,11 @@ class QRDQN(ValueAgent):
             if self.config.double:
                 set_noise(net, rows, explore)
                 selector = net(end, trajectory.state)[0][0]  # [B,A,N]
-            best = masked(selector.mean(-1), end).argmax(-1)  # [B]
-            y = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * take(theta_t, best)  # [B,N]
+            reward, z_t = returns.reward, take(theta_t, masked(selector.mean(-1), end).argmax(-1))  # [B], [B,N]
+            if self.config.munchausen:
+                reward = reward + munchausen(target(start, trajectory.state)[0][0].mean(-1), start, self.config)
+                z_t = soft_quantiles(theta_t, theta_t.mean(-1), end, self.config)
+            y = reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * z_t  # [B,N]
         set_noise(net, rows, explore)
         theta = take(net(start, trajectory.state)[0][0], start.action[0])  # [B,N]
         n = self.config.quantiles
@@ -147,6 +152,7 @@ class QRDQN(ValueAgent):
 class IQN(ValueAgent):
     """IQN agent: learns the quantile function of the return at sampled quantiles."""
 
+    takes_munchausen = True
     heads = ("head", "embedding")
     Config = IQNConfig
     config: IQNConfig
@@ -171,8 +177,13 @@ class IQN(ValueAgent):
                 chooser, features = net, net(end, trajectory.state)[0][0]
             q = chooser.quantiles(features, uniform(features, self.config.policy_samples, rng)).mean(-1)  # [B,A]
             z_t = target.quantiles(features_t, uniform(features_t, self.config.target_samples, rng))  # [B,A,M]
-            best = masked(q, end).argmax(-1)  # [B]
-            y = returns.reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * take(z_t, best)  # [B,M]
+            reward, chosen = returns.reward, take(z_t, masked(q, end).argmax(-1))  # [B], [B,M]
+            if self.config.munchausen:
+                before = target(start, trajectory.state)[0][0]  # [B,D]
+                q_tm1 = target.quantiles(before, uniform(before, self.config.policy_samples, rng)).mean(-1)  # [B,A]
+                reward = reward + munchausen(q_tm1, start, self.config)
+                chosen = soft_quantiles(z_t, q, end, self.config)
+            y = reward.unsqueeze(-1) + returns.discount.unsqueeze(-1) * chosen  # [B,M]
         set_noise(net, rows, explore)
         features_tm1 = net(start, trajectory.state)[0][0]  # [B,D]
         tau = uniform(features_tm1, self.config.samples, rng)  # [B,N]
@@ -196,6 +207,12 @@ def project(p: Tensor, at: Tensor, atoms: Tensor) -> Tensor:
     step = atoms[1] - atoms[0]
     distance = (at.clamp(atoms[0], atoms[-1]).unsqueeze(-2) - atoms.unsqueeze(-1)).abs() / step  # [B,N atoms,N sources]
     return ((1 - distance).clamp(min=0) * p.unsqueeze(-2)).sum(-1)
+
+
+def soft_quantiles(z: Tensor, q: Tensor, step: Step, config: ValueConfig) -> Tensor:
+    """Munchausen's target quantiles Σ_a π(a|s) (z_a - τ log π(a|s)), [B,M] from z [B,A,M] and the means q [B,A] of `step`."""
+    pi, log_pi = soft_policy(q, step, config)  # [B,A], τ log π
+    return (pi.unsqueeze(-1) * (z - log_pi.unsqueeze(-1))).sum(1)
 
 
 def quantile_huber(theta: Tensor, y: Tensor, tau: Tensor, kappa: float) -> Tensor:

@@ -7,7 +7,9 @@
 `dueling`: Q = V + A - mean A, each stream with its own hidden layer (Wang et al. 2016). `noisy`: factorised Gaussian noise in
 the head's layers (Fortunato et al. 2018), resampled at every step for every environment. `n_steps`: n-step returns (Sutton 1988;
 Hessel et al. 2018). Prioritized replay (Schaul et al. 2016) is a setting of the replay (`replay.prioritized`); the priority is
-|y - Q|.
+|y - Q|. `munchausen` (Vieillard et al. 2020, eq. 7): with π = softmax(Q⁻ / τ), [x] clipped to l₀..0 and n-step returns R_n,
+
+    y_t = α [τ log π(a_t|s_t)] + R_n + γ^n Σ_a π(a|s_{t+n}) (Q⁻(s_{t+n}, a) - τ log π(a|s_{t+n}))
 
 Where we differ from the papers: the shipped configs use Adam (learning rate 1e-4 or 6.25e-5) where Nature uses centred RMSProp,
 because Adam did better in Dopamine's measurements; ε ends at 0.01; the Huber loss is averaged over the batch, not summed; the
@@ -21,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlsuite.agents.value_based import ValueAgent, set_noise, take, unpack
+from rlsuite.agents.value_based import ValueAgent, munchausen, set_noise, soft_policy, take, unpack
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.masks import masked
 from rlsuite.core.types import State, Step, Trajectory
@@ -31,7 +33,7 @@ from rlsuite.nets.q_net import QNet
 class DQN(ValueAgent):
     """DQN agent: one net gives Q(s, ·), trained off-policy on n-step transitions."""
 
-    self_predicts = True
+    takes_munchausen = self_predicts = True
 
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, 1, self.config.dueling, self.config.sigma, self.predicts)
@@ -45,11 +47,17 @@ class DQN(ValueAgent):
         with torch.no_grad():
             set_noise(target, rows, explore)
             q_t = target(end, trajectory.state)[0][0, ..., 0]  # [B,A]
-            selector = q_t
+            selector, reward = q_t, returns.reward
             if self.config.double:
                 set_noise(net, rows, explore)
                 selector = net(end, trajectory.state)[0][0, ..., 0]  # [B,A]
-            y = returns.reward + returns.discount * take(q_t, masked(selector, end).argmax(-1))  # [B]
+            if self.config.munchausen:
+                reward = reward + munchausen(target(start, trajectory.state)[0][0, ..., 0], start, self.config)
+                pi, log_pi = soft_policy(q_t, end, self.config)  # [B,A], τ log π
+                v_t = (pi * (q_t - log_pi)).sum(-1)  # [B]
+            else:
+                v_t = take(q_t, masked(selector, end).argmax(-1))  # [B]
+            y = reward + returns.discount * v_t  # [B]
 
         set_noise(net, rows, explore)
         q_tm1 = take(net(start, trajectory.state)[0][0, ..., 0], start.action[0])  # [B]

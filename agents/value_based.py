@@ -12,7 +12,7 @@ from rlsuite.agents.self_prediction import self_prediction
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import AgentSection, NetConfig
 from rlsuite.core.agent import Agent, Loss, Mode, Net, Transitions
-from rlsuite.core.masks import FORBIDDEN, allowed
+from rlsuite.core.masks import FORBIDDEN, allowed, masked
 from rlsuite.core.returns import NStep, clip_reward, n_step
 from rlsuite.core.schedules import geometric, linear
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, part_of, transitions
@@ -40,6 +40,14 @@ class ValueConfig(AgentSection):
     """Steps that it predicts ahead."""
     double: bool = False
     """Double Q-learning: the online net chooses the bootstrap action, the target net evaluates it."""
+    munchausen: bool = False
+    """Back up a softmax policy's soft value, and add the log-probability of the chosen action to its reward."""
+    munchausen_scale: Annotated[float, OnlyIf("munchausen = true")] = Field(0.9, ge=0, le=1)
+    """α: share of that log-probability in the reward."""
+    munchausen_temperature: Annotated[float, OnlyIf("munchausen = true")] = Field(0.03, gt=0)
+    """τ: temperature of the policy."""
+    munchausen_clip: Annotated[float, OnlyIf("munchausen = true")] = Field(-1.0, le=0)
+    """l₀: lower bound of τ log π(a|s)."""
     dueling: bool = False
     """Separate streams for the value and the advantages."""
     noisy: bool = False
@@ -70,6 +78,12 @@ class ValueConfig(AgentSection):
         return self
 
     @model_validator(mode="after")
+    def _one_target(self) -> "ValueConfig":
+        if self.munchausen and self.double:
+            raise ValueError("munchausen averages over a policy, where double chooses one action: use one of them")
+        return self
+
+    @model_validator(mode="after")
     def _anneals(self) -> "ValueConfig":
         if self.n_steps_end is not None and self.n_steps_end > self.n_steps:
             raise ValueError(f"n_steps_end = {self.n_steps_end} is larger than n_steps = {self.n_steps}, the length of sequences")
@@ -90,6 +104,7 @@ class ValueAgent(Agent):
     """
 
     heads: ClassVar[tuple[str, ...]] = ("head",)
+    takes_munchausen: ClassVar[bool] = False  # whether it takes `munchausen`, by `munchausen` and `soft_policy`
     self_predicts: ClassVar[bool] = False  # whether it takes `spr_weight`, by a `QNet` and `plus_self_prediction`
     Config: ClassVar[type[ValueConfig]] = ValueConfig
     config: ValueConfig
@@ -102,8 +117,10 @@ class ValueAgent(Agent):
 
     @classmethod
     def ignores(cls, config: Any) -> dict[str, str]:
-        """Also the self-predictive loss where there is none."""
+        """Also the self-predictive loss and Munchausen's target where there is none."""
         ignored = super().ignores(config)
+        if not cls.takes_munchausen:
+            ignored["agent.munchausen"] = f"agent.name = dqn, qrdqn or iqn; {config.agent.name} has another target"
         if not cls.self_predicts:
             needs = f"agent.name = dqn, c51 or qrdqn; {config.agent.name} has no self-predictive loss"
             ignored |= {"agent.spr_weight": needs, "agent.spr_steps": needs}
@@ -191,6 +208,18 @@ def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) ->
     start, end = trajectory.start(), trajectory.bootstrap()
     returns = n_step(transitions(trajectory.steps, config.discount))
     return start, end, returns, Mode(explore=True, agent_steps=0, rng=rng), start.first.shape[1]
+
+
+def soft_policy(q: Tensor, step: Step, config: ValueConfig) -> tuple[Tensor, Tensor]:
+    """The policy π = softmax(q / τ) over allowed actions and τ log π, each [B,A], from q [B,A] of `step` [1,B,...]."""
+    log_pi = (masked(q, step) / config.munchausen_temperature).log_softmax(-1)
+    return log_pi.exp(), config.munchausen_temperature * log_pi
+
+
+def munchausen(q: Tensor, step: Step, config: ValueConfig) -> Tensor:
+    """α clip(τ log π(a|s), l₀, 0) [B], to add to the reward of `step` [1,B,...], from q [B,A] of the target net there."""
+    chosen = take(soft_policy(q, step, config)[1], step.action[0])  # [B]
+    return config.munchausen_scale * chosen.clamp(config.munchausen_clip, 0.0)
 
 
 def take(values: Tensor, action: Tensor) -> Tensor:

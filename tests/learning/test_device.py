@@ -126,6 +126,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ladder": ("atari/apex-laptop", {}),
     "rainbow": ("atari/rainbow", {}),
     "qrdqn": ("classic/qrdqn", {}),
+    "munchausen": ("classic/iqn", {"agent.double": False, "agent.munchausen": True}),
     "iqn": ("classic/iqn", {}),
     "self-prediction": ("atari100k/spr", {}),
     "annealed": ("atari100k/bbf", {}),
