@@ -8,6 +8,7 @@ import pytest
 
 import rlsuite
 from rlsuite.agents.policy_gradient import PolicyGradientAgent
+from rlsuite.agents.pqn import PQN
 from rlsuite.agents.value_based import ValueConfig
 from rlsuite.config.loader import config_names, resolve
 from rlsuite.core.agent import agent_class
@@ -78,7 +79,7 @@ def test_atari100k_configs_keep_its_protocol() -> None:
 
 
 def on_policy(name: str) -> bool:
-    return issubclass(agent_class(resolve(name).agent.name), PolicyGradientAgent)
+    return issubclass(agent_class(resolve(name).agent.name), PolicyGradientAgent | PQN)
 
 
 def plays_itself(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Trials of a study as Ray tasks: `rlsuite.studies.workers.RayTasks`."""
 
+import contextlib
 import random
 import signal
 import time
@@ -41,10 +42,11 @@ def kill_a_worker(study: Path) -> None:
     """Kills -9 a Ray worker in which a trial of the study runs, as soon as there is one."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for process in psutil.process_iter(["cmdline"]):
-            if str(study) in " ".join(process.info["cmdline"] or ()) and "rlsuite" in " ".join(process.info["cmdline"]):
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
                 parent = process.parent()
-                if parent is not None and parent.name().startswith("ray::"):
+                ours = "train" in process.cmdline() and process.cwd() == str(study.parent)
+                if ours and parent is not None and "ray::" in " ".join([parent.name(), *parent.cmdline()]):
                     parent.kill()
                     return
         time.sleep(0.1)
@@ -57,13 +59,14 @@ def test_a_study_on_ray_that_is_killed_ends_with_the_scores_of_a_local_one(tmp_p
     _, errors = local.communicate(timeout=300)
     assert local.returncode == 0, errors
     rng = random.Random(1)
-    for _ in range(2):
+    for number in range(2):
         killed = start_sweep(tmp_path, "--jobs", "2", "--out", "ray", "--address", own_ray)
+        if not number:
+            kill_a_worker(tmp_path / "ray")  # its trial is tried again
         time.sleep(rng.uniform(4.0, 12.0))
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
     last = start_sweep(tmp_path, "--jobs", "2", "--out", "ray", "--address", own_ray)
-    kill_a_worker(tmp_path / "ray")
     _, errors = last.communicate(timeout=300)
     assert last.returncode == 0, errors
     assert outcomes(tmp_path / "ray") == outcomes(tmp_path / "local")
