@@ -48,7 +48,7 @@ class Collector:
         self.num_envs: int = env.num_envs
         spec = describe(env)
         self.stack = spec.stack
-        self.spec, self.info_keys = spec, spec.info_keys
+        self.spec = spec
         self.observed, self.chosen = translations(spec)
         self.no_action = np.zeros((self.num_envs, *spec.action_shape), spec.action_dtype)  # [L,...]
         self.rng = torch.Generator(self.device).manual_seed(seed)
@@ -80,8 +80,9 @@ class Collector:
 
     def _extras(self, info: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """What the environments report with an observation, [L,...]."""
-        extras = {name: info[name] for name in self.info_keys if name != masks.KEY}
-        return extras | ({masks.KEY: masks.read(info, self.spec, self.num_envs)} if masks.KEY in self.info_keys else {})
+        keys = self.spec.info_keys
+        extras = {name: info[name] for name in keys if name != masks.KEY}
+        return extras | ({masks.KEY: masks.read(info, self.spec, self.num_envs)} if masks.KEY in keys else {})
 
     def tick(self, agent_steps: int) -> tuple[Step, list[Episode]]:
         """Steps every environment once: returns that step (leaves [L,...], all planes), and the episodes that it ended.

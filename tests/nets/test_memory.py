@@ -1,5 +1,8 @@
 """Memory cores: a sequence in one call, in pieces and step by step give the same; the start of an episode resets the state."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -89,40 +92,28 @@ def test_recurrent_cores_equal_a_masked_cell(kind: str) -> None:
         torch.testing.assert_close(out[t], h[0])
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_a_single_step_gives_the_values_and_gradients_of_the_fused_kernels(kind: str) -> None:
-    torch.manual_seed(1)
-    core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
-    assert isinstance(core, Recurrent)
-    found = []
-    for run in (core.fused, core.single):
-        given, begin = x[3:4].clone().requires_grad_(True), tuple(leaf.clone().requires_grad_(True) for leaf in state)
-        out, end = run(given, first[3:4], begin)
-        core.zero_grad()
-        (out.square().sum() + sum(leaf.sin().sum() for leaf in end)).backward()
-        gradients = [leaf.grad for leaf in (given, *begin, *core.parameters())]
-        assert all(gradient is not None for gradient in gradients)
-        found.append([out, *end, *(gradient.clone() for gradient in gradients if gradient is not None)])
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b)
+def results(run: Callable[..., tuple[Tensor, Any]], core: Recurrent, x: Tensor, first: Any, state: Any) -> list[Tensor]:
+    """What `run(x, first, state)` returns, and the gradients of all that goes into it."""
+    given, begin = x.clone().requires_grad_(True), tuple(leaf.clone().requires_grad_(True) for leaf in state)
+    out, end = run(given, first, begin)
+    core.zero_grad()
+    (out.square().sum() + sum(leaf.sin().sum() for leaf in end)).backward()
+    gradients = [leaf.grad for leaf in (given, *begin, *core.parameters())]
+    assert all(gradient is not None for gradient in gradients)
+    return [out, *end, *(gradient.clone() for gradient in gradients if gradient is not None)]
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_fixed_shapes_give_the_values_and_gradients_of_the_fused_kernels(kind: str) -> None:
+def test_other_ways_to_run_give_the_values_and_gradients_of_the_fused_kernels(kind: str) -> None:
+    """A single step, and a whole sequence with fixed shapes, in which episodes begin."""
     torch.manual_seed(1)
     core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
     assert isinstance(core, Recurrent)
-    found = []
-    for fixed in (False, True):
-        core.fixed_shapes = fixed
-        given, begin = x.clone().requires_grad_(True), tuple(leaf.clone().requires_grad_(True) for leaf in state)
-        out, end = core(given, marks(first), begin)
-        core.zero_grad()
-        (out.square().sum() + sum(leaf.sin().sum() for leaf in end)).backward()
-        gradients = [leaf.grad for leaf in (given, *begin, *core.parameters())]
-        assert all(gradient is not None for gradient in gradients)
-        found.append([out, *end, *(gradient.clone() for gradient in gradients if gradient is not None)])
-    for a, b in zip(*found, strict=True):
+    fused, single = (results(run, core, x[3:4], first[3:4], state) for run in (core.fused, core.single))
+    whole = results(core, core, x, marks(first), state)
+    core.fixed_shapes = True
+    masked = results(core, core, x, marks(first), state)
+    for a, b in zip([*fused, *whole], [*single, *masked], strict=True):
         torch.testing.assert_close(a, b)
 
 
