@@ -47,10 +47,10 @@ def normalised(text: str) -> str:
 
 def _checked(where: str, value: Any, key: str, switch: bool) -> float | bool:
     if switch:
-        if value not in ("true", "false"):
+        if not isinstance(value, bool):
             raise UsageError(f"{where} = {value}, but it is true or false")
-        return bool(value == "true")
+        return value
     top = float("inf") if key in _UNBOUNDED else 1.0
-    if not isinstance(value, int | float) or not 0 <= value < top:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < top:
         raise UsageError(f"{where} = {value}, but it is a number of at least 0" + ("" if key in _UNBOUNDED else " and below 1"))
     return value

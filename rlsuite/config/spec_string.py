@@ -37,7 +37,7 @@ def write_call(name: str, parameters: dict[str, Any]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     if not isinstance(value, str) or not set(text) & set(",()\"'"):
         return text
     quote = "'" if '"' in text else '"'
@@ -67,7 +67,9 @@ def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, An
             raise unknown(f"parameter of {what}", key, allowed)
 
 
-def _value(text: str) -> int | float | str:
+def _value(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)

@@ -19,22 +19,25 @@ class Torso(nn.Module):
 
 
 class PixelTorso(Torso):
-    """The last feature map of a backbone, flattened or averaged over its pixels."""
+    """The last feature map of a backbone: flattened, averaged over its pixels, or max-pooled to 6x6 and flattened."""
 
     def __init__(self, backbone: Backbone, shape: tuple[int, ...], pool: str, top: float = 255.0):
-        """`shape`: (C,H,W) of observations. `pool`: flatten, or gap (global average pooling). `top`: the value that becomes 1."""
+        """`shape`: (C,H,W) of observations. `pool`: as in `pool_of`. `top`: the value that becomes 1."""
         super().__init__()
-        self.backbone, self.top = backbone, top
-        self.gap = pool == "gap"
+        self.backbone, self.top, self.pool = backbone, top, pool
         channels, height, width = backbone.shapes(*shape[1:])[-1]
-        self.map_shape = None if self.gap else (channels, height, width)
-        self.features = channels if self.gap else channels * height * width
+        if pool == "max6":
+            height = width = 6
+        self.map_shape = None if pool == "gap" else (channels, height, width)
+        self.features = channels if pool == "gap" else channels * height * width
 
     def forward(self, observation: Tensor) -> Tensor:
         """observation [T,B,C,H,W] -> [T,B,D]."""
         t, b = observation.shape[:2]
         x = self.backbone(as_input(observation.flatten(0, 1), self.top))[-1]  # [T*B,C,H,W]
-        return (x.mean((2, 3)) if self.gap else x.flatten(1)).unflatten(0, (t, b))  # type: ignore[no-any-return]
+        if self.pool == "max6":
+            x = nn.functional.adaptive_max_pool2d(x, 6)  # Schmidt & Schmied 2021
+        return (x.mean((2, 3)) if self.pool == "gap" else x.flatten(1)).unflatten(0, (t, b))  # type: ignore[no-any-return]
 
 
 def as_input(images: Tensor, top: float = 255.0) -> Tensor:

@@ -12,6 +12,7 @@ from rlsuite.nets.backbones import make_backbone
     [
         ("go", "go", {}),
         (" go ( ) ", "go", {}),
+        ("adam(amsgrad=true)", "adam", {"amsgrad": True}),
         ("go(size=9, komi=7.5)", "go", {"size": 9, "komi": 7.5}),
         ("my_net.py:Torso", "my_net.py:Torso", {}),
         ("/a b/my-net.py:Core(width=3)", "/a b/my-net.py:Core", {"width": 3}),
@@ -44,7 +45,7 @@ def test_backbones_take_parameters() -> None:
         make_backbone("towr", 3)
     with pytest.raises(UsageError, match="unknown parameter of tower 'wdth'; did you mean width"):
         make_backbone("tower(wdth=8)", 3)
-    with pytest.raises(UsageError, match="whole numbers above 0"):
+    with pytest.raises(UsageError, match="a whole number above 0"):
         make_backbone("tower(width=0)", 3)
 
 
@@ -58,7 +59,14 @@ def test_quotes_keep_commas_and_parentheses() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["random", "mcts(simulations=5,c=1.5)", "gtp(command=\"engine --options 'a,b'\")", 'uci(command="a (b)",go=depth 1)']
+    "text",
+    [
+        "random",
+        "sgd(nesterov=false)",
+        "mcts(simulations=5,c=1.5)",
+        "gtp(command=\"engine --options 'a,b'\")",
+        'uci(command="a (b)",go=depth 1)',
+    ],
 )
 def test_what_is_written_is_read_back(text: str) -> None:
     kind, parameters = parse_call("opponent", text)

@@ -33,6 +33,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pixels": ("atari/pong", SMALL | {"env.num_envs": 4, "replay.capacity_agent_steps": 2_000, "net.hidden": 64}),
     "rainbow": ("classic/rainbow", SMALL),
     "iqn": ("classic/iqn", SMALL),
+    "btr": ("atari/btr-laptop", SMALL | {"env.num_envs": 4, "replay.capacity_agent_steps": 2_000, "net.hidden": 64}),
     "r2d2": ("classic/recall_r2d2", SMALL | {"env.num_envs": 4, "replay.capacity_agent_steps": 2_000}),
 }
 

@@ -128,6 +128,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qrdqn": ("classic/qrdqn", {}),
     "munchausen": ("classic/iqn", {"agent.double": False, "agent.munchausen": True}),
     "iqn": ("classic/iqn", {}),
+    "btr": ("atari/btr", {}),
     "self-prediction": ("atari100k/spr", {}),
     "annealed": ("atari100k/bbf", {}),
     "r2d2": ("classic/recall_r2d2", {}),

@@ -13,7 +13,7 @@ from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.core.types import EnvSpec
 from rlsuite.nets import catalogue
 from rlsuite.nets.backbones import BACKBONES, Backbone, bricks, make_backbone
-from rlsuite.nets.backbones.bricks import Residual
+from rlsuite.nets.backbones.bricks import Residual, SpectralConv2d
 from rlsuite.nets.classifier import published
 from rlsuite.nets.pretrained import (
     backbones_of,
@@ -228,6 +228,72 @@ def test_pool_and_norm_of_a_torso() -> None:
     assert make_torso("resnet18(pool=flatten)", 8, spec()).features == 512 * 9
 
 
+@pytest.mark.parametrize("size", [84, 64, 40])
+def test_max6_pools_any_picture_to_a_grid_of_6x6(size: int) -> None:
+    torso = make_torso("impala(pool=max6)", 8, spec()._replace(observation_shape=(4, size, size)))
+    assert isinstance(torso, PixelTorso)
+    assert (torso.map_shape, torso.features) == ((32, 6, 6), 32 * 36)
+    x = torch.randint(0, 256, (2, 3, 4, size, size), dtype=torch.uint8)
+    pooled = torso(x).reshape(6, 32, 36)
+    whole = torso.backbone(x.flatten(0, 1) / 255)[-1]
+    torch.testing.assert_close(pooled.amax(2), whole.amax((2, 3)))  # the cells cover the map
+
+
+def test_spectral_norm_is_that_of_pytorch() -> None:
+    """Ours starts at the exact singular vector; from the same one, PyTorch's weights are the same after three changes of them."""
+    torch.manual_seed(0)
+    ours = SpectralConv2d(3, 8, 3)
+    plain = nn.Conv2d(3, 8, 3, padding=1)
+    plain.load_state_dict({name: tensor for name, tensor in ours.state_dict().items() if name != "u"})
+    theirs = nn.utils.parametrizations.spectral_norm(plain)
+    norm = theirs.parametrizations.weight[0]  # type: ignore[union-attr, index]
+    x = torch.rand(2, 3, 5, 5)
+    for _ in range(3):
+        with torch.no_grad():
+            change = torch.randn_like(ours.weight)
+            ours.weight += change
+            theirs.parametrizations.weight.original += change  # type: ignore[union-attr, operator]
+        norm.eval()  # so that it does not step where we look
+        norm._u.copy_(ours.u)
+        norm._v.copy_(nn.functional.normalize(ours.weight.detach().flatten(1).mT @ ours.u, dim=0))
+        norm._u.copy_(nn.functional.normalize(ours.weight.detach().flatten(1) @ norm._v, dim=0))
+        a, b = ours(x), theirs(x)
+        torch.testing.assert_close(a, b)
+        a.square().sum().backward()
+        b.square().sum().backward()
+        torch.testing.assert_close(ours.weight.grad, theirs.parametrizations.weight.original.grad)  # type: ignore[union-attr]
+
+
+def test_the_largest_singular_value_of_spectral_weights_is_1() -> None:
+    torch.manual_seed(0)
+    conv = SpectralConv2d(4, 6, 3)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    with torch.no_grad():
+        conv.weight.mul_(7).add_(torch.randn_like(conv.weight))
+    for _ in range(60):
+        conv(torch.zeros(1, 4, 3, 3))
+    sigma = torch.linalg.matrix_norm(conv.weight.flatten(1), 2)
+    x = torch.rand(1, 4, 9, 9)
+    expected = nn.functional.conv2d(x, conv.weight / sigma, padding=1)
+    torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_acting_leaves_the_estimate_of_the_spectral_norm_alone() -> None:
+    torso = make_torso("impala(spectral=true)", 8, spec())
+    convs = [module for module in torso.modules() if isinstance(module, SpectralConv2d)]
+    assert len(convs) == 12  # two blocks of two in each of three sections
+    with torch.no_grad():
+        for conv in convs:
+            conv.weight.add_(torch.randn_like(conv.weight))
+    before = [conv.u.clone() for conv in convs]
+    x = torch.randint(0, 256, (1, 2, 4, 84, 84), dtype=torch.uint8)
+    with torch.no_grad():
+        acted = torso(x)
+    assert all(torch.equal(conv.u, u) for conv, u in zip(convs, before, strict=True))
+    torch.testing.assert_close(torso(x).detach(), acted)  # the step is made before the division, in both
+    assert not any(torch.equal(conv.u, u) for conv, u in zip(convs, before, strict=True))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -235,7 +301,9 @@ def test_pool_and_norm_of_a_torso() -> None:
         ("resnet18(norm=grup)", r"unknown norm of resnet18 'grup'; did you mean group"),
         ("impala(pool=max)", r"unknown pool of impala 'max'"),
         ("tower(wdth=8)", r"unknown parameter of tower 'wdth'; did you mean width"),
-        ("tower(width=0)", "whole numbers above 0"),
+        ("tower(width=0)", "width = 0, but it is a whole number above 0"),
+        ("tower(width=true)", "width = True, but it is a whole number above 0"),
+        ("impala(spectral=1)", "spectral = 1, but it is a switch: true or false"),
         ("resnet18(layers=50)", "unknown parameter of resnet18 'layers'"),
         ("resnet17", r"unknown net.torso 'resnet17'; did you mean resnet1"),
     ],

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.types import EnvSpec, Step
+from rlsuite.nets.backbones.bricks import SpectralConv2d
 from rlsuite.nets.heads import resample_noise
 from rlsuite.nets.precision import Precision, keep_fp32
 from rlsuite.nets.q_net import ImplicitQNet, QNet
@@ -102,3 +103,19 @@ def test_a_parameter_without_gradient_gets_none() -> None:
     first, second = pair.master  # type: ignore[misc]
     assert first.weight.grad is not None  # type: ignore[has-type]
     assert second.weight.grad is None  # type: ignore[has-type]
+
+
+def test_a_bf16_copy_shares_the_estimate_of_the_spectral_norm() -> None:
+    pair = Precision(nn.Sequential(SpectralConv2d(2, 3, 3)), bf16=True)
+    low, full = pair.net[0], pair.master[0]  # type: ignore[index]
+    assert (low.weight.dtype, full.u.dtype) == (torch.bfloat16, torch.float32)  # type: ignore[union-attr]
+    assert low.u is full.u  # type: ignore[union-attr]
+    with torch.no_grad():
+        full.weight.add_(1)  # type: ignore[union-attr]
+    pair.refresh()
+    before = full.u.clone()  # type: ignore[union-attr, operator]
+    with torch.autocast("cpu", torch.bfloat16):
+        pair.net(torch.rand(1, 2, 4, 4)).float().sum().backward()
+    pair.take_gradients()
+    assert not torch.equal(full.u, before)  # type: ignore[union-attr, arg-type]
+    assert full.weight.grad.dtype == torch.float32  # type: ignore[union-attr]

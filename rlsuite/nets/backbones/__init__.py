@@ -17,7 +17,7 @@ from rlsuite.nets.backbones.tower import tower
 
 __all__ = ["BACKBONES", "Backbone", "Entry", "make_backbone", "pool_of"]
 
-POOLS = ("flatten", "gap")
+POOLS = ("flatten", "gap", "max6")
 
 
 class Entry(NamedTuple):
@@ -114,7 +114,7 @@ def make_backbone(name: str, in_channels: int, acting: bool = False) -> Backbone
 
 
 def pool_of(name: str) -> str:
-    """How a torso reduces the last feature map: flatten, or gap (global average pooling)."""
+    """How a torso reduces the last feature map: flatten, gap (global average pooling) or max6 (adaptive max-pooling to 6x6)."""
     kind, parameters = _parse(name)
     return str(parameters.get("pool", BACKBONES[kind].pool))
 
@@ -125,12 +125,16 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
         raise unknown("backbone", kind, BACKBONES)
     build = BACKBONES[kind].build
     fixed = build.keywords if isinstance(build, partial) else {}
-    own = [key for key in list(inspect.signature(build).parameters)[1:] if key not in fixed and key != "norm"]
+    declared = inspect.signature(build).parameters
+    own = [key for key in list(declared)[1:] if key not in fixed and key != "norm"]
     for key, value in parameters.items():
         if key not in (*own, "norm", "pool"):
             raise unknown(f"parameter of {kind}", key, [*own, "norm", "pool"])
-        if key in own and not (isinstance(value, int) and value > 0):
-            raise UsageError(f"{name}: {key} = {value}, but parameters other than norm and pool are whole numbers above 0")
+        switch = key in own and isinstance(declared[key].default, bool)
+        if switch and not isinstance(value, bool):
+            raise UsageError(f"{name}: {key} = {value}, but it is a switch: true or false")
+        if key in own and not switch and (isinstance(value, bool) or not (isinstance(value, int) and value > 0)):
+            raise UsageError(f"{name}: {key} = {value}, but it is a whole number above 0")
         known = {"norm": NORMS, "pool": POOLS}.get(key)
         if known is not None and value not in known:
             raise unknown(f"{key} of {kind}", str(value), known)

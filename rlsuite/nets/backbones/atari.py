@@ -3,7 +3,7 @@
 from torch import nn
 
 from rlsuite.nets.backbones.base import Backbone
-from rlsuite.nets.backbones.bricks import ConvReLU, Residual, conv, norm_of, pre_conv
+from rlsuite.nets.backbones.bricks import ConvReLU, Residual, SpectralConv2d, conv, norm_of, pre_conv
 
 
 def _three_convs(in_channels: int, widths: tuple[int, int, int], slope: float, norm: str) -> Backbone:
@@ -41,15 +41,19 @@ def data_efficient(in_channels: int, norm: str = "none") -> Backbone:
     return Backbone(convs, in_channels)
 
 
-def impala(in_channels: int, norm: str = "none", scale: int = 1) -> Backbone:
-    """Espeholt et al. 2018, figure 3 (deep): sections of 16, 32 and 32 channels times `scale`, with two residual blocks each."""
+def impala(in_channels: int, norm: str = "none", scale: int = 1, spectral: bool = False) -> Backbone:
+    """Espeholt et al. 2018, figure 3 (deep): sections of 16, 32 and 32 channels times `scale`, with two residual blocks each.
+
+    `spectral`: the convolutions of the blocks are divided by their spectral norm, as in Beyond The Rainbow (Clark et al. 2024).
+    """
     stages: list[nn.Module] = []
     widths = [16 * scale, 32 * scale, 32 * scale]
     i = in_channels
     for index, width in enumerate(widths):
         section: list[nn.Module] = [nn.Conv2d(i, width, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
         for _ in range(2):
-            body = nn.Sequential(pre_conv(width, width, norm=norm), pre_conv(width, width, norm=norm))
+            layers = [SpectralConv2d(width, width, 3) if spectral else None for _ in range(2)]
+            body = nn.Sequential(*(pre_conv(width, width, norm=norm, layer=layer) for layer in layers))
             section.append(Residual(body, act=False))
         if index == len(widths) - 1:
             section.append(nn.ReLU())

@@ -76,6 +76,33 @@ def plain_conv(i: int, o: int, kernel: Size = 3, stride: int = 1, *, groups: int
     return nn.Conv2d(i, o, (height, width), stride, (height // 2, width // 2), groups=groups, bias=bias)
 
 
+class SpectralConv2d(nn.Conv2d):
+    """A convolution by weights that are divided by their largest singular value (Miyato et al. 2018, algorithm 1).
+
+    The weights [O,I,kH,kW] are taken as a matrix [O,I*kH*kW]. `u` [O], the estimate of its first left singular vector, makes one
+    step of the power iteration in every pass with gradients, and none while acting. PyTorch's parametrization steps in every pass,
+    so that an agent's moves would change the net that learns, and it hides the weights from `Precision`'s bf16 copies.
+    """
+
+    def __init__(self, i: int, o: int, kernel: int):
+        """For an odd `kernel`, with the padding that keeps the size of the image."""
+        super().__init__(i, o, kernel, padding=kernel // 2)
+        u = torch.linalg.svd(self.weight.detach().flatten(1))[0][:, 0]  # [O]
+        self.register_buffer("u", u.clone())
+        self.u: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N,I,H,W] -> [N,O,H,W]."""
+        matrix = self.weight.float().flatten(1)  # [O,I*kH*kW]; no matrix products below, which autocast would round to bf16
+        with torch.no_grad():
+            v = F.normalize((matrix * self.u.unsqueeze(1)).sum(0), dim=0)  # [I*kH*kW]
+            u = F.normalize((matrix * v).sum(1), dim=0)  # [O]
+        if torch.is_grad_enabled():
+            self.u.copy_(u)
+        weight = self.weight / (u.unsqueeze(1) * matrix * v).sum()
+        return self._conv_forward(x, weight, self.bias)  # type: ignore[no-any-return]
+
+
 def conv(
     i: int,
     o: int,
@@ -100,12 +127,17 @@ def conv(
     return nn.Sequential(*parts)
 
 
-def pre_conv(i: int, o: int, kernel: Size = 3, stride: int = 1, *, norm: str, act: bool = True) -> nn.Sequential:
-    """Normalisation, ReLU, convolution: the pre-activation order of He et al. 2016 (Identity Mappings)."""
+def pre_conv(
+    i: int, o: int, kernel: Size = 3, stride: int = 1, *, norm: str, act: bool = True, layer: nn.Conv2d | None = None
+) -> nn.Sequential:
+    """Normalisation, ReLU, convolution: the pre-activation order of He et al. 2016 (Identity Mappings).
+
+    `layer`: the convolution, if it is not a plain one.
+    """
     # ReLU may overwrite its input only if that is the result of the normalisation.
     first: list[nn.Module] = [] if norm == "none" else [norm_of(norm, i)]
     then = [nn.ReLU(inplace=norm != "none")] if act else []
-    return nn.Sequential(*first, *then, plain_conv(i, o, kernel, stride, bias=norm == "none"))
+    return nn.Sequential(*first, *then, layer or plain_conv(i, o, kernel, stride, bias=norm == "none"))
 
 
 class Residual(nn.Module):
