@@ -52,6 +52,7 @@ class AlphaZero(SelfPlayAgent):
 
     Config: ClassVar[type[AlphaZeroConfig]] = AlphaZeroConfig
     has_target = False
+    capabilities = frozenset({"inference server"})
     config: AlphaZeroConfig
 
     def __init__(self, config: AlphaZeroConfig, net: NetConfig, spec: EnvSpec):
@@ -72,8 +73,7 @@ class AlphaZero(SelfPlayAgent):
 
     def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
         """Evaluates planes [N,C,H,W] int8: logits [N,A] f32, and values [N] f32 for the player to move."""
-        device = next(net.parameters()).device
-        output = net.evaluate(torch.from_numpy(planes).to(device))  # type: ignore[operator]
+        output = net.evaluate(torch.from_numpy(planes))  # type: ignore[operator]
         return output.logits.detach().cpu().numpy(), output.value.detach().cpu().numpy()
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:

@@ -154,6 +154,7 @@ class IQN(ValueAgent):
 
     takes_munchausen = True
     heads = ("head", "embedding")
+    capabilities = frozenset()  # it asks its net for quantiles, too
     Config = IQNConfig
     config: IQNConfig
 

@@ -39,7 +39,7 @@ class PolicyGradientAgent(Agent):
     Config: ClassVar[type[PolicyGradientConfig]] = PolicyGradientConfig
     has_target = False
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"continuous actions", "net.memory", "net.last_action_reward", "net.separate_value"}
+        {"continuous actions", "net.memory", "net.last_action_reward", "net.separate_value", "inference server"}
     )
     sequence = Rollouts()
     config: PolicyGradientConfig

@@ -78,7 +78,7 @@ class R2D2(ValueAgent):
     """R2D2 agent: a recurrent net gives Q(s, ·), trained off-policy on replayed sequences."""
 
     Config = R2D2Config
-    capabilities = frozenset({"net.memory", "net.last_action_reward"})
+    capabilities = ValueAgent.capabilities | {"net.memory", "net.last_action_reward"}
     config: R2D2Config
 
     def __init__(self, config: R2D2Config, net: NetConfig, spec: EnvSpec):

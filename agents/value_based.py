@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rlsuite.agents.self_prediction import self_prediction
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import AgentSection, NetConfig
-from rlsuite.core.agent import Agent, Loss, Mode, Net, Transitions
+from rlsuite.core.agent import Agent, Capability, Loss, Mode, Net, Transitions
 from rlsuite.core.masks import FORBIDDEN, allowed, masked
 from rlsuite.core.returns import NStep, clip_reward, n_step
 from rlsuite.core.schedules import geometric, linear
@@ -106,6 +106,7 @@ class ValueAgent(Agent):
     heads: ClassVar[tuple[str, ...]] = ("head",)
     takes_munchausen: ClassVar[bool] = False  # whether it takes `munchausen`, by `munchausen` and `soft_policy`
     self_predicts: ClassVar[bool] = False  # whether it takes `spr_weight`, by a `QNet` and `plus_self_prediction`
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"inference server"})
     Config: ClassVar[type[ValueConfig]] = ValueConfig
     config: ValueConfig
 
@@ -128,8 +129,10 @@ class ValueAgent(Agent):
 
     @classmethod
     def validate(cls, config: Any) -> None:
-        """Also refuses CUDA graphs of a loss that changes."""
+        """Also refuses CUDA graphs of a loss that changes, and noisy layers in an inference server."""
         super().validate(config)
+        if config.agent.noisy and config.runtime.inference == "server":
+            raise ValueError("agent.noisy: every collector draws noise for its own net; use runtime.inference collector")
         if config.learner.cuda_graphs and config.agent.anneal_learner_steps is not None:
             raise ValueError("learner.cuda_graphs records one loss for all updates: use agent.anneal_learner_steps null")
 

@@ -121,6 +121,7 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         "continuous actions": (spec.num_actions == 0, f"{config.env.id} has continuous actions"),
         "net.memory": (config.net.memory != "none", f"net.memory = {config.net.memory!r}"),
         "net.last_action_reward": (config.net.last_action_reward, "net.last_action_reward = true"),
+        "inference server": (config.runtime.inference == "server", "runtime.inference = 'server'"),
         "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
     }
     for capability, (needed, why) in wanted.items():

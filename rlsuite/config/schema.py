@@ -295,9 +295,13 @@ class RuntimeConfig(Section):
     collectors: int = Field(1, ge=1, le=10_000)
     """Collector processes, each with env.num_envs environments."""
     collector_threads: int = Field(1, ge=1)
-    """CPU threads of a collector, and the CPUs it reserves in the cluster."""
-    collector_gpus: float = Field(0.0, ge=0)
+    """CPU threads of a collector, or of the inference server, and the CPUs it reserves in the cluster."""
+    collector_gpus: Annotated[float, OnlyIf("inference = collector")] = Field(0.0, ge=0)
     """GPUs that a collector reserves, a fraction if several share one."""
+    inference: Annotated[Literal["collector", "server"], _OWN] = "collector"
+    """Where the net is that acts: in every collector, or in one process that answers all of them, on this machine."""
+    inference_gpus: Annotated[float, OnlyIf("inference = server")] = Field(0.0, ge=0)
+    """GPUs that the inference server reserves, a fraction if it shares one with the learner."""
     shards: int = Field(1, ge=1, le=1000)
     """Processes that the replay is spread over."""
     learners: int = Field(1, ge=1, le=64)
@@ -380,6 +384,8 @@ class Config(AnyConfig):
             refuse_ignored(self, {"run.threads": "runtime.learner_threads = null"})
         if self.run.policy_lag_learner_steps:
             raise ValueError("run.policy_lag_learner_steps: on Ray collectors lag by themselves (charts/policy_lag); use 0")
+        if self.runtime.inference == "server" and self.replay.initial_priority == "td":
+            raise ValueError("replay.initial_priority td takes a net in every collector: use runtime.inference collector, or max")
         if self.learner.prefetch_batches:
             raise ValueError("learner.prefetch_batches: Ray has runtime.batch_calls_in_flight instead; use 0")
         if self.learner.batch_size % self.runtime.learners:

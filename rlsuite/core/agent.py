@@ -27,6 +27,7 @@ Capability = Literal[
     "net.last_action_reward",
     "net.separate_value",
     "old weights",  # an on-policy agent that corrects for rollouts of older weights
+    "inference server",  # its `act` calls the net by `forward` alone, or for board games its `evaluate` by the net's `evaluate`
 ]
 
 

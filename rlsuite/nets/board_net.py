@@ -60,7 +60,8 @@ class BoardNet(nn.Module):
             nn.init.zeros_(last.bias)
 
     def evaluate(self, planes: Tensor) -> BoardOutput:
-        """planes [N,C,H,W] int8 -> output with leaves [N,...]."""
+        """planes [N,C,H,W] int8, on any device -> output with leaves [N,...], on the net's."""
+        planes = planes.to(self.outcome.weight.device)
         kind = planes.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         x = planes.to(dtype).contiguous(memory_format=torch.channels_last)

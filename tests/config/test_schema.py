@@ -240,6 +240,7 @@ CONDITIONAL = [
     Conditional("eval.every_episodes", 3, *EVALUATED),
     Conditional("eval.stop_at_return", -1000.0, *EVALUATED),
 ]
+SERVED = RAY | {"runtime.inference": "server"}
 ON_RAY = [
     Conditional("run.threads", 1, RAY, RAY | {"runtime.learner_threads": 1}),
     Conditional("runtime.object_store_gb", 1.0, RAY, RAY | {"runtime.address": "auto"}),
@@ -249,6 +250,9 @@ ON_RAY = [
     Conditional("runtime.batches_per_call", 3, RAY, RAY | {"runtime.synchronous": True}),
     Conditional("runtime.batch_calls_in_flight", 2, RAY, RAY | {"runtime.synchronous": True}),
     Conditional("runtime.insert_tolerance_agent_steps", 100, RAY, RAY | {"runtime.synchronous": True}),
+    Conditional("runtime.inference", "server", RAY, RAY | {"runtime.address": "auto"}),
+    Conditional("runtime.inference_gpus", 0.5, SERVED, RAY),
+    Conditional("runtime.collector_gpus", 0.5, RAY, SERVED),
     *(
         Conditional(f"runtime.{name}", value, RAY, {"runtime.kind": "local"})
         for name, value in {
@@ -256,6 +260,7 @@ ON_RAY = [
             "collectors": 2,
             "collector_threads": 2,
             "collector_gpus": 0.5,
+            "inference": "server",
             "shards": 2,
             "learners": 2,
             "learner_threads": 2,

@@ -245,18 +245,25 @@ def _store_bytes(gigabytes: float | None) -> int | None:
 
 
 def _cpus_wanted(config: schema.Config) -> int:
-    return config.runtime.collectors * config.runtime.collector_threads + config.runtime.learners
+    return _acting_threads(config) + config.runtime.learners
+
+
+def _acting_threads(config: schema.Config) -> int:
+    """Threads of all collectors and of their inference server."""
+    runtime = config.runtime
+    return (runtime.collectors + (runtime.inference == "server")) * runtime.collector_threads
 
 
 def _refuse_small(config: schema.Config) -> None:
     """UsageError where a cluster is smaller than the run needs: Ray itself would wait forever for more."""
     runtime, have = config.runtime, resources()
-    gpus = runtime.collectors * runtime.collector_gpus + runtime.learners * (runtime.learner_gpus or 0)
+    acting = runtime.collectors * runtime.collector_gpus + runtime.inference_gpus
+    gpus = acting + runtime.learners * (runtime.learner_gpus or 0)
     for what, wanted, key in (("CPUs", _cpus_wanted(config), "CPU"), ("GPUs", gpus, "GPU")):
         if wanted > have.get(key, 0):
             raise UsageError(
                 f"{runtime.collectors} collectors and the learner ask for {wanted:g} {what}, the cluster has {have.get(key, 0):g}: "
-                "see runtime.collectors, collector_threads, collector_gpus, learner_gpus"
+                "see runtime.collectors, collector_threads, collector_gpus, inference_gpus, learner_gpus"
             )
 
 
@@ -269,12 +276,12 @@ def resources() -> dict[str, float]:
 def learner_threads(config: schema.Config) -> int:
     """The most threads of a learner: as many as set, or as the collectors leave."""
     runtime = config.runtime
-    left = limits.cores() - runtime.collectors * runtime.collector_threads
+    left = limits.cores() - _acting_threads(config)
     return runtime.learner_threads or config.run.threads or max(left, 1)
 
 
 def _warn_of_threads(config: schema.Config) -> None:
-    threads, cores = config.runtime.collectors * config.runtime.collector_threads + learner_threads(config), limits.cores()
+    threads, cores = _acting_threads(config) + learner_threads(config), limits.cores()
     if threads > cores:
         say(
             f"rlsuite: {config.runtime.collectors} collectors x {config.runtime.collector_threads} threads and "

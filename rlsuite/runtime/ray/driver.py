@@ -105,6 +105,9 @@ class Driver:
         In synchronous runs everything ends before the next thing begins: first the unrolls of all collectors, with the newest
         weights, then one update after the other.
         """
+        self.supervisor.serve()
+        if self.synchronous:
+            self._drain()
         asked = self.scheduler.collectors_to_ask(self._snapshot())
         for index in asked:
             self._collect(loop, self.workers.collectors[index])
@@ -131,6 +134,7 @@ class Driver:
     def _drain(self) -> None:
         """Waits until nothing is in flight but evaluations and greetings."""
         while self.supervisor.busy():
+            self.supervisor.revive(self.workers.servers)  # collectors wait for it
             self.supervisor.wait(1.0)
             self._refuse_to_stall()
 
@@ -177,8 +181,10 @@ class Driver:
     def _collect(self, loop: Loop, worker: WorkerHandle) -> None:
         """Asks a collector for one more unroll."""
         version, ref = self.learner.published
-        weights = None if worker.version == version else ref
-        worker.version = version
+        if self.workers.servers:
+            version, weights = max(self.workers.servers[0].version, 0), None
+        else:
+            weights, worker.version = None if worker.version == version else ref, version
         unroll, report = worker.actor.collect.options(num_returns=2).remote(weights, version, loop.collected)
         self.supervisor.call(worker, report, partial(self._collected, loop, worker, unroll))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from rlsuite.acting.inference import socket_of
 from rlsuite.config import loader
 from rlsuite.config.schema import Config
 from rlsuite.core import registry
@@ -24,6 +26,7 @@ from rlsuite.runtime.ray.workers import (
     CollectorWorker,
     EvaluatorWorker,
     Facts,
+    InferenceWorker,
     LearnerWorker,
     Registered,
     ShardWorker,
@@ -92,7 +95,7 @@ class WorkerHandle:
     @property
     def name(self) -> str:
         """What messages call it, such as "collector 3"."""
-        alone = self.kind == "evaluator" or (self.kind == "learner" and self.index == 0)
+        alone = self.kind in ("evaluator", "inference server") or (self.kind == "learner" and self.index == 0)
         return self.kind if alone else f"{self.kind} {self.index}"
 
 
@@ -110,9 +113,15 @@ class WorkerSet:
         if gpus is None:
             gpus = float(config.run.device != "cpu" and resources().get("GPU", 0) >= runtime.learners)
 
+        self.socket = socket_of(uuid.uuid4().hex[:12]) if runtime.inference == "server" else None
+
         def collector(index: int, restart: int) -> Any:
             resources = {"num_cpus": runtime.collector_threads, "num_gpus": runtime.collector_gpus}
-            return start(CollectorWorker, resources, *of_all, index, resumed_at + restart)
+            return start(CollectorWorker, resources, *of_all, index, resumed_at + restart, self.socket)
+
+        def server(index: int, restart: int) -> Any:
+            resources = {"num_cpus": runtime.collector_threads, "num_gpus": runtime.inference_gpus}
+            return start(InferenceWorker, resources, *of_all, spec, self.socket)
 
         def shard(index: int, restart: int) -> Any:
             return start(ShardWorker, {"num_cpus": 0}, *of_all, spec, index)
@@ -126,6 +135,7 @@ class WorkerSet:
         self.learners = [WorkerHandle("learner", rank, learner) for rank in range(runtime.learners)]
         self.shards = [WorkerHandle("shard", index, shard) for index in range(shards)]
         self.collectors = [WorkerHandle("collector", index, collector) for index in range(runtime.collectors)]
+        self.servers = [WorkerHandle("inference server", 0, server)] if self.socket else []
         self.evaluator = WorkerHandle("evaluator", 0, evaluator)  # started for the first periodic evaluation
 
     @property
@@ -136,7 +146,7 @@ class WorkerSet:
     @property
     def core(self) -> list[WorkerHandle]:
         """Those that a run cannot do without."""
-        return [*self.trainers, *self.collectors]
+        return [*self.trainers, *self.servers, *self.collectors]
 
     def shard_of(self, collector: WorkerHandle) -> tuple[WorkerHandle, int]:
         """The shard that stores a collector's unrolls, and which of the shard's sources the collector is."""

@@ -1,5 +1,6 @@
 """Supervision: starts the workers of a run, waits for their calls, finds out which of them have died, and replaces those."""
 
+import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -75,6 +76,14 @@ class Supervisor:
         self._connect_learners()
         self.learner.publish()
 
+    def serve(self) -> None:
+        """Sends the weights published last to the inference server, if there is one that lacks them."""
+        version, weights = self.learner.published
+        for worker in self.workers.servers:
+            if worker.ready and worker.version != version:
+                worker.version = version
+                self.call(worker, worker.actor.load.remote(weights), lambda _: None)
+
     def start_one(self, worker: WorkerHandle) -> None:
         """Starts a worker while the run goes on."""
         worker.actor = worker.make(worker.index, worker.restarts)
@@ -91,6 +100,8 @@ class Supervisor:
         """Ends all workers."""
         for worker in (*self.workers.core, self.workers.evaluator):
             self._forget(worker)
+        if self.workers.socket is not None:
+            shutil.rmtree(self.workers.socket.parent, ignore_errors=True)
 
     def call(self, worker: WorkerHandle, ref: Any, done: Callable[[Any], None], *, awaited: bool = True, storing: int = 0) -> None:
         """Keeps a call that was made to a worker: `done` takes its result, unless the worker dies first."""
@@ -191,9 +202,9 @@ class Supervisor:
         worker.actor, worker.greeted, worker.ready, worker.version = None, False, False, -1
         self.pending = {ref: call for ref, call in self.pending.items() if call.worker is not worker}
 
-    def revive(self) -> None:
-        """Starts the successors whose time has come."""
-        for worker in self.workers.core:
+    def revive(self, workers: list[WorkerHandle] | None = None) -> None:
+        """Starts the successors whose time has come: of these workers, or of all that the run cannot do without."""
+        for worker in self.workers.core if workers is None else workers:
             if worker.actor is None and time.monotonic() >= worker.not_before:
                 worker.restarts += 1
                 self.replaced += 1
@@ -216,6 +227,7 @@ class Supervisor:
         worker.greeted = True
         if worker.kind != "learner":
             worker.ready = True
+            self.serve()
         elif all(learner.greeted for learner in self.workers.learners):
             try:
                 self._restore_learners()

@@ -11,6 +11,7 @@ import socket
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,10 +21,11 @@ from numpy.typing import NDArray
 
 from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.acting.collector import Episode
+from rlsuite.acting.inference import InferenceServer, ServedNet
 from rlsuite.config import loader
 from rlsuite.config.schema import Config
 from rlsuite.core import cpu, registry
-from rlsuite.core.agent import agent_class
+from rlsuite.core.agent import Agent, Net, agent_class
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Unroll
 from rlsuite.evaluation.episodes import play_episodes
@@ -138,9 +140,10 @@ class Worker(ABC):
 class CollectorWorker(Worker):
     """Collector `index` of `config.runtime.collectors`; each `restart` has random streams of its own."""
 
-    def __init__(self, settings: Settings, registered: Registered, index: int, restart: int):
+    def __init__(self, settings: Settings, registered: Registered, index: int, restart: int, server: Path | None = None):
+        """`server`: the socket of the inference server; None: the collector has a net of its own."""
         super().__init__(settings, registered)
-        self.index, self.restart = index, restart
+        self.index, self.restart, self.server = index, restart, server
 
     @property
     def threads(self) -> int:
@@ -151,18 +154,24 @@ class CollectorWorker(Worker):
         self.env, spec = make_collector_env(config, threads=runtime.collector_threads)
         agent = make_agent(config, spec)
         self.device = torch.device("cuda" if runtime.collector_gpus else "cpu")
-        layout = torch.channels_last if config.learner.channels_last else torch.contiguous_format
-        net = agent.make_net().requires_grad_(False).to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.online = Precision(net, config.learner.precision == "bf16")
+        net: Net
+        if self.server is None:
+            self.online = acting_net(config, agent, self.device)
+            net = self.online.net
+        else:
+            net = ServedNet(agent, spec, config.env.num_envs, self.server)
         place = (self.index, runtime.collectors, self.restart)
-        self.collector = make_collector(config, self.env, agent, self.online.net, self.device, *place)
+        self.collector = make_collector(config, self.env, agent, net, self.device, *place)
 
     def collect(self, weights: Arrays | None, version: int, agent_steps: int) -> tuple[Unroll, Collected]:
-        """Collects an unroll. `weights`: None if unchanged; `agent_steps`: the global clock, which all collectors move on."""
+        """Collects an unroll. `weights`: None if unchanged, or the server's; `version`: of the weights that act.
+
+        `agent_steps`: the global clock, which all collectors move on.
+        """
         collector, of = self.collector, self.config.runtime.collectors
         if weights is not None:
             load_into(self.online, weights)
-            collector.version = version
+        collector.version = version
         steps, episodes = 0, []
         while steps == 0 or not collector.ready(self.config.run.collect_agent_steps):
             moved, ended = collector.advance(agent_steps + steps * of)
@@ -170,6 +179,38 @@ class CollectorWorker(Worker):
             episodes += ended
         unroll = collector.take()
         return unroll, Collected(steps, episodes, unroll.version, collector.diagnostics())
+
+
+class InferenceWorker(Worker):
+    """The inference server of all collectors on its machine."""
+
+    def __init__(self, settings: Settings, registered: Registered, spec: EnvSpec, path: Path):
+        """`path`: of the socket that it listens at."""
+        super().__init__(settings, registered)
+        self.spec, self.path = spec, path
+
+    @property
+    def threads(self) -> int:
+        return self.config.runtime.collector_threads
+
+    def build(self) -> None:
+        config, spec = self.config, self.spec
+        agent, device = make_agent(config, spec), torch.device("cuda" if config.runtime.inference_gpus else "cpu")
+        self.online = acting_net(config, agent, device)
+        self.server = InferenceServer(agent, spec, self.online.net, device, config.learner.precision == "bf16", self.path)
+
+    def load(self, weights: Arrays) -> None:
+        """Acts with published weights from now on; it begins to answer with the first."""
+        with self.server.busy:
+            load_into(self.online, weights)
+        self.server.start()
+
+
+def acting_net(config: Config, agent: Agent, device: torch.device) -> Precision:
+    """A net for acting, which waits for published weights."""
+    layout = torch.channels_last if config.learner.channels_last else torch.contiguous_format
+    net = agent.make_net().requires_grad_(False).to(device, memory_format=layout)  # type: ignore[call-overload]
+    return Precision(net, config.learner.precision == "bf16")
 
 
 def sources_of(config: Config, shard: int) -> int:

@@ -17,6 +17,7 @@ from rlsuite.runs.metrics import read_metrics
 from rlsuite.runs.progress import Progress
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("hosts")]
+SERVER = {"runtime.inference": "server"}
 SLOW = pytest.mark.slow  # every run here starts processes that import torch
 
 
@@ -38,15 +39,21 @@ SLOW = pytest.mark.slow  # every run here starts processes that import torch
         ),
         ("boards/tic_tac_toe", GAMES, 600),
         ("classic/recall_r2d2", {**SEQUENCES, "run.collect_agent_steps": 4, "replay.initial_priority": "td"}, 1_000),
+        ("classic/dqn", {**DQN, **SERVER, "learner.precision": "bf16"}, 1_024),
+        pytest.param("classic/ppo", {**ROLLOUTS, **SERVER}, 640, marks=SLOW),
+        ("boards/tic_tac_toe", {**GAMES, **SERVER}, 600),
+        pytest.param("classic/recall_r2d2", {**SEQUENCES, **SERVER, "run.collect_agent_steps": 4}, 1_000, marks=SLOW),
     ],
-    ids=["dqn", "apex-bf16", "rainbow", "ppo", "impala-lstm", "alphazero", "r2d2"],
+    ids=["dqn", "apex-bf16", "rainbow", "ppo", "impala-lstm", "alphazero", "r2d2"]
+    + [f"{kind}-server" for kind in ("dqn", "ppo", "alphazero", "r2d2")],
 )
 def test_one_synchronous_collector_equals_the_local_runtime(
     tmp_path: Path, config: str, settings: dict[str, Any], steps: int
 ) -> None:
     rlsuite.train(config, {**settings, **RAY, "run.agent_steps": steps, "runtime.synchronous": True}, run_dir=tmp_path / "ray")
     there = final(tmp_path / "ray")  # it ends after a whole unroll
-    rlsuite.train(config, {**settings, "run.agent_steps": there.state["loop"]["collected"]}, run_dir=tmp_path / "local")
+    plain = {name: value for name, value in settings.items() if name not in SERVER}
+    rlsuite.train(config, {**plain, "run.agent_steps": there.state["loop"]["collected"]}, run_dir=tmp_path / "local")
     local = final(tmp_path / "local")
     assert local.state["learner"]["steps"] > (20 if config == "boards/tic_tac_toe" or settings is not DQN else 200)
     assert differences(local.weights, there.weights, "weights") == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 from helpers import final
-from ray_envs import DQN, RAY, ROLLOUTS
+from ray_envs import DQN, GAMES, RAY, ROLLOUTS
 
 import rlsuite
 from rlsuite.core import registry
@@ -74,6 +74,48 @@ def test_whatever_is_killed_is_replaced_and_the_run_ends_well(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("synchronous", [True, False])
+def test_a_killed_inference_server_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: bool) -> None:
+    """Its collectors wait for the successor, also where the driver waits for them."""
+    killed = killing(
+        monkeypatch, [(600, lambda driver: driver.workers.servers[0]), (1_200, lambda driver: driver.workers.servers[0])]
+    )
+    settings = {**DQN, **RAY, "run.agent_steps": 2_000, "runtime.collectors": 2, "runtime.inference": "server"}
+    rlsuite.train("classic/dqn", {**settings, "runtime.synchronous": synchronous, "run.log_seconds": 0.1}, run_dir=tmp_path / "run")
+    assert killed == ["inference server"] * 2
+    kept = final(tmp_path / "run")
+    assert kept.state["replay"]["limiter"]["inserted"] >= 2_000
+    assert read_metrics(tmp_path / "run")[-2]["ray/workers_lost"] == 2
+
+
+@pytest.mark.parametrize(
+    ("shards", "place"),
+    [
+        (1, "server"),
+        (2, "collector"),
+        pytest.param(1, "collector", marks=pytest.mark.slow),
+        pytest.param(2, "server", marks=pytest.mark.slow),
+    ],
+)
+def test_self_play_of_many_collectors_survives_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int, place: str
+) -> None:
+    plan: Plan = [(300, lambda driver: driver.workers.collectors[1])]
+    if place == "server":
+        plan.append((600, lambda driver: driver.workers.servers[0]))
+    killed = killing(monkeypatch, plan)
+    settings = {**GAMES, **RAY, "runtime.collectors": 3, "runtime.shards": shards, "runtime.inference": place}
+    rlsuite.train("boards/tic_tac_toe", {**settings, "run.agent_steps": 1_500}, run_dir=tmp_path / "run")
+    assert killed == ["collector 1", "inference server"][: len(killed)]
+    assert not plan
+    before = final(tmp_path / "run").state
+    rlsuite.train(None, {"run.agent_steps": 2_000}, resume=tmp_path / "run")
+    after = final(tmp_path / "run").state
+    assert after["learner"]["steps"] > before["learner"]["steps"] > 20
+    assert [len(shard["rings"]) for shard in after["replay"]["shards"]] == [1] * shards
+    assert after["replay"]["limiter"]["inserted"] > before["replay"]["limiter"]["inserted"] >= 1_400
+
+
 def test_a_killed_collector_of_rollouts_changes_nothing_but_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = killing(monkeypatch, [(300, lambda driver: driver.workers.collectors[1])])
     settings = {**ROLLOUTS, **RAY, "run.agent_steps": 3_000, "runtime.collectors": 2, "learner.batch_size": 8}
