@@ -213,7 +213,7 @@ class LearnerConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     resets: ResetConfig = ResetConfig()
     prefetch_batches: int = Field(0, ge=0, le=8)
-    """Batches sampled ahead of the learner; priorities are that many learner steps older."""
+    """Batches drawn ahead of the priorities of the last ones, so that a GPU need not wait for them."""
 
     @field_validator("optimizer")
     @classmethod

@@ -17,6 +17,7 @@ from rlsuite.core.errors import NotFiniteError, UsageError
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
+from rlsuite.learning.gpu_memory import explained
 from rlsuite.learning.not_finite import KEPT, cause
 from rlsuite.learning.optimizers import make_optimizer, same_kind
 from rlsuite.learning.resets import check_heads, reset_net, reset_optimizer
@@ -30,7 +31,7 @@ class Update(NamedTuple):
     """The results of `Learner.step`."""
 
     metrics: dict[str, Tensor]  # scalars on the learner's device
-    priority: NDArray[np.float64] | None  # [B]; None if the agent has no priorities or they were not wanted
+    priority: Callable[[], NDArray[np.float64]] | None  # waits for them, [B]; None if the agent has none or they were not wanted
 
 
 class DeviceBatch(NamedTuple):
@@ -144,8 +145,12 @@ class Learner:
     def step(self, batch: DeviceBatch, agent_steps: int = 0, want_priority: bool = True) -> Update:
         """Learns from a batch, by one update for each minibatch that the agent's `prepare` yields; metrics are means over them.
 
-        `agent_steps`: agent steps of the run so far, for the learning rate and resets.
+        `agent_steps`: agent steps of the run so far, for the learning rate and resets. RlsuiteError if the device's memory is full.
         """
+        with explained("an update", self.device, self.config.batch_size):
+            return self._step(batch, agent_steps, want_priority)
+
+    def _step(self, batch: DeviceBatch, agent_steps: int, want_priority: bool) -> Update:
         self._set_learning_rate(agent_steps)
         self._reset_if_due(agent_steps)
         trajectory, weights = batch.trajectory, batch.weights
@@ -181,10 +186,29 @@ class Learner:
             metrics["charts/threads"] = torch.tensor(float(cpu.threads_for("updates")))
         priority = None
         if want_priority and loss.td is not None:
-            priority = self.agent.priority(*loss.priority_inputs()).double().cpu().numpy()
-            if not np.isfinite(priority).all():
-                raise NotFiniteError(self._not_finite("td error"))
+            priority = self._on_its_way(self.agent.priority(*loss.priority_inputs()))
         return Update(metrics, priority)
+
+    def _on_its_way(self, priority: Tensor) -> Callable[[], NDArray[np.float64]]:
+        """Priorities [B] on their way to the host. On CUDA it need not wait: they come on the updates' own stream, when they may.
+
+        NotFiniteError, where it is called for them, if one is not finite.
+        """
+        copied = None
+        if self.copies is not None:
+            priority = torch.empty_like(priority, device="cpu", pin_memory=True).copy_(priority, non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+
+        def arrived() -> NDArray[np.float64]:
+            if copied is not None:
+                copied.synchronize()
+            found: NDArray[np.float64] = priority.double().cpu().numpy()
+            if not np.isfinite(found).all():
+                raise NotFiniteError(self._not_finite("td error"))
+            return found
+
+        return arrived
 
     def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
         parts = self.agent.prepare(self.online.net, trajectory, self.rng)

@@ -6,22 +6,26 @@ meanwhile: they take the first step of the next unroll, with actions chosen befo
 """
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rlsuite.acting.collector import Collector
 from rlsuite.config.schema import Config
 from rlsuite.factories import Parts, build, resumed
-from rlsuite.learning.learner import DeviceBatch
 from rlsuite.runs import checkpoint
 from rlsuite.runs.callbacks import Callbacks
 from rlsuite.runs.progress import Progress
 from rlsuite.runtime.run_loop import Loop, Result, run
 from rlsuite.runtime.session import take_turns
 from rlsuite.runtime.signals import Stop, signals
+
+Pending = deque[tuple[NDArray[np.int64], Callable[[], NDArray[np.float64]]]]  # keys and priorities of updates, the oldest first
 
 
 def run_local(config: Config, run_dir: Path | None, resume: bool = False, callbacks: Callbacks | None = None) -> Result:
@@ -37,7 +41,7 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False, callba
 
 def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: Stop) -> bool:
     """Trains until the steps, the minutes or the return asked for are reached; True if a signal came first."""
-    queue = deque[DeviceBatch]()  # prefetched batches
+    pending: Pending = deque()
 
     def collect() -> None:
         loop.count(*parts.collector.advance(loop.collected))
@@ -45,13 +49,16 @@ def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: Stop) -> b
     def learn() -> dict[str, torch.Tensor] | None:
         run = loop.config.run
         ready = parts.collector.ready(run.collect_agent_steps) and loop.collected <= run.agent_steps
-        return _learn(parts, loop, queue) if ready else None
+        return _learn(parts, loop, pending) if ready else None
 
     return take_turns(loop, collect, learn, progress, stopped)
 
 
-def _learn(parts: Parts, loop: Loop, queue: deque[DeviceBatch]) -> dict[str, torch.Tensor] | None:
-    """Stores the unroll, then makes as many updates as the limiter allows; the metrics of the last one."""
+def _learn(parts: Parts, loop: Loop, pending: Pending) -> dict[str, torch.Tensor] | None:
+    """Stores the unroll, then makes as many updates as the limiter allows; the metrics of the last one.
+
+    On a GPU an update is only begun: with `learner.prefetch_batches` the next batches are drawn before its priorities are there.
+    """
     replay, learner, config = parts.replay, parts.learner, loop.config
     replay.add(parts.collector.take())
     if isinstance(parts.collector, Collector) and not parts.agent.on_policy and not loop.finished:
@@ -59,14 +66,14 @@ def _learn(parts: Parts, loop: Loop, queue: deque[DeviceBatch]) -> dict[str, tor
     metrics = None
     batch, ahead = config.learner.batch_size, config.learner.prefetch_batches
     while replay.can_sample(batch):
-        queue.append(learner.stage(replay.sample(batch)))
-        if len(queue) <= ahead:
-            continue
-        on_device = queue.popleft()
+        on_device = learner.stage(replay.sample(batch))
         update = learner.step(on_device, loop.agent_steps, want_priority=config.replay.prioritized)
         parts.lag.follow(learner.steps)
         if update.priority is not None:
-            replay.update(on_device.keys, update.priority)
+            pending.append((on_device.keys, update.priority))
+        if len(pending) > ahead:
+            keys, priority = pending.popleft()
+            replay.update(keys, priority())
         metrics = update.metrics
     parts.collector.version = parts.lag.version
     return metrics

@@ -1,4 +1,4 @@
-"""The local runtime: environments that can step in the background do so during updates."""
+"""The local runtime: what happens during updates, and in which order."""
 
 from pathlib import Path
 from typing import Any
@@ -47,5 +47,38 @@ def test_emulators_step_during_updates_unless_the_agent_is_on_policy(
     assert loop.collected == 60
     assert set(seen) == {(True, wanted), (False, False)}  # after the last step none begins
     assert parts.collector.under_way is None
+    loop.log.close()
+    parts.close()
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_priorities_come_back_as_late_as_asked_for(ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch n is drawn when the priorities of batch n - 1 - `ahead` and of all before are there, and no others."""
+    settings = {"run.agent_steps": 200, "replay.min_agent_steps": 64, "learner.batch_size": 8, "learner.prefetch_batches": ahead}
+    resolved = resolve("classic/dqn", {**settings, "replay.prioritized": True, "run.threads": 1, "eval.every_agent_steps": None})
+    parts = build(resolved)
+    drawn: list[Any] = []  # keys of batches
+    returned: list[Any] = []  # keys of priorities
+    known: list[int] = []  # priorities returned when each batch is drawn
+    sample, update = parts.replay.sample, parts.replay.update
+
+    def watched_sample(count: int) -> Any:
+        known.append(len(returned))
+        found = sample(count)
+        drawn.append(found.keys)
+        return found
+
+    def watched_update(keys: Any, priority: Any) -> None:
+        returned.append(keys)
+        update(keys, priority)
+
+    monkeypatch.setattr(parts.replay, "sample", watched_sample)
+    monkeypatch.setattr(parts.replay, "update", watched_update)
+    loop = Loop(resolved, tmp_path, parts, MetricLog(tmp_path))
+    assert not train_loop(parts, loop, Progress(), Stop())
+    assert len(drawn) == parts.learner.steps > 20
+    assert known == [max(n - ahead, 0) for n in range(len(drawn))]
+    for keys, back in zip(drawn, returned, strict=False):
+        assert (keys == back).all()
     loop.log.close()
     parts.close()

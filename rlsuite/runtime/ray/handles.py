@@ -91,6 +91,7 @@ class WorkerHandle:
     greeted: bool = False  # it is built, and its versions are ours
     ready: bool = False  # it takes part
     version: int = -1  # of the weights that it has
+    card: str | None = None  # a learner's GPU
 
     @property
     def name(self) -> str:

@@ -72,7 +72,7 @@ class Supervisor:
             except RayError as error:
                 raise as_own(worker, error) from error
             refuse_other_versions(worker, facts)
-            worker.greeted = worker.ready = True
+            worker.greeted, worker.ready, worker.card = True, True, facts.card
         self._connect_learners()
         self.learner.publish()
 
@@ -92,6 +92,9 @@ class Supervisor:
     def _connect_learners(self) -> None:
         """Learners that share batches find each other."""
         if len(self.workers.learners) > 1:
+            cards = sorted({str(worker.card) for worker in self.workers.learners})
+            if len(cards) > 1:
+                say(f"rlsuite: the learners have different GPUs ({', '.join(cards)}): all wait for the slowest")
             host = "127.0.0.1" if self.runtime.address is None else None
             place = ray.get(self.learner.first.actor.meeting_place.remote(host))
             ray.get([worker.actor.meet.remote(place) for worker in self.workers.learners], timeout=START_SECONDS)
@@ -224,7 +227,7 @@ class Supervisor:
                 refs = self.replay.restoring(worker, SavedReplay.of(saved.state["replay"]))
                 for ref in (*refs, worker.actor.end_streams.remote(None)):
                     self.call(worker, ref, partial(self.replay.note, worker))
-        worker.greeted = True
+        worker.greeted, worker.card = True, facts.card
         if worker.kind != "learner":
             worker.ready = True
             self.serve()

@@ -68,6 +68,7 @@ class Facts(NamedTuple):
     host: str
     pid: int
     versions: dict[str, str]
+    card: str | None = None  # a learner's GPU
 
 
 class Collected(NamedTuple):
@@ -301,6 +302,10 @@ class LearnerWorker(Worker):
         self.learner = make_learner(config, agent, device_of(config), self._mean if self.of > 1 else None)
         self.queue = make_queue(config, spec) if agent.on_policy else None
 
+    def hello(self) -> Facts:
+        facts, device = super().hello(), self.learner.device
+        return facts if device.type == "cpu" else facts._replace(card=torch.cuda.get_device_name(device))
+
     def meeting_place(self, host: str | None) -> str:
         """An address for the learners of a run to connect to: `host`, or this one's, and a free port."""
         host = host or socket.gethostbyname(socket.gethostname())
@@ -329,14 +334,16 @@ class LearnerWorker(Worker):
 
     def learn(self, agent_steps: int, metrics: bool, publish: bool, samples: list[Sample]) -> Learning:
         """Makes an update from each batch."""
-        keys, priorities, prioritized = [], [], self.config.replay.prioritized
+        keys: list[NDArray[np.int64]] = []
+        priorities, prioritized = [], self.config.replay.prioritized
         for sample in samples:
             batch = self.learner.stage(sample if self.of == 1 else sample.part(self.rank, self.of))
             update = self.learner.step(batch, agent_steps, want_priority=prioritized)
             if update.priority is not None:
                 keys.append(batch.keys)
                 priorities.append(update.priority)
-        priority = (np.concatenate(keys), np.concatenate(priorities)) if keys else None
+        arrived = [priority() for priority in priorities]  # after the last update: a GPU goes on meanwhile
+        priority = (np.concatenate(keys), np.concatenate(arrived)) if keys else None
         found = {name: float(value) for name, value in update.metrics.items()} if metrics else None
         return Learned(self.learner.steps, found), priority, self.publish()[1] if publish else None
 
