@@ -31,7 +31,9 @@ Trust = Annotated[
     bool,
     typer.Option("--trust", callback=_allow, help="Let a run of somebody else's execute the files and commands that it names."),
 ]
-RunOrCheckpoint = Annotated[Path, typer.Argument(help="A run folder, for its newest checkpoint, or a checkpoint folder.")]
+RunOrCheckpoint = Annotated[
+    Path, typer.Argument(help="A run folder, for its newest checkpoint, a checkpoint folder, or pretrained:NAME.")
+]
 
 
 def family(**settings: Any) -> typer.Typer:

@@ -9,6 +9,7 @@ from rlsuite.cli.common import Json, examples, family, print_json
 from rlsuite.config import shipped
 from rlsuite.core import registry
 from rlsuite.core.errors import unknown
+from rlsuite.runs import pretrained_agents
 
 NAMES: dict[str, Callable[[], list[str]]] = {
     "agents": registry.agents.names,
@@ -21,9 +22,10 @@ app = family()
 
 @app.command("list", epilog=examples("rlsuite list configs", "rlsuite list envs --json"))
 def list_(
-    kind: Annotated[str, typer.Argument(help="What to list: agents, configs, envs, games or nets.")], as_json: Json = False
+    kind: Annotated[str, typer.Argument(help="What to list: agents, configs, envs, games, nets or pretrained.")],
+    as_json: Json = False,
 ) -> None:
-    """List agents, configs, environments, games or nets.
+    """List agents, configs, environments, games, nets or pretrained agents.
 
     Configs are listed with task, cost and expected score; nets as backbones with their size and cost, other torsos, and memory
     cores.
@@ -44,11 +46,14 @@ def list_(
         lists = {"Backbones (net.torso)": [catalogue.table()], "Other torsos (net.torso)": others}
         lists["Memory cores (net.memory)"] = more["memory_cores"]
         text = "\n\n".join("\n".join([f"{heading}:", *lines]) for heading, lines in lists.items())
+    elif kind == "pretrained":
+        cards = [pretrained_agents.card(name) for name in pretrained_agents.names()]
+        found, text = [one._asdict() for one in cards], pretrained_agents.table(cards)
     elif kind in NAMES:
         found = NAMES[kind]()
         text = "\n".join(found)
     else:
-        raise unknown("list", kind, [*NAMES, "configs", "nets"])
+        raise unknown("list", kind, [*NAMES, "configs", "nets", "pretrained"])
     if as_json:
         print_json({kind: found, **more})
     else:

@@ -12,9 +12,9 @@ from rlsuite.cli.common import Json, examples, family, print_facts
 app = family()
 
 
-@app.command(epilog=examples("rlsuite info runs/mine", "rlsuite info runs/mine --json"))
-def info(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
-    """Show a run's config, progress and checkpoints."""
+@app.command(epilog=examples("rlsuite info runs/mine", "rlsuite info runs/mine --json", "rlsuite info pretrained:pong"))
+def info(run: Annotated[Path, typer.Argument(help="A run folder, or pretrained:NAME.")], as_json: Json = False) -> None:
+    """Show a run's config, progress and checkpoints, or the card of an agent in the package."""
     print_facts(describe_run(run), as_json)
 
 
@@ -83,9 +83,11 @@ def _installed(package: str) -> str:
 def describe_run(run: Path) -> dict[str, Any]:
     """Facts about a run and its progress. UsageError if the folder is not a run."""
     from rlsuite.config import loader
-    from rlsuite.runs import checkpoint, run_folder
+    from rlsuite.runs import checkpoint, pretrained_agents, run_folder
     from rlsuite.runs.metrics import read_metrics
 
+    if pretrained_agents.is_name(run):
+        return pretrained_agents.card(str(run))._asdict()
     config = loader.mapping(run_folder.config_file(run))  # not checked: the run's plug-in files may be gone
     loader.refuse_vision(config)
     agent, env = loader.name_in(config, "agent", "name"), loader.name_in(config, "env", "id")

@@ -13,6 +13,7 @@ from rlsuite.core.errors import UsageError
 PLAYERS = (
     "a run or checkpoint, run(path=...,eval_simulations=50), mcts(simulations=1000), random, gtp(command=...) or uci(command=...)"
 )
+SEARCH = "mcts(simulations=2000)"  # who plays where nobody is named and there is no trained agent
 SIDES = ("first", "second", "both", "watch")
 GameName = Annotated[str | None, typer.Option("--game", help="Game to play (rlsuite list games); default: the run's.")]
 Simulations = Annotated[
@@ -41,7 +42,9 @@ def play(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option("--against", "--checkpoint", help=f"Opponent: {PLAYERS}; default: the run, or mcts(simulations=2000)."),
+        typer.Option(
+            "--against", "--checkpoint", help=f"Opponent: {PLAYERS}; default: the run, the game's trained agent, or {SEARCH}."
+        ),
     ] = None,
     side: Annotated[str, typer.Option(help="Your side: first, second, both or watch.")] = "first",
     simulations: Simulations = None,
@@ -58,26 +61,28 @@ def play(
     In the terminal, or in the browser with --web. For an Atari run, --web shows its videos.
     """
     from rlsuite.boardgames import game_records
-    from rlsuite.play.players import BoardPlayer, game_of
+    from rlsuite.play.players import BoardPlayer, game_of, is_run
     from rlsuite.play.session import Session
+    from rlsuite.runs import pretrained_agents
 
     if side not in SIDES:
         raise UsageError(f"--side {side}: one of {', '.join(SIDES)}")
-    run = what if what is not None and Path(what).exists() and not what.endswith(".py") else None
+    run = what if what is not None and is_run(what) else None
     if web and run is not None and (videos := _videos(Path(run))) is not None:
         _serve(None, None, videos, port)
         return
-    name = against or run or "mcts(simulations=2000)"
-    record = None
+    name, record = against or run, None
     if what is None and load is not None:
         record = game_records.read(load)
     else:
-        board = game_of([name] if run is None else [run, name], what if run is None else None)
+        players = [player for player in (run, name) if player is not None]
+        board = game_of(players or [SEARCH], what if run is None else None)
         record = None if load is None else game_records.read(load, board)
     if record is not None:
         board = record.game
         for note in record.notes:
             print(f"rlsuite: {load}: {note}", file=sys.stderr)
+    name = name or pretrained_agents.of_game(board.name) or SEARCH
     session = Session(board, BoardPlayer(name, board, simulations, seed), seed=seed)
     first = session.state.player
     person = {"first": first, "second": 1 - first}.get(side)
@@ -97,7 +102,10 @@ def play(
 def _videos(path: Path) -> Path | None:
     """The folder with an Atari run's videos; None for anything else. UsageError if there are none yet."""
     from rlsuite.evaluation.saved_agent import Saved
+    from rlsuite.runs import pretrained_agents
 
+    if pretrained_agents.is_name(path) and Saved(path).spec.game is None:
+        raise UsageError(f"{path} has no videos: {command('rlsuite', 'evaluate', path, '--video', 'videos')} records one")
     if not path.exists():
         return None
     run = next((folder for folder in (path, *path.resolve().parents) if (folder / "config.yaml").exists()), path)

@@ -14,6 +14,7 @@ from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
 from rlsuite.evaluation.statistics import Summary, write_summary
 from rlsuite.factories import evaluation_seed
+from rlsuite.runs import pretrained_agents
 from rlsuite.runs.progress import Counter
 
 
@@ -41,7 +42,8 @@ def evaluate(
     assert summary is not None  # it is only for evaluations that are stopped
     if summary.warning is not None:
         say(f"rlsuite: {summary.warning}")
-    if opponent is None and simulations is None:  # else it is not the score of the run as configured
+    as_configured = opponent is None and simulations is None
+    if as_configured and not pretrained_agents.is_name(path):  # an agent in the package has its card
         write_summary(saved.path, summary, seed)
     videos = []
     if video is not None:

@@ -21,7 +21,7 @@ from rlsuite.core.spaces import batch_of, from_plain
 from rlsuite.core.types import Step, to_tensors, translations, tree_map
 from rlsuite.factories import make_agent, make_env
 from rlsuite.nets.precision import Precision, inference
-from rlsuite.runs import checkpoint, run_folder, trust
+from rlsuite.runs import checkpoint, pretrained_agents, run_folder, trust
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct
 from rlsuite.search.evaluators import PolicyValue
 
@@ -30,13 +30,13 @@ class Saved:
     """An agent loaded from a checkpoint: its config, its environment's spec, and its net with the saved weights."""
 
     def __init__(self, path: Path, device: str = "cpu", changes: dict[str, dict[str, Any]] | None = None):
-        """`path`: a run folder, for its newest checkpoint, or a checkpoint folder.
+        """`path`: a run folder, for its newest checkpoint, a checkpoint folder, or `pretrained:NAME`.
 
         `changes`: section -> key -> value, replacing values of the saved config; where one switches something off, what depends on
         it returns to its default. UsageError or CheckpointError for a folder that is
         neither, for a damaged checkpoint, and for one whose weights do not fit the net.
         """
-        self.path = checkpoint.find(path.resolve())
+        self.path = checkpoint.find(pretrained_agents.located(path))
         saved = checkpoint.load(self.path, weights_only=True)
         self.agent_steps = saved.agent_steps
         data: Any = saved.metadata

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rlsuite.core.errors import CheckpointError, UsageError, one_line
 from rlsuite.nets.backbones import Backbone
-from rlsuite.runs import checkpoint
+from rlsuite.runs import checkpoint, pretrained_agents
 
 _MARK = "backbone."
 _AUXILIARY = ("aux", "AuxLogits")  # classifiers at intermediate layers, used in training only
@@ -30,7 +30,7 @@ def load_backbones(net: nn.Module, source: str | Path) -> None:
 
     UsageError or CheckpointError if the source does not exist or does not fit; the backbone is then unchanged.
     """
-    path = Path(source)
+    path = pretrained_agents.located(source)
     tensors = _read(path)
     prefix = _prefix(tensors) or ""
     normalised = any(key.startswith(prefix) and key.endswith("running_mean") for key in tensors)
@@ -48,7 +48,7 @@ def load_all(net: nn.Module, source: str | Path) -> None:
 
     UsageError or CheckpointError if the source does not exist or does not fit.
     """
-    path = checkpoint.find(Path(source).resolve())
+    path = checkpoint.find(pretrained_agents.located(source))
     checkpoint.load_weights_into(net, checkpoint.load(path, weights_only=True).weights, str(path))
 
 

@@ -1,4 +1,4 @@
-"""Players of board games by name: a run or a checkpoint, `mcts(simulations=1000)`, `random`, `gtp(...)`, `uci(...)`.
+"""Players of board games by name: a run, `pretrained:NAME`, `mcts(simulations=1000)`, `random`, `gtp(...)`, `uci(...)`.
 
 Shapes: n positions, R bytes a row.
 """
@@ -16,6 +16,7 @@ from rlsuite.boardgames.opponents import OPPONENTS, Mcts, Opponent, make_opponen
 from rlsuite.config.spec_string import parse_call
 from rlsuite.core.errors import UsageError, nearest
 from rlsuite.core.game import Game
+from rlsuite.runs import pretrained_agents
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct, Searcher, rollout_evaluator
 from rlsuite.search.search import choose_actions
 
@@ -113,7 +114,14 @@ def is_saved(name: str) -> bool:
     )
 
 
+def is_run(name: str) -> bool:
+    """Whether a name is a folder, or an agent in the package, and not a file with a game."""
+    return _is_path(name) and not name.endswith(".py")
+
+
 def _is_path(name: str) -> bool:
+    if pretrained_agents.is_name(name):
+        return True
     try:
         return Path(name).exists()
     except OSError:  # a command longer than a file name may be

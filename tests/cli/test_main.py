@@ -203,7 +203,7 @@ def test_help_imports_neither_torch_nor_gymnasium() -> None:
 @pytest.mark.parametrize(
     ("command", "typed"),
     [
-        (["play", "tic_tac_toe", "--simulations", "10"], "b2\n"),
+        (["play", "tic_tac_toe", "--against", "mcts(simulations=10)"], "b2\n"),
         (["gtp", "mcts(simulations=10)", "--game", "hex(size=3)"], "genmove b\nquit\n"),
     ],
 )

@@ -1,0 +1,85 @@
+"""The trained agents in the package: `pretrained:NAME` stands wherever a run can stand.
+
+Each is a run folder with one checkpoint, without what only training needs, and a card: how it was trained, and how well it plays.
+`scripts/pretrained.py` makes them.
+"""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlsuite.core.errors import unknown
+
+PREFIX = "pretrained:"
+
+
+class Card(NamedTuple):
+    """What `card.json` says of an agent."""
+
+    name: str
+    task: str  # "dqn on ALE/Pong-v5"
+    game: str | None  # the board game, as `make_game` takes it
+    command: str  # that trained it, but for the folder
+    seed: int
+    agent_steps: int
+    minutes: float  # of wall time
+    machine: str
+    date: str  # of the training
+    version: str  # of rlsuite
+    parameters: int
+    evaluation: str  # the command whose result `score` is
+    score: float  # mean return: for a board game the mean result, between -1 and 1
+    low: float  # 95% interval
+    high: float
+    games: int
+    sha256: str  # of the weights
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return _root() / self.name
+
+
+def _root() -> Path:
+    return Path(str(files("rlsuite"))) / "pretrained"
+
+
+def names() -> list[str]:
+    """Names of the agents in the package."""
+    return sorted(path.parent.name for path in _root().glob("*/card.json"))
+
+
+def is_name(path: str | Path) -> bool:
+    """Whether it is written as the name of an agent in the package; there may be none of that name."""
+    return str(path).startswith(PREFIX)
+
+
+def card(name: str) -> Card:
+    """The card of an agent by its name, with or without `pretrained:`. UsageError for an unknown one."""
+    short = name.removeprefix(PREFIX)
+    if short not in names():
+        raise unknown("pretrained agent", short, names())
+    facts: dict[str, Any] = json.loads((_root() / short / "card.json").read_text())
+    return Card(**facts)
+
+
+def located(path: str | Path) -> Path:
+    """The absolute path of a run or a checkpoint, which may be `pretrained:NAME`. UsageError for an unknown name."""
+    return card(str(path)).folder if is_name(path) else Path(path).resolve()
+
+
+def of_game(game: str) -> str | None:
+    """`pretrained:NAME` for the agent that plays a board game, as `make_game` names it; None if there is none."""
+    return next((PREFIX + name for name in names() if card(name).game == game), None)
+
+
+def table(cards: list[Card]) -> str:
+    """The agents as a table for the terminal."""
+    lines = [f"{'agent':<24} {'task':<40} {'score':<26} {'steps':>10} {'minutes':>8}"]
+    for one in cards:
+        score = f"{one.score:.1f} [{one.low:.1f}, {one.high:.1f}], {one.games} games"
+        if one.game is not None:
+            score = f"{one.score:+.2f} [{one.low:+.2f}, {one.high:+.2f}], {one.games} games"
+        lines.append(f"{PREFIX + one.name:<24} {one.task:<40} {score:<26} {one.agent_steps:>10,} {one.minutes:>8.1f}")
+    return "\n".join(lines)
