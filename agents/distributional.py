@@ -86,7 +86,7 @@ class C51(ValueAgent):
         """The support of the distribution: atoms [N] f32, evenly spaced from v_min to v_max."""
         return torch.linspace(self.config.v_min, self.config.v_max, self.config.atoms, device=device)
 
-    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         logits, state = net(step, state)  # [1,B,A,N]
         return mean(logits[0].softmax(-1), self.atoms(logits.device)), state
 
@@ -123,7 +123,7 @@ class QRDQN(ValueAgent):
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma, self.predicts)
 
-    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         quantiles, state = net(step, state)  # [1,B,A,N]
         return quantiles[0].mean(-1), state
 
@@ -161,7 +161,7 @@ class IQN(ValueAgent):
     def make_net(self) -> ImplicitQNet:
         return ImplicitQNet(self.net_config, self.spec, self.config.cosines, self.config.dueling, self.config.sigma)
 
-    def q_values(self, net: Any, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
+    def q_values(self, net: Any, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         """Q(s, ·) [B,A] f32, the mean over sampled quantiles, and the new state. `net` is an `ImplicitQNet`, possibly compiled."""
         features, state = net(step, state)  # [1,B,D]
         tau = uniform(features[0], self.config.policy_samples, rng)  # [B,N]
@@ -234,6 +234,8 @@ def mean_error(theta: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     return td, {"losses/q_values": q.mean(), "losses/td_error": td.abs().mean()}
 
 
-def uniform(like: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Samples τ ~ U(0, 1) [B,count] f32, on the device of `like` [B,...]."""
+def uniform(like: Tensor, count: int, rng: torch.Generator | None) -> Tensor:
+    """Samples τ ~ U(0, 1) [B,count] f32, on the device of `like` [B,...]; without `rng` the midpoints of `count` equal parts."""
+    if rng is None:
+        return ((torch.arange(count, device=like.device) + 0.5) / count).expand(like.shape[0], count)
     return torch.rand(like.shape[0], count, generator=rng, device=like.device)

@@ -38,7 +38,7 @@ class DQN(ValueAgent):
     def make_net(self) -> QNet:
         return QNet(self.net_config, self.spec, 1, self.config.dueling, self.config.sigma, self.predicts)
 
-    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A,1]
         return q[0, ..., 0], state
 

@@ -62,7 +62,7 @@ class QLearning(ValueAgent):
     def make_net(self) -> Table:
         return Table(self.num_states, self.spec.num_actions)
 
-    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A]
         return q[0], state
 

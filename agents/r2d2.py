@@ -109,7 +109,7 @@ class R2D2(ValueAgent):
     def initial_state(self, batch: int) -> State:
         return initial_state(self.net_config, self.spec, batch)
 
-    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A]
         return q[0], state
 

@@ -158,8 +158,11 @@ class ValueAgent(Agent):
         return loss._replace(loss=loss.loss + self.config.spr_weight * spr, metrics=metrics)
 
     @abstractmethod
-    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator) -> tuple[Tensor, State]:
-        """Q(s, ·) [B,A] f32 and the new recurrent state for `step`, leaves [1,B,...]. `rng`: for agents that sample quantiles."""
+    def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
+        """Q(s, ·) [B,A] f32 and the new recurrent state for `step`, leaves [1,B,...].
+
+        `rng`: for agents that sample quantiles; None: they take evenly spaced ones.
+        """
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         set_noise(net, step.first.shape[1], mode)

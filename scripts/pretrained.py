@@ -9,11 +9,11 @@ import datetime
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import rlsuite
+from rlsuite.evaluation.export.model_card import copy_agent
 from rlsuite.evaluation.saved_agent import Saved
-from rlsuite.runs import checkpoint, pretrained_agents, run_folder
+from rlsuite.runs import checkpoint, pretrained_agents
 from rlsuite.runs.metrics import read_metrics
 from rlsuite.version import __version__
 
@@ -23,22 +23,17 @@ def put(name: str, run: Path, machine: str, command: str | None, games: int) -> 
     target = Path(pretrained_agents.__file__).parents[1] / "pretrained" / name
     if target.exists():
         shutil.rmtree(target)
-    source = checkpoint.load(checkpoint.find(run), weights_only=True)
-    metadata: dict[str, Any] = dict(source.metadata)
-    config: dict[str, Any] = metadata["config"]
-    kept = {key: metadata[key] for key in ("config", "spec") if key in metadata}
-    path = checkpoint.save(target, source.agent_steps, source.weights, {}, kept, with_arrays=False)
-    (target / "config.yaml").write_text(run_folder.config_file(run).read_text())
-    rows = read_metrics(run)
-    saved = Saved(path)
+    facts = copy_agent(checkpoint.find(run), target)
+    rows, saved = read_metrics(run), Saved(target)
+    config = saved.config
     where = pretrained_agents.PREFIX + name
     card = pretrained_agents.Card(
         name=name,
-        task=f"{saved.config.agent.name} on {saved.config.env.id}",
+        task=f"{config.agent.name} on {config.env.id}",
         game=saved.spec.game,
-        command=command or f"rlsuite train {config['name']} seed={config['seed']}",
-        seed=config["seed"],
-        agent_steps=source.agent_steps,
+        command=command or f"rlsuite train {config.name} seed={config.seed}",
+        seed=config.seed,
+        agent_steps=saved.agent_steps,
         minutes=round(rows[-1]["wall_seconds"] / 60, 1),
         machine=machine,
         date=datetime.date.fromtimestamp((run / "metrics.jsonl").stat().st_mtime).isoformat(),
@@ -49,7 +44,7 @@ def put(name: str, run: Path, machine: str, command: str | None, games: int) -> 
         low=0.0,
         high=0.0,
         games=games,
-        sha256=json.loads((path / "COMPLETE").read_text())["files"]["weights.safetensors"]["sha256"],
+        sha256=facts["sha256"],
     )
     (target / "card.json").write_text(json.dumps(card._asdict(), indent=1) + "\n")
     summary = rlsuite.evaluate(where, games)

@@ -172,3 +172,18 @@ def test_the_callback_ends_a_run_that_does_not_improve(runtime: list[str], tmp_p
     still = ["learner.learning_rate=1e-12", "learner.learning_rate_end=null"]
     run = trained(tmp_path, "classic/dqn", *SMALL, *evaluated, *still, "run.callbacks=patience.py:Patience(steps=400)", *runtime)
     assert "callbacks:\n  - " in (tmp_path / run / "config.yaml").read_text()
+
+
+def test_an_exported_agent_plays_without_rlsuite(tmp_path: Path) -> None:
+    """The script of docs/export.md, where rlsuite cannot be imported."""
+    script = blocks("export.md", "python")[0]
+    assert len(script.splitlines()) <= 40
+    assert "rlsuite" not in script
+    (tmp_path / "player.py").write_text(script)
+    cli(tmp_path, "export", "pretrained:pong", "--out", "pong")
+    hide = "import sys; sys.modules['rlsuite'] = sys.modules['torch'] = None; sys.argv = ['player.py', 'pong', '2']; "
+    run = "exec(compile(open('player.py').read(), 'player.py', 'exec'))"
+    done = subprocess.run([sys.executable, "-c", hide + run], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) >= 18
+    assert done.stdout.endswith("over 2 games\n")

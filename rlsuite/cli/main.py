@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from rlsuite.cli import bench, configs, doctor, evaluate, play, study, train, vision
+from rlsuite.cli import bench, configs, doctor, evaluate, export, play, study, train, vision
 from rlsuite.cli.common import HELP_OPTIONS, family
 from rlsuite.core.console import say
 from rlsuite.core.errors import RlsuiteError
@@ -24,7 +24,7 @@ app = family(
     context_settings=HELP_OPTIONS,
     epilog="Start with: rlsuite train atari/pong     Then: rlsuite evaluate runs/...",
 )
-for commands in (train, evaluate, study, play, configs, doctor, bench):
+for commands in (train, evaluate, export, study, play, configs, doctor, bench):
     app.add_typer(commands.app)
 app.add_typer(vision.app, name="vision")
 

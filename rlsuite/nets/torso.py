@@ -36,8 +36,19 @@ class PixelTorso(Torso):
         t, b = observation.shape[:2]
         x = self.backbone(as_input(observation.flatten(0, 1), self.top))[-1]  # [T*B,C,H,W]
         if self.pool == "max6":
-            x = nn.functional.adaptive_max_pool2d(x, 6)  # Schmidt & Schmied 2021
+            x = max_pool(x, 6)  # Schmidt & Schmied 2021
         return (x.mean((2, 3)) if self.pool == "gap" else x.flatten(1)).unflatten(0, (t, b))  # type: ignore[no-any-return]
+
+
+def max_pool(x: Tensor, size: int) -> Tensor:
+    """Adaptive max-pooling of x [N,C,H,W] to [N,C,`size`,`size`]."""
+    if not torch.compiler.is_exporting():
+        return nn.functional.adaptive_max_pool2d(x, size)
+    for axis in (2, 3):  # ONNX has none: cell by cell
+        length = x.shape[axis]
+        bounds = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        x = torch.stack([x.narrow(axis, begin, end - begin).amax(axis) for begin, end in bounds], axis)
+    return x
 
 
 def as_input(images: Tensor, top: float = 255.0) -> Tensor:

@@ -44,7 +44,13 @@ def conv_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None) ->
     """
     weight, autocast = convolution.weight, torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
-    if torch.is_grad_enabled() or x.device.type != "cpu" or not x.dtype == weight.dtype == dtype or not _fused():
+    if (
+        torch.is_grad_enabled()
+        or torch.compiler.is_exporting()
+        or x.device.type != "cpu"
+        or not x.dtype == weight.dtype == dtype
+        or not _fused()
+    ):
         found: Tensor = convolution(x)
         return F.relu_(found if added is None else found.add_(added))
     sizes = (list(pair) for pair in (convolution.padding, convolution.stride, convolution.dilation))
@@ -97,7 +103,7 @@ class SpectralConv2d(nn.Conv2d):
         with torch.no_grad():
             v = F.normalize((matrix * self.u.unsqueeze(1)).sum(0), dim=0)  # [I*kH*kW]
             u = F.normalize((matrix * v).sum(1), dim=0)  # [O]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not torch.compiler.is_exporting():
             self.u.copy_(u)
         weight = self.weight / (u.unsqueeze(1) * matrix * v).sum()
         return self._conv_forward(x, weight, self.bias)  # type: ignore[no-any-return]

@@ -1,0 +1,190 @@
+"""Exports a saved agent for other programs: its net as ONNX or as a program of `torch.export`, or the run as a folder to share.
+
+An exported net is compared with the agent's own on observations of its games before anything is written. Shapes: B batch.
+"""
+
+import importlib.util
+import json
+import shutil
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlsuite.core.errors import RlsuiteError, UsageError, one_line, unknown
+from rlsuite.core.files import writing
+from rlsuite.evaluation.export.acting_net import ActingNet
+from rlsuite.evaluation.export.games import BATCH, own_games
+from rlsuite.evaluation.export.model_card import write_folder
+from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.version import __version__
+
+FORMATS = ("onnx", "torch", "folder")
+OBSERVATIONS = 1_000  # at least so many are compared
+TOLERANCE = 1e-3  # of the largest score, at least of 1
+Run = Callable[[tuple[Tensor, ...]], list[Tensor]]  # inputs -> outputs
+
+
+class Check(NamedTuple):
+    """How an exported net compares with the agent's own."""
+
+    observations: int
+    largest_difference: float  # between two outputs
+    largest_output: float
+    equal_actions: float  # share of the observations
+    ties: int  # observations in which the two actions differ, and their scores do not
+
+
+def export(path: Path, form: str, out: Path) -> dict[str, Any]:
+    """Exports a run, a checkpoint or `pretrained:NAME` into the new folder `out`; returns the facts that it also writes there.
+
+    onnx: `model.onnx`; torch: `model.pt2`; both with `model.json`: inputs, outputs, preprocessing, and the comparison.
+    folder: a run folder with weights, config, score and README, which `rlsuite.load` takes. UsageError for an unknown format, a
+    folder that exists, a package that is missing or an agent without such a net; RlsuiteError for a net that cannot be traced, or
+    whose export differs from it. Nothing is left of an export that fails.
+    """
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS)
+    if out.exists():
+        raise UsageError(f"{out} exists already: choose a new folder for --out")
+    if form == "onnx" and (
+        missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(name)]
+    ):
+        raise UsageError(f"--format onnx needs {', '.join(missing)}: pip install 'rlsuite[export]'")
+    with _all_or_nothing(out) as beside:
+        return write_folder(path, beside, out.name) if form == "folder" else _write_net(path, form, beside)
+
+
+@contextmanager
+def _all_or_nothing(out: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `out` at the end, or is removed."""
+    beside = out.with_name(f".{out.name}.partial")
+    with writing(out):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            beside.rename(out)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_net(path: Path, form: str, folder: Path) -> dict[str, Any]:
+    saved = Saved(path, changes={"learner": {"precision": "fp32"}})
+    net = ActingNet(saved).eval()
+    facts = _facts(saved, net, form)
+    program = _traced(saved, net)
+    if form == "onnx":
+        run = _write_onnx(program, net, facts, folder / "model.onnx")
+    else:
+        torch.export.save(program, folder / "model.pt2")
+        run = _runs_torch(program)
+    facts["check"] = compared(saved, net, run)._asdict()
+    (folder / "model.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def _facts(saved: Saved, net: ActingNet, form: str) -> dict[str, Any]:
+    """What another program must know to use the net."""
+    config = saved.config
+    return {
+        "format": form,
+        "rlsuite": __version__,
+        "agent": config.agent.name,
+        "agent_steps": saved.agent_steps,
+        "seed": config.seed,
+        "inputs": [port._asdict() | {"shape": list(port.shape)} for port in net.inputs],
+        "outputs": [port._asdict() | {"shape": list(port.shape)} for port in net.outputs],
+        "environment": {key: value for key, value in config.env.model_dump(mode="json").items() if key != "num_envs"},
+        "parameters": sum(parameter.numel() for parameter in net.net.parameters()),
+    }
+
+
+def _traced(saved: Saved, net: ActingNet) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                net, net.example(2), dynamic_shapes={"given": tuple({0: batch} for _ in net.inputs)}, strict=False
+            )
+    except Exception as error:  # whatever tracing raises
+        name = _module(error, net.net)
+        where = f" in {name}, a {type(net.net.get_submodule(name)).__name__}" if name else ""
+        raise RlsuiteError(f"the net of {saved.path} cannot be traced{where}: {one_line(error)[:300]}") from error
+
+
+def _module(error: BaseException, net: nn.Module) -> str:
+    """The name of the innermost module of a net in which an error was raised; "" if it was in none."""
+    names, found = {id(module): name for name, module in net.named_modules()}, ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        found = names.get(id(frame.f_locals.get("self")), found)
+    return found
+
+
+def _runs_torch(program: torch.export.ExportedProgram) -> Run:
+    module = program.module()
+    return lambda given: list(module(*given))
+
+
+def _write_onnx(program: torch.export.ExportedProgram, net: ActingNet, facts: dict[str, Any], path: Path) -> Run:
+    """Writes the net with its facts as metadata; the function runs the file by onnxruntime."""
+    import onnx
+    import onnxruntime
+
+    names = [port.name for port in net.inputs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
+        try:
+            converted = torch.onnx.export(
+                program, dynamo=True, verbose=False, input_names=names, output_names=[port.name for port in net.outputs]
+            )
+        except Exception as error:  # whatever the converter raises, with a report of many lines
+            reason = one_line(error.__cause__ or error)[:300]
+            raise RlsuiteError(f"the net cannot be written as ONNX, use --format torch: {reason}") from error
+    assert converted is not None
+    model = converted.model_proto
+    model.metadata_props.append(onnx.StringStringEntryProto(key="rlsuite", value=json.dumps(facts)))
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(given: tuple[Tensor, ...]) -> list[Tensor]:
+        feed = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
+        return [torch.from_numpy(np.asarray(found)) for found in session.run(None, feed)]
+
+    return run
+
+
+def compared(saved: Saved, net: ActingNet, run: Run, seed: int = 0) -> Check:
+    """Compares an exported net with the agent's own in the agent's own games. RlsuiteError if they differ by more than rounding."""
+    count = ties = equal = 0
+    difference = largest = 0.0
+    for given in own_games(saved, net, -(-OBSERVATIONS // BATCH), seed):
+        with torch.no_grad():
+            own, found = net(*given), run(given)
+        for a, b in zip(own, found, strict=True):
+            difference = max(difference, float((a.double() - b.double()).abs().max()))
+            if a is own[0]:
+                largest = max(largest, float(a[a > -1e8].abs().max()))
+        count += len(own[0])
+        if saved.spec.action_shape:
+            equal += len(own[0])  # the difference says it all
+            continue
+        chosen, other = own[0].argmax(-1), found[0].argmax(-1)
+        differ = chosen != other
+        near = own[0].max(-1).values - own[0].gather(1, other[:, None])[:, 0] <= 2 * TOLERANCE * max(largest, 1.0)
+        equal += int((~differ).sum())
+        ties += int((differ & near).sum())
+    check = Check(count, difference, largest, equal / count, ties)
+    if difference > TOLERANCE * max(largest, 1.0) or equal + ties < count:
+        raise RlsuiteError(
+            f"the exported net differs from the agent's: by {difference:.2g} in scores of up to {largest:.2g}, with "
+            f"{equal / count:.1%} equal actions in {count:,} observations"
+        )
+    return check

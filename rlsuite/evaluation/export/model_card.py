@@ -1,0 +1,90 @@
+"""A run as a folder to share: what acting needs, the score, and a README with the metadata that model hubs read."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.runs import checkpoint, pretrained_agents, run_folder
+from rlsuite.version import __version__
+
+
+def write_folder(path: Path, folder: Path, name: str) -> dict[str, Any]:
+    """Copies what acting needs of a run into `folder`, with a README; returns the facts of the README.
+
+    The score is that of the last `rlsuite evaluate`, or of the run's final evaluation; there may be none.
+    """
+    saved = Saved(path)
+    source = saved.path
+    facts = copy_agent(source, folder)
+    evaluation = source.with_name(f"{source.name}.evaluation.json")
+    score: dict[str, Any] | None = json.loads(evaluation.read_text()) if evaluation.exists() else None
+    if pretrained_agents.is_name(path):
+        one = pretrained_agents.card(str(path))
+        score = {"mean": one.score, "mean_interval": [one.low, one.high], "episodes": one.games}
+        shutil.copy(one.folder / "card.json", folder / "card.json")
+    if score is not None:
+        (folder / "evaluation.json").write_text(json.dumps(score, indent=1) + "\n")
+    videos = sorted((source.parents[1] / "videos").glob("*.mp4"))
+    for video in videos[-1:]:
+        shutil.copy(video, folder / "replay.mp4")
+    (folder / "README.md").write_text(readme(saved, name, score))
+    return {"format": "folder", **facts, "score": None if score is None else score["mean"], "video": bool(videos)}
+
+
+def copy_agent(source: Path, folder: Path) -> dict[str, Any]:
+    """Copies a checkpoint's weights, config and spec into a new run folder; returns its facts."""
+    saved = checkpoint.load(source, weights_only=True)
+    kept: dict[str, Any] = {key: value for key, value in saved.metadata.items() if key in ("config", "spec")}
+    path = checkpoint.save(folder, saved.agent_steps, saved.weights, {}, kept, with_arrays=False)
+    (folder / "config.yaml").write_text(run_folder.config_file(source.parents[1]).read_text())
+    weights: dict[str, Any] = json.loads((path / "COMPLETE").read_text())["files"]["weights.safetensors"]
+    return {"agent_steps": saved.agent_steps, "bytes": weights["bytes"], "sha256": weights["sha256"]}
+
+
+def readme(saved: Saved, name: str, score: dict[str, Any] | None) -> str:
+    """The README of a shared agent, which begins with the block of YAML that model hubs read."""
+    config, env = saved.config, saved.config.env.id
+    front: dict[str, Any] = {
+        "library_name": "rlsuite",
+        "pipeline_tag": "reinforcement-learning",
+        "tags": ["reinforcement-learning", "rlsuite", config.agent.name, env.split("(")[0].replace("/", "-")],
+    }
+    told = "It has not been evaluated."
+    if score is not None:
+        result = {
+            "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+            "dataset": {"name": env, "type": env.split("(")[0].replace("/", "-")},
+            "metrics": [{"type": "mean_reward", "name": "mean_reward", "value": score["mean"], "verified": False}],
+        }
+        front["model-index"] = [{"name": name, "results": [result]}]
+        interval = score.get("mean_interval")
+        between = f", 95% interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
+        told = f"Mean return {score['mean']:.2f} over {score['episodes']} games{between}."
+    block = yaml.safe_dump(front, sort_keys=False)
+    return f"""---
+{block}---
+
+# {name}
+
+`{config.agent.name}` on `{env}`, trained for {saved.agent_steps:,} agent steps with rlsuite {__version__}
+(`rlsuite train {config.name} seed={config.seed}`; all settings are in `config.yaml`). {told}
+
+```bash
+rlsuite evaluate .
+```
+
+```python
+import rlsuite
+
+agent = rlsuite.load(".")  # of this folder
+env = agent.make_env(1)
+observation, _ = env.reset(seed=0)
+action, state = agent.act(observation, agent.initial_state(1))
+```
+
+The weights are in safetensors, everything else is JSON and YAML: nothing here can run code.
+"""
