@@ -88,8 +88,8 @@ def test_configs_are_listed_with_task_cost_and_score(call: Calls) -> None:
     assert [line.split()[0] for line in lines[1:]] == config_names()
     (pong,) = (line for line in lines if line.startswith("atari/pong "))
     assert "dqn on ALE/Pong-v5" in pong
-    assert "13 to 23 minutes" in pong
-    assert "19.0 over 30 games" in pong
+    assert "10 to 20 minutes" in pong
+    assert "18.8 to 19.6 over 30 games" in pong
     found = {one["name"]: one for one in json.loads(call("list", "configs", "--json"))["configs"]}
     assert set(found) == set(config_names())
     assert set(found["classic/dqn"]) == {"name", "task", "title", "commands", "hardware", "cost", "score"}
