@@ -114,8 +114,11 @@ class Search:
         ]
 
     def _adopt(self) -> None:
-        """Takes up the settings that were under way."""
+        """Takes up the settings that were under way, after those that were finished before: the scheduler counts their trials."""
         state = self._optuna.trial.TrialState
+        for one in self._search.get_trials(deepcopy=False, states=(state.COMPLETE,)):
+            self._begin(one.number, one.params, self._optuna.trial.Trial(self._search, one._trial_id))
+            del self._open[one.number]  # its objective is known
         for one in self._search.get_trials(deepcopy=False, states=(state.RUNNING,)):
             if one.params.keys() == self._distributions.keys():
                 self._begin(one.number, one.params, self._optuna.trial.Trial(self._search, one._trial_id))

@@ -60,6 +60,9 @@ def test_tpe_comes_near_the_peak_and_the_storage_resumes(tmp_path: Path) -> None
     assert len(workers.started) == 2
     assert search.tried()[:9] == tried
     assert run(tmp_path / "b", trials(10))[0].tried() == search.tried()  # as if it had not been interrupted
+    again = Scheduler(Search(studies.load(trials(10)), tmp_path / "a"), FakeWorkers(peak), 1, 1, lambda _: None)
+    again.run(Stop())
+    assert [job.skipped for job in again.ended] == [True] * 20  # what was finished before counts
 
 
 def test_a_setting_under_way_is_taken_up_again(tmp_path: Path) -> None:
