@@ -13,7 +13,7 @@ from pathlib import Path
 import rlsuite
 from rlsuite.evaluation.export.model_card import copy_agent
 from rlsuite.evaluation.saved_agent import Saved
-from rlsuite.runs import checkpoint, pretrained_agents
+from rlsuite.runs import pretrained_agents
 from rlsuite.runs.metrics import read_metrics
 from rlsuite.version import __version__
 
@@ -23,7 +23,7 @@ def put(name: str, run: Path, machine: str, command: str | None, games: int) -> 
     target = Path(pretrained_agents.__file__).parents[1] / "pretrained" / name
     if target.exists():
         shutil.rmtree(target)
-    facts = copy_agent(checkpoint.find(run), target)
+    facts = copy_agent(Saved(run), target)
     rows, saved = read_metrics(run), Saved(target)
     config = saved.config
     where = pretrained_agents.PREFIX + name

@@ -16,6 +16,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from rlsuite.nets.precision import inference
 
 ANSWER_SECONDS = 60.0  # for a batch: a server that takes longer hangs
 RETURN_SECONDS = 180.0  # for the successor of a server that has died
+CLIENT_SECONDS = 1.0  # for the rest of a message that has begun: meanwhile nobody is answered
 _COUNT, _LENGTH = struct.Struct("<q"), struct.Struct("<bq")  # rows of a request; whether it failed, and bytes of the error
 _ALIGN = 64  # bytes, so that tensors begin at a cache line
 _LONGEST_PATH = 90  # bytes of a socket's path; systems allow 104 or 108
@@ -153,9 +155,10 @@ class ServedNet(nn.Module):
             except OSError as error:
                 vars(self.of_thread).clear()
                 if time.monotonic() > given_up:
+                    elsewhere = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+                    hint = ": it must run on the collectors' machine" if elsewhere else ""
                     raise RlsuiteError(
-                        f"no inference server at {self.path} for {RETURN_SECONDS:.0f} s ({one_line(error)}): "
-                        "it must run on the collectors' machine"
+                        f"no inference server at {self.path} for {RETURN_SECONDS:.0f} s ({one_line(error)}){hint}"
                     ) from error
                 time.sleep(0.1)
 
@@ -189,11 +192,23 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 class InferenceServer:
     """Owns a net and answers the requests of `ServedNet`s on its machine, in a thread of its own."""
 
-    def __init__(self, agent: Agent, spec: EnvSpec, net: Net, device: torch.device, bf16: bool, path: Path):
-        """`net`: as it computes, on the device. `path`: of the socket that it makes, in a folder that only this user can open."""
+    def __init__(
+        self,
+        agent: Agent,
+        spec: EnvSpec,
+        net: Net,
+        device: torch.device,
+        bf16: bool,
+        path: Path,
+        failed: Callable[[], None] = lambda: None,
+    ):
+        """`net`: as it computes, on the device. `path`: of the socket that it makes, in a folder that only this user can open.
+
+        `failed`: called if the thread ends by an error of its own, after which it would answer nobody.
+        """
         self.agent, self.spec, self.net, self.device, self.bf16, self.path = agent, spec, net, device, bf16, path
         self.busy = threading.Lock()  # held while the net computes: its weights change in between
-        self.closed = threading.Event()
+        self.closed, self.failed = threading.Event(), failed
         self.clients: dict[socket.socket, tuple[Tree, Tree]] = {}  # request and answer of each
         self.layouts: dict[int, Layout] = {}  # by rows
         self.batches = self.rows = 0  # answered so far
@@ -218,6 +233,13 @@ class InferenceServer:
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def _serve(self) -> None:
+        try:
+            self._answer()
+        except BaseException:
+            self.failed()
+            raise
+
+    def _answer(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self.listening, selectors.EVENT_READ)
             while not self.closed.is_set():
@@ -240,8 +262,11 @@ class InferenceServer:
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
         """A new client: it brings its rows, and the memory that it shares."""
-        client, _ = self.listening.accept()
-        client.settimeout(ANSWER_SECONDS)
+        try:
+            client, _ = self.listening.accept()
+        except OSError:  # it is gone again, or there are too many
+            return
+        client.settimeout(CLIENT_SECONDS)
         files: list[int] = []
         try:
             packed, files, _, _ = socket.recv_fds(client, _COUNT.size, 1)

@@ -1,4 +1,4 @@
-"""The trained agents in the package: `pretrained:NAME` stands wherever a run can stand.
+"""The trained agents in the package: `pretrained:NAME` stands wherever a saved agent can stand.
 
 Each is a run folder with one checkpoint, without what only training needs, and a card: how it was trained, and how well it plays.
 `scripts/pretrained.py` makes them.

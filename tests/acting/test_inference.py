@@ -166,6 +166,37 @@ def test_what_a_net_raises_reaches_who_asked_and_the_server_goes_on(tmp_path: Pa
         assert len(agent.evaluate(served, planes)[0]) == 2
 
 
+def test_a_server_whose_thread_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process ends then, and is replaced; clients try again."""
+    agent, net, path = board(tmp_path)
+    failed = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    server = InferenceServer(agent, agent.spec, net, CPU, False, path, failed.set)
+    monkeypatch.setattr(server, "_reply", lambda asked: 1 / 0)
+    server.start()
+    served, planes = ServedNet(agent, agent.spec, 2, path), np.ones((2, *agent.spec.observation_shape), np.int8)
+    answers: list[Any] = []
+    waiting = threading.Thread(target=lambda: answers.append(agent.evaluate(served, planes)))
+    waiting.start()
+    assert failed.wait(10)
+    for client in [*server.clients]:
+        server._leave(client)  # as the end of its process does
+    server.close()
+    with serving(agent, net, path):
+        waiting.join(10)
+    assert len(answers) == 1
+
+
+def test_a_client_that_stalls_does_not_keep_the_others_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, net, path = board(tmp_path)
+    monkeypatch.setattr(inference, "CLIENT_SECONDS", 0.1)
+    monkeypatch.setattr(inference, "ANSWER_SECONDS", 5.0)
+    with serving(agent, net, path), socket.socket(socket.AF_UNIX) as stalls:
+        stalls.connect(str(path))
+        served = ServedNet(agent, agent.spec, 2, path)
+        assert len(agent.evaluate(served, np.ones((2, *agent.spec.observation_shape), np.int8))[0]) == 2
+
+
 def test_strangers_at_the_socket_do_no_harm(tmp_path: Path) -> None:
     """A connection that brings no memory, too little of it, or ends at once."""
     agent, net, path = board(tmp_path)

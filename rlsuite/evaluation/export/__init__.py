@@ -84,7 +84,7 @@ def _write_net(path: Path, form: str, folder: Path) -> dict[str, Any]:
         run = _write_onnx(program, net, facts, folder / "model.onnx")
     else:
         torch.export.save(program, folder / "model.pt2")
-        run = _runs_torch(program)
+        run = _runs_torch(torch.export.load(folder / "model.pt2"))
     facts["check"] = compared(saved, net, run)._asdict()
     (folder / "model.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
@@ -93,17 +93,30 @@ def _write_net(path: Path, form: str, folder: Path) -> dict[str, Any]:
 def _facts(saved: Saved, net: ActingNet, form: str) -> dict[str, Any]:
     """What another program must know to use the net."""
     config = saved.config
-    return {
+    facts = {
         "format": form,
         "rlsuite": __version__,
         "agent": config.agent.name,
         "agent_steps": saved.agent_steps,
         "seed": config.seed,
-        "inputs": [port._asdict() | {"shape": list(port.shape)} for port in net.inputs],
-        "outputs": [port._asdict() | {"shape": list(port.shape)} for port in net.outputs],
+        "inputs": [port._asdict() for port in net.inputs],
+        "outputs": [port._asdict() for port in net.outputs],
         "environment": {key: value for key, value in config.env.model_dump(mode="json").items() if key != "num_envs"},
+        **_spaces(saved),
         "parameters": sum(parameter.numel() for parameter in net.net.parameters()),
     }
+    plain: dict[str, Any] = json.loads(json.dumps(facts))  # tuples become lists
+    return plain
+
+
+def _spaces(saved: Saved) -> dict[str, Any]:
+    """The environment's own spaces, where the agent sees or chooses other things than they hold."""
+    spec, found = saved.spec, dict[str, Any]()
+    if spec.observation_space is not None:
+        found["observation_space"] = spec.observation_space
+    if spec.action_space is not None:
+        found["action_space"] = spec.action_space
+    return found
 
 
 def _traced(saved: Saved, net: ActingNet) -> torch.export.ExportedProgram:
@@ -169,7 +182,7 @@ def compared(saved: Saved, net: ActingNet, run: Run, seed: int = 0) -> Check:
         with torch.no_grad():
             own, found = net(*given), run(given)
         for a, b in zip(own, found, strict=True):
-            difference = max(difference, float((a.double() - b.double()).abs().max()))
+            difference = float(np.maximum(difference, float((a.double() - b.double()).abs().max())))  # a NaN stays
             if a is own[0]:
                 largest = max(largest, float(a[a > -1e8].abs().max()))
         count += len(own[0])
@@ -182,7 +195,7 @@ def compared(saved: Saved, net: ActingNet, run: Run, seed: int = 0) -> Check:
         equal += int((~differ).sum())
         ties += int((differ & near).sum())
     check = Check(count, difference, largest, equal / count, ties)
-    if difference > TOLERANCE * max(largest, 1.0) or equal + ties < count:
+    if not difference <= TOLERANCE * max(largest, 1.0) or equal + ties < count:
         raise RlsuiteError(
             f"the exported net differs from the agent's: by {difference:.2g} in scores of up to {largest:.2g}, with "
             f"{equal / count:.1%} equal actions in {count:,} observations"

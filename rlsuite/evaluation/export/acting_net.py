@@ -43,7 +43,11 @@ class ActingNet(nn.Module):
         self.masked = masks.KEY in spec.info_keys and not self.board
         state: tuple[Tensor, ...] = () if self.board else agent.initial_state(1)
         self.states = len(state) - agent.sees_last_action  # tensors that go in and come out
-        seen = "planes of the position, as the player to move sees it" if self.board else "as the environment returns it"
+        seen = "as the environment returns it"
+        if self.board:
+            seen = "planes of the position, as the player to move sees it"
+        elif spec.observation_space is not None:
+            seen = "as the agent sees the environment's observation_space (docs/own-env.md)"
         dtype = "int8" if self.board else spec.observation_dtype
         self.inputs = [Port("observation", dtype, spec.observation_shape, seen)]
         if self.masked:
@@ -69,7 +73,9 @@ class ActingNet(nn.Module):
             what = "action values; the largest is chosen" if isinstance(agent, ValueAgent) else "logits; the largest is chosen"
             size = spec.num_actions
             if spec.action_shape:
-                size, what = spec.action_shape[0], "the action, before it is clipped to the environment's bounds"
+                size, what = spec.action_shape[0], "the action"
+            if spec.action_space is not None:
+                what += ", in the agent's terms (docs/own-env.md says what that is in the environment's action_space)"
             self.outputs = [Port("scores", "float32", (size,), what)]
             after = [port._replace(name=f"next_{port.name}", meaning="the state for the next step") for port in carried]
             self.outputs += after

@@ -7,8 +7,10 @@ from typing import Any
 
 import yaml
 
+from rlsuite.config import loader
+from rlsuite.core.errors import UsageError
 from rlsuite.evaluation.saved_agent import Saved
-from rlsuite.runs import checkpoint, pretrained_agents, run_folder
+from rlsuite.runs import checkpoint, pretrained_agents, run_folder, trust
 from rlsuite.version import __version__
 
 
@@ -19,7 +21,7 @@ def write_folder(path: Path, folder: Path, name: str) -> dict[str, Any]:
     """
     saved = Saved(path)
     source = saved.path
-    facts = copy_agent(source, folder)
+    facts = copy_agent(saved, folder)
     evaluation = source.with_name(f"{source.name}.evaluation.json")
     score: dict[str, Any] | None = json.loads(evaluation.read_text()) if evaluation.exists() else None
     if pretrained_agents.is_name(path):
@@ -35,12 +37,20 @@ def write_folder(path: Path, folder: Path, name: str) -> dict[str, Any]:
     return {"format": "folder", **facts, "score": None if score is None else score["mean"], "video": bool(videos)}
 
 
-def copy_agent(source: Path, folder: Path) -> dict[str, Any]:
-    """Copies a checkpoint's weights, config and spec into a new run folder; returns its facts."""
-    saved = checkpoint.load(source, weights_only=True)
-    kept: dict[str, Any] = {key: value for key, value in saved.metadata.items() if key in ("config", "spec")}
-    path = checkpoint.save(folder, saved.agent_steps, saved.weights, {}, kept, with_arrays=False)
-    (folder / "config.yaml").write_text(run_folder.config_file(source.parents[1]).read_text())
+def copy_agent(saved: Saved, folder: Path) -> dict[str, Any]:
+    """Copies the weights, config and spec of an agent into a new run folder; returns its facts.
+
+    Where training took weights and demonstrations from is left out. UsageError if the config names code that is not rlsuite's.
+    """
+    if named := trust.executed(loader.as_mapping(saved.config)):
+        what = ", ".join(f"{key} = {value}" for key, value in named.items())
+        raise UsageError(f"{saved.path} names code of its own ({what}), which a folder to share would not hold")
+    net = saved.config.net.model_copy(update={"weights": None, "init_from": None})
+    replay = saved.config.replay.model_copy(update={"demonstrations": None, "demonstration_ratio": None})
+    config = saved.config.model_copy(update={"net": net, "replay": replay})
+    weights_of = checkpoint.load(saved.path, weights_only=True).weights
+    path = checkpoint.save(folder, saved.agent_steps, weights_of, {}, run_folder.metadata(config, saved.spec), with_arrays=False)
+    (folder / "config.yaml").write_text(loader.dump(config))
     weights: dict[str, Any] = json.loads((path / "COMPLETE").read_text())["files"]["weights.safetensors"]
     return {"agent_steps": saved.agent_steps, "bytes": weights["bytes"], "sha256": weights["sha256"]}
 

@@ -7,6 +7,7 @@ Shapes: K steps and L environments of an unroll, B batch.
 """
 
 import os
+import resource
 import socket
 import warnings
 from abc import ABC, abstractmethod
@@ -198,13 +199,21 @@ class InferenceWorker(Worker):
         config, spec = self.config, self.spec
         agent, device = make_agent(config, spec), torch.device("cuda" if config.runtime.inference_gpus else "cpu")
         self.online = acting_net(config, agent, device)
-        self.server = InferenceServer(agent, spec, self.online.net, device, config.learner.precision == "bf16", self.path)
+        allow_files()
+        bf16 = config.learner.precision == "bf16"
+        self.server = InferenceServer(agent, spec, self.online.net, device, bf16, self.path, failed=lambda: os._exit(1))
 
     def load(self, weights: Arrays) -> None:
         """Acts with published weights from now on; it begins to answer with the first."""
         with self.server.busy:
             load_into(self.online, weights)
         self.server.start()
+
+
+def allow_files() -> None:
+    """Lets this process open as many files as the system allows: every collector takes two, a socket and shared memory."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def acting_net(config: Config, agent: Agent, device: torch.device) -> Precision:

@@ -128,6 +128,44 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(tmp_path: Path, mo
     assert {file.name for file in tmp_path.iterdir()} == {"run"}
 
 
+@pytest.mark.parametrize("case", ["continuous", "lstm"])
+def test_what_is_not_a_number_is_refused_also_in_actions_and_states(case: str, tmp_path: Path) -> None:
+    saved = Saved(untrained(*CASES[case], tmp_path / "run"))
+    net = ActingNet(saved)
+
+    def broken(given: tuple[Tensor, ...]) -> list[Tensor]:
+        *fine, last = net(*given)
+        return [*fine, last * torch.nan]
+
+    with pytest.raises(RlsuiteError, match=r"^the exported net differs from the agent's: by nan"):
+        compared(saved, net, broken)
+
+
+def test_what_the_agent_sees_and_chooses_in_its_own_terms_is_said(tmp_path: Path) -> None:
+    """Pendulum's torque is from -2 to 2, the agent's action from -1 to 1."""
+    facts = export(untrained(*CASES["continuous"], tmp_path / "run"), "torch", tmp_path / "out")
+    assert facts["action_space"] == ["Box", [1], "float32", -2.0, 2.0]
+    assert facts["outputs"][0]["meaning"].startswith("the action, in the agent's terms")
+    plain = export(Path("pretrained:pong"), "torch", tmp_path / "pong")
+    assert "action_space" not in plain
+    assert "observation_space" not in plain
+    assert plain["inputs"][0]["meaning"] == "as the environment returns it"
+
+
+def test_a_folder_to_share_holds_no_code_and_no_places_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "my_agent.py").write_text("from rlsuite.agents.dqn import DQN\n\n\nclass Mine(DQN):\n    pass\n")
+    run = untrained("classic/dqn", {"agent.name": f"{tmp_path}/my_agent.py:Mine"}, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"names code of its own \(agent.name = .*my_agent.py:Mine\), which a folder to share"):
+        export(run, "folder", tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+    run = untrained("classic/dqn", {"net.init_from": str(untrained("classic/dqn", {}, tmp_path / "first"))}, tmp_path / "second")
+    assert str(tmp_path) in (run / "config.yaml").read_text()
+    export(run, "folder", tmp_path / "mine")
+    for file in (tmp_path / "mine").rglob("*"):
+        assert not file.is_file() or str(tmp_path) not in file.read_bytes().decode(errors="replace")
+    assert rlsuite.load(tmp_path / "mine").saved.agent_steps == 100
+
+
 def test_a_net_that_cannot_be_traced_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Looks(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
