@@ -211,7 +211,7 @@ class InferenceServer:
         self.closed, self.failed = threading.Event(), failed
         self.clients: dict[socket.socket, tuple[Tree, Tree]] = {}  # request and answer of each
         self.layouts: dict[int, Layout] = {}  # by rows
-        self.batches = self.rows = 0  # answered so far
+        self.batches = 0  # answered so far
         path.parent.mkdir(mode=0o700, exist_ok=True)
         path.unlink(missing_ok=True)  # of a predecessor
         self.listening = socket.socket(socket.AF_UNIX)
@@ -302,7 +302,7 @@ class InferenceServer:
                     into[:rows].copy_(leaf[begin:ends])
         except Exception as error:  # whatever a net raises: the collectors report it
             message = one_line(error).encode()
-        self.batches, self.rows = self.batches + 1, self.rows + sum(rows for _, rows in asked)
+        self.batches += 1
         for client, _ in asked:
             try:
                 client.sendall(_LENGTH.pack(bool(message), len(message)) + message)
