@@ -92,6 +92,9 @@ def requested(
         return load(config, overrides, False), run_dir
     if run_dir is not None and run_dir != resume:
         raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
+    if (resume / ".lock").exists():
+        with lock(resume):
+            pass  # else what a run has not written yet would be missed, instead of saying that it is being written
     admit(resume, overrides)
     resolved = load(config_file(resume), overrides, True)
     if config is not None and load(config, (), False).name != resolved.name:

@@ -49,3 +49,9 @@ def test_a_place_that_cannot_be_written_to_is_told_in_one_line() -> None:
     Path("runs").write_text("")
     with pytest.raises(RlsuiteError, match=r"^cannot write runs: File exists; remove what is in the way, or choose"):
         run_folder.new_path(resolve("classic/dqn"))
+
+
+def test_a_run_that_has_written_nothing_yet_is_told_to_be_in_use(tmp_path: Path) -> None:
+    # flock belongs to the open file, so a second one in this process is refused as in another.
+    with run_folder.lock(tmp_path / "run"), pytest.raises(UsageError, match="in use: another process is training in it"):
+        rlsuite.train(resume=tmp_path / "run")
