@@ -66,6 +66,10 @@ class PolicyGradientAgent(Agent):
     def initial_state(self, batch: int) -> State:
         return initial_state(self.net_config, self.spec, batch)
 
+    def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
+        policy, state = net(steps, state)
+        return policy.logits, state
+
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         policy, state = net(step, state)  # [1,B,...]
         action = likeliest(policy) if self.config.greedy_eval and not mode.explore else sample(policy, mode.rng)  # [1,B,...]

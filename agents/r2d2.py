@@ -113,6 +113,10 @@ class R2D2(ValueAgent):
         q, state = net(step, state)  # [1,B,A]
         return q[0], state
 
+    def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
+        q, state = net(steps, state)  # [T,B,A]
+        return q, state
+
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         config, (steps, state) = self.config, trajectory
         rows = steps.first.shape[1]

@@ -15,7 +15,7 @@ from rlsuite.core.agent import Agent, Capability, Loss, Mode, Net, Transitions
 from rlsuite.core.masks import FORBIDDEN, allowed, masked
 from rlsuite.core.returns import NStep, clip_reward, n_step
 from rlsuite.core.schedules import geometric, linear
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory, part_of, transitions
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, flatten_time, part_of, transitions
 from rlsuite.nets.heads import clear_noise, resample_noise
 
 _SCHEDULE, _LADDER = OnlyIf("epsilon_ladder = false"), OnlyIf("epsilon_ladder = true")
@@ -163,6 +163,10 @@ class ValueAgent(Agent):
 
         `rng`: for agents that sample quantiles; None: they take evenly spaced ones.
         """
+
+    def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
+        flat = flatten_time(Trajectory(steps, ())).steps  # [1,T*B,...]: without a memory every step stands by itself
+        return self.q_values(net, flat, state, None)[0].view(*steps.first.shape, -1), state
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         set_noise(net, step.first.shape[1], mode)

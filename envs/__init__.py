@@ -40,6 +40,8 @@ def family(env_id: str) -> str | None:
     """The module that builds the environment `env_id`; None if the id is unknown."""
     if atari_game(env_id) is not None:
         return "rlsuite.envs.atari"
+    if "+" in env_id and _mixture(env_id):
+        return "rlsuite.envs.atari_mixture"
     if env_id.endswith(".py") or re.fullmatch(r"\w+(\.\w+)+", env_id) or env_id.split("(")[0].strip() in registry.games.names():
         return "rlsuite.envs.boards.env"
     import gymnasium
@@ -53,6 +55,19 @@ def family(env_id: str) -> str | None:
             raise unknown(f"environment of {module}", name, gymnasium.registry)
         return "rlsuite.envs.classic"
     return "rlsuite.envs.classic" if env_id in gymnasium.registry else None
+
+
+def _mixture(env_id: str) -> bool:
+    """Whether it names several Atari games, joined by "+". UsageError if it names some, and others that are none."""
+    games = [atari_game(part) for part in env_id.split("+")]
+    if not any(games):
+        return False
+    for part, game in zip(env_id.split("+"), games, strict=True):
+        if game is None:
+            raise unknown("Atari game in env.id", part, [name for name in known_ids() if name.startswith("ALE/")])
+    if len(set(games)) < len(games):
+        raise UsageError(f"env.id = {env_id} names a game twice")
+    return True
 
 
 def import_registering(module: str, env_id: str) -> None:

@@ -260,15 +260,16 @@ def make_lag(config: Config, agent: Agent, learner: Learner) -> PolicyLag | Best
     return PolicyLag(learner.net, config.run.policy_lag_learner_steps)
 
 
-def build(config: Config, resumed_at: int = 0) -> Parts:
+def build(config: Config, resumed_at: int = 0, make: Callable[[Config, EnvSpec], Agent] = make_agent) -> Parts:
     """The parts of a local run. Everything that can be refused is refused here, before the first step.
 
     `resumed_at`: agent steps of the checkpoint that it goes on from, for other random streams than the run began with.
+    `make`: makes the agent.
     """
     cpu.set_up(config.run.threads)
     device = device_of(config)
     env, spec = make_collector_env(config)
-    agent = make_agent(config, spec)
+    agent = make(config, spec)
     replay = make_store(config, spec, agent)
     learner = make_learner(config, agent, device)
     lag = make_lag(config, agent, learner)

@@ -86,6 +86,8 @@ def describe_score(summary: "Summary") -> str:
     )
     if summary.human_normalised is not None:
         text += f"  human-normalised {summary.human_normalised:.0%}"
+    for game, mean in (summary.by_game or {}).items():
+        text += f"  {game} {mean:,.2f}"
     return f"{text}  (intervals: 95%)"
 
 

@@ -1,12 +1,16 @@
 """`rlsuite train`. Heavy imports are inside the command."""
 
+import json
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from rlsuite.cli.common import ConfigArguments, Json, Resume, RunDir, Trust, config_and_overrides, examples, family, print_json
 from rlsuite.cli.evaluate import describe_score
 from rlsuite.core.console import command, say
+from rlsuite.core.errors import UsageError
 
 app = family()
 
@@ -25,9 +29,41 @@ def train(
     arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False, trust: Trust = False
 ) -> None:
     """Train an agent, then evaluate it. Ctrl-C writes a checkpoint, and --resume continues from it."""
+    config, overrides = config_and_overrides(arguments)
+    _train(config, overrides, run_dir, resume, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite distill pretrained:pong atari/pong_pqn net.torso='small(norm=layer,widths=8-16-16)' net.hidden=64",
+        "rlsuite distill runs/a runs/b boards/connect_four net.torso='tower(width=16,depth=4)'",
+        "rlsuite train --resume runs/mine    # goes on with a student as with any run",
+    )
+)
+def distill(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="TEACHER... CONFIG [KEY=VALUE]...", help="Saved agents to learn from; then the student's config."),
+    ],
+    run_dir: RunDir = None,
+    as_json: Json = False,
+    trust: Trust = False,
+) -> None:
+    """Train an agent to choose as trained agents do.
+
+    Several teachers are averaged. It is `rlsuite train CONFIG` with `distill.teachers`.
+    """
+    named = [argument for argument in arguments if "=" not in argument]
+    if len(named) < 2:
+        raise UsageError("name one or more teachers, and then the student's config, such as: pretrained:pong atari/pong_pqn")
+    *teachers, config = named
+    overrides = [f"distill.teachers={json.dumps(teachers)}", *(argument for argument in arguments if "=" in argument)]
+    _train(config, overrides, run_dir, None, as_json)
+
+
+def _train(config: str | None, overrides: list[str], run_dir: Path | None, resume: Path | None, as_json: bool) -> None:
     from rlsuite import api
 
-    config, overrides = config_and_overrides(arguments)
     result = api.train(config, overrides, run_dir=run_dir, resume=resume)
     if as_json:
         print_json(result.as_dict())

@@ -39,6 +39,7 @@ def _located(text: str) -> str:
 
 
 SomePath = Annotated[str | None, AfterValidator(absolute)]
+Place = Annotated[str, AfterValidator(absolute)]
 Part = Annotated[str, AfterValidator(_located)]
 Parts = Annotated[list[Part], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
@@ -278,6 +279,19 @@ class EvalConfig(Section):
     """End the run once a periodic evaluation reaches this mean return; null: never."""
 
 
+class DistillConfig(Section):
+    """Learning from trained agents instead of rewards, see docs/distillation.md."""
+
+    all_only_if = OnlyIf("teachers other than []")
+
+    teachers: list[Place] = []
+    """Runs, checkpoints or pretrained agents of the same game to learn from; several are averaged. []: it has none."""
+    temperature: float | None = Field(None, gt=0)
+    """τ that teachers' scores are divided by; null: 0.01 for action values, 1 for a policy's logits."""
+    teacher_share: float = Field(0.5, ge=0, le=1)
+    """Share of the environments in which the teachers act instead of the student; in board games teachers play all games."""
+
+
 # For keys of collectors and a learner that do not wait for each other, and of a Ray that we start.
 _ASYNCHRONOUS, _OWN = OnlyIf("synchronous other than true"), OnlyIf("address = null")
 
@@ -362,6 +376,7 @@ class Config(AnyConfig):
     learner: LearnerConfig = LearnerConfig()
     run: RunConfig = RunConfig()
     eval: EvalConfig = EvalConfig()
+    distill: DistillConfig = DistillConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     stages: dict[str, dict[str, Any]] | None = None
     """Runs in sequence, each starting from the previous one's weights: name -> keys that differ, by section; null: a single run."""

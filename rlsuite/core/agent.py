@@ -195,6 +195,18 @@ class Agent(Actor, Objective):
     def init_net(self, net: Net) -> None:
         """Changes the initial weights of a new net in place, after those of `net.init_from` have been loaded."""
 
+    def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
+        """How it rates discrete actions: values or logits [T,B,A] f32 for `steps` [T,B,...] from `state`, and the state after them.
+
+        Of continuous actions the means [T,B,A]. Export and distillation use it; without it an agent can do neither.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether it implements `scores`."""
+        return type(self).scores is not Agent.scores
+
     @property
     def sees_last_action(self) -> bool:
         """See `Actor`: true with `net.last_action_reward`."""

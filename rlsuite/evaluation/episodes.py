@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -57,7 +58,11 @@ def play_episodes(
                     share[episode.env_index] -= 1
                     done.append(episode)
                     traces.append(trace)
-    return summarise([e.episodic_return for e in done], [e.length for e in done], config.env.id, traces)
+    summary = summarise([e.episodic_return for e in done], [e.length for e in done], config.env.id, traces)
+    if len(games := env.metadata.get("games", ())) < 2:
+        return summary
+    by_game = {game: [e.episodic_return for e in done if e.env_index % len(games) == g] for g, game in enumerate(games)}
+    return replace(summary, by_game={game: sum(returns) / len(returns) for game, returns in by_game.items()})
 
 
 class Traces:

@@ -185,6 +185,7 @@ class Summary:
     human_normalised: float | None  # of the mean; None if the game is not in the table
     returns: list[float]
     lengths: list[int]
+    by_game: dict[str, float] | None = None  # mean return of each game; None: there is only one
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready: plain numbers, strings, lists and None."""
@@ -204,6 +205,8 @@ class Summary:
             found["eval/interval"] = self.mean_interval[1] - self.mean
         if self.human_normalised is not None:
             found["eval/human_normalised"] = self.human_normalised
+        for game, mean in (self.by_game or {}).items():
+            found[f"eval/episodic_return/{game}"] = mean
         return found
 
     @property

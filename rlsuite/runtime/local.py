@@ -21,6 +21,7 @@ from rlsuite.factories import Parts, build, resumed
 from rlsuite.runs import checkpoint
 from rlsuite.runs.callbacks import Callbacks
 from rlsuite.runs.progress import Progress
+from rlsuite.runtime.distillation import make_trained_agent
 from rlsuite.runtime.run_loop import Loop, Result, run
 from rlsuite.runtime.session import take_turns
 from rlsuite.runtime.signals import Stop, signals
@@ -35,7 +36,8 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False, callba
     """
     # Signals first of all, so that Ctrl-C never comes too early.
     saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
-    with signals() as stopped, closing(build(resumed(config) if resume else config, checkpoint.steps_of(saved))) as parts:
+    fresh, steps = resumed(config) if resume else config, checkpoint.steps_of(saved)
+    with signals() as stopped, closing(build(fresh, steps, make_trained_agent)) as parts:
         return run(config, run_dir, resume, parts, partial(train_loop, parts), stopped, callbacks)
 
 

@@ -47,6 +47,7 @@ RECEIVERS = {
     "run",
     "settings",  # the run section of either kind of run, in rlsuite/runtime/session.py
     "eval",
+    "distill",
     "runtime",
     "net_config",
     "data",

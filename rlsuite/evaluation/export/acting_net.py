@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.acting.selfplay import SelfPlayAgent
-from rlsuite.agents.policy_gradient import PolicyGradientAgent
 from rlsuite.agents.value_based import ValueAgent
 from rlsuite.core import masks
 from rlsuite.core.errors import UsageError
@@ -38,7 +37,7 @@ class ActingNet(nn.Module):
                 module.fixed_shapes = True
         agent, spec = self.agent, self.spec
         self.board = isinstance(agent, SelfPlayAgent)
-        if not self.board and not isinstance(agent, ValueAgent | PolicyGradientAgent):
+        if not self.board and not agent.has_scores:
             raise UsageError(f"agent.name={saved.config.agent.name} acts neither by action values nor by a policy net: no export")
         self.masked = masks.KEY in spec.info_keys and not self.board
         state: tuple[Tensor, ...] = () if self.board else agent.initial_state(1)
@@ -96,11 +95,8 @@ class ActingNet(nn.Module):
         extras = {masks.KEY: named[masks.KEY].unsqueeze(0)} if self.masked else {}
         action = no.long() if not self.spec.action_shape else no.float().unsqueeze(-1).expand(1, -1, *self.spec.action_shape)
         step = Step(seen, reward, first, no, no, action, extras)
-        if isinstance(self.agent, ValueAgent):
-            q, state = self.agent.q_values(self.net, step, state, None)  # [B,A]
-            return masks.masked(q, step) if self.masked else q, *state[: self.states]
-        policy, state = self.net(step, state)
-        return policy.logits[0], *state[: self.states]
+        scores, state = self.agent.scores(self.net, step, state)  # [1,B,A]
+        return masks.masked(scores, step)[0], *state[: self.states]
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs of the right form, [`batch`,...]."""

@@ -130,6 +130,9 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
     for key, value in parameters.items():
         if key not in (*own, "norm", "pool"):
             raise unknown(f"parameter of {kind}", key, [*own, "norm", "pool"])
+        if key in own and isinstance(declared[key].default, tuple):
+            parameters[key] = _widths(name, key, value, declared[key].default)
+            continue
         switch = key in own and isinstance(declared[key].default, bool)
         if switch and not isinstance(value, bool):
             raise UsageError(f"{name}: {key} = {value}, but it is a switch: true or false")
@@ -139,6 +142,15 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
         if known is not None and value not in known:
             raise unknown(f"{key} of {kind}", str(value), known)
     return kind, parameters
+
+
+def _widths(name: str, key: str, value: Any, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Several whole numbers, as in `widths=8-16-16`."""
+    parts = str(value).split("-")
+    if len(parts) != len(default) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        example = "-".join(map(str, default))
+        raise UsageError(f"{name}: {key} = {value}, but it is {len(default)} whole numbers above 0, such as {example}")
+    return tuple(map(int, parts))
 
 
 def _initialise(backbone: Backbone) -> None:

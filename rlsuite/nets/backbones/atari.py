@@ -5,8 +5,10 @@ from torch import nn
 from rlsuite.nets.backbones.base import Backbone
 from rlsuite.nets.backbones.bricks import ConvReLU, Residual, SpectralConv2d, conv, norm_of, pre_conv
 
+Widths = tuple[int, int, int]  # of three convolutions
 
-def _three_convs(in_channels: int, widths: tuple[int, int, int], slope: float, norm: str) -> Backbone:
+
+def _three_convs(in_channels: int, widths: Widths, slope: float, norm: str) -> Backbone:
     """Three convolutions of 8x8, 4x4 and 3x3 without padding; `slope`: of the leaky ReLU below 0, whose gradient takes longer."""
     a, b, c = widths
     stages: list[nn.Module] = []
@@ -21,18 +23,18 @@ def _three_convs(in_channels: int, widths: tuple[int, int, int], slope: float, n
     return Backbone(stages, in_channels)
 
 
-def nature(in_channels: int, norm: str = "none") -> Backbone:
-    """Mnih et al. 2015, Methods: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, no padding."""
-    return _three_convs(in_channels, (32, 64, 64), 0.0, norm)
+def nature(in_channels: int, norm: str = "none", widths: Widths = (32, 64, 64)) -> Backbone:
+    """Mnih et al. 2015, Methods: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, no padding. `widths`: of the three."""
+    return _three_convs(in_channels, widths, 0.0, norm)
 
 
-def small(in_channels: int, norm: str = "none") -> Backbone:
+def small(in_channels: int, norm: str = "none", widths: Widths = (16, 32, 32)) -> Backbone:
     """`nature` with half the filters, for about twice the speed on a laptop's CPU, and leaky ReLU.
 
     With so few filters and the learning rates that make it learn fast, plain ReLU lost a whole layer in one run of Pong: all its
     units were 0 on every image, and Q was constant.
     """
-    return _three_convs(in_channels, (16, 32, 32), 0.1, norm)
+    return _three_convs(in_channels, widths, 0.1, norm)
 
 
 def data_efficient(in_channels: int, norm: str = "none") -> Backbone:

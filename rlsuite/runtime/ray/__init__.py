@@ -19,9 +19,10 @@ from pathlib import Path
 from ray.exceptions import RayError
 
 from rlsuite.config.schema import Config
-from rlsuite.factories import make_agent, make_spec, resumed
+from rlsuite.factories import make_spec, resumed
 from rlsuite.runs import checkpoint
 from rlsuite.runs.callbacks import Callbacks
+from rlsuite.runtime.distillation import make_trained_agent
 from rlsuite.runtime.ray.cluster import connected
 from rlsuite.runtime.ray.driver import Driver
 from rlsuite.runtime.ray.environments import packed
@@ -34,7 +35,7 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False, callback
     """As `run_local`, but on Ray."""
     with signals() as stopped:
         spec = make_spec(config)
-        agent = make_agent(config, spec)
+        agent = make_trained_agent(config, spec)
         saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
         environments = packed(config.env.id)
         fresh = resumed(config) if resume else config

@@ -46,6 +46,7 @@ from rlsuite.replay import Sample
 from rlsuite.replay.limiter import Unlimited
 from rlsuite.replay.mixture import Mixture
 from rlsuite.runs import run_folder
+from rlsuite.runtime.distillation import make_trained_agent
 from rlsuite.runtime.ray import environments
 from rlsuite.runtime.ray.environments import Packed
 
@@ -154,7 +155,7 @@ class CollectorWorker(Worker):
     def build(self) -> None:
         config, runtime = self.config, self.config.runtime
         self.env, spec = make_collector_env(config, threads=runtime.collector_threads)
-        agent = make_agent(config, spec)
+        agent = make_trained_agent(config, spec)
         self.device = torch.device("cuda" if runtime.collector_gpus else "cpu")
         net: Net
         if self.server is None:
@@ -197,7 +198,7 @@ class InferenceWorker(Worker):
 
     def build(self) -> None:
         config, spec = self.config, self.spec
-        agent, device = make_agent(config, spec), torch.device("cuda" if config.runtime.inference_gpus else "cpu")
+        agent, device = make_trained_agent(config, spec), torch.device("cuda" if config.runtime.inference_gpus else "cpu")
         self.online = acting_net(config, agent, device)
         allow_files()
         bf16 = config.learner.precision == "bf16"
@@ -242,7 +243,9 @@ class ShardWorker(Worker):
 
     def build(self) -> None:
         config, spec, index = self.config, self.spec, self.index
-        self.replay = make_replay(config, spec, make_agent(config, spec), sources_of(config, index), index, config.runtime.shards)
+        self.replay = make_replay(
+            config, spec, make_trained_agent(config, spec), sources_of(config, index), index, config.runtime.shards
+        )
         own = self.replay.own if isinstance(self.replay, Mixture) else self.replay
         own.limiter = Unlimited()
 
@@ -304,7 +307,7 @@ class LearnerWorker(Worker):
         return self.most
 
     def build(self) -> None:
-        config, spec, agent = self.config, self.spec, make_agent(self.config, self.spec)
+        config, spec, agent = self.config, self.spec, make_trained_agent(self.config, self.spec)
         self.of = config.runtime.learners
         if self.of > 1 and agent.makes_minibatches:
             raise UsageError(f"runtime.learners = {self.of}: agent.name={config.agent.name} makes minibatches of its own, use 1")
