@@ -13,7 +13,7 @@ import torch
 
 from rlsuite.config import loader
 from rlsuite.evaluation.statistics import summarise, write_summary
-from rlsuite.factories import evaluation_seed
+from rlsuite.factories import build, evaluation_seed
 from rlsuite.runs import checkpoint, run_folder
 
 SEQUENCES: dict[str, Any] = {
@@ -72,3 +72,19 @@ def start_sweep(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "rlsuite", "sweep", "study.yaml", *arguments]
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def untrained(config: str, changes: dict[str, Any], run: Path) -> Path:
+    """A run folder with random weights: those of a new net, and a tenth of normal numbers."""
+    resolved = loader.resolve(config, {"run.threads": 1, **changes})
+    parts = build(resolved)
+    torch.manual_seed(1)
+    weights = {
+        name: tensor + 0.1 * torch.randn_like(tensor) if name.endswith("weight") else tensor
+        for name, tensor in parts.learner.online.master.state_dict().items()
+    }
+    run.mkdir()
+    run_folder.write_config(resolved, run)
+    checkpoint.save(run, 100, weights, {}, run_folder.metadata(resolved, parts.spec), with_arrays=False)
+    parts.close()
+    return run

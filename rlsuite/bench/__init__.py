@@ -18,6 +18,7 @@ from rlsuite.bench.crowd import bench_crowd
 from rlsuite.bench.learner import bench_learner
 from rlsuite.bench.measure import PLAIN, BenchSettings, Row, config, machine, say
 from rlsuite.bench.policy import bench_ppo
+from rlsuite.bench.precision import bench_precision
 from rlsuite.bench.replay import bench_replay
 from rlsuite.bench.search import bench_search
 from rlsuite.bench.selfplay import bench_selfplay
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[BenchSettings], list[Row]]] = {
     "env": bench_env,
     "inference": bench_inference,
     "collect": bench_collect,
+    "precision": bench_precision,
     "replay": bench_replay,
     "learner": bench_learner,
     "train": bench_train,

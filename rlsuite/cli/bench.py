@@ -8,7 +8,21 @@ from rlsuite.cli.common import Json, examples, family, print_json
 from rlsuite.core.errors import unknown
 
 BENCHES = (
-    *("env", "inference", "collect", "replay", "learner", "train", "crowd", "ppo", "sequences", "search", "selfplay", "start"),
+    *(
+        "env",
+        "inference",
+        "collect",
+        "precision",
+        "replay",
+        "learner",
+        "train",
+        "crowd",
+        "ppo",
+        "sequences",
+        "search",
+        "selfplay",
+        "start",
+    ),
     *("torsos", "vision", "all"),
 )
 

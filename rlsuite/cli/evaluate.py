@@ -44,6 +44,9 @@ def evaluate(
         int | None,
         typer.Option(min=0, help="Board games: simulations per move; with solver, 0 plays the net's best move without search."),
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or int8 (`rlsuite export --int8`); default: what it was trained in.")
+    ] = None,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
@@ -54,8 +57,8 @@ def evaluate(
     from rlsuite.evaluation import evaluate as evaluation
 
     if opponent == "solver":
-        if video is not None or seed is not None:
-            raise UsageError("--opponent solver grades fixed positions: no --seed and no --video")
+        if video is not None or seed is not None or precision is not None:
+            raise UsageError("--opponent solver grades fixed positions: no --seed, no --video and no --precision")
         count, grades = evaluation.grade(run_or_checkpoint, simulations, episodes)
         if as_json:
             print_json({"simulations": count, "grades": [grade._asdict() for grade in grades]})
@@ -65,7 +68,7 @@ def evaluate(
                 low, high = grade.interval
                 print(f"{grade.name:<18} {grade.mistakes:6.1%}  [{low:.1%}, {high:.1%}]  of {grade.positions} positions")
         return
-    summary, videos = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations)
+    summary, videos = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations, precision)
     if as_json:
         print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos]})
     else:

@@ -13,6 +13,7 @@ app = family()
 @app.command(
     epilog=examples(
         "rlsuite export pretrained:pong --out pong-onnx",
+        "rlsuite export runs/connect_four --int8 --out connect-four-int8",
         "rlsuite export runs/mine --format torch --out mine-torch",
         "rlsuite export runs/mine --format folder --out share/mine",
     )
@@ -23,6 +24,7 @@ def export(
     form: Annotated[
         str, typer.Option("--format", help="onnx, torch (a program of torch.export), or folder (weights, config, score, README).")
     ] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="The inner layers in int8, for --format onnx.")] = False,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -33,7 +35,7 @@ def export(
     """
     from rlsuite.evaluation.export import export as write
 
-    facts = write(run_or_checkpoint, form, out)
+    facts = write(run_or_checkpoint, form, out, int8)
     if as_json:
         print_json(facts)
     elif "check" in facts:
@@ -47,3 +49,40 @@ def export(
         print(
             f"{out}: {facts['bytes'] / 1e6:.1f} MB of weights" + ("" if facts["score"] is None else f", score {facts['score']:.2f}")
         )
+
+
+@app.command(epilog=examples("rlsuite push runs/mine me/my-agent", "rlsuite push pretrained:pong me/pong --private"))
+def push(
+    run_or_checkpoint: RunOrCheckpoint,
+    repository: Annotated[str, typer.Argument(help="Repository on the hub, user/name; made if there is none.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Send a saved agent to a model hub.
+
+    It is the folder of `rlsuite export --format folder`. huggingface-hub sends it, with the token of HF_TOKEN or `hf auth login`.
+    """
+    from rlsuite.evaluation.export.hub import push as send
+
+    address = send(run_or_checkpoint, repository, private)
+    print_json({"address": address}) if as_json else print(address)
+
+
+@app.command(epilog=examples("rlsuite pull me/my-agent --out runs/mine", "rlsuite evaluate runs/mine"))
+def pull(
+    repository: Annotated[str, typer.Argument(help="Repository on the hub, user/name.")],
+    out: Annotated[Path, typer.Option(help="New folder to write.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; default: main.")] = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch a saved agent from a model hub.
+
+    Every file is checked, and nothing that could run code is fetched.
+    """
+    from rlsuite.evaluation.export.hub import pull as fetch
+
+    saved = fetch(repository, out, revision)
+    facts = {"run": str(out), "agent": saved.config.agent.name, "env": saved.config.env.id, "agent_steps": saved.agent_steps}
+    print_json(facts) if as_json else print(f"{out}: {facts['agent']} on {facts['env']}, {saved.agent_steps:,} agent steps")

@@ -9,13 +9,15 @@ from rlsuite.boardgames.solver_accuracy import Grade
 from rlsuite.boardgames.solver_accuracy import grade as grade_positions
 from rlsuite.core import cpu
 from rlsuite.core.console import say
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import UsageError, unknown
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
 from rlsuite.evaluation.statistics import Summary, write_summary
 from rlsuite.factories import evaluation_seed
 from rlsuite.runs import pretrained_agents
 from rlsuite.runs.progress import Counter
+
+PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def evaluate(
@@ -25,24 +27,36 @@ def evaluate(
     video: Path | None,
     opponent: str | None = None,
     simulations: int | None = None,
+    precision: str | None = None,
 ) -> tuple[Summary, list[Path]]:
     """Scores a saved agent over whole episodes; returns the summary and the paths of videos.
 
     Writes the summary beside the checkpoint, and a video of one episode into the folder `video`, if given. `opponent` and
-    `simulations` per move replace those of a board game's config; the summary is not written then.
+    `simulations` per move replace those of a board game's config; the summary is not written then. `precision`: fp32, bf16 or int8
+    instead of what it was trained in.
     """
-    saved = Saved(path, device="auto", changes=_changes(opponent, simulations))
+    if precision not in (None, *PRECISIONS):
+        raise unknown("precision", str(precision), PRECISIONS)
+    changes = _changes(opponent, simulations)
+    if precision is not None:
+        changes["learner"] = {"precision": "bf16" if precision == "bf16" else "fp32"}
+    saved = Saved(path, device="cpu" if precision == "int8" else "auto", changes=changes)
+    agent, net = saved.agent, saved.net
+    if precision == "int8":
+        from rlsuite.evaluation.export.onnx_player import in_int8
+
+        agent, net = in_int8(saved)
     cpu.set_up(saved.config.run.threads)
     if video is not None and saved.spec.game is not None:
         raise UsageError(f"{saved.spec.game} is a board game, which cannot be drawn: leave --video out")
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
     count = episodes or saved.config.eval.episodes
     with Counter("games") as show:
-        summary = play_episodes(saved.config, saved.agent, saved.net, count, seed, saved.device, show=show)
+        summary = play_episodes(saved.config, agent, net, count, seed, saved.device, show=show)
     assert summary is not None  # it is only for evaluations that are stopped
     if summary.warning is not None:
         say(f"rlsuite: {summary.warning}")
-    as_configured = opponent is None and simulations is None
+    as_configured = opponent is None and simulations is None and precision is None
     if as_configured and not pretrained_agents.is_name(path):  # an agent in the package has its card
         write_summary(saved.path, summary, seed)
     videos = []

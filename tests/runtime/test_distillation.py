@@ -202,7 +202,13 @@ def test_a_teacher_with_a_memory_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_student_of_two_games_has_a_teacher_and_outputs_for_each(tmp_path: Path) -> None:
-    few: dict[str, Any] = {"run.threads": 1, "env.num_envs": 4, "learner.batch_size": 4, "agent.minibatches": 1, "run.collect_agent_steps": 2}
+    few: dict[str, Any] = {
+        "run.threads": 1,
+        "env.num_envs": 4,
+        "learner.batch_size": 4,
+        "agent.minibatches": 1,
+        "run.collect_agent_steps": 2,
+    }
     few |= {"eval.every_agent_steps": None, "eval.stop_at_return": None, "run.agent_steps": 8, "eval.episodes": 1}
     rlsuite.train("atari/pong_pqn", {**few, "env.id": "ALE/Breakout-v5", "env.max_frames": 400}, run_dir=tmp_path / "breakout")
     teachers = ["pretrained:pong", str(tmp_path / "breakout")]

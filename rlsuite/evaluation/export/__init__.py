@@ -8,7 +8,7 @@ import json
 import shutil
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from rlsuite.core.errors import RlsuiteError, UsageError, one_line, unknown
 from rlsuite.core.files import writing
 from rlsuite.evaluation.export.acting_net import ActingNet
-from rlsuite.evaluation.export.games import BATCH, own_games
+from rlsuite.evaluation.export.games import BATCH, Inputs, own_games
+from rlsuite.evaluation.export.int8 import as_feed, quantise
 from rlsuite.evaluation.export.model_card import write_folder
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.version import __version__
@@ -28,6 +29,7 @@ from rlsuite.version import __version__
 FORMATS = ("onnx", "torch", "folder")
 OBSERVATIONS = 1_000  # at least so many are compared
 TOLERANCE = 1e-3  # of the largest score, at least of 1
+LEAST_EQUAL = 0.97  # share of equal actions in int8, in other games than those that chose its layers
 Run = Callable[[tuple[Tensor, ...]], list[Tensor]]  # inputs -> outputs
 
 
@@ -41,16 +43,19 @@ class Check(NamedTuple):
     ties: int  # observations in which the two actions differ, and their scores do not
 
 
-def export(path: Path, form: str, out: Path) -> dict[str, Any]:
+def export(path: Path, form: str, out: Path, int8: bool = False) -> dict[str, Any]:
     """Exports a run, a checkpoint or `pretrained:NAME` into the new folder `out`; returns the facts that it also writes there.
 
-    onnx: `model.onnx`; torch: `model.pt2`; both with `model.json`: inputs, outputs, preprocessing, and the comparison.
+    onnx: `model.onnx`; torch: `model.pt2`; both with `model.json`: inputs, outputs, preprocessing, and the comparison. `int8`: with
+    the inner layers in int8, onnx only.
     folder: a run folder with weights, config, score and README, which `rlsuite.load` takes. UsageError for an unknown format, a
     folder that exists, a package that is missing or an agent without such a net; RlsuiteError for a net that cannot be traced, or
     whose export differs from it. Nothing is left of an export that fails.
     """
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
+    if int8 and form != "onnx":
+        raise UsageError(f"--int8 works with --format onnx, not {form}")
     if out.exists():
         raise UsageError(f"{out} exists already: choose a new folder for --out")
     if form == "onnx" and (
@@ -58,7 +63,7 @@ def export(path: Path, form: str, out: Path) -> dict[str, Any]:
     ):
         raise UsageError(f"--format onnx needs {', '.join(missing)}: pip install 'rlsuite[export]'")
     with _all_or_nothing(out) as beside:
-        return write_folder(path, beside, out.name) if form == "folder" else _write_net(path, form, beside)
+        return write_folder(path, beside, out.name) if form == "folder" else _write_net(path, form, beside, int8)
 
 
 @contextmanager
@@ -75,26 +80,36 @@ def _all_or_nothing(out: Path) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write_net(path: Path, form: str, folder: Path) -> dict[str, Any]:
+def _write_net(path: Path, form: str, folder: Path, int8: bool) -> dict[str, Any]:
     saved = Saved(path, changes={"learner": {"precision": "fp32"}})
     net = ActingNet(saved).eval()
-    facts = _facts(saved, net, form)
-    program = _traced(saved, net)
+    facts = _facts(saved, net, form, int8)
+    program, names = traced(saved, net), [port.name for port in net.inputs]
     if form == "onnx":
-        run = _write_onnx(program, net, facts, folder / "model.onnx")
+        write_onnx(program, net, facts, folder / "model.onnx")
+        if int8:
+            seen = list(own_games(saved, net, -(-OBSERVATIONS // BATCH), seed=1))
+
+            def agrees(model: Path) -> float:
+                found = _compare(net, runs_onnx(model, names), seen, bool(saved.spec.action_shape))
+                return found.equal_actions + found.ties / found.observations
+
+            facts["int8_layers"] = quantise(folder / "model.onnx", [as_feed(names, given) for given in seen], agrees)
+        run = runs_onnx(folder / "model.onnx", names)
     else:
         torch.export.save(program, folder / "model.pt2")
         run = _runs_torch(torch.export.load(folder / "model.pt2"))
-    facts["check"] = compared(saved, net, run)._asdict()
+    facts["check"] = compared(saved, net, run, int8=int8)._asdict()
     (folder / "model.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
 
 
-def _facts(saved: Saved, net: ActingNet, form: str) -> dict[str, Any]:
+def _facts(saved: Saved, net: ActingNet, form: str, int8: bool) -> dict[str, Any]:
     """What another program must know to use the net."""
     config = saved.config
     facts = {
         "format": form,
+        "precision": "int8" if int8 else "fp32",
         "rlsuite": __version__,
         "agent": config.agent.name,
         "agent_steps": saved.agent_steps,
@@ -119,7 +134,8 @@ def _spaces(saved: Saved) -> dict[str, Any]:
     return found
 
 
-def _traced(saved: Saved, net: ActingNet) -> torch.export.ExportedProgram:
+def traced(saved: Saved, net: ActingNet) -> torch.export.ExportedProgram:
+    """The net as a program with batches of any size. RlsuiteError that names the module that cannot be traced."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
         with torch.no_grad():
@@ -145,10 +161,9 @@ def _runs_torch(program: torch.export.ExportedProgram) -> Run:
     return lambda given: list(module(*given))
 
 
-def _write_onnx(program: torch.export.ExportedProgram, net: ActingNet, facts: dict[str, Any], path: Path) -> Run:
-    """Writes the net with its facts as metadata; the function runs the file by onnxruntime."""
+def write_onnx(program: torch.export.ExportedProgram, net: ActingNet, facts: dict[str, Any], path: Path) -> None:
+    """Writes the net with its facts as metadata."""
     import onnx
-    import onnxruntime
 
     names = [port.name for port in net.inputs]
     with warnings.catch_warnings():
@@ -165,20 +180,44 @@ def _write_onnx(program: torch.export.ExportedProgram, net: ActingNet, facts: di
     model.metadata_props.append(onnx.StringStringEntryProto(key="rlsuite", value=json.dumps(facts)))
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def runs_onnx(path: Path, names: list[str]) -> Run:
+    """A function that runs the file by onnxruntime, on one thread; `names`: of its inputs."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(given: tuple[Tensor, ...]) -> list[Tensor]:
-        feed = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
-        return [torch.from_numpy(np.asarray(found)) for found in session.run(None, feed)]
+        return [torch.from_numpy(np.asarray(found)) for found in session.run(None, as_feed(names, given))]
 
     return run
 
 
-def compared(saved: Saved, net: ActingNet, run: Run, seed: int = 0) -> Check:
-    """Compares an exported net with the agent's own in the agent's own games. RlsuiteError if they differ by more than rounding."""
+def compared(saved: Saved, net: ActingNet, run: Run, seed: int = 0, int8: bool = False) -> Check:
+    """Compares an exported net with the agent's own in the agent's own games. RlsuiteError if they differ by more than rounding.
+
+    In int8, if they choose otherwise in more than a few of the observations, or the results are not finite.
+    """
+    games = own_games(saved, net, -(-OBSERVATIONS // BATCH), seed)
+    check = _compare(net, run, games, bool(saved.spec.action_shape))
+    chosen = check.equal_actions + check.ties / check.observations
+    if int8 and np.isfinite(check.largest_difference) and chosen >= LEAST_EQUAL:
+        return check
+    if int8 or not check.largest_difference <= TOLERANCE * max(check.largest_output, 1.0) or round(chosen, 9) < 1:
+        raise RlsuiteError(
+            f"the exported net differs from the agent's: by {check.largest_difference:.2g} in scores of up to "
+            f"{check.largest_output:.2g}, with {check.equal_actions:.1%} equal actions in {check.observations:,} observations"
+        )
+    return check
+
+
+def _compare(net: ActingNet, run: Run, games: Iterable[Inputs], continuous: bool) -> Check:
     count = ties = equal = 0
     difference = largest = 0.0
-    for given in own_games(saved, net, -(-OBSERVATIONS // BATCH), seed):
+    for given in games:
         with torch.no_grad():
             own, found = net(*given), run(given)
         for a, b in zip(own, found, strict=True):
@@ -186,7 +225,7 @@ def compared(saved: Saved, net: ActingNet, run: Run, seed: int = 0) -> Check:
             if a is own[0]:
                 largest = max(largest, float(a[a > -1e8].abs().max()))
         count += len(own[0])
-        if saved.spec.action_shape:
+        if continuous:
             equal += len(own[0])  # the difference says it all
             continue
         chosen, other = own[0].argmax(-1), found[0].argmax(-1)
@@ -194,10 +233,4 @@ def compared(saved: Saved, net: ActingNet, run: Run, seed: int = 0) -> Check:
         near = own[0].max(-1).values - own[0].gather(1, other[:, None])[:, 0] <= 2 * TOLERANCE * max(largest, 1.0)
         equal += int((~differ).sum())
         ties += int((differ & near).sum())
-    check = Check(count, difference, largest, equal / count, ties)
-    if not difference <= TOLERANCE * max(largest, 1.0) or equal + ties < count:
-        raise RlsuiteError(
-            f"the exported net differs from the agent's: by {difference:.2g} in scores of up to {largest:.2g}, with "
-            f"{equal / count:.1%} equal actions in {count:,} observations"
-        )
-    return check
+    return Check(count, difference, largest, equal / count, ties)

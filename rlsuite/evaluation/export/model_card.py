@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from rlsuite.config import loader
+from rlsuite.config.schema import DistillConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.runs import checkpoint, pretrained_agents, run_folder, trust
@@ -40,14 +41,15 @@ def write_folder(path: Path, folder: Path, name: str) -> dict[str, Any]:
 def copy_agent(saved: Saved, folder: Path) -> dict[str, Any]:
     """Copies the weights, config and spec of an agent into a new run folder; returns its facts.
 
-    Where training took weights and demonstrations from is left out. UsageError if the config names code that is not rlsuite's.
+    Where training took weights, demonstrations and lessons from is left out. UsageError if the config names code that is not
+    rlsuite's.
     """
     if named := trust.executed(loader.as_mapping(saved.config)):
         what = ", ".join(f"{key} = {value}" for key, value in named.items())
         raise UsageError(f"{saved.path} names code of its own ({what}), which a folder to share would not hold")
     net = saved.config.net.model_copy(update={"weights": None, "init_from": None})
     replay = saved.config.replay.model_copy(update={"demonstrations": None, "demonstration_ratio": None})
-    config = saved.config.model_copy(update={"net": net, "replay": replay})
+    config = saved.config.model_copy(update={"net": net, "replay": replay, "distill": DistillConfig()})
     weights_of = checkpoint.load(saved.path, weights_only=True).weights
     path = checkpoint.save(folder, saved.agent_steps, weights_of, {}, run_folder.metadata(config, saved.spec), with_arrays=False)
     (folder / "config.yaml").write_text(loader.dump(config))

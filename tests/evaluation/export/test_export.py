@@ -9,17 +9,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from helpers import untrained
 from torch import Tensor, nn
 
 import rlsuite
-from rlsuite.config.loader import resolve
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.evaluation import export as package
 from rlsuite.evaluation.export import acting_net, compared, export, games
 from rlsuite.evaluation.export.acting_net import ActingNet
 from rlsuite.evaluation.saved_agent import Saved
-from rlsuite.factories import build
-from rlsuite.runs import checkpoint, run_folder
 
 PIXELS = {"env.num_envs": 2, "env.height": 40, "env.width": 40, "net.hidden": 32, "learner.precision": "bf16"}
 MEMORY = {"net.hidden": 16, "net.memory_size": 16, "env.num_envs": 2}
@@ -41,22 +39,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "wdl": ("boards/tic_tac_toe", {}),
     "scalar": ("boards/connect_four", {"agent.value": "scalar", "net.torso": "tower(width=8,depth=1)"}),
 }
-
-
-def untrained(config: str, changes: dict[str, Any], run: Path) -> Path:
-    """A run folder with random weights: those of a new net, and a tenth of normal numbers."""
-    resolved = resolve(config, {"run.threads": 1, **changes})
-    parts = build(resolved)
-    torch.manual_seed(1)
-    weights = {
-        name: tensor + 0.1 * torch.randn_like(tensor) if name.endswith("weight") else tensor
-        for name, tensor in parts.learner.online.master.state_dict().items()
-    }
-    run.mkdir()
-    run_folder.write_config(resolved, run)
-    checkpoint.save(run, 100, weights, {}, run_folder.metadata(resolved, parts.spec), with_arrays=False)
-    parts.close()
-    return run
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,101 @@
+"""Exports in int8: which layers are, that the agent goes on choosing as it did, and what is refused."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from helpers import untrained
+
+from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.evaluation import export as package
+from rlsuite.evaluation.evaluate import evaluate
+from rlsuite.evaluation.export import export, int8
+
+BOARD = "pretrained:tic_tac_toe"
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "OBSERVATIONS", 160)
+
+
+def test_inner_layers_are_in_int8_and_the_moves_stay(tmp_path: Path) -> None:
+    export(Path(BOARD), "onnx", tmp_path / "fp32")
+    facts = export(Path(BOARD), "onnx", tmp_path / "int8", int8=True)
+    model = onnx.load(tmp_path / "int8" / "model.onnx")
+    (metadata,) = [one.value for one in model.metadata_props if one.key == "rlsuite"]
+    assert json.loads(metadata)["precision"] == facts["precision"] == "int8"
+    layers = {node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm")}
+    assert set(facts["int8_layers"]) < layers
+    (first,) = [node.name for node in model.graph.node if node.op_type == "Conv"][:1]
+    assert first not in facts["int8_layers"]
+    kinds = {one.name: one.data_type for one in model.graph.initializer}
+    stored = [name for name, kind in kinds.items() if kind == onnx.TensorProto.INT8 and "zero_point" not in name]
+    assert len(stored) == len(facts["int8_layers"])
+    check = facts["check"]
+    assert 0 < check["largest_difference"] < 2
+    assert check["equal_actions"] + check["ties"] / check["observations"] >= 0.97
+    fp32, small = ((tmp_path / name / "model.onnx").stat().st_size for name in ("fp32", "int8"))
+    assert small < 0.6 * fp32
+    assert {path.name for path in (tmp_path / "int8").iterdir()} == {"model.onnx", "model.json"}
+
+
+def test_a_layer_that_changes_the_actions_stays_in_fp32(tmp_path: Path) -> None:
+    export(Path(BOARD), "onnx", tmp_path / "fp32")
+    tried: list[set[str]] = []
+
+    def agrees(path: Path) -> float:
+        quantised = {
+            node.name for node in onnx.load(path).graph.node if node.op_type == "Conv" and "DequantizeLinear" in node.input[0]
+        }
+        tried.append(quantised)
+        return 0.5 if "node_conv2d_1" in quantised else 1.0 - 0.001 * len(quantised)
+
+    path = tmp_path / "fp32" / "model.onnx"
+    planes = onnx.load(path).graph.input[0].type.tensor_type.shape.dim
+    shape = [2, *(one.dim_value for one in planes[1:])]
+    feed = {"observation": package.np.zeros(shape, "int8")}
+    chosen = int8.quantise(path, [feed], agrees)
+    assert "node_conv2d_1" not in chosen
+    assert len(chosen) >= 5
+    assert [len(one) for one in tried[:2]] == [1, 1]  # each alone first
+
+
+def test_a_net_with_no_layer_that_may_change_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "LEAST_EQUAL", 1.1)
+    with pytest.raises(RlsuiteError, match=r"no layer can be in int8 .* \(rlsuite distill\)"):
+        export(Path("pretrained:cartpole"), "onnx", tmp_path / "out", int8=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_net_without_inner_layers_is_refused(tmp_path: Path) -> None:
+    run = untrained("classic/taxi", {}, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"has \d layers with weights and none between the first and the last"):
+        export(run, "onnx", tmp_path / "out", int8=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_is_for_onnx(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--int8 works with --format onnx, not torch"):
+        export(Path(BOARD), "torch", tmp_path / "out", int8=True)
+
+
+@pytest.mark.parametrize("name", ["pretrained:cartpole", BOARD])
+def test_an_agent_plays_in_int8_as_well_as_in_fp32(name: str) -> None:
+    scores = [evaluate(Path(name), 6, 3, None, precision=precision)[0].mean for precision in ("fp32", "int8")]
+    assert scores[0] == pytest.approx(scores[1], abs=5)
+
+
+def test_a_memory_is_carried_through_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "LEAST_EQUAL", 0.0)
+    monkeypatch.setattr(package, "LEAST_EQUAL", 0.0)
+    settings = {"net.hidden": 16, "net.memory_size": 16, "env.num_envs": 2, "net.last_action_reward": True}
+    run = untrained("classic/recall_r2d2", settings, tmp_path / "run")
+    summary, _ = evaluate(run, 3, 1, None, precision="int8")
+    assert summary.episodes == 3
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown precision 'int4'; did you mean int8"):
+        evaluate(Path("pretrained:cartpole"), 1, None, None, precision="int4")
