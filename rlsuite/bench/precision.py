@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -42,9 +41,7 @@ def _calls(settings: BenchSettings, torso: str) -> dict[str, Callable[[torch.Ten
     agent = make_agent(setup, PONG)
     net: nn.Module = agent.make_net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     low = Precision(agent.make_net().requires_grad_(False).to(memory_format=torch.channels_last), bf16=True).net  # type: ignore[call-overload]
-    saved: Any = SimpleNamespace(agent=agent, spec=PONG, net=net, config=setup, path=torso)
-    acting = ActingNet(saved).eval()
-    half = ActingNet(SimpleNamespace(agent=agent, spec=PONG, net=nn.Identity(), config=setup, path=torso))  # type: ignore[arg-type]
+    acting, half = ActingNet(agent, PONG, net).eval(), ActingNet(agent, PONG, nn.Identity()).eval()
     half.net = low
 
     def fp32(seen: torch.Tensor) -> Any:
@@ -59,7 +56,7 @@ def _calls(settings: BenchSettings, torso: str) -> dict[str, Callable[[torch.Ten
     with tempfile.TemporaryDirectory() as folder:
         place, other = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         for path in (place, other):
-            write_onnx(traced(saved, acting), acting, {}, path)
+            write_onnx(traced(acting, torso), acting, {}, path)
         seen = torch.randint(256, (8, 4, 84, 84), dtype=torch.uint8)
         quantise(other, [as_feed(names, (seen,))], lambda path: 1.0)
         whole, eighth = runs_onnx(place, names), runs_onnx(other, names)

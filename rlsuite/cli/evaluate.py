@@ -68,11 +68,13 @@ def evaluate(
                 low, high = grade.interval
                 print(f"{grade.name:<18} {grade.mistakes:6.1%}  [{low:.1%}, {high:.1%}]  of {grade.positions} positions")
         return
-    summary, videos = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations, precision)
+    summary, videos, size = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations, precision)
     if as_json:
-        print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos]})
+        print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos], "net": size._asdict()})
     else:
         print(describe_score(summary))
+        cost = "" if size.macs is None else f", {size.macs:,} multiply-accumulate operations for an observation"
+        print(f"net: {size.parameters:,} parameters{cost}")
         for path in videos:
             print(f"video {path}")
 

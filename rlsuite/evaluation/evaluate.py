@@ -1,7 +1,7 @@
 """Scores of saved agents, and how often board agents err in positions where perfect play is known."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.boardgames.games import make_game
@@ -11,6 +11,7 @@ from rlsuite.core import cpu
 from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.evaluation.episodes import play_episodes
+from rlsuite.evaluation.export.acting_net import Size, size_of
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
 from rlsuite.evaluation.statistics import Summary, write_summary
 from rlsuite.factories import evaluation_seed
@@ -18,6 +19,14 @@ from rlsuite.runs import pretrained_agents
 from rlsuite.runs.progress import Counter
 
 PRECISIONS = ("fp32", "bf16", "int8")
+
+
+class Evaluated(NamedTuple):
+    """A score, the videos that were recorded, and the size of the net that played."""
+
+    summary: Summary
+    videos: list[Path]
+    size: Size
 
 
 def evaluate(
@@ -28,8 +37,8 @@ def evaluate(
     opponent: str | None = None,
     simulations: int | None = None,
     precision: str | None = None,
-) -> tuple[Summary, list[Path]]:
-    """Scores a saved agent over whole episodes; returns the summary and the paths of videos.
+) -> Evaluated:
+    """Scores a saved agent over whole episodes.
 
     Writes the summary beside the checkpoint, and a video of one episode into the folder `video`, if given. `opponent` and
     `simulations` per move replace those of a board game's config; the summary is not written then. `precision`: fp32, bf16 or int8
@@ -64,7 +73,7 @@ def evaluate(
         from rlsuite.evaluation.video import record
 
         videos = [record(saved, video, seed)]
-    return summary, videos
+    return Evaluated(summary, videos, size_of(saved.agent, saved.spec))
 
 
 def grade(path: Path, simulations: int | None = None, positions: int | None = None) -> tuple[int, list[Grade]]:

@@ -82,9 +82,9 @@ def _all_or_nothing(out: Path) -> Iterator[Path]:
 
 def _write_net(path: Path, form: str, folder: Path, int8: bool) -> dict[str, Any]:
     saved = Saved(path, changes={"learner": {"precision": "fp32"}})
-    net = ActingNet(saved).eval()
+    net = ActingNet(saved.agent, saved.spec, saved.net).eval()
     facts = _facts(saved, net, form, int8)
-    program, names = traced(saved, net), [port.name for port in net.inputs]
+    program, names = traced(net, str(saved.path)), [port.name for port in net.inputs]
     if form == "onnx":
         write_onnx(program, net, facts, folder / "model.onnx")
         if int8:
@@ -134,8 +134,8 @@ def _spaces(saved: Saved) -> dict[str, Any]:
     return found
 
 
-def traced(saved: Saved, net: ActingNet) -> torch.export.ExportedProgram:
-    """The net as a program with batches of any size. RlsuiteError that names the module that cannot be traced."""
+def traced(net: ActingNet, what: str) -> torch.export.ExportedProgram:
+    """The net as a program with batches of any size. RlsuiteError that names the module of `what` that cannot be traced."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
         with torch.no_grad():
@@ -145,7 +145,7 @@ def traced(saved: Saved, net: ActingNet) -> torch.export.ExportedProgram:
     except Exception as error:  # whatever tracing raises
         name = _module(error, net.net)
         where = f" in {name}, a {type(net.net.get_submodule(name)).__name__}" if name else ""
-        raise RlsuiteError(f"the net of {saved.path} cannot be traced{where}: {one_line(error)[:300]}") from error
+        raise RlsuiteError(f"the net of {what} cannot be traced{where}: {one_line(error)[:300]}") from error
 
 
 def _module(error: BaseException, net: nn.Module) -> str:

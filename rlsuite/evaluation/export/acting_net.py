@@ -4,13 +4,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.agents.value_based import ValueAgent
 from rlsuite.core import masks
+from rlsuite.core.agent import Agent, Net
 from rlsuite.core.errors import UsageError
-from rlsuite.core.types import Step
-from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.core.types import EnvSpec, Step
 from rlsuite.nets.heads import clear_noise
 from rlsuite.nets.memory import Recurrent
 
@@ -27,18 +28,17 @@ class Port(NamedTuple):
 class ActingNet(nn.Module):
     """`forward` takes the tensors of `inputs`, each [B,...], and returns those of `outputs`. In fp32."""
 
-    def __init__(self, saved: Saved):
-        """UsageError for an agent that acts neither by action values nor by a policy net."""
+    def __init__(self, agent: Agent, spec: EnvSpec, net: Net):
+        """`net` is turned to fp32. UsageError for an agent that acts neither by action values nor by a policy net."""
         super().__init__()
-        self.agent, self.spec, self.net = saved.agent, saved.spec, saved.net.float()
+        self.agent, self.spec, self.net = agent, spec, net.float()
         clear_noise(self.net)
         for module in self.net.modules():
             if isinstance(module, Recurrent):
                 module.fixed_shapes = True
-        agent, spec = self.agent, self.spec
         self.board = isinstance(agent, SelfPlayAgent)
         if not self.board and not agent.has_scores:
-            raise UsageError(f"agent.name={saved.config.agent.name} acts neither by action values nor by a policy net: no export")
+            raise UsageError(f"agent.name={agent.config.name} acts neither by action values nor by a policy net: no export")
         self.masked = masks.KEY in spec.info_keys and not self.board
         state: tuple[Tensor, ...] = () if self.board else agent.initial_state(1)
         self.states = len(state) - agent.sees_last_action  # tensors that go in and come out
@@ -101,3 +101,23 @@ class ActingNet(nn.Module):
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs of the right form, [`batch`,...]."""
         return tuple(torch.zeros(batch, *port.shape, dtype=getattr(torch, port.dtype)) for port in self.inputs)
+
+
+class Size(NamedTuple):
+    """How large a net is, and what acting costs."""
+
+    parameters: int
+    macs: int | None  # multiply-accumulate operations for one observation; None for an agent without an acting net
+
+
+def size_of(agent: Agent, spec: EnvSpec) -> Size:
+    """The size of an agent's net, by acting once with a new one."""
+    with torch.random.fork_rng(devices=[]):
+        net = agent.make_net()
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    if not (agent.has_scores or isinstance(agent, SelfPlayAgent)):
+        return Size(parameters, None)
+    acting = ActingNet(agent, spec, net)
+    with FlopCounterMode(display=False) as counter:  # with gradients: without, fused convolutions escape it
+        acting(*acting.example(1))
+    return Size(parameters, int(counter.get_total_flops()) // 2)

@@ -27,7 +27,7 @@ class OnnxNet(nn.Module):
 
     def __init__(self, saved: Saved, model: Path):
         super().__init__()
-        self.like = ActingNet(saved)
+        self.like = ActingNet(saved.agent, saved.spec, saved.net)
         self.names = [port.name for port in self.like.inputs]
         self.run = runs_onnx(model, self.names)
 

@@ -13,11 +13,13 @@ from helpers import untrained
 from torch import Tensor, nn
 
 import rlsuite
+from rlsuite.config.loader import resolve
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.evaluation import export as package
 from rlsuite.evaluation.export import acting_net, compared, export, games
 from rlsuite.evaluation.export.acting_net import ActingNet
 from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.factories import build, make_agent, make_spec
 
 PIXELS = {"env.num_envs": 2, "env.height": 40, "env.width": 40, "net.hidden": 32, "learner.precision": "bf16"}
 MEMORY = {"net.hidden": 16, "net.memory_size": 16, "env.num_envs": 2}
@@ -101,7 +103,8 @@ def test_the_exported_net_plays_as_the_agent_does(tmp_path: Path) -> None:
 
 def test_an_export_that_differs_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = untrained("classic/dqn", {}, tmp_path / "run")
-    net = ActingNet(Saved(run))
+    saved = Saved(run)
+    net = ActingNet(saved.agent, saved.spec, saved.net)
     with pytest.raises(RlsuiteError, match=r"^the exported net differs from the agent's: by 1 in scores of up to .* equal actions"):
         compared(Saved(run), net, lambda given: [net(*given)[0] + torch.tensor([1.0, 0.0])])
     monkeypatch.setattr(package, "_runs_torch", lambda program: lambda given: [net(*given)[0] + torch.tensor([1.0, 0.0])])
@@ -113,7 +116,7 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(tmp_path: Path, mo
 @pytest.mark.parametrize("case", ["continuous", "lstm"])
 def test_what_is_not_a_number_is_refused_also_in_actions_and_states(case: str, tmp_path: Path) -> None:
     saved = Saved(untrained(*CASES[case], tmp_path / "run"))
-    net = ActingNet(saved)
+    net = ActingNet(saved.agent, saved.spec, saved.net)
 
     def broken(given: tuple[Tensor, ...]) -> list[Tensor]:
         *fine, last = net(*given)
@@ -197,7 +200,21 @@ def test_a_folder_to_share_is_a_run_that_anybody_can_load(tmp_path: Path) -> Non
 
 def test_games_of_a_board_go_on_after_their_end() -> None:
     saved = Saved(Path("pretrained:tic_tac_toe"))
-    seen = [given[0] for given in games.own_games(saved, ActingNet(saved), 30, seed=0)]
+    seen = [given[0] for given in games.own_games(saved, ActingNet(saved.agent, saved.spec, saved.net), 30, seed=0)]
     stones = torch.stack(seen)[:, :, :2].sum((2, 3, 4))  # [30,B]
     assert (stones[1:] < stones[:-1]).any(0).all()  # every slot has begun a new game
     assert (stones[0] == 0).all()
+
+
+def test_the_size_of_a_net_is_counted_as_by_hand() -> None:
+    config = resolve("atari/pong", {"env.num_envs": 1})  # two planes of 64x64, a small torso, 256 units for values and advantages
+    parts = build(config)
+    size = acting_net.size_of(parts.agent, parts.spec)
+    parts.close()
+    convolutions = 15 * 15 * 16 * (2 * 8 * 8) + 6 * 6 * 32 * (16 * 4 * 4) + 4 * 4 * 32 * (32 * 3 * 3)
+    dense = 2 * (4 * 4 * 32) * 256 + 256 * (6 + 1)
+    assert size.macs == convolutions + dense
+    assert size.parameters == 286_039
+    stages = resolve("boards/alphago", {})
+    spec = make_spec(stages)
+    assert acting_net.size_of(make_agent(stages, spec), spec).macs is None

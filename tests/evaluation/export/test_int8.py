@@ -92,7 +92,7 @@ def test_a_memory_is_carried_through_int8(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(package, "LEAST_EQUAL", 0.0)
     settings = {"net.hidden": 16, "net.memory_size": 16, "env.num_envs": 2, "net.last_action_reward": True}
     run = untrained("classic/recall_r2d2", settings, tmp_path / "run")
-    summary, _ = evaluate(run, 3, 1, None, precision="int8")
+    summary = evaluate(run, 3, 1, None, precision="int8").summary
     assert summary.episodes == 3
 
 
