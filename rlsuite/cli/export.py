@@ -86,3 +86,30 @@ def pull(
     saved = fetch(repository, out, revision)
     facts = {"run": str(out), "agent": saved.config.agent.name, "env": saved.config.env.id, "agent_steps": saved.agent_steps}
     print_json(facts) if as_json else print(f"{out}: {facts['agent']} on {facts['env']}, {saved.agent_steps:,} agent steps")
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite train atari/pong learner.prune.share=0.5 learner.prune.what=channels", "rlsuite shrink runs/mine --out runs/small"
+    )
+)
+def shrink(
+    run_or_checkpoint: RunOrCheckpoint,
+    out: Annotated[Path, typer.Option(help="New run folder to write.")],
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Make the net of a run smaller by the channels and units that pruning has set to 0.
+
+    The result is a run like any other, and chooses as the one before.
+    """
+    from rlsuite.evaluation.shrink import shrink as cut
+
+    found = cut(run_or_checkpoint, out)
+    if as_json:
+        print_json({**found._asdict(), "before": found.before._asdict(), "after": found.after._asdict()})
+    else:
+        print(
+            f"{out}: {found.after.parameters:,} of {found.before.parameters:,} parameters, {found.after.macs:,} of "
+            f"{found.before.macs:,} multiply-accumulate operations; net.torso={found.torso} net.hidden={found.hidden}"
+        )

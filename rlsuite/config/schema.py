@@ -179,6 +179,31 @@ class ResetConfig(Section):
     """Share of the trained weights in the new ones, the rest being random (shrink and perturb); heads become wholly random."""
 
 
+class PruneConfig(Section):
+    """Pruning while the net trains (Zhu & Gupta 2017): a growing share of each layer becomes 0. Last layers are left whole."""
+
+    all_only_if = OnlyIf("share > 0")
+
+    share: float = Field(0.0, ge=0, lt=1)
+    """Share of each layer that is 0 in the end; 0: no pruning."""
+    what: Literal["weights", "channels"] = "weights"
+    """Single weights, or whole channels and units, without which `rlsuite shrink` makes a smaller net."""
+    begin_agent_steps: int = Field(0, ge=0)
+    """Agent steps (pictures, in vision) after which pruning begins."""
+    end_agent_steps: int = Field(1_000_000, ge=1)
+    """Agent steps after which the whole share is 0."""
+    every_learner_steps: int = Field(100, ge=1)
+    """Learner steps between two choices of what is 0."""
+    rewind: bool = False
+    """Set what is left back to its weights at the beginning of pruning, once the whole share is 0 (lottery tickets)."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "PruneConfig":
+        if self.share and self.end_agent_steps <= self.begin_agent_steps:
+            raise ValueError(f"end_agent_steps {self.end_agent_steps} is not after begin_agent_steps {self.begin_agent_steps}")
+        return self
+
+
 class LearnerConfig(Section):
     """How the net is updated."""
 
@@ -213,6 +238,7 @@ class LearnerConfig(Section):
     """Capture the whole update as one CUDA graph."""
     augment: AugmentConfig = AugmentConfig()
     resets: ResetConfig = ResetConfig()
+    prune: PruneConfig = PruneConfig()
     prefetch_batches: int = Field(0, ge=0, le=8)
     """Batches drawn ahead of the priorities of the last ones, so that a GPU need not wait for them."""
 

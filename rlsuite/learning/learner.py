@@ -20,6 +20,7 @@ from rlsuite.learning.augment import augmented
 from rlsuite.learning.gpu_memory import explained
 from rlsuite.learning.not_finite import KEPT, cause
 from rlsuite.learning.optimizers import make_optimizer, same_kind
+from rlsuite.learning.pruning import Pruner
 from rlsuite.learning.resets import check_heads, reset_net, reset_optimizer
 from rlsuite.nets.memory import Recurrent
 from rlsuite.nets.precision import Precision
@@ -99,6 +100,7 @@ class Learner:
         self.parameters = [p for p in self.online.master.parameters() if p.requires_grad]
         self.groups = None if rates is None else rates(self.online.master)
         self.optimizer = make_optimizer(config, self.parameters, self.groups)
+        self.pruner = Pruner(self.online.master, config.prune) if config.prune.share else None
         self.steps = 0
         if config.resets.every_agent_steps is not None:
             check_heads(self.online.master, agent.heads)
@@ -153,6 +155,9 @@ class Learner:
     def _step(self, batch: DeviceBatch, agent_steps: int, want_priority: bool) -> Update:
         self._set_learning_rate(agent_steps)
         self._reset_if_due(agent_steps)
+        if self.pruner is not None:
+            self.pruner.advance(agent_steps, self.steps, self._reset_optimizer)
+            self.online.refresh()
         trajectory, weights = batch.trajectory, batch.weights
         if batch.ready is not None:
             torch.cuda.current_stream().wait_event(batch.ready)
@@ -180,6 +185,8 @@ class Learner:
         metrics = seen[0] if len(seen) == 1 else {name: torch.stack([m[name] for m in seen]).mean() for name in seen[0]}
         if self.config.resets.every_agent_steps is not None:
             metrics["charts/resets"] = torch.tensor(float(self.resets))
+        if self.pruner is not None:
+            metrics["charts/pruned"] = torch.tensor(self.pruner.pruned())
         if lag is not None:
             metrics["charts/policy_lag"] = torch.tensor(float(lag))
         if self.device.type == "cpu":
@@ -245,6 +252,8 @@ class Learner:
         if self.config.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.max_grad_norm, norm)
         self.optimizer.step()
+        if self.pruner is not None:
+            self.pruner.apply(self.online.master)
         self.online.refresh()
         return loss, norm.detach()
 
@@ -296,6 +305,9 @@ class Learner:
             if net is not None:
                 reset_net(net.master, fresh, self.agent.heads, config.keep, trained)
                 net.refresh()
+        self._reset_optimizer()
+
+    def _reset_optimizer(self) -> None:
         reset_optimizer(self.optimizer, make_optimizer(self.config, self.parameters, self.groups))
 
     def _not_finite(self, name: str) -> str:
@@ -315,6 +327,8 @@ class Learner:
                 old.lerp_(new, self.config.target_ema)
         for kept, current in zip(self.frozen.master.buffers(), self.online.master.buffers(), strict=True):
             kept.copy_(current)  # such as a normalisation's statistics, of which an average makes no sense
+        if self.pruner is not None:  # an average still holds some of what is pruned
+            self.pruner.apply(self.frozen.master)
         self.frozen.refresh()
 
     def state_dict(self) -> dict[str, Any]:
@@ -327,6 +341,7 @@ class Learner:
             "steps": self.steps,
             "resets": self.resets,
             "reset_at": self.reset_at,
+            "pruning": {} if self.pruner is None else self.pruner.state_dict(),
         }
 
     @property
@@ -360,6 +375,8 @@ class Learner:
                     moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
         self.rng.set_state(state["rng"])
         self.steps, self.resets, self.reset_at = state["steps"], state["resets"], state["reset_at"]
+        if self.pruner is not None:
+            self.pruner.load_state_dict(state.get("pruning", {}))
 
 
 class _Graph:
