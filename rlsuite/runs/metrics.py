@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.files import atomic_write, parse_json, reading, writing
+from rlsuite.runs.pretrained_agents import absent
 
 FILE = "metrics.jsonl"
 _THEN = ", then resume the run"
@@ -177,7 +178,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """
     path = run_dir / FILE
     if not path.is_file():
-        what = "is not a run (no metrics.jsonl in it)" if run_dir.is_dir() else "does not exist"
+        what = "is not a run (no metrics.jsonl in it)" if run_dir.is_dir() else absent(run_dir)
         raise UsageError(f"{run_dir} {what}; give the folder of a run, such as runs/<name>")
     return [row for _, row in _parse(path)]
 

@@ -69,6 +69,13 @@ def located(path: str | Path) -> Path:
     return card(str(path)).folder if is_name(path) else Path(path).resolve()
 
 
+def absent(path: str | Path) -> str:
+    """Why there is no run folder `path`, as the rest of a sentence about it."""
+    if is_name(path):
+        return "is an agent of the package: it has weights and a card, but no log, and nothing to resume"
+    return "does not exist"
+
+
 def of_game(game: str) -> str | None:
     """`pretrained:NAME` for the agent that plays a board game, as `make_game` names it; None if there is none."""
     return next((PREFIX + name for name in names() if card(name).game == game), None)

@@ -28,6 +28,7 @@ from rlsuite.core.errors import CheckpointError, UsageError, one_line
 from rlsuite.core.files import atomic_write, parse_json, writing
 from rlsuite.core.types import EnvSpec, spec_of
 from rlsuite.runs import checkpoint, trust
+from rlsuite.runs.pretrained_agents import absent
 from rlsuite.version import __version__
 
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "numba", "ray")
@@ -161,7 +162,7 @@ def config_file(run_dir: Path) -> Path:
     """The path of a run's `config.yaml`. UsageError if the folder is not a run."""
     path = run_dir / "config.yaml"
     if not path.is_file():
-        what = "does not exist" if not run_dir.exists() else "is not a run folder: no config.yaml in it"
+        what = absent(run_dir) if not run_dir.exists() else "is not a run folder: no config.yaml in it"
         raise UsageError(f"{run_dir} {what}")
     return path
 

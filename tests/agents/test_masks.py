@@ -321,5 +321,5 @@ def test_the_grid_is_learned_without_an_offence(name: str, in_observation: bool,
 
 
 def test_masks_cannot_be_switched_off_where_there_are_none() -> None:
-    with pytest.raises(UsageError, match="env.action_masks = false has no effect: CartPole-v1 reports no masks; leave it out"):
+    with pytest.raises(UsageError, match=r"env.action_masks = false has no effect: CartPole-v1 reports no masks; leave it out"):
         make_env(resolve("classic/dqn", {"env.action_masks": False}))

@@ -117,3 +117,14 @@ def test_an_agent_of_the_package_has_no_videos() -> None:
     result = CliRunner().invoke(app, ["play", "pretrained:pong", "--web"])
     assert isinstance(result.exception, UsageError)
     assert "rlsuite evaluate pretrained:pong --video videos" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", [["compare"], ["info"], ["report"], ["train", "--resume"]], ids=" ".join)
+def test_a_command_that_needs_a_log_says_that_the_package_holds_none(command: list[str], tmp_path: Path) -> None:
+    given = [*command, "pretrained:cartpole", *(["--out", str(tmp_path / "out")] if command == ["report"] else [])]
+    result = CliRunner().invoke(app, given)
+    if command == ["info"]:  # which needs none
+        assert result.exit_code == 0
+        return
+    assert isinstance(result.exception, UsageError)
+    assert "pretrained:cartpole is an agent of the package: it has weights and a card, but no log" in str(result.exception)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from rlsuite.core.errors import CheckpointError, UsageError, nearest, one_line
 from rlsuite.core.files import parse_json, reading, reason, remedy, writing
-from rlsuite.runs import trust
+from rlsuite.runs import pretrained_agents, trust
 from rlsuite.runs.checkpoint.codec import Json, Packer, State, check_tensor, unpack
 from rlsuite.runs.checkpoint.files import (
     ARRAYS,
@@ -402,6 +402,8 @@ def _has_arrays(path: Path) -> bool:
 
 
 def _does_not_exist(path: Path) -> str:
+    if pretrained_agents.is_name(path):
+        return f"{path} {pretrained_agents.absent(path)}"
     missing = path.absolute()
     while not missing.parent.exists():
         missing = missing.parent
