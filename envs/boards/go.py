@@ -4,9 +4,13 @@ Actions are points, row * n + column with row 0 at the top, and n * n to pass. S
 back the arrangement of stones of any earlier position of the game, whoever was to move. A game also ends after `max_moves` actions
 and is scored as it is.
 
+What a net sees: `planes=chains`, the position with the chains in atari marked, or `planes=stones`, AlphaGo Zero's (Silver et al.
+2017, Methods): the stones of the last `history` positions, and whose turn it is.
+
 Row: n, the player to move, the number of passes in a row, over (0 or 1); then two 16-bit numbers, twice the komi and the actions
-played; then 64-bit words, the number of arrangements so far and their hashes; then the points, 0 empty, 1 black (player 0) or 2
-white.
+played; then H, the number of earlier positions that are kept for the planes, whether these are of stones alone (0 or 1), and 6
+bytes of padding; then 64-bit words: the number of arrangements so far, their hashes, and the hashes of the H earlier positions, the
+latest first; then the points, 0 empty, 1 black (player 0) or 2 white; then those of the H earlier positions.
 """
 
 import math
@@ -15,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import UsageError, unknown
 from rlsuite.core.game import (
     Actions,
     Game,
@@ -32,8 +36,10 @@ from rlsuite.core.hashing import finalise
 
 Words = NDArray[np.uint64]
 
-_HEAD = 8
+_HEAD = 16
+_NUMBERS = 8  # bytes of the row that hold its first numbers
 _LARGEST = 19
+_MOST_HISTORY = 16
 STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
@@ -53,8 +59,23 @@ def past_of(row: Row) -> Words:
 def points_of(row: Row) -> Row:
     """A view of the points [n*n]."""
     n = int(row[0])
-    begin = _HEAD + 8 * (_moves(n) + 2)
+    begin = _HEAD + 8 * (_moves(n) + 2 + row[8])
     return row[begin : begin + n * n]
+
+
+@njit(cache=True)
+def _earlier_hashes(row: Row) -> Words:
+    """A view of the hashes [H] of earlier positions."""
+    begin = _HEAD + 8 * (_moves(int(row[0])) + 2)
+    return row[begin : begin + 8 * row[8]].view(np.uint64)
+
+
+@njit(cache=True)
+def _earlier(row: Row) -> Row:
+    """A view of the points [H*n*n] of earlier positions."""
+    n = int(row[0])
+    begin = _HEAD + 8 * (_moves(n) + 2 + row[8]) + n * n
+    return row[begin : begin + row[8] * n * n]
 
 
 @njit(cache=True)
@@ -178,9 +199,23 @@ def legal(row: Row, actions: Actions) -> int:
 
 
 @njit(cache=True)
+def _keep(row: Row) -> None:
+    """Makes the position the latest of the earlier ones, of which the oldest goes."""
+    points, earlier, hashes, past = points_of(row), _earlier(row), _earlier_hashes(row), past_of(row)
+    for i in range(earlier.size - 1, points.size - 1, -1):
+        earlier[i] = earlier[i - points.size]
+    earlier[: points.size] = points
+    for i in range(hashes.size - 1, 0, -1):
+        hashes[i] = hashes[i - 1]
+    hashes[0] = past[int(past[0])]
+
+
+@njit(cache=True)
 def play(row: Row, action: int) -> None:
     """Puts down a stone and removes what it captures, or passes."""
     n, own = int(row[0]), row[1] + 1
+    if row[8]:
+        _keep(row)
     if action == n * n:
         row[2] += 1
     else:
@@ -204,7 +239,7 @@ def play(row: Row, action: int) -> None:
         past[count + 1] = now
         past[0] = count + 1
     row[1] = 1 - row[1]
-    numbers = row[:_HEAD].view(np.int16)
+    numbers = row[:_NUMBERS].view(np.int16)
     numbers[3] += 1
     if row[2] == 2 or numbers[3] >= _moves(n):
         row[3] = 1
@@ -247,13 +282,32 @@ def outcome(row: Row) -> tuple[bool, float]:
     """Over after two passes in a row or `max_moves`; the larger area, less komi, wins."""
     if not row[3]:
         return False, 0.0
-    doubled = 2 * area(row) - row[:_HEAD].view(np.int16)[2]
+    doubled = 2 * area(row) - row[:_NUMBERS].view(np.int16)[2]
     return True, 1.0 if doubled > 0 else -1.0 if doubled < 0 else 0.0
 
 
 @njit(cache=True)
+def _encode_stones(row: Row, planes: Planes) -> None:
+    n, own, points, earlier = int(row[0]), row[1] + 1, points_of(row), _earlier(row)
+    for y in range(n):
+        for x in range(n):
+            point = y * n + x
+            for k in range(row[8] + 1):
+                stone = points[point] if k == 0 else earlier[(k - 1) * n * n + point]
+                planes[2 * k, y, x] = stone == own
+                planes[2 * k + 1, y, x] = stone == 3 - own
+            planes[2 * row[8] + 2, y, x] = own == 1
+
+
+@njit(cache=True)
 def encode(row: Row, planes: Planes) -> None:
-    """Planes: own stones, opposing stones, chains in atari, whether Black is to move, whether the opponent has just passed."""
+    """Planes of chains: own stones, opposing stones, chains in atari, whether Black is to move, whether the opponent just passed.
+
+    Planes of stones: own and opposing stones, those of the H positions before, the latest first, and whether Black is to move.
+    """
+    if row[9]:
+        _encode_stones(row, planes)
+        return
     n, own, points = int(row[0]), row[1] + 1, points_of(row)
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     for y in range(n):
@@ -276,9 +330,12 @@ def encode(row: Row, planes: Planes) -> None:
 
 @njit(cache=True)
 def position_hash(row: Row) -> np.uint64:
-    """A hash of the stones, the player to move and whether the last move was a pass."""
+    """A hash of the stones, the player to move, whether the last move was a pass, and of the earlier positions that are kept."""
     past = past_of(row)
-    return finalise(past[int(past[0])] ^ np.uint64(row[1] + 2 * (row[2] > 0) + 4))
+    found = finalise(past[int(past[0])] ^ np.uint64(row[1] + 2 * (row[2] > 0) + 4))
+    for one in _earlier_hashes(row):
+        found = finalise(found + one)
+    return found
 
 
 def set_player(row: Row, player: int) -> None:
@@ -289,23 +346,34 @@ def set_player(row: Row, player: int) -> None:
 def resume(row: Row) -> None:
     """Forgets that the last moves were passes, so that the game goes on, unless it has had as many moves as there may be."""
     row[2] = 0
-    row[3] = row[:_HEAD].view(np.int16)[3] >= _moves(int(row[0]))
+    row[3] = row[:_NUMBERS].view(np.int16)[3] >= _moves(int(row[0]))
 
 
 RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
-def go(size: int = 9, komi: float = 7.5) -> Game:
-    """Go on size x size points. UsageError for a size or komi that cannot be."""
+def go(size: int = 9, komi: float = 7.5, planes: str = "chains", history: int = 8) -> Game:
+    """Go on size x size points. UsageError for a size, komi, planes or history that cannot be.
+
+    `planes`: what a net sees, chains or stones; `history`: positions that it sees, with stones.
+    """
     if not 1 <= size <= _LARGEST:
         raise UsageError(f"go: size {size}; allowed are 1 to {_LARGEST}")
     if not abs(komi) <= size * size:
         raise UsageError(f"go: komi {komi:g}; allowed are numbers up to the {size * size} points of the board")
-    name = f"go(size={size},komi={komi:.12g})"
-    start = np.zeros(-(-(_HEAD + 8 * (_moves(size) + 2) + size * size) // 8) * 8, np.int8)
-    start[0] = size
+    if planes not in ("chains", "stones"):
+        raise unknown("planes of go", planes, ("chains", "stones"))
+    if not 1 <= history <= _MOST_HISTORY:
+        raise UsageError(f"go: history {history}; allowed are 1 to {_MOST_HISTORY} positions")
+    stones = planes == "stones"
+    if not stones and history != 8:
+        raise UsageError("go: history works with planes=stones, which show earlier positions")
+    name = f"go(size={size},komi={komi:.12g}" + (f",planes=stones,history={history})" if stones else ")")
+    kept = history - 1 if stones else 0
+    start = np.zeros(-(-(_HEAD + 8 * (_moves(size) + 2 + kept) + size * size * (1 + kept)) // 8) * 8, np.int8)
+    start[0], start[8], start[9] = size, kept, stones
     # Areas are whole numbers: every komi between two of them gives the same results as the half point there.
-    start[:_HEAD].view(np.int16)[2] = 2 * int(komi) if komi == int(komi) else 2 * math.floor(komi) + 1
+    start[:_NUMBERS].view(np.int16)[2] = 2 * int(komi) if komi == int(komi) else 2 * math.floor(komi) + 1
     cell_maps, action_maps = square_maps(size, extra_actions=1)
 
     def board_text(row: Row) -> str:
@@ -338,7 +406,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         rules=RULES,
         start=start,
         num_actions=size * size + 1,
-        observation_shape=(5, size, size),
+        observation_shape=(2 * history + 1 if stones else 5, size, size),
         max_moves=_moves(size),
         cell_maps=cell_maps,
         action_maps=action_maps,
@@ -346,7 +414,7 @@ def go(size: int = 9, komi: float = 7.5) -> Game:
         board_text=board_text,
         parse=parse,
         has_draws=komi == int(komi),
-        parameters={"size": size, "komi": komi},
+        parameters={"size": size, "komi": komi} | ({"planes": planes, "history": history} if stones else {}),
         make=go,
         set_player=set_player,
         presentation=Presentation(

@@ -158,4 +158,5 @@ def _same_board(a: Game, b: Game) -> bool:
     """Whether the net of an agent that plays `a` fits `b`."""
     if "komi" not in a.parameters:
         return a.name == b.name
-    return a.rules is b.rules and a.observation_shape == b.observation_shape
+    others = [{key: value for key, value in game.parameters.items() if key != "komi"} for game in (a, b)]
+    return a.rules is b.rules and others[0] == others[1]

@@ -13,7 +13,17 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState, Game
 from rlsuite.envs.boards import GAMES
 
-SMALL = ["tic_tac_toe", "connect_four", "othello", "othello(size=6)", "gomoku(size=8)", "hex(size=6)", "go(size=5)", "go(size=7)"]
+SMALL = [
+    "tic_tac_toe",
+    "connect_four",
+    "othello",
+    "othello(size=6)",
+    "gomoku(size=8)",
+    "hex(size=6)",
+    "go(size=5)",
+    "go(size=5,planes=stones,history=3)",
+    "go(size=7)",
+]
 OPEN_SPIEL = {  # ours -> theirs, games in the default set and in the slow one
     "tic_tac_toe": ("tic_tac_toe", 100),
     "connect_four": ("connect_four", 100),
