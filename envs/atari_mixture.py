@@ -12,11 +12,21 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from rlsuite.core.masks import KEY
 from rlsuite.envs import atari
 
-Config = atari.Config
+
+class Config(atari.Config):
+    """Settings of several Atari games."""
+
+    @model_validator(mode="after")
+    def _as_many_of_each(self) -> "Config":
+        games = self.id.count("+") + 1
+        if self.num_envs % games:
+            raise ValueError(f"num_envs {self.num_envs} is not a multiple of the {games} games")
+        return self
 
 
 class AtariMixture(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):

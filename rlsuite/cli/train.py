@@ -53,11 +53,15 @@ def distill(
 
     Several teachers are averaged. It is `rlsuite train CONFIG` with `distill.teachers`.
     """
-    named = [argument for argument in arguments if "=" not in argument]
+    from rlsuite.runs import checkpoint, pretrained_agents
+
+    named = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
     if len(named) < 2:
         raise UsageError("name one or more teachers, and then the student's config, such as: pretrained:pong atari/pong_pqn")
     *teachers, config = named
-    overrides = [f"distill.teachers={json.dumps(teachers)}", *(argument for argument in arguments if "=" in argument)]
+    # A checkpoint, not a run that may go on: a resumed student has the same teachers.
+    places = [one if pretrained_agents.is_name(one) else str(checkpoint.find(Path(one))) for one in teachers]
+    overrides = [f"distill.teachers={json.dumps(places)}", *(argument for argument in arguments if argument not in named)]
     _train(config, overrides, run_dir, None, as_json)
 
 

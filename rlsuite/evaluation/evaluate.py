@@ -50,14 +50,16 @@ def evaluate(
     if precision is not None:
         changes["learner"] = {"precision": "bf16" if precision == "bf16" else "fp32"}
     saved = Saved(path, device="cpu" if precision == "int8" else "auto", changes=changes)
+    if video is not None and saved.spec.game is not None:
+        raise UsageError(f"{saved.spec.game} is a board game, which cannot be drawn: leave --video out")
     agent, net = saved.agent, saved.net
     if precision == "int8":
+        if video is not None:
+            raise UsageError("--precision int8 records no video: leave one of them out")
         from rlsuite.evaluation.export.onnx_player import in_int8
 
         agent, net = in_int8(saved)
     cpu.set_up(saved.config.run.threads)
-    if video is not None and saved.spec.game is not None:
-        raise UsageError(f"{saved.spec.game} is a board game, which cannot be drawn: leave --video out")
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
     count = episodes or saved.config.eval.episodes
     with Counter("games") as show:

@@ -15,9 +15,11 @@ from rlsuite.evaluation.export.acting_net import ActingNet, Size, size_of
 from rlsuite.evaluation.export.games import own_games
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.factories import make_agent
+from rlsuite.learning.pruning import refuse_dependent
 from rlsuite.nets.backbones import Backbone
 from rlsuite.runs import checkpoint, run_folder
 
+TORSOS = ("nature", "small", "data_efficient")
 _STEPS, _TOLERANCE = 20, 1e-4  # of the comparison: steps of its own games, and the difference in scores of 1
 
 
@@ -34,20 +36,18 @@ class Shrunk(NamedTuple):
 def shrink(path: Path, out: Path) -> Shrunk:
     """Writes the run folder `out` with the net of a saved agent without the channels and units that are 0.
 
-    Its scores are compared with the agent's before anything is written. UsageError for a net of another kind than a torso
-    `nature` or `small` with dense layers behind it, or without a channel that is 0.
+    Its scores are compared with the agent's before anything is written. UsageError for a net of another kind than one of
+    `TORSOS` with dense layers behind it, or without a channel that is 0.
     """
     if out.exists():
         raise UsageError(f"{out} exists already: choose a new folder for --out")
     saved = Saved(path, changes={"learner": {"precision": "fp32"}})
     name, parameters = parse_call("torso", saved.config.net.torso)
     net = saved.net
-    backbones = [module for module in net.modules() if isinstance(module, Backbone)]
-    if name not in ("nature", "small") or len(backbones) != 1 or saved.config.net.memory != "none":
-        raise UsageError(
-            f"{path}: only nets with one torso nature or small and no memory can be shrunk, not {saved.config.net.torso}"
-        )
-    (backbone,) = backbones
+    refuse_dependent(net, str(path))
+    if name not in TORSOS:
+        raise UsageError(f"{path}: net.torso={name} has no widths to choose, as {', '.join(TORSOS)} have")
+    (backbone,) = [module for module in net.modules() if isinstance(module, Backbone)]
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
     kept = [_alive(layer) for layer in convolutions]
     dense = {name: module for name, module in net.named_modules() if isinstance(module, nn.Linear)}
@@ -58,7 +58,7 @@ def shrink(path: Path, out: Path) -> Shrunk:
     widths = "-".join(str(int(alive.sum())) for alive in kept)
     torso = f"{name}({','.join(f'{key}={value}' for key, value in {**parameters, 'widths': widths}.items())})"
     original = loader.check(loader.as_mapping(saved.config), saved=True)
-    if (torso, units) == (f"{name}(widths={'-'.join(str(len(one)) for one in kept)})", saved.config.net.hidden):
+    if all(bool(one.all()) for one in kept) and units == saved.config.net.hidden:
         raise UsageError(f"{path} has no channel that is 0: train it with learner.prune.what=channels")
     smaller = original.net.model_copy(update={"torso": torso, "hidden": units, "init_from": None, "weights": None})
     learner = Saved(path).config.learner.model_copy(update={"prune": PruneConfig()})

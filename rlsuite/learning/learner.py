@@ -155,9 +155,8 @@ class Learner:
     def _step(self, batch: DeviceBatch, agent_steps: int, want_priority: bool) -> Update:
         self._set_learning_rate(agent_steps)
         self._reset_if_due(agent_steps)
-        if self.pruner is not None:
-            self.pruner.advance(agent_steps, self.steps, self._reset_optimizer)
-            self.online.refresh()
+        if self.pruner is not None and self.pruner.advance(agent_steps, self.steps, self._reset_optimizer):
+            self._apply_masks()
         trajectory, weights = batch.trajectory, batch.weights
         if batch.ready is not None:
             torch.cuda.current_stream().wait_event(batch.ready)
@@ -186,7 +185,7 @@ class Learner:
         if self.config.resets.every_agent_steps is not None:
             metrics["charts/resets"] = torch.tensor(float(self.resets))
         if self.pruner is not None:
-            metrics["charts/pruned"] = torch.tensor(self.pruner.pruned())
+            metrics["charts/pruned"] = torch.tensor(self.pruner.pruned)
         if lag is not None:
             metrics["charts/policy_lag"] = torch.tensor(float(lag))
         if self.device.type == "cpu":
@@ -305,7 +304,15 @@ class Learner:
             if net is not None:
                 reset_net(net.master, fresh, self.agent.heads, config.keep, trained)
                 net.refresh()
+        self._apply_masks()
         self._reset_optimizer()
+
+    def _apply_masks(self) -> None:
+        """Prunes both nets, after anything but an update has changed weights or masks."""
+        for net in (self.online, self.frozen):
+            if net is not None and self.pruner is not None:
+                self.pruner.apply(net.master)
+                net.refresh()
 
     def _reset_optimizer(self) -> None:
         reset_optimizer(self.optimizer, make_optimizer(self.config, self.parameters, self.groups))

@@ -25,8 +25,10 @@ class Pruner:
         """UsageError for channels of a net in which other parts depend on theirs."""
         self.net, self.config = net, config
         layers = prunable(net)
+        if not any(getattr(module, "fp32", False) for module in net.modules()):
+            raise UsageError("learner.prune: this net does not tell which layers are its last, as those of agents do (keep_fp32)")
         if config.what == "channels":
-            _refuse_dependent(net)
+            refuse_dependent(net, "learner.prune.what = channels")
         if not layers:
             raise UsageError("learner.prune: the net has no convolution or dense layer before its last ones")
         self.masks: dict[str, Tensor] = {}  # name of a parameter -> bool, of its shape
@@ -38,6 +40,7 @@ class Pruner:
         self.taken_at = -1  # learner step of the last masks
         self.rewound = False
         self.done = False  # the whole share is 0
+        self.pruned = 0.0  # share of the masked weights that is 0
 
     def share(self, agent_steps: int) -> float:
         """The share of weights that are 0 after `agent_steps` agent steps."""
@@ -46,28 +49,30 @@ class Pruner:
         return self.config.share * (1 - (1 - t) ** 3)
 
     @torch.no_grad()
-    def advance(self, agent_steps: int, learner_steps: int, reset: Callable[[], None]) -> None:
-        """New masks, if they are due. `reset`: called after weights have been set back, to begin with the optimizer, too."""
+    def advance(self, agent_steps: int, learner_steps: int, reset: Callable[[], None]) -> bool:
+        """New masks, if they are due; whether they were. `apply` is left to the caller.
+
+        `reset`: called after weights have been set back, to begin with the optimizer, too.
+        """
         config = self.config
         if agent_steps < config.begin_agent_steps or self.rewound:
-            return
+            return False
         if config.rewind and not self.begun:
             self.begun = {name: parameter.detach().clone() for name, parameter in self.net.named_parameters()}
         over = agent_steps >= config.end_agent_steps
         due = self.taken_at < 0 or learner_steps - self.taken_at >= config.every_learner_steps
-        if not due and not over:
-            return
-        if over and not config.rewind and self.done:
-            return
+        if (not due and not over) or (over and not config.rewind and self.done):
+            return False
         self.taken_at = learner_steps
         self._take(self.share(agent_steps))
+        self._count()
         self.done = over
         if over and config.rewind:
             for name, parameter in self.net.named_parameters():
                 parameter.copy_(self.begun[name])
             self.begun, self.rewound = {}, True
             reset()
-        self.apply(self.net)
+        return True
 
     def _take(self, share: float) -> None:
         parameters = dict(self.net.named_parameters())
@@ -93,9 +98,8 @@ class Pruner:
         for name, mask in self.masks.items():
             parameters[name].mul_(mask)
 
-    def pruned(self) -> float:
-        """The share of the masked weights that are 0."""
-        return 1 - sum(int(mask.sum()) for mask in self.masks.values()) / sum(mask.numel() for mask in self.masks.values())
+    def _count(self) -> None:
+        self.pruned = 1 - sum(int(mask.sum()) for mask in self.masks.values()) / sum(mask.numel() for mask in self.masks.values())
 
     def state_dict(self) -> dict[str, Any]:
         """Masks, and what a rewind needs."""
@@ -109,6 +113,7 @@ class Pruner:
             mask.copy_(state["masks"][name])
         self.begun, self.taken_at = state["begun"], state["taken_at"]
         self.rewound, self.done = state["rewound"], state["done"]
+        self._count()
 
 
 def prunable(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
@@ -121,13 +126,19 @@ def prunable(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     return found
 
 
-def _refuse_dependent(net: nn.Module) -> None:
-    """UsageError for parts in which a channel that is 0 does not stay 0, or is added to others."""
+# The parts of a net whose channels and units depend on nothing but the layer before.
+_NETS = ("QNet", "PolicyNet", "Trunk", "QHead", "Mlp", "FeedForward", "PixelTorso", "Backbone", "ConvReLU")
+_CHAIN = frozenset((*_NETS, "Sequential", "ModuleList", "Conv2d", "Linear", "ReLU", "LeakyReLU", "Identity"))
+
+
+def refuse_dependent(net: nn.Module, what: str) -> None:
+    """UsageError, which begins with `what`, for a net that is more than one chain: its channels cannot be taken away."""
     for name, module in net.named_modules():
-        foreign = not isinstance(module, nn.Conv2d | nn.Linear) and bool(list(module.parameters(recurse=False)))
-        sums = type(module).__name__ in ("Residual", "TowerBlock", "NoisyLinear")
-        if foreign or sums:
+        if name and type(module).__name__ not in _CHAIN:
             raise UsageError(
-                f"learner.prune.what = channels: {name} is a {type(module).__name__}, whose channels depend on each other; use "
-                "net.torso nature or small without a norm and net.layer_norm=false, or what=weights"
+                f"{what}: {name} is a {type(module).__name__}, whose channels depend on each other; use net.torso nature, small or "
+                "data_efficient without a norm, net.layer_norm=false and no noise, memory or loss with layers of its own"
             )
+    backbones = sum(type(module).__name__ == "Backbone" for module in net.modules())
+    if backbones != 1:
+        raise UsageError(f"{what}: it has {backbones} backbones, not one; use net.separate_value=false and a torso of pictures")

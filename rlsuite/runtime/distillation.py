@@ -26,7 +26,7 @@ from rlsuite.agents.policy_gradient import columns, mean
 from rlsuite.agents.value_based import ValueAgent
 from rlsuite.config.schema import Config, DistillConfig
 from rlsuite.core import masks
-from rlsuite.core.agent import Agent, Capability, Extra, Loss, Mode, Net, Rollouts, Sequences, SequenceSpec, Transitions
+from rlsuite.core.agent import Agent, Extra, Loss, Mode, Net, Rollouts, Sequences, SequenceSpec, Transitions
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, other_spaces, part_of
 from rlsuite.envs import atari_mixture
@@ -46,6 +46,12 @@ def make_trained_agent(config: Config, spec: EnvSpec) -> Agent:
     agent = make_agent(config, spec)
     if not config.distill.teachers:
         return agent
+    if config.runtime.inference == "server":
+        raise UsageError("distill.teachers act in the collectors: use runtime.inference=collector")
+    if config.replay.demonstrations is not None:
+        raise UsageError("distill.teachers: recordings hold nothing of what teachers say; leave replay.demonstrations out")
+    if isinstance(agent, SelfPlayAgent) and (config.distill.temperature is not None or config.distill.teacher_share != 0.5):
+        raise UsageError("distill.temperature and distill.teacher_share have no effect at the board, where teachers play all games")
     teachers = []
     for path in config.distill.teachers:
         teacher = Saved(Path(path), changes={"learner": {"precision": config.learner.precision}})
@@ -126,8 +132,6 @@ def _player(agent: SelfPlayAgent, teachers: list[Saved]) -> Agent:
     kind: Any = type(agent)
 
     class Student(kind):  # type: ignore[misc]
-        capabilities: frozenset[Capability] = frozenset()  # an inference server would answer with the student's own net
-
         def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> GameCollector:
             played: GameCollector = super().collector(_Teachers(teachers).to(device), num_envs, seed=seed, device=device, bf16=bf16)
             return played
@@ -142,14 +146,14 @@ def _student(agent: Agent, groups: list[_Group], config: DistillConfig) -> Agent
     burn_in = agent.sequence.burn_in if isinstance(agent.sequence, Sequences) else 0
 
     class Student(kind):  # type: ignore[misc]
-        has_target = False
-        capabilities: frozenset[Capability] = kind.capabilities - {"inference server"}
-
         def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
             action, state, extras = super().act(net, step, state, mode)
+            if not mode.explore:  # an evaluation
+                return action, state, extras
             policy = _policy(groups, step, config.temperature)  # [B,A]
             place = mode.first_env + torch.arange(len(action), device=action.device)  # [B]
-            shown = place < round(config.teacher_share * (mode.total_envs or len(action)))
+            of_game = (mode.total_envs or len(action)) / len(groups)
+            shown = place // len(groups) < round(config.teacher_share * of_game)  # the first environments of every game
             drawn = policy.multinomial(1, generator=mode.rng)[:, 0]  # [B]
             return torch.where(shown, drawn, action), state, {**extras, KEY: policy}
 
@@ -160,8 +164,8 @@ def _student(agent: Agent, groups: list[_Group], config: DistillConfig) -> Agent
             elif isinstance(self.sequence, Rollouts) and not prepared:
                 steps = part_of(steps, slice(-1))
             clear_noise(net)
-            scores, _ = self.scores(net, steps, trajectory.state)  # [T,B,A]
-            log_p, policy = masks.masked(scores, steps).log_softmax(-1), steps.extras[KEY]
+            scores = masks.masked(self.scores(net, steps, trajectory.state)[0], steps)  # [T,B,A]
+            log_p, policy = scores.log_softmax(-1), steps.extras[KEY]
             kl = (policy * (policy.clamp(min=1e-30).log() - log_p)).sum(-1)  # [T,B]
             valid = ~steps.last  # [T,B]
             if burn_in:
@@ -203,7 +207,8 @@ def _of_game(teachers: list[Saved], step: Step, temperature: float | None) -> Te
     """The mean policy [B,A] f32 of teachers of one game for `step`, leaves [1,B,...]."""
     found = []
     for teacher in teachers:
-        default = OF_VALUES if isinstance(teacher.agent, ValueAgent) else OF_LOGITS
+        values = isinstance(teacher.agent, ValueAgent) and not teacher.config.distill.teachers  # a student's are logits
+        default = OF_VALUES if values else OF_LOGITS
         scores, _ = teacher.agent.scores(teacher.net.to(step.reward.device), step, ())  # [1,B,A]
         found.append((masks.masked(scores, step)[0].float() / (temperature or default)).softmax(-1))
     return torch.stack(found).mean(0)

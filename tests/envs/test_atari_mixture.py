@@ -58,6 +58,7 @@ def test_fewer_environments_than_games_play_the_first_ones() -> None:
     [
         ("ALE/Pong-v5+ALE/Brekout-v5", "unknown Atari game in env.id 'ALE/Brekout-v5'; did you mean ALE/Breakout-v5"),
         ("ALE/Pong-v5+ALE/Pong-v5", "names a game twice"),
+        ("ALE/Pong-v5+ALE/Breakout-v5+ALE/Boxing-v5", "num_envs 64 is not a multiple of the 3 games"),
         ("CartPole-v1+ALE/Pong-v5", "unknown Atari game in env.id 'CartPole-v1'"),
     ],
 )

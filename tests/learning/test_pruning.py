@@ -16,8 +16,10 @@ from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.evaluation.shrink import shrink
 from rlsuite.factories import make_agent, make_learner, make_spec
+from rlsuite.learning import pruning
 from rlsuite.learning.pruning import Pruner, prunable
 from rlsuite.nets.precision import keep_fp32
+from rlsuite.vision.train import train
 
 TINY: dict[str, Any] = {
     "run.threads": 1,
@@ -72,21 +74,24 @@ def pruner(what: str, share: float = 0.5, **settings: Any) -> tuple[nn.Sequentia
 def test_the_smallest_weights_of_every_layer_go_and_the_last_layer_stays() -> None:
     made, one = pruner("weights")
     before = made[0].weight.detach().clone()
-    one.advance(100, 0, lambda: None)
+    assert one.advance(100, 0, lambda: None)
+    one.apply(made)
     gone = made[0].weight == 0
     assert gone.sum() == 40
     assert before[gone].abs().max() < before[~gone].abs().min()
     assert torch.equal(made[0].weight[~gone], before[~gone])
     assert (made[2].weight == 0).sum() == 30
     assert (made[4].weight == 0).sum() == 0
-    assert one.pruned() == 0.5
+    assert one.pruned == 0.5
     assert set(prunable(made)) == {"0", "2"}
 
 
-def test_channels_go_with_their_bias() -> None:
+def test_channels_go_with_their_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "refuse_dependent", lambda *given: None)
     made, one = pruner("channels", 0.3)
     norms = made[0].weight.detach().norm(dim=1)
-    one.advance(100, 0, lambda: None)
+    assert one.advance(100, 0, lambda: None)
+    one.apply(made)
     gone = (made[0].weight == 0).all(1)
     assert gone.sum() == 3
     assert set(norms.argsort()[:3].tolist()) == set(gone.nonzero()[:, 0].tolist())
@@ -94,9 +99,11 @@ def test_channels_go_with_their_bias() -> None:
     assert (made[0].bias[~gone] != 0).all()
 
 
-def test_one_channel_is_always_left() -> None:
+def test_one_channel_is_always_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "refuse_dependent", lambda *given: None)
     made, one = pruner("channels", 0.999)
-    one.advance(100, 0, lambda: None)
+    assert one.advance(100, 0, lambda: None)
+    one.apply(made)
     assert [(made[i].weight != 0).any(1).sum().item() for i in (0, 2)] == [1, 1]
 
 
@@ -109,13 +116,13 @@ def test_the_share_grows_by_a_cubic_schedule() -> None:
 def test_masks_are_taken_when_they_are_due_and_not_after_the_end() -> None:
     made, one = pruner("weights", 0.5, every_learner_steps=10)
     one.advance(50, 0, lambda: None)
-    first = one.pruned()
+    first = one.pruned
     one.advance(60, 9, lambda: None)
-    assert one.pruned() == first
+    assert one.pruned == first
     one.advance(60, 10, lambda: None)
-    assert one.pruned() > first
+    assert one.pruned > first
     one.advance(100, 11, lambda: None)  # the end does not wait
-    assert one.pruned() == 0.5
+    assert one.pruned == 0.5
     masks = {name: mask.clone() for name, mask in one.masks.items()}
     nn.init.uniform_(made[0].weight)
     one.advance(200, 100, lambda: None)
@@ -129,6 +136,7 @@ def test_rewinding_brings_the_first_weights_back_where_they_are_left() -> None:
     with torch.no_grad():
         made[0].weight.add_(torch.randn_like(made[0].weight))
     one.advance(100, 50, lambda: reset.append(1))
+    one.apply(made)
     assert reset == [1]
     left = one.masks["0.weight"]
     assert torch.equal(made[0].weight[left], first[left])
@@ -144,9 +152,9 @@ def test_rewinding_brings_the_first_weights_back_where_they_are_left() -> None:
         {},
         {"learner.prune.rewind": True},
         {"learner.target_ema": 0.01, "learner.act_with_target": True, "learner.target_period_learner_steps": 1},
-        {"learner.precision": "bf16", "learner.prune.what": "channels"},
+        {"learner.precision": "bf16"},
     ],
-    ids=["weights", "rewind", "averaged", "channels-bf16"],
+    ids=["weights", "rewind", "averaged", "bf16"],
 )
 def test_a_pruned_run_is_resumed_bit_for_bit_and_what_acts_is_pruned(settings: dict[str, Any], tmp_path: Path) -> None:
     settings = {**TINY, **settings}
@@ -160,6 +168,21 @@ def test_a_pruned_run_is_resumed_bit_for_bit_and_what_acts_is_pruned(settings: d
     for layer in prunable_names(acting):
         weight = acting.get_parameter(f"{layer}.weight")
         assert (weight == 0).float().mean() == pytest.approx(0.75, abs=0.02)
+
+
+@pytest.mark.parametrize("resets", [{}, {"learner.resets.every_agent_steps": 290}], ids=["period", "resets"])
+def test_an_averaged_net_that_moves_rarely_is_pruned_at_once(resets: dict[str, Any], tmp_path: Path) -> None:
+    rare = {"learner.act_with_target": True, "learner.target_ema": 0.5, "learner.target_period_learner_steps": 10_000}
+    settings = {**TINY, **rare, **resets, "learner.prune.end_agent_steps": 200, "run.agent_steps": 300}
+    rlsuite.train("classic/dqn", settings, run_dir=tmp_path / "run")
+    acting = Saved(tmp_path / "run").net
+    for layer in prunable_names(acting):
+        assert (acting.get_parameter(f"{layer}.weight") == 0).float().mean() == pytest.approx(0.75, abs=0.02)
+
+
+def test_a_net_that_does_not_mark_its_last_layers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not tell which layers are its last"):
+        train("vision/digits", {"learner.prune.share": 0.5, "run.threads": 1}, run_dir=tmp_path / "run")
 
 
 def prunable_names(net: nn.Module) -> list[str]:
@@ -196,22 +219,30 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
         {"net.torso": "small(norm=layer)"},
         {"net.layer_norm": True, "net.torso": "small"},
         {"agent.noisy": True, "net.torso": "small", "net.layer_norm": False},
+        {"agent.name": "iqn", "net.torso": "small", "net.layer_norm": False},
+        {"agent.name": "dqn", "agent.spr_weight": 2.0, "net.torso": "small", "net.layer_norm": False},
+        {"agent.name": "ppo", "net.separate_value": True, "net.torso": "small", "net.layer_norm": False},
     ],
-    ids=["residual", "norm", "layer_norm", "noisy"],
+    ids=["residual", "norm", "layer_norm", "noisy", "iqn", "spr", "separate_value"],
 )
 def test_channels_that_depend_on_each_other_are_refused(settings: dict[str, Any]) -> None:
     channels = {"learner.prune.share": 0.5, "learner.prune.what": "channels", "run.threads": 1}
-    config = resolve("atari/pong_pqn", {**channels, **settings})
-    with pytest.raises(UsageError, match=r"whose channels depend on each other; use net.torso nature or small"):
+    base = (
+        "atari/pong_ppo" if settings.get("agent.name") == "ppo" else "atari/pong" if "agent.name" in settings else "atari/pong_pqn"
+    )
+    config = resolve(base, {**channels, **settings})
+    with pytest.raises(UsageError, match=r"learner.prune.what = channels: .*(depend on each other; use net.torso|has 2 backbones)"):
         make_learner(config, make_agent(config, make_spec(config)), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("kind", ["pqn", "dueling", "ppo"])
+@pytest.mark.parametrize("kind", ["pqn", "dueling", "ppo", "data_efficient"])
 def test_a_pruned_net_becomes_a_smaller_one_that_chooses_alike(kind: str, tmp_path: Path) -> None:
     settings = {**PIXELS, "agent.dueling": True} if kind == "dueling" else PIXELS
+    if kind == "data_efficient":
+        settings = {**PIXELS, "net.torso": "data_efficient"}
     rlsuite.train("atari/pong_ppo" if kind == "ppo" else "atari/pong_pqn", settings, run_dir=tmp_path / "run")
     found = shrink(tmp_path / "run", tmp_path / "small")
-    assert found.torso == "small(widths=8-16-16)"
+    assert found.torso == ("data_efficient(widths=16-32)" if kind == "data_efficient" else "small(widths=8-16-16)")
     assert found.hidden == 8
     assert found.after.parameters < 0.4 * found.before.parameters
     assert found.largest_difference < 1e-5
@@ -225,10 +256,12 @@ def test_a_pruned_net_becomes_a_smaller_one_that_chooses_alike(kind: str, tmp_pa
 
 def test_what_cannot_be_shrunk_is_refused(tmp_path: Path) -> None:
     rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 200}, run_dir=tmp_path / "vectors")
-    with pytest.raises(UsageError, match="only nets with one torso nature or small and no memory can be shrunk, not mlp"):
+    with pytest.raises(UsageError, match="torso is a MlpTorso, whose channels depend on each other"):
         shrink(tmp_path / "vectors", tmp_path / "out")
     whole = {key: value for key, value in PIXELS.items() if "prune" not in key} | {"run.agent_steps": 32}
     rlsuite.train("atari/pong_pqn", whole, run_dir=tmp_path / "whole")
     with pytest.raises(UsageError, match=r"no channel that is 0: train it with learner.prune.what=channels"):
         shrink(tmp_path / "whole", tmp_path / "out")
+    with pytest.raises(UsageError, match="is a NormalisedTorso"):
+        shrink(Path("pretrained:pong"), tmp_path / "out")
     assert not (tmp_path / "out").exists()

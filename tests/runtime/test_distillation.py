@@ -17,8 +17,11 @@ from rlsuite.config.loader import resolve
 from rlsuite.core.agent import Mode, Transitions
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import Step, Trajectory
+from rlsuite.evaluation.export import export
+from rlsuite.evaluation.record import from_agent
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.factories import build, make_spec
+from rlsuite.replay import demonstrations
 from rlsuite.runs.metrics import read_metrics
 from rlsuite.runtime.distillation import KEY, make_trained_agent
 
@@ -114,6 +117,56 @@ def test_teachers_act_in_their_share_of_the_environments(share: float, shown: in
     assert share == 1.0 or not torch.equal(action, best)
 
 
+def test_teachers_have_no_part_in_evaluations(tmp_path: Path) -> None:
+    settings = {
+        **SMALL,
+        **ROLLOUTS,
+        "distill.teacher_share": 1.0,
+        "run.agent_steps": 64,
+        "eval.episodes": 5,
+        "agent.minibatches": 1,
+    }
+    found = rlsuite.train("classic/ppo", settings, run_dir=tmp_path / "run").evaluation
+    assert found is not None
+    assert found.mean == rlsuite.evaluate(tmp_path / "run", 5).mean
+    assert found.mean < 100  # the teacher has 500
+
+
+def test_masked_actions_count_neither_as_equal_nor_as_other() -> None:
+    agent = student("classic/dqn", **REPLAY)
+    net = agent.make_net()
+    with torch.no_grad():
+        net.head.advantage.out.bias.copy_(torch.tensor([100.0, 0.0]))
+    blank = torch.zeros(2, 3, dtype=torch.bool)
+    mask = torch.tensor([False, True]).expand(2, 3, 2)
+    steps = Step(torch.zeros(2, 3, 4), blank.float(), blank, blank, blank, blank.long(), {KEY: mask.float(), "action_mask": mask})
+    found = agent.loss(net, net, Trajectory(steps, ()), torch.Generator())
+    assert found.metrics["losses/same_action"] == 1
+    assert found.loss.abs().max() < 1e-6
+
+
+def test_a_students_values_are_the_logits_of_the_next_students_teacher(tmp_path: Path) -> None:
+    rlsuite.train("classic/dqn", {**SMALL, **REPLAY, "run.agent_steps": 200}, run_dir=tmp_path / "first")
+    export(tmp_path / "first", "folder", tmp_path / "shared")
+    assert Saved(tmp_path / "shared").config.distill.teachers == ["pretrained:cartpole"]
+    seen = torch.randn(1, 3, 4)
+    false = torch.zeros(1, 3, dtype=torch.bool)
+    step = Step(seen, false.float(), false, false, false, false.long(), {})
+    for place in ("first", "shared"):
+        agent = student("classic/ppo", **{"distill.teachers": [str(tmp_path / place)]})
+        policy = agent.act(agent.make_net(), step, (), Mode(True, 0, torch.Generator()))[2][KEY]
+        teacher = Saved(tmp_path / place)
+        torch.testing.assert_close(policy, teacher.agent.scores(teacher.net, step, ())[0][0].softmax(-1))
+
+
+def test_an_averaged_net_acts_in_a_student_too() -> None:
+    settings = {**SMALL, **REPLAY, "learner.act_with_target": True, "learner.target_ema": 0.01}
+    config = resolve("classic/dqn", {**settings, "learner.target_period_learner_steps": 1})
+    parts = build(config, make=make_trained_agent)
+    assert parts.learner.acting is parts.learner.frozen
+    parts.close()
+
+
 def test_several_teachers_are_averaged(tmp_path: Path) -> None:
     rlsuite.train("classic/ppo", {**SMALL, "distill.teachers": [], "run.agent_steps": 512}, run_dir=tmp_path / "other")
     places = ["pretrained:cartpole", str(tmp_path / "other")]
@@ -191,8 +244,15 @@ def test_a_resumed_student_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 )
 def test_teachers_that_do_not_fit_are_refused(config: str, settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        rlsuite.train(config, {"run.threads": 1, **settings}, run_dir=tmp_path / "run")
+        rlsuite.train(config, {"distill.teachers": ["pretrained:cartpole"], "run.threads": 1, **settings}, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_recordings_have_no_teacher(tmp_path: Path) -> None:
+    demonstrations.save(from_agent(Saved(Path("pretrained:cartpole")), 1, 1), tmp_path / "shown")
+    settings = {**SMALL, **REPLAY, "replay.demonstrations": str(tmp_path / "shown"), "replay.demonstration_ratio": 0.5}
+    with pytest.raises(UsageError, match=r"leave replay.demonstrations out"):
+        rlsuite.train("classic/dqn", settings, run_dir=tmp_path / "run")
 
 
 def test_a_teacher_with_a_memory_is_refused(tmp_path: Path) -> None:
@@ -237,6 +297,10 @@ def test_the_command_names_teachers_and_then_a_config(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["agent_steps"] == 600
     assert Saved(tmp_path / "run").config.distill.teachers == ["pretrained:cartpole"]
+    again = ["distill", str(tmp_path / "run"), "classic/ppo", "run.agent_steps=600", "net.hidden=8", "eval.episodes=1"]
+    assert CliRunner().invoke(app, [*again, f"--run-dir={tmp_path / 'again'}"]).exit_code == 0
+    (teacher,) = Saved(tmp_path / "again").config.distill.teachers
+    assert Path(teacher).parent == tmp_path / "run" / "checkpoints"
     assert isinstance(Saved(tmp_path / "run").agent.sequence, type(student("classic/ppo").sequence))
     refused = CliRunner().invoke(app, ["distill", "classic/ppo"])
     assert isinstance(refused.exception, UsageError)

@@ -29,6 +29,7 @@ from rlsuite.version import __version__
 FORMATS = ("onnx", "torch", "folder")
 OBSERVATIONS = 1_000  # at least so many are compared
 TOLERANCE = 1e-3  # of the largest score, at least of 1
+NEAR = 0.02  # of the largest continuous action, at least of 1: so near, two of them count as equal
 LEAST_EQUAL = 0.97  # share of equal actions in int8, in other games than those that chose its layers
 Run = Callable[[tuple[Tensor, ...]], list[Tensor]]  # inputs -> outputs
 
@@ -226,7 +227,8 @@ def _compare(net: ActingNet, run: Run, games: Iterable[Inputs], continuous: bool
                 largest = max(largest, float(a[a > -1e8].abs().max()))
         count += len(own[0])
         if continuous:
-            equal += len(own[0])  # the difference says it all
+            apart = (own[0] - found[0]).abs().amax(-1)
+            equal += int((apart <= NEAR * max(largest, 1.0)).sum())
             continue
         chosen, other = own[0].argmax(-1), found[0].argmax(-1)
         differ = chosen != other

@@ -29,6 +29,8 @@ def push(path: Path, repo: str, private: bool = False, endpoint: str | None = No
         try:
             api = hub.HfApi(endpoint=endpoint, library_name="rlsuite")
             api.create_repo(repo, private=private, exist_ok=True)
+            if private and not api.repo_info(repo).private:
+                raise RlsuiteError("the repository exists and is public: make it private on the hub, or leave --private out")
             api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload by rlsuite")
             return f"{api.endpoint}/{repo}"
         except Exception as error:  # of HTTP, of the hub, of the network

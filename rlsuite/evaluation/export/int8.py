@@ -29,10 +29,18 @@ def quantise(path: Path, feeds: list[Feed], agrees: Callable[[Path], float]) -> 
     order of what each changes alone, for as long as at least `LEAST_EQUAL` of the choices stay. UsageError if the net has no layer
     between the first and the last, RlsuiteError if none of them can be taken.
     """
+    folded, trial = path.with_suffix(".folded.onnx"), path.with_suffix(".int8.onnx")
+    try:
+        return _quantised(path, folded, trial, feeds, agrees)
+    finally:
+        for one in (folded, trial):
+            one.unlink(missing_ok=True)
+
+
+def _quantised(path: Path, folded: Path, trial: Path, feeds: list[Feed], agrees: Callable[[Path], float]) -> list[str]:
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    folded, trial = path.with_suffix(".folded.onnx"), path.with_suffix(".int8.onnx")
     quant_pre_process(str(path), str(folded), skip_symbolic_shape=True)  # which fails on some nets
     model = onnx.load(folded)
     layers = [node.name for node in model.graph.node if node.op_type in _LAYERS and _has_weights(node, model)]
@@ -63,8 +71,6 @@ def quantise(path: Path, feeds: list[Feed], agrees: Callable[[Path], float]) -> 
     written = onnx.load(path)
     onnx.helper.set_model_props(written, {one.key: one.value for one in model.metadata_props})
     onnx.save(written, path)
-    for one in (folded, trial):
-        one.unlink()
     return chosen
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from rlsuite.config import loader
-from rlsuite.config.schema import DistillConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.runs import checkpoint, pretrained_agents, run_folder, trust
@@ -49,7 +48,10 @@ def copy_agent(saved: Saved, folder: Path) -> dict[str, Any]:
         raise UsageError(f"{saved.path} names code of its own ({what}), which a folder to share would not hold")
     net = saved.config.net.model_copy(update={"weights": None, "init_from": None})
     replay = saved.config.replay.model_copy(update={"demonstrations": None, "demonstration_ratio": None})
-    config = saved.config.model_copy(update={"net": net, "replay": replay, "distill": DistillConfig()})
+    # That it is a student counts: its scores are logits. Where its teachers are does not.
+    names = [one if pretrained_agents.is_name(one) else Path(one).name for one in saved.config.distill.teachers]
+    distill = saved.config.distill.model_copy(update={"teachers": names})
+    config = saved.config.model_copy(update={"net": net, "replay": replay, "distill": distill})
     weights_of = checkpoint.load(saved.path, weights_only=True).weights
     path = checkpoint.save(folder, saved.agent_steps, weights_of, {}, run_folder.metadata(config, saved.spec), with_arrays=False)
     (folder / "config.yaml").write_text(loader.dump(config))

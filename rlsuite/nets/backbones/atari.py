@@ -37,9 +37,10 @@ def small(in_channels: int, norm: str = "none", widths: Widths = (16, 32, 32)) -
     return _three_convs(in_channels, widths, 0.1, norm)
 
 
-def data_efficient(in_channels: int, norm: str = "none") -> Backbone:
+def data_efficient(in_channels: int, norm: str = "none", widths: tuple[int, int] = (32, 64)) -> Backbone:
     """van Hasselt et al. 2019, appendix: 32 5x5 stride 5, 64 5x5 stride 5, no padding; a sixth of the cost of `nature`."""
-    convs: list[nn.Module] = [conv(i, o, 5, 5, norm=norm, valid=True) for i, o in ((in_channels, 32), (32, 64))]
+    a, b = widths
+    convs: list[nn.Module] = [conv(i, o, 5, 5, norm=norm, valid=True) for i, o in ((in_channels, a), (a, b))]
     return Backbone(convs, in_channels)
 
 

@@ -86,7 +86,14 @@ class Handler(BaseHTTPRequestHandler):
             files = self.server.repositories[repo]
             if "tree" in parts:
                 return self.answer([{"type": "file", "path": name, "size": len(data), "oid": "1"} for name, data in files.items()])
-            return self.answer({"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]})
+            return self.answer(
+                {
+                    "id": repo,
+                    "sha": COMMIT,
+                    "private": repo.endswith("-private"),
+                    "siblings": [{"rfilename": name} for name in files],
+                }
+            )
         repo, name = "/".join(parts[:2]), "/".join(parts[4:])
         if self.command == "GET":
             self.server.fetched.append(name)
@@ -115,6 +122,13 @@ def test_an_agent_comes_back_from_the_hub_as_it_was_sent(server: Hub, tmp_path: 
     fetched = {str(path.relative_to(tmp_path / "pole")) for path in (tmp_path / "pole").rglob("*") if path.is_file()}
     assert fetched == set(sent)
     assert rlsuite.evaluate(tmp_path / "pole", 3).mean == rlsuite.evaluate("pretrained:cartpole", 3).mean
+
+
+def test_a_public_repository_gets_nothing_that_should_be_private(server: Hub) -> None:
+    hub.push(Path("pretrained:cartpole"), "me/pole-private", private=True, endpoint=server.address)
+    with pytest.raises(RlsuiteError, match="the repository exists and is public"):
+        hub.push(Path("pretrained:cartpole"), "me/pole", private=True, endpoint=server.address)
+    assert server.repositories["me/pole"] == {}
 
 
 def test_code_and_pickles_are_not_even_fetched(server: Hub, tmp_path: Path) -> None:

@@ -5,12 +5,19 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from helpers import untrained
 
+from rlsuite.acting.act import act
+from rlsuite.core.agent import Mode
 from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.types import Step
 from rlsuite.evaluation import export as package
 from rlsuite.evaluation.evaluate import evaluate
-from rlsuite.evaluation.export import export, int8
+from rlsuite.evaluation.export import compared, export, int8
+from rlsuite.evaluation.export.acting_net import ActingNet
+from rlsuite.evaluation.export.onnx_player import in_int8
+from rlsuite.evaluation.saved_agent import Saved
 
 BOARD = "pretrained:tic_tac_toe"
 
@@ -94,6 +101,34 @@ def test_a_memory_is_carried_through_int8(tmp_path: Path, monkeypatch: pytest.Mo
     run = untrained("classic/recall_r2d2", settings, tmp_path / "run")
     summary = evaluate(run, 3, 1, None, precision="int8").summary
     assert summary.episodes == 3
+    saved = Saved(run, changes={"learner": {"precision": "fp32"}})
+    agent, net = in_int8(saved)
+    rng, mode = torch.Generator().manual_seed(0), Mode(False, 0, torch.Generator())
+    states = [saved.agent.initial_state(4), saved.agent.initial_state(4)]
+    for t in range(10):
+        false = torch.zeros(1, 4, dtype=torch.bool)
+        seen = (torch.rand(1, 4, *saved.spec.observation_shape, generator=rng) < 0.3).float()  # as in Recall: int8 knows no others
+        step = Step(seen, false.float(), false | (t in (0, 6)), false, false, false.long(), {})
+        with torch.no_grad():
+            own, states[0], _ = act(saved.agent, saved.net, step, states[0], mode)
+            _, states[1], _ = act(agent, net, step, states[1], mode)
+        states[1] = (*states[1][:-1], own)  # the same last action, whichever it chose
+        for one, other in zip(states[0][:-1], states[1][:-1], strict=True):
+            torch.testing.assert_close(one, other, rtol=0.1, atol=0.25)
+
+
+def test_continuous_actions_must_be_near(tmp_path: Path) -> None:
+    saved = Saved(untrained("classic/pendulum_ppo", {}, tmp_path / "run"))
+    net = ActingNet(saved.agent, saved.spec, saved.net)
+    near = compared(saved, net, lambda given: [net(*given)[0] + 0.001], int8=True)
+    assert near.equal_actions == 1
+    with pytest.raises(RlsuiteError, match="the exported net differs"):
+        compared(saved, net, lambda given: [net(*given)[0] + 1.0], int8=True)
+
+
+def test_int8_records_no_video(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--precision int8 records no video"):
+        evaluate(Path("pretrained:cartpole"), 1, None, tmp_path / "videos", precision="int8")
 
 
 def test_an_unknown_precision_is_refused() -> None:
