@@ -70,17 +70,11 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
     """
 
     def __init__(self, env: SyncVectorEnv, env_id: str, masks: bool):
-        """`env_id`: its name in errors. `masks`: whether to report action masks, if the environments do.
-
-        UsageError for masks that are switched off where there are none.
-        """
+        """`env_id`: its name in errors. `masks`: whether to report action masks, if the environments do."""
         super().__init__(env)
         self.env_id = env_id
         self.metadata = {key: env.metadata[key] for key in ("autoreset_mode", "render_modes", "render_fps") if key in env.metadata}
-        reported = action_masks.place_of(env, env_id)
-        if reported is None and not masks:
-            raise UsageError(f"env.action_masks = false has no effect: {env_id} reports no masks; leave it out")
-        self.masks_in = reported if masks else None
+        self.masks_in = action_masks.place_of(env, env_id) if masks else None
         if self.masks_in is not None:
             self.metadata["info_keys"] = (KEY,)
         self.single_observation_space = action_masks.without(env.single_observation_space)

@@ -318,8 +318,3 @@ def test_the_grid_is_learned_without_an_offence(name: str, in_observation: bool,
         total, first = total + reward, False
     assert total > 0.8
     assert Corner.offences == 0
-
-
-def test_masks_cannot_be_switched_off_where_there_are_none() -> None:
-    with pytest.raises(UsageError, match=r"env.action_masks = false has no effect: CartPole-v1 reports no masks; leave it out"):
-        make_env(resolve("classic/dqn", {"env.action_masks": False}))

@@ -42,7 +42,22 @@ def test_every_key_has_one_comment(name: str) -> None:
 
 def headings(text: str) -> list[str]:
     """Lines that begin a section with a comment of its own."""
-    sections = ("agent", "env", "net", "replay", "learner", "augment", "resets", "run", "eval", "runtime", "data", "model")
+    sections = (
+        "agent",
+        "env",
+        "net",
+        "replay",
+        "learner",
+        "augment",
+        "resets",
+        "prune",
+        "run",
+        "eval",
+        "distill",
+        "runtime",
+        "data",
+        "model",
+    )
     return [line for line in text.splitlines() if line.strip().split(":")[0] in sections and ":  # " in line]
 
 
