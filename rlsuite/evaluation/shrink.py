@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlsuite.config import loader
 from rlsuite.config.schema import PruneConfig
 from rlsuite.config.spec_string import parse_call
 from rlsuite.core.errors import RlsuiteError, UsageError
@@ -57,11 +56,11 @@ def shrink(path: Path, out: Path) -> Shrunk:
     rows = {name: _at_least(_alive(layer), units) for name, layer in hidden.items()}
     widths = "-".join(str(int(alive.sum())) for alive in kept)
     torso = f"{name}({','.join(f'{key}={value}' for key, value in {**parameters, 'widths': widths}.items())})"
-    original = loader.check(loader.as_mapping(saved.config), saved=True)
+    original = Saved(path).config  # in its own precision
     if all(bool(one.all()) for one in kept) and units == saved.config.net.hidden:
         raise UsageError(f"{path} has no channel that is 0: train it with learner.prune.what=channels")
     smaller = original.net.model_copy(update={"torso": torso, "hidden": units, "init_from": None, "weights": None})
-    learner = Saved(path).config.learner.model_copy(update={"prune": PruneConfig()})
+    learner = original.learner.model_copy(update={"prune": PruneConfig()})
     config = original.model_copy(update={"net": smaller, "learner": learner})
     agent = make_agent(config, saved.spec)
     small = agent.make_net()
@@ -83,7 +82,6 @@ def shrink(path: Path, out: Path) -> Shrunk:
     with writing(out):
         tensors = {key: tensor.detach() for key, tensor in small.state_dict().items()}
         out.mkdir(parents=True)
-        (out / "config.yaml").write_text(loader.dump(config))
         checkpoint.save(out, saved.agent_steps, tensors, {}, run_folder.metadata(config, saved.spec), with_arrays=False)
         run_folder.write_config(config, out)
     return Shrunk(size_of(saved.agent, saved.spec), size_of(agent, saved.spec), torso, units, difference)

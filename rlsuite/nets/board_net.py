@@ -33,6 +33,13 @@ class BoardOutput(NamedTuple):
         return share[..., 0] - share[..., 2]
 
 
+class Evaluation(NamedTuple):
+    """What a player asks of a `BoardOutput`, from whatever stands in a net's place."""
+
+    logits: Tensor  # [N,A] f32
+    value: Tensor  # [N] f32, in [-1, 1]
+
+
 class BoardNet(nn.Module):
     """A backbone with a policy head and a value head (Silver et al. 2017, Methods). The last layers run in fp32."""
 

@@ -32,6 +32,7 @@ from rlsuite.core.types import EnvSpec, State, Step, Trajectory, other_spaces, p
 from rlsuite.envs import atari_mixture
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.factories import make_agent
+from rlsuite.nets.board_net import Evaluation
 from rlsuite.nets.heads import clear_noise
 
 KEY = "teacher"  # of `Step.extras`: p_T, [B,A] f32
@@ -116,15 +117,10 @@ class _Teachers(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(teacher.net for teacher in teachers)
 
-    def evaluate(self, planes: Tensor) -> "_Opinion":
+    def evaluate(self, planes: Tensor) -> Evaluation:
         """planes [N,C,H,W] int8 -> means over the teachers."""
         found = [net.evaluate(planes) for net in self.nets]  # type: ignore[operator]
-        return _Opinion(torch.stack([one.logits for one in found]).mean(0), torch.stack([one.value for one in found]).mean(0))
-
-
-class _Opinion(NamedTuple):
-    logits: Tensor  # [N,A] f32
-    value: Tensor  # [N] f32
+        return Evaluation(torch.stack([one.logits for one in found]).mean(0), torch.stack([one.value for one in found]).mean(0))
 
 
 def _player(agent: SelfPlayAgent, teachers: list[Saved]) -> Agent:

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,8 @@ from rlsuite.core.types import State, Step
 from rlsuite.evaluation.export import export, runs_onnx
 from rlsuite.evaluation.export.acting_net import ActingNet
 from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.nets.board_net import Evaluation
 from rlsuite.nets.policy_net import PolicyOutput
-
-
-class _Position(NamedTuple):
-    logits: Tensor  # [N,A] f32
-    value: Tensor  # [N] f32
 
 
 class OnnxNet(nn.Module):
@@ -48,9 +44,9 @@ class OnnxNet(nn.Module):
         log_std = getattr(self.like.net, "log_std", None)
         return PolicyOutput(logits[None], log_std, torch.zeros(1, len(logits))), state
 
-    def evaluate(self, planes: Tensor) -> _Position:
+    def evaluate(self, planes: Tensor) -> Evaluation:
         """What a board agent asks for: planes [N,C,H,W] int8 -> policy and value."""
-        return _Position(*self.run((planes,)))
+        return Evaluation(*self.run((planes,)))
 
 
 def in_int8(saved: Saved) -> tuple[Agent, Net]:
