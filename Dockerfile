@@ -3,9 +3,9 @@
 #   docker build -t rlsuite .
 #   docker build -t rlsuite:cuda --build-arg TORCH=https://download.pytorch.org/whl/cu128 .
 #
-#   docker run --rm -v "$PWD/runs:/work/runs" rlsuite train atari/pong
-#   docker run --rm --gpus all --shm-size 8g -v "$PWD/runs:/work/runs" rlsuite:cuda train atari/apex
-#   docker run --rm -v "$PWD/videos:/work/videos" rlsuite evaluate pretrained:pong --episodes 10 --video videos
+#   docker run --rm -v "$PWD/runs:/home/player/runs" rlsuite train atari/pong
+#   docker run --rm --gpus all --shm-size 8g -v "$PWD/runs:/home/player/runs" rlsuite:cuda train atari/apex
+#   docker run --rm -v "$PWD/videos:/home/player/videos" rlsuite evaluate pretrained:pong --episodes 10 --video videos
 #
 # Ray and the inference server share memory, which a container has 64 MB of unless --shm-size says more.
 FROM python:3.11-slim-bookworm
@@ -17,10 +17,10 @@ ARG TORCH=https://download.pytorch.org/whl/cpu
 WORKDIR /src
 COPY . .
 RUN pip install --no-cache-dir --extra-index-url="$TORCH" "/src[export,hub,sweep,vision]" && useradd --create-home --uid 1000 player \
-    && mkdir -p /work/runs /work/videos && chown -R player /work
+    && mkdir -p /home/player/runs /home/player/videos && chown -R player /home/player
 
 # Not root: what a run executes can change its own folders only. Mounted folders must belong to user 1000, or use --user.
 USER 1000
-WORKDIR /work
+WORKDIR /home/player
 ENTRYPOINT ["rlsuite"]
 CMD ["--help"]
