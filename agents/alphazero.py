@@ -3,6 +3,7 @@
     p, v = f_θ(s)                      policy and value for the player to move
     π, q = search(s; p, v)             the improved policy, and the value of the root
     L    = CE(π, p) + c_v CE(z', v)    z' = (1 - λ) z + λ q, z the game's outcome for the player who moved at s
+         + c_o BCE(o, ô) + c_l CE(l, l̂)  o: who owns each cell at the end, l: the lead in cells; KataGo's (Wu 2019), both 0 here
 
 `act` searches and plays the best move; self-play (`rlsuite/acting/selfplay.py`) does the same in many games at once, with noise.
 
@@ -21,16 +22,19 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from rlsuite.acting.selfplay import SelfPlayAgent, SelfPlayConfig
+from rlsuite.acting.slots import UNKNOWN_OWNER
 from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Extra, Games, Loss, Net
+from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Trajectory
-from rlsuite.nets.board_net import IGNORED, BoardNet
+from rlsuite.nets.board_net import IGNORED, BoardNet, Territory
 from rlsuite.search.evaluators import PolicyValue
 
 
@@ -45,6 +49,10 @@ class AlphaZeroConfig(SelfPlayConfig):
     """λ: weight of the search's value in the value target; the game's outcome gets the rest."""
     symmetries: bool = True
     """Learn from a random symmetric image of each position."""
+    owners_weight: float = Field(0.0, ge=0)
+    """c_o: weight of the loss of each cell's owner at the end, averaged over the cells; Wu (2019) has 1.5."""
+    lead_weight: float = Field(0.0, ge=0)
+    """c_l: weight of the loss of the lead at the end, in cells; Wu (2019) has 0.02."""
 
 
 class AlphaZero(SelfPlayAgent):
@@ -57,9 +65,15 @@ class AlphaZero(SelfPlayAgent):
 
     def __init__(self, config: AlphaZeroConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
-        self.sequence = Games(
-            (Extra("policy", (spec.num_actions,), "float32"), Extra("value", (), "float32"), Extra("outcome", (), "float32"))
-        )
+        extras = [Extra("policy", (spec.num_actions,), "float32"), Extra("value", (), "float32"), Extra("outcome", (), "float32")]
+        self.territory = config.owners_weight > 0 or config.lead_weight > 0
+        if self.territory:
+            if self.game.rules.owners is None:
+                key = "owners_weight" if config.owners_weight > 0 else "lead_weight"
+                raise UsageError(f"agent.{key} = {getattr(config, key):g}: in {self.game.name} nobody owns cells; use 0")
+            _, height, width = spec.observation_shape
+            extras.append(Extra("owners", (height * width,), "int8"))
+        self.sequence = Games(tuple(extras))
         self._maps: dict[torch.device, tuple[Tensor, ...]] = {}
 
     @classmethod
@@ -69,7 +83,8 @@ class AlphaZero(SelfPlayAgent):
         return super().ignores(config) | dict.fromkeys(IGNORED, needs)
 
     def make_net(self) -> BoardNet:
-        return BoardNet(self.net_config, self.spec, 3 if self.config.value == "wdl" else 1, self.game.plane_scale)
+        outcomes = 3 if self.config.value == "wdl" else 1
+        return BoardNet(self.net_config, self.spec, outcomes, self.game.plane_scale, self.territory)
 
     def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
         """Evaluates planes [N,C,H,W] int8: logits [N,A] f32, and values [N] f32 for the player to move."""
@@ -78,10 +93,15 @@ class AlphaZero(SelfPlayAgent):
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, config = trajectory.steps, self.config
-        planes, policy = self._turned(steps.observation[0], steps.extras["policy"][0], rng)  # [B,C,H,W], [B,A]
+        owners = steps.extras["owners"][0] if self.territory else None  # [B,H*W]
+        planes, policy, owners = self._turned(steps.observation[0], steps.extras["policy"][0], owners, rng)  # [B,C,H,W], [B,A]
         z, q = steps.extras["outcome"][0], steps.extras["value"][0]  # [B]
         value_target = (1 - config.search_value_fraction) * z + config.search_value_fraction * q  # [B]
-        output = net.evaluate(planes)  # type: ignore[operator]
+        if owners is None:
+            output, extra_losses = net.evaluate(planes), None  # type: ignore[operator]
+        else:
+            output, territory = net.evaluate_all(planes)  # type: ignore[operator]
+            extra_losses = territory_losses(territory, owners)
         log_p = output.logits.log_softmax(-1)  # [B,A]
         policy_loss = -(policy * log_p).sum(-1)  # [B]
         if config.value == "wdl":
@@ -97,18 +117,25 @@ class AlphaZero(SelfPlayAgent):
                 "losses/entropy": -(log_p.exp() * log_p).sum(-1).mean(),
                 "losses/value_error": ((output.value - z) ** 2).mean(),
             }
-        return Loss(policy_loss + config.value_weight * value_loss, None, metrics)
+        loss = policy_loss + config.value_weight * value_loss  # [B]
+        if extra_losses is not None:
+            owners_loss, lead_loss = extra_losses  # [B], [B]
+            loss = loss + config.owners_weight * owners_loss + config.lead_weight * lead_loss
+            metrics |= {"losses/owners_loss": owners_loss.detach().mean(), "losses/lead_loss": lead_loss.detach().mean()}
+        return Loss(loss, None, metrics)
 
-    def _turned(self, planes: Tensor, policy: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A random symmetric image of each position: planes [B,C,H,W], policy [B,A]."""
+    def _turned(
+        self, planes: Tensor, policy: Tensor, owners: Tensor | None, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A random symmetric image of each position: planes [B,C,H,W], policy [B,A], owners [B,H*W]."""
         count = len(self.game.cell_maps)
         if not self.config.symmetries or count == 1:
-            return planes, policy
+            return planes, policy, owners
         chosen = torch.randint(count, planes.shape[:1], generator=rng, device=planes.device)  # [B]
         cells, actions = (maps[chosen] for maps in self._symmetries(planes.device))
         flat = planes.flatten(2)  # [B,C,H*W]
         turned = flat.gather(2, cells.unsqueeze(1).expand(-1, flat.shape[1], -1)).view_as(planes)
-        return turned, policy.gather(1, actions)
+        return turned, policy.gather(1, actions), None if owners is None else owners.gather(1, cells)
 
     def _symmetries(self, device: torch.device) -> tuple[Tensor, ...]:
         """The game's maps of cells and of actions, i64, on a device, where they stay: an update would wait for a copy."""
@@ -116,3 +143,15 @@ class AlphaZero(SelfPlayAgent):
             maps = (self.game.cell_maps, self.game.action_maps)
             self._maps[device] = tuple(torch.from_numpy(one).to(device, torch.int64) for one in maps)
         return self._maps[device]
+
+
+def territory_losses(territory: Territory, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses of the owners and of the lead [B] f32 (Wu 2019, section 4.1), in nats; 0 where the game was resigned.
+
+    `owners` [B,H*W] int8, from -1 to 1, or `UNKNOWN_OWNER`. A cell that nobody owns is half the player's.
+    """
+    known = (owners[:, 0] != UNKNOWN_OWNER).float()  # [B]
+    share = (owners.clamp(max=1).float() + 1) / 2  # [B,H*W]
+    of_owners = F.binary_cross_entropy_with_logits(territory.owners, share, reduction="none").mean(1)
+    lead = owners.clamp(max=1).sum(1, dtype=torch.int64) + owners.shape[1]  # [B]
+    return known * of_owners, known * F.cross_entropy(territory.lead, lead, reduction="none")

@@ -24,6 +24,7 @@ from rlsuite.core.game import (
     Actions,
     Game,
     GtpDialect,
+    Owners,
     Planes,
     Presentation,
     Row,
@@ -246,14 +247,13 @@ def play(row: Row, action: int) -> None:
 
 
 @njit(cache=True)
-def area(row: Row) -> int:
-    """Black's area minus White's, without komi: stones, and empty regions that touch stones of one colour only."""
+def owners(row: Row, owned: Owners) -> None:
+    """The owners of all points [n*n]: of stones, and of empty regions that touch stones of one colour only."""
     n, points = int(row[0]), points_of(row)
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
-    lead = 0
     for start in range(n * n):
         if points[start] in (1, 2):
-            lead += 1 if points[start] == 1 else -1
+            owned[start] = 1 if points[start] == 1 else -1
         elif points[start] == 0:
             size, at, borders = 1, 0, 0
             chain[0] = start
@@ -271,9 +271,20 @@ def area(row: Row) -> int:
                             size += 1
                         else:
                             borders |= points[point] & 3
-            lead += size if borders == 1 else -size if borders == 2 else 0
+            for i in range(size):
+                owned[chain[i]] = 1 if borders == 1 else -1 if borders == 2 else 0
     for point in range(n * n):
         points[point] &= 3
+
+
+@njit(cache=True)
+def area(row: Row) -> int:
+    """Black's area minus White's, without komi."""
+    owned = np.empty(int(row[0]) * int(row[0]), np.int8)
+    owners(row, owned)
+    lead = 0
+    for owner in owned:
+        lead += int(owner)
     return lead
 
 
@@ -349,7 +360,7 @@ def resume(row: Row) -> None:
     row[3] = row[:_NUMBERS].view(np.int16)[3] >= _moves(int(row[0]))
 
 
-RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
+RULES = Rules(init, player, legal, play, outcome, encode, position_hash, owners)
 
 
 def go(size: int = 9, komi: float = 7.5, planes: str = "chains", history: int = 8) -> Game:

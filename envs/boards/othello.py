@@ -13,6 +13,7 @@ from rlsuite.core.game import (
     Actions,
     Game,
     GtpDialect,
+    Owners,
     Planes,
     Presentation,
     Row,
@@ -126,6 +127,14 @@ def outcome(row: Row) -> tuple[bool, float]:
 
 
 @njit(cache=True)
+def owners(row: Row, owned: Owners) -> None:
+    """The owners of all discs [n*n]."""
+    for cell in range(owned.size):
+        stone = row[_HEAD + cell]
+        owned[cell] = 1 if stone == 1 else -1 if stone == 2 else 0
+
+
+@njit(cache=True)
 def encode(row: Row, planes: Planes) -> None:
     """Planes: own discs, opposing discs."""
     n, own = int(row[0]), row[1] + 1
@@ -147,7 +156,7 @@ def set_player(row: Row, player: int) -> None:
     row[1] = player
 
 
-RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
+RULES = Rules(init, player, legal, play, outcome, encode, position_hash, owners)
 
 
 def othello(size: int = 8) -> Game:

@@ -35,7 +35,7 @@ from rlsuite.acting.slots import (
 )
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.core import cpu
-from rlsuite.core.agent import Net
+from rlsuite.core.agent import Games, Net
 from rlsuite.core.types import Step, Unroll
 from rlsuite.search import Evaluate, Gumbel, Puct, plane_evaluator
 from rlsuite.search.evaluators import PolicyValue, make_table
@@ -81,6 +81,16 @@ class SelfPlayConfig(BoardConfig):
     """puct: the noise's α, times the number of legal moves."""
     temperature: Annotated[float, _PUCT, OnlyIf("temperature_moves > 0")] = Field(1.0, gt=0)
     """puct: moves are sampled in proportion to visits^(1 / temperature)."""
+    temperature_end: Annotated[float, _PUCT, OnlyIf("temperature_halflife > 0")] = Field(0.2, gt=0)
+    """puct: the temperature that later moves come near to."""
+    temperature_halflife: Annotated[float, _PUCT, OnlyIf("temperature_moves > 0")] = Field(0.0, ge=0)
+    """puct: moves in which half of the way from `temperature` to `temperature_end` is gone (Wu 2019); 0: it is constant."""
+    forced_playouts: Annotated[float, _PUCT] = Field(0.0, ge=0)
+    """puct: k of forced playouts and policy target pruning, in full searches (Wu 2019, section 3.2, has 2); 0: none."""
+    kl_gain: Annotated[float, _PUCT] = Field(0.0, ge=0)
+    """puct: a full search ends once a simulation changes the distribution of visits by less, in nats; 0: it never ends early."""
+    kl_gain_simulations: Annotated[int, _PUCT, OnlyIf("kl_gain > 0")] = Field(16, ge=1)
+    """puct: simulations over which that change is measured."""
     temperature_moves: int = Field(15, ge=0)
     """Moves of a game, including its opening, after which the best move is played and the root has no noise."""
     opening_fraction: float = Field(0.0, ge=0, le=1)
@@ -114,7 +124,13 @@ class SelfPlayConfig(BoardConfig):
         """The search method of self-play."""
         if self.method == "gumbel":
             return Gumbel(self.considered, self.c_visit, self.c_scale)
-        return Puct(self.c_init, fpu_reduction=self.fpu_reduction, noise_fraction=self.noise_fraction, noise_total=self.noise_total)
+        return Puct(
+            self.c_init,
+            fpu_reduction=self.fpu_reduction,
+            noise_fraction=self.noise_fraction,
+            noise_total=self.noise_total,
+            forced=self.forced_playouts,
+        )
 
     def plan(self) -> Plan:
         """How the games of self-play are played."""
@@ -124,16 +140,20 @@ class SelfPlayConfig(BoardConfig):
             self.fast_simulations,
             self.full_fraction,
             self.temperature,
+            self.temperature_end,
+            self.temperature_halflife,
             self.temperature_moves,
             self.opening_fraction,
             self.opening_moves,
             1.0 - self.resign_disabled_fraction if self.resign else 0.0,
+            self.kl_gain,
+            self.kl_gain_simulations,
         )
 
     def play(self) -> Puct | Gumbel:
         """The same search method without noise."""
         method = self.explore()
-        return method._replace(noise=0.0) if isinstance(method, Gumbel) else method._replace(noise_fraction=0.0)
+        return method._replace(noise=0.0) if isinstance(method, Gumbel) else method._replace(noise_fraction=0.0, forced=0.0)
 
 
 class SelfPlayAgent(BoardAgent):
@@ -143,6 +163,7 @@ class SelfPlayAgent(BoardAgent):
     """
 
     config: SelfPlayConfig
+    sequence: Games  # its extras are named as fields of `Finished`
 
     @classmethod
     def validate(cls, config: Any) -> None:
@@ -154,6 +175,11 @@ class SelfPlayAgent(BoardAgent):
             raise ValueError(f"agent.gate_games = {config.agent.gate_games} works with runtime.kind = local only")
         if updates := config.run.policy_lag_learner_steps:
             raise ValueError(f"run.policy_lag_learner_steps = {updates}: with agent.gate_games the best net acts; use 0")
+
+    @property
+    def learns_owners(self) -> bool:
+        """Whether its data hold the cells' owners at the end of the game."""
+        return any(extra.name == "owners" for extra in self.sequence.extras)
 
     @property
     def gated(self) -> bool:
@@ -197,7 +223,10 @@ class SelfPlay:
         self.start = game.new_state().row
         self.threshold = NEVER  # below which a player resigns
         self.regrets: deque[float] = deque(maxlen=1000)  # lowest values, in games played out, of players who did not lose
-        self.finished, self.positions = make_finished(game, _POSITIONS), 0  # those that `take` will return, and how many they are
+        self.finished, self.positions = (
+            make_finished(game, _POSITIONS, agent.learns_owners),
+            0,
+        )  # those that `take` will return, and how many they are
         self.waiting = 0  # moves of games that have ended since `take`, also those that are not learned from
         self.ended: deque[int] = deque(maxlen=1000)  # hashes of the last games' moves
         self.sums: dict[str, tuple[float, int]] = {}  # metric -> sum and count since the last `diagnostics`
@@ -307,7 +336,7 @@ class SelfPlay:
             last=false,
             terminal=false,
             action=kept.action,
-            extras={"policy": kept.policy, "value": kept.value, "outcome": kept.outcome},
+            extras={extra.name: getattr(kept, extra.name) for extra in self.agent.sequence.extras},
         )
         return Unroll(steps, version=self.version)
 
@@ -370,8 +399,8 @@ class SelfPlay:
         self.batch.logits[waits], self.batch.values[waits] = state["logits"], state["values"]
         self.table.load_state_dict(state["table"])
         self.positions = len(state["finished"]["value"])
-        for name, leaf in self.finished._asdict().items():
-            leaf[: self.positions] = state["finished"][name]
+        for name, leaf in state["finished"].items():
+            getattr(self.finished, name)[: self.positions] = leaf
         for kept, name in ((self.regrets, "regrets"), (self.ended, "ended")):
             kept.clear()
             kept.extend(state[name].tolist())

@@ -13,13 +13,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rlsuite.core.borrowed import borrowed
-from rlsuite.core.game import Game, Rules
+from rlsuite.core.game import Game, Owners, Row, Rules
 from rlsuite.core.hashing import finalise
 from rlsuite.core.kernel_cache import kernel
 from rlsuite.search.evaluators import Table
 from rlsuite.search.random import uniform
 from rlsuite.search.tree import Method, Tree, borrow, functions
 
+UNKNOWN_OWNER = 2  # what a cell's owner is if the game was resigned
 NONE = -1  # the `source` of a slot whose search waits for no evaluation
 RUNS, ENDED, RESIGNED = 0, 1, 2  # what `over` says of a game
 
@@ -35,6 +36,8 @@ class Slots(NamedTuple):
     resigns: NDArray[np.bool_]  # [L] whether the game may be resigned
     over: NDArray[np.int8]  # [L] RUNS, ENDED or RESIGNED
     outcome: NDArray[np.float64]  # [L] for player 0, once the game is over
+    checked: NDArray[np.int32]  # [L] simulations of the search when `visits` were kept
+    visits: NDArray[np.int32]  # [L,A] of the root's edges then, in their order
     source: NDArray[np.int32]  # [L] the evaluation that the search waits for, or NONE
     policy: NDArray[np.float32]  # [L,D,A] of the search before each move
     value: NDArray[np.float64]  # [L,D] of the search, for the player to move
@@ -51,10 +54,14 @@ class Plan(NamedTuple):
     fast_simulations: int
     full_fraction: float
     temperature: float
+    temperature_end: float
+    temperature_halflife: float  # moves in which half of the way from `temperature` to `temperature_end` is gone; 0: none
     temperature_moves: int
     opening_fraction: float
     opening_moves: int
     resigning: float  # share of games that may be resigned
+    gain: float  # full searches end once a simulation changes the visits' distribution by less, in nats; 0: they do not
+    gain_simulations: int  # over which that is measured
 
 
 class Batch(NamedTuple):
@@ -75,6 +82,7 @@ class Finished(NamedTuple):
     outcome: NDArray[np.float32]  # [K] for the player to move
     action: NDArray[np.int64]  # [K]
     first: NDArray[np.bool_]  # [K] whether it is the first move of a game
+    owners: NDArray[np.int8]  # [K,H*W] at the end of the game: 1 the player to move, -1 the other, 0 nobody; or [K,0]
 
 
 class Endings(NamedTuple):
@@ -106,6 +114,8 @@ def make_slots(game: Game, count: int, moves: int) -> Slots:
         resigns=np.zeros(count, bool),
         over=np.zeros(count, np.int8),
         outcome=np.zeros(count, np.float64),
+        checked=np.zeros(count, np.int32),
+        visits=np.zeros((count, game.num_actions), np.int32),
         source=np.full(count, NONE, np.int32),
         policy=np.zeros((*shape, game.num_actions), np.float32),
         value=np.zeros(shape, np.float64),
@@ -121,8 +131,9 @@ def make_batch(game: Game, count: int) -> Batch:
     return Batch(np.zeros(planes, np.int8), np.zeros(count, np.uint64), np.zeros(logits, np.float32), np.zeros(count, np.float32))
 
 
-def make_finished(game: Game, count: int) -> Finished:
-    """Room for K = `count` positions."""
+def make_finished(game: Game, count: int, owners: bool = False) -> Finished:
+    """Room for K = `count` positions, `owners` of cells included or not."""
+    cells = game.observation_shape[1] * game.observation_shape[2] if owners else 0
     return Finished(
         planes=np.zeros((count, *game.observation_shape), np.int8),
         policy=np.zeros((count, game.num_actions), np.float32),
@@ -130,6 +141,7 @@ def make_finished(game: Game, count: int) -> Finished:
         outcome=np.zeros(count, np.float32),
         action=np.zeros(count, np.int64),
         first=np.zeros(count, bool),
+        owners=np.zeros((count, cells), np.int8),
     )
 
 
@@ -149,6 +161,8 @@ def _borrow(slots: Slots) -> Slots:
         borrowed(slots.resigns),
         borrowed(slots.over),
         borrowed(slots.outcome),
+        borrowed(slots.checked),
+        borrowed(slots.visits),
         borrowed(slots.source),
         borrowed(slots.policy),
         borrowed(slots.value),
@@ -174,12 +188,36 @@ def _drawn(tree: Tree, b: int, policy: NDArray[np.float64], temperature: float) 
     return chosen
 
 
+@njit(inline="always", error_model="numpy")
+def _gain(tree: Tree, b: int, before: NDArray[np.int32]) -> float:
+    """How much the distribution of the root's visits has changed since `before` [A], which it updates: KL(before, now) in nats.
+
+    Infinite if there were none.
+    """
+    edges, then, now, gain = tree.edge[b], 0, 0, 0.0
+    for e in range(tree.node[b, 0].fanout):
+        then += before[e]
+        now += edges[e].visits
+    for e in range(tree.node[b, 0].fanout):
+        if before[e] > 0:
+            share = before[e] / then
+            gain += share * log(share * now / edges[e].visits)
+        before[e] = edges[e].visits
+    return gain if then > 0 else np.inf
+
+
+@njit(error_model="numpy")
+def _no_owners(row: Row, owned: Owners) -> None:
+    """In the place of `Rules.owners`."""
+
+
 @cache
 def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
     """The compiled functions of a game and method. What slot b draws comes from stream b of its tree."""
     set_root, simulate, expand, root_value = functions(rules, method)
     conclude = method.conclude
-    player, legal, play_move, outcome_of, encode, position_hash = rules[1:]
+    player, legal, play_move, outcome_of, encode, position_hash = rules[1:7]
+    owners_of = rules.owners or _no_owners
 
     @njit(inline="always", error_model="numpy")
     def begin_search(tree: Tree, slots: Slots, plan: Plan, b: int) -> None:
@@ -188,6 +226,9 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
         slots.full[b] = full
         tree.slot[b].budget = tree.slot[b].planned = plan.simulations if full else plan.fast_simulations
         tree.slot[b].no_root_noise = late or (plan.puct and not full)
+        slots.checked[b] = 0
+        for action in range(slots.visits.shape[1]):
+            slots.visits[b, action] = 0
         set_root(tree, b, slots.rows[b])
 
     @njit(inline="always", error_model="numpy")
@@ -198,7 +239,11 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
             policy[action] = 0.0
         action, value, at = conclude(tree, b, config, policy), root_value(tree, b), slots.length[b]
         if plan.puct and slots.plies[b] < plan.temperature_moves:
-            action = _drawn(tree, b, policy, plan.temperature)
+            temperature = plan.temperature
+            if plan.temperature_halflife > 0.0:
+                left = 0.5 ** (slots.plies[b] / plan.temperature_halflife)
+                temperature = plan.temperature_end + (temperature - plan.temperature_end) * left
+            action = _drawn(tree, b, policy, temperature)
         entropy, largest = 0.0, 0.0
         for i in range(num_actions):
             share = policy[i]
@@ -257,6 +302,10 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
             while True:
                 if ready:
                     expand(tree, b, 0, chances, value, config)
+                if plan.gain > 0.0 and slots.full[b] and tree.slot[b].done >= slots.checked[b] + plan.gain_simulations:
+                    slots.checked[b] = tree.slot[b].done
+                    if _gain(tree, b, slots.visits[b]) < plan.gain * plan.gain_simulations:
+                        tree.slot[b].budget = tree.slot[b].done
                 if simulate(tree, b, config) == 0:
                     if not may_move:
                         break
@@ -306,8 +355,12 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
         The moves are made once more, which takes less than keeping the planes of every position.
         """
         slots, planes, policy = _borrow(slots), borrowed(finished.planes), borrowed(finished.policy)
+        owners = borrowed(finished.owners)
+        owned = np.zeros(owners.shape[1], np.int8)
         for i in range(ended.shape[0]):
             b = ended[i]
+            if owned.shape[0] > 0:
+                owners_of(slots.rows[b], owned)
             row, moves = slots.first[b], np.uint64(slots.length[b])
             for at in range(slots.length[b]):
                 mover, value, action = player(row), slots.value[b, at], slots.action[b, at]
@@ -321,6 +374,9 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
                         policy[count, a] = slots.policy[b, at, a]
                     finished.value[count], finished.outcome[count] = value, outcome
                     finished.action[count], finished.first[count] = action, at == 0
+                    for cell in range(owned.shape[0]):
+                        owner = owned[cell] if mover == 0 else -owned[cell]
+                        owners[count, cell] = UNKNOWN_OWNER if slots.over[b] == RESIGNED else owner
                     count += 1
                 play_move(row, action)
             endings.hash[i] = moves

@@ -21,6 +21,7 @@ from rlsuite.core.errors import UsageError, unknown
 Row = NDArray[np.int8]  # [row_size]
 Actions = NDArray[np.int32]  # [A]
 Planes = NDArray[np.int8]  # [C,H,W]
+Owners = NDArray[np.int8]  # [H*W] 1: player 0's, -1: player 1's, 0: nobody's
 
 
 class Rules(NamedTuple):
@@ -35,6 +36,8 @@ class Rules(NamedTuple):
     outcome: Callable[[Row], tuple[bool, float]]  # (over, value for player 0 in [-1, 1]); the value is read only if over
     encode: Callable[[Row, Planes], None]  # writes every element of the planes, as the player to move sees the position
     hash: Callable[[Row], np.uint64]  # a hash of everything that `encode` depends on
+    # Writes who owns each cell of a board that is decided by how many cells a player owns; None: the game is decided otherwise.
+    owners: Callable[[Row, Owners], None] | None = None
 
 
 Board = Literal["squares", "points", "felt", "hexes", "columns", "chess", "text"]
@@ -94,7 +97,8 @@ class Game:
 
     def __post_init__(self) -> None:
         for rule in self.rules:
-            kernel_cache.keep(rule)
+            if rule is not None:
+                kernel_cache.keep(rule)
 
     def new_state(self) -> "BoardState":
         """The first position."""

@@ -40,10 +40,20 @@ class Evaluation(NamedTuple):
     value: Tensor  # [N] f32, in [-1, 1]
 
 
-class BoardNet(nn.Module):
-    """A backbone with a policy head and a value head (Silver et al. 2017, Methods). The last layers run in fp32."""
+class Territory(NamedTuple):
+    """How a game that cells decide will end, from the point of view of the player to move."""
 
-    def __init__(self, net: NetConfig, spec: EnvSpec, outcomes: int, scale: float = 1.0):
+    owners: Tensor  # [N,H*W] f32: logits that a cell is the player's at the end
+    lead: Tensor  # [N,2*H*W+1] f32: logits of the number of cells by which the player leads, from -H*W on
+
+
+class BoardNet(nn.Module):
+    """A backbone with a policy head and a value head (Silver et al. 2017, Methods). The last layers run in fp32.
+
+    With `territory` also heads for the cells' owners at the end, and for the lead (Wu 2019, section 4.1): only training asks them.
+    """
+
+    def __init__(self, net: NetConfig, spec: EnvSpec, outcomes: int, scale: float = 1.0, territory: bool = False):
         """`outcomes`: 3 or 1, the width of `BoardOutput.outcome`. `scale`: factor on the input planes.
 
         UsageError if the backbone named by `net.torso` changes the size of the board.
@@ -65,9 +75,23 @@ class BoardNet(nn.Module):
         for last in (self.policy, self.outcome):
             nn.init.orthogonal_(last.weight, 0.1)
             nn.init.zeros_(last.bias)
+        if territory:
+            self.owners = keep_fp32(nn.Conv2d(features, 1, 1))
+            self.lead = keep_fp32(nn.Linear(net.hidden, 2 * cells + 1))
 
     def evaluate(self, planes: Tensor) -> BoardOutput:
         """planes [N,C,H,W] int8, on any device -> output with leaves [N,...], on the net's."""
+        return self._heads(*self._features(planes))
+
+    def evaluate_all(self, planes: Tensor) -> tuple[BoardOutput, Territory]:
+        """`evaluate`, and what the heads of the territory say."""
+        x, value = self._features(planes)
+        with torch.autocast(x.device.type, enabled=False):
+            territory = Territory(self.owners(x.float()).flatten(1), self.lead(value.float()))
+        return self._heads(x, value), territory
+
+    def _features(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """planes [N,C,H,W] int8 -> the backbone's map [N,features,H,W], and the value head's hidden layer [N,hidden]."""
         planes = planes.to(self.outcome.weight.device)
         kind = planes.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
@@ -75,8 +99,11 @@ class BoardNet(nn.Module):
         if self.scale != 1:
             x = x * self.scale
         x = self.backbone(x)[-1]
-        policy, value = self.policy_planes(x).flatten(1), self.hidden(self.value_planes(x).flatten(1))
-        with torch.autocast(kind, enabled=False):
+        return x, self.hidden(self.value_planes(x).flatten(1))
+
+    def _heads(self, x: Tensor, value: Tensor) -> BoardOutput:
+        policy = self.policy_planes(x).flatten(1)
+        with torch.autocast(x.device.type, enabled=False):
             return BoardOutput(self.policy(policy.float()), self.outcome(value.float()))
 
     def forward(self, step: Step, state: State) -> tuple[BoardOutput, State]:

@@ -13,8 +13,8 @@ from helpers import differences
 import rlsuite
 from rlsuite.acting.best_net_gate import BestNetGate
 from rlsuite.acting.selfplay import SelfPlay
-from rlsuite.acting.slots import NONE
-from rlsuite.agents.alphazero import AlphaZero, AlphaZeroConfig
+from rlsuite.acting.slots import NONE, UNKNOWN_OWNER
+from rlsuite.agents.alphazero import AlphaZero, AlphaZeroConfig, territory_losses
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.ratings import Score
 from rlsuite.config.loader import resolve
@@ -22,9 +22,9 @@ from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Mode
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState
-from rlsuite.core.types import EnvSpec, Step, Trajectory, describe
+from rlsuite.core.types import EnvSpec, Step, Trajectory, describe, to_tensors, tree_map
 from rlsuite.factories import build
-from rlsuite.nets.board_net import BoardNet, BoardOutput
+from rlsuite.nets.board_net import BoardNet, BoardOutput, Territory
 from rlsuite.runs import checkpoint
 
 NET = NetConfig(torso="tower(width=8,depth=1)", hidden=16)
@@ -98,12 +98,63 @@ def test_a_position_and_its_policy_have_the_same_symmetric_image() -> None:
     policy = torch.zeros(400, 9)
     planes[:, 0, 0, 1] = 1
     policy[:, 1] = 1
-    turned, moved = agent._turned(planes, policy, torch.Generator().manual_seed(1))
+    turned, moved, owned = agent._turned(planes, policy, policy.to(torch.int8), torch.Generator().manual_seed(1))
     assert torch.equal(turned[:, 0].flatten(1).float(), moved)
+    assert owned is not None
+    assert torch.equal(owned.float(), moved)
     assert set(moved.argmax(1).tolist()) == {1, 3, 5, 7}
-    same, kept = agent_of("tic_tac_toe", symmetries=False)._turned(planes, policy, torch.Generator())
+    same, kept, _ = agent_of("tic_tac_toe", symmetries=False)._turned(planes, policy, None, torch.Generator())
     assert same is planes
     assert kept is policy
+
+
+def test_the_losses_of_owners_and_lead_by_hand() -> None:
+    """Of four cells the player owns two, the opponent one, nobody one: the lead is 1, of -4 to 4. All logits are 0.
+
+    Every cell costs ln 2, whoever owns it; the lead is one of nine, equally likely. A resigned game costs nothing.
+    """
+    owners = torch.tensor([[1, 1, -1, 0], [UNKNOWN_OWNER] * 4], dtype=torch.int8)
+    even = Territory(torch.zeros(2, 4), torch.zeros(2, 9))
+    of_owners, lead = territory_losses(even, owners)
+    assert of_owners.tolist() == pytest.approx([np.log(2), 0.0])
+    assert lead.tolist() == pytest.approx([np.log(9), 0.0])
+    sure = Territory(torch.tensor([[1e4, 1e4, -1e4, 0.0]] * 2), torch.zeros(2, 9))
+    sure.lead[:, 5] = 1e4
+    of_owners, lead = territory_losses(sure, owners)
+    assert of_owners[0].item() == pytest.approx(np.log(2) / 4)  # the cell that nobody owns
+    assert lead[0].item() == 0
+
+
+@pytest.mark.parametrize("name", ["go(size=5,komi=3)", "othello(size=4)"])
+def test_owners_are_those_of_the_end_as_the_player_to_move_sees_them(name: str) -> None:
+    """Their sum is the lead, which decides the outcome; a stone of the last position is its player's."""
+    agent = agent_of(name, simulations=2, owners_weight=1.5, lead_weight=0.02)
+    collector = agent.collector(agent.make_net(), 4, seed=1, device=torch.device("cpu"), bf16=False)
+    while not collector.ready(40):
+        collector.advance(1)
+    steps = collector.take().steps
+    planes, owners, outcome = steps.observation[:, 0], steps.extras["owners"][:, 0], steps.extras["outcome"][:, 0]
+    assert owners.shape[1] == agent.spec.observation_shape[1] * agent.spec.observation_shape[2]
+    assert set(np.unique(owners)) <= {-1, 0, 1}
+    black = planes[:, 3, 0, 0] if name.startswith("go") else np.zeros(len(planes))  # to move
+    komi = 3 * np.where(black == 1, 1, -1) if name.startswith("go") else 0
+    assert np.array_equal(np.sign(owners.sum(1, dtype=int) - komi), outcome)
+    ends = np.append(np.flatnonzero(steps.first[1:, 0]), len(planes) - 1)  # the last positions before the end
+    if name.startswith("othello"):  # the discs that are there a move before the end: most keep their owner
+        own = planes[ends, 0].reshape(len(ends), -1) - planes[ends, 1].reshape(len(ends), -1)
+        assert (own * owners[ends] >= 0).mean() > 0.7
+    net = agent.make_net()
+    trajectory = to_tensors(tree_map(lambda leaf: leaf.swapaxes(0, 1), Trajectory(steps, ())), torch.device("cpu"))  # [1,B,...]
+    found = agent.loss(net, net, trajectory, torch.Generator().manual_seed(0))
+    assert found.metrics["losses/lead_loss"] > 0
+    found.loss.mean().backward()
+    assert net.owners.weight.grad is not None
+    assert net.lead.weight.grad is not None
+
+
+def test_owners_need_a_game_of_territory() -> None:
+    with pytest.raises(UsageError, match="in connect_four nobody owns cells"):
+        agent_of("connect_four", lead_weight=0.1)
 
 
 def test_it_plays_the_winning_move_and_action_0_where_the_game_is_over() -> None:
@@ -173,6 +224,39 @@ def test_fast_searches_are_played_and_not_learned_from() -> None:
         moved, length = moved + steps, length + sum(episode.length for episode in episodes)
     kept = len(collector.take().steps.reward)
     assert 0.2 < kept / length < 0.4
+
+
+def test_a_search_ends_when_the_visits_no_longer_change() -> None:
+    """With a gain that nothing reaches, a search ends at the second look: after 2 x 8 simulations instead of 64."""
+    settings = {"method": "puct", "simulations": 64, "kl_gain_simulations": 8}
+    ends = []
+    for gain in (1e6, 1e-9):
+        collector = collector_of(**settings, kl_gain=gain)
+        done = list[int]()
+        while len(done) < 20:
+            before = collector.slots.length.copy(), collector.tree.slot["done"].copy(), collector.slots.full.copy()
+            collector.advance(1)
+            moved = collector.slots.length != before[0]
+            done += before[1][moved & before[2]].tolist()
+        ends.append(max(done))
+    assert ends[0] <= 17
+    assert ends[1] > 48
+
+
+def test_the_temperature_falls_with_the_moves() -> None:
+    """A temperature that has gone after a move plays the most visited move from then on; one that stays does not."""
+    best = []
+    for halflife in (0.01, 1e9):
+        collector = collector_of(method="puct", temperature_halflife=halflife, temperature_end=0.01)
+        collector.plan = collector.plan._replace(temperature_moves=1000)
+        while not collector.ready(20):
+            collector.advance(1)
+        steps = collector.take().steps
+        policy, action, later = steps.extras["policy"][:, 0], steps.action[:, 0], ~steps.first[:, 0]
+        chosen = policy[np.arange(len(action)), action]
+        best.append((chosen[later] >= policy[later].max(1) - 1e-6).mean())
+    assert best[0] == 1
+    assert best[1] < 0.9
 
 
 def test_some_games_begin_with_random_moves() -> None:

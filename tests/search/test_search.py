@@ -350,6 +350,28 @@ def test_noise_is_dirichlet_and_each_trees_own() -> None:
     assert not np.array_equal(noise, search(game, [state] * 4000, uniform_evaluator(game), 1, puct, seed=4).prior)
 
 
+def test_forced_playouts_and_their_removal() -> None:
+    """Every tried move gets sqrt(k P n) visits; the policy keeps as many as PUCT needs to prefer the best move, and no single ones.
+
+    The evaluator likes only one thing: to have the lowest disc of the first column.
+    """
+    game = make_game("connect_four")
+
+    def evaluate(rows: Any, keys: Any) -> Any:
+        planes = np.stack([BoardState(game, row).observation() for row in rows])  # [n,C,6,7]
+        lowest = planes[:, :2, -1, 0].astype(np.float32)
+        return np.zeros((len(rows), 7), np.float32), 0.9 * (lowest[:, 0] - lowest[:, 1])
+
+    states = [game.new_state()]
+    plain = search(game, states, evaluate, 400, Puct(noise_fraction=0.0))
+    forced = search(game, states, evaluate, 400, Puct(noise_fraction=0.0, forced=2.0))
+    assert (forced.visits[0] >= np.floor(np.sqrt(2 * 399 / 7)) - 1).all()  # 399 visits, and a prior of 1/7 for each
+    assert forced.visits[0].min() > plain.visits[0].min()
+    assert forced.action[0] == forced.visits[0].argmax() == 0
+    assert forced.policy.sum() == pytest.approx(1)
+    assert forced.policy[0, 1:].sum() < 0.5 * forced.visits[0, 1:].sum() / 400
+
+
 @pytest.mark.parametrize("shape", [0.03, 0.3, 1.0, 4.5])
 def test_gamma_variates(shape: float) -> None:
     stream = np.array([12345], np.uint64)
