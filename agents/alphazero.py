@@ -27,12 +27,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from rlsuite.acting.all_sizes import GAME
 from rlsuite.acting.selfplay import SelfPlayAgent, SelfPlayConfig
 from rlsuite.acting.slots import UNKNOWN_OWNER
 from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Extra, Games, Loss, Net
 from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game
 from rlsuite.core.types import EnvSpec, Trajectory
 from rlsuite.nets.board_net import IGNORED, BoardNet, Territory
 from rlsuite.search.evaluators import PolicyValue
@@ -60,7 +62,7 @@ class AlphaZero(SelfPlayAgent):
 
     Config: ClassVar[type[AlphaZeroConfig]] = AlphaZeroConfig
     has_target = False
-    capabilities = frozenset({"inference server"})
+    capabilities = frozenset({"inference server", "net.any_size"})
     config: AlphaZeroConfig
 
     def __init__(self, config: AlphaZeroConfig, net: NetConfig, spec: EnvSpec):
@@ -73,8 +75,12 @@ class AlphaZero(SelfPlayAgent):
                 raise UsageError(f"agent.{key} = {getattr(config, key):g}: in {self.game.name} nobody owns cells; use 0")
             _, height, width = spec.observation_shape
             extras.append(Extra("owners", (height * width,), "int8"))
+        if len(self.games) > 1:
+            if not net.any_size:
+                raise UsageError("env.sizes: a net for boards of several sizes needs net.any_size = true")
+            extras.append(Extra(GAME, (), "int8"))
         self.sequence = Games(tuple(extras))
-        self._maps: dict[torch.device, tuple[Tensor, ...]] = {}
+        self._maps: dict[tuple[torch.device, str], tuple[Tensor, ...]] = {}
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
@@ -92,10 +98,27 @@ class AlphaZero(SelfPlayAgent):
         return output.logits.detach().cpu().numpy(), output.value.detach().cpu().numpy()
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
-        steps, config = trajectory.steps, self.config
-        owners = steps.extras["owners"][0] if self.territory else None  # [B,H*W]
-        planes, policy, owners = self._turned(steps.observation[0], steps.extras["policy"][0], owners, rng)  # [B,C,H,W], [B,A]
-        z, q = steps.extras["outcome"][0], steps.extras["value"][0]  # [B]
+        steps = trajectory.steps
+        if len(self.games) == 1:
+            return self._loss(net, self.game, steps.observation[0], {name: leaf[0] for name, leaf in steps.extras.items()}, rng)
+        losses, metrics, total = torch.zeros_like(steps.reward[0]), dict[str, Tensor](), steps.reward.shape[1]  # [B]
+        for number, game in enumerate(self.games):  # the net sees boards of one size at a time
+            rows = torch.nonzero(steps.extras[GAME][0] == number).squeeze(1)
+            if not len(rows):
+                continue
+            _, height, width = game.observation_shape
+            sizes = {"policy": game.num_actions, "owners": height * width}
+            extras = {name: leaf[0, rows][..., : sizes.get(name)] for name, leaf in steps.extras.items()}
+            found = self._loss(net, game, steps.observation[0, rows, :, :height, :width], extras, rng)
+            losses = losses.index_copy(0, rows, found.loss)
+            for name, value in found.metrics.items():
+                metrics[name] = metrics.get(name, 0) + value * (len(rows) / total)
+        return Loss(losses, None, metrics)
+
+    def _loss(self, net: Net, game: Game, planes: Tensor, extras: dict[str, Tensor], rng: torch.Generator) -> Loss:
+        """The loss of positions of one game: planes [B,C,H,W], extras [B,...]."""
+        config, z, q = self.config, extras["outcome"], extras["value"]  # [B]
+        planes, policy, owners = self._turned(game, planes, extras["policy"], extras.get("owners"), rng)
         value_target = (1 - config.search_value_fraction) * z + config.search_value_fraction * q  # [B]
         if owners is None:
             output, extra_losses = net.evaluate(planes), None  # type: ignore[operator]
@@ -125,24 +148,24 @@ class AlphaZero(SelfPlayAgent):
         return Loss(loss, None, metrics)
 
     def _turned(
-        self, planes: Tensor, policy: Tensor, owners: Tensor | None, rng: torch.Generator
+        self, game: Game, planes: Tensor, policy: Tensor, owners: Tensor | None, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """A random symmetric image of each position: planes [B,C,H,W], policy [B,A], owners [B,H*W]."""
-        count = len(self.game.cell_maps)
+        count = len(game.cell_maps)
         if not self.config.symmetries or count == 1:
             return planes, policy, owners
         chosen = torch.randint(count, planes.shape[:1], generator=rng, device=planes.device)  # [B]
-        cells, actions = (maps[chosen] for maps in self._symmetries(planes.device))
+        cells, actions = (maps[chosen] for maps in self._symmetries(game, planes.device))
         flat = planes.flatten(2)  # [B,C,H*W]
         turned = flat.gather(2, cells.unsqueeze(1).expand(-1, flat.shape[1], -1)).view_as(planes)
         return turned, policy.gather(1, actions), None if owners is None else owners.gather(1, cells)
 
-    def _symmetries(self, device: torch.device) -> tuple[Tensor, ...]:
-        """The game's maps of cells and of actions, i64, on a device, where they stay: an update would wait for a copy."""
-        if device not in self._maps:
-            maps = (self.game.cell_maps, self.game.action_maps)
-            self._maps[device] = tuple(torch.from_numpy(one).to(device, torch.int64) for one in maps)
-        return self._maps[device]
+    def _symmetries(self, game: Game, device: torch.device) -> tuple[Tensor, ...]:
+        """A game's maps of cells and of actions, i64, on a device, where they stay: an update would wait for a copy."""
+        if (device, game.name) not in self._maps:
+            maps = (game.cell_maps, game.action_maps)
+            self._maps[device, game.name] = tuple(torch.from_numpy(one).to(device, torch.int64) for one in maps)
+        return self._maps[device, game.name]
 
 
 def territory_losses(territory: Territory, owners: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,5 +176,5 @@ def territory_losses(territory: Territory, owners: Tensor) -> tuple[Tensor, Tens
     known = (owners[:, 0] != UNKNOWN_OWNER).float()  # [B]
     share = (owners.clamp(max=1).float() + 1) / 2  # [B,H*W]
     of_owners = F.binary_cross_entropy_with_logits(territory.owners, share, reduction="none").mean(1)
-    lead = owners.clamp(max=1).sum(1, dtype=torch.int64) + owners.shape[1]  # [B]
+    lead = owners.clamp(max=1).sum(1, dtype=torch.int64) + territory.lead.shape[1] // 2  # [B]
     return known * of_owners, known * F.cross_entropy(territory.lead, lead, reduction="none")

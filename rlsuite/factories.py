@@ -123,6 +123,7 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         "net.last_action_reward": (config.net.last_action_reward, "net.last_action_reward = true"),
         "inference server": (config.runtime.inference == "server", "runtime.inference = 'server'"),
         "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
+        "net.any_size": (config.net.any_size, "net.any_size = true"),
     }
     for capability, (needed, why) in wanted.items():
         if needed and capability not in kind.capabilities:

@@ -34,6 +34,7 @@ from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig, absolute
 from rlsuite.core.agent import Extra, Games, Loss, Net
 from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.envs.boards import go
 from rlsuite.nets.board_net import IGNORED, BoardNet
@@ -191,9 +192,9 @@ class AlphaGo(BoardAgent):
 
         return RecordedPlay(num_envs, self.game, seed, learned, tested, evaluate)
 
-    def evaluator(self, net: Net) -> Evaluate:
+    def evaluator(self, net: Net, game: Game | None = None) -> Evaluate:
         """The search's leaf evaluator: the policy as prior, and values from rollouts, in the last stage mixed with the net's."""
-        config, game, nets = self.config, self.game, _as_ours(net)
+        config, game, nets = self.config, game or self.game, _as_ours(net)
         encode, play_out = encoder(game.rules), playouts(game.rules.play)
         weights, device = nets.rollouts.weights(), next(net.parameters()).device
         policy = nets.reinforced if config.stage == "reinforced" else nets.policy

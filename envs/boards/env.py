@@ -21,6 +21,7 @@ from rlsuite.boardgames.openings import random_opening
 from rlsuite.boardgames.opponents import located_opponent, make_opponent, parse_opponent
 from rlsuite.config.schema import EnvSection
 from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game
 from rlsuite.core.types import EnvSpec
 from rlsuite.envs.vector import OneGeneratorEnv
 
@@ -36,6 +37,9 @@ class Config(EnvSection):
     opening_moves: int = Field(0, ge=0)
     """Random moves before a game, at most: without them, games against a deterministic opponent repeat."""
 
+    sizes: list[int] = Field(default_factory=list)
+    """Sizes of the board that self-play plays, each in as many games; the largest is that of `id`. []: only that one."""
+
     @field_validator("opponent")
     @classmethod
     def _located(cls, opponent: str) -> str:
@@ -45,11 +49,12 @@ class Config(EnvSection):
 class Boards(OneGeneratorEnv[NDArray[np.int8]]):
     """`num_envs` games of the agent against one opponent."""
 
-    def __init__(self, name: str, num_envs: int, opponent: str, opening_moves: int = 0):
+    def __init__(self, name: str, num_envs: int, opponent: str, opening_moves: int = 0, sizes: Sequence[int] = ()):
         self.game, self.opening_moves = make_game(name), opening_moves
         self.opponent = make_opponent(opponent, self.game)
         space = gymnasium.spaces.Box(-128, 127, self.game.observation_shape, np.int8)
-        super().__init__(num_envs, space, self.game.num_actions, game=own_game(name) or self.game.name, info_keys=INFO_KEYS)
+        games = {"game": own_game(name) or self.game.name, "more_games": more_games(self.game, sizes)}
+        super().__init__(num_envs, space, self.game.num_actions, **games, info_keys=INFO_KEYS)
         self.rows = np.stack([self.game.new_state().row] * num_envs)  # [L,R]
         self.side = np.arange(num_envs) % 2  # [L] the player that the agent is
         self._over = np.zeros(num_envs, bool)  # [L] the next step starts a new game
@@ -185,7 +190,21 @@ def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) 
     """The environments of a config. UsageError for an unknown game, parameter or opponent."""
     if render:
         raise UsageError(f"{config.id} has no pictures; print(str(state)) shows a board")
-    return Boards(config.id, num_envs, config.opponent, config.opening_moves)
+    return Boards(config.id, num_envs, config.opponent, config.opening_moves, config.sizes)
+
+
+def more_games(game: Game, sizes: Sequence[int]) -> tuple[str, ...]:
+    """The names of the games of other `sizes`. UsageError for one that the game does not have, or that is larger than its own."""
+    if not sizes:
+        return ()
+    own = game.parameters.get("size")
+    if own is None:
+        raise UsageError(f"env.sizes = {list(sizes)}: {game.name} has only one size")
+    if own != max(sizes):
+        raise UsageError(f"env.sizes = {list(sizes)}: the largest must be the size of env.id = {game.name}")
+    if len(set(sizes)) < len(sizes):
+        raise UsageError(f"env.sizes = {list(sizes)}: name each size once")
+    return tuple(game.with_parameters(size=size).name for size in sorted(sizes) if size != own)
 
 
 def describe_config(config: Config) -> EnvSpec:
@@ -200,5 +219,6 @@ def describe_config(config: Config) -> EnvSpec:
         stack=1,
         frames_per_step=1,
         game=own_game(config.id) or game.name,
+        more_games=more_games(game, config.sizes),
         info_keys=INFO_KEYS,
     )

@@ -81,14 +81,15 @@ class BoardAgent(Agent):
         if net.layer_norm:
             raise UsageError(f"net.layer_norm = true: the board net of agent.name={config.name} has no layer norm")
         self.game: Game = make_game(spec.game)
+        self.games = (self.game, *map(make_game, spec.more_games))  # that self-play plays
 
     @abstractmethod
     def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> GameCollector:
         """A collector that plays `num_envs` games at once with `net`."""
 
     @abstractmethod
-    def evaluator(self, net: Net) -> Evaluate:
-        """The search's leaf evaluator with `net`: positions -> logits and values."""
+    def evaluator(self, net: Net, game: Game | None = None) -> Evaluate:
+        """The search's leaf evaluator with `net`: positions of `game`, None: the agent's own, -> logits and values."""
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Moves [B] i64 in the positions `step.extras["row"]` [1,B,R] int8, by search or by the policy; 0 if the game is over."""

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from rlsuite.acting.all_sizes import GAME, AllSizes
 from rlsuite.acting.board_agent import BoardAgent, BoardConfig
 from rlsuite.acting.collector import Episode
 from rlsuite.acting.slots import (
@@ -36,6 +37,8 @@ from rlsuite.acting.slots import (
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.core import cpu
 from rlsuite.core.agent import Games, Net
+from rlsuite.core.errors import UsageError
+from rlsuite.core.game import Game
 from rlsuite.core.types import Step, Unroll
 from rlsuite.search import Evaluate, Gumbel, Puct, plane_evaluator
 from rlsuite.search.evaluators import PolicyValue, make_table
@@ -190,13 +193,24 @@ class SelfPlayAgent(BoardAgent):
     def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
         """Evaluates planes [n,C,H,W] int8: logits [n,A] f32, and values [n] f32 for the player to move."""
 
-    def evaluator(self, net: Net) -> Evaluate:
-        """The search's leaf evaluator with `net`: positions -> logits and values."""
-        return plane_evaluator(self.game, lambda planes: self.evaluate(net, planes))
+    def evaluator(self, net: Net, game: Game | None = None) -> Evaluate:
+        """See `BoardAgent`."""
+        return plane_evaluator(game or self.game, lambda planes: self.evaluate(net, planes))
 
-    def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> "SelfPlay":
-        """A collector that plays `num_envs` games at once with `net`."""
-        return SelfPlay(self, net, num_envs, seed=seed, device=device, bf16=bf16)
+    def collector(self, net: Net, num_envs: int, *, seed: int, device: torch.device, bf16: bool) -> "SelfPlay | AllSizes":
+        """A collector that plays `num_envs` games at once with `net`, on boards of all sizes. UsageError for too few games."""
+        sizes = len(self.games)
+        if sizes == 1:
+            return SelfPlay(self, net, num_envs, seed=seed, device=device, bf16=bf16)
+        if num_envs < sizes:
+            raise UsageError(f"env.num_envs = {num_envs}: self-play on boards of {sizes} sizes needs {sizes} at least")
+        counts = [num_envs * (i + 1) // sizes - num_envs * i // sizes for i in range(sizes)]
+        return AllSizes(
+            [
+                SelfPlay(self, net, count, seed=seed + i, device=device, bf16=bf16, game=game)
+                for i, (game, count) in enumerate(zip(self.games, counts, strict=True))
+            ]
+        )
 
 
 class SelfPlay:
@@ -207,14 +221,22 @@ class SelfPlay:
     """
 
     def __init__(
-        self, agent: SelfPlayAgent, net: Net, num_envs: int, *, seed: int, device: torch.device | None = None, bf16: bool = False
+        self,
+        agent: SelfPlayAgent,
+        net: Net,
+        num_envs: int,
+        *,
+        seed: int,
+        device: torch.device | None = None,
+        bf16: bool = False,
+        game: Game | None = None,
     ):
-        """Plays `num_envs` games at once."""
+        """Plays `num_envs` games at once. `game`: None is the agent's own."""
         self.agent, self.net, self.bf16 = agent, net, bf16
         self.device = device or torch.device("cpu")
         self.num_envs = num_envs
         self.version = self.table_version = 0
-        config, game = agent.config, agent.game
+        config, game = agent.config, game or agent.game
         self.config, self.game, self.method, self.plan = config, game, config.explore(), config.plan()
         self.run = slot_kernels(game.rules, METHODS[type(self.method)])
         self.tree = make_tree(game, num_envs, config.simulations, seed, solve=config.solve)
@@ -336,7 +358,7 @@ class SelfPlay:
             last=false,
             terminal=false,
             action=kept.action,
-            extras={extra.name: getattr(kept, extra.name) for extra in self.agent.sequence.extras},
+            extras={extra.name: getattr(kept, extra.name) for extra in self.agent.sequence.extras if extra.name != GAME},
         )
         return Unroll(steps, version=self.version)
 

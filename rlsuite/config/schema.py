@@ -84,6 +84,8 @@ class NetConfig(WeightsMixin):
     """Units of the memory core."""
     last_action_reward: bool = False
     """Append the previous action and its reward to what the memory core sees."""
+    any_size: bool = False
+    """Board nets: a policy head and a value head that play boards of any size (Wu 2019), instead of dense layers over all cells."""
     layer_norm: bool = False
     """Apply layer normalisation to the torso's features and in dense layers, before their ReLU; steadies value estimates."""
     separate_value: bool = False

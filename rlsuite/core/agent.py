@@ -26,6 +26,7 @@ Capability = Literal[
     "net.memory",
     "net.last_action_reward",
     "net.separate_value",
+    "net.any_size",
     "old weights",  # an on-policy agent that corrects for rollouts of older weights
     "inference server",  # its `act` calls the net by `forward` alone, or for board games its `evaluate` by the net's `evaluate`
 ]

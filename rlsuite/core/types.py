@@ -98,6 +98,7 @@ class EnvSpec(NamedTuple):
     action_shape: tuple[int, ...] = ()  # (A,) where actions are continuous
     action_dtype: str = "int64"
     game: str | None = None  # name of the board game, as `make_game` takes it; None: it is not one
+    more_games: tuple[str, ...] = ()  # names of board games of other sizes that self-play plays, too
     has_pictures: bool = False  # whether its episodes can be recorded as videos
     info_keys: tuple[str, ...] = ()  # keys of `info` that go with an observation, in `Step.extras`
     observation_space: spaces.Plain | None = None  # the environment's own; None: the same as the agent's
@@ -139,6 +140,7 @@ def describe(env: Any) -> EnvSpec:
         action_shape=tuple(actions.shape),
         action_dtype=np.dtype(actions.dtype).name,
         game=env.metadata.get("game"),
+        more_games=tuple(env.metadata.get("more_games", ())),
         has_pictures="rgb_array" in env.metadata.get("render_modes", ()),
         info_keys=tuple(env.metadata.get("info_keys", ())),
         observation_space=None if observed.same else spaces.plain(env.single_observation_space),

@@ -138,14 +138,14 @@ class LoadedAgent:
 def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
     """A saved agent's evaluator of positions, with a cache, and its search method without noise. UsageError for another game.
 
-    Go with another komi counts as the same game, since the net does not see the komi.
+    Go with another komi counts as the same game, since the net does not see the komi, and so do other sizes with `net.any_size`.
     """
-    if saved.spec.game is None or not _same_board(make_game(saved.spec.game), game):
+    if saved.spec.game is None or not _same_board(make_game(saved.spec.game), game, saved.config.net.any_size):
         raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")
     agent = saved.agent
     assert isinstance(agent, BoardAgent)  # no other agent plays board games
     bf16 = saved.config.learner.precision == "bf16"
-    evaluate = agent.evaluator(saved.net)
+    evaluate = agent.evaluator(saved.net, game)
 
     def autocast(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
         with inference(saved.device, bf16):
@@ -154,9 +154,10 @@ def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
     return Cached(autocast, game.num_actions, agent.config.cache_positions), agent.config.play()
 
 
-def _same_board(a: Game, b: Game) -> bool:
+def _same_board(a: Game, b: Game, any_size: bool) -> bool:
     """Whether the net of an agent that plays `a` fits `b`."""
-    if "komi" not in a.parameters:
+    unseen = {"komi", "size"} if any_size else {"komi"}
+    if not unseen & set(a.parameters):
         return a.name == b.name
-    others = [{key: value for key, value in game.parameters.items() if key != "komi"} for game in (a, b)]
+    others = [{key: value for key, value in game.parameters.items() if key not in unseen} for game in (a, b)]
     return a.rules is b.rules and others[0] == others[1]

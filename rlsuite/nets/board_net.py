@@ -12,6 +12,7 @@ from rlsuite.nets.backbones import make_backbone
 from rlsuite.nets.precision import keep_fp32
 
 _POLICY_PLANES, _VALUE_PLANES = 8, 16
+_MOST_CELLS = 19 * 19  # of a board of any size
 
 
 # Keys that concern other nets: this one normalises nothing of its own, and is called by `evaluate`, which is not compiled.
@@ -44,7 +45,26 @@ class Territory(NamedTuple):
     """How a game that cells decide will end, from the point of view of the player to move."""
 
     owners: Tensor  # [N,H*W] f32: logits that a cell is the player's at the end
-    lead: Tensor  # [N,2*H*W+1] f32: logits of the number of cells by which the player leads, from -H*W on
+    lead: Tensor  # [N,2*M+1] f32: logits of the number of cells by which the player leads, from -M on; M = H*W, or 19 x 19
+
+
+def pooled(planes: Tensor) -> Tensor:
+    """Means and maxima of planes [N,C,H,W] over the board: [N,2*C]."""
+    return torch.cat([planes.mean((2, 3)), planes.amax((2, 3))], 1)
+
+
+class CellPolicy(nn.Module):
+    """A policy for boards of any size: a convolution gives every cell its logit, what is pooled gives that of the pass."""
+
+    def __init__(self, channels: int, passes: bool):
+        super().__init__()
+        self.cells = keep_fp32(nn.Conv2d(channels, 1, 1))
+        self.passing = keep_fp32(nn.Linear(2 * channels, 1)) if passes else None
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """planes [N,C,H,W] -> logits [N,H*W] or [N,H*W+1]."""
+        cells = self.cells(planes).flatten(1)
+        return cells if self.passing is None else torch.cat([cells, self.passing(pooled(planes))], 1)
 
 
 class BoardNet(nn.Module):
@@ -67,17 +87,25 @@ class BoardNet(nn.Module):
                 f"net.torso={net.torso} shrinks the board: use one that keeps its size, such as tower(width=32,depth=4)"
             )
         features, cells = self.backbone.channels[-1], height * width
+        self.any_size = net.any_size
+        if self.any_size and spec.num_actions - cells not in (0, 1):
+            raise UsageError(f"net.any_size = true: the actions of {spec.game} are not its cells and a pass; use false")
         self.policy_planes = nn.Sequential(nn.Conv2d(features, _POLICY_PLANES, 1), nn.ReLU())
-        self.policy = keep_fp32(nn.Linear(_POLICY_PLANES * cells, spec.num_actions))
+        self.policy: nn.Module = (
+            CellPolicy(_POLICY_PLANES, passes=spec.num_actions > cells)
+            if self.any_size
+            else keep_fp32(nn.Linear(_POLICY_PLANES * cells, spec.num_actions))
+        )
         self.value_planes = nn.Sequential(nn.Conv2d(features, _VALUE_PLANES, 1), nn.ReLU())
-        self.hidden = nn.Sequential(nn.Linear(_VALUE_PLANES * cells, net.hidden), nn.ReLU())
+        self.hidden = nn.Sequential(nn.Linear(_VALUE_PLANES * (2 if self.any_size else cells), net.hidden), nn.ReLU())
         self.outcome = keep_fp32(nn.Linear(net.hidden, outcomes))
-        for last in (self.policy, self.outcome):
+        for last in (*(part for part in self.policy.modules() if isinstance(part, nn.Linear | nn.Conv2d)), self.outcome):
             nn.init.orthogonal_(last.weight, 0.1)
-            nn.init.zeros_(last.bias)
+            if last.bias is not None:
+                nn.init.zeros_(last.bias)
         if territory:
             self.owners = keep_fp32(nn.Conv2d(features, 1, 1))
-            self.lead = keep_fp32(nn.Linear(net.hidden, 2 * cells + 1))
+            self.lead = keep_fp32(nn.Linear(net.hidden, 2 * (_MOST_CELLS if self.any_size else cells) + 1))
 
     def evaluate(self, planes: Tensor) -> BoardOutput:
         """planes [N,C,H,W] int8, on any device -> output with leaves [N,...], on the net's."""
@@ -99,10 +127,13 @@ class BoardNet(nn.Module):
         if self.scale != 1:
             x = x * self.scale
         x = self.backbone(x)[-1]
-        return x, self.hidden(self.value_planes(x).flatten(1))
+        found = self.value_planes(x)
+        return x, self.hidden(pooled(found) if self.any_size else found.flatten(1))
 
     def _heads(self, x: Tensor, value: Tensor) -> BoardOutput:
-        policy = self.policy_planes(x).flatten(1)
+        policy = self.policy_planes(x)
+        if not self.any_size:
+            policy = policy.flatten(1)
         with torch.autocast(x.device.type, enabled=False):
             return BoardOutput(self.policy(policy.float()), self.outcome(value.float()))
 

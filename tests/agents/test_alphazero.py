@@ -98,12 +98,13 @@ def test_a_position_and_its_policy_have_the_same_symmetric_image() -> None:
     policy = torch.zeros(400, 9)
     planes[:, 0, 0, 1] = 1
     policy[:, 1] = 1
-    turned, moved, owned = agent._turned(planes, policy, policy.to(torch.int8), torch.Generator().manual_seed(1))
+    turned, moved, owned = agent._turned(agent.game, planes, policy, policy.to(torch.int8), torch.Generator().manual_seed(1))
     assert torch.equal(turned[:, 0].flatten(1).float(), moved)
     assert owned is not None
     assert torch.equal(owned.float(), moved)
     assert set(moved.argmax(1).tolist()) == {1, 3, 5, 7}
-    same, kept, _ = agent_of("tic_tac_toe", symmetries=False)._turned(planes, policy, None, torch.Generator())
+    agent = agent_of("tic_tac_toe", symmetries=False)
+    same, kept, _ = agent._turned(agent.game, planes, policy, None, torch.Generator())
     assert same is planes
     assert kept is policy
 
