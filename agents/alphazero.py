@@ -28,7 +28,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rlsuite.acting.all_sizes import GAME
-from rlsuite.acting.selfplay import SelfPlayAgent, SelfPlayConfig
+from rlsuite.acting.selfplay import SelfPlayAgent
+from rlsuite.acting.selfplay_config import SelfPlayConfig
 from rlsuite.acting.slots import UNKNOWN_OWNER
 from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig

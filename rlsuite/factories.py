@@ -181,6 +181,10 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
         if config.replay.prioritized:
             raise UsageError(f"replay.prioritized = true: agent.name={config.agent.name} samples positions uniformly; use false")
         num_envs = unroll = sources = 1  # finished games, one after the other
+    elif config.replay.window is not None:
+        raise UsageError(f"replay.window is for the games of board agents: leave it out with agent.name={config.agent.name}")
+    if parts > 1 and sized.window is not None:
+        sized = sized.model_copy(update={"window": str(Path(sized.window) / f"shard_{part}")})
     if parts > 1:
         sized = sized.model_copy(update={"capacity_agent_steps": sized.capacity_agent_steps // parts})
     own = build_replay(sized, spec, num_envs, agent.sequence, unroll, stream_seed(config.seed, _REPLAY, part), sources)

@@ -122,6 +122,8 @@ class ReplayConfig(Section):
     """Exponent of the priorities: 0 samples uniformly, 1 in proportion to them."""
     initial_priority: Annotated[Literal["max", "td"], OnlyIf("prioritized = true")] = "max"
     """Priority of a new sequence: the largest so far, or its TD error under the acting net."""
+    window: SomePath = None
+    """Board agents: a folder for the positions, as files instead of in memory; null: they are in memory and in checkpoints."""
     demonstrations: SomePath = None
     """Demonstrations to mix in: a folder of `rlsuite record` or a Minari dataset; null: none."""
     demonstration_ratio: Annotated[float | None, OnlyIf("demonstrations")] = Field(None, ge=0, le=1)

@@ -59,7 +59,8 @@ class SavedReplay(NamedTuple):
 
     def steps(self) -> int:
         """Steps of all environments."""
-        return sum(ring["reward"].size for own in self.own for ring in own["rings"])
+        rings = [ring for own in self.own for ring in own["rings"]]
+        return sum(min(ring["head"], ring["slots"]) if "window" in ring else ring["reward"].size for ring in rings)
 
     def without_steps(self) -> State:
         """The state of a shard without the agent's own steps, for `load_demonstrations`."""
@@ -77,6 +78,8 @@ class SavedReplay(NamedTuple):
         edges = np.cumsum([0.0, *(place.share for place in targets)])  # in time, from 0 to 1
         for own in self.own:
             for source, ring in enumerate(own["rings"]):
+                if "window" in ring:
+                    raise ValueError("the saved replay is in the files of replay.window: continue it with as many replay shards")
                 layout.check(ring["layout"])
                 if (stored := ring["observation"].shape[2:]) != ring_shape(spec):
                     raise ValueError(f"the saved replay has observations of shape {stored}, not {ring_shape(spec)}")

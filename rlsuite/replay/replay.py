@@ -3,8 +3,10 @@
 Shapes: K steps and L environments of an unroll, B samples, T steps of a sequence.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,11 +18,12 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.limits import available_bytes
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import EnvSpec, Trajectory, Unroll, tree_map
-from rlsuite.replay.layout import layout_of
+from rlsuite.replay.layout import Layout, layout_of
 from rlsuite.replay.limiter import SamplesPerInsert
 from rlsuite.replay.moves import SavedReplay, moved, newest, places
 from rlsuite.replay.ring import Ring, completed, joined
 from rlsuite.replay.selectors import Prioritized, Selector, Uniform, importance_weights
+from rlsuite.replay.window import Window
 
 
 class Sample(NamedTuple):
@@ -232,6 +235,11 @@ class Replay:
         note = None
         if saved.sources == [len(self.rings)]:
             self.load_exactly(saved.own[0])
+            lost = sum(len(ring.lost) for ring in self.rings)
+            if lost:
+                note = (
+                    f"{lost:,} of {len(self):,} steps of the replay are in files that are missing or damaged; the others are kept"
+                )
         else:
             ring = self.rings[0]
             portions = saved.portions(ring.spec, ring.layout, places([len(self.rings)]))
@@ -246,6 +254,8 @@ class Replay:
         for ring, saved in zip(self.rings, state["rings"], strict=True):
             ring.load_state_dict(saved)
         self.selector.load_state_dict(state["selector"])
+        for source, ring in enumerate(self.rings):
+            self.selector.remove(self._ids(source, ring.lost).reshape(-1))
         self.rng.bit_generator.state = state["rng"]
         self.dropped_updates = state["dropped_updates"]
 
@@ -264,7 +274,8 @@ class Replay:
 def predicted_bytes(spec: EnvSpec, config: ReplayConfig, sequence: SequenceSpec) -> int:
     """Bytes of a full replay, bookkeeping included."""
     selector = 8 + 2 * 8 / 7 if config.prioritized else 8  # an 8-ary tree of sums and maxima, or two i32 arrays
-    return int(config.capacity_agent_steps * (Ring.bytes_per_step(spec, layout_of(sequence)) + selector))
+    step = 0 if config.window is not None else Ring.bytes_per_step(spec, layout_of(sequence))
+    return int(config.capacity_agent_steps * (step + selector))
 
 
 def build_replay(
@@ -296,8 +307,28 @@ def build_replay(
     if free is not None and need > free:
         fit = int(config.capacity_agent_steps * 0.9 * free / need)
         raise UsageError(f"{what} needs {need / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: at most {fit} steps fit")
+    if config.window is not None:
+        _refuse_full_disk(config, spec, layout)
     size = slots * num_envs
     selector: Selector = Prioritized(size, config.priority_exponent, stratified=True) if config.prioritized else Uniform(size)
     limiter = SamplesPerInsert(config.samples_per_insert, config.min_agent_steps)
-    rings = [Ring(spec, num_envs // sources, slots, layout) for _ in range(sources)]
+    if config.window is not None:
+        rings: list[Ring] = [Window(spec, slots, layout, Path(config.window))]
+    else:
+        rings = [Ring(spec, num_envs // sources, slots, layout) for _ in range(sources)]
     return Replay(rings, selector, limiter, config, seed)
+
+
+def _refuse_full_disk(config: ReplayConfig, spec: EnvSpec, layout: Layout) -> None:
+    """UsageError if the disk of `replay.window` has no room for a full replay."""
+    assert config.window is not None
+    place = Path(config.window)
+    while not place.exists():
+        place = place.parent
+    each, free = Window.bytes_per_step(spec, layout), shutil.disk_usage(place).free
+    free += sum(path.stat().st_size for path in Path(config.window).glob("*.bin"))  # of this run, before a resume
+    if (need := config.capacity_agent_steps * each) > free:
+        raise UsageError(
+            f"replay.capacity_agent_steps = {config.capacity_agent_steps} needs {need / 1e9:.1f} GB at replay.window, but "
+            f"{free / 1e9:.1f} GB are free there: at most {int(0.9 * free / each)} steps fit"
+        )

@@ -34,6 +34,7 @@ class Ring:
         # Starts with a stored state are at least `stride` steps apart, so each has its own cell. First steps of episodes need none.
         cells = -(-slots // layout.stride)
         self.state = [np.zeros((num_envs, cells, *leaf.shape), leaf.dtype) for leaf in layout.state]
+        self.lost = np.zeros(0, np.int64)  # absolute times of steps that could not be restored
         self.head = 0  # absolute time of the next step
         self.whole_from = 0  # absolute time of the first complete frame stack; > 0 if the streams began within an episode
 

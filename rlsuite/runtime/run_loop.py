@@ -214,7 +214,8 @@ class Loop(session.Session[Summary]):
         store = f"rollouts of {config.run.collect_agent_steps} steps"
         if not parts.agent.on_policy:
             size = predicted_bytes(self.parts.spec, config.replay, parts.agent.sequence) / 1e9
-            store = f"replay {steps:,} steps = {size:.2f} GB when full"
+            place = "" if config.replay.window is None else f", in files of {config.replay.window}"
+            store = f"replay {steps:,} steps = {size:.2f} GB when full{place}"
         parameters = sum(p.numel() for p in self.learner.net.parameters())
         first = (
             f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.num_envs} environments, "
