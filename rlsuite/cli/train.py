@@ -11,6 +11,7 @@ from rlsuite.cli.common import ConfigArguments, Json, Resume, RunDir, Trust, con
 from rlsuite.cli.evaluate import describe_score
 from rlsuite.core.console import command, say
 from rlsuite.core.errors import UsageError
+from rlsuite.core.limits import peak_bytes
 
 app = family()
 
@@ -72,7 +73,8 @@ def _train(config: str | None, overrides: list[str], run_dir: Path | None, resum
     if as_json:
         print_json(result.as_dict())
     elif result.evaluation is not None:
-        print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} learner steps, {result.wall_seconds:,.0f} s")
+        cost = f"{result.wall_seconds:,.0f} s, {peak_bytes() / 1e9:.1f} GB of memory at most"
+        print(f"{result.agent_steps:,} agent steps, {result.learner_steps:,} learner steps, {cost}")
         print(describe_score(result.evaluation))
         video = ["--video", f"{result.run}/videos"] if result.pictures else []
         more = ["ladder", str(result.run)] if result.board_game else ["evaluate", str(result.run), *video]

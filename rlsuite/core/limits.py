@@ -5,6 +5,8 @@ cgroups are read; Docker, Kubernetes, Slurm and systemd all set limits by one of
 """
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,12 @@ def available_bytes() -> int | None:
     """Memory that this process can still get, in bytes; None where that is unknown."""
     known = [free for free in (free_in_machine(), free_in_groups()) if free is not None]
     return min(known, default=None)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held at once, without its children, in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def cpu_share(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> float | None:

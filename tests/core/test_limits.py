@@ -103,3 +103,9 @@ def test_this_machine_is_read() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)
     if Path("/proc/meminfo").exists():
         assert (available_bytes() or 0) > MB
+
+
+def test_the_peak_of_memory_counts_what_was_held() -> None:
+    before = limits.peak_bytes()
+    held = bytearray(before + 50_000_000)
+    assert limits.peak_bytes() > len(held)
