@@ -7,5 +7,7 @@ TORSOS = {"mlp": "rlsuite.nets.torso:mlp", "onehot": "rlsuite.nets.torso:one_hot
 MEMORY_CORES = {
     "lstm": "rlsuite.nets.memory:lstm",
     "gru": "rlsuite.nets.memory:gru",
+    "rnn": "rlsuite.nets.memory:rnn",
     "attention": "rlsuite.nets.memory:attention",
+    "causal": "rlsuite.nets.memory:causal",
 }

@@ -7,6 +7,7 @@ Shapes: T time, B batch, D input features, M memory units, W steps that attentio
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class FeedForward(Core):
 
 
 class Recurrent(Core):
-    """One layer of LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014), with gates and state in fp32.
+    """One layer of LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014) or RNN (Elman 1990), with gates and state in fp32.
 
     PyTorch's fused kernels (cuDNN's on a GPU) cannot reset the state within a sequence. So a sequence is split at the steps at
     which any environment begins an episode, and the state of those environments is set to 0 there. A single step on a CPU does
@@ -57,20 +58,21 @@ class Recurrent(Core):
 
     fixed_shapes = False
 
-    def __init__(self, features: int, size: int, lstm: bool):
+    def __init__(self, features: int, size: int, kind: type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]):
         super().__init__()
         self.features = size
-        self.lstm = lstm
-        self.cell = keep_fp32(nn.LSTM(features, size) if lstm else nn.GRU(features, size))
+        self.lstm, self.compute = kind is nn.LSTM, _SINGLE[kind]
+        self.cell = keep_fp32(kind(features, size))
         for name, parameter in self.cell.named_parameters():
             nn.init.zeros_(parameter) if "bias" in name else nn.init.orthogonal_(parameter)
         # The bias of the second gate (forget in an LSTM, update in a GRU) starts at 1: with 0 the state is halved at every step
         # (Jozefowicz et al. 2015), and an LSTM did not learn to recall a cue from 10 steps back within 60,000 steps.
-        with torch.no_grad():
-            self.cell.get_parameter("bias_ih_l0")[size : 2 * size] = 1.0
+        if kind is not nn.RNN:
+            with torch.no_grad():
+                self.cell.get_parameter("bias_ih_l0")[size : 2 * size] = 1.0
 
     def initial_state(self, batch: int) -> State:
-        """Leaves [B,M] f32: hidden and cell for an LSTM, hidden for a GRU."""
+        """Leaves [B,M] f32: hidden and cell for an LSTM, hidden for a GRU or RNN."""
         return tuple(torch.zeros(batch, self.features) for _ in range(2 if self.lstm else 1))
 
     def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
@@ -108,8 +110,64 @@ class Recurrent(Core):
         keep = (~first[0]).unsqueeze(-1)  # [B,1]
         state = tuple(leaf * keep for leaf in state)  # [B,M]
         weights = self.cell.all_weights[0]
-        state = torch.lstm_cell(x[0], state, *weights) if self.lstm else (torch.gru_cell(x[0], state[0], *weights),)
+        state = self.compute(x[0], state, *weights) if self.lstm else (self.compute(x[0], state[0], *weights),)
         return state[0].unsqueeze(0), state
+
+
+# One step of each kind.
+_SINGLE: dict[type[nn.Module], Callable[..., Any]] = {
+    nn.LSTM: torch.lstm_cell,
+    nn.GRU: torch.gru_cell,
+    nn.RNN: torch.rnn_tanh_cell,
+}
+
+
+class Causal(Core):
+    """Dilated causal convolutions (WaveNet, van den Oord et al. 2016): L levels of gated residual blocks.
+
+    Level l sees its input at K steps, 2^l apart, the newest of which is the present one. So the last level sees
+    1 + (K - 1) (2^L - 1) steps. Inputs from before the episode count as 0. The state holds the inputs of each level at the steps
+    that it can still see, and how many steps the episode has had.
+    """
+
+    def __init__(self, features: int, size: int, levels: int, kernel: int):
+        super().__init__()
+        self.features, self.kernel = size, kernel
+        self.reach: list[int] = [(kernel - 1) * 2**level for level in range(levels)]  # steps that each level looks back
+        self.embed = nn.Linear(features, size)
+        self.taps = nn.ModuleList(nn.Linear(kernel * size, 2 * size) for _ in range(levels))  # filter and gate, of all taps
+        self.outs = nn.ModuleList(nn.Linear(size, 2 * size) for _ in range(levels))  # residual and skip
+        self.last = nn.Linear(size, size)
+
+    @property
+    def receptive_field(self) -> int:
+        """Steps that an output depends on."""
+        return 1 + sum(self.reach)
+
+    def initial_state(self, batch: int) -> State:
+        """The levels' inputs [B,receptive field - 1,M] f32, level by level, the oldest first; steps of the episode [B] i64."""
+        return torch.zeros(batch, sum(self.reach), self.features), torch.zeros(batch, dtype=torch.int64)
+
+    def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        """(x [T,B,D], step [T,B], state) -> (output [T,B,M], state after step T-1)."""
+        seen, count = state
+        first = step.first.transpose(0, 1)  # [B,T]
+        length, at = x.shape[0], torch.arange(x.shape[0], device=x.device)
+        begun = torch.where(first, at, -1).cummax(1).values  # [B,T] the last start of an episode; -1: before this sequence
+        age = torch.where(begun >= 0, at - begun, at + count.unsqueeze(1))  # [B,T] steps of the episode before each step
+        x = self.embed(x).transpose(0, 1)  # [B,T,M]
+        skips, kept = torch.zeros_like(x), []
+        for reach, before, taps, outs in zip(self.reach, seen.split(self.reach, 1), self.taps, self.outs, strict=True):
+            whole = torch.cat([before.to(x.dtype), x], 1)  # [B,reach+T,M]
+            kept.append(whole[:, length:].float())
+            inputs = []
+            for back in range(reach, -1, -reach // (self.kernel - 1)):
+                inputs.append(whole[:, reach - back : reach - back + length] * (age >= back).unsqueeze(-1))
+            signal, gate = taps(torch.cat(inputs, -1)).chunk(2, -1)
+            residual, skip = outs(torch.tanh(signal) * torch.sigmoid(gate)).chunk(2, -1)
+            x, skips = x + residual, skips + skip
+        count = (age[:, -1] + 1).clamp(max=self.receptive_field)
+        return torch.relu(self.last(torch.relu(skips))).transpose(0, 1), (torch.cat(kept, 1), count)
 
 
 class Attention(Core):
@@ -229,12 +287,24 @@ class LastActionReward(Core):
 
 def lstm(features: int, size: int) -> Core:
     """An LSTM core of `size` units."""
-    return Recurrent(features, size, lstm=True)
+    return Recurrent(features, size, nn.LSTM)
 
 
 def gru(features: int, size: int) -> Core:
     """A GRU core of `size` units."""
-    return Recurrent(features, size, lstm=False)
+    return Recurrent(features, size, nn.GRU)
+
+
+def rnn(features: int, size: int) -> Core:
+    """An Elman network of `size` units."""
+    return Recurrent(features, size, nn.RNN)
+
+
+def causal(features: int, size: int, levels: int = 5, kernel: int = 2) -> Core:
+    """Dilated causal convolutions of `size` channels. ValueError for impossible parameters."""
+    if not (isinstance(levels, int) and 1 <= levels <= 12 and isinstance(kernel, int) and 2 <= kernel <= 8):
+        raise ValueError("levels must be a whole number from 1 to 12, and kernel one from 2 to 8")
+    return Causal(features, size, levels, kernel)
 
 
 def attention(features: int, size: int, window: int = 32, heads: int = 4, layers: int = 1) -> Core:

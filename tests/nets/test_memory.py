@@ -10,11 +10,11 @@ from torch import Tensor
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Step
-from rlsuite.nets.memory import Attention, FeedForward, LastActionReward, Recurrent, initial_state, make_core
+from rlsuite.nets.memory import Attention, Causal, FeedForward, LastActionReward, Recurrent, initial_state, make_core
 
 T, B, D, M, A = 7, 4, 3, 6, 3
 SPEC = EnvSpec((D,), "float32", A, None, 1, 1)
-KINDS = ["lstm", "gru", "attention(window=3,heads=2,layers=2)"]
+KINDS = ["lstm", "gru", "rnn", "attention(window=3,heads=2,layers=2)", "causal(levels=2,kernel=3)"]
 
 
 def inputs(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,11 @@ def test_a_sequence_gives_the_same_in_one_call_in_pieces_and_step_by_step(kind: 
             out, current = core(x[begin : begin + size], part(step, begin, begin + size), current)
             parts.append(out)
         torch.testing.assert_close(torch.cat(parts), whole)
-        if "attention" in kind:  # entries that are not valid any more may differ
+        if "causal" in kind:  # the inputs of a level before the episode may differ, too
+            assert torch.equal(current[1], end[1])
+            later = [core(x, marks(torch.zeros_like(first)), state)[0] for state in (current, end)]
+            torch.testing.assert_close(*later)
+        elif "attention" in kind:  # entries that are not valid any more may differ
             assert torch.equal(current[1], end[1])
             old = torch.arange(3) >= 3 - end[1].unsqueeze(1)  # [B,W]
             torch.testing.assert_close(current[0] * old[:, None, :, None], end[0] * old[:, None, :, None])
@@ -75,12 +79,12 @@ def test_a_sequence_gives_the_same_in_one_call_in_pieces_and_step_by_step(kind: 
                 torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_recurrent_cores_equal_a_masked_cell(kind: str) -> None:
     """The reference is PyTorch's single-step cell, whose state is multiplied by 0 where an episode begins."""
     torch.manual_seed(1)
     core, (x, first), state = make_core(net(kind), D, SPEC), inputs(), some_state(kind)
-    cell = torch.nn.LSTMCell(D, M) if kind == "lstm" else torch.nn.GRUCell(D, M)
+    cell = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}[kind](D, M)
     with torch.no_grad():
         for name, parameter in cell.named_parameters():
             parameter.copy_(core.get_parameter(f"cell.{name}_l0"))
@@ -103,7 +107,7 @@ def results(run: Callable[..., tuple[Tensor, Any]], core: Recurrent, x: Tensor, 
     return [out, *end, *(gradient.clone() for gradient in gradients if gradient is not None)]
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_other_ways_to_run_give_the_values_and_gradients_of_the_fused_kernels(kind: str) -> None:
     """A single step, and a whole sequence with fixed shapes, in which episodes begin."""
     torch.manual_seed(1)
@@ -176,6 +180,32 @@ def test_the_gate_that_keeps_the_state_starts_open(kind: str, gates: int) -> Non
     torch.testing.assert_close(kept, h * torch.sigmoid(torch.tensor(1.0)))
 
 
+def test_causal_convolutions_see_as_far_as_their_receptive_field_and_never_ahead() -> None:
+    torch.manual_seed(1)
+    core = make_core(net("causal(levels=3,kernel=2)"), D, SPEC)
+    assert isinstance(core, Causal)
+    assert core.receptive_field == 8
+    x = torch.randn(20, 1, D, requires_grad=True)
+    out, _ = core(x, marks(torch.zeros(20, 1, dtype=torch.bool)), core.initial_state(1))
+    (reached,) = torch.autograd.grad(out[12].square().sum(), x)
+    assert (reached.abs().sum((1, 2)) > 0).nonzero().flatten().tolist() == list(range(5, 13))
+
+
+def test_a_level_of_causal_convolutions_by_hand() -> None:
+    """One level, kernel 2: tanh(W x_{t-1} + V x_t) σ(...), a skip and a last layer, with 0 before the episode."""
+    torch.manual_seed(1)
+    core = make_core(net("causal(levels=1,kernel=2)"), D, SPEC)
+    assert isinstance(core, Causal)
+    x, first = inputs()
+    out, _ = core(x, marks(first), core.initial_state(B))
+    e = core.embed(x)
+    for t in range(T):
+        before = torch.zeros(B, M) if t == 0 else e[t - 1] * ~first[t].unsqueeze(-1)
+        signal, gate = core.taps[0](torch.cat([before, e[t]], -1)).chunk(2, -1)
+        skip = core.outs[0](torch.tanh(signal) * torch.sigmoid(gate)).chunk(2, -1)[1]
+        torch.testing.assert_close(out[t], torch.relu(core.last(torch.relu(skip))))
+
+
 def test_the_previous_action_and_reward_are_fed_in_within_an_episode_only() -> None:
     torch.manual_seed(1)
     core = make_core(net("none", last=True), D, SPEC)
@@ -211,7 +241,8 @@ def test_sizes() -> None:
     for kind in KINDS:
         assert make_core(net(kind), D, SPEC).features == M
     shapes = {kind: [tuple(leaf.shape) for leaf in initial_state(net(kind), SPEC, B)] for kind in ("none", *KINDS)}
-    assert shapes == {"none": [], "lstm": [(B, M)] * 2, "gru": [(B, M)], KINDS[2]: [(B, 2, 3, M), (B,)]}
+    states = {"none": [], "lstm": [(B, M)] * 2, "gru": [(B, M)], "rnn": [(B, M)]}
+    assert shapes == {**states, KINDS[3]: [(B, 2, 3, M), (B,)], KINDS[4]: [(B, 2 + 4, M), (B,)]}
 
 
 @pytest.mark.parametrize(
@@ -222,6 +253,8 @@ def test_sizes() -> None:
         ("attention(heads=a)", M, "whole numbers above 0"),
         ("attention(widow=3)", M, "window"),
         ("lstm(size=3)", M, "size"),
+        ("causal(levels=0)", M, "levels must be a whole number from 1 to 12"),
+        ("causal(kernel=1)", M, "kernel one from 2 to 8"),
         ("attention(heads=4)", M, "memory_size = 6 must be a multiple of heads = 4"),
     ],
 )
