@@ -7,7 +7,7 @@ and moves (https://www.hexwiki.net/index.php/Smart_Game_Format). Only the main l
 import codecs
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -371,8 +371,10 @@ def _numbers() -> dict[int, str]:
     return found
 
 
-def written(game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str) -> str:
-    """A game as SGF."""
+def written(
+    game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str, comments: Sequence[str] = ()
+) -> str:
+    """A game as SGF. `comments`: one on each move, or none."""
     size, state = game.observation_shape[1], game.new_state()
 
     def value(text: str) -> str:
@@ -402,7 +404,8 @@ def written(game: Game, actions: list[int], players: tuple[str, str], points: fl
     head += f"RE[{result}]" if result else ""
     head += f"C[{value(ending)}]" if ending and ending not in _ENDINGS.values() else ""
     moves = list[str]()
-    for action in actions:
-        moves.append(f";{'BW'[state.player]}[{point(action)}]")
+    for number, action in enumerate(actions):
+        comment = f"C[{value(comments[number])}]" if comments else ""
+        moves.append(f";{'BW'[state.player]}[{point(action)}]{comment}")
         state = state.apply(action)
     return head + "\n" + "".join(moves) + ")\n"

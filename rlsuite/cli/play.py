@@ -132,7 +132,9 @@ def _serve(session: Any, side: int | None, videos: Path | None, port: int, watch
     )
 )
 def analyse(
-    record: Annotated[Path, typer.Argument(help="Game record: SGF, PGN or text as rlsuite match --out writes it.")],
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="Game record: SGF, PGN or text as rlsuite match --out writes it.")
+    ],
     player: Annotated[str, typer.Argument(metavar="RUN", help="Who searches: a run or checkpoint, or mcts(simulations=1000).")],
     simulations: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="Simulations per position; default: the player's own setting.")
@@ -140,6 +142,7 @@ def analyse(
     number: Annotated[int, typer.Option("--game", min=1, help="Which game of the file.")] = 1,
     any_komi: Annotated[bool, typer.Option("--any-komi", help="Take the agent's komi, whatever the record's is.")] = False,
     out: Annotated[Path | None, typer.Option(help="PNG picture of the win rate over the moves.")] = None,
+    sgf: Annotated[Path | None, typer.Option(help="SGF record to write, with a comment on every move.")] = None,
     seed: PlayerSeed = 0,
     as_json: Json = False,
     trust: Trust = False,
@@ -153,9 +156,12 @@ def analyse(
     from rlsuite.play.session import waits_for
     from rlsuite.search import Puct
 
-    if out is not None and out.is_dir():
-        raise UsageError(f"--out {out}: that is a folder, and a PNG file is written")
+    for option, path in (("--out", out), ("--sgf", sgf)):
+        if path is not None and path.is_dir():
+            raise UsageError(f"{option} {path}: that is a folder, not a file to write")
     found = analysis.read_game(record, player, number, any_komi)
+    if sgf is not None:
+        analysis.check_sgf(found.game)
     game, total, moves, stopped = found.game, len(found.actions), list[analysis.MoveAnalysis](), False
     searcher = BoardPlayer(player, game, simulations, seed)
     try:
@@ -182,10 +188,13 @@ def analyse(
             print(line)
     if stopped:
         raise typer.Exit(130)
+    if sgf is not None:
+        analysis.write_sgf(found, moves, sgf)
     if out is not None:
         analysis.draw(moves, game, f"{record.name}, searched by {searcher.title}", out)
-        if not as_json:
-            print(f"picture {out}")
+    for what, path in (("record", sgf), ("picture", out)):
+        if path is not None and not as_json:
+            print(f"{what} {path}")
 
 
 @app.command(

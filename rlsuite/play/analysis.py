@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlsuite.boardgames import game_records
+from rlsuite.boardgames import game_records, sgf
 from rlsuite.boardgames.record import BadRecord, GameRecord
 from rlsuite.core.errors import UsageError
-from rlsuite.core.files import replacing
+from rlsuite.core.files import atomic_write, replacing
 from rlsuite.core.game import BoardState, Game
 from rlsuite.play.players import BoardPlayer, game_of, is_saved
 from rlsuite.search import Puct, search
@@ -168,11 +168,8 @@ HEADER = f"{'move':>4}  {'player':<7} {'played':<8} {'before':>7}  {'after':>7} 
 
 def row(move: MoveAnalysis, game: Game) -> str:
     """A move as a line below `HEADER`. Results that the rules prove have a star."""
-
-    def rate(share: float, proven: bool) -> str:
-        return f"{100 * share:6.1f}%{'*' if proven else ' '}"
-
-    rates = f"{rate(move.before, move.proven_before)} {rate(move.after, move.proven_after)}"
+    before, after = _rate(move.before, move.proven_before), _rate(move.after, move.proven_after)
+    rates = " ".join(f"{text if text.endswith('*') else text + ' ':>8}" for text in (before, after))
     side, loss = game.presentation.sides[move.player], f"{move.loss:.1f}" if move.loss else "-"
     best = "" if move.best == move.action else move.best_move
     return f"{move.number:>4}  {side:<7} {move.move:<8} {rates} {loss:>6}  {best}".rstrip()
@@ -190,6 +187,30 @@ def summary(moves: Sequence[MoveAnalysis], game: Game) -> list[str]:
         mean = f"{side}: {len(own)} move{plural}, {sum(move.loss for move in own) / len(own):.1f} points lost on average"
         lines.append(f"{mean}; worst: {', '.join(named) or f'none of {_SMALL:g} point or more'}")
     return lines
+
+
+def check_sgf(game: Game) -> None:
+    """UsageError for a game that SGF has no number for."""
+    if game.presentation.sgf is None:
+        raise UsageError(f"SGF does not know {game.name}, so its records cannot be annotated: --json has all of the analysis")
+
+
+def write_sgf(record: GameRecord, moves: Sequence[MoveAnalysis], out: Path) -> None:
+    """Writes the game with a comment on every move. `moves`: of the whole game. UsageError as in `check_sgf`."""
+    game = record.game
+    check_sgf(game)
+    comments = [
+        f"win rate of {game.presentation.sides[move.player]} {_rate(move.before, move.proven_before)} before, "
+        f"{_rate(move.after, move.proven_after)} after"
+        + ("" if move.best == move.action else f"; best {move.best_move}")
+        + (f"; loss {move.loss:.1f}" if move.loss else "")
+        for move in moves
+    ]
+    atomic_write(out, sgf.written(game, record.actions, record.players, record.points, record.ending, comments))
+
+
+def _rate(share: float, proven: bool) -> str:
+    return f"{100 * share:.1f}%{'*' if proven else ''}"
 
 
 def draw(moves: Sequence[MoveAnalysis], game: Game, title: str, out: Path) -> None:

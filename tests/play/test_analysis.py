@@ -14,7 +14,7 @@ from rlsuite.boardgames.record import GameRecord
 from rlsuite.cli import main
 from rlsuite.core.errors import UsageError
 from rlsuite.play import analysis
-from rlsuite.play.analysis import MoveAnalysis, analyse, draw, read_game, row, summary, worst
+from rlsuite.play.analysis import MoveAnalysis, analyse, draw, read_game, row, summary, worst, write_sgf
 from rlsuite.play.players import BoardPlayer
 from rlsuite.search import Gumbel, Puct, search
 
@@ -168,6 +168,19 @@ def test_the_picture(tmp_path: Path) -> None:
         assert picture.size == (1080, 540)
 
 
+def test_the_annotated_record(tmp_path: Path) -> None:
+    path = sgf(tmp_path, "(;GM[1]SZ[7]KM[9]AB[cc]PL[W]PB[a]PW[b];W[dd];B[ee];W[ef])")
+    record, out = read_game(path, GO), tmp_path / "out.sgf"
+    moves = list(analyse(record, BoardPlayer(GO, record.game, 8)))
+    moves[1] = moves[1]._replace(before=0.5, after=0.25, best=3, best_move="d7", proven_after=True)
+    write_sgf(record, moves, out)
+    again = read_game(out, GO)
+    assert (again.actions, again.players, again.game.new_state()) == (record.actions, ("a", "b"), record.game.new_state())
+    assert ";B[ee]C[win rate of Black 50.0% before, 25.0%* after; best d7; loss 25.0]" in out.read_text()
+    with pytest.raises(UsageError, match="SGF does not know tic_tac_toe"):
+        write_sgf(played(LOST), [], out)
+
+
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     monkeypatch.setattr(sys, "argv", ["rlsuite", "analyse", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
@@ -222,6 +235,7 @@ def test_ctrl_c_prints_what_was_analysed(
         (["game.txt", "random"], "random does not search"),
         (["game.txt", "nobody"], "unknown player 'nobody'"),
         (["game.txt", ANY, "--out", "."], "that is a folder"),
+        (["game.txt", ANY, "--sgf", "a.sgf"], "SGF does not know tic_tac_toe"),
         (["game.txt", ANY, "--game", "2"], "has 1 game: there is no game 2"),
     ],
 )
