@@ -159,6 +159,8 @@ def analyse(
     for option, path in (("--out", out), ("--sgf", sgf)):
         if path is not None and path.is_dir():
             raise UsageError(f"{option} {path}: that is a folder, not a file to write")
+        if path is not None and path.resolve() == record.resolve():
+            raise UsageError(f"{option} {path}: that is the record itself; choose another file")
     found = analysis.read_game(record, player, number, any_komi)
     if sgf is not None:
         analysis.check_sgf(found.game)

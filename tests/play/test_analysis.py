@@ -235,6 +235,7 @@ def test_ctrl_c_prints_what_was_analysed(
         (["game.txt", "random"], "random does not search"),
         (["game.txt", "nobody"], "unknown player 'nobody'"),
         (["game.txt", ANY, "--out", "."], "that is a folder"),
+        (["game.txt", ANY, "--sgf", "./game.txt"], "that is the record itself"),
         (["game.txt", ANY, "--sgf", "a.sgf"], "SGF does not know tic_tac_toe"),
         (["game.txt", ANY, "--game", "2"], "has 1 game: there is no game 2"),
     ],
