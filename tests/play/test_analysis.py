@@ -157,6 +157,21 @@ def test_our_own_text_and_games_by_name(tmp_path: Path) -> None:
         read_game(path, GO)
 
 
+def test_a_record_is_taken_by_a_net_that_sees_other_planes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stones = make_game("go(size=5,komi=3.5,planes=stones,history=4)")
+    monkeypatch.setattr(analysis, "game_of", lambda *_: stones)  # as of a run with these planes
+    text = tmp_path / "game.txt"
+    text.write_text("rlsuite game\ngame: go(size=5,komi=3.5)\nactions: 12 6\n")
+    for path in (sgf(tmp_path, "(;GM[1]SZ[5]KM[3.5];B[cc];W[bb])"), text):
+        record = read_game(path, GO)
+        assert (record.game.name, record.actions) == (stones.name, [12, 6])
+        moves = list(analyse(record, BoardPlayer("mcts(simulations=8)", record.game)))
+        assert [move.move for move in moves] == ["c3", "b4"]
+    text.write_text("rlsuite game\ngame: go(size=5,komi=2.5)\nactions: 12 6\n")
+    with pytest.raises(UsageError, match=r"is a game of go\(size=5,komi=2.5"):
+        read_game(text, GO)
+
+
 def test_the_picture(tmp_path: Path) -> None:
     game = played(LOST)
     moves = [
