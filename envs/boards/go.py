@@ -426,6 +426,7 @@ def go(size: int = 9, komi: float = 7.5, planes: str = "chains", history: int = 
         parse=parse,
         has_draws=komi == int(komi),
         parameters={"size": size, "komi": komi} | ({"planes": planes, "history": history} if stones else {}),
+        views=("planes", "history"),
         make=go,
         set_player=set_player,
         presentation=Presentation(

@@ -53,8 +53,9 @@ def _text(game: Game, actions: list[int], players: tuple[str, str], points: floa
 def read(source: Path | bytes, game: Game | None = None) -> GameRecord:
     """The first game of a file, or of its content; a note says if there are more.
 
-    `game` is what the record must be of; it decides where the record is vague, such as an SGF with another komi. UsageError for a
-    file that is not a record, an unknown game, another game than `game`, and an illegal move, with the move's number.
+    `game` is what the record must be of; it decides where the record is vague, such as an SGF with another komi, and which planes a
+    net sees (`Game.seen_as`). UsageError for a file that is not a record, an unknown game, another game than `game`, and an illegal
+    move, with the move's number.
     """
     games = read_all(source, game)
     first = next(games)
@@ -153,6 +154,7 @@ def _text_record(text: str, where: str, game: Game | None) -> GameRecord:
         raise BadRecord("a start position that cannot be", f"{where}: {error}") from error
     except (ValueError, AttributeError) as error:
         raise BadRecord("a start position that cannot be", f"{where}: its start position cannot be read") from error
+    found = found if game is None else found.seen_as(game)
     if game is not None and found.name != game.name:
         raise BadRecord("another game", f"{where} is a game of {found.name}, not of {game.name}")
     words = fields.get("actions", "").split()
@@ -164,7 +166,9 @@ def _text_record(text: str, where: str, game: Game | None) -> GameRecord:
     names = (*fields.get("players", "").split(" | "), "", "")
     result, _, ending = fields.get("result", "").partition(" (")
     points = {"1": 1.0, "0.5": 0.5, "0": 0.0}.get(result.split(" ")[0])
-    return GameRecord(found, replay.actions, (names[0], names[1]), points, ending.removesuffix(")"))
+    return GameRecord(
+        found, replay.actions, (names[0], names[1]), points, ending.removesuffix(")"), komi=found.parameters.get("komi")
+    )
 
 
 def _named(name: str, where: str, game: Game | None) -> str:

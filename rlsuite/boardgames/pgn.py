@@ -146,7 +146,8 @@ class _Reader:
             players, points = players[::-1], None if points is None else 1 - points
         ending = self._name(tags.get("Termination", ""))
         ending = "" if ending.lower() in ("normal", "unterminated") else ending
-        return GameRecord(game, replay.actions, (players[0], players[1]), points, ending, notes)
+        varied = any(len(node.variations) > 1 for node in (self.found.game, *self.found.game.mainline()))
+        return GameRecord(game, replay.actions, (players[0], players[1]), points, ending, notes, variations=varied)
 
     def _name(self, value: str) -> str:
         return single_spaced(re.sub(r"\\(.)", r"\1", value)).strip("?")

@@ -27,6 +27,8 @@ class GameRecord:
     points: float | None = None  # of player 0: 1, 0.5, 0, or None if the record does not say
     ending: str = ""  # how it ended, if not by the rules: "resigned", "out of time", ...
     notes: list[str] = field(default_factory=list)  # what was not taken as it stands, a phrase each
+    komi: float | None = None  # in points, if the record gives one that can be understood, whatever that of `game` is
+    variations: bool = False  # there are variations beside the main line, which are not read
 
 
 @dataclass

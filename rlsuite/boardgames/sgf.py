@@ -7,9 +7,9 @@ and moves (https://www.hexwiki.net/index.php/Smart_Game_Format). Only the main l
 import codecs
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from sgfmill import sgf_grammar
 
@@ -33,6 +33,13 @@ _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF
 }
 
 Node = dict[str, list[bytes]]  # property -> values in UTF-8, as they are between the brackets
+
+
+class Line(NamedTuple):
+    """The main line of a game."""
+
+    nodes: list[Node]
+    variations: bool  # others leave it somewhere
 
 
 def decoded(content: bytes) -> list[str]:
@@ -70,37 +77,42 @@ def _declared(content: bytes) -> str:
     return _WIDER.get(name, name) if _KNOWN.match(name) else ""
 
 
-def _sequences(text: str) -> list[list[Node] | ValueError]:
-    """The nodes of every game's main line; an error where the text can no longer be read, which ends it."""
-    content, position, found = text.encode("utf-8", "replace"), 0, list[list[Node] | ValueError]()
+def _lines(text: str) -> list[Line | ValueError]:
+    """Every game's main line; an error where the text can no longer be read, which ends it."""
+    content, position, found = text.encode("utf-8", "replace"), 0, list[Line | ValueError]()
     while True:
         tokens, end = sgf_grammar.tokenise(content, position)
         if not tokens:
             return found
         try:
-            found.append(list(sgf_grammar.main_sequence_iter(sgf_grammar.parse_sgf_game(content[position:end]))))
+            tree = sgf_grammar.parse_sgf_game(content[position:end])
+            nodes, variations = list(sgf_grammar.main_sequence_iter(tree)), False
+            while tree.children:
+                variations = variations or len(tree.children) > 1
+                tree = tree.children[0]
+            found.append(Line(nodes, variations))
         except ValueError as error:
             return [*found, error]
         position = end
 
 
-def _read_alike(content: bytes, path: str) -> tuple[list[list[Node] | ValueError], str, list[str]]:
+def _read_alike(content: bytes, path: str) -> tuple[list[Line | ValueError], str, list[str]]:
     """(the games of a file, the charset of their bytes if they were read byte by byte, notes).
 
     BadRecord if with another charset it holds other games.
     """
 
-    def unlikely(games: list[list[Node] | ValueError]) -> tuple[bool, int]:
+    def unlikely(games: list[Line | ValueError]) -> tuple[bool, int]:
         """Faults, then how often a value looks as if it had swallowed the next property."""
-        nodes = [node for game in games if isinstance(game, list) for node in game]
+        nodes = [node for game in games if isinstance(game, Line) for node in game.nodes]
         looks = sum(len(re.findall(rb"[A-Z]\[", value)) for node in nodes for values in node.values() for value in values)
         return any(isinstance(game, ValueError) for game in games), looks
 
-    def moves(games: list[list[Node] | ValueError]) -> Any:
-        return [[_bare(node) for node in game] if isinstance(game, list) else str(game) for game in games]
+    def moves(games: list[Line | ValueError]) -> Any:
+        return [[_bare(node) for node in game.nodes] if isinstance(game, Line) else str(game) for game in games]
 
     texts = decoded(content)
-    readings = [_sequences(text) for text in texts]
+    readings = [_lines(text) for text in texts]
     least = min(map(unlikely, readings))
     broken = "\ufffd" in texts[0]  # then nothing may depend on the charset
     likely = [games for games in readings if broken or unlikely(games) == least]
@@ -123,12 +135,12 @@ def read(content: bytes, path: str, game: Game | None) -> Iterator[GameRecord | 
     except BadRecord as error:
         yield error
         return
-    for nodes in found:
-        if isinstance(nodes, ValueError):
-            yield BadRecord("not valid SGF", f"{path} is not a valid SGF record: {nodes}")
+    for line in found:
+        if isinstance(line, ValueError):
+            yield BadRecord("not valid SGF", f"{path} is not a valid SGF record: {line}")
             continue
         try:
-            yield _Reader(nodes, path, game, charset, notes).read()
+            yield _Reader(line, path, game, charset, notes).read()
         except BadRecord as error:
             yield error
 
@@ -136,9 +148,10 @@ def read(content: bytes, path: str, game: Game | None) -> Iterator[GameRecord | 
 class _Reader:
     """One game's main line."""
 
-    def __init__(self, nodes: list[Node], path: str, game: Game | None, charset: str, notes: list[str]):
+    def __init__(self, line: Line, path: str, game: Game | None, charset: str, notes: list[str]):
         """`charset` of the texts in the nodes if these have been read byte by byte; "" otherwise."""
-        self.nodes, self.path, self.charset, self.notes = nodes, path, charset, list(notes)
+        self.nodes, self.path, self.charset, self.notes = line.nodes, path, charset, list(notes)
+        self.variations = line.variations
         self.hex, self.size = False, 0
         self.game = self._game(game)
         self.swapped = False  # Hex: the colours and the board's two directions have been exchanged
@@ -161,7 +174,8 @@ class _Reader:
         names = self._text("PB"), self._text("PW")
         if self.swapped:
             names, points = (names[1], names[0]), None if points is None else 1 - points
-        return GameRecord(self.game, replay.actions, names, points, ending, self.notes)
+        komi = points_of(self._text("KM")) if "komi" in self.game.parameters else None
+        return GameRecord(self.game, replay.actions, names, points, ending, self.notes, komi, self.variations)
 
     def _text(self, name: str) -> str:
         """A property of the root as text; "" if it has none."""
@@ -357,8 +371,10 @@ def _numbers() -> dict[int, str]:
     return found
 
 
-def written(game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str) -> str:
-    """A game as SGF."""
+def written(
+    game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str, comments: Sequence[str] = ()
+) -> str:
+    """A game as SGF. `comments`: one on each move, or none."""
     size, state = game.observation_shape[1], game.new_state()
 
     def value(text: str) -> str:
@@ -388,7 +404,8 @@ def written(game: Game, actions: list[int], players: tuple[str, str], points: fl
     head += f"RE[{result}]" if result else ""
     head += f"C[{value(ending)}]" if ending and ending not in _ENDINGS.values() else ""
     moves = list[str]()
-    for action in actions:
-        moves.append(f";{'BW'[state.player]}[{point(action)}]")
+    for number, action in enumerate(actions):
+        comment = f"C[{value(comments[number])}]" if comments else ""
+        moves.append(f";{'BW'[state.player]}[{point(action)}]{comment}")
         state = state.apply(action)
     return head + "\n" + "".join(moves) + ")\n"

@@ -1,4 +1,4 @@
-"""`rlsuite play`, `match`, `ladder`, `gtp` and `uci`: board games. Heavy imports are inside the commands."""
+"""`rlsuite play`, `analyse`, `match`, `ladder`, `gtp` and `uci`: board games. Heavy imports are inside the commands."""
 
 import sys
 from pathlib import Path
@@ -122,6 +122,81 @@ def _serve(session: Any, side: int | None, videos: Path | None, port: int, watch
     table = web.Table(session, side, videos)
     table.watching = watching
     web.serve(table, port, lambda address: print(f"{address}   (Ctrl-C to stop)", flush=True))
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite analyse game.sgf pretrained:go --simulations 1000 --out game.png",
+        "rlsuite analyse games/01_a_b_0001.txt runs/connect_four --json",
+        "rlsuite analyse match.pgn 'mcts(simulations=2000)' --game 3",
+    )
+)
+def analyse(
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="Game record: SGF, PGN or text as rlsuite match --out writes it.")
+    ],
+    player: Annotated[str, typer.Argument(metavar="RUN", help="Who searches: a run or checkpoint, or mcts(simulations=1000).")],
+    simulations: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Simulations per position; default: the player's own setting.")
+    ] = None,
+    number: Annotated[int, typer.Option("--game", min=1, help="Which game of the file.")] = 1,
+    any_komi: Annotated[bool, typer.Option("--any-komi", help="Take the agent's komi, whatever the record's is.")] = False,
+    out: Annotated[Path | None, typer.Option(help="PNG picture of the win rate over the moves.")] = None,
+    sgf: Annotated[Path | None, typer.Option(help="SGF record to write, with a comment on every move.")] = None,
+    seed: PlayerSeed = 0,
+    as_json: Json = False,
+    trust: Trust = False,
+) -> None:
+    """Search every position of a recorded game, and show what each move gave away.
+
+    Win rates are those of the player who moves, and a draw counts as half a win. Ctrl-C ends it with what there is.
+    """
+    from rlsuite.play import analysis
+    from rlsuite.play.players import BoardPlayer
+    from rlsuite.play.session import waits_for
+    from rlsuite.search import Puct
+
+    for option, path in (("--out", out), ("--sgf", sgf)):
+        if path is not None and path.is_dir():
+            raise UsageError(f"{option} {path}: that is a folder, not a file to write")
+        if path is not None and path.resolve() == record.resolve():
+            raise UsageError(f"{option} {path}: that is the record itself; choose another file")
+    found = analysis.read_game(record, player, number, any_komi)
+    if sgf is not None:
+        analysis.check_sgf(found.game)
+    game, total, moves, stopped = found.game, len(found.actions), list[analysis.MoveAnalysis](), False
+    searcher = BoardPlayer(player, game, simulations, seed)
+    try:
+        searcher.evaluator(game)  # refuses a player that does not search
+        for line in (*(f"rlsuite: {record}: {note}" for note in found.notes), waits_for(game, Puct)):
+            if line:
+                _tell(line)
+        if not as_json:
+            print(f"{game.name}, {searcher.title}: win rates of the player who moves; * proven\n{analysis.HEADER}", flush=True)
+        for move in analysis.analyse(found, searcher, seed):
+            moves.append(move)
+            if not as_json:
+                print(analysis.row(move, game), flush=True)
+    except KeyboardInterrupt:
+        stopped = True
+        _tell(f"rlsuite: stopped after {len(moves)} of {total} moves")
+    finally:
+        searcher.close()
+    if as_json:
+        facts = {"game": game.name, "players": found.players, "sides": game.presentation.sides, "simulations": searcher.simulations}
+        print_json({**facts, "total_moves": total, "moves": [move.as_dict() for move in moves]})
+    else:
+        for line in analysis.summary(moves, game):
+            print(line)
+    if stopped:
+        raise typer.Exit(130)
+    if sgf is not None:
+        analysis.write_sgf(found, moves, sgf)
+    if out is not None:
+        analysis.draw(moves, game, f"{record.name}, searched by {searcher.title}", out)
+    for what, path in (("record", sgf), ("picture", out)):
+        if path is not None and not as_json:
+            print(f"{what} {path}")
 
 
 @app.command(

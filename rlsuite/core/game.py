@@ -87,6 +87,7 @@ class Game:
     has_draws: bool = True
     plane_scale: float = 1.0  # what a net multiplies the planes by
     parameters: dict[str, Any] = field(default_factory=dict)
+    views: tuple[str, ...] = ()  # the parameters that change nothing but the planes
     make: Callable[..., "Game"] | None = None  # makes this game from `parameters`, or one of another size or komi
     move_text: Callable[[Row, int], str] | None = None  # an action's name where it depends on the position: "Nf3"
     presentation: Presentation = Presentation()
@@ -144,9 +145,20 @@ class Game:
                 raise unknown(f"parameter of {self.name}", name, self.parameters)
         assert self.make is not None
         made = self.make(**{**self.parameters, **changes})
-        if self.usual_start is None or made.observation_shape != self.observation_shape:
+        if self.usual_start is None or made.observation_shape[1:] != self.observation_shape[1:]:
             return made
         return made.starting_from(str(self.new_state()))
+
+    def seen_as(self, other: "Game") -> "Game":
+        """This game with the planes of `other`, if it is of the same kind: positions and actions are the same, names differ.
+
+        It keeps its first position and all parameters that are not `views`. A game of another kind is returned as it is.
+        """
+        rules = {name: value for name, value in self.parameters.items() if name not in self.views}
+        if (not self.views and not other.views) or self.make is None or self.make is not other.make:
+            return self
+        made = other.usual().with_parameters(**rules)
+        return made if self.usual_start is None else made.starting_from(str(self.new_state()))
 
 
 def whole_number(value: Any) -> int | None:

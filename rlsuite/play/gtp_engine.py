@@ -193,9 +193,10 @@ class Engine:
         path = Path(" ".join(words if last is None else words[:-1]))
         try:
             record = game_records.read(path)
-            if record.game.rules is not self.session.game.rules:
-                raise UsageError(f"{path} is a game of {record.game.name}, not of {self.session.game.name}")
-            self._change_board(record.game)
+            game = record.game.seen_as(self.session.game)
+            if game.rules is not self.session.game.rules:
+                raise UsageError(f"{path} is a game of {game.name}, not of {self.session.game.name}")
+            self._change_board(game)
         except UsageError as error:
             raise Refused(f"cannot load file: {' '.join(str(error).split())}") from error
         self._new_game()

@@ -12,10 +12,15 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState, Game
 from rlsuite.play.clock import Pace
 from rlsuite.play.players import BoardPlayer, is_program
-from rlsuite.search import Found, Gumbel, Searcher, compiled
+from rlsuite.search import Found, Gumbel, Puct, Searcher, compiled
 
 _TRIAL = 16  # simulations that measure how fast a search is
 _PLANNED = 0.9  # share of the time that Gumbel's halving plans for
+
+
+def waits_for(game: Game, method: type[Puct | Gumbel]) -> str:
+    """What a search of a game has to wait for: that it is compiled; "" if it is."""
+    return "" if compiled(game, method) else f"compiling the search for {game.name}, which takes some seconds"
 
 
 class Session:
@@ -145,9 +150,7 @@ class Session:
     @property
     def waits(self) -> str:
         """What the next search has to wait for: that it is compiled; "" if it is."""
-        if not self.player.can_search or compiled(self.game, type(self.player.evaluator(self.game)[1])):
-            return ""
-        return f"compiling the search for {self.game.name}, which takes some seconds"
+        return waits_for(self.game, type(self.player.evaluator(self.game)[1])) if self.player.can_search else ""
 
     def _announce(self) -> None:
         if self.waits:

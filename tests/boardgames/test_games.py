@@ -204,3 +204,22 @@ for line in sys.stdin:
     if answer is not None:
         print(answer, flush=True)
 """
+
+
+def test_what_a_net_sees_is_taken_from_another_game_of_the_kind() -> None:
+    plain, stones = make_game("go(size=5,komi=3.5)"), make_game("go(size=7,planes=stones,history=4)")
+    assert plain.seen_as(stones).name == "go(size=5,komi=3.5,planes=stones,history=4)"
+    assert stones.seen_as(plain).name == "go(size=7,komi=7.5)"
+    assert stones.seen_as(make_game("go(planes=stones,history=2)")).name == "go(size=7,komi=7.5,planes=stones,history=2)"
+    begun = plain.starting_from(str(plain.new_state().apply(12)))
+    seen = begun.seen_as(stones)
+    assert str(seen.new_state()) == str(begun.new_state())
+    assert seen.usual().new_state() == make_game("go(size=5,komi=3.5,planes=stones,history=4)").new_state()
+    assert str(begun.with_parameters(komi=1).new_state()) == str(begun.new_state())
+    assert str(seen.with_parameters(history=2).new_state()) == str(begun.new_state())  # other planes are no other board
+    for other in ("hex(size=5)", "gomoku", "tic_tac_toe"):
+        game = make_game(other)
+        assert game.seen_as(stones) is game
+        assert stones.seen_as(game) is stones
+    connect = make_game("gomoku(size=5)")
+    assert connect.seen_as(make_game("tic_tac_toe")) is connect

@@ -243,6 +243,15 @@ def test_loadsgf(tmp_path: Path) -> None:
     assert ask(it, "loadsgf") == ["? syntax error\n\n"]
 
 
+def test_loadsgf_into_an_engine_whose_net_sees_other_planes(tmp_path: Path) -> None:
+    it, path = engine("go(size=5,planes=stones,history=2)", "random"), tmp_path / "game.sgf"
+    path.write_text("(;GM[1]SZ[5]KM[6.5]AB[bb];W[cc])")
+    assert ask(it, f"loadsgf {path}") == ["=\n\n"]
+    assert (it.session.game.name, it.session.actions) == ("go(size=5,komi=6.5,planes=stones,history=2)", [12])
+    assert "4 . x . . ." in ask(it, "showboard")[0]
+    assert ask(it, "komi 3", "get_komi", "move_history") == ["=\n\n", "= 3\n\n", "= white C3\n\n"]
+
+
 def test_analysis_is_of_the_colour_that_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
     """White is to move; Black, who is asked, would win with D3: its move and its rate."""
     it = engine("gomoku(size=5,connect=3)")
@@ -386,18 +395,24 @@ def test_as_a_process_it_survives_junk_and_a_closed_pipe(tmp_path: Path) -> None
 
 
 @pytest.mark.integration
-def test_sabakis_client_plays_a_whole_game_with_analysis(tmp_path: Path) -> None:
+def test_sabakis_client_plays_with_analysis_handicap_and_clocks(tmp_path: Path) -> None:
     """Needs node and `npm install @sabaki/gtp` in a folder that NODE_PATH names (with /node_modules)."""
     node = shutil.which("node")
     if node is None or subprocess.run([node, "-e", "require('@sabaki/gtp')"], capture_output=True, cwd=tmp_path).returncode:
         pytest.skip("needs node and the package @sabaki/gtp")
     script = Path(__file__).with_name("sabaki_game.js")
-    command = [sys.executable, "-m", "rlsuite", "gtp", "mcts(simulations=100)", "--game", "go(size=9)"]
+    command = [sys.executable, "-m", "rlsuite", "gtp", "pretrained:go", "--simulations", "100"]
     done = subprocess.run([node, str(script), *command], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["name"] == "rlsuite mcts(simulations=100)"
+    assert report["name"] == "rlsuite pretrained:go"
+    assert report["replayed"] == ["black C3", "black E5", "white D4"]
+    assert report["fixed"] == "C3 E5 C5"
+    assert re.fullmatch(r"[A-G][1-7]", report["reply"])
+    assert len(set(report["free"].split())) == 5
     assert report["reports"] > len(report["moves"])
-    assert report["moves"][-2:] == ["pass", "pass"] or len(report["moves"]) > 150
-    assert all(re.fullmatch(r"[A-HJ][1-9]|pass", move) for move in report["moves"])
+    assert all(0 <= float(rate) <= (1 if "." in rate else 10_000) for rate in report["rates"])
+    assert report["moves"][-2:] == ["pass", "pass"] or len(report["moves"]) == 120
+    assert all(re.fullmatch(r"[A-G][1-7]|pass", move) for move in report["moves"])
+    assert report["tracked"] == [move.upper() for move in report["moves"]]  # as the client understood the answers
     assert re.fullmatch(r"[BW]\+[0-9.]+", report["score"])
