@@ -237,7 +237,7 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
         num_actions = policy.shape[0]
         for action in range(num_actions):
             policy[action] = 0.0
-        action, value, at = conclude(tree, b, config, policy), root_value(tree, b), slots.length[b]
+        action, value, at = conclude(tree, b, config, policy), root_value(tree, b, config), slots.length[b]
         if plan.puct and slots.plies[b] < plan.temperature_moves:
             temperature = plan.temperature
             if plan.temperature_halflife > 0.0:

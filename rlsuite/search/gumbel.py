@@ -144,4 +144,22 @@ def conclude(tree: Tree, b: int, config: Gumbel, policy: PerAction) -> int:
     return edges[best].action  # type: ignore[no-any-return]
 
 
-GUMBEL = Method(begin, choose, conclude)
+@njit(cache=True, error_model="numpy")
+def value(tree: Tree, b: int, config: Gumbel) -> float:
+    """The expectation of q under the improved policy, over the actions that were tried.
+
+    The mean of what was backed up would be too low: sequential halving gives bad moves their visits, too.
+    """
+    nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
+    count, mover = nodes[0].fanout, nodes[0].player
+    _score(nodes, edges, 0, config, scores)
+    _softmax(scores, count)
+    total, tried = 0.0, 0.0
+    for e in range(count):
+        if tries(edges, e) > 0:
+            total += scores[e] * worth(edges, e)
+            tried += scores[e]
+    return total / tried if tried > 0.0 else to_player(nodes, 0, mover)
+
+
+GUMBEL = Method(begin, choose, conclude, value)

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from rlsuite.search.random import gamma
-from rlsuite.search.tree import Method, PerAction, Tree, proven, proven_lost, proven_optimal, to_player, tries, worth
+from rlsuite.search.tree import Method, PerAction, Tree, mean_value, proven, proven_lost, proven_optimal, to_player, tries, worth
 
 
 class Puct(NamedTuple):
@@ -130,4 +130,10 @@ def _pruned(tree: Tree, b: int, puct: Puct, policy: PerAction) -> int:
     return edges[best].action  # type: ignore[no-any-return]
 
 
-PUCT = Method(begin, choose, conclude)
+@njit(cache=True, error_model="numpy")
+def value(tree: Tree, b: int, puct: Puct) -> float:
+    """The mean of the values backed up."""
+    return mean_value(tree, b)
+
+
+PUCT = Method(begin, choose, conclude, value)

@@ -23,7 +23,7 @@ class SearchResult(NamedTuple):
     action: NDArray[np.int64]  # [B] the action to play
     policy: NDArray[np.float64]  # [B,A] PUCT: visits as probabilities; Gumbel: the improved policy
     visits: NDArray[np.int32]  # [B,A] of the root's actions; their sum is the number of simulations, or less where `proven`
-    value: NDArray[np.float64]  # [B] for the player to move: the mean over all simulations, or the proven value
+    value: NDArray[np.float64]  # [B] for the player to move: proven; or PUCT: the mean of all simulations; Gumbel: of the policy
     proven: NDArray[np.bool_]  # [B] with `solve`: the value is that of perfect play
     prior: NDArray[np.float32]  # [B,A] of the root, including noise
     variations: list[list[int]]  # B principal variations: the most visited actions

@@ -203,6 +203,18 @@ class Method(NamedTuple):
     begin: Callable[[Tree, int, Any], None]  # (tree, b, settings): called once the root of tree b has its edges
     choose: Callable[[Tree, int, int, int, Any], int]  # (tree, b, node, simulations begun, settings) -> the edge to follow
     conclude: Callable[[Tree, int, Any, PerAction], int]  # writes the policy [A] into zeros, returns the action to play
+    value: Callable[[Tree, int, Any], float]  # (tree, b, settings) -> the root's value, not proven, for the player to move
+
+
+@njit(cache=True, error_model="numpy")
+def mean_value(tree: Tree, b: int) -> float:
+    """The mean of the values backed up to the root, for the player to move; without any, its own value."""
+    nodes, edges = tree.node[b], tree.edge[b]
+    total, visits = 0.0, 0
+    for e in range(nodes[0].fanout):
+        total += edges[e].total
+        visits += edges[e].visits
+    return total / visits if visits > 0 else to_player(nodes, 0, nodes[0].player)
 
 
 class Functions(NamedTuple):
@@ -212,7 +224,7 @@ class Functions(NamedTuple):
     simulate: Callable[[Tree, int, Any], int]  # (tree, b, settings) -> how many tickets wait; 0: the search is done
     # (tree, b, k, logits [A], value for the player to move, settings): expands the leaf of ticket k and backs up its value
     expand: Callable[[Tree, int, int, NDArray[np.float32], float, Any], None]
-    root_value: Callable[[Tree, int], float]  # (tree, b) -> the value of a search that is done, for the player to move
+    root_value: Callable[[Tree, int, Any], float]  # (tree, b, settings) -> what a search that is done says, for the player to move
 
 
 class Kernels(NamedTuple):
@@ -226,7 +238,7 @@ class Kernels(NamedTuple):
 @cache
 def functions(rules: Rules, method: Method) -> Functions:
     """The functions of a game and method, for use in kernels."""
-    begin, choose = method.begin, method.choose
+    begin, choose, value_of = method.begin, method.choose, method.value
     player, legal, play, outcome = rules.player, rules.legal, rules.play, rules.outcome
 
     @njit(error_model="numpy", inline="always")
@@ -324,14 +336,11 @@ def functions(rules: Rules, method: Method) -> Functions:
             begin(tree, b, config)
 
     @njit(error_model="numpy", inline="always")
-    def root_value(tree: Tree, b: int) -> float:
-        nodes, edges = tree.node[b], tree.edge[b]
-        total, visits = 0.0, 0
-        if nodes[0].proven == 0:
-            for e in range(nodes[0].fanout):
-                total += edges[e].total
-                visits += edges[e].visits
-        return total / visits if visits > 0 else to_player(nodes, 0, nodes[0].player)
+    def root_value(tree: Tree, b: int, config: Any) -> float:
+        nodes = tree.node[b]
+        if nodes[0].proven != 0:
+            return to_player(nodes, 0, nodes[0].player)
+        return value_of(tree, b, config)
 
     return Functions(set_root, simulate, expand, root_value)
 
@@ -406,7 +415,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         tree, policies = borrow(tree), borrowed(policies)
         for b in range(tree.slot.shape[0]):
             actions[b] = conclude(tree, b, config, policies[b])
-            values[b] = root_value(tree, b)
+            values[b] = root_value(tree, b, config)
             nodes, edges, node, depth = tree.node[b], tree.edge[b], 0, 0
             for e in range(nodes[0].fanout):
                 visits[b, edges[e].action], priors[b, edges[e].action] = edges[e].visits, edges[e].prior

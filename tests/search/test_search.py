@@ -372,6 +372,22 @@ def test_forced_playouts_and_their_removal() -> None:
     assert forced.policy[0, 1:].sum() < 0.5 * forced.visits[0, 1:].sum() / 400
 
 
+def test_bad_moves_that_gumbel_had_to_try_do_not_lower_the_value() -> None:
+    """Whoever has the lowest disc of the first column will win: sequential halving tries the other moves, too."""
+    game = make_game("connect_four")
+
+    def evaluate(rows: Any, keys: Any) -> Any:
+        planes = np.stack([BoardState(game, row).observation() for row in rows])  # [n,C,6,7]
+        lowest = planes[:, :2, -1, 0].astype(np.float32)
+        return np.zeros((len(rows), 7), np.float32), 0.9 * (lowest[:, 0] - lowest[:, 1])
+
+    for method, least, most in ((Gumbel(noise=0.0, considered=7), 0.85, 0.9), (Puct(noise_fraction=0.0), 0.3, 0.85)):
+        found = search(game, [game.new_state()], evaluate, 28, method)
+        assert found.action[0] == 0
+        assert least < found.value[0] <= most + 1e-6
+    assert search(game, [game.new_state()], evaluate, 1, Gumbel(noise=0.0)).value[0] <= 0.9
+
+
 @pytest.mark.parametrize("shape", [0.03, 0.3, 1.0, 4.5])
 def test_gamma_variates(shape: float) -> None:
     stream = np.array([12345], np.uint64)
