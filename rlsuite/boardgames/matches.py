@@ -64,6 +64,25 @@ class Batched:
         self.opponent.close()
 
 
+class Replayed:
+    """A player whose net sees other planes than those of the match's game (`Game.seen_as`): it gets positions of its own game."""
+
+    def __init__(self, player: Opponent, game: Game):
+        self.player, self.game = player, game
+
+    def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
+        """See `Opponent`."""
+        own = np.stack([self.game.new_state().row] * len(rows))  # [n,R]
+        for row, history in zip(own, histories, strict=True):
+            for action in history:
+                self.game.rules.play(row, action)
+        return self.player(own, histories, rng)
+
+    def close(self) -> None:
+        """Closes the player."""
+        self.player.close()
+
+
 class Programs:
     """A seat of other programs, one for each game played at once. One that fails is restarted for the next game."""
 

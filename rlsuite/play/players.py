@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.boardgames.games import make_game
-from rlsuite.boardgames.matches import Batched, Programs, Seat
+from rlsuite.boardgames.matches import Batched, Programs, Replayed, Seat
 from rlsuite.boardgames.opponents import OPPONENTS, Mcts, Opponent, make_opponent
 from rlsuite.config.spec_string import parse_call
 from rlsuite.core.errors import UsageError, nearest
@@ -149,7 +149,10 @@ def make_seat(name: str, game: Game, simulations: int | None, at_once: int, seed
     """One side of a match: a program for each game played at once, or a player that moves in all games in one batch."""
     if is_program(name):
         return Programs(lambda: make_opponent(name, game), at_once)
-    return Batched(BoardPlayer(name, game, simulations), seed)
+    trained = _load(name).spec.game if is_saved(name) else None
+    seen = game if trained is None else game.seen_as(make_game(trained))
+    player = BoardPlayer(name, seen, simulations)
+    return Batched(player if seen.name == game.name else Replayed(player, seen), seed)
 
 
 def game_of(names: Sequence[str], game: str | None) -> Game:

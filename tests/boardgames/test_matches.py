@@ -11,7 +11,8 @@ import pytest
 import rlsuite
 from rlsuite.boardgames import solver_accuracy
 from rlsuite.boardgames.games import make_game
-from rlsuite.boardgames.matches import play_games, play_match, searcher
+from rlsuite.boardgames.matches import Batched, Replayed, play_games, play_match, searcher
+from rlsuite.boardgames.opponents import Random
 from rlsuite.boardgames.ratings import Score, elo, elo_intervals
 from rlsuite.core.errors import OpponentError, UsageError
 from rlsuite.evaluation.evaluate import evaluate, grade
@@ -371,3 +372,28 @@ def test_a_long_command_is_a_command() -> None:
     from rlsuite.play.players import is_saved
 
     assert not is_saved(f"gtp(command=engine {'x' * 5000})")
+
+
+def test_a_player_of_other_planes_gets_positions_of_its_own_game() -> None:
+    """Chains against stones of the last two positions: the same moves, other rows; each side sees what it learned with."""
+    game = make_game("go(size=5,komi=3)")
+    stones = game.seen_as(make_game("go(size=5,planes=stones,history=2)"))
+    seen = list[tuple[int, int]]()
+
+    class Looks:
+        def __call__(self, rows: Any, histories: Any, rng: Any) -> Any:
+            for row, history in zip(rows, histories, strict=True):
+                state = stones.new_state()
+                for action in history:
+                    state = state.apply(action)
+                assert np.array_equal(row, state.row)
+                seen.append((len(row), len(history)))
+            return Random(stones)(rows, histories, rng)
+
+        def close(self) -> None: ...
+
+    first, second = Batched(Replayed(Looks(), stones), 1), Batched(Random(game), 2)
+    played = list(play_games(game, first, second, 6, opening_moves=2, seed=3))
+    assert len(played) == 6
+    assert {size for size, _ in seen} == {stones.start.size} != {game.start.size}
+    assert max(moves for _, moves in seen) > 10
