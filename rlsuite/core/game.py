@@ -87,7 +87,7 @@ class Game:
     make: Callable[..., "Game"] | None = None  # makes this game from `parameters`, or one of another size or komi
     move_text: Callable[[Row, int], str] | None = None  # an action's name where it depends on the position: "Nf3"
     presentation: Presentation = Presentation()
-    graded_positions: Path | None = None  # positions with the outcome of every move (`rlsuite.boardgames.solver_accuracy`)
+    graded_positions: Path | None = None  # a file of positions with known best moves (`rlsuite.boardgames.graded_positions`)
     # Makes a player the one to move, in place, so that `encode` writes what that player sees; None: there is no other side's view.
     set_player: Callable[[Row, int], None] | None = None
     usual_start: Row | None = None  # what `start` was before `starting_from` replaced it
