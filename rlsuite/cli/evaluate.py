@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rlsuite.evaluation.grading import Grade
     from rlsuite.evaluation.statistics import Summary
 
-SOLVER = "solver"  # in place of an opponent: positions that a solver has scored
+SOLVER, ENDGAMES = "solver", "endgames"  # in place of an opponent: positions that a solver has scored, or scores now
 
 app = family()
 
@@ -24,6 +24,7 @@ app = family()
         "rlsuite evaluate runs/mine/checkpoints/step_000001000000 --episodes 100 --seed 7 --video videos",
         "rlsuite evaluate runs/connect_four --opponent 'mcts(simulations=1000)' --simulations 600",
         "rlsuite evaluate runs/connect_four --opponent solver",
+        "rlsuite evaluate runs/othello --opponent endgames --episodes 500 --seed 1",
         "rlsuite evaluate runs/othello --positions mine.csv --simulations 0",
     )
 )
@@ -33,16 +34,19 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Whole episodes to play; default: the config's eval.episodes. Of graded positions: at most so many of a class.",
+            help="Episodes to play; default: the config's eval.episodes. Graded positions: the most of a class; endgames: 200.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: derived from the run's seed.")
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: derived from the run's seed. Of endgames: 0."),
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Also record one episode as an MP4 in this folder.")] = None,
     opponent: Annotated[
         str | None,
-        typer.Option(help="Board games: random, mcts(simulations=1000), gtp(command=...), or solver to grade fixed positions."),
+        typer.Option(
+            help="Board games: random, mcts(simulations=1000), gtp(command=...), or solver or endgames to grade positions."
+        ),
     ] = None,
     simulations: Annotated[
         int | None,
@@ -68,11 +72,17 @@ def evaluate(
     if positions is not None or opponent == SOLVER:
         what = "--positions" if positions is not None else f"--opponent {SOLVER}"
         if positions is not None and opponent is not None:
-            raise UsageError("--positions and --opponent exclude each other: an agent is graded on positions, or plays games")
+            raise UsageError("--positions and --opponent exclude each other: name one of them")
         if video is not None or seed is not None or precision is not None:
             raise UsageError(f"{what} grades fixed positions: no --seed, no --video and no --precision")
         count, grades = evaluation.grade(run_or_checkpoint, simulations, episodes, positions)
         _print_grades(grades, count, "mistakes: moves that are not among the best", as_json)
+        return
+    if opponent == ENDGAMES:
+        if video is not None or precision is not None:
+            raise UsageError(f"--opponent {ENDGAMES} grades positions: no --video and no --precision")
+        count, grades = evaluation.grade_endgames(run_or_checkpoint, simulations, episodes or 200, seed or 0)
+        _print_grades(grades, count, "mistakes: moves that change the result under best play", as_json)
         return
     summary, videos, size = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations, precision)
     if as_json:

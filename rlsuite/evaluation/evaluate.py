@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlsuite.acting.board_agent import BoardAgent
-from rlsuite.boardgames import graded_positions
+from rlsuite.boardgames import endgames, graded_positions
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.graded_positions import Graded
 from rlsuite.core import cpu
@@ -95,6 +95,18 @@ def grade(
     return _grade(saved, game, read, simulations, total=file is not None)
 
 
+def grade_endgames(path: Path, simulations: int | None, positions: int, seed: int) -> tuple[int, list[Grade]]:
+    """Grades a saved board agent on `positions` solved endgames (`rlsuite.boardgames.endgames`), the same ones for a seed.
+
+    Returns simulations per move and a grade for won, drawn and lost positions, and for all. UsageError for an agent of another kind
+    and for a game without a solver.
+    """
+    saved, game = _board_agent(path)
+    with Counter("endgames") as show:
+        drawn = endgames.draw(game, positions, seed, show)
+    return _grade(saved, game, drawn, simulations, total=True)
+
+
 def _board_agent(path: Path) -> tuple[Saved, Game]:
     """A saved agent and the board game it plays. UsageError for an agent of another kind."""
     saved = Saved(path, device="auto")
@@ -104,15 +116,13 @@ def _board_agent(path: Path) -> tuple[Saved, Game]:
     return saved, make_game(saved.spec.game)
 
 
-def _grade(
-    saved: Saved, game: Game, classes: list[Graded], simulations: int | None, total: bool, seed: int = 0
-) -> tuple[int, list[Grade]]:
+def _grade(saved: Saved, game: Game, classes: list[Graded], simulations: int | None, total: bool) -> tuple[int, list[Grade]]:
     agent = saved.agent
     assert isinstance(agent, BoardAgent)  # no other agent plays board games
     count = agent.config.eval_simulations if simulations is None else simulations
     evaluate, method = board_evaluator(saved, game)
     with Counter("positions") as show:
-        return count, grading.grade(evaluate, game, classes, count, method, agent.config.solve, seed, total, show)
+        return count, grading.grade(evaluate, game, classes, count, method, agent.config.solve, total=total, show=show)
 
 
 def _changes(opponent: str | None, simulations: int | None) -> dict[str, dict[str, Any]]:
