@@ -105,6 +105,7 @@ def _print_grades(grades: "list[Grade]", simulations: int, what: str, as_json: b
     for grade in grades:
         low, high = grade.interval
         text = f"{grade.name:<{width}} {grade.mistakes:6.1%}  [{low:.1%}, {high:.1%}]  of {grade.positions} positions"
+        text += f" (random moves: {grade.random:.1%})"
         if grade.loss is not None:
             interval = "" if grade.loss_interval is None else " [{:.2f}, {:.2f}]".format(*grade.loss_interval)
             text += f"; mean loss {grade.loss:.2f}{interval} {grade.unit}"

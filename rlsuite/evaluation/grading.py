@@ -27,6 +27,7 @@ class Grade(NamedTuple):
     loss: float | None  # mean of how much less than the best move the agent's moves score; None if no scores are known
     loss_interval: tuple[float, float] | None  # 95%, percentile bootstrap; None if all moves lose the same, such as nothing
     unit: str  # of the loss
+    random: float  # the share of mistakes that random moves would make
 
 
 def grade(
@@ -47,6 +48,7 @@ def grade(
     """
     wrong: list[NDArray[np.bool_]] = []  # [B] of each class
     loss: list[NDArray[np.float64]] = []
+    random = [np.array([_random_mistakes(game, *at) for at in zip(one.rows, one.right, strict=True)]) for one in classes]
     played, of = 0, sum(len(graded.rows) for graded in classes)
     for graded in classes:
         actions = []
@@ -58,14 +60,22 @@ def grade(
         at = np.arange(len(graded.rows)), np.concatenate(actions)
         wrong.append(~graded.right[at])
         loss.append(graded.loss[at])
-    grades = [_grade(one.name, errs, lost, one.unit) for one, errs, lost in zip(classes, wrong, loss, strict=True)]
+    grades = [_grade(one.name, one.unit, *found) for one, found in zip(classes, zip(wrong, loss, random, strict=True), strict=True)]
     if total and len(classes) > 1:
-        grades.append(_grade(TOTAL, np.concatenate(wrong), np.concatenate(loss), classes[0].unit))
+        grades.append(_grade(TOTAL, classes[0].unit, np.concatenate(wrong), np.concatenate(loss), np.concatenate(random)))
     return grades
 
 
-def _grade(name: str, wrong: NDArray[np.bool_], loss: NDArray[np.float64], unit: str) -> Grade:
+def _random_mistakes(game: Game, row: NDArray[np.int8], right: NDArray[np.bool_]) -> float:
+    """The share of the legal moves in a row [R] that are mistakes."""
+    legal = np.empty(game.num_actions, np.int32)
+    return float(1 - right[legal[: game.rules.legal(row, legal)]].mean())
+
+
+def _grade(name: str, unit: str, wrong: NDArray[np.bool_], loss: NDArray[np.float64], random: NDArray[np.float64]) -> Grade:
     """The grade of moves that are mistakes or not [B] and give something away [B], nan where that is unknown."""
     share, count, known = float(wrong.mean()), len(wrong), loss[~np.isnan(loss)]
     interval = bootstrap_interval(known, np.mean) if len(np.unique(known)) > 1 else None
-    return Grade(name, count, share, wilson(share, count), float(known.mean()) if len(known) else None, interval, unit)
+    return Grade(
+        name, count, share, wilson(share, count), float(known.mean()) if len(known) else None, interval, unit, float(random.mean())
+    )

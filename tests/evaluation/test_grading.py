@@ -32,6 +32,9 @@ def test_mistakes_and_losses_by_hand() -> None:
         ("total", 3, 1.75, "discs"),
     ]
     assert [one.mistakes for one in grades] == [1.0, 0.0, pytest.approx(2 / 3)]
+    assert [one.random for one in grades] == [
+        pytest.approx(share) for share in ((7 / 8 + 6 / 7) / 2, 8 / 9, (7 / 8 + 6 / 7 + 8 / 9) / 3)
+    ]
     assert grades[2].interval == wilson(2 / 3, 3)
     assert grades[0].loss_interval == (0.5, 3.0)
     assert seen == [(0, 3), (2, 3)]
