@@ -6,8 +6,9 @@
 Positions are reached by uniformly random moves from the empty board, and the game is not over yet. The number of stones is uniform
 in its range, so early and late positions are equally frequent. The classes are those of Pascal Pons: beginning (at most 14 stones),
 middle (15 to 28) or end (more); easy (perfect play ends the game within 13 moves), medium (14 to 27) or hard (28 or more). The
-positions of a class are all different. Columns of the file: class; moves (columns 1 to 7 of the board, from the empty board); and
-outcomes, a letter for each column: w, d or l for the result of the player who moves there (win, draw, loss), - if it is full.
+positions of a class are all different. The columns of the file are those of `rlsuite.boardgames.graded_positions`: class; moves
+(columns a to g of the board, from the empty board); and scores, 1, 0 or -1 for the result of the player who moves there (win, draw,
+loss).
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from bitbully import BitBully, Board
 
+COLUMNS = "abcdefg"
 STONES = {"end": (29, 40), "middle": (15, 28), "beginning": (0, 14)}
 REMAINING = {"easy": (0, 13), "medium": (14, 27), "hard": (28, 42)}
 CLASSES = [
@@ -65,13 +67,11 @@ def main() -> None:
             remaining = solver.score_to_moves_left(max(scores.values()), board)
             if REMAINING[level][0] <= remaining <= REMAINING[level][1]:
                 seen.add(key)
-                letters = "".join(
-                    "-" if m not in scores else "w" if scores[m] > 0 else "l" if scores[m] < 0 else "d" for m in range(7)
-                )
-                rows.append([f"{part}-{level}", "".join(str(move + 1) for move in moves), letters])
+                results = " ".join(f"{COLUMNS[m]}={(scores[m] > 0) - (scores[m] < 0)}" for m in range(7) if m in scores)
+                rows.append([f"{part}-{level}", " ".join(COLUMNS[move] for move in moves), results])
         print(f"{part}-{level}: {len(seen)} positions, {time.time() - started:.0f} s", flush=True)
     with args.out.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([["class", "moves", "outcomes"], *rows])
+        csv.writer(file, lineterminator="\n").writerows([["class", "moves", "scores"], *rows])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.game import (
     HALF_TURN,
     Actions,
+    Endgames,
     Game,
     GtpDialect,
     Planes,
@@ -25,7 +26,9 @@ from rlsuite.core.game import (
     square_maps,
 )
 from rlsuite.core.hashing import mix
+from rlsuite.envs.boards import hex_endgames
 
+_ENDGAMES = Endgames(hex_endgames.empty, 18, hex_endgames.scores)
 _HEAD = 8
 _LARGEST = 19
 _NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0), (-1, 1), (1, -1))
@@ -170,6 +173,7 @@ def hex_game(size: int = 11) -> Game:
         parameters={"size": size},
         make=hex_game,
         set_player=set_player,
+        endgames=_ENDGAMES,
         presentation=Presentation(sides=("Red", "Blue"), board="hexes", sgf=11, gtp=GtpDialect()),
     )
 

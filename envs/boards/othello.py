@@ -11,6 +11,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.game import (
     DIAGONALS,
     Actions,
+    Endgames,
     Game,
     GtpDialect,
     Owners,
@@ -23,7 +24,9 @@ from rlsuite.core.game import (
     square_maps,
 )
 from rlsuite.core.hashing import mix
+from rlsuite.envs.boards import othello_endgames
 
+_ENDGAMES = Endgames(othello_endgames.empty, 12, othello_endgames.scores, "discs")
 _HEAD = 8
 _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1))
 
@@ -209,6 +212,7 @@ def othello(size: int = 8) -> Game:
         parameters={"size": size},
         make=othello,
         set_player=set_player,
+        endgames=_ENDGAMES if size <= othello_endgames.LARGEST else None,
         presentation=Presentation(sides=("Black", "White"), board="felt", sgf=2, gtp=GtpDialect()),
     )
 

@@ -139,10 +139,17 @@ def elo(results: Sequence[tuple[int, int, Score]], players: int) -> NDArray[np.f
 
 
 def elo_intervals(results: Sequence[tuple[int, int, Score]], players: int, seed: int, resamples: int = 200) -> NDArray[np.float64]:
-    """95% bootstrap intervals [N,2] of `elo`: the games of every match are resampled."""
+    """95% bootstrap intervals [N,2] of `elo`: the games of every match are resampled.
+
+    The results drawn from include the extra draw of `elo`: else a player who won all of a few games would have no interval.
+    """
     rng = np.random.default_rng(seed)
+    all_chances = [np.array([s.wins + 0.5, s.draws, s.losses + 0.5]) / (s.games + 1) for _, _, s in results]
     ratings = []
     for _ in range(resamples):
-        drawn = [(a, b, Score(*map(int, rng.multinomial(sum(s), np.array(s) / sum(s))))) for a, b, s in results]
+        drawn = [
+            (a, b, Score(*map(int, rng.multinomial(sum(s), chances))))
+            for (a, b, s), chances in zip(results, all_chances, strict=True)
+        ]
         ratings.append(elo(drawn, players))
     return np.percentile(ratings, [2.5, 97.5], axis=0).T

@@ -10,7 +10,10 @@ from rlsuite.cli.common import Json, RunOrCheckpoint, Trust, examples, family, p
 from rlsuite.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from rlsuite.evaluation.grading import Grade
     from rlsuite.evaluation.statistics import Summary
+
+SOLVER, ENDGAMES = "solver", "endgames"  # in place of an opponent: positions that a solver has scored, or scores now
 
 app = family()
 
@@ -21,6 +24,8 @@ app = family()
         "rlsuite evaluate runs/mine/checkpoints/step_000001000000 --episodes 100 --seed 7 --video videos",
         "rlsuite evaluate runs/connect_four --opponent 'mcts(simulations=1000)' --simulations 600",
         "rlsuite evaluate runs/connect_four --opponent solver",
+        "rlsuite evaluate runs/othello --opponent endgames --episodes 500 --seed 1",
+        "rlsuite evaluate runs/othello --positions mine.csv --simulations 0",
     )
 )
 def evaluate(
@@ -29,20 +34,28 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Whole episodes to play; default: the config's eval.episodes. With solver: positions of each class, at most.",
+            help="Episodes to play; default: the config's eval.episodes. Graded positions: the most of a class; endgames: 200.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: derived from the run's seed.")
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: derived from the run's seed. Of endgames: 0."),
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Also record one episode as an MP4 in this folder.")] = None,
     opponent: Annotated[
         str | None,
-        typer.Option(help="Board games: random, mcts(simulations=1000), gtp(command=...), or solver to grade fixed positions."),
+        typer.Option(
+            help="Board games: random, mcts(simulations=1000), gtp(command=...), or solver or endgames to grade positions."
+        ),
     ] = None,
     simulations: Annotated[
         int | None,
-        typer.Option(min=0, help="Board games: simulations per move; with solver, 0 plays the net's best move without search."),
+        typer.Option(
+            min=0, help="Board games: simulations per move; where positions are graded, 0 plays the net's best move without search."
+        ),
+    ] = None,
+    positions: Annotated[
+        Path | None, typer.Option(help="Board games: grade the agent on the positions in this file, with known best moves.")
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or int8 (`rlsuite export --int8`); default: what it was trained in.")
@@ -56,17 +69,20 @@ def evaluate(
     """
     from rlsuite.evaluation import evaluate as evaluation
 
-    if opponent == "solver":
+    if positions is not None or opponent == SOLVER:
+        what = "--positions" if positions is not None else f"--opponent {SOLVER}"
+        if positions is not None and opponent is not None:
+            raise UsageError("--positions and --opponent exclude each other: name one of them")
         if video is not None or seed is not None or precision is not None:
-            raise UsageError("--opponent solver grades fixed positions: no --seed, no --video and no --precision")
-        count, grades = evaluation.grade(run_or_checkpoint, simulations, episodes)
-        if as_json:
-            print_json({"simulations": count, "grades": [grade._asdict() for grade in grades]})
-        else:
-            print(f"share of moves that give away the outcome of perfect play, with {count} simulations per move (95% interval)")
-            for grade in grades:
-                low, high = grade.interval
-                print(f"{grade.name:<18} {grade.mistakes:6.1%}  [{low:.1%}, {high:.1%}]  of {grade.positions} positions")
+            raise UsageError(f"{what} grades fixed positions: no --seed, no --video and no --precision")
+        count, grades = evaluation.grade(run_or_checkpoint, simulations, episodes, positions)
+        _print_grades(grades, count, "mistakes: moves that are not among the best", as_json)
+        return
+    if opponent == ENDGAMES:
+        if video is not None or precision is not None:
+            raise UsageError(f"--opponent {ENDGAMES} grades positions: no --video and no --precision")
+        count, grades = evaluation.grade_endgames(run_or_checkpoint, simulations, episodes or 200, seed or 0)
+        _print_grades(grades, count, "mistakes: moves that change the result under best play", as_json)
         return
     summary, videos, size = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations, precision)
     if as_json:
@@ -77,6 +93,23 @@ def evaluate(
         print(f"net: {size.parameters:,} parameters{cost}")
         for path in videos:
             print(f"video {path}")
+
+
+def _print_grades(grades: "list[Grade]", simulations: int, what: str, as_json: bool) -> None:
+    """A line for each class, under a line that says what counts as a mistake."""
+    if as_json:
+        print_json({"simulations": simulations, "grades": [grade._asdict() for grade in grades]})
+        return
+    print(f"{what}, with {simulations} simulations per move (95% intervals)")
+    width = max(18, *(len(grade.name) for grade in grades))
+    for grade in grades:
+        low, high = grade.interval
+        text = f"{grade.name:<{width}} {grade.mistakes:6.1%}  [{low:.1%}, {high:.1%}]  of {grade.positions} positions"
+        text += f" (random moves: {grade.random:.1%})"
+        if grade.loss is not None:
+            interval = "" if grade.loss_interval is None else " [{:.2f}, {:.2f}]".format(*grade.loss_interval)
+            text += f"; mean loss {grade.loss:.2f}{interval} {grade.unit}"
+        print(text)
 
 
 def describe_score(summary: "Summary") -> str:

@@ -255,31 +255,54 @@ def match(
         print(f"games {out}")
 
 
-@app.command(epilog=examples("rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png"))
+@app.command(
+    epilog=examples(
+        "rlsuite ladder runs/connect_four --games 40 --simulations 100 --out ladder.png",
+        "rlsuite ladder runs/go --against 'gtp(command=gnugo --mode gtp --level 1)' --against 'mcts(simulations=1000)'",
+    )
+)
 def ladder(
-    run: Annotated[Path, typer.Argument(help="Run folder of a board game.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of a board game, or pretrained:NAME with --against.")],
     games: Annotated[
-        int, typer.Option(min=2, help="Games per pair of checkpoints, rounded up to even: each opening is played from both sides.")
+        int, typer.Option(min=2, help="Games per pair of players, rounded up to even: each opening is played from both sides.")
     ] = 40,
-    simulations: Annotated[int, typer.Option(min=1, help="Simulations per move.")] = 100,
+    simulations: Annotated[int, typer.Option(min=1, help="Simulations per move of the checkpoints.")] = 100,
     opening_moves: OpeningMoves = 4,
-    checkpoints: Annotated[int, typer.Option(min=2, help="At most this many checkpoints, evenly spaced, are rated.")] = 8,
+    checkpoints: Annotated[int, typer.Option(min=1, help="At most this many checkpoints, evenly spaced, are rated.")] = 8,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Another player for every checkpoint: {PLAYERS}; can be repeated, and the first is 0 Elo."),
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Games at once against another program; as many copies of it run.")] = 2,
     out: Annotated[Path, typer.Option(help="PNG picture to write.")] = Path("ladder.png"),
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Rate the checkpoints of a board game's run, in Elo."""
+    """Rate the checkpoints of a board game's run, in Elo, and other players beside them.
+
+    A program that crashes, is too slow or breaks the rules loses that game.
+    """
     from rlsuite.play import ladder as ladders
 
     games += games % 2
-    rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints)
+    if checkpoints < 2 and not against:
+        raise UsageError("--checkpoints 1: a ladder of one checkpoint needs --against")
+    rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints, against=against or (), parallel=parallel)
     ladders.draw(rungs, f"{run.name}: {games} games per pair, {simulations} simulations per move", out)
+    zero = ladders.zero(rungs)
     if as_json:
-        print_json({"picture": str(out), "rungs": [rung._asdict() for rung in rungs]})
-    else:
-        for rung in rungs:
-            print(f"{rung.agent_steps:>12,}  {rung.elo:+7.0f}  [{rung.interval[0]:+.0f}, {rung.interval[1]:+.0f}]")
-        print(f"picture {out}")
+        print_json({"picture": str(out), "zero": zero, "rungs": [rung._asdict() for rung in rungs]})
+        return
+    print(f"Elo with 95% intervals; 0 is the {zero}" if not against else f"Elo with 95% intervals; 0 is {zero}")
+    for rung in rungs:
+        steps = "" if rung.agent_steps is None else f"{rung.agent_steps:,}"
+        text = f"{steps:>12}  {rung.elo:+7.0f}  [{rung.interval[0]:+.0f}, {rung.interval[1]:+.0f}]"
+        if rung.agent_steps is None:
+            text += f"  {rung.player}"
+        if rung.failures:
+            text += f"; lost by crashes, time-outs and illegal moves: {rung.failures}"
+        print(text)
+    print(f"picture {out}")
 
 
 @app.command(epilog=examples("rlsuite gtp runs/go", "rlsuite gtp 'mcts(simulations=5000)' --game 'go(size=9)'"))

@@ -68,6 +68,17 @@ class Presentation:
     lead: Callable[[Row], float] | None = None  # games decided by area: player 0's points minus player 1's, komi included
 
 
+class Endgames(NamedTuple):
+    """A solver of a game's last positions, on which agents are graded (`rlsuite.boardgames.endgames`)."""
+
+    empty: Callable[[Row], int]  # how many cells are empty
+    most: int  # positions with at most so many empty cells are solved in well under a second
+    # The score of every action [A] under best play, for the player to move, nan for illegal ones. It is above 0 for a win, 0 for a
+    # draw, below 0 for a loss. The game goes on in the row.
+    scores: Callable[[Row], NDArray[np.float64]]
+    unit: str | None = None  # of the scores ("discs"); None: they say who wins, and no more
+
+
 @dataclass(frozen=True)
 class Game:
     """One game of one size."""
@@ -91,7 +102,8 @@ class Game:
     make: Callable[..., "Game"] | None = None  # makes this game from `parameters`, or one of another size or komi
     move_text: Callable[[Row, int], str] | None = None  # an action's name where it depends on the position: "Nf3"
     presentation: Presentation = Presentation()
-    graded_positions: Path | None = None  # positions with the outcome of every move (`rlsuite.boardgames.solver_accuracy`)
+    graded_positions: Path | None = None  # a file of positions with known best moves (`rlsuite.boardgames.graded_positions`)
+    endgames: Endgames | None = None  # None: the game has no solver
     # Makes a player the one to move, in place, so that `encode` writes what that player sees; None: there is no other side's view.
     set_player: Callable[[Row, int], None] | None = None
     usual_start: Row | None = None  # what `start` was before `starting_from` replaced it

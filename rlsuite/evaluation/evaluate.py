@@ -1,17 +1,20 @@
-"""Scores of saved agents, and how often board agents err in positions where perfect play is known."""
+"""Scores of saved agents, and how often board agents err in positions where the best moves are known."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlsuite.acting.board_agent import BoardAgent
+from rlsuite.boardgames import endgames, graded_positions
 from rlsuite.boardgames.games import make_game
-from rlsuite.boardgames.solver_accuracy import Grade
-from rlsuite.boardgames.solver_accuracy import grade as grade_positions
+from rlsuite.boardgames.graded_positions import Graded
 from rlsuite.core import cpu
 from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError, unknown
+from rlsuite.core.game import Game
+from rlsuite.evaluation import grading
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.export.acting_net import Size, size_of
+from rlsuite.evaluation.grading import Grade
 from rlsuite.evaluation.saved_agent import Saved, board_evaluator
 from rlsuite.evaluation.statistics import Summary, write_summary
 from rlsuite.factories import evaluation_seed
@@ -78,21 +81,48 @@ def evaluate(
     return Evaluated(summary, videos, size_of(saved.agent, saved.spec))
 
 
-def grade(path: Path, simulations: int | None = None, positions: int | None = None) -> tuple[int, list[Grade]]:
-    """Grades a saved board agent on positions with known perfect play; returns simulations per move and a grade for each class.
+def grade(
+    path: Path, simulations: int | None = None, positions: int | None = None, file: Path | None = None
+) -> tuple[int, list[Grade]]:
+    """Grades a saved board agent on positions with known best moves; returns simulations per move and a grade for each class.
 
-    `positions`: the most to play of each class. UsageError for an agent of another kind or a game without graded positions.
+    `file`: the positions (`rlsuite.boardgames.graded_positions`), and a grade for all of them comes last; None: the game's own.
+    `positions`: the most to play of each class. UsageError for an agent of another kind, for a file that cannot be read, and for a
+    game without graded positions.
     """
+    saved, game = _board_agent(path)
+    read = graded_positions.own_positions(game, positions) if file is None else graded_positions.read(file, game, positions)
+    return _grade(saved, game, read, simulations, total=file is not None)
+
+
+def grade_endgames(path: Path, simulations: int | None, positions: int, seed: int) -> tuple[int, list[Grade]]:
+    """Grades a saved board agent on `positions` solved endgames (`rlsuite.boardgames.endgames`), the same ones for a seed.
+
+    Returns simulations per move and a grade for won, drawn and lost positions, and for all. UsageError for an agent of another kind
+    and for a game without a solver.
+    """
+    saved, game = _board_agent(path)
+    with Counter("endgames") as show:
+        drawn = endgames.draw(game, positions, seed, show)
+    return _grade(saved, game, drawn, simulations, total=True)
+
+
+def _board_agent(path: Path) -> tuple[Saved, Game]:
+    """A saved agent and the board game it plays. UsageError for an agent of another kind."""
     saved = Saved(path, device="auto")
     cpu.set_up(saved.config.run.threads)
     if saved.spec.game is None:
         raise UsageError(f"{path} plays {saved.config.env.id}, which is not a board game")
+    return saved, make_game(saved.spec.game)
+
+
+def _grade(saved: Saved, game: Game, classes: list[Graded], simulations: int | None, total: bool) -> tuple[int, list[Grade]]:
     agent = saved.agent
     assert isinstance(agent, BoardAgent)  # no other agent plays board games
     count = agent.config.eval_simulations if simulations is None else simulations
-    evaluate, method = board_evaluator(saved, make_game(saved.spec.game))
+    evaluate, method = board_evaluator(saved, game)
     with Counter("positions") as show:
-        return count, grade_positions(evaluate, saved.spec.game, count, method, agent.config.solve, positions, show=show)
+        return count, grading.grade(evaluate, game, classes, count, method, agent.config.solve, total=total, show=show)
 
 
 def _changes(opponent: str | None, simulations: int | None) -> dict[str, dict[str, Any]]:

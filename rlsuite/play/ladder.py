@@ -1,6 +1,6 @@
-"""`rlsuite ladder`: Elo ratings of a board run's checkpoints from matches between them, as a table and a plot."""
+"""`rlsuite ladder`: Elo of a board run's checkpoints from matches between them and against others, as a table and a plot."""
 
-import sys
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,71 +8,107 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlsuite.boardgames.games import make_game
-from rlsuite.boardgames.matches import play_match, searcher
-from rlsuite.boardgames.ratings import elo, elo_intervals
 from rlsuite.core import cpu
 from rlsuite.core.errors import UsageError
 from rlsuite.core.files import replacing
-from rlsuite.evaluation.saved_agent import Saved, board_evaluator
-from rlsuite.runs import checkpoint
+from rlsuite.core.game import Game
+from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.play.players import make_seat
+from rlsuite.play.tournament import Entrant, meet_pairs, rate
+from rlsuite.runs import checkpoint, pretrained_agents
 
 
 class Rung(NamedTuple):
-    """A checkpoint and its rating."""
+    """A player of the ladder and its rating."""
 
-    agent_steps: int
-    elo: float  # relative to the oldest checkpoint
+    agent_steps: int | None  # of a checkpoint; None for another player
+    elo: float  # relative to the first of the other players, or else to the oldest checkpoint
     interval: tuple[float, float]  # 95%, bootstrap
+    player: str  # the checkpoint's folder, or the other player's name
+    failures: int  # games it lost by a crash, a time-out or an illegal move
 
 
-def climb(run: Path, games: int, simulations: int, opening_moves: int, most: int, seed: int = 0) -> list[Rung]:
-    """Rates up to `most` evenly spaced checkpoints by `games` games between every two.
+def climb(
+    run: Path,
+    games: int,
+    simulations: int,
+    opening_moves: int,
+    most: int,
+    seed: int = 0,
+    against: Sequence[str] = (),
+    parallel: int = 2,
+) -> list[Rung]:
+    """Rates up to `most` evenly spaced checkpoints by `games` games between every two, oldest first.
 
-    UsageError for a run with fewer than two checkpoints, and for one that plays no board game.
+    Each player of `against` also plays each of the checkpoints, with its own settings, and comes after them; the first is then 0
+    Elo. `parallel` copies of a program play at once. UsageError for a run with too few checkpoints, for one that plays no board
+    game, and for a player that does not exist, does not play the game or is named twice; before any game is played.
     """
-    paths = checkpoint.list_complete(run)
-    if len(paths) < 2:
+    paths = checkpoint.list_complete(pretrained_agents.located(run))
+    if len(paths) < (1 if against else 2):
+        needs = "one" if against else "two"
         raise UsageError(
-            f"{run} has {len(paths)} checkpoints, a ladder needs two: see run.keep_checkpoints and run.checkpoint_minutes"
+            f"{run} has {len(paths)} checkpoints, a ladder needs {needs}: see run.keep_checkpoints and run.checkpoint_minutes"
         )
-    chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, min(most, len(paths)))})
-    saved = [Saved(paths[i], device="auto") for i in chosen]
-    name = saved[0].spec.game
-    if name is None:
-        raise UsageError(f"{run} plays {saved[0].config.env.id}, which is no board game")
-    cpu.set_up(saved[0].config.run.threads)
-    game = make_game(name)
-    agents: list[Any] = [one.agent for one in saved]
-    movers = [
-        searcher(game, *board_evaluator(one, game), simulations, agent.config.solve)
-        for one, agent in zip(saved, agents, strict=True)
-    ]
-    results = []
-    for a, b in combinations(range(len(movers)), 2):
-        results.append((a, b, play_match(game, movers[a], movers[b], games, opening_moves, seed)))
-        print(
-            f"{saved[a].agent_steps:,} against {saved[b].agent_steps:,}: {results[-1][2].points:.2f}", file=sys.stderr, flush=True
-        )
-    ratings, intervals = elo(results, len(saved)), elo_intervals(results, len(saved), seed)
+    chosen = [paths[i] for i in sorted({round(i) for i in np.linspace(0, len(paths) - 1, min(most, len(paths)))})]
+    saved = Saved(chosen[0])
+    if saved.spec.game is None:
+        raise UsageError(f"{run} plays {saved.config.env.id}, which is no board game")
+    cpu.set_up(saved.config.run.threads)
+    game = make_game(saved.spec.game)
+    _check(against, game)
+    rungs, others = [Entrant(str(path), simulations) for path in chosen], [Entrant(name) for name in against]
+    pairs = [(other, rung) for other in others for rung in rungs] + list(combinations(rungs, 2))
+    meetings = meet_pairs(pairs, game, games, opening_moves, seed, parallel)
+    failures = dict.fromkeys((one.name for one in (*others, *rungs)), 0)
+    for meeting in meetings:
+        failures[meeting.first] += meeting.failures[0]
+        failures[meeting.second] += meeting.failures[1]
+    ratings = {rating.player: rating for rating in rate(list(failures), meetings, seed)}
+    steps = {rung.name: int(path.name.rpartition("_")[2]) for rung, path in zip(rungs, chosen, strict=True)}
     return [
-        Rung(one.agent_steps, float(rating), (float(low), float(high)))
-        for one, rating, (low, high) in zip(saved, ratings, intervals, strict=True)
+        Rung(steps.get(one.name), ratings[one.name].elo, ratings[one.name].interval, one.name, failures[one.name])
+        for one in (*rungs, *others)
     ]
 
 
-def draw(rungs: list[Rung], title: str, out: Path) -> None:
-    """Plots the ratings over the agent steps into a PNG file."""
+def _check(against: Sequence[str], game: Game) -> None:
+    """UsageError for players that cannot take part, OpponentError for a program that does not answer."""
+    if len(set(against)) < len(against):
+        raise UsageError("a player of --against is named twice")
+    for name in against:
+        make_seat(name, game, None, 1, 0).close()
+
+
+def zero(rungs: Sequence[Rung]) -> str:
+    """What has 0 Elo: the name of the first other player, or the oldest checkpoint."""
+    return next((rung.player for rung in rungs if rung.agent_steps is None), "oldest checkpoint")
+
+
+def draw(rungs: Sequence[Rung], title: str, out: Path) -> None:
+    """Plots the checkpoints' ratings over the agent steps into a PNG file, and a horizontal line for every other player."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), dpi=120)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    steps = [rung.agent_steps for rung in rungs]
-    spread: Any = [[rung.elo - rung.interval[0] for rung in rungs], [rung.interval[1] - rung.elo for rung in rungs]]
-    axes.errorbar(steps, [rung.elo for rung in rungs], yerr=spread, marker="o", capsize=3)
-    axes.set(xlabel="moves of self-play", ylabel="Elo (oldest checkpoint = 0)", title=title)
+    checkpoints, others = ([rung for rung in rungs if (rung.agent_steps is None) == other] for other in (False, True))
+    spread: Any = [[rung.elo - rung.interval[0] for rung in checkpoints], [rung.interval[1] - rung.elo for rung in checkpoints]]
+    steps: Any = [rung.agent_steps for rung in checkpoints]
+    axes.errorbar(steps, [rung.elo for rung in checkpoints], yerr=spread, marker="o", capsize=3)
+    for number, rung in enumerate(others, 1):
+        axes.axhline(rung.elo, color=f"C{number}", linestyle="--", label=_shortened(rung.player))
+        axes.axhspan(*rung.interval, color=f"C{number}", alpha=0.15)
+    if others:
+        axes.legend(fontsize="small")
+    axes.set(xlabel="moves of self-play", ylabel=f"Elo ({_shortened(zero(rungs))} = 0)", title=title)
     axes.grid(alpha=0.3)
     figure.tight_layout()
     with replacing(out) as beside:
         figure.savefig(beside, format="png")
+
+
+def _shortened(name: str) -> str:
+    """A player's name for the plot."""
+    return name if len(name) <= 40 else f"{name[:39]}…"

@@ -20,6 +20,13 @@ from rlsuite.play.players import is_program, make_seat
 _ALL_AT_ONCE = 256  # games, if no other program plays
 
 
+class Entrant(NamedTuple):
+    """A player as it takes part in a match."""
+
+    name: str  # as `make_seat` takes it
+    simulations: int | None = None  # per move if it searches, instead of its own number
+
+
 class Meeting(NamedTuple):
     """The result of a match between two players."""
 
@@ -65,36 +72,51 @@ def meet(
     out: Path | None,
 ) -> list[Meeting]:
     """Plays a match between every two players. UsageError for an unknown player, before its match is played."""
+    pairs = list(combinations([Entrant(name, simulations) for name in names], 2))
+    return meet_pairs(pairs, game, games, opening_moves, seed, parallel, sprt, out)
+
+
+def meet_pairs(
+    pairs: Sequence[tuple[Entrant, Entrant]],
+    game: Game,
+    games: int,
+    opening_moves: int,
+    seed: int,
+    parallel: int,
+    sprt: Sprt | None = None,
+    out: Path | None = None,
+) -> list[Meeting]:
+    """Plays a match between the two players of every pair. UsageError for an unknown player, before its match is played."""
     if sprt is not None and not -2000 <= sprt.elo0 < sprt.elo1 <= 2000:
         raise UsageError(f"--sprt {sprt.elo0:g} {sprt.elo1:g}: the second must be larger, and both between -2000 and 2000")
     if out is not None:
         with writing(out, ", or choose another --out"):
             out.mkdir(parents=True, exist_ok=True)
     meetings = []
-    for number, (first, second) in enumerate(combinations(names, 2), 1):
-        stem = None if out is None else out / f"{number:02d}_{_short(first)}_{_short(second)}"
-        meetings.append(_meet(first, second, game, games, opening_moves, simulations, seed, parallel, sprt, stem))
+    for number, (first, second) in enumerate(pairs, 1):
+        stem = None if out is None else out / f"{number:02d}_{_short(first.name)}_{_short(second.name)}"
+        meetings.append(_meet(first, second, game, games, opening_moves, seed, parallel, sprt, stem))
     if out is not None:
         atomic_write(out / "match.json", json.dumps([meeting.as_dict() for meeting in meetings], indent=1) + "\n")
     return meetings
 
 
 def _meet(
-    first: str,
-    second: str,
+    one_side: Entrant,
+    other_side: Entrant,
     game: Game,
     games: int,
     opening_moves: int,
-    simulations: int | None,
     seed: int,
     parallel: int,
     sprt: Sprt | None,
     stem: Path | None,
 ) -> Meeting:
+    first, second = one_side.name, other_side.name
     at_once = min(parallel if is_program(first) or is_program(second) else _ALL_AT_ONCE, games + games % 2)
-    one = make_seat(first, game, simulations, at_once, seed)
+    one = make_seat(first, game, one_side.simulations, at_once, seed)
     try:
-        other = make_seat(second, game, simulations, at_once, seed + 1)
+        other = make_seat(second, game, other_side.simulations, at_once, seed + 1)
     except RlsuiteError:
         one.close()
         raise

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import rlsuite
-from rlsuite.boardgames import solver_accuracy
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.matches import Batched, Replayed, play_games, play_match, searcher
 from rlsuite.boardgames.opponents import Random
@@ -19,7 +18,7 @@ from rlsuite.evaluation.evaluate import evaluate, grade
 from rlsuite.play import ladder
 from rlsuite.play.players import make_seat
 from rlsuite.runs import checkpoint
-from rlsuite.search import Gumbel, Puct, rollout_evaluator, uniform_evaluator
+from rlsuite.search import Puct, rollout_evaluator
 
 TINY = {
     "run.threads": 1,
@@ -79,47 +78,6 @@ def test_ratings_by_hand_and_their_intervals() -> None:
     assert low < ratings[1] < high
     assert 100 < high - low < 250
     assert np.isfinite(elo([(1, 0, Score(10, 0, 0))], 2)).all()
-
-
-@pytest.mark.integration
-def test_the_graded_positions_are_right_where_a_search_can_prove_it() -> None:
-    """Six classes of 1,000 positions; in endgames, which are searched to the end, a search makes no mistakes."""
-    game = make_game("connect_four")
-    classes = solver_accuracy.graded_positions(game)
-    assert [(one.name, len(one.rows)) for one in classes] == [
-        (name, 1000)
-        for name in ("end-easy", "middle-easy", "middle-medium", "beginning-easy", "beginning-medium", "beginning-hard")
-    ]
-    assert all(one.right.any(1).all() for one in classes)
-    stones = [[int(row[16]) for row in one.rows] for one in classes]
-    assert [(min(n) // 14, max(n) <= top) for n, top in zip(stones, (40, 28, 28, 14, 14, 14), strict=True)] == [
-        (2, True),
-        (1, True),
-        (1, True),
-        (0, True),
-        (0, True),
-        (0, True),
-    ]
-    end = solver_accuracy.grade(uniform_evaluator(game), "connect_four", 2000, Puct(noise_fraction=0.0), solve=True, most=100)[0]
-    assert end.mistakes <= 0.01  # short enough to be searched to the end
-    knows_nothing = solver_accuracy.grade(uniform_evaluator(game), "connect_four", 0, Gumbel(), solve=False, most=200)[0]
-    assert knows_nothing.mistakes > 0.2
-    with pytest.raises(UsageError, match=r"othello\(size=8\) has no graded positions"):
-        solver_accuracy.graded_positions(make_game("othello"))
-
-
-def test_bitbully_agrees_with_the_graded_positions() -> None:
-    bitbully = pytest.importorskip("bitbully")
-    import csv
-    from importlib.resources import files
-
-    solver = bitbully.BitBully()
-    with (files("rlsuite") / "envs" / "boards" / "connect_four_positions.csv").open() as file:
-        lines = [line for line in csv.DictReader(file) if line["class"] in ("end-easy", "middle-easy")][::25]
-    for line in lines:
-        scores = solver.score_all_moves(bitbully.Board([int(move) - 1 for move in line["moves"]]))
-        letters = ["-" if m not in scores else "w" if scores[m] > 0 else "l" if scores[m] < 0 else "d" for m in range(7)]
-        assert "".join(letters) == line["outcomes"]
 
 
 @pytest.mark.integration

@@ -16,6 +16,14 @@ def test_elo_and_points_by_hand() -> None:
     assert Score(3, 2, 5).points == 0.4
 
 
+def test_a_player_who_lost_all_games_has_an_interval() -> None:
+    results = [(0, 1, Score(10, 0, 0)), (0, 2, Score(1000, 0, 0))]
+    few, many = elo_intervals(results, 3, seed=0)[1:]
+    assert few[1] - few[0] > 100
+    assert many[1] < few[1]
+    assert few[0] == pytest.approx(elo(results, 3)[1])
+
+
 def test_wilson_by_hand() -> None:
     assert wilson(8 / 100, 100) == pytest.approx((0.0411, 0.1500), abs=1e-4)
     assert wilson(0, 50)[0] == 0

@@ -93,7 +93,7 @@ def test_a_net_begins_with_its_weights() -> None:
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     for call in (lambda: rlsuite.load("pretrained:pnog"), lambda: card("pnog"), lambda: rlsuite.evaluate("pretrained:pnog")):
-        with pytest.raises(UsageError, match=r"^unknown pretrained agent 'pnog'; did you mean pong\? \(known: "):
+        with pytest.raises(UsageError, match=r"^unknown pretrained agent 'pnog'; did you mean pong or boxing\? \(known: "):
             call()
 
 
