@@ -5,6 +5,7 @@ An exported net is compared with the agent's own on observations of its games be
 
 import importlib.util
 import json
+import logging
 import shutil
 import traceback
 import warnings
@@ -169,6 +170,7 @@ def write_onnx(program: torch.export.ExportedProgram, net: ActingNet, facts: dic
     names = [port.name for port in net.inputs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every operator of torchvision, which is not needed
         try:
             converted = torch.onnx.export(
                 program, dynamo=True, verbose=False, input_names=names, output_names=[port.name for port in net.outputs]
