@@ -12,6 +12,8 @@ AGENTS = {
     "iqn": "rlsuite.agents.distributional:IQN",
     "pqn": "rlsuite.agents.pqn:PQN",
     "r2d2": "rlsuite.agents.r2d2:R2D2",
+    "behaviour_cloning": "rlsuite.agents.behaviour_cloning:BehaviourCloning",
+    "decision_transformer": "rlsuite.agents.decision_transformer:DecisionTransformer",
     "alphago": "rlsuite.agents.alphago:AlphaGo",
     "alphazero": "rlsuite.agents.alphazero:AlphaZero",
 }

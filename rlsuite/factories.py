@@ -15,10 +15,11 @@ from rlsuite.acting.board_agent import BoardAgent, GameCollector
 from rlsuite.acting.collector import Collector
 from rlsuite.acting.delayed_policy import PolicyLag
 from rlsuite.acting.initial_priorities import InitialPriorities
+from rlsuite.acting.offline import Offline
 from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.config.schema import AugmentConfig, Config
 from rlsuite.core import cpu, limits, masks, registry
-from rlsuite.core.agent import Agent, Capability, Net, agent_class, with_capability
+from rlsuite.core.agent import Agent, Capability, Net, Sequences, agent_class, with_capability
 from rlsuite.core.errors import UsageError, one_line
 from rlsuite.core.types import EnvSpec, describe
 from rlsuite.learning.learner import Learner
@@ -27,6 +28,7 @@ from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.replay.queue import Queue
+from rlsuite.replay.recorded import Recorded
 from rlsuite.replay.replay import Replay, Store, build_replay
 
 # Every role has a random stream of its own, so that moving one to another process does not change the others.
@@ -42,7 +44,7 @@ class Parts:
     agent: Agent
     learner: Learner
     lag: PolicyLag | BestNetGate
-    collector: Collector | GameCollector
+    collector: Collector | GameCollector | Offline
     replay: Store
 
     def close(self) -> None:
@@ -107,8 +109,12 @@ def make_spec(config: Config) -> EnvSpec:
 
 
 def make_collector_env(config: Config, threads: int | None = None) -> tuple[Any | None, EnvSpec]:
-    """The environment that a collector steps, and its spec. A board agent plays its games by itself, so it gets None."""
-    if issubclass(agent_class(config.agent.name), BoardAgent):
+    """The environment that a collector steps, and its spec.
+
+    None for a board agent, which plays its games by itself, and for one that learns from recordings.
+    """
+    kind = agent_class(config.agent.name)
+    if issubclass(kind, BoardAgent) or kind.offline:
         return None, make_spec(config)
     env = make_env(config, threads=threads)
     return env, describe(env)
@@ -164,8 +170,22 @@ def _refuse_huge(agent: Agent) -> None:
 
 
 def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
-    """A queue of rollouts for an on-policy agent, a replay for any other."""
+    """A queue of rollouts for an on-policy agent, recordings for one that learns from these alone, a replay for any other."""
+    if agent.offline:
+        return make_recorded(config, spec, agent)
     return make_queue(config, spec) if agent.on_policy else make_replay(config, spec, agent)
+
+
+def make_recorded(config: Config, spec: EnvSpec, agent: Agent) -> Recorded:
+    """The recordings of `replay.demonstrations`. UsageError if there are none, or if they are of another environment."""
+    place = config.replay.demonstrations
+    if place is None:
+        raise UsageError(f"agent.name={config.agent.name} learns from recordings: name their folder by replay.demonstrations")
+    shown = agent.recorded(demonstrations.load(Path(place), spec, config.env.id).steps)
+    sized = config.replay.model_copy(update={"prioritized": False})
+    seed = stream_seed(config.seed, _REPLAY)
+    store = store_of(shown, sized, spec, agent.sequence, agent.initial_state, seed)
+    return Recorded(store, len(shown.reward), digest(shown))
 
 
 def make_queue(config: Config, spec: EnvSpec) -> Queue:
@@ -240,7 +260,7 @@ def resumed(config: Config) -> Config:
 
 def make_collector(
     config: Config, env: Any, agent: Agent, net: Net, device: torch.device, index: int = 0, of: int = 1, restart: int = 0
-) -> Collector | GameCollector:
+) -> Collector | GameCollector | Offline:
     """Collector number `index` of `of`, each with random streams of its own, which change with every `restart`.
 
     `env`: the environment that it steps; None for a board agent, which plays its games by itself.
@@ -249,6 +269,9 @@ def make_collector(
     seed = stream_seed(config.seed, _COLLECTOR, count)
     if isinstance(agent, BoardAgent):
         return agent.collector(net, config.env.num_envs, seed=seed, device=device, bf16=bf16)
+    if agent.offline:
+        learned = agent.sequence.unroll if isinstance(agent.sequence, Sequences) else 1
+        return Offline(config.env.num_envs, config.learner.batch_size * learned)
     priorities = None
     if config.replay.initial_priority == "td":
         steps, stream = config.run.collect_agent_steps, stream_seed(config.seed, _PRIORITIES, count)

@@ -60,6 +60,10 @@ def evaluate(
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or int8 (`rlsuite export --int8`); default: what it was trained in.")
     ] = None,
+    agent: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another value in the section `agent` of its config: target_return=200."),
+    ] = None,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
@@ -67,8 +71,12 @@ def evaluate(
 
     Intervals count different games only: those that a nearly deterministic agent plays again say nothing new.
     """
+    from rlsuite.config.loader import parse_override
     from rlsuite.evaluation import evaluate as evaluation
 
+    settings = dict(parse_override(text) for text in agent or ())
+    if settings and (positions is not None or opponent in (SOLVER, ENDGAMES)):
+        raise UsageError("--agent is for whole games: positions are graded with the agent as it is")
     if positions is not None or opponent == SOLVER:
         what = "--positions" if positions is not None else f"--opponent {SOLVER}"
         if positions is not None and opponent is not None:
@@ -84,7 +92,9 @@ def evaluate(
         count, grades = evaluation.grade_endgames(run_or_checkpoint, simulations, episodes or 200, seed or 0)
         _print_grades(grades, count, "mistakes: moves that change the result under best play", as_json)
         return
-    summary, videos, size = evaluation.evaluate(run_or_checkpoint, episodes, seed, video, opponent, simulations, precision)
+    summary, videos, size = evaluation.evaluate(
+        run_or_checkpoint, episodes, seed, video, opponent, simulations, precision, settings
+    )
     if as_json:
         print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos], "net": size._asdict()})
     else:

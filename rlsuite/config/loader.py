@@ -195,7 +195,7 @@ def _pairs(overrides: Overrides) -> Iterator[tuple[str, Any]]:
     if isinstance(overrides, Mapping):
         yield from ((key, plain(value)) for key, value in overrides.items())
     else:
-        yield from map(_parse, overrides)
+        yield from map(parse_override, overrides)
 
 
 def plain(value: Any) -> Any:
@@ -222,7 +222,8 @@ def _plain_inside(value: Any) -> Any:
     return value
 
 
-def _parse(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
+    """The key and the value of `key=value`, whose value is YAML. UsageError for what does not read so."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"override {text!r} must read key=value, such as learner.batch_size=64")

@@ -125,7 +125,7 @@ class ReplayConfig(Section):
     window: SomePath = None
     """Board agents: a folder for the positions, as files instead of in memory; null: they are in memory and in checkpoints."""
     demonstrations: SomePath = None
-    """Demonstrations to mix in: a folder of `rlsuite record` or a Minari dataset; null: none."""
+    """Demonstrations to mix in, or to learn from alone: a folder of `rlsuite record` or a Minari dataset; null: none."""
     demonstration_ratio: Annotated[float | None, OnlyIf("demonstrations")] = Field(None, ge=0, le=1)
     """Probability that an element of a batch is a demonstration."""
     importance_exponent_start: Annotated[float, OnlyIf("prioritized = true")] = Field(0.4, ge=0, le=1)
@@ -139,8 +139,6 @@ class ReplayConfig(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":
-        if self.demonstrations is not None and self.demonstration_ratio is None:
-            raise ValueError("demonstrations needs demonstration_ratio: give both, or none")
         if self.min_agent_steps > self.capacity_agent_steps:
             raise ValueError(
                 f"min_agent_steps {self.min_agent_steps} is larger than capacity_agent_steps {self.capacity_agent_steps}: "

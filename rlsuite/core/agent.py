@@ -168,6 +168,7 @@ class Agent(Actor, Objective):
     """Base class of agents. Abstract methods must be implemented; everything else has a default."""
 
     Config: ClassVar[type[Any]]  # its section of a run's config, derived from `rlsuite.config.schema.AgentSection`
+    offline: ClassVar[bool] = False  # it learns from `replay.demonstrations` alone: its environment is for evaluations
     capabilities: ClassVar[frozenset[Capability]] = frozenset()  # what it supports besides discrete actions without a memory
 
     def __init__(self, config: Any, net: Any, spec: EnvSpec):
@@ -177,6 +178,11 @@ class Agent(Actor, Objective):
     @classmethod
     def validate(cls, config: Any) -> None:
         """Raises ValueError, naming the key, if the whole config (`rlsuite.config.schema.Config`) does not suit this agent."""
+        replay = config.replay
+        if replay.demonstrations is not None and replay.demonstration_ratio is None and not cls.offline:
+            raise ValueError("replay.demonstrations needs replay.demonstration_ratio: give both, or none")
+        if cls.offline and config.runtime.kind != "local":
+            raise ValueError(f"agent.name = {config.agent.name} learns from recordings, which takes runtime.kind = local")
 
     @classmethod
     def ignores(cls, config: Any) -> dict[str, str]:
@@ -189,12 +195,21 @@ class Agent(Actor, Objective):
             needs = f"agent.name = an agent that has a target network; {config.agent.name} has none"
             keys = ("target_period_learner_steps", "target_ema", "act_with_target")
             ignored = {f"learner.{key}": needs for key in keys}
+        if cls.offline:
+            needs = f"agent.name = an agent that collects steps; {config.agent.name} learns from recordings alone"
+            stored = [f"replay.{key}" for key in type(config.replay).model_fields if key != "demonstrations"]
+            others = ["env.num_envs", "run.collect_agent_steps", "run.policy_lag_learner_steps", "learner.prefetch_batches"]
+            ignored |= dict.fromkeys(stored + others, needs)
         if not cls.heads:
             ignored["learner.resets"] = f"agent.name = an agent that names the heads of its net; {config.agent.name} does not"
         return ignored
 
     def init_net(self, net: Net) -> None:
         """Changes the initial weights of a new net in place, after those of `net.init_from` have been loaded."""
+
+    def recorded(self, steps: Step) -> Step:
+        """Recorded steps [N,...] with the extras that its sequences have. UsageError if it cannot learn from them."""
+        return steps
 
     def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
         """How it rates discrete actions: values or logits [T,B,A] f32 for `steps` [T,B,...] from `state`, and the state after them.

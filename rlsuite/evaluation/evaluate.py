@@ -40,16 +40,19 @@ def evaluate(
     opponent: str | None = None,
     simulations: int | None = None,
     precision: str | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Evaluated:
     """Scores a saved agent over whole episodes.
 
     Writes the summary beside the checkpoint, and a video of one episode into the folder `video`, if given. `opponent` and
     `simulations` per move replace those of a board game's config; the summary is not written then. `precision`: fp32, bf16 or int8
-    instead of what it was trained in.
+    instead of what it was trained in. `settings`: values of the agent's own section that replace those of its config.
     """
     if precision not in (None, *PRECISIONS):
         raise unknown("precision", str(precision), PRECISIONS)
     changes = _changes(opponent, simulations)
+    if settings:
+        changes["agent"] = {**settings, **changes.get("agent", {})}
     if precision is not None:
         changes["learner"] = {"precision": "bf16" if precision == "bf16" else "fp32"}
     saved = Saved(path, device="cpu" if precision == "int8" else "auto", changes=changes)
@@ -70,7 +73,7 @@ def evaluate(
     assert summary is not None  # it is only for evaluations that are stopped
     if summary.warning is not None:
         say(f"rlsuite: {summary.warning}")
-    as_configured = opponent is None and simulations is None and precision is None
+    as_configured = opponent is None and simulations is None and precision is None and not settings
     if as_configured and not pretrained_agents.is_name(path):  # an agent in the package has its card
         write_summary(saved.path, summary, seed)
     videos = []

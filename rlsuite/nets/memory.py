@@ -255,6 +255,35 @@ class _Gate(nn.Module):
         return (1 - z) * x + z * torch.tanh(h_y + self.reset(r * x))
 
 
+class ReturnToGo(Core):
+    """A wrapper that also feeds a core the return that is still asked for (Chen et al. 2021), divided by `scale`.
+
+    In recorded steps that is their extra `to_go`. Otherwise it is `target` at the first step of an episode, less the rewards since;
+    the last leaf of the state holds it.
+    """
+
+    def __init__(self, make: Callable[[int], Core], features: int, target: float, scale: float):
+        super().__init__()
+        self.core = make(features + 1)
+        self.features, self.target, self.scale = self.core.features, target, scale
+
+    def initial_state(self, batch: int) -> State:
+        return (*self.core.initial_state(batch), torch.full((batch,), self.target))
+
+    def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        """(x [T,B,D], step [T,B], state [B,...]) -> (output [T,B,features], state after step T-1)."""
+        *inner, asked = state
+        to_go = step.extras.get("to_go")  # [T,B]
+        if to_go is None:
+            left = []
+            for t in range(len(x)):
+                asked = torch.where(step.first[t], torch.full_like(asked, self.target), asked - step.reward[t])  # [B]
+                left.append(asked)
+            to_go = torch.stack(left)
+        x, after = self.core(torch.cat([x, (to_go / self.scale).unsqueeze(-1).to(x.dtype)], -1), step, tuple(inner))
+        return x, (*after, to_go[-1])
+
+
 class LastActionReward(Core):
     """A wrapper that also feeds a core the previous action, one-hot, and the tanh of the reward that followed it.
 
@@ -316,14 +345,20 @@ def attention(features: int, size: int, window: int = 32, heads: int = 4, layers
     return Attention(features, size, window, heads, layers)
 
 
-def make_core(net: NetConfig, features: int, spec: EnvSpec) -> Core:
+Make = Callable[[int], Core]  # input features -> a core
+
+
+def make_core(net: NetConfig, features: int, spec: EnvSpec, wrap: Callable[[Make, int], Core] | None = None) -> Core:
     """The core that `net.memory` and `net.last_action_reward` ask for, with `features` inputs.
 
+    `wrap`: makes a core around that of `net.memory`, from what makes the latter and from the number of features.
     UsageError for an unknown core and for wrong parameters.
     """
-    if net.last_action_reward:
-        return LastActionReward(lambda width: _bare(net, width), features, spec)
-    return _bare(net, features)
+
+    def inner(width: int) -> Core:
+        return _bare(net, width) if wrap is None else wrap(lambda wider: _bare(net, wider), width)
+
+    return LastActionReward(inner, features, spec) if net.last_action_reward else inner(features)
 
 
 def _bare(net: NetConfig, features: int) -> Core:
@@ -369,8 +404,11 @@ def _check(core: Core, name: str, features: int) -> None:
         raise UsageError(f"{where}: {kind}.forward changed the state's shapes from {shapes} to {changed}")
 
 
-def initial_state(net: NetConfig, spec: EnvSpec, batch: int) -> State:
-    """The state at the start of an episode for the core that `net` asks for: leaves [B,...]; () without a memory."""
+def initial_state(net: NetConfig, spec: EnvSpec, batch: int, wrap: Callable[[Make, int], Core] | None = None) -> State:
+    """The state at the start of an episode for the core that `net` asks for: leaves [B,...]; () without a memory.
+
+    `wrap`: see `make_core`.
+    """
     with torch.device("meta"):  # its weights are not needed
-        core = make_core(net, 1, spec)
+        core = make_core(net, 1, spec, wrap)
     return core.initial_state(batch)

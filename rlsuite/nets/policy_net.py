@@ -3,6 +3,7 @@
 Shapes: T time, B batch, D features, A actions (or dimensions of a continuous action).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.masks import masked
 from rlsuite.core.types import EnvSpec, State, Step
-from rlsuite.nets.memory import make_core
+from rlsuite.nets.memory import Core, Make, make_core
 from rlsuite.nets.precision import keep_fp32
 from rlsuite.nets.torso import Trunk, orthogonal_
 
@@ -30,11 +31,12 @@ class PolicyNet(nn.Module):
     With `net.separate_value` the value has a torso of its own and no memory core.
     """
 
-    def __init__(self, net: NetConfig, spec: EnvSpec):
+    def __init__(self, net: NetConfig, spec: EnvSpec, wrap: Callable[[Make, int], Core] | None = None):
+        """`wrap`: see `make_core`."""
         super().__init__()
         self.trunk = Trunk(net, spec)
         self.value_trunk = Trunk(net, spec) if net.separate_value else None
-        self.core = make_core(net, net.hidden, spec)
+        self.core = make_core(net, net.hidden, spec, wrap)
         size = spec.action_shape[0] if spec.action_shape else spec.num_actions
         self.policy = keep_fp32(nn.Linear(self.core.features, size))
         self.value = keep_fp32(nn.Linear(net.hidden if net.separate_value else self.core.features, 1))

@@ -212,18 +212,22 @@ class Loop(session.Session[Summary]):
         config, parts = self.config, self.parts
         steps = parts.replay.capacity_steps
         store = f"rollouts of {config.run.collect_agent_steps} steps"
-        if not parts.agent.on_policy:
+        if parts.agent.offline:
+            store = f"{steps:,} recorded steps"
+        elif not parts.agent.on_policy:
             size = predicted_bytes(self.parts.spec, config.replay, parts.agent.sequence) / 1e9
             place = "" if config.replay.window is None else f", in files of {config.replay.window}"
             store = f"replay {steps:,} steps = {size:.2f} GB when full{place}"
         parameters = sum(p.numel() for p in self.learner.net.parameters())
         first = (
-            f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, {config.env.num_envs} environments, "
+            f"{config.name}: {config.agent.name} on {config.env.id}, seed {config.seed}, "
+            f"{'' if parts.agent.offline else f'{config.env.num_envs} environments, '}"
             f"{self.learner.device.type}, {torch.get_num_threads()} threads, {parameters:,} parameters, {store}"
         )
         lines = [first]
         if config.replay.demonstrations is not None:
-            lines.append(f"demonstrations {config.replay.demonstrations}, ratio {config.replay.demonstration_ratio}")
+            ratio = "" if parts.agent.offline else f", ratio {config.replay.demonstration_ratio}"
+            lines.append(f"demonstrations {config.replay.demonstrations}{ratio}")
         if not _has_time_limit(config):
             lines.append(f"{config.env.id} has no time limit: episodes end after {classic.LONGEST:,} steps (env.max_episode_steps)")
         return "\n".join(lines)

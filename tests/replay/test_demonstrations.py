@@ -164,7 +164,7 @@ def test_demonstrations_of_another_environment_are_refused(tmp_path: Path) -> No
         demonstrations.save(lake._replace(spec=LAKE._replace(num_states=3)), tmp_path / "small")
     with pytest.raises(UsageError, match=r"demonstration_ratio = 0\.5 has no effect without replay\.demonstrations"):
         resolve("classic/recall_r2d2", {"replay.demonstration_ratio": 0.5})
-    with pytest.raises(UsageError, match="demonstrations needs demonstration_ratio: give both, or none"):
+    with pytest.raises(UsageError, match=r"demonstrations needs replay\.demonstration_ratio: give both, or none"):
         resolve("classic/recall_r2d2", {"replay.demonstrations": "somewhere"})
 
 

@@ -1,0 +1,105 @@
+"""Behaviour cloning (Pomerleau 1991): a policy that chooses as recorded play did, learned from recordings alone.
+
+    L = -log π(a_t | s_t), or with a memory core  -log π(a_t | s_1, ..., s_t)
+
+for recorded steps s_t, a_t that are drawn uniformly. Nothing is learned from rewards, and no environment is stepped but in
+evaluations. An agent step is a recorded step that is learned from.
+
+A net without a memory learns from single steps; one with a memory from sequences, whose first `burn_in` steps only bring the state
+up to date. The value head of the net stays untrained.
+
+Shapes: T time, B batch, A actions.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rlsuite.agents.policy_gradient import columns, likeliest, log_prob, mean, sample
+from rlsuite.agents.r2d2 import split
+from rlsuite.config import schema
+from rlsuite.config.schema import AgentSection, NetConfig
+from rlsuite.core.agent import Agent, Capability, Loss, Mode, Net, Sequences, Transitions
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory
+from rlsuite.nets.memory import initial_state
+from rlsuite.nets.policy_net import PolicyNet
+
+
+class BehaviourCloningConfig(AgentSection):
+    """Settings of behaviour cloning."""
+
+    burn_in: int = Field(0, ge=0)
+    """With a memory: steps at the start of a sequence that only warm up the recurrent state."""
+    unroll: int = Field(32, ge=2)
+    """With a memory: steps of a sequence that are learned from."""
+    stride: int = Field(16, ge=2)
+    """With a memory: steps from the start of one sequence to that of the next."""
+    greedy_eval: bool = True
+    """Evaluate with the most likely action; false: draw it."""
+
+
+class BehaviourCloning(Agent):
+    """Behaviour-cloning agent: discrete or continuous actions, with a memory or without."""
+
+    Config: ClassVar[type[BehaviourCloningConfig]] = BehaviourCloningConfig
+    offline = True
+    has_target = False
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"continuous actions", "net.memory", "net.last_action_reward"})
+    config: BehaviourCloningConfig
+
+    def __init__(self, config: BehaviourCloningConfig, net: NetConfig, spec: EnvSpec):
+        super().__init__(config, net, spec)
+        if len(spec.action_shape) > 1:
+            raise UsageError(f"continuous actions must be vectors, but the environment's have shape {spec.action_shape}")
+        if self.remembers(net):
+            self.sequence = Sequences(config.burn_in, config.unroll, 0, min(config.stride, config.unroll))
+        else:
+            self.sequence = Transitions(1)
+
+    @staticmethod
+    def remembers(net: NetConfig) -> bool:
+        """Whether the net has a recurrent state."""
+        return net.memory != "none" or net.last_action_reward
+
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also the sequences of a net without a memory."""
+        ignored = super().ignores(config)
+        if not cls.remembers(config.net):
+            ignored |= dict.fromkeys(("agent.burn_in", "agent.unroll", "agent.stride"), "net.memory other than none")
+        return ignored
+
+    def make_net(self) -> PolicyNet:
+        return PolicyNet(self.net_config, self.spec)
+
+    def initial_state(self, batch: int) -> State:
+        return initial_state(self.net_config, self.spec, batch)
+
+    def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
+        policy, state = net(steps, state)
+        return policy.logits, state
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        policy, state = net(step, state)  # [1,B,...]
+        action = likeliest(policy) if self.config.greedy_eval and not mode.explore else sample(policy, mode.rng)  # [1,B,...]
+        return action[0], state, {}
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        if isinstance(self.sequence, Transitions):
+            learned, state = trajectory.start(), ()  # [1,B,...]
+        else:
+            with trajectory.steps.reward.device:
+                state = self.initial_state(trajectory.steps.first.shape[1])
+            warm_up, learned = split(trajectory.steps, self.config.burn_in)
+            if self.config.burn_in:
+                with torch.no_grad():
+                    state = net(warm_up, state)[1]
+        policy, _ = net(learned, state)  # [T,B,...]
+        log_p, valid = log_prob(policy, learned.action), ~learned.last  # [T,B]
+        metrics = {"losses/log_prob": mean(log_p, valid)}
+        if policy.log_std is None:
+            metrics["losses/same_action"] = mean((policy.logits.argmax(-1) == learned.action).float(), valid)
+        return Loss(columns(-log_p, valid), None, metrics)
