@@ -44,7 +44,7 @@ def list_(
         others = sorted({*torso_names()} - {facts.name for facts in backbones})
         more = {"torsos": others, "memory_cores": registry.memory_cores.names()}
         lists = {"Backbones (net.torso)": [catalogue.table()], "Other torsos (net.torso)": others}
-        lists["Memory cores (net.memory)"] = more["memory_cores"]
+        lists["Memory cores (net.memory)"] = [catalogue.core_table()]
         text = "\n\n".join("\n".join([f"{heading}:", *lines]) for heading, lines in lists.items())
     elif kind == "pretrained":
         cards = [pretrained_agents.card(name) for name in pretrained_agents.names()]

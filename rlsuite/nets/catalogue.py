@@ -14,8 +14,13 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from rlsuite.config.schema import NetConfig
+from rlsuite.core import registry
+from rlsuite.core.types import EnvSpec, Step
+from rlsuite.nets import MEMORY_CORES
 from rlsuite.nets.backbones import BACKBONES, make_backbone
 from rlsuite.nets.classifier import published
+from rlsuite.nets.memory import Recurrent, make_core
 from rlsuite.nets.pretrained import backbones_of
 
 
@@ -69,6 +74,43 @@ def table() -> str:
         shape = "x".join(map(str, row.input))
         lines.append(f"{row.name:<30} {row.parameters:>12,} {shape:>11} {row.macs / 1e6:>8,.1f}M  {maps}")
     return "\n".join(lines)
+
+
+class CoreFacts(NamedTuple):
+    """Size and cost of one memory core, with as many units as inputs."""
+
+    name: str
+    parameters: int
+    macs: int  # multiply-accumulate operations for a step of one environment
+    receptive_field: int | None  # steps that an output depends on; None: all of the episode
+
+
+_UNITS = 256
+
+
+def core_facts(name: str) -> CoreFacts:
+    """The facts of the memory core `name`, with its default parameters, 256 inputs and 256 units."""
+    spec = EnvSpec((1,), "float32", 1, None, 1, 1)
+    core = make_core(NetConfig(memory=name, memory_size=_UNITS), _UNITS, spec)
+    if isinstance(core, Recurrent):
+        macs = sum(weight.numel() for weight in core.parameters() if weight.dim() == 2)
+    else:
+        no = torch.zeros(1, 1, dtype=torch.bool)
+        step = Step((), torch.zeros(1, 1), no, no, no, torch.zeros(1, 1, dtype=torch.int64), {})
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            core(torch.zeros(1, 1, _UNITS), step, core.initial_state(1))
+        macs = int(counter.get_total_flops()) // 2
+    return CoreFacts(name, sum(p.numel() for p in core.parameters()), macs, core.receptive_field)
+
+
+def core_table() -> str:
+    """The facts of our memory cores as a table for the terminal, and the names of others."""
+    lines = [f"{f'core, {_UNITS} inputs and units':<30} {'parameters':>12} {'MACs':>9}  sees"]
+    for name in MEMORY_CORES:
+        row = core_facts(name)
+        sees = "the whole episode" if row.receptive_field is None else f"{row.receptive_field} steps"
+        lines.append(f"{row.name:<30} {row.parameters:>12,} {row.macs / 1e6:>8,.2f}M  {sees}")
+    return "\n".join([*lines, *(name for name in registry.memory_cores.names() if name not in MEMORY_CORES)])
 
 
 if __name__ == "__main__":

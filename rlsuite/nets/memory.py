@@ -28,6 +28,11 @@ class Core(nn.Module):
 
     features: int  # width of the output
 
+    @property
+    def receptive_field(self) -> int | None:
+        """Steps that an output depends on, the present one included; None: all of the episode."""
+        return None
+
     def initial_state(self, batch: int) -> State:
         """The state at the start of an episode, a tuple of tensors [B,...]."""
         raise NotImplementedError
@@ -141,7 +146,7 @@ class Causal(Core):
 
     @property
     def receptive_field(self) -> int:
-        """Steps that an output depends on."""
+        """See `Core`: every level looks back from what the level before it saw."""
         return 1 + sum(self.reach)
 
     def initial_state(self, batch: int) -> State:
@@ -184,6 +189,11 @@ class Attention(Core):
         self.features, self.window = size, window
         self.embed = nn.Linear(features, size)
         self.layers = nn.ModuleList(_Layer(size, window, heads) for _ in range(layers))
+
+    @property
+    def receptive_field(self) -> int:
+        """See `Core`: every layer looks back from what the layer before it saw."""
+        return 1 + len(self.layers) * self.window
 
     def initial_state(self, batch: int) -> State:
         """The layers' inputs at the last W steps [B,layers,W,M] f32, and how many of the newest ones are valid [B] i64."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Step
+from rlsuite.nets.catalogue import core_facts, core_table
 from rlsuite.nets.memory import Attention, Causal, FeedForward, LastActionReward, Recurrent, initial_state, make_core
 
 T, B, D, M, A = 7, 4, 3, 6, 3
@@ -261,3 +262,14 @@ def test_sizes() -> None:
 def test_bad_parameters_of_a_core_are_refused(kind: str, size: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_core(NetConfig(memory=kind, memory_size=size), D, SPEC)
+
+
+def test_cores_are_listed_with_their_size_cost_and_reach() -> None:
+    """An LSTM of M units and inputs has 4 M (2 M + 2) parameters, 8 M² of them weights, each used once in a step."""
+    lstm, causal, attention = (core_facts(name) for name in ("lstm", "causal", "attention"))
+    assert lstm.parameters == 4 * 256 * (2 * 256 + 2)
+    assert (lstm.macs, lstm.receptive_field) == (8 * 256**2, None)
+    assert causal.receptive_field == 1 + (2**5 - 1)
+    assert attention.receptive_field == 33
+    assert causal.macs == 256 * 256 * (1 + 5 * (2 * 2 + 2) + 1)
+    assert "causal" in core_table()
