@@ -99,8 +99,8 @@ def _same_komi(komi: float | None, game: Game) -> bool:
 def analyse(record: GameRecord, player: BoardPlayer, seed: int = 0) -> Iterator[MoveAnalysis]:
     """Searches all positions of a game with `player.simulations` each, and yields its moves in order, some positions at a time.
 
-    It searches as the player does, but by PUCT: Gumbel's halving visits all moves that it considers, bad ones too, so that the mean
-    over its simulations is below what the player to move can expect. UsageError for a player that does not search.
+    It searches as the player does, but by PUCT, as an analysis over GTP does: Gumbel's halving spends visits on all moves that it
+    considers, bad ones too. UsageError for a player that does not search.
     """
     game, states = record.game, [record.game.new_state()]
     for action in record.actions:
