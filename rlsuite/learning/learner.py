@@ -17,6 +17,7 @@ from rlsuite.core.errors import NotFiniteError, UsageError
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
+from rlsuite.learning.cuda_graph import Graph
 from rlsuite.learning.gpu_memory import explained
 from rlsuite.learning.not_finite import KEPT, cause
 from rlsuite.learning.optimizers import make_optimizer, same_kind
@@ -110,7 +111,7 @@ class Learner:
         # On a GPU the first learner step whose gradients were not finite; the CPU stops there.
         self.unsound = None if self.device.type == "cpu" else torch.tensor(2**62, device=self.device)
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self.graph: _Graph | None = None
+        self.graph: Graph | None = None
         if config.cuda_graphs and self.device.type != "cuda":
             raise UsageError("learner.cuda_graphs needs a CUDA device")
 
@@ -166,7 +167,7 @@ class Learner:
         for part in self._parts(trajectory):
             shares = weights if part is trajectory else torch.ones_like(part.steps.reward[0])
             if self.config.cuda_graphs:
-                self.graph = self.graph or _Graph(self)
+                self.graph = self.graph or Graph(self.update, self.rng)
                 loss, norm = self.graph(part, shares)
             else:
                 with cpu.working("updates") if self.device.type == "cpu" else nullcontext():
@@ -384,45 +385,3 @@ class Learner:
         self.steps, self.resets, self.reset_at = state["steps"], state["resets"], state["reset_at"]
         if self.pruner is not None:
             self.pruner.load_state_dict(state.get("pruning", {}))
-
-
-class _Graph:
-    """One update captured as a CUDA graph and replayed on static buffers. The first calls warm up, as capture demands."""
-
-    WARM_UP = 3
-
-    def __init__(self, learner: Learner):
-        self.learner, self.calls = learner, 0
-        self.graph = torch.cuda.CUDAGraph()
-        self.graph.register_generator_state(learner.rng)
-        self.inputs: tuple[Trajectory, Tensor] | None = None
-        self.outputs: tuple[Loss, Tensor] | None = None
-
-    def __call__(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
-        self.calls += 1
-        if self.calls <= self.WARM_UP:
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                out = self.learner.update(trajectory, weights)
-            torch.cuda.current_stream().wait_stream(stream)
-            return out
-        if self.outputs is None or self.inputs is None:
-            self.inputs = (trajectory, weights)
-            with torch.cuda.graph(self.graph):
-                self.outputs = self.learner.update(trajectory, weights)
-        else:
-            _copy_into(self.inputs, (trajectory, weights))
-        self.graph.replay()
-        return self.outputs
-
-
-def _copy_into(old: Any, new: Any) -> None:
-    if isinstance(old, Tensor):
-        old.copy_(new, non_blocking=True)
-    elif isinstance(old, dict):
-        for name in old:
-            _copy_into(old[name], new[name])
-    else:
-        for a, b in zip(old, new, strict=True):
-            _copy_into(a, b)
