@@ -29,7 +29,7 @@ app = family(
 
 
 def _describe_metrics(metrics: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:,.0f}" if value > 10 else f"{name} {value:.4f}" for name, value in metrics.items())
+    return "  ".join(f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}" for name, value in metrics.items())
 
 
 @app.command(
@@ -61,9 +61,18 @@ def train(
         raise typer.Exit(130)
 
 
-@app.command(epilog=examples("rlsuite vision evaluate runs/vision-digits__seed1__20260101-120000 --json"))
+@app.command(
+    epilog=examples(
+        "rlsuite vision evaluate runs/vision-digits__seed1__20260101-120000 --json",
+        "rlsuite vision evaluate runs/my-dcgan --classifier runs/my-classifier",
+    )
+)
 def evaluate(
     run_or_checkpoint: RunOrCheckpoint,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="A classifier's run on the same data: the Fréchet distance of made pictures in its features."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a saved model on its test pictures."""
@@ -74,7 +83,12 @@ def evaluate(
     saved = training.SavedModel(run_or_checkpoint)
     cpu.set_up(saved.config.run.threads)
     data = training.load_data(saved.config)
+    judge = None if classifier is None else training.SavedModel(classifier)
     result = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
+    if judge is not None:
+        from rlsuite.vision.frechet import compare
+
+        result |= compare(saved, judge, data.test)
     training.write_result(saved.path, result)
     if as_json:
         print_json({"eval": training.plain(result)})
@@ -107,6 +121,70 @@ def predict(
         print_json({"pictures": [str(path) for path in written]})
     else:
         print("\n".join(f"picture {path}" for path in written))
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite vision sample runs/my-vae --out samples",
+        "rlsuite vision sample runs/my-gan --out samples --count 25 --seed 3",
+    )
+)
+def sample(
+    run_or_checkpoint: RunOrCheckpoint,
+    out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("samples"),
+    count: Annotated[int, typer.Option(min=1, help="Pictures of the grid.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random codes.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make pictures: a grid, interpolations and, of a conditional model, one of each class."""
+    from rlsuite.vision.sample import write_samples
+    from rlsuite.vision.train import SavedModel
+
+    saved = SavedModel(run_or_checkpoint)
+    written = write_samples(saved.model, out, count, seed, saved.bf16)
+    if as_json:
+        print_json({"pictures": [str(path) for path in written]})
+    else:
+        print("\n".join(f"picture {path}" for path in written))
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite vision anomalies runs/my-autoencoder test",
+        "rlsuite vision anomalies runs/my-vae ALE/Pong-v5 --out strange.png",
+    )
+)
+def anomalies(
+    run_or_checkpoint: RunOrCheckpoint,
+    what: Annotated[
+        str, typer.Argument(help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures.")
+    ],
+    out: Annotated[Path, typer.Option(help="PNG picture to write: the strangest pictures over the model's versions.")] = Path(
+        "anomalies.png"
+    ),
+    count: Annotated[int, typer.Option(min=1, help="Pictures to rank, at most.")] = 10_000,
+    top: Annotated[int, typer.Option(min=1, help="Pictures to show.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Rank pictures by how badly an autoencoder makes them again.
+
+    With a class that was left out of training (data.leave_out), prints the AUROC by which the errors find it.
+    """
+    from rlsuite.vision import anomalies as ranking
+    from rlsuite.vision import draw
+    from rlsuite.vision.train import SavedModel
+
+    found = ranking.rank(SavedModel(run_or_checkpoint), what, count)
+    draw.save(ranking.drawn(found, top), out)
+    rows = [{"picture": name, "squared_error": float(error)} for name, error in zip(found.names, found.errors, strict=True)]
+    if as_json:
+        print_json({"ranked": rows, "auroc": found.auroc, "picture": str(out)})
+        return
+    for row in rows[:top]:
+        print(f"{row['picture']:<20} squared error {row['squared_error']:.5f}")
+    if found.auroc is not None:
+        print(f"AUROC of the class left out {found.auroc:.3f}")
+    print(f"picture {out}")
 
 
 @app.command(epilog=examples("rlsuite vision probe runs/atari-pong__seed1__20260101-120000 --out pong-saliency.png"))

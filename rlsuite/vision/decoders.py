@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from rlsuite.nets.backbones.bricks import act_of, norm_of
+from rlsuite.core.errors import unknown
+from rlsuite.nets.backbones.bricks import NORMS, act_of, norm_of
 
 UPS = ("transpose", "resize")
 Shape = Sequence[int]  # (C,H,W) of a map or a picture
@@ -51,10 +52,15 @@ class Decoder(nn.Module):
     """
 
     def __init__(self, latent: int, maps: Sequence[Shape], picture: Shape, how: str = "resize", norm: str = "batch"):
-        """`maps`: shapes of the backbone's maps for pictures of shape `picture`, finest first. ValueError for an unknown `how`."""
+        """`maps`: shapes of the backbone's maps for pictures of shape `picture`, finest first.
+
+        ValueError for an unknown `how`, UsageError for an unknown `norm`.
+        """
         super().__init__()
         if how not in UPS:
             raise ValueError(f"up={how}: must be {' or '.join(UPS)}")
+        if norm not in NORMS:
+            raise unknown("norm of a decoder", norm, NORMS)
         channels = {tuple(shape[1:]): shape[0] for shape in maps}  # by size; the deepest map of each
         sizes = [*channels][::-1]
         first, deepest = sizes[0], channels[sizes[0]]

@@ -14,6 +14,8 @@ from rlsuite.vision import draw
 from rlsuite.vision.data.atari import frames
 from rlsuite.vision.data.files import SUFFIXES, read_picture
 from rlsuite.vision.evaluate import as_objects, predict
+from rlsuite.vision.generation.autoencoders import Autoencoder
+from rlsuite.vision.sample import sheet, to_bytes
 from rlsuite.vision.train import SavedModel, load_data
 
 TEST = "test"  # the model's own test pictures
@@ -26,7 +28,7 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
     `what`: a picture, a folder of them, a video, the id of an Atari environment, or `test`. UsageError if it does not exist.
     """
     written = []
-    for name, image in _pictures(saved, what, count):
+    for name, image in pictures_of(saved, what, count):
         path = out / f"{name}.png"
         draw.save(annotated(saved, image), path)
         written.append(path)
@@ -34,17 +36,22 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
 
 
 def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> draw.Picture:
-    """The image [C,H,W] with the model's predictions drawn on it."""
+    """The image [C,H,W] with the model's predictions drawn on it; of an autoencoder, beside what it makes of the image."""
     found: Any = predict(saved.model, image[None], saved.device, saved.bf16)
     picture = draw.to_picture(image)
     if saved.task == "detect":
         return draw.draw_objects(picture, as_objects(found[0]), saved.classes)
     if saved.task == "segment":
         return draw.draw_classes(picture, found[0].cpu().numpy())
+    if saved.task == "generate":
+        if not isinstance(saved.model.head, Autoencoder):
+            return draw.draw_label(picture, f"real: {float(found[0]):.2f}")
+        return sheet(np.concatenate([image[None], to_bytes(found)]), 2)
     return draw.draw_label(picture, saved.classes[int(found[0])])
 
 
-def _pictures(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """At most `count` pictures [C,H,W] as the model takes them, with names. `what`: see `show`."""
     channels, height, width = saved.shape
     path = Path(what)
     if what == TEST:

@@ -6,11 +6,12 @@ import numpy as np
 from pydantic import Field
 
 from rlsuite.core.errors import UsageError
-from rlsuite.vision.data import Data, DataPath, DataSection
+from rlsuite.vision.data import Data, DataPath
 from rlsuite.vision.data.files import SUFFIXES, Files
+from rlsuite.vision.data.leave_out import ClassSection, leaving_out
 
 
-class Config(DataSection):
+class Config(ClassSection):
     """Your own pictures in one folder per class."""
 
     path: DataPath
@@ -42,7 +43,7 @@ def load(config: Config, seed: int) -> Data:
     if not train[0] or not test[0]:
         raise UsageError(f"data.path={root}: {len(train[0])} pictures to train on and {len(test[0])} to test on")
     pictures = [Files(paths, {"label": labels}, size) for paths, labels in (train, test)]
-    return Data(pictures[0], pictures[1], tuple(classes), (3, *size), ("classify",))
+    return leaving_out(Data(pictures[0], pictures[1], tuple(classes), (3, *size), ("classify",)), config, train[1])
 
 
 def _classes(root: Path) -> list[str]:

@@ -1,0 +1,106 @@
+"""Pictures made by a model: random ones, interpolations, one a class. Shapes: N pictures, L numbers in a code, K classes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlsuite.nets.precision import inference
+from rlsuite.vision import draw
+from rlsuite.vision.data import Data
+from rlsuite.vision.model import Model
+
+Bytes = NDArray[np.uint8]  # [N,C,H,W]
+BATCH = 256
+SIDE = 56  # pixels that small pictures are enlarged to
+COLUMNS = 10
+
+
+def decoded(model: Model, codes: Tensor, labels: Tensor | None, bf16: bool) -> Bytes:
+    """The pictures [N,C,H,W] uint8 of codes [N,L] and, for a conditional model, classes [N]. Leaves the model in its mode."""
+    maker, training, made = model.maker, model.training, []
+    model.eval()
+    device = next(model.parameters()).device
+    try:
+        for at in range(0, len(codes), BATCH):
+            some = slice(at, at + BATCH)
+            label = None if labels is None else labels[some].to(device)
+            with inference(device, bf16):
+                made.append(to_bytes(maker.decode(codes[some].to(device), label)))
+    finally:
+        model.train(training)
+    return np.concatenate(made)
+
+
+def samples(model: Model, count: int, seed: int, bf16: bool) -> tuple[Bytes, NDArray[np.int64] | None]:
+    """`count` random pictures, and the classes asked for, each in turn; None without classes. UsageError without a generator."""
+    maker = model.maker
+    codes = maker.codes(count, torch.Generator().manual_seed(seed))
+    labels = None if maker.classes is None else torch.arange(count) % maker.classes
+    return decoded(model, codes, labels, bf16), None if labels is None else labels.numpy()
+
+
+def to_bytes(pictures: Tensor) -> Bytes:
+    """Pictures [N,C,H,W] in [0,1] as uint8."""
+    found: Bytes = (pictures.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return found
+
+
+def sheet(pictures: Bytes, columns: int) -> draw.Picture:
+    """Pictures in rows and columns."""
+    return draw.grid([draw.scaled(draw.to_picture(each), SIDE)[0] for each in pictures], columns)
+
+
+def overview(model: Model, data: Data, bf16: bool) -> draw.Picture:
+    """What a model makes, to look at while it trains: random pictures, or test pictures over an autoencoder's versions of them."""
+    maker = model.maker
+    if maker.samples:
+        count = COLUMNS * (COLUMNS if maker.classes is None else min(maker.classes, COLUMNS))
+        return sheet(samples(model, count, 0, bf16)[0], COLUMNS if maker.classes is None else min(maker.classes, 2 * COLUMNS))
+    rows = np.linspace(0, len(data.test) - 1, min(COLUMNS, len(data.test))).astype(np.int64)
+    images = data.test.take(rows)[0]
+    return sheet(np.concatenate([images, remade(model, images, bf16)]), len(rows))
+
+
+def remade(model: Model, images: Bytes, bf16: bool) -> Bytes:
+    """What an autoencoder makes of images [N,C,H,W] uint8. Leaves the model in its mode."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    try:
+        with inference(device, bf16):
+            parts = [model.predict(torch.from_numpy(images[at : at + BATCH]).to(device)) for at in range(0, len(images), BATCH)]
+    finally:
+        model.train(training)
+    return np.concatenate([to_bytes(part) for part in parts])
+
+
+def write_samples(model: Model, out: Path, count: int, seed: int, bf16: bool) -> list[Path]:
+    """Writes PNG files into `out`: a grid of `count` random pictures, interpolations, and one picture of each class, if it has any.
+
+    UsageError if the model makes no pictures.
+    """
+    maker, rng = model.maker, torch.Generator().manual_seed(seed)
+    pictures, _ = samples(model, count, seed, bf16)
+    sheets = {"grid": sheet(pictures, min(count, COLUMNS if maker.classes is None else maker.classes))}
+    ends = maker.codes(2 * COLUMNS, rng).view(2, COLUMNS, 1, -1)
+    way = between(ends[0], ends[1], torch.linspace(0, 1, COLUMNS)[None, :, None]).flatten(0, 1)  # [COLUMNS²,L], a row each
+    classes = None if maker.classes is None else torch.arange(COLUMNS).repeat_interleave(COLUMNS) % maker.classes
+    sheets["interpolation"] = sheet(decoded(model, way, classes, bf16), COLUMNS)
+    if maker.classes is not None:  # the same code for all
+        codes = maker.codes(1, rng).expand(maker.classes, -1)
+        sheets["classes"] = sheet(decoded(model, codes, torch.arange(maker.classes), bf16), maker.classes)
+    paths = [out / f"{name}.png" for name in sheets]
+    for path, picture in zip(paths, sheets.values(), strict=True):
+        draw.save(picture, path)
+    return paths
+
+
+def between(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Codes at shares of the way from `a` to `b` [...,L], as likely under N(0, I) as its ends: along the sphere (White 2016)."""
+    cosine = (a * b).sum(-1, keepdim=True) / (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True))
+    angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
+    found: Tensor = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
+    return found
