@@ -86,9 +86,9 @@ def evaluate(
     judge = None if classifier is None else training.SavedModel(classifier)
     result = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
     if judge is not None:
-        from rlsuite.vision.frechet import compare
+        from rlsuite.vision import frechet, translate
 
-        result |= compare(saved, judge, data.test)
+        result |= translate.judged(saved, judge) if saved.task == "translate" else frechet.compare(saved, judge, data.test)
     training.write_result(saved.path, result)
     if as_json:
         print_json({"eval": training.plain(result)})
@@ -142,6 +142,33 @@ def sample(
 
     saved = SavedModel(run_or_checkpoint)
     written = write_samples(saved.model, out, count, seed, saved.bf16)
+    if as_json:
+        print_json({"pictures": [str(path) for path in written]})
+    else:
+        print("\n".join(f"picture {path}" for path in written))
+
+
+@app.command(
+    name="translate",
+    epilog=examples(
+        "rlsuite vision translate runs/my-stargan test --out pictures",
+        "rlsuite vision translate runs/my-cyclegan photo.jpg",
+    ),
+)
+def translate_(
+    run_or_checkpoint: RunOrCheckpoint,
+    what: Annotated[
+        str, typer.Argument(help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("pictures"),
+    count: Annotated[int, typer.Option(min=1, help="Pictures to write, at most.")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Translate pictures into every domain that a model knows; each is drawn over its translations."""
+    from rlsuite.vision.train import SavedModel
+    from rlsuite.vision.translate import show
+
+    written = show(SavedModel(run_or_checkpoint), what, out, count)
     if as_json:
         print_json({"pictures": [str(path) for path in written]})
     else:

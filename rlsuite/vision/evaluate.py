@@ -15,6 +15,7 @@ from rlsuite.vision import metrics
 from rlsuite.vision.data import Data, Pictures
 from rlsuite.vision.detection.common import Found
 from rlsuite.vision.generation.autoencoders import Autoencoder
+from rlsuite.vision.generation.base import Measured
 from rlsuite.vision.metrics import Objects
 from rlsuite.vision.model import Model
 from rlsuite.vision.pca import pca_squared_error
@@ -68,7 +69,8 @@ def evaluate_until(
                 return None
             images, labels = pictures.take(rows[at : at + batch])
             began = time.perf_counter()
-            found = predict(model, images, device, bf16) if task != "generate" else scores(model, images, labels, device, bf16, rng)
+            measured = isinstance(model.head, Measured)
+            found = scores(model, images, labels, device, bf16, rng) if measured else predict(model, images, device, bf16)
             spent += time.perf_counter() - began
             seen.add(found, labels)
     finally:
@@ -87,12 +89,13 @@ def scores(
     bf16: bool,
     rng: torch.Generator,
 ) -> dict[str, NDArray[np.float64]]:
-    """`Maker.scores` of images [N,C,H,W] and their labels. Leaves the model in evaluation mode."""
+    """`Measured.scores` of images [N,C,H,W] and their labels. Leaves the model in evaluation mode."""
     model.eval()
     batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).contiguous(memory_format=torch.channels_last)
     known = {name: torch.from_numpy(values).to(device) for name, values in labels.items() if values.dtype.kind != "U"}
+    assert isinstance(model.head, Measured)
     with inference(device, bf16):
-        found = model.maker.scores(batch, known, model.maps, rng)
+        found = model.head.scores(batch, known, model.maps, rng)
     return {name: values.double().cpu().numpy() for name, values in found.items()}
 
 
@@ -107,7 +110,7 @@ class _Seen:
         self.true: list[Objects] = []
 
     def add(self, found: Any, labels: dict[str, NDArray[Any]]) -> None:
-        if self.task == "generate":
+        if isinstance(self.model.head, Measured):
             for name, values in found.items():
                 self.scores.setdefault(name, []).append(values)
         elif self.task == "detect":
@@ -118,8 +121,8 @@ class _Seen:
             self.counts += metrics.confusion(found.cpu().numpy().ravel(), true.ravel(), self.classes)
 
     def result(self) -> dict[str, float]:
-        if self.task == "generate":
-            return self.model.maker.metrics({name: float(np.concatenate(values).mean()) for name, values in self.scores.items()})
+        if isinstance(self.model.head, Measured):
+            return self.model.head.metrics({name: float(np.concatenate(values).mean()) for name, values in self.scores.items()})
         if self.task == "classify":
             return {"accuracy": metrics.pixel_accuracy(self.counts)}
         if self.task == "segment":

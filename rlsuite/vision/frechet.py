@@ -33,10 +33,7 @@ def compare(saved: SavedModel, classifier: SavedModel, test: Pictures, seed: int
     `confidence`: the mean of the classifier's largest probability; `as_asked`: of a conditional model, the share that it
     takes for the class asked for. UsageError where the two do not fit each other.
     """
-    if classifier.task != "classify":
-        raise UsageError(f"--classifier {classifier.path} is to {classifier.task}, not a classifier")
-    if classifier.shape != saved.shape:
-        raise UsageError(f"--classifier {classifier.path} takes pictures of {classifier.shape}, these are of {saved.shape}")
+    checked(saved, classifier)
     if len(test) < 4:
         raise UsageError(f"{len(test)} test pictures are too few for a Fréchet distance")
     half = len(test) // 2
@@ -54,6 +51,14 @@ def compare(saved: SavedModel, classifier: SavedModel, test: Pictures, seed: int
             raise UsageError(f"--classifier {classifier.path} knows other classes: {', '.join(classifier.classes)}")
         metrics["as_asked"] = float((found.probabilities.argmax(1) == asked).mean())
     return metrics
+
+
+def checked(saved: SavedModel, classifier: SavedModel) -> None:
+    """UsageError if `classifier` is none, or one of other pictures than those of `saved`."""
+    if classifier.task != "classify":
+        raise UsageError(f"--classifier {classifier.path} is to {classifier.task}, not a classifier")
+    if classifier.shape != saved.shape:
+        raise UsageError(f"--classifier {classifier.path} takes pictures of {classifier.shape}, these are of {saved.shape}")
 
 
 def _real(classifier: SavedModel, pictures: Pictures, rows: NDArray[np.int64]) -> Seen:

@@ -27,6 +27,7 @@ from rlsuite.vision.detection.two_stage import RoiHead
 from rlsuite.vision.generation import gans
 from rlsuite.vision.generation.autoencoders import Autoencoder, Vae
 from rlsuite.vision.generation.base import Maker
+from rlsuite.vision.generation.translation import CycleGan, Pix2pix, StarGan, Translator
 from rlsuite.vision.head import Head
 from rlsuite.vision.necks import Maps, Neck
 
@@ -98,10 +99,10 @@ class Model(nn.Module):
 class Kind(NamedTuple):
     """A kind of head."""
 
-    task: str  # classify, segment, detect or generate
+    task: str  # classify, segment, detect, generate or translate
     build: Callable[
         ..., Head
-    ]  # (channels, strides, classes, its own parameters); to generate, (shapes of maps and picture, classes, ...)
+    ]  # (channels, strides, classes) and its own parameters; what makes pictures gets what `_mirrored` gives
     main: str  # the metric that decides which weights are the best, the larger the better
     labels: str | None  # the task whose labels it learns from; None: it needs none
 
@@ -120,6 +121,10 @@ def _detect(build: Callable[..., Head]) -> Kind:
 
 def _generate(build: Callable[..., Maker], main: str, labels: str | None = None) -> Kind:
     return Kind("generate", build, main, labels)
+
+
+def _translate(build: type[Translator], labels: str) -> Kind:
+    return Kind("translate", build, build.main, labels)
 
 
 def _linear(channels: Sequence[int], strides: Sequence[int], classes: int, dropout: float = 0.0) -> Head:
@@ -142,6 +147,9 @@ HEADS: dict[str, Kind] = {
     "gan": _generate(gans.gan, "balance"),
     "dcgan": _generate(gans.dcgan, "balance"),
     "conditional_gan": _generate(gans.conditional_gan, "balance", "classify"),
+    "pix2pix": _translate(Pix2pix, "translate"),
+    "cyclegan": _translate(CycleGan, "classify"),
+    "stargan": _translate(StarGan, "classify"),
 }
 
 _NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals", "latent", "rate")
@@ -208,8 +216,9 @@ def make_model(
             entry = BACKBONES[parse_call("backbone", backbone)[0]]
             return Model(trunk, between, Classify(classifier.make_classifier(entry.head, between.channels[-1], classes)))
         build = _call("head", {name: kind.build for name, kind in HEADS.items()}, head)
-        if kind_of(head).task == "generate":
-            return Model(trunk, between, build(*_mirrored(trunk, neck, channels, size), classes))
+        if (task := kind_of(head).task) in ("generate", "translate"):
+            more = [lambda: make_backbone(backbone, channels)] if task == "translate" else []
+            return Model(trunk, between, build(*_mirrored(trunk, neck, channels, size), classes, *more))
         return Model(trunk, between, build(between.channels, between.strides, classes))
     except ValueError as error:
         raise UsageError(f"model {backbone}, {neck}, {head}: {error}") from error

@@ -15,7 +15,7 @@ from rlsuite.vision.data.atari import frames
 from rlsuite.vision.data.files import SUFFIXES, read_picture
 from rlsuite.vision.evaluate import as_objects, predict
 from rlsuite.vision.generation.autoencoders import Autoencoder
-from rlsuite.vision.sample import sheet, to_bytes
+from rlsuite.vision.sample import sheet, to_bytes, translations
 from rlsuite.vision.train import SavedModel, load_data
 
 TEST = "test"  # the model's own test pictures
@@ -43,6 +43,8 @@ def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> draw.Picture:
         return draw.draw_objects(picture, as_objects(found[0]), saved.classes)
     if saved.task == "segment":
         return draw.draw_classes(picture, found[0].cpu().numpy())
+    if saved.task == "translate":
+        return translations(saved.model, image[None], None, saved.bf16)
     if saved.task == "generate":
         if not isinstance(saved.model.head, Autoencoder):
             return draw.draw_label(picture, f"real: {float(found[0]):.2f}")

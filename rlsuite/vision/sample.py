@@ -10,6 +10,7 @@ from torch import Tensor
 from rlsuite.nets.precision import inference
 from rlsuite.vision import draw
 from rlsuite.vision.data import Data
+from rlsuite.vision.generation.translation import Translator
 from rlsuite.vision.model import Model
 
 Bytes = NDArray[np.uint8]  # [N,C,H,W]
@@ -55,17 +56,42 @@ def sheet(pictures: Bytes, columns: int) -> draw.Picture:
 
 def overview(model: Model, data: Data, bf16: bool) -> draw.Picture:
     """What a model makes, to look at while it trains: random pictures, or test pictures over an autoencoder's versions of them."""
+    if isinstance(model.head, Translator):
+        return translations(model, *first_of(data, COLUMNS), bf16)
     maker = model.maker
     if maker.samples:
         count = COLUMNS * (COLUMNS if maker.classes is None else min(maker.classes, COLUMNS))
         return sheet(samples(model, count, 0, bf16)[0], COLUMNS if maker.classes is None else min(maker.classes, 2 * COLUMNS))
-    rows = np.linspace(0, len(data.test) - 1, min(COLUMNS, len(data.test))).astype(np.int64)
-    images = data.test.take(rows)[0]
-    return sheet(np.concatenate([images, remade(model, images, bf16)]), len(rows))
+    images, _ = first_of(data, COLUMNS)
+    return sheet(np.concatenate([images, remade(model, images, bf16)]), len(images))
+
+
+def first_of(data: Data, count: int) -> tuple[Bytes, Bytes | None]:
+    """`count` test pictures, spread out, and their targets, if they have any."""
+    rows = np.linspace(0, len(data.test) - 1, min(count, len(data.test))).astype(np.int64)
+    images, labels = data.test.take(rows)
+    return images, labels.get("target")
+
+
+def translations(model: Model, images: Bytes, targets: Bytes | None, bf16: bool) -> draw.Picture:
+    """A row of pictures, of any number of planes, over one row for each domain they are translated to, and one of their targets."""
+    found = remade(model, images, bf16)
+    shown = np.stack([draw.to_picture(image).transpose(2, 0, 1) for image in _visible(images)])
+    rows = [shown, *(found[:, domain] for domain in range(found.shape[1])), *([] if targets is None else [targets])]
+    return np.concatenate([sheet(row, len(row)) for row in rows])
+
+
+def _visible(images: Bytes) -> Bytes:
+    """Pictures of more planes than colours, as maps of classes are, in greys: the index of the brightest plane."""
+    planes = images.shape[1]
+    if planes <= 3:
+        return images
+    greys: Bytes = (images.argmax(1)[:, None] * (255 // (planes - 1))).astype(np.uint8)
+    return greys
 
 
 def remade(model: Model, images: Bytes, bf16: bool) -> Bytes:
-    """What an autoencoder makes of images [N,C,H,W] uint8. Leaves the model in its mode."""
+    """What an autoencoder or a translator predicts of images [N,C,H,W] uint8, as bytes. Leaves the model in its mode."""
     training = model.training
     model.eval()
     device = next(model.parameters()).device

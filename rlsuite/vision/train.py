@@ -33,6 +33,7 @@ from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
 from rlsuite.vision.data import Data
 from rlsuite.vision.evaluate import evaluate_until
+from rlsuite.vision.generation.base import Measured
 from rlsuite.vision.model import Model
 from rlsuite.vision.sample import overview
 from rlsuite.vision.supervised import DataStore, Supervised, build_model
@@ -173,7 +174,7 @@ class Training(Session[dict[str, float]]):
         )
         if found is not None:
             self.latest = found[self.task.main]
-            if self.task.task == "generate":
+            if isinstance(learner.net.head, Measured):
                 made = overview(learner.net, self.data, config.learner.precision == "bf16")  # type: ignore[arg-type]
                 self.log.picture(self.clock(), "eval/pictures", made)
         return found

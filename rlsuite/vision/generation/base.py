@@ -11,11 +11,24 @@ from rlsuite.vision.decoders import Shape
 from rlsuite.vision.head import Embed, Head
 
 
-class Maker(Head):
-    """Base class of heads that make pictures from codes."""
+class Measured(Head):
+    """Base class of heads that make pictures, and are measured by means over the test pictures."""
 
     embeds = True
     main: ClassVar[str]  # the metric that decides which weights are the best, the larger the better
+
+    @abstractmethod
+    def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
+        """Measurements [N] of pictures [N,C,H,W] uint8, to be averaged over all of them. `rng`: on the CPU."""
+
+    def metrics(self, means: dict[str, float]) -> dict[str, float]:
+        """The metrics of an evaluation from the means of all `scores`."""
+        return means
+
+
+class Maker(Measured):
+    """Base class of heads that make pictures from codes."""
+
     samples: ClassVar[bool] = True  # whether codes can be drawn at random
     classes: int | None = None  # of pictures that can be asked for; None: they are made without a class
 
@@ -28,14 +41,6 @@ class Maker(Head):
     def decode(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Codes [N,L] f32, and classes [N] i64 if there are any -> pictures [N,C,H,W]."""
 
-    @abstractmethod
-    def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
-        """Measurements [N] of pictures [N,C,H,W] uint8, to be averaged over all of them. `rng`: on the CPU."""
-
-    def metrics(self, means: dict[str, float]) -> dict[str, float]:
-        """The metrics of an evaluation from the means of all `scores`."""
-        return means
-
     def codes(self, count: int, rng: torch.Generator) -> Tensor:
         """Random codes [`count`,L]. UsageError if it has none. `rng`: on the CPU, so that every device draws the same."""
         if not self.samples:
@@ -44,10 +49,6 @@ class Maker(Head):
                 "train model.head=vae or a GAN to sample, or rank pictures with `rlsuite vision anomalies`"
             )
         return torch.randn(count, self.latent, generator=rng)
-
-    def device_of_weights(self) -> torch.device:
-        """Where it computes."""
-        return next(self.parameters()).device
 
 
 def unit(images: Tensor) -> Tensor:
