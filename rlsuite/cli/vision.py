@@ -214,6 +214,43 @@ def anomalies(
     print(f"picture {out}")
 
 
+@app.command(
+    epilog=examples(
+        "rlsuite vision style ALE/Pong-v5 ALE/Breakout-v5 --weights runs/my-scenes --out style.png",
+        "rlsuite vision style photo.jpg painting.jpg --weights vgg16.safetensors --backbone vgg16 --size 224",
+    )
+)
+def style(
+    content: Annotated[str, typer.Argument(help="A picture, or an Atari environment.")],
+    style: Annotated[str, typer.Argument(help="The picture or environment whose colours and texture it shall have.")],
+    weights: Annotated[Path, typer.Option(help="A vision run whose backbone sees, or a file of `rlsuite vision import`.")],
+    backbone: Annotated[str | None, typer.Option(help="The backbone of that file.")] = None,
+    out: Annotated[Path, typer.Option(help="PNG picture to write: content, style, and the result.")] = Path("style.png"),
+    size: Annotated[int, typer.Option(min=16, help="Height and width of the pictures.")] = 160,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 200,
+    weight: Annotated[float, typer.Option(min=0, help="Weight of the style loss.")] = 1e3,
+    layer: Annotated[int | None, typer.Option(min=0, help="Map that keeps the content; default: the middle one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give a picture the style of another, by the features of a trained backbone."""
+    import numpy as np
+
+    from rlsuite.vision import draw
+    from rlsuite.vision import style as styles
+    from rlsuite.vision.sample import sheet
+
+    net, channels = styles.backbone_of(weights, backbone)
+    kept, aim = (styles.picture_of(what, channels, (size, size)) for what in (content, style))
+    found = styles.transfer(net, kept, aim, steps, weight, layer)
+    draw.save(sheet(np.stack([kept, aim, found.picture]), 3), out)
+    if as_json:
+        print_json({"content": found.content, "style": found.style, "picture": str(out)})
+        return
+    for name, (before, after) in (("content", found.content), ("style", found.style)):
+        print(f"{name} loss {before:.4g} -> {after:.4g}")
+    print(f"picture {out}")
+
+
 @app.command(epilog=examples("rlsuite vision probe runs/atari-pong__seed1__20260101-120000 --out pong-saliency.png"))
 def probe(
     run_or_checkpoint: Annotated[Path, typer.Argument(help="A run or checkpoint of an agent that plays an Atari game.")],

@@ -27,6 +27,7 @@ from rlsuite.vision.detection.two_stage import RoiHead
 from rlsuite.vision.generation import gans
 from rlsuite.vision.generation.autoencoders import Autoencoder, Vae
 from rlsuite.vision.generation.base import Maker
+from rlsuite.vision.generation.stylegan import stylegan
 from rlsuite.vision.generation.translation import CycleGan, Pix2pix, StarGan, Translator
 from rlsuite.vision.head import Head
 from rlsuite.vision.necks import Maps, Neck
@@ -147,6 +148,7 @@ HEADS: dict[str, Kind] = {
     "gan": _generate(gans.gan, "balance"),
     "dcgan": _generate(gans.dcgan, "balance"),
     "conditional_gan": _generate(gans.conditional_gan, "balance", "classify"),
+    "stylegan": _generate(stylegan, "balance"),
     "pix2pix": _translate(Pix2pix, "translate"),
     "cyclegan": _translate(CycleGan, "classify"),
     "stargan": _translate(StarGan, "classify"),

@@ -70,14 +70,14 @@ def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str,
         if not files or not files[0].is_file():
             raise UsageError(f"{what}: no pictures found ({', '.join(SUFFIXES)})")
         for file in files[:count]:
-            yield file.stem, _as_channels(read_picture(file, (height, width)), channels)
+            yield file.stem, as_channels(read_picture(file, (height, width)), channels)
     elif path.suffix.lower() in VIDEOS:
         yield from _video(path, saved, count)
     else:
         raise UsageError(f"{what!r} is not a picture, a folder, a video, an Atari environment or {TEST!r}")
 
 
-def _as_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def as_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """[3,H,W] -> [C,H,W]: unless C is 3, every plane is the picture in grey."""
     if channels == 3:
         return picture
@@ -94,7 +94,7 @@ def _video(path: Path, saved: SavedModel, count: int) -> Iterator[tuple[str, NDA
         size = next(reader)["size"]
         for number, raw in zip(range(count), reader, strict=False):
             picture = np.frombuffer(raw, np.uint8).reshape(size[1], size[0], 3).transpose(2, 0, 1)
-            yield f"{path.stem}_{number:05d}", _as_channels(picture, channels)
+            yield f"{path.stem}_{number:05d}", as_channels(picture, channels)
     except (OSError, RuntimeError, StopIteration) as error:
         raise RlsuiteError(f"{path} cannot be read as a video: {one_line(error) if str(error) else 'no frame in it'}") from error
     finally:

@@ -1,5 +1,6 @@
 """Pictures made by a model: random ones, interpolations, one a class. Shapes: N pictures, L numbers in a code, K classes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from rlsuite.nets.precision import inference
 from rlsuite.vision import draw
 from rlsuite.vision.data import Data
+from rlsuite.vision.generation.stylegan import StyleGan, StyleGenerator
 from rlsuite.vision.generation.translation import Translator
 from rlsuite.vision.model import Model
 
@@ -104,9 +106,9 @@ def remade(model: Model, images: Bytes, bf16: bool) -> Bytes:
 
 
 def write_samples(model: Model, out: Path, count: int, seed: int, bf16: bool) -> list[Path]:
-    """Writes PNG files into `out`: a grid of `count` random pictures, interpolations, and one picture of each class, if it has any.
+    """Writes PNG files into `out`: a grid of `count` random pictures, interpolations, and what else the model has.
 
-    UsageError if the model makes no pictures.
+    That is one picture of each class, or mixed and truncated styles. UsageError if the model makes no pictures.
     """
     maker, rng = model.maker, torch.Generator().manual_seed(seed)
     pictures, _ = samples(model, count, seed, bf16)
@@ -118,10 +120,52 @@ def write_samples(model: Model, out: Path, count: int, seed: int, bf16: bool) ->
     if maker.classes is not None:  # the same code for all
         codes = maker.codes(1, rng).expand(maker.classes, -1)
         sheets["classes"] = sheet(decoded(model, codes, torch.arange(maker.classes), bf16), maker.classes)
+    if isinstance(maker, StyleGan):
+        sheets |= {"mixing": mixing(model, maker, rng), "truncation": truncation(model, maker, rng)}
     paths = [out / f"{name}.png" for name in sheets]
     for path, picture in zip(paths, sheets.values(), strict=True):
         draw.save(picture, path)
     return paths
+
+
+def mixing(model: Model, maker: StyleGan, rng: torch.Generator) -> draw.Picture:
+    """Pictures whose first half of the layers has the style of the first picture in their row, the rest that of their column's."""
+    count = COLUMNS - 1
+    codes = maker.codes(2 * count, rng)
+
+    def made(generator: StyleGenerator, device: torch.device) -> Tensor:
+        w = generator.styles(codes.to(device))
+        layers, rows, columns = len(generator.layers), w[:count], w[count:]
+        crossed = torch.full((count * count,), layers // 2, device=device)
+        mixed = generator.synthesis(rows.repeat_interleave(count, 0), columns.repeat(count, 1), crossed)
+        alone = generator.synthesis(w, w, torch.full((len(w),), layers, device=device))
+        blank = torch.full_like(alone[:1], -20)
+        by_row = torch.cat([alone[:count, None], mixed.view(count, count, *mixed.shape[1:])], 1).flatten(0, 1)
+        return torch.cat([blank, alone[count:], by_row]).sigmoid()
+
+    return sheet(_by_generator(model, maker, made), COLUMNS)
+
+
+def truncation(model: Model, maker: StyleGan, rng: torch.Generator) -> draw.Picture:
+    """Rows of pictures of one code each, their styles from the mean to beyond themselves: 0 to 1.2."""
+    codes = maker.codes(COLUMNS // 2, rng)
+
+    def made(generator: StyleGenerator, device: torch.device) -> Tensor:
+        shares = torch.linspace(0, 1.2, COLUMNS).tolist()
+        w = torch.stack([generator.styles(codes.to(device), share) for share in shares], 1).flatten(0, 1)
+        return generator.synthesis(w, w, torch.full((len(w),), len(generator.layers), device=device)).sigmoid()
+
+    return sheet(_by_generator(model, maker, made), COLUMNS)
+
+
+def _by_generator(model: Model, maker: StyleGan, made: Callable[[StyleGenerator, torch.device], Tensor]) -> Bytes:
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        with torch.no_grad():
+            return to_bytes(made(maker.generator, device))
+    finally:
+        model.train(training)
 
 
 def between(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from rlsuite.vision.supervised import DataStore, Supervised
 HEADS = [
     *("autoencoder(latent=4)", "autoencoder(latent=4,denoise=0.2,up=transpose,norm=instance)", "vae(latent=4,beta=2)"),
     *("gan(latent=4,hidden=8)", "dcgan(latent=4)", "dcgan(latent=4,min_max=true,up=resize)", "conditional_gan(latent=4,rate=0.5)"),
+    "stylegan(latent=4,depth=2)",
 ]
 LOG2 = math.log(2)
 

@@ -15,7 +15,7 @@ from rlsuite.cli.vision import app
 from rlsuite.core.errors import NotFiniteError, UsageError
 from rlsuite.runs import checkpoint
 from rlsuite.vision import anomalies, frechet, predict, sample
-from rlsuite.vision.data.leave_out import left_out
+from rlsuite.vision.data.leave_out import ClassSection, left_out
 from rlsuite.vision.generation import gans
 from rlsuite.vision.train import SavedModel, load_data, train
 
@@ -98,7 +98,7 @@ def test_anomalies_are_what_was_left_out(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.leave_out = 12: the classes are 0 to 9"):
         train("vision/digits", {**DIGITS, "data.leave_out": 12}, tmp_path / "no")
     with pytest.raises(UsageError, match=r"unknown data\.leave_out 'sneker'; did you mean sneaker"):
-        left_out(type("", (), {"leave_out": "sneker"}), ["boot", "sneaker"])
+        left_out(ClassSection(name="mine", leave_out="sneker"), ["boot", "sneaker"])
     with pytest.raises(UsageError, match="is a published, but anomalies are what an autoencoder or a vae cannot make"):
         anomalies.rank(SavedModel(run(tmp_path / "classifier", "published", **{"model.backbone": "lenet"})), "test", 5)
 

@@ -1,7 +1,5 @@
 """A class that is left out of training, to be told from the others afterwards."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -31,11 +29,11 @@ class Subset:
         return self.pictures.take(self.rows[rows])
 
 
-def left_out(config: Any, classes: list[str]) -> int | None:
+def left_out(config: DataSection, classes: list[str]) -> int | None:
     """The number of the class that a data section leaves out of training. UsageError if there is no such class."""
-    named = getattr(config, "leave_out", None)
-    if named is None:
+    if not isinstance(config, ClassSection) or config.leave_out is None:
         return None
+    named = config.leave_out
     if isinstance(named, int):
         if not 0 <= named < len(classes):
             raise UsageError(f"data.leave_out = {named}: the classes are 0 to {len(classes) - 1}")
@@ -45,7 +43,7 @@ def left_out(config: Any, classes: list[str]) -> int | None:
     return classes.index(named)
 
 
-def leaving_out(data: Data, config: Any, labels: NDArray[np.int64]) -> Data:
+def leaving_out(data: Data, config: DataSection, labels: NDArray[np.int64]) -> Data:
     """The data without the training pictures of the class that its section leaves out. `labels`: [N] of the training pictures."""
     number = left_out(config, list(data.classes))
     return data if number is None else data._replace(train=Subset(data.train, np.flatnonzero(labels != number)))
