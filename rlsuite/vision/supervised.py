@@ -42,9 +42,8 @@ class Supervised(Objective):
         self.config, self.classes, self.shape = config, len(data.classes), data.shape
         kind = kind_of(config.head)
         if kind.labels is not None and kind.labels not in data.tasks:
-            raise UsageError(
-                f"model.head={config.head} is to {kind.labels}, but the labels of this data are to {' or '.join(data.tasks)}"
-            )
+            have = f"the labels of this data are to {' or '.join(data.tasks)}" if data.tasks else "this data has no labels"
+            raise UsageError(f"model.head={config.head} is to {kind.labels}, but {have}")
         self.task, self.main, self.part = kind.task, kind.main, ""
         if parse_call("head", config.head)[1].get("mask") and "masks" not in data.train.take(np.zeros(1, np.int64))[1]:
             raise UsageError(f"model.head={config.head} predicts masks, but this data has boxes only")

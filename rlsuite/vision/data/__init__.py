@@ -58,7 +58,7 @@ class DataSection(Section):
     """Base class of every data source's own config."""
 
     name: str
-    """Data source: digits, fashion_mnist, scenes, folder, coco, atari or recoloured."""
+    """Data source: digits, fashion_mnist, scenes, folder, coco, atari, recoloured or pairs."""
 
 
 SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
@@ -69,6 +69,7 @@ SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
     "coco": "rlsuite.vision.data.coco",
     "atari": "rlsuite.vision.data.atari",
     "recoloured": "rlsuite.vision.data.recoloured",
+    "pairs": "rlsuite.vision.data.pairs",
 }
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rlsuite.core.agent import Part
 from rlsuite.nets.backbones import Backbone, make_backbone
+from rlsuite.nets.backbones.bricks import conv
 from rlsuite.vision.decoders import Shape
 from rlsuite.vision.generation.autoencoders import psnr, squared_error
 from rlsuite.vision.generation.base import Measured, unit
@@ -37,19 +38,26 @@ class Critic(nn.Module):
 
 
 class Painter(nn.Module):
-    """A U-Net on the maps of an encoder. With `domains`, a vector for the domain asked for is added to the last map."""
+    """A U-Net on the maps of an encoder, and two convolutions that also see the picture itself, which is finer than the maps.
+
+    With `domains`, vectors for the domain asked for are added to the last map and to the U-Net's output.
+    """
 
     def __init__(self, maps: Sequence[Shape], picture: Shape, planes: int, width: int, domains: int = 0):
+        """`planes`: P; `width`: see `UNet`."""
         super().__init__()
-        self.unet = UNet([shape[0] for shape in maps], [picture[1] // shape[1] for shape in maps], planes, width)
-        self.vectors = nn.Embedding(domains, maps[-1][0]) if domains else None
+        self.unet = UNet([shape[0] for shape in maps], [picture[1] // shape[1] for shape in maps], width, width)
+        self.last = nn.Sequential(conv(width + picture[0], width, norm="none"), nn.Conv2d(width, planes, 3, padding=1))
+        self.coarse, self.fine = (nn.Embedding(domains, size) if domains else None for size in (maps[-1][0], width))
 
     def forward(self, maps: Maps, images: Tensor, to: Tensor | None = None) -> Tensor:
         """Pictures [N,P,H,W] f32 in [0,1]; `to`: domains [N] i64."""
-        if self.vectors is not None:
-            assert to is not None
-            maps = [*maps[:-1], maps[-1] + self.vectors(to)[:, :, None, None]]
-        return self.unet(maps, images).sigmoid()  # type: ignore[no-any-return]
+        if self.coarse is not None:
+            maps = [*maps[:-1], maps[-1] + self.coarse(to)[:, :, None, None]]
+        x = self.unet(maps, images)
+        if self.fine is not None:
+            x = x + self.fine(to)[:, :, None, None]
+        return self.last(torch.cat([x, images], 1)).float().sigmoid()  # type: ignore[no-any-return]
 
 
 class Translator(Measured):
