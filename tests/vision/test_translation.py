@@ -90,7 +90,7 @@ class Fixed(translation.Domains):
     """A translation that adds 0.25 on the way to domain 1 and takes 0.1 on the way to 0; D is 0.2, of real ones 0.5."""
 
     def __init__(self) -> None:
-        super().__init__(2, cycle=10, domain=2, rate=1)
+        super().__init__(2, cycle=10, identity=4, domain=2, rate=1)
         self.judgements = iter([0.2, 0.5])
 
     def translate(self, pictures: Tensor, to: Tensor, embed: Any) -> Tensor:
@@ -104,7 +104,7 @@ def test_the_losses_between_domains_by_hand() -> None:
     images, labels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), {"label": torch.tensor([0, 1])}
     loss, _ = Fixed().losses([], images, labels, lambda x: [x], "generator")
     log2 = 0.6931472
-    assert loss.tolist() == pytest.approx([0.8**2 + 10 * 0.15 + 2 * log2] * 2)
+    assert loss.tolist() == pytest.approx([0.8**2 + 10 * 0.15 + 4 * own + 2 * log2 for own in (0.1, 0.25)])
     loss, _ = Fixed().losses([], images, labels, lambda x: [x], "discriminator")
     assert loss.tolist() == pytest.approx([0.5**2 + 0.2**2 + 2 * log2] * 2)
 

@@ -138,16 +138,17 @@ class Pix2pix(Translator):
 class Domains(Translator):
     """Translation between the classes of pictures, without pairs. G minimises, by least squares (Mao et al. 2017),
 
-    (D(G(x)) - 1)² + `cycle` |x - G'(G(x))| where G' leads back, and with a classifier in D `domain` times its cross-entropy.
+    (D(G(x)) - 1)² + `cycle` |x - G'(G(x))| + `identity` |x - G'(x)| where G' leads to the domain of x, so that what is
+    right already stays, and with a classifier in D `domain` times its cross-entropy.
     """
 
     main = "cycle_psnr"
 
-    def __init__(self, domains: int, cycle: float, domain: float, rate: float):
+    def __init__(self, domains: int, cycle: float, identity: float, domain: float, rate: float):
         super().__init__()
         if domains < 2:
             raise ValueError(f"{domains} domain: there must be two classes of pictures at least")
-        self.domains, self.cycle, self.domain, self.rate = domains, cycle, domain, rate
+        self.domains, self.cycle, self.identity, self.domain, self.rate = domains, cycle, identity, domain, rate
 
     @abstractmethod
     def judge(self, pictures: Tensor, domain: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -170,6 +171,8 @@ class Domains(Translator):
         if part == GENERATOR:
             back = (self.translate(made, own, embed) - pictures).abs().mean((1, 2, 3))
             loss = (fake - 1).square().mean((1, 2)) + self.cycle * back
+            if self.identity:
+                loss = loss + self.identity * (self.translate(pictures, own, embed) - pictures).abs().mean((1, 2, 3))
             loss = loss if found is None else loss + self.domain * F.cross_entropy(found, to, reduction="none")
             return loss, {"losses/cycle": back.detach().mean()}
         real, found = self.judge(pictures, own)
@@ -202,11 +205,12 @@ class CycleGan(Domains):
         more: Callable[[], Backbone],
         discriminator: str = PATCHES,
         cycle: float = 10.0,
+        identity: float = 5.0,
         width: int = 32,
         rate: float = 1.0,
     ):
-        """`more`: makes another encoder; `cycle`: weight of the cycle loss."""
-        super().__init__(classes, cycle, 0.0, rate)
+        """`more`: makes another encoder; `cycle`, `identity`: see `Domains`."""
+        super().__init__(classes, cycle, identity, 0.0, rate)
         if classes != 2:
             raise ValueError(f"a cyclegan translates between two classes of pictures, these have {classes}: use stargan")
         self.encoder = more()  # of the pictures that go to domain 1; those to domain 0 go through the model's
@@ -238,12 +242,13 @@ class StarGan(Domains):
         more: Callable[[], Backbone],
         discriminator: str = PATCHES,
         cycle: float = 10.0,
+        identity: float = 5.0,
         domain: float = 1.0,
         width: int = 32,
         rate: float = 1.0,
     ):
-        """`cycle`, `domain`: weights of the cycle loss and of the cross-entropy of domains."""
-        super().__init__(classes, cycle, domain, rate)
+        """`cycle`, `identity`, `domain`: see `Domains`."""
+        super().__init__(classes, cycle, identity, domain, rate)
         self.painter = Painter(maps, picture, picture[0], width, classes)
         self.critic = Critic(discriminator, picture[0], 1 + classes)
 
