@@ -91,9 +91,9 @@ class Model(nn.Module):
 
     @property
     def maker(self) -> Maker:
-        """Its head, which makes pictures. UsageError if it does not."""
+        """Its head, which makes pictures from codes. UsageError if it does not."""
         if not isinstance(self.head, Maker):
-            raise UsageError(f"the head {type(self.head).__name__} makes no pictures: it has no generator")
+            raise UsageError(f"the head {type(self.head).__name__} has no generator to sample from: that takes a vae or a GAN")
         return self.head
 
 

@@ -232,7 +232,7 @@ def test_a_conditional_gan_needs_classes() -> None:
 
 
 def test_models_without_a_generator_make_no_samples() -> None:
-    with pytest.raises(UsageError, match="the head Classify makes no pictures: it has no generator"):
+    with pytest.raises(UsageError, match="the head Classify has no generator to sample from"):
         samples(model("linear"), 3, 0, False)
     with pytest.raises(UsageError, match="autoencoder: it has no generator"):
         samples(model("autoencoder"), 3, 0, False)

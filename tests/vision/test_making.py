@@ -36,7 +36,7 @@ def run(path: Path, head: str, **more: Any) -> Path:
     return train("vision/digits", {**DIGITS, "model.head": head, **more}, path).run
 
 
-@pytest.mark.parametrize("head", [VAE, CONDITIONAL, "autoencoder(latent=4,denoise=0.3)"])
+@pytest.mark.parametrize("head", [VAE, CONDITIONAL, "autoencoder(latent=4,denoise=0.3)", "stylegan(latent=4,depth=2)"])
 def test_n_and_n_is_2n_bit_for_bit(head: str, tmp_path: Path) -> None:
     run(tmp_path / "whole", head)
     run(tmp_path / "half", head, **{"run.steps": 32, "learner.learning_rate_anneal_agent_steps": 64})

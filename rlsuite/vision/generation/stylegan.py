@@ -46,6 +46,8 @@ class Styled(nn.Module):
 class StyleGenerator(nn.Module):
     """Mapping network and synthesis network (figure 1b): a constant, and two `Styled` convolutions at each size.
 
+    The size of the picture, if no map of D has it, gets half the channels of the one before.
+
     In training, a share `mixing` of the pictures has two styles, one up to a random layer and one from there (section 3.1).
     """
 
@@ -54,8 +56,9 @@ class StyleGenerator(nn.Module):
         super().__init__()
         channels = {tuple(shape[1:]): shape[0] for shape in maps}
         sizes = [*channels][::-1]
-        sizes += [] if sizes[-1] == tuple(picture[1:]) else [tuple(picture[1:])]
-        channels.setdefault(sizes[-1], channels[sizes[-2]] if len(sizes) > 1 else 0)
+        if sizes[-1] != tuple(picture[1:]):
+            channels[tuple(picture[1:])] = max(channels[sizes[-1]] // 2, 1)
+            sizes.append(tuple(picture[1:]))
         self.mixing, self.latent = mixing, latent
         layers: list[nn.Module] = []
         for _ in range(depth):
