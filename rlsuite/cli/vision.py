@@ -191,6 +191,10 @@ def anomalies(
     ),
     count: Annotated[int, typer.Option(min=1, help="Pictures to rank, at most.")] = 10_000,
     top: Annotated[int, typer.Option(min=1, help="Pictures to show.")] = 10,
+    score: Annotated[
+        str,
+        typer.Option(help="squared: mean squared error a pixel; coarse: that of 4x4 means, relative to the picture's brightness."),
+    ] = "squared",
     as_json: Json = False,
 ) -> None:
     """Rank pictures by how badly an autoencoder makes them again.
@@ -201,14 +205,14 @@ def anomalies(
     from rlsuite.vision import draw
     from rlsuite.vision.train import SavedModel
 
-    found = ranking.rank(SavedModel(run_or_checkpoint), what, count)
+    found = ranking.rank(SavedModel(run_or_checkpoint), what, count, score)
     draw.save(ranking.drawn(found, top), out)
-    rows = [{"picture": name, "squared_error": float(error)} for name, error in zip(found.names, found.errors, strict=True)]
+    rows = [{"picture": name, "error": float(error)} for name, error in zip(found.names, found.errors, strict=True)]
     if as_json:
         print_json({"ranked": rows, "auroc": found.auroc, "picture": str(out)})
         return
     for row in rows[:top]:
-        print(f"{row['picture']:<20} squared error {row['squared_error']:.5f}")
+        print(f"{row['picture']:<20} {score} error {row['error']:.5f}")
     if found.auroc is not None:
         print(f"AUROC of the class left out {found.auroc:.3f}")
     print(f"picture {out}")

@@ -92,6 +92,9 @@ def test_anomalies_are_what_was_left_out(tmp_path: Path) -> None:
     assert (np.diff(found.errors) <= 0).all()
     assert found.auroc is not None
     assert 0 <= found.auroc <= 1
+    assert anomalies.rank(saved, "test", 100, "coarse").auroc != found.auroc
+    with pytest.raises(UsageError, match="unknown --score 'corse'; did you mean coarse"):
+        anomalies.rank(saved, "test", 100, "corse")
     picture = tmp_path / "mine.png"
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(picture)
     assert anomalies.rank(saved, str(picture), 5).auroc is None
@@ -101,6 +104,15 @@ def test_anomalies_are_what_was_left_out(tmp_path: Path) -> None:
         left_out(ClassSection(name="mine", leave_out="sneker"), ["boot", "sneaker"])
     with pytest.raises(UsageError, match="is a published, but anomalies are what an autoencoder or a vae cannot make"):
         anomalies.rank(SavedModel(run(tmp_path / "classifier", "published", **{"model.backbone": "lenet"})), "test", 5)
+
+
+def test_errors_of_pictures_by_hand() -> None:
+    true, made = np.zeros((2, 1, 8, 8)), np.zeros((2, 1, 8, 8))
+    true[:, :, :4] = 0.5
+    made[0] = true[0] + 0.1
+    made[1] = true[1] + 0.1 * np.where(np.arange(8) % 2 == 0, 1, -1)  # texture, of mean 0
+    assert anomalies.squared(made, true).tolist() == pytest.approx([0.01, 0.01])
+    assert anomalies.coarse(made, true).tolist() == pytest.approx([0.01 / 0.125**0.5, 0], abs=1e-5)
 
 
 @pytest.fixture(scope="module")
