@@ -232,8 +232,9 @@ def style(
     out: Annotated[Path, typer.Option(help="PNG picture to write: content, style, and the result.")] = Path("style.png"),
     size: Annotated[int, typer.Option(min=16, help="Height and width of the pictures.")] = 160,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 200,
-    weight: Annotated[float, typer.Option(min=0, help="Weight of the style loss.")] = 1e3,
+    weight: Annotated[float, typer.Option(min=0, help="Weight of the style loss.")] = 100.0,
     layer: Annotated[int | None, typer.Option(min=0, help="Map that keeps the content; default: the middle one.")] = None,
+    noise: Annotated[bool, typer.Option("--noise", help="Start from noise, not from the content in the style's colours.")] = False,
     as_json: Json = False,
 ) -> None:
     """Give a picture the style of another, by the features of a trained backbone."""
@@ -245,7 +246,7 @@ def style(
 
     net, channels = styles.backbone_of(weights, backbone)
     kept, aim = (styles.picture_of(what, channels, (size, size)) for what in (content, style))
-    found = styles.transfer(net, kept, aim, steps, weight, layer)
+    found = styles.transfer(net, kept, aim, steps, weight, layer, noise)
     draw.save(sheet(np.stack([kept, aim, found.picture]), 3), out)
     if as_json:
         print_json({"content": found.content, "style": found.style, "picture": str(out)})

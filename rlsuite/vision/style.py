@@ -62,9 +62,15 @@ def picture_of(what: str, channels: int, size: tuple[int, int]) -> NDArray[np.ui
 
 
 def transfer(
-    backbone: Backbone, content: NDArray[np.uint8], style: NDArray[np.uint8], steps: int, weight: float, layer: int | None = None
+    backbone: Backbone,
+    content: NDArray[np.uint8],
+    style: NDArray[np.uint8],
+    steps: int,
+    weight: float,
+    layer: int | None = None,
+    noise: bool = False,
 ) -> Transfer:
-    """Minimises content loss + `weight` times style loss from the content in the style's colours, with Adam.
+    """Minimises content loss + `weight` times style loss with Adam, from the content in the style's colours, or from `noise`.
 
     Content: half the mean squared difference of map `layer`, by default the middle one (equation 1). Style: the mean over all maps
     of the squared differences of Gram matrices (equations 4 and 5). UsageError if the backbone has no such map.
@@ -75,7 +81,8 @@ def transfer(
     backbone.eval().requires_grad_(False)
     x, y = (torch.from_numpy(image)[None].float() / 255 for image in (content, style))
     aim, grams = backbone(x)[layer], [gram(each) for each in backbone(y)]
-    picture = adain(x, y).clamp(0, 1).requires_grad_()
+    start = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) if noise else adain(x, y).clamp(0, 1)
+    picture = start.requires_grad_()
     optimizer = torch.optim.Adam([picture], lr=RATE)
     seen = []
     for step in range(steps + 1):

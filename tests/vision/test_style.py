@@ -38,6 +38,8 @@ def test_losses_fall_and_the_picture_is_between_the_two() -> None:
     found = style.transfer(net, content, rng.integers(0, 256, (3, 32, 32)).astype(np.uint8), 30, 1e3)
     assert found.picture.shape == (3, 32, 32)
     assert found.style[1] < 0.5 * found.style[0]
+    begun = style.transfer(net, content, rng.integers(0, 256, (3, 32, 32)).astype(np.uint8), 30, 1.0, noise=True)
+    assert begun.content[1] < begun.content[0]
     only = style.transfer(net, content, content, 5, 1.0)
     assert np.abs(only.picture.astype(int) - content).max() <= 30
     with pytest.raises(UsageError, match="layer 3: the backbone has maps 0 to 2"):
