@@ -232,7 +232,7 @@ def style(
     out: Annotated[Path, typer.Option(help="PNG picture to write: content, style, and the result.")] = Path("style.png"),
     size: Annotated[int, typer.Option(min=16, help="Height and width of the pictures.")] = 160,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 200,
-    weight: Annotated[float, typer.Option(min=0, help="Weight of the style loss.")] = 100.0,
+    weight: Annotated[float, typer.Option(min=0, help="Weight of the style loss.")] = 10.0,
     layer: Annotated[int | None, typer.Option(min=0, help="Map that keeps the content; default: the middle one.")] = None,
     noise: Annotated[bool, typer.Option("--noise", help="Start from noise, not from the content in the style's colours.")] = False,
     as_json: Json = False,
