@@ -29,7 +29,7 @@ app = family(
 
 
 def _describe_metrics(metrics: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:,.0f}" if value > 10 else f"{name} {value:.4f}" for name, value in metrics.items())
+    return "  ".join(f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}" for name, value in metrics.items())
 
 
 @app.command(
@@ -61,9 +61,18 @@ def train(
         raise typer.Exit(130)
 
 
-@app.command(epilog=examples("rlsuite vision evaluate runs/vision-digits__seed1__20260101-120000 --json"))
+@app.command(
+    epilog=examples(
+        "rlsuite vision evaluate runs/vision-digits__seed1__20260101-120000 --json",
+        "rlsuite vision evaluate runs/my-dcgan --classifier runs/my-classifier",
+    )
+)
 def evaluate(
     run_or_checkpoint: RunOrCheckpoint,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="A classifier's run on the same data: the Fréchet distance of made pictures in its features."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a saved model on its test pictures."""
@@ -74,7 +83,12 @@ def evaluate(
     saved = training.SavedModel(run_or_checkpoint)
     cpu.set_up(saved.config.run.threads)
     data = training.load_data(saved.config)
+    judge = None if classifier is None else training.SavedModel(classifier)
     result = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
+    if judge is not None:
+        from rlsuite.vision import frechet, translate
+
+        result |= translate.judged(saved, judge) if saved.task == "translate" else frechet.compare(saved, judge, data.test)
     training.write_result(saved.path, result)
     if as_json:
         print_json({"eval": training.plain(result)})
@@ -107,6 +121,139 @@ def predict(
         print_json({"pictures": [str(path) for path in written]})
     else:
         print("\n".join(f"picture {path}" for path in written))
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite vision sample runs/my-vae --out samples",
+        "rlsuite vision sample runs/my-gan --out samples --count 25 --seed 3",
+    )
+)
+def sample(
+    run_or_checkpoint: RunOrCheckpoint,
+    out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("samples"),
+    count: Annotated[int, typer.Option(min=1, help="Pictures of the grid.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random codes.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make pictures: a grid, interpolations and, of a conditional model, one of each class."""
+    from rlsuite.vision.sample import write_samples
+    from rlsuite.vision.train import SavedModel
+
+    saved = SavedModel(run_or_checkpoint)
+    written = write_samples(saved.model, out, count, seed, saved.bf16)
+    if as_json:
+        print_json({"pictures": [str(path) for path in written]})
+    else:
+        print("\n".join(f"picture {path}" for path in written))
+
+
+@app.command(
+    name="translate",
+    epilog=examples(
+        "rlsuite vision translate runs/my-stargan test --out pictures",
+        "rlsuite vision translate runs/my-cyclegan photo.jpg",
+    ),
+)
+def translate_(
+    run_or_checkpoint: RunOrCheckpoint,
+    what: Annotated[
+        str, typer.Argument(help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("pictures"),
+    count: Annotated[int, typer.Option(min=1, help="Pictures to write, at most.")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Translate pictures into every domain that a model knows; each is drawn over its translations."""
+    from rlsuite.vision.train import SavedModel
+    from rlsuite.vision.translate import show
+
+    written = show(SavedModel(run_or_checkpoint), what, out, count)
+    if as_json:
+        print_json({"pictures": [str(path) for path in written]})
+    else:
+        print("\n".join(f"picture {path}" for path in written))
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite vision anomalies runs/my-autoencoder test",
+        "rlsuite vision anomalies runs/my-vae ALE/Pong-v5 --out strange.png",
+    )
+)
+def anomalies(
+    run_or_checkpoint: RunOrCheckpoint,
+    what: Annotated[
+        str, typer.Argument(help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures.")
+    ],
+    out: Annotated[Path, typer.Option(help="PNG picture to write: the strangest pictures over the model's versions.")] = Path(
+        "anomalies.png"
+    ),
+    count: Annotated[int, typer.Option(min=1, help="Pictures to rank, at most.")] = 10_000,
+    top: Annotated[int, typer.Option(min=1, help="Pictures to show.")] = 10,
+    score: Annotated[
+        str,
+        typer.Option(help="squared: mean squared error a pixel; coarse: that of 4x4 means, relative to the picture's brightness."),
+    ] = "squared",
+    as_json: Json = False,
+) -> None:
+    """Rank pictures by how badly an autoencoder makes them again.
+
+    With a class that was left out of training (data.leave_out), prints the AUROC by which the errors find it.
+    """
+    from rlsuite.vision import anomalies as ranking
+    from rlsuite.vision import draw
+    from rlsuite.vision.train import SavedModel
+
+    found = ranking.rank(SavedModel(run_or_checkpoint), what, count, score)
+    draw.save(ranking.drawn(found, top), out)
+    rows = [{"picture": name, "error": float(error)} for name, error in zip(found.names, found.errors, strict=True)]
+    if as_json:
+        print_json({"ranked": rows, "auroc": found.auroc, "picture": str(out)})
+        return
+    for row in rows[:top]:
+        print(f"{row['picture']:<20} {score} error {row['error']:.5f}")
+    if found.auroc is not None:
+        print(f"AUROC of the class left out {found.auroc:.3f}")
+    print(f"picture {out}")
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite vision style ALE/Pong-v5 ALE/Breakout-v5 --weights runs/my-scenes --out style.png",
+        "rlsuite vision style photo.jpg painting.jpg --weights vgg16.safetensors --backbone vgg16 --size 224",
+    )
+)
+def style(
+    content: Annotated[str, typer.Argument(help="A picture, or an Atari environment.")],
+    style: Annotated[str, typer.Argument(help="The picture or environment whose colours and texture it shall have.")],
+    weights: Annotated[Path, typer.Option(help="A vision run whose backbone sees, or a file of `rlsuite vision import`.")],
+    backbone: Annotated[str | None, typer.Option(help="The backbone of that file.")] = None,
+    out: Annotated[Path, typer.Option(help="PNG picture to write: content, style, and the result.")] = Path("style.png"),
+    size: Annotated[int, typer.Option(min=16, help="Height and width of the pictures.")] = 160,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 200,
+    weight: Annotated[float, typer.Option(min=0, help="Weight of the style loss.")] = 10.0,
+    layer: Annotated[int | None, typer.Option(min=0, help="Map that keeps the content; default: the middle one.")] = None,
+    noise: Annotated[bool, typer.Option("--noise", help="Start from noise, not from the content in the style's colours.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give a picture the style of another, by the features of a trained backbone."""
+    import numpy as np
+
+    from rlsuite.vision import draw
+    from rlsuite.vision import style as styles
+    from rlsuite.vision.sample import sheet
+
+    net, channels = styles.backbone_of(weights, backbone)
+    kept, aim = (styles.picture_of(what, channels, (size, size)) for what in (content, style))
+    found = styles.transfer(net, kept, aim, steps, weight, layer, noise)
+    draw.save(sheet(np.stack([kept, aim, found.picture]), 3), out)
+    if as_json:
+        print_json({"content": found.content, "style": found.style, "picture": str(out)})
+        return
+    for name, (before, after) in (("content", found.content), ("style", found.style)):
+        print(f"{name} loss {before:.4g} -> {after:.4g}")
+    print(f"picture {out}")
 
 
 @app.command(epilog=examples("rlsuite vision probe runs/atari-pong__seed1__20260101-120000 --out pong-saliency.png"))

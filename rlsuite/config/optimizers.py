@@ -53,4 +53,4 @@ def _checked(where: str, value: Any, key: str, switch: bool) -> float | bool:
     top = float("inf") if key in _UNBOUNDED else 1.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < top:
         raise UsageError(f"{where} = {value}, but it is a number of at least 0" + ("" if key in _UNBOUNDED else " and below 1"))
-    return value
+    return float(value)  # torch refuses betas of two types

@@ -113,6 +113,13 @@ class Games:
 SequenceSpec = Transitions | Sequences | Rollouts | Games
 
 
+class Part(NamedTuple):
+    """A part of a net that has an optimizer and a loss of its own, such as the generator of a GAN."""
+
+    modules: tuple[nn.Module, ...]  # whose parameters it trains
+    rate: float = 1.0  # factor on `learner.learning_rate`
+
+
 class Objective(ABC):
     """A net and a loss: all that the learner needs. Agents are objectives that also act; vision models are objectives only."""
 
@@ -130,6 +137,20 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         """The loss of a trajectory, leaves [T,B,...]; `target` is the target net, or the net itself without one."""
+
+    def parts(self, net: Net) -> dict[str, Part]:
+        """The parts of its net by name, in the order in which each update trains them; by default one, the whole net.
+
+        Every trained parameter is in one of them.
+        """
+        return {"": Part((net,))}
+
+    def of_part(self, name: str) -> Self:
+        """The objective whose `loss` trains the part `name`; itself if there is one part only.
+
+        Gradients of that loss pass through the other parts, but do not change them.
+        """
+        return self
 
     def at(self, updates: int) -> Self:
         """The objective whose `loss` is taken `updates` learner steps after the start or the last reset; itself if none changes."""

@@ -17,11 +17,12 @@ from rlsuite.core.errors import NotFiniteError, UsageError
 from rlsuite.core.schedules import linear
 from rlsuite.core.types import Trajectory, to_tensors, tree_map
 from rlsuite.learning.augment import augmented
+from rlsuite.learning.cuda_graph import Graph
 from rlsuite.learning.gpu_memory import explained
 from rlsuite.learning.not_finite import KEPT, cause
-from rlsuite.learning.optimizers import make_optimizer, same_kind
+from rlsuite.learning.parts import Rates, TrainedPart, joined, load_optimizer_state, make_parts, optimizer_state, turn_of
 from rlsuite.learning.pruning import Pruner
-from rlsuite.learning.resets import check_heads, reset_net, reset_optimizer
+from rlsuite.learning.resets import check_heads, reset_net
 from rlsuite.nets.memory import Recurrent
 from rlsuite.nets.precision import Precision
 from rlsuite.replay import Sample
@@ -53,7 +54,7 @@ class Weights(NamedTuple):
 
 
 class Learner:
-    """Trains the net of an agent: optimizer, target network, gradient clipping, mixed precision. `step` learns from one batch."""
+    """Trains the net of an agent: optimizers, target network, gradient clipping, mixed precision. `step` learns from one batch."""
 
     def __init__(
         self,
@@ -65,9 +66,9 @@ class Learner:
         anneal_over: int = 1,
         reduce: Callable[[list[Tensor]], None] | None = None,
         adapt: Callable[[nn.Module], None] | None = None,
-        rates: Callable[[nn.Module], list[tuple[float, list[nn.Parameter]]]] | None = None,
+        rates: Rates | None = None,
     ):
-        """Makes the net and its optimizer.
+        """Makes the net and an optimizer for each of its parts.
 
         `anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`.
         `reduce`: averages gradients across learners, in place; None: there is one learner.
@@ -97,9 +98,7 @@ class Learner:
             self.online.net.compile()
             if self.frozen is not None:
                 self.frozen.net.compile()
-        self.parameters = [p for p in self.online.master.parameters() if p.requires_grad]
-        self.groups = None if rates is None else rates(self.online.master)
-        self.optimizer = make_optimizer(config, self.parameters, self.groups)
+        self.parts = make_parts(agent, self.online, config, rates)
         self.pruner = Pruner(self.online.master, config.prune) if config.prune.share else None
         self.steps = 0
         if config.resets.every_agent_steps is not None:
@@ -110,7 +109,7 @@ class Learner:
         # On a GPU the first learner step whose gradients were not finite; the CPU stops there.
         self.unsound = None if self.device.type == "cpu" else torch.tensor(2**62, device=self.device)
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self.graph: _Graph | None = None
+        self.graph: Graph | None = None
         if config.cuda_graphs and self.device.type != "cuda":
             raise UsageError("learner.cuda_graphs needs a CUDA device")
 
@@ -163,14 +162,14 @@ class Learner:
             tree_map(lambda leaf: leaf.record_stream(torch.cuda.current_stream()), (trajectory, weights))
         lag = None if batch.version is None else self.steps - batch.version
         seen = []
-        for part in self._parts(trajectory):
-            shares = weights if part is trajectory else torch.ones_like(part.steps.reward[0])
+        for minibatch in self._minibatches(trajectory):
+            shares = weights if minibatch is trajectory else torch.ones_like(minibatch.steps.reward[0])
             if self.config.cuda_graphs:
-                self.graph = self.graph or _Graph(self)
-                loss, norm = self.graph(part, shares)
+                self.graph = self.graph or Graph(self.update, self.rng)
+                loss, norm = self.graph(minibatch, shares)
             else:
                 with cpu.working("updates") if self.device.type == "cpu" else nullcontext():
-                    loss, norm = self.update(part, shares)
+                    loss, norm = self.update(minibatch, shares)
             self.steps += 1
             if self.unsound is not None:
                 self.unsound = torch.where(torch.isfinite(norm), self.unsound, self.unsound.clamp(max=self.steps))
@@ -216,41 +215,45 @@ class Learner:
 
         return arrived
 
-    def _parts(self, trajectory: Trajectory) -> Iterator[Trajectory]:
-        parts = self.agent.prepare(self.online.net, trajectory, self.rng)
+    def _minibatches(self, trajectory: Trajectory) -> Iterator[Trajectory]:
+        minibatches = self.agent.prepare(self.online.net, trajectory, self.rng)
         while True:
             with torch.no_grad(), self._autocast():
-                part = next(parts, None)
-            if part is None:
+                minibatch = next(minibatches, None)
+            if minibatch is None:
                 return
-            yield part
+            yield minibatch
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
-        """One optimizer step on a minibatch, all of it on the device. Returns the loss and the gradient norm before clipping.
+        """An optimizer step of each part on a minibatch, all of it on the device: the loss and the gradient norm before clipping.
 
         On the CPU, NotFiniteError that names the cause instead of a step with gradients that are not finite.
         """
         if self.config.augment != AugmentConfig():
             trajectory = augmented(trajectory, self.config.augment, self.rng)
         agent = self.agent.at(self.steps - self.reset_at)
-        with self._autocast():
+        return joined(self.parts, [self._turn(part, agent.of_part(part.name), trajectory, weights) for part in self.parts])
+
+    def _turn(self, part: TrainedPart, agent: Objective, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
+        """One optimizer step of one part."""
+        with self._autocast(), turn_of(part, self.parts):
             loss = agent.loss(self.online.net, self.target, trajectory, self.rng)
-        self.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
+        part.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
         (weights * loss.loss).mean().backward()  # type: ignore[no-untyped-call]
         self.online.take_gradients()
         if self.reduce is not None:
-            self.reduce([p.grad for p in self.parameters if p.grad is not None])
-        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            self.reduce(part.gradients())
+        norm = nn.utils.get_total_norm(part.gradients())
         if self.device.type == "cpu" and not torch.isfinite(norm):  # a GPU would have to wait for this; there `check` notices
             named = [(name, p) for name, p in self.online.master.named_parameters() if p.requires_grad]
-            found = cause(trajectory, weights, loss, named)
+            found = f"{part.name}: " * bool(part.name) + cause(trajectory, weights, loss, named)
             raise NotFiniteError(f"learner step {self.steps + 1}: {found} (learner.learning_rate was {self._rate:.3g}): {KEPT}")
         if self.config.max_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters, self.config.max_grad_norm, norm)
-        self.optimizer.step()
+            nn.utils.clip_grads_with_norm_(part.parameters, self.config.max_grad_norm, norm)
+        part.optimizer.step()
         if self.pruner is not None:
             self.pruner.apply(self.online.master)
         self.online.refresh()
@@ -281,12 +284,8 @@ class Learner:
     def _set_learning_rate(self, agent_steps: int) -> None:
         if self.config.learning_rate_end is not None:
             self._rate = self.learning_rate(agent_steps)
-            for group in self.optimizer.param_groups:
-                rate = self._rate * group.get("factor", 1.0)
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rate)
-                else:
-                    group["lr"] = rate
+            for part in self.parts:
+                part.set_learning_rate(self._rate)
 
     def _reset_if_due(self, agent_steps: int) -> None:
         config = self.config.resets
@@ -315,7 +314,8 @@ class Learner:
                 net.refresh()
 
     def _reset_optimizer(self) -> None:
-        reset_optimizer(self.optimizer, make_optimizer(self.config, self.parameters, self.groups))
+        for part in self.parts:
+            part.reset()
 
     def _not_finite(self, name: str) -> str:
         first = None if self.unsound is None else int(self.unsound)
@@ -343,7 +343,7 @@ class Learner:
         other = self.online if self.acting is self.frozen else self.frozen
         return {
             self._other: {} if other is None else other.master.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.parts),
             "rng": self.rng.get_state(),
             "steps": self.steps,
             "resets": self.resets,
@@ -365,64 +365,13 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned; load the weights first. ValueError if the state is of another optimizer."""
-        if not same_kind(self.optimizer.state_dict(), state["optimizer"]):
-            raise ValueError(f"its optimizer is not learner.optimizer = {self.config.optimizer!r}")
+        load_optimizer_state(self.parts, state["optimizer"])
         if self.frozen is not None:
             other = self.online if self.acting is self.frozen else self.frozen
             other.master.load_state_dict(state[self._other])
             self.frozen.refresh()
         self.online.refresh()
-        self.optimizer.load_state_dict(state["optimizer"])
-        now = make_optimizer(self.config, self.parameters, self.groups).param_groups
-        for group, fresh in zip(self.optimizer.param_groups, now, strict=True):  # this config's, not the saved ones
-            group.update({name: fresh[name] for name in ("lr", "eps") if name in fresh})
-        for parameter, moments in self.optimizer.state.items():  # files do not keep the memory layout
-            for name, moment in moments.items():
-                if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
         self.rng.set_state(state["rng"])
         self.steps, self.resets, self.reset_at = state["steps"], state["resets"], state["reset_at"]
         if self.pruner is not None:
             self.pruner.load_state_dict(state.get("pruning", {}))
-
-
-class _Graph:
-    """One update captured as a CUDA graph and replayed on static buffers. The first calls warm up, as capture demands."""
-
-    WARM_UP = 3
-
-    def __init__(self, learner: Learner):
-        self.learner, self.calls = learner, 0
-        self.graph = torch.cuda.CUDAGraph()
-        self.graph.register_generator_state(learner.rng)
-        self.inputs: tuple[Trajectory, Tensor] | None = None
-        self.outputs: tuple[Loss, Tensor] | None = None
-
-    def __call__(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
-        self.calls += 1
-        if self.calls <= self.WARM_UP:
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                out = self.learner.update(trajectory, weights)
-            torch.cuda.current_stream().wait_stream(stream)
-            return out
-        if self.outputs is None or self.inputs is None:
-            self.inputs = (trajectory, weights)
-            with torch.cuda.graph(self.graph):
-                self.outputs = self.learner.update(trajectory, weights)
-        else:
-            _copy_into(self.inputs, (trajectory, weights))
-        self.graph.replay()
-        return self.outputs
-
-
-def _copy_into(old: Any, new: Any) -> None:
-    if isinstance(old, Tensor):
-        old.copy_(new, non_blocking=True)
-    elif isinstance(old, dict):
-        for name in old:
-            _copy_into(old[name], new[name])
-    else:
-        for a, b in zip(old, new, strict=True):
-            _copy_into(a, b)

@@ -16,6 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.files import atomic_write, parse_json, reading, writing
 from rlsuite.runs.pretrained_agents import absent
@@ -129,6 +132,11 @@ class TensorBoard:
                 for tag, number in values.items():
                     self._board.add_scalar(tag, number, clock.agent_steps)
 
+    def picture(self, clock: Clock, tag: str, picture: NDArray[np.uint8]) -> None:
+        """Adds a picture [H,W,3]."""
+        with writing(self._folder, _THEN):
+            self._board.add_image(tag, picture, clock.agent_steps, dataformats="HWC")
+
     def flush(self) -> None:
         """Writes what is buffered."""
         with writing(self._folder, _THEN):
@@ -150,7 +158,8 @@ class MetricLog:
     outcome: Outcome = "failed"  # what trackers hear at the end; the session sets it
 
     def __init__(self, run_dir: Path, resume_at: int | None = None, trackers: Sequence[Tracker] = ()) -> None:
-        self._trackers: list[Tracker] = [JsonLines(run_dir, resume_at), TensorBoard(run_dir, resume_at), *trackers]
+        self._board = TensorBoard(run_dir, resume_at)
+        self._trackers: list[Tracker] = [JsonLines(run_dir, resume_at), self._board, *trackers]
 
     def scalars(self, clock: Clock, values: Mapping[str, float]) -> None:
         """Logs one row. ValueError if a tag has the name of a clock field."""
@@ -159,6 +168,10 @@ class MetricLog:
         row = Row(clock, {tag: float(value) for tag, value in values.items()})
         for tracker in self._trackers:
             tracker.write([row])
+
+    def picture(self, clock: Clock, tag: str, picture: NDArray[np.uint8]) -> None:
+        """Adds a picture [H,W,3] to TensorBoard; other trackers take rows only."""
+        self._board.picture(clock, tag, picture)
 
     def flush(self) -> None:
         """Syncs everything logged so far to disk."""

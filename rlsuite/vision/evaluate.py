@@ -14,10 +14,11 @@ from rlsuite.runs.progress import Counter
 from rlsuite.vision import metrics
 from rlsuite.vision.data import Data, Pictures
 from rlsuite.vision.detection.common import Found
+from rlsuite.vision.generation.autoencoders import Autoencoder
+from rlsuite.vision.generation.base import Measured
 from rlsuite.vision.metrics import Objects
 from rlsuite.vision.model import Model
-
-MAIN = {"classify": "accuracy", "segment": "mIoU", "detect": "mAP"}  # the metric that decides which weights are the best
+from rlsuite.vision.pca import pca_squared_error
 
 
 def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16: bool) -> Any:
@@ -60,32 +61,59 @@ def evaluate_until(
     pictures: Pictures = data.test
     count = len(pictures) if limit is None else min(limit, len(pictures))
     rows = np.linspace(0, len(pictures) - 1, count).astype(np.int64)  # spread out: files are often sorted by class
-    seen, spent = _Seen(task, len(data.classes)), 0.0
+    seen, spent = _Seen(model, task, len(data.classes)), 0.0
+    rng = torch.Generator().manual_seed(0)  # of codes and noise, the same in every evaluation
     try:
         for at in range(0, len(rows), batch):
             if stop(at, len(rows)):
                 return None
             images, labels = pictures.take(rows[at : at + batch])
             began = time.perf_counter()
-            found = predict(model, images, device, bf16)
+            measured = isinstance(model.head, Measured)
+            found = scores(model, images, labels, device, bf16, rng) if measured else predict(model, images, device, bf16)
             spent += time.perf_counter() - began
             seen.add(found, labels)
     finally:
         model.train(training)
-    return seen.result() | {"pictures_per_second": len(rows) / max(spent, 1e-9)}
+    result = seen.result() | {"pictures_per_second": len(rows) / max(spent, 1e-9)}
+    if isinstance(model.head, Autoencoder) and limit is None:
+        result["pca_squared_error"] = pca_squared_error(data.train, data.test, model.head.latent)
+    return result
+
+
+def scores(
+    model: Model,
+    images: NDArray[np.uint8],
+    labels: dict[str, NDArray[Any]],
+    device: torch.device,
+    bf16: bool,
+    rng: torch.Generator,
+) -> dict[str, NDArray[np.float64]]:
+    """`Measured.scores` of images [N,C,H,W] and their labels. Leaves the model in evaluation mode."""
+    model.eval()
+    batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).contiguous(memory_format=torch.channels_last)
+    known = {name: torch.from_numpy(values).to(device) for name, values in labels.items() if values.dtype.kind != "U"}
+    assert isinstance(model.head, Measured)
+    with inference(device, bf16):
+        found = model.head.scores(batch, known, model.maps, rng)
+    return {name: values.double().cpu().numpy() for name, values in found.items()}
 
 
 class _Seen:
     """Predictions and true labels of the pictures seen so far."""
 
-    def __init__(self, task: str, classes: int):
-        self.task, self.classes = task, classes
+    def __init__(self, model: Model, task: str, classes: int):
+        self.model, self.task, self.classes = model, task, classes
+        self.scores: dict[str, list[NDArray[np.float64]]] = {}
         self.counts = np.zeros((classes, classes), np.int64)
         self.predicted: list[Objects] = []
         self.true: list[Objects] = []
 
     def add(self, found: Any, labels: dict[str, NDArray[Any]]) -> None:
-        if self.task == "detect":
+        if isinstance(self.model.head, Measured):
+            for name, values in found.items():
+                self.scores.setdefault(name, []).append(values)
+        elif self.task == "detect":
             self.predicted += [as_objects(each) for each in found]
             self.true += [true_objects(labels, row) for row in range(len(found))]
         else:
@@ -93,6 +121,8 @@ class _Seen:
             self.counts += metrics.confusion(found.cpu().numpy().ravel(), true.ravel(), self.classes)
 
     def result(self) -> dict[str, float]:
+        if isinstance(self.model.head, Measured):
+            return self.model.head.metrics({name: float(np.concatenate(values).mean()) for name, values in self.scores.items()})
         if self.task == "classify":
             return {"accuracy": metrics.pixel_accuracy(self.counts)}
         if self.task == "segment":

@@ -27,6 +27,14 @@ def accuracy(predicted: NDArray[np.integer], true: NDArray[np.integer]) -> float
     return float((predicted == true).mean())
 
 
+def auroc(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, ties counting half; nan if either is missing."""
+    ordered = np.sort(negative)
+    below, not_above = np.searchsorted(ordered, positive, "left"), np.searchsorted(ordered, positive, "right")
+    pairs = len(positive) * len(negative)
+    return float((below + not_above).sum() / 2 / pairs) if pairs else float("nan")
+
+
 def confusion(predicted: NDArray[np.integer], true: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
     """Counts by (true class, predicted class) [K,K]; true classes outside 0..K-1 are skipped."""
     counted = (true >= 0) & (true < classes)

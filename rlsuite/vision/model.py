@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlsuite.config.spec_string import parse_call
+from rlsuite.core.agent import Part
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.nets import classifier
 from rlsuite.nets.backbones import BACKBONES, Backbone, make_backbone
@@ -23,10 +24,16 @@ from rlsuite.vision import necks, segmentation
 from rlsuite.vision.detection.anchor_based import RetinaNet, Ssd, Yolo
 from rlsuite.vision.detection.anchor_free import AnchorFree
 from rlsuite.vision.detection.two_stage import RoiHead
+from rlsuite.vision.generation import gans
+from rlsuite.vision.generation.autoencoders import Autoencoder, Vae
+from rlsuite.vision.generation.base import Maker
+from rlsuite.vision.generation.stylegan import stylegan
+from rlsuite.vision.generation.translation import CycleGan, Pix2pix, StarGan, Translator
+from rlsuite.vision.head import Head
 from rlsuite.vision.necks import Maps, Neck
 
 
-class Classify(nn.Module):
+class Classify(Head):
     """Classifies images with a dense layer on the averaged last map, or with the head published with the backbone."""
 
     def __init__(self, head: nn.Module):
@@ -52,58 +59,102 @@ class Classify(nn.Module):
 class Model(nn.Module):
     """Backbone, neck and head in one module; takes images [N,C,H,W] uint8."""
 
-    def __init__(self, backbone: Backbone, neck: Neck, head: nn.Module):
+    def __init__(self, backbone: Backbone, neck: Neck, head: Head):
         super().__init__()
         self.backbone = backbone
         self.neck = neck
         self.head = head
 
     def maps(self, images: Tensor) -> Maps:
-        """The neck's feature maps."""
-        found: Maps = self.neck(self.backbone(as_input(images)))
+        """The neck's feature maps of images, uint8 or f32 in [0,1]."""
+        found: Maps = self.neck(self.backbone(images if images.is_floating_point() else as_input(images)))
         return found
 
     def _embed(self) -> dict[str, Any]:
-        # R-CNN sends crops of the image through the backbone; every other head reads the maps of the whole image.
-        return {"embed": self.maps} if getattr(self.head, "mode", "") == "rcnn" else {}
+        return {"embed": self.maps} if self.head.embeds else {}
 
     def _whole(self, images: Tensor) -> Maps:
-        return [] if self._embed() else self.maps(images)
+        return [] if self.head.embeds else self.maps(images)
 
-    def losses(self, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss [N] f32 and metrics; `labels` as the task has them, see `rlsuite.vision.data`."""
-        return self.head.losses(self._whole(images), images, labels, **self._embed())  # type: ignore[operator, no-any-return]
+    def losses(self, images: Tensor, labels: dict[str, Tensor], part: str = "") -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss [N] f32 and metrics; `labels` as the task has them, see `rlsuite.vision.data`. `part`: of `parts`."""
+        more = self._embed() | ({"part": part} if part else {})
+        return self.head.losses(self._whole(images), images, labels, **more)  # type: ignore[operator, no-any-return]
 
     def predict(self, images: Tensor) -> Any:
-        """Classes [N], class maps [N,H,W], or a list of N `Found`."""
+        """Classes [N], class maps [N,H,W], a list of N `Found`, or what a `Maker` predicts."""
         return self.head.predict(self._whole(images), images, **self._embed())  # type: ignore[operator]
+
+    def parts(self) -> dict[str, Part]:
+        """The parts that learn in turn, see `Objective.parts`."""
+        return self.head.parts((self.backbone, self.neck))
+
+    @property
+    def maker(self) -> Maker:
+        """Its head, which makes pictures from codes. UsageError if it does not."""
+        if not isinstance(self.head, Maker):
+            raise UsageError(f"the head {type(self.head).__name__} has no generator to sample from: that takes a vae or a GAN")
+        return self.head
 
 
 class Kind(NamedTuple):
     """A kind of head."""
 
-    task: str  # classify, segment or detect
-    build: Callable[..., nn.Module]  # (channels, strides, classes, its own parameters)
+    task: str  # classify, segment, detect, generate or translate
+    build: Callable[
+        ..., Head
+    ]  # (channels, strides, classes) and its own parameters; what makes pictures gets what `_mirrored` gives
+    main: str  # the metric that decides which weights are the best, the larger the better
+    labels: str | None  # the task whose labels it learns from; None: it needs none
 
 
-def _linear(channels: Sequence[int], strides: Sequence[int], classes: int, dropout: float = 0.0) -> nn.Module:
+def _classify(build: Callable[..., Head]) -> Kind:
+    return Kind("classify", build, "accuracy", "classify")
+
+
+def _segment(build: Callable[..., Head]) -> Kind:
+    return Kind("segment", build, "mIoU", "segment")
+
+
+def _detect(build: Callable[..., Head]) -> Kind:
+    return Kind("detect", build, "mAP", "detect")
+
+
+def _generate(build: Callable[..., Maker], main: str, labels: str | None = None) -> Kind:
+    return Kind("generate", build, main, labels)
+
+
+def _translate(build: type[Translator], labels: str) -> Kind:
+    return Kind("translate", build, build.main, labels)
+
+
+def _linear(channels: Sequence[int], strides: Sequence[int], classes: int, dropout: float = 0.0) -> Head:
     return Classify(classifier.Linear(channels[-1], classes, dropout))
 
 
 HEADS: dict[str, Kind] = {
-    "linear": Kind("classify", _linear),
-    "fcn": Kind("segment", segmentation.Fcn),
-    "unet": Kind("segment", segmentation.UNet),
-    "segnet": Kind("segment", segmentation.SegNet),
-    "deeplab": Kind("segment", segmentation.DeepLab),
-    "retinanet": Kind("detect", RetinaNet),
-    "anchor_free": Kind("detect", AnchorFree),
-    "ssd": Kind("detect", Ssd),
-    "yolo": Kind("detect", Yolo),
-    "roi": Kind("detect", RoiHead),
+    "linear": _classify(_linear),
+    "fcn": _segment(segmentation.Fcn),
+    "unet": _segment(segmentation.UNet),
+    "segnet": _segment(segmentation.SegNet),
+    "deeplab": _segment(segmentation.DeepLab),
+    "retinanet": _detect(RetinaNet),
+    "anchor_free": _detect(AnchorFree),
+    "ssd": _detect(Ssd),
+    "yolo": _detect(Yolo),
+    "roi": _detect(RoiHead),
+    "autoencoder": _generate(Autoencoder, "psnr"),
+    "vae": _generate(Vae, "elbo"),
+    "gan": _generate(gans.gan, "balance"),
+    "dcgan": _generate(gans.dcgan, "balance"),
+    "conditional_gan": _generate(gans.conditional_gan, "balance", "classify"),
+    "stylegan": _generate(stylegan, "balance"),
+    "pix2pix": _translate(Pix2pix, "translate"),
+    "cyclegan": _translate(CycleGan, "classify"),
+    "stargan": _translate(StarGan, "classify"),
 }
 
-_NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals")
+_NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals", "latent", "rate")
 PUBLISHED = "published"  # the classifier published with the backbone
 
 
@@ -134,20 +185,27 @@ def _mlfpn(
 NECKS: dict[str, Callable[..., Neck]] = {"none": Neck, "fpn": _fpn, "jpu": _jpu, "yolo": _yolo, "extra": _extra, "mlfpn": _mlfpn}
 
 
-def task_of(head: str) -> str:
-    """The task of a head: classify, segment or detect. UsageError for an unknown head."""
+def kind_of(head: str) -> Kind:
+    """The kind of a head. UsageError for an unknown one."""
     name, _ = parse_call("head", head)
     if name != PUBLISHED and name not in HEADS:
         raise unknown("model.head", name, [PUBLISHED, *HEADS])
-    return "classify" if name == PUBLISHED else HEADS[name].task
+    return HEADS["linear" if name == PUBLISHED else name]
 
 
 def make_model(
-    backbone: str, head: str, classes: int, channels: int, *, neck: str = "none", output_stride: int | None = None
+    backbone: str,
+    head: str,
+    classes: int,
+    channels: int,
+    *,
+    neck: str = "none",
+    output_stride: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Model:
     """Builds a model from names with parameters. UsageError for unknown names and for parts that do not fit each other.
 
-    `channels`: of the images; `output_stride`: see `segmentation.dilate`.
+    `channels`: of the images; `output_stride`: see `segmentation.dilate`; `size`: height and width of the pictures to generate.
     """
     trunk = make_backbone(backbone, channels)
     try:
@@ -159,10 +217,26 @@ def make_model(
                 raise ValueError("published takes no parameters")
             entry = BACKBONES[parse_call("backbone", backbone)[0]]
             return Model(trunk, between, Classify(classifier.make_classifier(entry.head, between.channels[-1], classes)))
-        table = {name: kind.build for name, kind in HEADS.items()}
-        return Model(trunk, between, _call("head", table, head)(between.channels, between.strides, classes))
+        build = _call("head", {name: kind.build for name, kind in HEADS.items()}, head)
+        if (task := kind_of(head).task) in ("generate", "translate"):
+            more = [lambda: make_backbone(backbone, channels)] if task == "translate" else []
+            return Model(trunk, between, build(*_mirrored(trunk, neck, channels, size), classes, *more))
+        return Model(trunk, between, build(between.channels, between.strides, classes))
     except ValueError as error:
         raise UsageError(f"model {backbone}, {neck}, {head}: {error}") from error
+
+
+def _mirrored(
+    trunk: Backbone, neck: str, channels: int, size: tuple[int, int] | None
+) -> tuple[list[tuple[int, ...]], tuple[int, int, int]]:
+    """Shapes of the maps and of the picture that a decoder leads back to."""
+    if neck != "none":
+        raise ValueError("model.neck must be none: what makes pictures mirrors the backbone itself")
+    if size is None:
+        raise ValueError("what makes pictures needs their size")
+    if min(size) < trunk.strides[-1]:
+        raise ValueError(f"pictures of {size[0]}x{size[1]} are smaller than the stride of its last map, {trunk.strides[-1]}")
+    return trunk.shapes(*size), (channels, *size)
 
 
 def _call(what: str, table: dict[str, Callable[..., Any]], text: str) -> Callable[..., Any]:

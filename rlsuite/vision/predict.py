@@ -14,6 +14,8 @@ from rlsuite.vision import draw
 from rlsuite.vision.data.atari import frames
 from rlsuite.vision.data.files import SUFFIXES, read_picture
 from rlsuite.vision.evaluate import as_objects, predict
+from rlsuite.vision.generation.autoencoders import Autoencoder
+from rlsuite.vision.sample import sheet, to_bytes, translations
 from rlsuite.vision.train import SavedModel, load_data
 
 TEST = "test"  # the model's own test pictures
@@ -26,7 +28,7 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
     `what`: a picture, a folder of them, a video, the id of an Atari environment, or `test`. UsageError if it does not exist.
     """
     written = []
-    for name, image in _pictures(saved, what, count):
+    for name, image in pictures_of(saved, what, count):
         path = out / f"{name}.png"
         draw.save(annotated(saved, image), path)
         written.append(path)
@@ -34,17 +36,24 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
 
 
 def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> draw.Picture:
-    """The image [C,H,W] with the model's predictions drawn on it."""
+    """The image [C,H,W] with the model's predictions drawn on it; of an autoencoder, beside what it makes of the image."""
     found: Any = predict(saved.model, image[None], saved.device, saved.bf16)
     picture = draw.to_picture(image)
     if saved.task == "detect":
         return draw.draw_objects(picture, as_objects(found[0]), saved.classes)
     if saved.task == "segment":
         return draw.draw_classes(picture, found[0].cpu().numpy())
+    if saved.task == "translate":
+        return translations(saved.model, image[None], None, saved.bf16)
+    if saved.task == "generate":
+        if not isinstance(saved.model.head, Autoencoder):
+            return draw.draw_label(picture, f"real: {float(found[0]):.2f}")
+        return sheet(np.concatenate([image[None], to_bytes(found)]), 2)
     return draw.draw_label(picture, saved.classes[int(found[0])])
 
 
-def _pictures(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """At most `count` pictures [C,H,W] as the model takes them, with names. `what`: see `show`."""
     channels, height, width = saved.shape
     path = Path(what)
     if what == TEST:
@@ -61,14 +70,14 @@ def _pictures(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, N
         if not files or not files[0].is_file():
             raise UsageError(f"{what}: no pictures found ({', '.join(SUFFIXES)})")
         for file in files[:count]:
-            yield file.stem, _as_channels(read_picture(file, (height, width)), channels)
+            yield file.stem, as_channels(read_picture(file, (height, width)), channels)
     elif path.suffix.lower() in VIDEOS:
         yield from _video(path, saved, count)
     else:
         raise UsageError(f"{what!r} is not a picture, a folder, a video, an Atari environment or {TEST!r}")
 
 
-def _as_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def as_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """[3,H,W] -> [C,H,W]: unless C is 3, every plane is the picture in grey."""
     if channels == 3:
         return picture
@@ -85,7 +94,7 @@ def _video(path: Path, saved: SavedModel, count: int) -> Iterator[tuple[str, NDA
         size = next(reader)["size"]
         for number, raw in zip(range(count), reader, strict=False):
             picture = np.frombuffer(raw, np.uint8).reshape(size[1], size[0], 3).transpose(2, 0, 1)
-            yield f"{path.stem}_{number:05d}", _as_channels(picture, channels)
+            yield f"{path.stem}_{number:05d}", as_channels(picture, channels)
     except (OSError, RuntimeError, StopIteration) as error:
         raise RlsuiteError(f"{path} cannot be read as a video: {one_line(error) if str(error) else 'no frame in it'}") from error
     finally:

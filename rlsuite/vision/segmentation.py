@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from rlsuite.nets.backbones import Backbone
 from rlsuite.nets.backbones.bricks import Widen, conv
+from rlsuite.vision.head import Head
 from rlsuite.vision.necks import Maps
 
 IGNORED = 255  # label of pixels that count nowhere
 
 
-class PixelHead(nn.Module):
+class PixelHead(Head):
     """Base class: subclasses define `logits` of any size, which are interpolated to the size of the image."""
 
     def logits(self, maps: Maps) -> Tensor:

@@ -1,6 +1,7 @@
 """Supervised learning with the parts of the suite: a data set is a store, and a model an objective of the learner."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -8,42 +9,62 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlsuite.config.spec_string import parse_call
-from rlsuite.core.agent import Loss, Objective
+from rlsuite.core.agent import Loss, Objective, Part
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import Step, Trajectory
 from rlsuite.replay import Sample
 from rlsuite.vision.config import ModelConfig
 from rlsuite.vision.data import Data, Pictures
-from rlsuite.vision.model import Model, make_model, task_of
+from rlsuite.vision.model import Model, kind_of, make_model
 
 
-def build_model(config: ModelConfig, classes: int, channels: int) -> Model:
-    """The model that a config describes, for pictures with so many `channels`."""
-    return make_model(config.backbone, config.head, classes, channels, neck=config.neck, output_stride=config.output_stride)
+def build_model(config: ModelConfig, classes: int, shape: tuple[int, int, int]) -> Model:
+    """The model that a config describes, for pictures of a `shape` (C,H,W)."""
+    channels, *size = shape
+    return make_model(
+        config.backbone,
+        config.head,
+        classes,
+        channels,
+        neck=config.neck,
+        output_stride=config.output_stride,
+        size=(size[0], size[1]),
+    )
 
 
 class Supervised(Objective):
-    """Learns the labels of pictures: the picture is the observation of a trajectory with T = 1, its labels are extras."""
+    """Learns labels of pictures, or to make pictures: each is the observation of a trajectory with T = 1, its labels are extras."""
 
     has_target = False
 
     def __init__(self, config: ModelConfig, data: Data):
         """UsageError where model and data do not fit each other."""
-        self.config, self.classes, self.channels = config, len(data.classes), data.shape[0]
-        task = task_of(config.head)
-        if task not in data.tasks:
-            raise UsageError(f"model.head={config.head} is to {task}, but the labels of this data are to {' or '.join(data.tasks)}")
-        self.task = task
+        self.config, self.classes, self.shape = config, len(data.classes), data.shape
+        kind = kind_of(config.head)
+        if kind.labels is not None and kind.labels not in data.tasks:
+            have = f"the labels of this data are to {' or '.join(data.tasks)}" if data.tasks else "this data has no labels"
+            raise UsageError(f"model.head={config.head} is to {kind.labels}, but {have}")
+        self.task, self.main, self.part = kind.task, kind.main, ""
         if parse_call("head", config.head)[1].get("mask") and "masks" not in data.train.take(np.zeros(1, np.int64))[1]:
             raise UsageError(f"model.head={config.head} predicts masks, but this data has boxes only")
 
     def make_net(self) -> Model:
-        return build_model(self.config, self.classes, self.channels)
+        return build_model(self.config, self.classes, self.shape)
+
+    def parts(self, net: nn.Module) -> dict[str, Part]:
+        assert isinstance(net, Model)
+        return net.parts()
+
+    def of_part(self, name: str) -> Self:
+        found = copy.copy(self)
+        found.part = name
+        return found
 
     def loss(self, net: nn.Module, target: nn.Module, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps = trajectory.steps
         labels = {name: leaf[0] for name, leaf in steps.extras.items()}
-        loss, metrics = net.losses(steps.observation[0], labels)  # type: ignore[operator]
+        assert isinstance(net, Model)
+        loss, metrics = net.losses(steps.observation[0], labels, self.part)
         return Loss(loss, None, metrics)
 
 

@@ -32,8 +32,10 @@ from rlsuite.runtime.signals import Stop, signals
 from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
 from rlsuite.vision.data import Data
-from rlsuite.vision.evaluate import MAIN, evaluate_until
+from rlsuite.vision.evaluate import evaluate_until
+from rlsuite.vision.generation.base import Measured
 from rlsuite.vision.model import Model
+from rlsuite.vision.sample import overview
 from rlsuite.vision.supervised import DataStore, Supervised, build_model
 
 
@@ -171,14 +173,17 @@ class Training(Session[dict[str, float]]):
             limit=None if final else config.eval.pictures,
         )
         if found is not None:
-            self.latest = found[MAIN[self.task.task]]
+            self.latest = found[self.task.main]
+            if isinstance(learner.net.head, Measured):
+                made = overview(learner.net, self.data, config.learner.precision == "bf16")  # type: ignore[arg-type]
+                self.log.picture(self.clock(), "eval/pictures", made)
         return found
 
     def report(self, result: dict[str, float], final: bool) -> Report:
-        return Report(result[MAIN[self.task.task]], {f"eval/{name}": value for name, value in result.items()}, plain(result))
+        return Report(result[self.task.main], {f"eval/{name}": value for name, value in result.items()}, plain(result))
 
     def status(self, more: dict[str, str] | None = None) -> Status:
-        main = {MAIN[self.task.task]: "-" if self.latest != self.latest else f"{self.latest:.3f}"}
+        main = {self.task.main: "-" if self.latest != self.latest else f"{self.latest:.3f}"}
         return super().status(main | (more or {}))
 
     def describe(self) -> str:
@@ -235,10 +240,10 @@ class SavedModel:
         self.steps = saved.agent_steps
         self.config = check(facts["config"])
         self.classes: list[str] = facts["vision"]["classes"]
-        self.shape: tuple[int, ...] = tuple(facts["vision"]["shape"])
+        self.shape: tuple[int, int, int] = tuple(facts["vision"]["shape"])
         self.task: str = facts["vision"]["task"]
         self.device = device_of(self.config)
         self.bf16 = self.config.learner.precision == "bf16"
-        model: Model = build_model(self.config.model, len(self.classes), self.shape[0])
+        model: Model = build_model(self.config.model, len(self.classes), self.shape)
         checkpoint.load_weights_into(model, saved.weights, str(self.path))
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

@@ -21,7 +21,7 @@ from rlsuite.core.agent import Agent, Games, Loss, Mode, Rollouts, Sequences, Tr
 from rlsuite.core.masks import KEY
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, tree_map
 from rlsuite.factories import make_agent, make_spec
-from rlsuite.learning import learner as learner_module
+from rlsuite.learning import parts as parts_module
 from rlsuite.learning.learner import Learner
 
 META = torch.device("meta")
@@ -51,13 +51,13 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch, "Generator", lambda device="cpu": MetaGenerator())
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
-    plain = learner_module.make_optimizer
+    plain = parts_module.make_optimizer
 
     def made(*args: Any) -> torch.optim.Optimizer:  # its own counters are the CPU's, where it is not fused
         cpu = args[0].model_copy(update={"optimizer": "sgd", "cuda_graphs": False})
         return plain(cpu, *args[1:])
 
-    monkeypatch.setattr(learner_module, "make_optimizer", made)
+    monkeypatch.setattr(parts_module, "make_optimizer", made)
     yield
 
 
@@ -108,7 +108,7 @@ def use(agent: Agent, learner: Learner, spec: EnvSpec, state: State) -> None:
     sparse = isinstance(sequence, Transitions) and not sequence.whole
     steps = blank(spec, length, kept, 2 if sparse else length)
     trajectory = Trajectory(steps, () if isinstance(sequence, Sequences) and not sequence.state else state)
-    part = next(learner._parts(trajectory))
+    part = next(learner._minibatches(trajectory))
     loss, norm = learner.update(part, torch.ones(part.steps.reward.shape[1], device=META))
     learner._move_target()
     if loss.td is not None:

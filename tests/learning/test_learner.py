@@ -320,11 +320,11 @@ def test_the_learning_rate_is_a_function_of_the_agents_steps(optimizer: str) -> 
     learner = Learner(dqn(), cfg, seed=0, anneal_over=1000)
     for at, rate in [(0, 1e-2), (500, 5.5e-3), (1000, 1e-3), (5000, 1e-3), (0, 1e-2)]:
         learner.step(learner.stage(sample(0)), agent_steps=at)
-        assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+        assert learner.parts[0].optimizer.param_groups[0]["lr"] == pytest.approx(rate)
         assert learner.learning_rate(at) == pytest.approx(rate)
     constant = Learner(dqn(), config(optimizer=optimizer, learning_rate=1e-2), seed=0, anneal_over=1000)
     constant.step(constant.stage(sample(0)), agent_steps=900)
-    assert constant.optimizer.param_groups[0]["lr"] == constant.learning_rate(900) == 1e-2
+    assert constant.parts[0].optimizer.param_groups[0]["lr"] == constant.learning_rate(900) == 1e-2
 
 
 def test_the_annealed_rate_is_the_one_used() -> None:
@@ -404,7 +404,7 @@ def test_moments_are_restored_in_the_layout_of_their_weights() -> None:
     other = Learner(dqn(PIXELS, "small"), cfg, seed=1)
     other.load_state_dict(state)
     checked = 0
-    for parameter, moments in other.optimizer.state.items():
+    for parameter, moments in other.parts[0].optimizer.state.items():
         if parameter.dim() == 4:
             checked += 1
             assert parameter.is_contiguous(memory_format=torch.channels_last)

@@ -27,6 +27,7 @@ def made(optimizer: str, net: nn.Module | None = None, **more: Any) -> torch.opt
         ("rmsprop(alpha=0.99,centered=false,momentum=0.5)", torch.optim.RMSprop, {"alpha": 0.99, "momentum": 0.5}),
         ("adam", torch.optim.Adam, {}),
         ("adam(beta1=0.5,beta2=0.9)", torch.optim.Adam, {"betas": (0.5, 0.9)}),
+        ("adam(beta1=0,beta2=0.9)", torch.optim.Adam, {"betas": (0.0, 0.9)}),
         ("adamw(weight_decay=0)", torch.optim.AdamW, {"weight_decay": 0}),
         ("radam", torch.optim.RAdam, {}),
     ],

@@ -83,6 +83,7 @@ BACKBONES: dict[str, Entry] = {
     "mobilenet_v2": Entry(mobile.mobilenet_v2),
     **{f"efficientnet_b{n}": Entry(partial(mobile.efficientnet, size=n)) for n in range(len(mobile.SCALES))},
     "darknet53": Entry(resnet.darknet53, size=256),
+    "dcgan": Entry(plain.dcgan, size=64, classes=None),
 }
 
 
@@ -98,7 +99,7 @@ def make_backbone(name: str, in_channels: int, acting: bool = False) -> Backbone
     published = "group" if acting and entry.norm == "batch" else entry.norm
     norm = parameters.pop("norm", published)
     if acting and norm == "batch":
-        raise UsageError(f"{name}: agents act on other batches than they learn from; use norm=group, layer or none")
+        raise UsageError(f"{name}: agents act on other batches than they learn from; use norm=group, layer, instance or none")
     if not acting and "pool" in parameters:
         raise UsageError(f"{name}: pool is for torsos of agents; in a vision model the head decides how feature maps are used")
     parameters.pop("pool", None)

@@ -8,29 +8,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORMS = ("batch", "group", "layer", "none")
+NORMS = ("batch", "group", "layer", "instance", "none")
 Size = int | tuple[int, int]  # of a kernel: one number for both sides, or (height, width)
 
 
 def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
-    """A normalisation layer for `channels` channels: batch, group, layer or none.
+    """A normalisation layer for `channels` channels: batch, group, layer, instance or none.
 
-    `group` has at most 32 groups (Wu & He 2018), `layer` normalises over the channels and pixels of an image.
+    `group` has at most 32 groups (Wu & He 2018), `layer` normalises over the channels and pixels of an image, `instance` over the
+    pixels of each channel (Ulyanov et al. 2016), which takes the contrast of an image out; with scales and offsets, as the others.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels, eps=epsilon)
     if kind == "none":
         return nn.Identity()
-    return nn.GroupNorm(1 if kind == "layer" else math.gcd(channels, 32), channels, eps=epsilon)
+    groups = {"group": math.gcd(channels, 32), "layer": 1, "instance": channels}
+    return nn.GroupNorm(groups[kind], channels, eps=epsilon)
 
 
 def act_of(kind: str) -> nn.Module:
-    """An activation: relu, relu6, silu, leaky (slope 0.1) or none."""
+    """An activation: relu, relu6, silu, leaky (slope 0.1), leaky2 (slope 0.2) or none."""
     table: dict[str, Callable[[], nn.Module]] = {
         "relu": lambda: nn.ReLU(inplace=True),
         "relu6": lambda: nn.ReLU6(inplace=True),
         "silu": lambda: nn.SiLU(inplace=True),
         "leaky": lambda: nn.LeakyReLU(0.1, inplace=True),
+        "leaky2": lambda: nn.LeakyReLU(0.2, inplace=True),
         "none": nn.Identity,
     }
     return table[kind]()

@@ -1,9 +1,9 @@
-"""Nets without shortcuts: LeNet, AlexNet, VGG, SqueezeNet."""
+"""Nets without shortcuts: LeNet, AlexNet, VGG, SqueezeNet, DCGAN's discriminator."""
 
 from torch import nn
 
 from rlsuite.nets.backbones.base import Backbone
-from rlsuite.nets.backbones.bricks import Branches, chain, conv, norm_of
+from rlsuite.nets.backbones.bricks import Branches, act_of, chain, conv, norm_of
 
 
 def lenet(in_channels: int, norm: str = "none") -> Backbone:
@@ -67,3 +67,18 @@ def squeezenet(in_channels: int, norm: str, version: int) -> Backbone:
         groups = [[(64, 16), (128, 16)], [(128, 32), (256, 32)], [(256, 48), (384, 48), (384, 64), (512, 64)]]
     stages = [nn.Sequential(pool(), *(fire(i, squeezed) for i, squeezed in group)) for group in groups]
     return Backbone([stem, *stages], in_channels)
+
+
+def dcgan(in_channels: int, norm: str = "batch", width: int = 64, depth: int = 4) -> Backbone:
+    """DCGAN's discriminator (Radford et al. 2016, section 3 and figure 1): `depth` 4x4 convolutions of stride 2, leaky ReLU of 0.2.
+
+    `width`: channels of the first, which has no normalisation; every further one has twice as many.
+    """
+    stages: list[nn.Module] = []
+    i = in_channels
+    for index in range(depth):
+        layer = nn.Conv2d(i, width << index, 4, 2, padding=1, bias=norm == "none")
+        between = [norm_of(norm, width << index)] if index and norm != "none" else []
+        stages.append(nn.Sequential(layer, *between, act_of("leaky2")))
+        i = width << index
+    return Backbone(stages, in_channels)

@@ -3,7 +3,8 @@
     data = source("digits").load(section, seed=1)
     images, labels = data.train.take(np.arange(32))  # [32,C,H,W] uint8, {"label": [32]}
 
-Labels by task: `label` for classify; `mask` for segment; `boxes` and `classes`, perhaps `masks`, for detect.
+Labels by task: `label` for classify; `mask` for segment; `boxes` and `classes`, perhaps `masks`, for detect; `target`, pictures
+[B,P,H,W] uint8 whose planes are the classes, for translate.
 """
 
 import importlib
@@ -50,14 +51,14 @@ class Data(NamedTuple):
     test: Pictures
     classes: tuple[str, ...]  # names; a label is an index into them
     shape: tuple[int, int, int]  # of a picture (C,H,W)
-    tasks: tuple[str, ...]  # that the labels serve: classify, segment, detect
+    tasks: tuple[str, ...]  # that the labels serve: classify, segment, detect, translate
 
 
 class DataSection(Section):
     """Base class of every data source's own config."""
 
     name: str
-    """Data source: digits, fashion_mnist, scenes, folder, coco or atari."""
+    """Data source: digits, fashion_mnist, scenes, folder, coco, atari, recoloured or pairs."""
 
 
 SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
@@ -67,6 +68,8 @@ SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
     "folder": "rlsuite.vision.data.folder",
     "coco": "rlsuite.vision.data.coco",
     "atari": "rlsuite.vision.data.atari",
+    "recoloured": "rlsuite.vision.data.recoloured",
+    "pairs": "rlsuite.vision.data.pairs",
 }
 
 

@@ -3,12 +3,13 @@
 import numpy as np
 
 from rlsuite.core.errors import UsageError
-from rlsuite.vision.data import Data, DataSection, InMemory
+from rlsuite.vision.data import Data, InMemory
+from rlsuite.vision.data.leave_out import ClassSection, leaving_out
 
 TEST = 360  # pictures: a fifth
 
 
-class Config(DataSection):
+class Config(ClassSection):
     """Handwritten digits."""
 
 
@@ -23,4 +24,4 @@ def load(config: Config, seed: int) -> Data:
     labels = found.target.astype(np.int64)
     order = np.random.default_rng(0).permutation(len(images))
     train, test = (InMemory(images[rows], {"label": labels[rows]}) for rows in (order[TEST:], order[:TEST]))
-    return Data(train, test, tuple("0123456789"), (1, 32, 32), ("classify",))
+    return leaving_out(Data(train, test, tuple("0123456789"), (1, 32, 32), ("classify",)), config, train.labels["label"])

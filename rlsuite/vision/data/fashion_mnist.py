@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.core.errors import UsageError
-from rlsuite.vision.data import Data, DataPath, DataSection, InMemory
+from rlsuite.vision.data import Data, DataPath, InMemory
+from rlsuite.vision.data.leave_out import ClassSection, leaving_out
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 DEBIAN = "/usr/share/datasets/fashion-mnist"
 
 
-class Config(DataSection):
+class Config(ClassSection):
     """Fashion-MNIST."""
 
     path: DataPath = DEBIAN
@@ -32,7 +33,8 @@ def load(config: Config, seed: int) -> Data:
             raise UsageError(f"{folder}: {prefix} has images {images.shape} and labels {labels.shape}")
         parts.append(InMemory(images[:, None], {"label": labels.astype(np.int64)}))
     train, test = parts
-    return Data(train, test, CLASSES, (1, *train.images.shape[2:]), ("classify",))
+    data = Data(train, test, CLASSES, (1, *train.images.shape[2:]), ("classify",))
+    return leaving_out(data, config, train.labels["label"])
 
 
 def _find(folder: Path, name: str) -> Path:

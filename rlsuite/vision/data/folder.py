@@ -1,4 +1,5 @@
-"""Your own pictures to classify: `<path>/<class>/*.png`, or `<path>/train/<class>/...` and `<path>/test/<class>/...`."""
+"""Your own pictures: `<path>/<class>/*.png`, or `<path>/train/<class>/...` and `<path>/test/<class>/...`; without classes
+`<path>/*.png`."""
 
 from pathlib import Path
 
@@ -6,15 +7,16 @@ import numpy as np
 from pydantic import Field
 
 from rlsuite.core.errors import UsageError
-from rlsuite.vision.data import Data, DataPath, DataSection
+from rlsuite.vision.data import Data, DataPath
 from rlsuite.vision.data.files import SUFFIXES, Files
+from rlsuite.vision.data.leave_out import ClassSection, leaving_out
 
 
-class Config(DataSection):
-    """Your own pictures in one folder per class."""
+class Config(ClassSection):
+    """Your own pictures, in one folder per class."""
 
     path: DataPath
-    """Folder with one folder of pictures per class, or with folders train and test that have those."""
+    """Folder with one folder of pictures per class, with folders train and test that have those, or with pictures of no class."""
     size: int = Field(64, ge=8, le=1024)
     """Side in pixels that every picture is resized to."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
@@ -34,15 +36,18 @@ def load(config: Config, seed: int) -> Data:
             raise UsageError(f"data.path={root}: test has classes that train does not have: {', '.join(sorted(extra))}")
         train, test = (_files(root / part, classes) for part in ("train", "test"))
     else:
-        classes = _classes(root)
-        paths, labels = _files(root, classes)
+        plain = [path for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES]
+        classes = [] if plain else _classes(root)
+        paths, labels = (plain, np.zeros(len(plain), np.int64)) if plain else _files(root, classes)
         order = np.random.default_rng(0).permutation(len(paths))
         held = max(1, round(len(paths) * config.test_fraction))
         train, test = (([paths[i] for i in part], labels[part]) for part in (order[held:], order[:held]))
     if not train[0] or not test[0]:
         raise UsageError(f"data.path={root}: {len(train[0])} pictures to train on and {len(test[0])} to test on")
     pictures = [Files(paths, {"label": labels}, size) for paths, labels in (train, test)]
-    return Data(pictures[0], pictures[1], tuple(classes), (3, *size), ("classify",))
+    return leaving_out(
+        Data(pictures[0], pictures[1], tuple(classes), (3, *size), ("classify",) if classes else ()), config, train[1]
+    )
 
 
 def _classes(root: Path) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.vision.boxes import clip, nms
+from rlsuite.vision.head import Head
 from rlsuite.vision.necks import Maps
 
 
@@ -20,7 +21,7 @@ class Found(NamedTuple):
     masks: Tensor | None = None  # [P,H,W] bool
 
 
-class DetectionHead(nn.Module):
+class DetectionHead(Head):
     """A head that learns from, and predicts, objects in images; `maps` are those of the neck."""
 
     def losses(self, maps: Maps, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -95,6 +95,7 @@ class RoiHead(DetectionHead):
         if mode not in self.MODES:
             raise ValueError(f"mode={mode}: must be {', '.join(self.MODES)}")
         self.classes, self.count, self.mode, self.strides = classes, proposals, mode, tuple(strides)
+        self.embeds = mode == "rcnn"
         width = channels[0]
         self.rpn = Rpn(width, strides, anchor) if mode == "faster" else None
         self.dense = nn.Sequential(
@@ -185,7 +186,7 @@ class RoiHead(DetectionHead):
             parts = []
             for at in range(0, len(boxes), self.AT_ONCE):
                 some = slice(at, at + self.AT_ONCE)
-                parts.append(embed(roi_align(images.float(), boxes[some], owner[some], 1, self.CROP))[0])
+                parts.append(embed(roi_align(images.float() / 255, boxes[some], owner[some], 1, self.CROP))[0])
             pieces = F.adaptive_avg_pool2d(torch.cat(parts), 7)
         else:
             pieces = self._pieces(maps, boxes, owner, 7)

@@ -1,0 +1,4 @@
+"""Heads that make pictures: autoencoders, which make a picture again, and generative adversarial networks.
+
+Shapes: N pictures, C channels, H x W pixels, L numbers in a code, K classes. Pictures that a head makes are f32 in [0,1].
+"""

@@ -1,0 +1,179 @@
+"""Generative adversarial networks: a generator makes pictures, a discriminator tells them from real ones. Shapes: see the package.
+
+The backbone with a dense layer is the discriminator D, so every backbone can be one; G makes pictures from codes z ~ N(0, I).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlsuite.core.agent import Part
+from rlsuite.vision.decoders import Decoder, DenseDecoder, Shape
+from rlsuite.vision.generation.base import Maker, unit
+from rlsuite.vision.head import Embed
+from rlsuite.vision.necks import Maps
+
+Shapes = Sequence[Shape]
+
+DISCRIMINATOR, GENERATOR = "discriminator", "generator"
+
+
+class Gan(Maker):
+    """GAN (Goodfellow et al. 2014): min over G, max over D of V = E[log D(x)] + E[log(1 - D(G(z)))].
+
+    With `min_max`, G goes down V itself, whose gradient vanishes where D is sure; otherwise it goes up E[log D(G(z))], which has
+    the same optimum (section 3, the -log D trick). At the optimum D is 1/2 everywhere.
+    """
+
+    main = "balance"
+
+    def __init__(self, maps: Shapes, picture: Shape, generator: nn.Module, latent: int, min_max: bool = False, rate: float = 1.0):
+        """`maps`: shapes of the backbone's; `generator`: codes [N,L] -> logits [N,C,H,W].
+
+        `rate`: factor on the learning rate of D (Heusel et al. 2017).
+        """
+        super().__init__(picture, latent)
+        self.min_max, self.rate = min_max, rate
+        self.score = nn.Linear(math.prod(maps[-1]), 1)
+        self.generator = generator
+
+    def parts(self, rest: tuple[nn.Module, ...]) -> dict[str, Part]:
+        """D, then G, as in algorithm 1 of the paper with k = 1."""
+        return {DISCRIMINATOR: Part((*rest, self.score), self.rate), GENERATOR: Part((self.generator,))}
+
+    def decode(self, code: Tensor, label: Tensor | None = None) -> Tensor:
+        """See `Maker`."""
+        return self.generator(code).sigmoid()  # type: ignore[no-any-return]
+
+    def judge(self, pictures: Tensor, label: Tensor | None, embed: Embed) -> Tensor:
+        """Logits [N] of D, that pictures [N,C,H,W] (of the classes [N]) are real."""
+        features = embed(pictures)[-1].flatten(1)
+        return self.score(features).float()[:, 0]  # type: ignore[no-any-return]
+
+    def labels(self, labels: dict[str, Tensor]) -> Tensor | None:
+        """The classes that G and D know."""
+        return None
+
+    def predict(self, maps: Maps, images: Tensor, embed: Embed) -> Tensor:
+        """D's probability [N] that each picture is real."""
+        return self.judge(unit(images), None, embed).sigmoid()
+
+    def losses(
+        self, maps: Maps, images: Tensor, labels: dict[str, Tensor], embed: Embed, part: str = ""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss [N] of D or of G, in nats."""
+        label = self.labels(labels)
+        code = torch.randn(len(images), self.latent, device=images.device)
+        with torch.set_grad_enabled(part == GENERATOR):
+            made = self.decode(code, label)
+        fake = self.judge(made, label, embed)
+        if part == GENERATOR:
+            return generator_loss(fake, self.min_max), {}
+        real = self.judge(unit(images), label, embed)
+        loss = discriminator_loss(real, fake)
+        seen = {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
+        return loss, {"losses/value": -loss.detach().mean(), **{f"losses/d_{name}": value for name, value in seen.items()}}
+
+    def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
+        """D's outputs for the pictures and for as many made ones, and V in nats."""
+        label = self.labels(labels)
+        real = self.judge(unit(images), label, embed)
+        fake = self.judge(self.decode(self.codes(len(images), rng).to(images.device), label), label, embed)
+        return {"d_real": real.sigmoid(), "d_fake": fake.sigmoid(), "value": -discriminator_loss(real, fake)}
+
+    def metrics(self, means: dict[str, float]) -> dict[str, float]:
+        """`balance`, 1 - |mean D(x) - mean D(G(z))|, is 1 at the optimum, and 0 where D tells all pictures apart."""
+        return {"balance": 1 - abs(means["d_real"] - means["d_fake"]), **means}
+
+
+class ConditionalGan(Gan):
+    """A GAN whose G and D know the class of a picture (Mirza & Osindero 2014).
+
+    G gets it with its code. D's logit is ψ(φ(x)) + e_y · φ(x), with a vector e_y for each class (Miyato & Koyama 2018, equation 4),
+    so that its backbone φ need not know of classes.
+    """
+
+    classes: int
+
+    def __init__(
+        self,
+        maps: Shapes,
+        picture: Shape,
+        generator: nn.Module,
+        latent: int,
+        classes: int,
+        min_max: bool = False,
+        rate: float = 1.0,
+    ):
+        """See `Gan`; `generator` takes codes and classes, [N,L+K]."""
+        super().__init__(maps, picture, generator, latent, min_max, rate)
+        self.classes = classes
+        self.vectors = nn.Embedding(classes, math.prod(maps[-1]))
+        nn.init.zeros_(self.vectors.weight)
+
+    def parts(self, rest: tuple[nn.Module, ...]) -> dict[str, Part]:
+        """See `Gan`."""
+        return super().parts((*rest, self.vectors))
+
+    def labels(self, labels: dict[str, Tensor]) -> Tensor:
+        """The classes [N]."""
+        return labels["label"]
+
+    def decode(self, code: Tensor, label: Tensor | None = None) -> Tensor:
+        """See `Maker`."""
+        assert label is not None
+        return super().decode(torch.cat([code, F.one_hot(label, self.classes).to(code)], 1))
+
+    def judge(self, pictures: Tensor, label: Tensor | None, embed: Embed) -> Tensor:
+        """See `Gan`; without classes, D of none."""
+        features = embed(pictures)[-1].flatten(1)
+        logit = self.score(features).float()[:, 0]
+        return logit if label is None else logit + (self.vectors(label) * features).float().sum(1)  # type: ignore[no-any-return]
+
+
+def gan(
+    maps: Shapes, picture: Shape, classes: int, latent: int = 64, hidden: int = 256, min_max: bool = False, rate: float = 1.0
+) -> Gan:
+    """GAN with a generator of dense layers, of `hidden` and twice as many units."""
+    return Gan(maps, picture, DenseDecoder(latent, picture, hidden), latent, min_max, rate)
+
+
+def dcgan(
+    maps: Shapes,
+    picture: Shape,
+    classes: int,
+    latent: int = 64,
+    min_max: bool = False,
+    rate: float = 1.0,
+    up: str = "transpose",
+    norm: str = "batch",
+) -> Gan:
+    """DCGAN (Radford et al. 2016): G is a `Decoder`, which mirrors D; as published with the backbone `dcgan`."""
+    return Gan(maps, picture, Decoder(latent, maps, picture, up, norm), latent, min_max, rate)
+
+
+def conditional_gan(
+    maps: Shapes,
+    picture: Shape,
+    classes: int,
+    latent: int = 64,
+    min_max: bool = False,
+    rate: float = 1.0,
+    up: str = "transpose",
+    norm: str = "batch",
+) -> ConditionalGan:
+    """A conditional `dcgan`."""
+    return ConditionalGan(maps, picture, Decoder(latent + classes, maps, picture, up, norm), latent, classes, min_max, rate)
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """-log D(x) - log(1 - D(G(z))) [N] in nats, of logits [N]; its mean is -V."""
+    return F.softplus(-real) + F.softplus(fake)
+
+
+def generator_loss(fake: Tensor, min_max: bool) -> Tensor:
+    """What G makes small, [N] in nats, of logits [N] of its pictures: log(1 - D(G(z))) with `min_max`, otherwise -log D(G(z))."""
+    return -F.softplus(fake) if min_max else F.softplus(-fake)

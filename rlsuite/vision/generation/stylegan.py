@@ -1,0 +1,137 @@
+"""StyleGAN (Karras et al. 2019): codes become styles, which set mean and scale of the generator's maps. Shapes: see the package.
+
+Small: for pictures of 32x32 or so, with the sizes of the discriminator's maps in reverse.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlsuite.nets.backbones.bricks import act_of
+from rlsuite.vision.decoders import Shape
+from rlsuite.vision.generation.base import unit
+from rlsuite.vision.generation.gans import DISCRIMINATOR, Gan
+from rlsuite.vision.head import Embed
+from rlsuite.vision.necks import Maps
+
+MEAN_RATE = 0.005  # by which the mean style follows the batches (appendix B: a decay of 0.995)
+
+
+class Styled(nn.Module):
+    """A 3x3 convolution, noise, leaky ReLU, and AdaIN: each channel gets the mean and scale of the style (equation 1)."""
+
+    def __init__(self, i: int, o: int, size: Sequence[int], latent: int):
+        super().__init__()
+        self.conv = nn.Conv2d(i, o, 3, padding=1)
+        self.strength = nn.Parameter(torch.zeros(o, 1, 1))  # of the noise
+        self.act = act_of("leaky2")
+        self.norm = nn.GroupNorm(o, o, affine=False)
+        self.style = nn.Linear(latent, 2 * o)
+        with torch.no_grad():
+            self.style.bias[:o] = 1  # scales
+        self.register_buffer("noise", torch.randn(1, 1, *size))
+        self.noise: Tensor  # of evaluations
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """x [N,i,H,W] and styles [N,L] -> [N,o,H,W]."""
+        x = self.conv(x)
+        noise = torch.randn(len(x), 1, *x.shape[2:], device=x.device) if self.training else self.noise
+        scale, mean = self.style(w)[:, :, None, None].chunk(2, 1)
+        return scale * self.norm(self.act(x + self.strength * noise)) + mean  # type: ignore[no-any-return]
+
+
+class StyleGenerator(nn.Module):
+    """Mapping network and synthesis network (figure 1b): a constant, and two `Styled` convolutions at each size.
+
+    The size of the picture, if no map of D has it, gets half the channels of the one before.
+
+    In training, a share `mixing` of the pictures has two styles, one up to a random layer and one from there (section 3.1).
+    """
+
+    def __init__(self, maps: Sequence[Shape], picture: Shape, latent: int, depth: int, mixing: float):
+        """`depth`: dense layers of the mapping network."""
+        super().__init__()
+        channels = {tuple(shape[1:]): shape[0] for shape in maps}
+        sizes = [*channels][::-1]
+        if sizes[-1] != tuple(picture[1:]):
+            channels[tuple(picture[1:])] = max(channels[sizes[-1]] // 2, 1)
+            sizes.append(tuple(picture[1:]))
+        self.mixing, self.latent = mixing, latent
+        layers: list[nn.Module] = []
+        for _ in range(depth):
+            layers += [nn.Linear(latent, latent), act_of("leaky2")]
+        self.mapping = nn.Sequential(*layers)
+        self.start = nn.Parameter(torch.ones(1, channels[sizes[0]], *sizes[0]))
+        self.layers = nn.ModuleList([Styled(channels[sizes[0]], channels[sizes[0]], sizes[0], latent)])
+        for size, to in itertools.pairwise(sizes):
+            self.layers.append(Styled(channels[size], channels[to], to, latent))
+            self.layers.append(Styled(channels[to], channels[to], to, latent))
+        self.last = nn.Conv2d(channels[sizes[-1]], picture[0], 1)
+        self.register_buffer("mean", torch.zeros(latent))
+        self.mean: Tensor  # of the styles
+
+    def styles(self, code: Tensor, truncation: float = 1.0) -> Tensor:
+        """Codes [N,L] -> styles [N,L] f32; `truncation`: 1 leaves them as they are, 0 makes all of them the mean (appendix B)."""
+        w: Tensor = self.mapping(F.normalize(code, dim=1) * self.latent**0.5).float()
+        if self.training:
+            with torch.no_grad():
+                self.mean.lerp_(w.mean(0), MEAN_RATE)
+        return w if truncation == 1 else self.mean + truncation * (w - self.mean)
+
+    def synthesis(self, first: Tensor, second: Tensor, cross: Tensor) -> Tensor:
+        """Styles [N,L] up to layer `cross` [N] and from there -> logits [N,C,H,W] f32."""
+        x = self.start.expand(len(first), -1, -1, -1)
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, Styled)
+            x = x if x.shape[2:] == layer.noise.shape[2:] else F.interpolate(x, size=layer.noise.shape[2:])
+            x = layer(x, torch.where((index < cross)[:, None], first, second))
+        return self.last(x).float()  # type: ignore[no-any-return]
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Codes [N,L] -> logits [N,C,H,W] f32."""
+        w, count = self.styles(code), len(self.layers)
+        cross = torch.full((len(w),), count, device=w.device)
+        if self.training and self.mixing:
+            mixed = torch.rand(len(w), device=w.device) < self.mixing
+            cross = torch.where(mixed, torch.randint(1, count, (len(w),), device=w.device), cross)
+        return self.synthesis(w, w.roll(1, 0), cross)
+
+
+class StyleGan(Gan):
+    """StyleGAN's losses: those of `Gan`, and for D `r1` / 2 |∇D(x)|² at real pictures (Mescheder et al. 2018)."""
+
+    generator: StyleGenerator
+
+    def __init__(self, maps: Sequence[Shape], picture: Shape, generator: StyleGenerator, latent: int, r1: float, rate: float):
+        """See `Gan`."""
+        super().__init__(maps, picture, generator, latent, False, rate)
+        self.r1 = r1
+
+    def losses(
+        self, maps: Maps, images: Tensor, labels: dict[str, Tensor], embed: Embed, part: str = ""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss [N] of D or of G, in nats."""
+        loss, metrics = super().losses(maps, images, labels, embed, part)
+        if part != DISCRIMINATOR or not self.r1:
+            return loss, metrics
+        real = unit(images).requires_grad_()
+        (slope,) = torch.autograd.grad(self.judge(real, None, embed).sum(), real, create_graph=True)
+        penalty = slope.square().sum((1, 2, 3))
+        return loss + self.r1 / 2 * penalty, {**metrics, "losses/r1": penalty.detach().mean()}
+
+
+def stylegan(
+    maps: Sequence[Shape],
+    picture: Shape,
+    classes: int,
+    latent: int = 64,
+    depth: int = 4,
+    mixing: float = 0.9,
+    r1: float = 1.0,
+    rate: float = 1.0,
+) -> StyleGan:
+    """StyleGAN: `depth` layers of the mapping network, `mixing` of styles, weight `r1` of the gradient penalty."""
+    return StyleGan(maps, picture, StyleGenerator(maps, picture, latent, depth, mixing), latent, r1, rate)

@@ -1,0 +1,176 @@
+"""Pictures made by a model: random ones, interpolations, one a class. Shapes: N pictures, L numbers in a code, K classes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlsuite.nets.precision import inference
+from rlsuite.vision import draw
+from rlsuite.vision.data import Data
+from rlsuite.vision.generation.stylegan import StyleGan, StyleGenerator
+from rlsuite.vision.generation.translation import Translator
+from rlsuite.vision.model import Model
+
+Bytes = NDArray[np.uint8]  # [N,C,H,W]
+BATCH = 256
+SIDE = 56  # pixels that small pictures are enlarged to
+COLUMNS = 10
+
+
+def decoded(model: Model, codes: Tensor, labels: Tensor | None, bf16: bool) -> Bytes:
+    """The pictures [N,C,H,W] uint8 of codes [N,L] and, for a conditional model, classes [N]. Leaves the model in its mode."""
+    maker, training, made = model.maker, model.training, []
+    model.eval()
+    device = next(model.parameters()).device
+    try:
+        for at in range(0, len(codes), BATCH):
+            some = slice(at, at + BATCH)
+            label = None if labels is None else labels[some].to(device)
+            with inference(device, bf16):
+                made.append(to_bytes(maker.decode(codes[some].to(device), label)))
+    finally:
+        model.train(training)
+    return np.concatenate(made)
+
+
+def samples(model: Model, count: int, seed: int, bf16: bool) -> tuple[Bytes, NDArray[np.int64] | None]:
+    """`count` random pictures, and the classes asked for, each in turn; None without classes. UsageError without a generator."""
+    maker = model.maker
+    codes = maker.codes(count, torch.Generator().manual_seed(seed))
+    labels = None if maker.classes is None else torch.arange(count) % maker.classes
+    return decoded(model, codes, labels, bf16), None if labels is None else labels.numpy()
+
+
+def to_bytes(pictures: Tensor) -> Bytes:
+    """Pictures [N,C,H,W] in [0,1] as uint8."""
+    found: Bytes = (pictures.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return found
+
+
+def sheet(pictures: Bytes, columns: int) -> draw.Picture:
+    """Pictures in rows and columns."""
+    return draw.grid([draw.scaled(draw.to_picture(each), SIDE)[0] for each in pictures], columns)
+
+
+def overview(model: Model, data: Data, bf16: bool) -> draw.Picture:
+    """What a model makes, to look at while it trains: random pictures, or test pictures over an autoencoder's versions of them."""
+    if isinstance(model.head, Translator):
+        return translations(model, *first_of(data, COLUMNS), bf16)
+    maker = model.maker
+    if maker.samples:
+        count = COLUMNS * (COLUMNS if maker.classes is None else min(maker.classes, COLUMNS))
+        return sheet(samples(model, count, 0, bf16)[0], COLUMNS if maker.classes is None else min(maker.classes, 2 * COLUMNS))
+    images, _ = first_of(data, COLUMNS)
+    return sheet(np.concatenate([images, remade(model, images, bf16)]), len(images))
+
+
+def first_of(data: Data, count: int) -> tuple[Bytes, Bytes | None]:
+    """`count` test pictures, spread out, and their targets, if they have any."""
+    rows = np.linspace(0, len(data.test) - 1, min(count, len(data.test))).astype(np.int64)
+    images, labels = data.test.take(rows)
+    return images, labels.get("target")
+
+
+def translations(model: Model, images: Bytes, targets: Bytes | None, bf16: bool) -> draw.Picture:
+    """A row of pictures, of any number of planes, over one row for each domain they are translated to, and one of their targets."""
+    found = remade(model, images, bf16)
+    shown = np.stack([draw.to_picture(image).transpose(2, 0, 1) for image in _visible(images)])
+    rows = [shown, *(found[:, domain] for domain in range(found.shape[1])), *([] if targets is None else [targets])]
+    return np.concatenate([sheet(row, len(row)) for row in rows])
+
+
+def _visible(images: Bytes) -> Bytes:
+    """Pictures of more planes than colours, as maps of classes are, in greys: the index of the brightest plane."""
+    planes = images.shape[1]
+    if planes <= 3:
+        return images
+    greys: Bytes = (images.argmax(1)[:, None] * (255 // (planes - 1))).astype(np.uint8)
+    return greys
+
+
+def remade(model: Model, images: Bytes, bf16: bool) -> Bytes:
+    """What an autoencoder or a translator predicts of images [N,C,H,W] uint8, as bytes. Leaves the model in its mode."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    try:
+        with inference(device, bf16):
+            parts = [model.predict(torch.from_numpy(images[at : at + BATCH]).to(device)) for at in range(0, len(images), BATCH)]
+    finally:
+        model.train(training)
+    return np.concatenate([to_bytes(part) for part in parts])
+
+
+def write_samples(model: Model, out: Path, count: int, seed: int, bf16: bool) -> list[Path]:
+    """Writes PNG files into `out`: a grid of `count` random pictures, interpolations, and what else the model has.
+
+    That is one picture of each class, or mixed and truncated styles. UsageError if the model makes no pictures.
+    """
+    maker, rng = model.maker, torch.Generator().manual_seed(seed)
+    pictures, _ = samples(model, count, seed, bf16)
+    sheets = {"grid": sheet(pictures, min(count, COLUMNS if maker.classes is None else maker.classes))}
+    ends = maker.codes(2 * COLUMNS, rng).view(2, COLUMNS, 1, -1)
+    way = between(ends[0], ends[1], torch.linspace(0, 1, COLUMNS)[None, :, None]).flatten(0, 1)  # [COLUMNS²,L], a row each
+    classes = None if maker.classes is None else torch.arange(COLUMNS).repeat_interleave(COLUMNS) % maker.classes
+    sheets["interpolation"] = sheet(decoded(model, way, classes, bf16), COLUMNS)
+    if maker.classes is not None:  # the same code for all
+        codes = maker.codes(1, rng).expand(maker.classes, -1)
+        sheets["classes"] = sheet(decoded(model, codes, torch.arange(maker.classes), bf16), maker.classes)
+    if isinstance(maker, StyleGan):
+        sheets |= {"mixing": mixing(model, maker, rng), "truncation": truncation(model, maker, rng)}
+    paths = [out / f"{name}.png" for name in sheets]
+    for path, picture in zip(paths, sheets.values(), strict=True):
+        draw.save(picture, path)
+    return paths
+
+
+def mixing(model: Model, maker: StyleGan, rng: torch.Generator) -> draw.Picture:
+    """Pictures whose first half of the layers has the style of the first picture in their row, the rest that of their column's."""
+    count = COLUMNS - 1
+    codes = maker.codes(2 * count, rng)
+
+    def made(generator: StyleGenerator, device: torch.device) -> Tensor:
+        w = generator.styles(codes.to(device))
+        layers, rows, columns = len(generator.layers), w[:count], w[count:]
+        crossed = torch.full((count * count,), layers // 2, device=device)
+        mixed = generator.synthesis(rows.repeat_interleave(count, 0), columns.repeat(count, 1), crossed)
+        alone = generator.synthesis(w, w, torch.full((len(w),), layers, device=device))
+        blank = torch.full_like(alone[:1], -20)
+        by_row = torch.cat([alone[:count, None], mixed.view(count, count, *mixed.shape[1:])], 1).flatten(0, 1)
+        return torch.cat([blank, alone[count:], by_row]).sigmoid()
+
+    return sheet(_by_generator(model, maker, made), COLUMNS)
+
+
+def truncation(model: Model, maker: StyleGan, rng: torch.Generator) -> draw.Picture:
+    """Rows of pictures of one code each, their styles from the mean to beyond themselves: 0 to 1.2."""
+    codes = maker.codes(COLUMNS // 2, rng)
+
+    def made(generator: StyleGenerator, device: torch.device) -> Tensor:
+        shares = torch.linspace(0, 1.2, COLUMNS).tolist()
+        w = torch.stack([generator.styles(codes.to(device), share) for share in shares], 1).flatten(0, 1)
+        return generator.synthesis(w, w, torch.full((len(w),), len(generator.layers), device=device)).sigmoid()
+
+    return sheet(_by_generator(model, maker, made), COLUMNS)
+
+
+def _by_generator(model: Model, maker: StyleGan, made: Callable[[StyleGenerator, torch.device], Tensor]) -> Bytes:
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        with torch.no_grad():
+            return to_bytes(made(maker.generator, device))
+    finally:
+        model.train(training)
+
+
+def between(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Codes at shares of the way from `a` to `b` [...,L], as likely under N(0, I) as its ends: along the sphere (White 2016)."""
+    cosine = (a * b).sum(-1, keepdim=True) / (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True))
+    angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
+    found: Tensor = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
+    return found

@@ -1,0 +1,91 @@
+"""StyleGAN by hand: AdaIN, mixing, truncation, the gradient penalty, and its pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rlsuite.vision.generation.stylegan import Styled, StyleGan, StyleGenerator
+from rlsuite.vision.model import Model, make_model
+from rlsuite.vision.sample import write_samples
+
+
+def model(head: str = "stylegan(latent=4,depth=2)") -> tuple[Model, StyleGan]:
+    torch.manual_seed(0)
+    found = make_model("dcgan(width=8,depth=3)", head, 3, 1, size=(32, 32))
+    assert isinstance(found.head, StyleGan)
+    return found, found.head
+
+
+def test_a_style_sets_mean_and_scale_of_every_channel() -> None:
+    layer = Styled(3, 5, (8, 8), 4).eval()
+    w = torch.randn(2, 4)
+    y = layer(torch.randn(2, 3, 8, 8), w)
+    scale, mean = layer.style(w).chunk(2, 1)
+    torch.testing.assert_close(y.mean((2, 3)), mean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(y.std((2, 3), unbiased=False), scale.abs(), atol=1e-2, rtol=1e-2)
+
+
+def test_noise_is_new_in_training_and_fixed_otherwise() -> None:
+    layer = Styled(3, 5, (8, 8), 4)
+    torch.nn.init.ones_(layer.strength)
+    x, w = torch.randn(2, 3, 8, 8), torch.randn(2, 4)
+    assert not torch.equal(layer(x, w), layer(x, w))
+    layer.eval()
+    assert torch.equal(layer(x, w), layer(x, w))
+
+
+def test_layers_after_the_crossing_have_the_other_style() -> None:
+    _, head = model()
+    generator = head.generator.eval()
+    assert isinstance(generator, StyleGenerator)
+    assert [layer.noise.shape[-1] for layer in generator.layers] == [4, 8, 8, 16, 16, 32, 32]  # type: ignore[union-attr, index]
+    a, b = generator.styles(torch.randn(2, 4)).split(1)
+    assert torch.equal(generator.synthesis(a, b, torch.tensor([7])), generator.synthesis(a, a, torch.tensor([3])))
+    assert torch.equal(generator.synthesis(a, b, torch.tensor([0])), generator.synthesis(b, b, torch.tensor([3])))
+    assert not torch.equal(generator.synthesis(a, b, torch.tensor([3])), generator.synthesis(a, b, torch.tensor([4])))
+
+
+def test_truncation_leads_to_the_mean_style_that_training_has_seen() -> None:
+    _, head = model()
+    generator, code = head.generator, torch.randn(3, 4)
+    w = generator.styles(code)
+    torch.testing.assert_close(generator.mean, 0.005 * w.mean(0).detach())
+    generator.eval()
+    torch.testing.assert_close(generator.styles(code, 0.0), generator.mean.expand(3, -1))
+    torch.testing.assert_close(generator.styles(code, 0.5), (generator.mean + w) / 2)
+
+
+def test_the_gradient_penalty_by_hand() -> None:
+    """D(x) = 2 Σ x of 32x32 pixels: |∇D|² = 4 * 1024."""
+    found, head = model("stylegan(latent=4,depth=2,r1=3)")
+    head.judge = lambda pictures, label, embed: 2 * pictures.sum((1, 2, 3))  # type: ignore[method-assign]
+    images = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
+    torch.manual_seed(1)
+    loss, metrics = found.losses(images, {}, "discriminator")
+    head.r1 = 0.0
+    torch.manual_seed(1)
+    plain, _ = found.losses(images, {}, "discriminator")
+    assert float(metrics["losses/r1"]) == 4096
+    torch.testing.assert_close(loss - plain, torch.full((2,), 1.5 * 4096))
+
+
+def test_its_samples_show_mixing_and_truncation(tmp_path: Path) -> None:
+    found, _ = model()
+    written = write_samples(found, tmp_path, 20, 0, False)
+    assert [path.name for path in written] == ["grid.png", "interpolation.png", "mixing.png", "truncation.png"]
+    shown: Tensor = torch.from_numpy(np.asarray(Image.open(written[2])).copy())
+    assert shown.shape == (356, 356, 3)
+    assert int(shown[:32, :32].max()) == 0  # nothing in the corner
+    assert Image.open(written[3]).size == (356, 176)
+    assert found.training
+
+
+@pytest.mark.parametrize("size", [(28, 28), (32, 48)])
+def test_pictures_of_other_sizes(size: tuple[int, int]) -> None:
+    head = make_model("dcgan(width=8,depth=2)", "stylegan(latent=4)", 3, 1, size=size).head
+    assert isinstance(head, StyleGan)
+    assert head.decode(torch.randn(3, 4)).shape == (3, 1, *size)
