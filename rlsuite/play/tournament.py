@@ -36,6 +36,7 @@ class Meeting(NamedTuple):
     interval: tuple[float, float]  # 95%, of the first player's share of the points
     failures: tuple[int, int]  # games that each player lost by a crash, a time-out or an illegal move
     moves: float  # average length of a game
+    different: int  # games that were not played before move by move, as players that draw nothing repeat them
     ratio: float | None  # log likelihood ratio of the sequential test
     verdict: str | None  # elo0, elo1, or None if it is open
 
@@ -145,6 +146,7 @@ def _meet(
         interval_of(pairs),
         tuple(sum(p.ending not in ("", RESIGNED) and p.points == lost for p in played.values()) for lost in (0, 1)),  # type: ignore[arg-type]
         sum(len(p.actions) for p in played.values()) / len(played),
+        len({(p.side, *p.actions) for p in played.values()}),
         None if sprt is None else sprt.ratio(pairs),
         None if sprt is None else sprt.verdict(pairs),
     )
@@ -199,6 +201,8 @@ def describe(meeting: Meeting) -> str:
         f"{found.points:.1%} [{low:.1%}, {high:.1%}] of the points, Elo {elo_of(found.points):+.0f} "
         f"[{elo_of(low):+.0f}, {elo_of(high):+.0f}] (95%), {meeting.moves:.0f} moves a game"
     )
+    if meeting.different < found.games:
+        text += f"; only {meeting.different} of the games are different, see --opening-moves"
     if any(meeting.failures):
         text += f"; crashes, time-outs and illegal moves: {meeting.failures[0]} and {meeting.failures[1]}"
     if meeting.ratio is not None:

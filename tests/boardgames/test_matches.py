@@ -247,6 +247,7 @@ def test_a_match_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["meetings"][1]["points"] < 0.5
     assert found["ratings"][2]["elo"] > found["ratings"][0]["elo"] == 0
     assert len(list((tmp_path / "games").glob("*.txt"))) == 30
+    assert all(5 < m["different"] <= 10 for m in found["meetings"])
     assert json.loads((tmp_path / "games" / "match.json").read_text()) == found["meetings"]
     app(
         ["match", names[2], names[0], "--game", "tic_tac_toe", "--games", "200", "--opening-moves", "1", "--sprt", "0", "100"],
@@ -254,6 +255,8 @@ def test_a_match_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     shown = capsys.readouterr().out
     assert "elo1" in shown
+    app(["match", names[2], names[2], "--game", "tic_tac_toe", "--games", "6", "--opening-moves", "0"], standalone_mode=False)
+    assert "; only 2 of the games are different" in capsys.readouterr().out
     assert int(shown.split(": ")[1].split(" won")[0]) < 100  # it stopped long before 200 games
 
 
