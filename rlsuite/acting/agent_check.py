@@ -64,6 +64,8 @@ class _Check:
                 self.expect(first == [BATCH], "act", f"returned extras[{name!r}] of shape {list(extra.shape)}, not [{BATCH}, ...]")
         extras |= {name: leaf[0] for name, leaf in blank.items()}
         stored = () if isinstance(self.agent.sequence, Rollouts) else self.agent.sequence.extras
+        if self.agent.offline:  # its `recorded` adds them
+            extras |= {one.name: torch.zeros(BATCH, *one.shape, dtype=getattr(torch, one.dtype)) for one in stored}
         for one in stored:
             self.expect(one.name in extras, "act", f"returned no extras[{one.name!r}], which `sequence` declares")
         self.losses(net, state, extras)

@@ -99,6 +99,8 @@ def use(agent: Agent, learner: Learner, spec: EnvSpec, state: State) -> None:
         for explore in (True, False):
             with torch.no_grad():
                 _, _, extras = act(agent, learner.net, blank(spec, 1, mask, 1), state, Mode(explore, 0, rng, 0, 8))
+    if agent.offline:  # its recordings have them
+        extras = {one.name: torch.zeros(BATCH, *one.shape, device=META) for one in sequence.extras}  # type: ignore[union-attr]
     if isinstance(sequence, Rollouts):
         length, kept = ROLLOUT + 1, extras
     else:
@@ -143,6 +145,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "impala": ("classic/impala", {}),
     "pqn": ("classic/pqn", WAITS),
     "alphazero": ("boards/connect_four", {}),
+    "alphazero, territory": ("boards/go9", {"net.torso": "tower(width=8,depth=1)"}),
+    "cloning": ("classic/cartpole_cloning", {}),
+    "cloning, recurrent": ("classic/key_door_cloning", {"agent.burn_in": 2}),
+    "cloning, causal": ("classic/key_door_cloning", {"net.memory": "causal(levels=3)"}),
+    "decision transformer": ("classic/cartpole_dt", {}),
 }
 
 
