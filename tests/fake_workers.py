@@ -49,7 +49,7 @@ class _Fake:
     def _end(self) -> int:
         assert self._arguments[0] == "train"
         assert self._arguments[-2] == "--run-dir"
-        overrides = dict(map(loader._parse, self._arguments[2:-2]))
+        overrides = dict(map(loader.parse_override, self._arguments[2:-2]))
         values = self._workers.outcome(overrides)
         if values is None:
             self._log.parent.mkdir(exist_ok=True)

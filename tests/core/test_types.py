@@ -147,6 +147,7 @@ def test_describe_reads_spaces_and_metadata() -> None:
         "game": None,
         "has_pictures": False,
         "info_keys": (),
+        "more_games": (),
         "observation_space": None,
         "action_space": None,
         "picture": None,

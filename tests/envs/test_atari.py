@@ -114,6 +114,7 @@ def test_specs() -> None:
         "game": None,
         "has_pictures": True,
         "info_keys": (),
+        "more_games": (),
         "observation_space": None,
         "action_space": None,
         "picture": None,
