@@ -255,7 +255,8 @@ def test_a_match_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     shown = capsys.readouterr().out
     assert "elo1" in shown
-    app(["match", names[2], names[2], "--game", "tic_tac_toe", "--games", "6", "--opening-moves", "0"], standalone_mode=False)
+    twice = ["match", names[1], names[2], "--game", "tic_tac_toe", "--games", "6", "--opening-moves", "0"]
+    app(twice, standalone_mode=False)
     assert "; only 2 of the games are different" in capsys.readouterr().out
     assert int(shown.split(": ")[1].split(" won")[0]) < 100  # it stopped long before 200 games
 
