@@ -4,20 +4,24 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import rlsuite
 from rlsuite.agents.policy_gradient import PolicyGradientAgent
 from rlsuite.agents.pqn import PQN
 from rlsuite.agents.value_based import ValueConfig
+from rlsuite.cli.main import app
 from rlsuite.config.loader import config_names, resolve
 from rlsuite.core.agent import agent_class
 from rlsuite.envs import atari, atari_game
+from rlsuite.replay import demonstrations
 from rlsuite.runs.metrics import read_metrics
 
 NUM_ENVS, TICKS, BATCH, PER_INSERT, ROLLOUT = 2, 24, 4, 2, 8
 AGENT_STEPS = NUM_ENVS * TICKS
 MOVES = 250  # of self-play, in which a game must end before anything is learned
+LONG = {"boards/go13": 1_000, "boards/go19": 3_000}  # MOVES where games are long
 
 
 def tiny(name: str) -> dict[str, Any]:
@@ -56,7 +60,30 @@ def tiny(name: str) -> dict[str, Any]:
         overrides["runtime"] = {"kind": "ray", "synchronous": True}
         overrides.setdefault("run.collect_agent_steps", 1)
     if plays_itself(name):
-        overrides |= {"agent.simulations": 4, "agent.eval_simulations": 4, "env.opponent": "random", "run.agent_steps": MOVES}
+        moves = LONG.get(name, MOVES)
+        overrides |= {"agent.simulations": 4, "agent.eval_simulations": 4, "env.opponent": "random", "run.agent_steps": moves}
+        overrides["env.num_envs"] = max(NUM_ENVS, len(getattr(given.env, "sizes", ())))
+    if name in LONG:
+        overrides |= {"net.torso": "tower(width=8,depth=1)", "agent.eval_simulations": 1}
+    return overrides
+
+
+def random_moves(env: Any, observation: Any) -> Any:
+    """A policy to record."""
+    return np.random.default_rng(int(1e6 * abs(float(np.sum(observation))))).integers(env.single_action_space.n, size=env.num_envs)
+
+
+def recorded(name: str, folder: Path) -> dict[str, Any]:
+    """Overrides as of `tiny` for an agent that learns from recordings, of random play, which this makes."""
+    short = ["env.max_frames=40"] if atari_game(resolve(name).env.id) is not None else []
+    policy = ["--policy", f"{__file__}:random_moves", "--episodes", "5"]
+    app(["record", name, *short, *policy, "--out", str(folder)], standalone_mode=False)
+    overrides = {key: value for key, value in tiny(name).items() if not key.startswith(("replay.", "env.num_envs"))}
+    if resolve(name).net.memory == "none":
+        overrides = {key: value for key, value in overrides.items() if key not in ("agent.burn_in", "agent.unroll", "agent.stride")}
+    overrides |= {"replay.demonstrations": str(folder)}
+    if resolve(name).agent.name == "decision_transformer":
+        overrides["agent.target_return"] = max(demonstrations.load(folder).returns())
     return overrides
 
 
@@ -104,11 +131,14 @@ IN_SECONDS = ("classic/dqn", "classic/ppo", "classic/c51", "classic/recall_r2d2"
     "name", [pytest.param(name, marks=() if name in IN_SECONDS else pytest.mark.integration) for name in ONE_PIECE]
 )  # runs in stages have tests of their own
 def test_starts_learns_and_ends_on_the_step(name: str, tmp_path: Path) -> None:
-    overrides = tiny(name)
+    offline = agent_class(resolve(name).agent.name).offline
+    overrides = recorded(name, tmp_path / "recorded") if offline else tiny(name)
     result = rlsuite.train(name, overrides, run_dir=tmp_path / "run")
     assert result.agent_steps == overrides["run.agent_steps"]
     if plays_itself(name):  # what games are still running at the end is not learned from
-        assert 0 < result.learner_steps <= PER_INSERT * MOVES / BATCH
+        assert 0 < result.learner_steps <= PER_INSERT * overrides["run.agent_steps"] / BATCH
+    elif offline:
+        assert result.learner_steps == math.ceil(AGENT_STEPS / (BATCH * overrides.get("agent.unroll", 1)))
     else:  # the records of the last tick come after the last visit to the learner
         assert abs(result.learner_steps - budget(name, overrides)) <= 2
     assert result.evaluation is not None
