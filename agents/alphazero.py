@@ -84,6 +84,13 @@ class AlphaZero(SelfPlayAgent):
         self._maps: dict[tuple[torch.device, str], tuple[Tensor, ...]] = {}
 
     @classmethod
+    def validate(cls, config: schema.Config) -> None:
+        """Also refuses CUDA graphs of a loss whose shapes depend on which sizes of the board a batch has."""
+        super().validate(config)
+        if config.learner.cuda_graphs and len(getattr(config.env, "sizes", ())) > 1:
+            raise ValueError("learner.cuda_graphs records one loss for all batches: use it with boards of one size")
+
+    @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
         """Also what a `BoardNet` ignores."""
         needs = f"agent.name = an agent with another net than that of {config.agent.name}"

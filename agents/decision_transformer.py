@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from rlsuite.agents.behaviour_cloning import BehaviourCloning, BehaviourCloningConfig
 from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Extra, Sequences
+from rlsuite.core.agent import Extra, Mode, Net, Sequences
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step
 from rlsuite.nets.memory import Core, ReturnToGo, initial_state
@@ -51,10 +52,12 @@ class DecisionTransformer(BehaviourCloning):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses a net without a memory."""
+        """Also refuses a net without a memory, and one that does not see the rewards that lower the return to go."""
         super().validate(config)
         if config.net.memory == "none":
             raise ValueError("agent.name = decision_transformer needs a memory: use net.memory = attention(window=32)")
+        if not config.net.last_action_reward:
+            raise ValueError("agent.name = decision_transformer needs the rewards that come: use net.last_action_reward = true")
 
     def _wrap(self, make: Callable[[int], Core], features: int) -> Core:
         return ReturnToGo(make, features, self.config.target_return or 0.0, self.config.return_scale)
@@ -64,6 +67,11 @@ class DecisionTransformer(BehaviourCloning):
 
     def initial_state(self, batch: int) -> State:
         return initial_state(self.net_config, self.spec, batch, self._wrap)
+
+    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
+        if self.config.target_return is None:
+            raise UsageError("agent.target_return = null: name the return to ask for")
+        return super().act(net, step, state, mode)
 
     def recorded(self, steps: Step) -> Step:
         """Recorded steps [N,...] with `to_go` [N], the return from each on. UsageError for a target beyond those recorded."""

@@ -181,11 +181,21 @@ def make_recorded(config: Config, spec: EnvSpec, agent: Agent) -> Recorded:
     place = config.replay.demonstrations
     if place is None:
         raise UsageError(f"agent.name={config.agent.name} learns from recordings: name their folder by replay.demonstrations")
+    _refuse_masks(config, spec)
     shown = agent.recorded(demonstrations.load(Path(place), spec, config.env.id).steps)
     sized = config.replay.model_copy(update={"prioritized": False})
     seed = stream_seed(config.seed, _REPLAY)
     store = store_of(shown, sized, spec, agent.sequence, agent.initial_state, seed)
     return Recorded(store, len(shown.reward), digest(shown))
+
+
+def _refuse_masks(config: Config, spec: EnvSpec) -> None:
+    """UsageError for recordings of an environment that masks actions."""
+    if masks.stored(spec):
+        raise UsageError(
+            f"replay.demonstrations: {config.env.id} masks actions, and recordings hold no masks; leave it out, or set "
+            "env.action_masks=false to ignore them"
+        )
 
 
 def make_queue(config: Config, spec: EnvSpec) -> Queue:
@@ -213,11 +223,7 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
         return own
     if isinstance(agent, BoardAgent):
         raise UsageError(f"replay.demonstrations: agent.name={config.agent.name} learns only from its own games; leave it out")
-    if masks.stored(spec):
-        raise UsageError(
-            f"replay.demonstrations: {config.env.id} masks actions, and recordings hold no masks; leave it out, or set "
-            "env.action_masks=false to ignore them"
-        )
+    _refuse_masks(config, spec)
     shown = demonstrations.load(Path(place), spec, config.env.id).steps
     seed = stream_seed(config.seed, _MIXTURE, 2 * part)
     store = store_of(shown, sized, spec, agent.sequence, agent.initial_state, seed)

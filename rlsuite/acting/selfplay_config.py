@@ -46,7 +46,7 @@ class SelfPlayConfig(BoardConfig):
     temperature_halflife: Annotated[float, _PUCT, OnlyIf("temperature_moves > 0")] = Field(0.0, ge=0)
     """puct: moves in which half of the way from `temperature` to `temperature_end` is gone (Wu 2019); 0: it is constant."""
     forced_playouts: Annotated[float, _PUCT] = Field(0.0, ge=0)
-    """puct: k of forced playouts and policy target pruning, in full searches (Wu 2019, section 3.2, has 2); 0: none."""
+    """puct: k of forced playouts and policy target pruning, where the root has noise (Wu 2019, section 3.2, has 2); 0: none."""
     kl_gain: Annotated[float, _PUCT] = Field(0.0, ge=0)
     """puct: a full search ends once a simulation changes the distribution of visits by less, in nats; 0: it never ends early."""
     kl_gain_simulations: Annotated[int, _PUCT, OnlyIf("kl_gain > 0")] = Field(16, ge=1)

@@ -175,14 +175,16 @@ def _borrow(slots: Slots) -> Slots:
 @njit(inline="always", error_model="numpy")
 def _drawn(tree: Tree, b: int, policy: NDArray[np.float64], temperature: float) -> int:
     """An action, in proportion to policy [A] to the power of 1 / temperature."""
-    total, chosen = 0.0, 0
+    total, largest, chosen = 0.0, 0.0, 0
     for action in range(policy.shape[0]):
-        total += policy[action] ** (1.0 / temperature)
+        largest = max(largest, policy[action])  # its power is 1: at low temperatures all others come to 0
+    for action in range(policy.shape[0]):
+        total += (policy[action] / largest) ** (1.0 / temperature)
     left = uniform(tree.rng, b) * total
     for action in range(policy.shape[0]):
         if policy[action] > 0.0:
             chosen = action
-            left -= policy[action] ** (1.0 / temperature)
+            left -= (policy[action] / largest) ** (1.0 / temperature)
             if left < 0.0:
                 break
     return chosen
@@ -303,8 +305,9 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
                 if ready:
                     expand(tree, b, 0, chances, value, config)
                 if plan.gain > 0.0 and slots.full[b] and tree.slot[b].done >= slots.checked[b] + plan.gain_simulations:
+                    since = tree.slot[b].done - slots.checked[b]
                     slots.checked[b] = tree.slot[b].done
-                    if _gain(tree, b, slots.visits[b]) < plan.gain * plan.gain_simulations:
+                    if _gain(tree, b, slots.visits[b]) < plan.gain * since:
                         tree.slot[b].budget = tree.slot[b].done
                 if simulate(tree, b, config) == 0:
                     if not may_move:

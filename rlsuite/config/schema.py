@@ -32,6 +32,11 @@ def absolute(path: str | None) -> str | None:
     return str(Path(path).resolve()) if path is not None and Path(path).exists() else path
 
 
+def _absolute_folder(path: str | None) -> str | None:
+    """A folder made absolute, whether it exists yet or not."""
+    return None if path is None else str(Path(path).resolve())
+
+
 def _located(text: str) -> str:
     """A name with parameters; the path of a file in `file.py:Name(...)` is made absolute."""
     name, bracket, parameters = text.partition("(")
@@ -122,7 +127,7 @@ class ReplayConfig(Section):
     """Exponent of the priorities: 0 samples uniformly, 1 in proportion to them."""
     initial_priority: Annotated[Literal["max", "td"], OnlyIf("prioritized = true")] = "max"
     """Priority of a new sequence: the largest so far, or its TD error under the acting net."""
-    window: SomePath = None
+    window: Annotated[str | None, AfterValidator(_absolute_folder)] = None
     """Board agents: a folder for the positions, as files instead of in memory; null: they are in memory and in checkpoints."""
     demonstrations: SomePath = None
     """Demonstrations to mix in, or to learn from alone: a folder of `rlsuite record` or a Minari dataset; null: none."""
@@ -420,6 +425,8 @@ class Config(AnyConfig):
             self._on_ray()
         if self.learner.cuda_graphs and self.run.device == "cpu":
             raise ValueError("learner.cuda_graphs needs run.device cuda")
+        if self.stages is not None and self.replay.window is not None:
+            raise ValueError("replay.window is one run's: with stages, name a folder in each stage that has one")
         return self
 
     def _on_ray(self) -> None:

@@ -2,12 +2,13 @@
 
 Steps are appended to a block in memory. A block that is full becomes a file, which is mapped into memory from then on and never
 changes. Files that the window has passed are removed once a checkpoint no longer needs them. So a killed run loses nothing: after a
-resume, files of steps that came after the checkpoint are removed, and the same games come again. A file that cannot be read costs
-its steps, no more.
+resume, the same games come again and replace the files of steps that came after the checkpoint. A file that cannot be read costs
+its steps, no more. A folder belongs to one run, whose number is in every file.
 
 Shapes: S = `BLOCK` steps of a file, K steps of an unroll, B samples, N steps of the window.
 """
 
+import os
 import struct
 import zlib
 from itertools import pairwise
@@ -24,7 +25,7 @@ from rlsuite.replay.layout import Layout
 from rlsuite.replay.ring import Ring
 
 BLOCK = 4096
-_HEADER = struct.Struct("<16sQII")  # magic, number of the block, bytes of a step, CRC-32 of the steps
+_HEADER = struct.Struct("<16s16sQII")  # magic, owner, number of the block, bytes of a step, CRC-32 of the steps
 _MAGIC = b"rlsuite window 1"
 Records = NDArray[Any]  # [S] structured: the leaves of a step
 
@@ -42,6 +43,7 @@ class Window(Ring):
         self.block: Records = np.zeros(BLOCK, self.dtype)  # the newest steps
         self.files: dict[int, Records] = {}  # the blocks that are full, by number
         self.kept_from = 0  # the first block that the last checkpoint needs
+        self.owner = os.urandom(16)  # by which its files are told from those of other runs
 
     @staticmethod
     def bytes_per_step(spec: EnvSpec, layout: Layout) -> int:
@@ -69,8 +71,10 @@ class Window(Ring):
     def _finish(self, number: int) -> None:
         """Makes the block, which is full, a file."""
         path, content = _path(self.folder, number), self.block.tobytes()
+        if _owner(path) not in (None, self.owner):
+            raise UsageError(f"replay.window = {self.folder} is another run's by now: name a folder for each run")
         with replacing(path, ", or choose another replay.window") as beside, open(beside, "wb") as file:
-            file.write(_HEADER.pack(_MAGIC, number, self.dtype.itemsize, zlib.crc32(content)))
+            file.write(_HEADER.pack(_MAGIC, self.owner, number, self.dtype.itemsize, zlib.crc32(content)))
             file.write(content)
         self.files[number] = self._mapped(path)
         for passed in [one for one in self.files if (one + 1) * BLOCK <= self.head - self.slots]:
@@ -119,6 +123,7 @@ class Window(Ring):
         block = self.block[: self.head % BLOCK]
         return {
             "window": np.frombuffer(block.tobytes(), np.uint8),
+            "owner": np.frombuffer(self.owner, np.uint8),
             "head": self.head,
             "slots": self.slots,
             "layout": self.layout.facts(),
@@ -137,13 +142,9 @@ class Window(Ring):
                 f"the saved replay has {state['slots']} steps of {state['fields']}, this one has {self.slots} of {self.dtype}"
             )
         self.layout.check(state["layout"])
-        self.head = state["head"]
+        self.head, self.owner = state["head"], state["owner"].tobytes()
         self.block[: self.head % BLOCK] = np.frombuffer(state["window"].tobytes(), self.dtype)
         whole, self.kept_from = self.head // BLOCK, max(self.head - self.slots, 0) // BLOCK
-        for number in _numbers(self.folder):
-            if number >= whole:
-                with writing(_path(self.folder, number), action="delete"):
-                    _path(self.folder, number).unlink(missing_ok=True)
         lost = []
         for number in range(self.kept_from, whole):
             if self._is_whole(number):
@@ -157,16 +158,26 @@ class Window(Ring):
         """Whether a block's file is there, and what was written."""
         try:
             content = _path(self.folder, number).read_bytes()
-            magic, own, size, crc = _HEADER.unpack_from(content)
+            magic, owner, own, size, crc = _HEADER.unpack_from(content)
         except (OSError, struct.error):
             return False
         steps = memoryview(content)[_HEADER.size :]
-        fits = (magic, own, size, len(steps)) == (_MAGIC, number, self.dtype.itemsize, BLOCK * size)
+        fits = (magic, owner, own, size, len(steps)) == (_MAGIC, self.owner, number, self.dtype.itemsize, BLOCK * size)
         return fits and zlib.crc32(steps) == crc
 
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f"games_{number:09d}.bin"
+
+
+def _owner(path: Path) -> bytes | None:
+    """Whose file it is; None if it is not there or cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            found: bytes = _HEADER.unpack(file.read(_HEADER.size))[1]
+            return found
+    except (OSError, struct.error):
+        return None
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -237,6 +237,9 @@ class Loop(session.Session[Summary]):
         spec, now = spec_in(saved), self.parts.spec.game
         if spec.game != now:
             raise UsageError(f"{self.run_dir} is a run of {spec.game or 'no board game'}, not of {now or self.config.env.id}")
+        if set(spec.more_games) != set(self.parts.spec.more_games):
+            games = [", ".join(names) or "no others" for names in (spec.more_games, self.parts.spec.more_games)]
+            raise UsageError(f"{self.run_dir} also played {games[0]}, not {games[1]} (env.sizes)")
         if (difference := other_spaces(self.parts.spec, spec)) is not None:
             raise UsageError(f"{self.run_dir} was trained with {difference} as {self.config.env.id} has now")
         if spec.info_keys != self.parts.spec.info_keys:

@@ -109,6 +109,8 @@ def test_resumed_self_play_on_all_sizes_equals_uninterrupted_and_plays_other_siz
     game = rlsuite.make_game("hex(size=6)")
     found = rlsuite.search(game, game.new_state(), rlsuite.load(tmp_path / "halves"), simulations=8)
     assert len(found.policy) == 36
+    with pytest.raises(UsageError, match=r"also played hex\(size=3\), not hex\(size=2\)"):
+        rlsuite.train(None, {"env.sizes": [2, 4]}, resume=tmp_path / "halves")
     with pytest.raises(UsageError, match="not othello"):
         board_evaluator(saved, rlsuite.make_game("othello"))
 
@@ -123,6 +125,7 @@ def test_resumed_self_play_on_all_sizes_equals_uninterrupted_and_plays_other_siz
         ({"env.sizes": [4, 4, 6]}, "name each size once"),
         ({"env.sizes": [4, 5, 6], "env.num_envs": 2}, "needs 3 at least"),
         ({"env.sizes": [0, 6]}, "hex: size 0"),
+        ({"env.sizes": [4, 6], "learner.cuda_graphs": True, "run.device": "cuda"}, "boards of one size"),
     ],
 )
 def test_impossible_sizes_are_refused(overrides: dict[str, Any], message: str) -> None:

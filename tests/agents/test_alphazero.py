@@ -13,7 +13,7 @@ from helpers import differences
 import rlsuite
 from rlsuite.acting.best_net_gate import BestNetGate
 from rlsuite.acting.selfplay import SelfPlay
-from rlsuite.acting.slots import NONE, UNKNOWN_OWNER
+from rlsuite.acting.slots import NONE, UNKNOWN_OWNER, _drawn
 from rlsuite.agents.alphazero import AlphaZero, AlphaZeroConfig, territory_losses
 from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.ratings import Score
@@ -242,6 +242,14 @@ def test_a_search_ends_when_the_visits_no_longer_change() -> None:
         ends.append(max(done))
     assert ends[0] <= 17
     assert ends[1] > 48
+
+
+def test_very_low_temperatures_play_the_most_visited_move() -> None:
+    collector = collector_of(method="puct")
+    policy = np.array([0.1, 0.1, 0.4, *[0.05] * 8])
+    for temperature in (1e-4, 1e-2):
+        assert {_drawn(collector.tree, 0, policy, temperature) for _ in range(20)} == {2}
+    assert len({_drawn(collector.tree, 0, policy, 1.0) for _ in range(200)}) > 5
 
 
 def test_the_temperature_falls_with_the_moves() -> None:

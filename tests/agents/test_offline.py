@@ -144,6 +144,8 @@ def test_a_decision_transformer_acts_by_its_state_and_is_told_another_target(tmp
     assert evaluate(tmp_path / "run", 2, None, None, settings={"target_return": 12.0}).summary.episodes == 2
     after = (checkpoint.find(tmp_path / "run").parent / f"{checkpoint.find(tmp_path / 'run').name}.evaluation.json").read_text()
     assert before == after  # which is the score of the agent as it is
+    with pytest.raises(UsageError, match="name the return to ask for"):
+        evaluate(tmp_path / "run", 2, None, None, settings={"target_return": None})
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,10 @@ def test_a_decision_transformer_acts_by_its_state_and_is_told_another_target(tmp
         ("classic/cartpole_cloning", {"replay.demonstrations": "SHOWN", "env.num_envs": 3}, "env.num_envs"),
         ("classic/cartpole_cloning", {"replay.demonstrations": "SHOWN", "runtime": "ray"}, "takes runtime.kind = local"),
         ("classic/cartpole_cloning", {"replay.demonstrations": "SHOWN", "replay.demonstration_ratio": 0.5}, "demonstration_ratio"),
-        ("classic/cartpole_dt", {"replay.demonstrations": "SHOWN"}, "agent.target_return is not set: .* from 12 to 40"),
+        ("classic/cartpole_dt", {"replay.demonstrations": "SHOWN"}, "= 500 was never reached or left: .* from 12 to 40"),
+        ("classic/cartpole_dt", {"replay.demonstrations": "SHOWN", "agent.target_return": None}, "is not set: .* from 12 to 40"),
+        ("classic/cartpole_dt", {"replay.demonstrations": "SHOWN", "net.last_action_reward": False}, "needs the rewards that come"),
+        ("classic/cartpole_cloning", {"replay.demonstrations": "SHOWN", "env.id": "Taxi-v4"}, "masks actions"),
         ("classic/cartpole_dt", {"replay.demonstrations": "SHOWN", "agent.target_return": 41}, "= 41 was never reached"),
         ("classic/cartpole_dt", {"replay.demonstrations": "SHOWN", "net.memory": "none"}, "needs a memory"),
         ("classic/key_door_cloning", {"replay.demonstrations": "SHOWN"}, "was recorded in CartPole-v1"),
