@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,7 +83,7 @@ def nearness(last: Tensor, size: int) -> Tensor:
     return torch.where(near, (dy + _REACH) * (2 * _REACH + 1) + dx + _REACH, FAR)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _pattern(cells: NDArray[np.int8], width: int, at: int) -> int:
     """The pattern number of cell `at` of a board with an edge around it, `width` cells a row."""
     number = 0
@@ -95,7 +94,7 @@ def _pattern(cells: NDArray[np.int8], width: int, at: int) -> int:
     return number
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _near(point: int, last: int, n: int) -> int:
     if last < 0 or last >= n * n:
         return FAR
@@ -105,7 +104,7 @@ def _near(point: int, last: int, n: int) -> int:
     return (dy + _REACH) * (2 * _REACH + 1) + dx + _REACH
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _eye(points: NDArray[np.int8], n: int, point: int, own: int) -> bool:
     """Whether a point is an eye: own stones on all neighbours, and at most one opposing stone (none at the edge) diagonally."""
     y, x = point // n, point % n
@@ -123,7 +122,7 @@ def _eye(points: NDArray[np.int8], n: int, point: int, own: int) -> bool:
     return others + edge < 2
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def draw(row: NDArray[np.int8], last: int, weights: Weights, streams: NDArray[np.uint64], stream: int) -> int:
     """Samples a move of the rollout policy in the position `row` [R]; n * n is a pass."""
     n, own = int(row[0]), row[1] + 1
