@@ -15,17 +15,13 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from rlsuite.agents.policy_gradient import columns, likeliest, log_prob, mean, sample
+from rlsuite.agents.policy_gradient import PolicyAgent, columns, log_prob, mean
 from rlsuite.agents.r2d2 import split
 from rlsuite.config import schema
 from rlsuite.config.schema import AgentSection, NetConfig
-from rlsuite.core.agent import Agent, Capability, Loss, Mode, Net, Sequences, Transitions
-from rlsuite.core.errors import UsageError
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory
-from rlsuite.nets.memory import initial_state
-from rlsuite.nets.policy_net import PolicyNet
+from rlsuite.core.agent import Capability, Loss, Net, Sequences, Transitions
+from rlsuite.core.types import EnvSpec, Trajectory
 
 
 class BehaviourCloningConfig(AgentSection):
@@ -41,19 +37,16 @@ class BehaviourCloningConfig(AgentSection):
     """Evaluate with the most likely action; false: draw it."""
 
 
-class BehaviourCloning(Agent):
+class BehaviourCloning(PolicyAgent):
     """Behaviour-cloning agent: discrete or continuous actions, with a memory or without."""
 
     Config: ClassVar[type[BehaviourCloningConfig]] = BehaviourCloningConfig
     offline = True
-    has_target = False
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"continuous actions", "net.memory", "net.last_action_reward"})
     config: BehaviourCloningConfig
 
     def __init__(self, config: BehaviourCloningConfig, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
-        if len(spec.action_shape) > 1:
-            raise UsageError(f"continuous actions must be vectors, but the environment's have shape {spec.action_shape}")
         if self.remembers(net):
             self.sequence = Sequences(config.burn_in, config.unroll, 0, min(config.stride, config.unroll))
         else:
@@ -71,21 +64,6 @@ class BehaviourCloning(Agent):
         if not cls.remembers(config.net):
             ignored |= dict.fromkeys(("agent.burn_in", "agent.unroll", "agent.stride"), "net.memory other than none")
         return ignored
-
-    def make_net(self) -> PolicyNet:
-        return PolicyNet(self.net_config, self.spec)
-
-    def initial_state(self, batch: int) -> State:
-        return initial_state(self.net_config, self.spec, batch)
-
-    def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
-        policy, state = net(steps, state)
-        return policy.logits, state
-
-    def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        policy, state = net(step, state)  # [1,B,...]
-        action = likeliest(policy) if self.config.greedy_eval and not mode.explore else sample(policy, mode.rng)  # [1,B,...]
-        return action[0], state, {}
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         if isinstance(self.sequence, Transitions):

@@ -1,7 +1,7 @@
 """Shared parts of the policy-gradient agents: settings, acting, log-probabilities. Shapes: T time, B batch, A actions."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -33,32 +33,18 @@ class PolicyGradientConfig(AgentSection):
     """Evaluate with the most likely action; false: sample, as in training."""
 
 
-class PolicyGradientAgent(Agent):
-    """Base class of agents that act with a `PolicyNet` and store log π(a|s) of their actions. A subclass implements `loss`."""
+class PolicyAgent(Agent):
+    """Base class of agents that act with a `PolicyNet`; `act` also gives log π(a|s) of their actions. A subclass implements `loss`.
 
-    Config: ClassVar[type[PolicyGradientConfig]] = PolicyGradientConfig
+    Its config has `greedy_eval`.
+    """
+
     has_target = False
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"continuous actions", "net.memory", "net.last_action_reward", "net.separate_value", "inference server"}
-    )
-    sequence = Rollouts()
-    config: PolicyGradientConfig
 
-    def __init__(self, config: PolicyGradientConfig, net: NetConfig, spec: EnvSpec):
+    def __init__(self, config: Any, net: NetConfig, spec: EnvSpec):
         super().__init__(config, net, spec)
         if len(spec.action_shape) > 1:
             raise UsageError(f"continuous actions must be vectors, but the environment's have shape {spec.action_shape}")
-
-    @classmethod
-    def validate(cls, config: schema.Config) -> None:
-        """Also refuses rollouts under two steps, and batches that are not a whole number of unrolls."""
-        super().validate(config)
-        refuse_bad_rollouts(config)
-
-    @classmethod
-    def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also what concerns a replay: rollouts are learned from once."""
-        return super().ignores(config) | ignored_without_replay(config, "old weights" in cls.capabilities)
 
     def make_net(self) -> PolicyNet:
         return PolicyNet(self.net_config, self.spec)
@@ -74,6 +60,28 @@ class PolicyGradientAgent(Agent):
         policy, state = net(step, state)  # [1,B,...]
         action = likeliest(policy) if self.config.greedy_eval and not mode.explore else sample(policy, mode.rng)  # [1,B,...]
         return action[0], state, {"log_prob": log_prob(policy, action)[0]}
+
+
+class PolicyGradientAgent(PolicyAgent):
+    """Base class of agents that learn from rollouts of their own policy. A subclass implements `loss`."""
+
+    Config: ClassVar[type[PolicyGradientConfig]] = PolicyGradientConfig
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"continuous actions", "net.memory", "net.last_action_reward", "net.separate_value", "inference server"}
+    )
+    sequence = Rollouts()
+    config: PolicyGradientConfig
+
+    @classmethod
+    def validate(cls, config: schema.Config) -> None:
+        """Also refuses rollouts under two steps, and batches that are not a whole number of unrolls."""
+        super().validate(config)
+        refuse_bad_rollouts(config)
+
+    @classmethod
+    def ignores(cls, config: schema.Config) -> dict[str, str]:
+        """Also what concerns a replay: rollouts are learned from once."""
+        return super().ignores(config) | ignored_without_replay(config, "old weights" in cls.capabilities)
 
 
 SMALLEST = torch.finfo(torch.float32).tiny  # a 0, once in 16 million draws, would make the score of a forced action infinitely low
