@@ -98,7 +98,7 @@ class AlphaZero(SelfPlayAgent):
 
     def make_net(self) -> BoardNet:
         outcomes = 3 if self.config.value == "wdl" else 1
-        return BoardNet(self.net_config, self.spec, outcomes, self.game.plane_scale, self.territory)
+        return BoardNet(self.net_config, self.game, outcomes, self.territory)
 
     def evaluate(self, net: Net, planes: NDArray[np.int8]) -> PolicyValue:
         """Evaluates planes [N,C,H,W] int8: logits [N,A] f32, and values [N] f32 for the player to move."""

@@ -89,12 +89,12 @@ class AlphaGoConfig(BoardConfig):
 class AlphaGoNet(nn.Module):
     """All four models; only those of the stage are trained."""
 
-    def __init__(self, net: NetConfig, spec: EnvSpec, scale: float, stage: str):
+    def __init__(self, net: NetConfig, game: Game, stage: str):
         super().__init__()
-        self.policy = BoardNet(net, spec, 1, scale)
+        self.policy = BoardNet(net, game, 1)
         self.rollouts = Rollouts()
-        self.reinforced = BoardNet(net, spec, 1, scale)
-        self.value = BoardNet(net, spec, 1, scale)
+        self.reinforced = BoardNet(net, game, 1)
+        self.value = BoardNet(net, game, 1)
         self.requires_grad_(False)
         learning = {
             "policy": [*_policy_parts(self.policy), self.rollouts],
@@ -149,7 +149,7 @@ class AlphaGo(BoardAgent):
         return super().ignores(config) | ignored | dict.fromkeys(IGNORED, needs)
 
     def make_net(self) -> AlphaGoNet:
-        return AlphaGoNet(self.net_config, self.spec, self.game.plane_scale, self.config.stage)
+        return AlphaGoNet(self.net_config, self.game, self.config.stage)
 
     def init_net(self, net: Net) -> None:
         """In stage reinforced, sets the policy that is trained to the supervised one."""

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from rlsuite.core.errors import RlsuiteError
+from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.game import Game, Planes, Row
+from rlsuite.core.lattice import lattice_of
 
 _UNWRITTEN = 77  # a value that no plane holds by chance
 
@@ -51,6 +52,10 @@ def _check_fields(game: Game) -> None:
         _need(game, np.array_equal(maps[0], np.arange(size)), f"row 0 of {name} must be the identity", [])
     _need(game, len(game.cell_maps) == len(game.action_maps), "cell_maps and action_maps must have equally many rows", [])
     _need(game, game.start.dtype == np.int8 and game.start.size % 8 == 0, "start must be int8, its size a multiple of 8", [])
+    try:
+        game.neighbours and lattice_of(game)
+    except UsageError as error:
+        raise BrokenContract(str(error)) from error
     shown = game.presentation
     _need(game, shown.board != "chess" or shown.uci is not None, 'presentation.board is "chess", which needs presentation.uci', [])
     _need(game, shown.sgf is None or height == width, "presentation.sgf is set, but the board is not square", [])

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from rlsuite.core.errors import UsageError
-from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules, read_grid
+from rlsuite.core.game import ALL_AROUND, Actions, Game, Planes, Presentation, Row, Rules, read_grid
 from rlsuite.core.hashing import finalise
 
 WIDTH, HEIGHT = 7, 6
@@ -121,6 +121,7 @@ def connect_four() -> Game:
         max_moves=WIDTH * HEIGHT,
         cell_maps=np.stack([np.arange(WIDTH * HEIGHT, dtype=np.int32), mirror]),
         action_maps=np.stack([columns, columns[::-1]]),
+        neighbours=ALL_AROUND,
         action_text=lambda action: "abcdefg"[action],
         board_text=_board_text,
         parse=_parse,

@@ -421,6 +421,7 @@ def go(size: int = 9, komi: float = 7.5, planes: str = "chains", history: int = 
         max_moves=_moves(size),
         cell_maps=cell_maps,
         action_maps=action_maps,
+        neighbours=STEPS,
         action_text=go_point(size),
         board_text=board_text,
         parse=parse,

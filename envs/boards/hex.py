@@ -166,6 +166,7 @@ def hex_game(size: int = 11) -> Game:
         max_moves=size * size,
         cell_maps=cell_maps,
         action_maps=action_maps,
+        neighbours=_NEIGHBOURS,
         action_text=cell_name(size),
         board_text=board_text,
         parse=parse,

@@ -11,6 +11,7 @@ from numba import njit
 
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import (
+    ALL_AROUND,
     Actions,
     Game,
     Planes,
@@ -163,6 +164,7 @@ def _game(
         max_moves=size * size,
         cell_maps=cell_maps,
         action_maps=action_maps,
+        neighbours=ALL_AROUND,
         action_text=point(size),
         board_text=board_text,
         parse=parse,

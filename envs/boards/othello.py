@@ -206,6 +206,7 @@ def othello(size: int = 8) -> Game:
         max_moves=2 * size * size,
         cell_maps=cell_maps,
         action_maps=action_maps,
+        neighbours=_DIRECTIONS,
         action_text=cell_name(size),
         board_text=board_text,
         parse=parse,

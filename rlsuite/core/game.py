@@ -22,6 +22,9 @@ Row = NDArray[np.int8]  # [row_size]
 Actions = NDArray[np.int32]  # [A]
 Planes = NDArray[np.int8]  # [C,H,W]
 Owners = NDArray[np.int8]  # [H*W] 1: player 0's, -1: player 1's, 0: nobody's
+Steps = tuple[tuple[int, int], ...]  # (rows, columns) from a cell to others
+
+ALL_AROUND: Steps = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))
 
 
 class Rules(NamedTuple):
@@ -95,6 +98,7 @@ class Game:
     action_text: Callable[[int], str]  # 0 -> "a1"
     board_text: Callable[[Row], str]
     parse: Callable[[str], Row]  # the inverse of `board_text`; UsageError for a position that no game can reach
+    neighbours: Steps = ()  # from a cell to those next to it, for boards of every size; (): a graph net cannot play the game
     has_draws: bool = True
     plane_scale: float = 1.0  # what a net multiplies the planes by
     parameters: dict[str, Any] = field(default_factory=dict)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.errors import UsageError
-from rlsuite.core.types import EnvSpec, State, Step
+from rlsuite.core.game import Game
+from rlsuite.core.types import State, Step
 from rlsuite.nets.backbones import make_backbone
 from rlsuite.nets.precision import keep_fp32
 
@@ -73,28 +74,28 @@ class BoardNet(nn.Module):
     With `territory` also heads for the cells' owners at the end, and for the lead (Wu 2019, section 4.1): only training asks them.
     """
 
-    def __init__(self, net: NetConfig, spec: EnvSpec, outcomes: int, scale: float = 1.0, territory: bool = False):
-        """`outcomes`: 3 or 1, the width of `BoardOutput.outcome`. `scale`: factor on the input planes.
+    def __init__(self, net: NetConfig, game: Game, outcomes: int, territory: bool = False):
+        """`outcomes`: 3 or 1, the width of `BoardOutput.outcome`.
 
-        UsageError if the backbone named by `net.torso` changes the size of the board.
+        UsageError if the backbone named by `net.torso` changes the size of the board, or does not suit the game.
         """
         super().__init__()
-        self.scale = scale
-        channels, height, width = spec.observation_shape
-        self.backbone = make_backbone(net.torso, channels)
+        self.scale = game.plane_scale
+        channels, height, width = game.observation_shape
+        self.backbone = make_backbone(net.torso, channels, game=game)
         if any(stride != 1 for stride in self.backbone.strides):
             raise UsageError(
                 f"net.torso={net.torso} shrinks the board: use one that keeps its size, such as tower(width=32,depth=4)"
             )
         features, cells = self.backbone.channels[-1], height * width
         self.any_size = net.any_size
-        if self.any_size and spec.num_actions - cells not in (0, 1):
-            raise UsageError(f"net.any_size = true: the actions of {spec.game} are not its cells and a pass; use false")
+        if self.any_size and game.num_actions - cells not in (0, 1):
+            raise UsageError(f"net.any_size = true: the actions of {game.name} are not its cells and a pass; use false")
         self.policy_planes = nn.Sequential(nn.Conv2d(features, _POLICY_PLANES, 1), nn.ReLU())
         self.policy: nn.Module = (
-            CellPolicy(_POLICY_PLANES, passes=spec.num_actions > cells)
+            CellPolicy(_POLICY_PLANES, passes=game.num_actions > cells)
             if self.any_size
-            else keep_fp32(nn.Linear(_POLICY_PLANES * cells, spec.num_actions))
+            else keep_fp32(nn.Linear(_POLICY_PLANES * cells, game.num_actions))
         )
         self.value_planes = nn.Sequential(nn.Conv2d(features, _VALUE_PLANES, 1), nn.ReLU())
         self.hidden = nn.Sequential(nn.Linear(_VALUE_PLANES * (2 if self.any_size else cells), net.hidden), nn.ReLU())

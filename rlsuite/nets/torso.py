@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from rlsuite.boardgames.games import make_game
 from rlsuite.config.schema import NetConfig
 from rlsuite.config.spec_string import check_keywords, parse_call
 from rlsuite.core import registry
@@ -183,8 +184,9 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
         fit = "onehot" if spec.num_states else "mlp"
         raise UsageError(f"net.torso={name} needs planes [C,H,W], but observations have shape {shape}: use {fit}")
     top = 255.0 if spec.observation_dtype == "uint8" else 1.0  # floats are taken as they are
+    game = None if spec.game is None else make_game(spec.game)
     try:
-        return PixelTorso(make_backbone(name, shape[0], acting=True), shape, pool_of(name), top)
+        return PixelTorso(make_backbone(name, shape[0], acting=True, game=game), shape, pool_of(name), top)
     except ValueError as error:
         raise UsageError(f"net.torso={name}: {error}") from error
 

@@ -95,8 +95,9 @@ def test_a_net_of_any_size_knows_no_size() -> None:
         assert output.value.shape == (3,)
 
 
-def test_resumed_self_play_on_all_sizes_equals_uninterrupted_and_plays_other_sizes(tmp_path: Path) -> None:
-    settings = {**SMALL, "env.id": "hex(size=4)", "env.sizes": [3, 4]}
+@pytest.mark.parametrize("torso", ["tower(width=8,depth=1)", "graph(width=8,depth=1)"])
+def test_resumed_self_play_on_all_sizes_equals_uninterrupted_and_plays_other_sizes(torso: str, tmp_path: Path) -> None:
+    settings = {**SMALL, "env.id": "hex(size=4)", "env.sizes": [3, 4], "net.torso": torso}
     half = {**settings, "run.agent_steps": 200, "learner.learning_rate_anneal_agent_steps": 400}
     rlsuite.train("boards/hex", half, run_dir=tmp_path / "halves")
     whole = {**settings, "run.agent_steps": 400, "learner.learning_rate_anneal_agent_steps": 400}

@@ -177,7 +177,7 @@ def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="plays board games"):
         AlphaZero(AlphaZeroConfig(name="alphazero"), NET, describe(rlsuite.make_env("CartPole-v1")))
     with pytest.raises(UsageError, match="shrinks the board"):
-        BoardNet(NetConfig(torso="impala"), spec_of("othello"), 3)
+        BoardNet(NetConfig(torso="impala"), make_game("othello"), 3)
     with pytest.raises(UsageError, match="fast_simulations 50 is more than simulations 32"):
         resolve("boards/tic_tac_toe", ["agent.full_fraction=0.5", "agent.fast_simulations=50"])
 

@@ -144,6 +144,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pqn": ("classic/pqn", {}),
     "alphazero": ("boards/connect_four", {}),
     "alphazero, territory": ("boards/go9", {"net.torso": "tower(width=8,depth=1)"}),
+    "alphazero, graph": ("boards/hex", {"net.torso": "graph(width=8,depth=2)", "net.any_size": True}),
+    "alphazero, attention": ("boards/hex", {"net.torso": "graph(width=8,depth=1,attention=true)"}),
     "cloning": ("classic/cartpole_cloning", {}),
     "cloning, recurrent": ("classic/key_door_cloning", {"agent.burn_in": 2}),
     "cloning, causal": ("classic/key_door_cloning", {"net.memory": "causal(levels=3)"}),

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rlsuite.boardgames.games import make_game
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.types import EnvSpec, Step
 from rlsuite.nets.backbones.bricks import SpectralConv2d
+from rlsuite.nets.board_net import BoardNet
 from rlsuite.nets.heads import resample_noise
 from rlsuite.nets.precision import Precision, keep_fp32
 from rlsuite.nets.q_net import ImplicitQNet, QNet
@@ -57,6 +59,27 @@ def test_output_and_gradients_are_those_of_autocast(spec: EnvSpec, torso: str, k
         assert b.grad is not None
         assert b.grad.dtype == torch.float32, name
         assert torch.equal(a.grad, b.grad), name
+
+
+@pytest.mark.parametrize("torso", ["tower(width=8,depth=1)", "graph(width=8,depth=2)", "graph(width=8,depth=1,attention=true)"])
+def test_a_board_net_is_that_of_autocast(torso: str) -> None:
+    torch.manual_seed(3)
+    plain = BoardNet(NetConfig(torso=torso, hidden=16, any_size=True), make_game("hex(size=4)"), 3)
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    pair = Precision(copy.deepcopy(plain), bf16=True)
+    planes = torch.randint(0, 2, (6, 3, 4, 4), dtype=torch.int8)
+    outputs = []
+    for net in (plain, pair.net):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = net.evaluate(planes)  # type: ignore[operator]
+        (found.logits.square().mean() + found.outcome.square().mean()).backward()
+        outputs.append(found)
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
+    pair.take_gradients()
+    for (name, a), b in zip(plain.named_parameters(), pair.master.parameters(), strict=True):
+        assert b.grad is not None
+        assert torch.equal(a.grad, b.grad), name  # type: ignore[arg-type]
 
 
 def test_refresh_follows_the_master() -> None:

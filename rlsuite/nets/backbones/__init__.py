@@ -9,10 +9,13 @@ from torch import nn
 
 from rlsuite.config.spec_string import parse_call
 from rlsuite.core.errors import UsageError, unknown
+from rlsuite.core.game import Game
+from rlsuite.core.lattice import lattice_of
 from rlsuite.nets.backbones import densenet, inception, mobile, plain, resnet
 from rlsuite.nets.backbones.atari import data_efficient, impala, nature, small
 from rlsuite.nets.backbones.base import Backbone
 from rlsuite.nets.backbones.bricks import NORMS
+from rlsuite.nets.backbones.graph import graph
 from rlsuite.nets.backbones.tower import tower
 
 __all__ = ["BACKBONES", "Backbone", "Entry", "make_backbone", "pool_of"]
@@ -30,6 +33,7 @@ class Entry(NamedTuple):
     size: int = 224  # height and width of its images
     classes: int | None = 1000  # None: published without a classifier
     head: str = "linear"  # see `nets.classifier`
+    graph: bool = False  # its builder takes a `lattice`
 
 
 _ATARI = Entry(nature, norm="none", pool="flatten", channels=4, size=84, classes=None)
@@ -42,6 +46,7 @@ BACKBONES: dict[str, Entry] = {
     "data_efficient": _ATARI._replace(build=data_efficient),
     "impala": _ATARI._replace(build=impala),
     "tower": _ATARI._replace(build=tower, channels=3, size=8),
+    "graph": _ATARI._replace(build=graph, channels=3, size=8, graph=True),
     "lenet": Entry(plain.lenet, norm="none", pool="flatten", channels=1, size=28, classes=10, head="lenet"),
     "alexnet": Entry(plain.alexnet, norm="none", head="alexnet"),
     **{f"vgg{n}": _VGG._replace(build=partial(plain.vgg, layers=n), norm="none") for n in plain.VGG},
@@ -87,12 +92,13 @@ BACKBONES: dict[str, Entry] = {
 }
 
 
-def make_backbone(name: str, in_channels: int, acting: bool = False) -> Backbone:
+def make_backbone(name: str, in_channels: int, acting: bool = False, game: Game | None = None) -> Backbone:
     """A new backbone: `nature`, or with parameters, as in `tower(width=64,depth=5)` or `resnet18(norm=none)`.
 
     `acting`: for an agent. Agents act on small batches and learn from large ones, and their target net copies parameters only. With
     batch statistics, the acting, the learning and the target net would compute three different functions: agents get group
-    normalisation instead, and norm=batch is refused. UsageError for an unknown name or parameter.
+    normalisation instead, and norm=batch is refused. `game`: the board game that it sees, whose neighbours a graph needs; None: it
+    sees pictures, whose pixels have eight. UsageError for an unknown name or parameter.
     """
     kind, parameters = _parse(name)
     entry = BACKBONES[kind]
@@ -103,6 +109,8 @@ def make_backbone(name: str, in_channels: int, acting: bool = False) -> Backbone
     if not acting and "pool" in parameters:
         raise UsageError(f"{name}: pool is for torsos of agents; in a vision model the head decides how feature maps are used")
     parameters.pop("pool", None)
+    if entry.graph and game is not None:
+        parameters["lattice"] = lattice_of(game)
     backbone = entry.build(in_channels, norm=norm, **parameters)
     backbone.twin = None if norm != "none" else partial(entry.build, in_channels, norm="batch", **parameters)
     if acting:
@@ -127,7 +135,7 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
     build = BACKBONES[kind].build
     fixed = build.keywords if isinstance(build, partial) else {}
     declared = inspect.signature(build).parameters
-    own = [key for key in list(declared)[1:] if key not in fixed and key != "norm"]
+    own = [key for key in list(declared)[1:] if key not in fixed and key not in ("norm", "lattice")]
     for key, value in parameters.items():
         if key not in (*own, "norm", "pool"):
             raise unknown(f"parameter of {kind}", key, [*own, "norm", "pool"])

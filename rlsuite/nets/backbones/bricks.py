@@ -39,13 +39,13 @@ def act_of(kind: str) -> nn.Module:
     return table[kind]()
 
 
-def conv_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> Tensor:
-    """relu(convolution(x) + added) of x [N,C,H,W].
+def conv_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+    """relu(convolution(x) + added) of x [N,C,H,W]; `weight`: None: the convolution's own.
 
     On a CPU and without gradients oneDNN makes it in one operation, which rounds once and passes over the output once. For small
     nets, whose other operations take as long as a tenth of a convolution each, that saves a sixth.
     """
-    weight, autocast = convolution.weight, torch.is_autocast_enabled("cpu")
+    weight, autocast = convolution.weight if weight is None else weight, torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
     if (
         torch.is_grad_enabled()
@@ -54,7 +54,7 @@ def conv_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None) ->
         or not x.dtype == weight.dtype == dtype
         or not _fused()
     ):
-        found: Tensor = convolution(x)
+        found: Tensor = convolution._conv_forward(x, weight, convolution.bias)
         return F.relu_(found if added is None else found.add_(added))
     sizes = (list(pair) for pair in (convolution.padding, convolution.stride, convolution.dilation))
     call, settings = torch.ops.mkldnn._convolution_pointwise, (weight, convolution.bias, *sizes, convolution.groups)

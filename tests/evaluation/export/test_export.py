@@ -41,6 +41,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "wdl": ("boards/tic_tac_toe", {}),
     "scalar": ("boards/connect_four", {"agent.value": "scalar", "net.torso": "tower(width=8,depth=1)"}),
 }
+GRAPH = {"env.id": "hex(size=4)", "net.any_size": True, "learner.precision": "fp32"}
+CASES |= {
+    "graph": ("boards/hex", GRAPH | {"net.torso": "graph(width=8,depth=2)"}),
+    "graph attention": ("boards/hex", GRAPH | {"net.torso": "graph(width=8,depth=1,attention=true)"}),
+}
 
 
 @pytest.fixture(autouse=True)
