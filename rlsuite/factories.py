@@ -23,7 +23,7 @@ from rlsuite.core.agent import Agent, Capability, Net, Sequences, agent_class, w
 from rlsuite.core.errors import UsageError, one_line
 from rlsuite.core.types import EnvSpec, describe
 from rlsuite.learning.learner import Learner
-from rlsuite.nets import pretrained
+from rlsuite.nets import memory, pretrained
 from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
@@ -130,10 +130,11 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         "inference server": (config.runtime.inference == "server", "runtime.inference = 'server'"),
         "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
         "net.any_size": (config.net.any_size, "net.any_size = true"),
+        "looking ahead": (memory.looks_ahead(config.net), f"net.memory = {config.net.memory!r} reads steps that are still to come"),
     }
     for capability, (needed, why) in wanted.items():
         if needed and capability not in kind.capabilities:
-            able = ", ".join(with_capability(capability))
+            able = ", ".join(with_capability(capability)) or "no agent"
             raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {able} can")
     pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
     if config.learner.augment != AugmentConfig() and not pictures:

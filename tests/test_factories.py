@@ -41,3 +41,11 @@ def test_self_play_starts_no_opponent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_opponent_that_could_not_play_is_refused_before_training(opponent: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         build(resolve("boards/tic_tac_toe", {"env.opponent": opponent}))
+
+
+@pytest.mark.parametrize("name", ["classic/recall_ppo", "classic/recall_r2d2", "classic/key_door_cloning"])
+def test_nobody_acts_with_a_core_that_looks_ahead(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(resolve(name, {"net.memory": "bidirectional(core=gru)", "run.threads": 1}))
+    agent = resolve(name).agent.name
+    assert f"'bidirectional(core=gru)' reads steps that are still to come: agent.name={agent} cannot use that" in str(caught.value)

@@ -84,7 +84,8 @@ class NetConfig(WeightsMixin):
     hidden: int = Field(512, ge=1)
     """Units of each hidden dense layer."""
     memory: Part = "none"
-    """Memory core: none, lstm, gru, rnn, attention(window=32,heads=4,layers=1), causal(levels=5,kernel=2), or one of your own."""
+    """Memory core: none, lstm, gru, rnn, attention(window=32,heads=4,layers=1), causal(levels=5,kernel=2), bidirectional(core=lstm)
+    where nobody acts, or one of your own."""
     memory_size: Annotated[int, OnlyIf("memory other than none")] = Field(256, ge=1)
     """Units of the memory core."""
     last_action_reward: bool = False

@@ -27,6 +27,7 @@ Capability = Literal[
     "net.last_action_reward",
     "net.separate_value",
     "net.any_size",
+    "looking ahead",  # its net may read later steps (`nets.memory.Core.looks_ahead`), because it does not act
     "old weights",  # an on-policy agent that corrects for rollouts of older weights
     "inference server",  # its `act` calls the net by `forward` alone, or for board games its `evaluate` by the net's `evaluate`
 ]

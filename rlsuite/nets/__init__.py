@@ -8,6 +8,7 @@ MEMORY_CORES = {
     "lstm": "rlsuite.nets.memory:lstm",
     "gru": "rlsuite.nets.memory:gru",
     "rnn": "rlsuite.nets.memory:rnn",
-    "attention": "rlsuite.nets.memory:attention",
+    "attention": "rlsuite.nets.attention:attention",
     "causal": "rlsuite.nets.memory:causal",
+    "bidirectional": "rlsuite.nets.memory:bidirectional",
 }

@@ -20,7 +20,7 @@ from rlsuite.core.types import EnvSpec, Step
 from rlsuite.nets import MEMORY_CORES
 from rlsuite.nets.backbones import BACKBONES, make_backbone
 from rlsuite.nets.classifier import published
-from rlsuite.nets.memory import Recurrent, make_core
+from rlsuite.nets.memory import Bidirectional, Recurrent, make_core
 from rlsuite.nets.pretrained import backbones_of
 
 
@@ -92,7 +92,7 @@ def core_facts(name: str) -> CoreFacts:
     """The facts of the memory core `name`, with its default parameters, 256 inputs and 256 units."""
     spec = EnvSpec((1,), "float32", 1, None, 1, 1)
     core = make_core(NetConfig(memory=name, memory_size=_UNITS), _UNITS, spec)
-    if isinstance(core, Recurrent):
+    if isinstance(core, Recurrent | Bidirectional):  # whose kernels are not counted
         macs = sum(weight.numel() for weight in core.parameters() if weight.dim() == 2)
     else:
         no = torch.zeros(1, 1, dtype=torch.bool)

@@ -2,7 +2,7 @@
 
 The state is passed in and returned; a core resets it by itself where `step.first` is set.
 
-Shapes: T time, B batch, D input features, M memory units, W steps that attention looks back, H heads, A actions.
+Shapes: T time, B batch, D input features, M memory units, A actions.
 """
 
 from collections.abc import Callable
@@ -27,6 +27,7 @@ class Core(nn.Module):
     """
 
     features: int  # width of the output
+    looks_ahead = False  # whether outputs depend on later steps, too, so that nobody can act with it
 
     @property
     def receptive_field(self) -> int | None:
@@ -127,6 +128,32 @@ _SINGLE: dict[type[nn.Module], Callable[..., Any]] = {
 }
 
 
+class Bidirectional(Core):
+    """Two recurrent cores, one of which reads backwards (Schuster & Paliwal 1997): an output depends on its whole episode.
+
+    The one that reads forwards has the state. The other begins with zeros at the end of the sequence and of every episode in it.
+    """
+
+    looks_ahead = True
+
+    def __init__(self, features: int, size: int, kind: type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]):
+        super().__init__()
+        self.features = 2 * size
+        self.forwards, self.backwards = Recurrent(features, size, kind), Recurrent(features, size, kind)
+
+    def initial_state(self, batch: int) -> State:
+        """See `Recurrent`."""
+        return self.forwards.initial_state(batch)
+
+    def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
+        """(x [T,B,D], step [T,B], state [B,M]) -> (output [T,B,2M] f32, state after step T-1)."""
+        ends = torch.cat([step.first[1:], torch.ones_like(step.first[:1])])  # [T,B]
+        seen, after = self.forwards(x, step, state)  # [T,B,M]
+        blank = tuple(torch.zeros_like(leaf) for leaf in state)
+        ahead, _ = self.backwards(x.flip(0), step._replace(first=ends.flip(0)), blank)  # [T,B,M]
+        return torch.cat([seen, ahead.flip(0)], -1), after
+
+
 class Causal(Core):
     """Dilated causal convolutions (WaveNet, van den Oord et al. 2016): L levels of gated residual blocks.
 
@@ -173,96 +200,6 @@ class Causal(Core):
             x, skips = x + residual, skips + skip
         count = (age[:, -1] + 1).clamp(max=self.receptive_field)
         return torch.relu(self.last(torch.relu(skips))).transpose(0, 1), (torch.cat(kept, 1), count)
-
-
-class Attention(Core):
-    """Gated transformer (GTrXL, Parisotto et al. 2020, section 3): every step attends to itself and the W steps before it.
-
-    Layer normalisation is applied at the input of each branch, and a GRU-like gate, nearly closed at first, replaces the residual
-    sum. A step sees only steps of its own episode. As in Transformer-XL (Dai et al. 2019), the state holds the inputs of each layer
-    at the last W steps, and how many of them belong to the current episode. Unlike the paper, the distance between two steps enters
-    as a learned bias per head, not as a relative positional encoding.
-    """
-
-    def __init__(self, features: int, size: int, window: int, heads: int, layers: int):
-        super().__init__()
-        self.features, self.window = size, window
-        self.embed = nn.Linear(features, size)
-        self.layers = nn.ModuleList(_Layer(size, window, heads) for _ in range(layers))
-
-    @property
-    def receptive_field(self) -> int:
-        """See `Core`: every layer looks back from what the layer before it saw."""
-        return 1 + len(self.layers) * self.window
-
-    def initial_state(self, batch: int) -> State:
-        """The layers' inputs at the last W steps [B,layers,W,M] f32, and how many of the newest ones are valid [B] i64."""
-        return torch.zeros(batch, len(self.layers), self.window, self.features), torch.zeros(batch, dtype=torch.int64)
-
-    def forward(self, x: Tensor, step: Step, state: State) -> tuple[Tensor, State]:
-        """(x [T,B,D], step [T,B], state) -> (output [T,B,M], state after step T-1)."""
-        seen, count = state
-        first = step.first.transpose(0, 1)  # [B,T]
-        length, device = x.shape[0], x.device
-        x = self.embed(x).transpose(0, 1)  # [B,T,M]
-
-        # Which of the W + T steps (keys) each of the T steps (queries) may see.
-        episode = first.long().cumsum(1)  # [B,T] index; 0: the episode that began before this sequence
-        old = torch.arange(self.window, device=device) >= self.window - count.unsqueeze(1)  # [B,W]
-        key = torch.cat([torch.where(old, 0, -1), episode], 1)  # [B,W+T]
-        back = torch.arange(length, device=device).unsqueeze(1) + self.window - torch.arange(self.window + length, device=device)
-        near = (back >= 0) & (back <= self.window)  # [T,W+T]; `back`: how many steps before the query the key is
-        visible = (key.unsqueeze(1) == episode.unsqueeze(2)) & near  # [B,T,W+T]
-
-        kept = []
-        for index, layer in enumerate(self.layers):
-            whole = torch.cat([seen[:, index].to(x.dtype), x], 1)  # [B,W+T,M]
-            kept.append(whole[:, -self.window :].float())
-            x = layer(x, whole, visible, back.clamp(0, self.window))
-        begun = torch.where(first, torch.arange(length, device=device), -1).amax(1)  # [B] last start of an episode; -1: none
-        count = torch.where(begun >= 0, length - begun, count + length).clamp(max=self.window)
-        return x.transpose(0, 1), (torch.stack(kept, 1), count)
-
-
-class _Layer(nn.Module):
-    """One layer of `Attention`: multi-head attention and a dense block, each followed by a gate."""
-
-    def __init__(self, size: int, window: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(size)
-        self.query, self.out = nn.Linear(size, size), nn.Linear(size, size)
-        self.key_value = nn.Linear(size, 2 * size)
-        self.distance = nn.Parameter(torch.zeros(heads, window + 1))  # a bias for each distance
-        self.gate, self.dense_gate = _Gate(size), _Gate(size)
-        self.dense = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, 2 * size), nn.ReLU(), nn.Linear(2 * size, size))
-
-    def forward(self, x: Tensor, whole: Tensor, visible: Tensor, back: Tensor) -> Tensor:
-        """x [B,T,M], whole [B,W+T,M], visible [B,T,W+T] bool, back [T,W+T] i64 -> [B,T,M]."""
-        query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B,H,T,M/H]
-        key, value = self.key_value(self.norm(whole)).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, 1)
-        bias = self.distance[:, back].masked_fill(~visible.unsqueeze(1), float("-inf"))  # [B,H,T,W+T]
-        read = nn.functional.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))  # [B,H,T,M/H]
-        x = self.gate(x, torch.relu(self.out(read.transpose(1, 2).flatten(2))))
-        return self.dense_gate(x, torch.relu(self.dense(x)))  # type: ignore[no-any-return]
-
-
-class _Gate(nn.Module):
-    """The gate g(x, y) of the paper's section 3.2: a GRU update of x by y that starts nearly closed."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.from_y, self.from_x = nn.Linear(size, 3 * size), nn.Linear(size, 2 * size, bias=False)
-        self.reset = nn.Linear(size, size, bias=False)
-        with torch.no_grad():
-            self.from_y.bias[size : 2 * size] -= 2.0
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """x, y [...,M] -> [...,M]."""
-        r_y, z_y, h_y = self.from_y(y).chunk(3, -1)
-        r_x, z_x = self.from_x(x).chunk(2, -1)
-        r, z = torch.sigmoid(r_y + r_x), torch.sigmoid(z_y + z_x)
-        return (1 - z) * x + z * torch.tanh(h_y + self.reset(r * x))
 
 
 class ReturnToGo(Core):
@@ -339,20 +276,19 @@ def rnn(features: int, size: int) -> Core:
     return Recurrent(features, size, nn.RNN)
 
 
+def bidirectional(features: int, size: int, core: str = "lstm") -> Core:
+    """An lstm, gru or rnn core of `size` units in each direction, for nets that do not act. ValueError for another core."""
+    kinds: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+    if core not in kinds:
+        raise ValueError("core must be lstm, gru or rnn")
+    return Bidirectional(features, size, kinds[core])
+
+
 def causal(features: int, size: int, levels: int = 5, kernel: int = 2) -> Core:
     """Dilated causal convolutions of `size` channels. ValueError for impossible parameters."""
     if not (isinstance(levels, int) and 1 <= levels <= 12 and isinstance(kernel, int) and 2 <= kernel <= 8):
         raise ValueError("levels must be a whole number from 1 to 12, and kernel one from 2 to 8")
     return Causal(features, size, levels, kernel)
-
-
-def attention(features: int, size: int, window: int = 32, heads: int = 4, layers: int = 1) -> Core:
-    """A gated transformer of `size` units per step. ValueError for impossible parameters."""
-    if not all(isinstance(value, int) and value > 0 for value in (window, heads, layers)):
-        raise ValueError("window, heads and layers must be whole numbers above 0")
-    if size % heads:
-        raise ValueError(f"net.memory_size = {size} must be a multiple of heads = {heads}")
-    return Attention(features, size, window, heads, layers)
 
 
 Make = Callable[[int], Core]  # input features -> a core
@@ -422,3 +358,9 @@ def initial_state(net: NetConfig, spec: EnvSpec, batch: int, wrap: Callable[[Mak
     with torch.device("meta"):  # its weights are not needed
         core = make_core(net, 1, spec, wrap)
     return core.initial_state(batch)
+
+
+def looks_ahead(net: NetConfig) -> bool:
+    """Whether the core that `net` asks for reads later steps."""
+    with torch.device("meta"):  # its weights are not needed
+        return _bare(net, 1).looks_ahead

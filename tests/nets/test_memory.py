@@ -1,6 +1,7 @@
 """Memory cores: a sequence in one call, in pieces and step by step give the same; the start of an episode resets the state."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Step
+from rlsuite.nets.attention import Attention
 from rlsuite.nets.catalogue import core_facts, core_table
-from rlsuite.nets.memory import Attention, Causal, FeedForward, LastActionReward, Recurrent, initial_state, make_core
+from rlsuite.nets.memory import Bidirectional, Causal, FeedForward, LastActionReward, Recurrent, initial_state, make_core
 
 T, B, D, M, A = 7, 4, 3, 6, 3
 SPEC = EnvSpec((D,), "float32", A, None, 1, 1)
@@ -181,6 +183,37 @@ def test_the_gate_that_keeps_the_state_starts_open(kind: str, gates: int) -> Non
     torch.testing.assert_close(kept, h * torch.sigmoid(torch.tensor(1.0)))
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_a_bidirectional_core_is_two_recurrent_ones_within_each_episode(kind: str) -> None:
+    """The reference runs each episode of a sequence by itself: forwards, and turned around from zeros."""
+    torch.manual_seed(1)
+    core, (x, first), state = make_core(net(f"bidirectional(core={kind})"), D, SPEC), inputs(), some_state(kind)
+    assert isinstance(core, Bidirectional)
+    out, after = core(x, marks(first), state)
+    assert (out.shape, core.features) == ((T, B, 2 * M), 2 * M)
+    none = torch.zeros(T, 1, dtype=torch.bool)
+    for b in range(B):
+        bounds = sorted({0, T, *first[:, b].nonzero().flatten().tolist()})
+        for begin, end in pairwise(bounds):
+            piece, marked = x[begin:end, b : b + 1], marks(none[begin:end])
+            start = tuple(leaf[b : b + 1] * (not first[begin, b]) for leaf in state) if begin == 0 else core.initial_state(1)
+            seen, last = core.forwards(piece, marked, start)
+            ahead, _ = core.backwards(piece.flip(0), marked, core.initial_state(1))
+            torch.testing.assert_close(out[begin:end, b : b + 1], torch.cat([seen, ahead.flip(0)], -1))
+        for a, c in zip(after, last, strict=True):
+            torch.testing.assert_close(a[b : b + 1], c)
+
+
+def test_a_bidirectional_core_reads_ahead_to_the_end_of_the_episode() -> None:
+    torch.manual_seed(1)
+    core, (x, first) = make_core(net("bidirectional(core=gru)"), D, SPEC), inputs()
+    x.requires_grad_(True)
+    out, _ = core(x, marks(first), core.initial_state(B))
+    (reached,) = torch.autograd.grad(out[1, 0].square().sum(), x)  # environment 0 begins at 0 and again at 3
+    assert (reached[:, 0].abs().sum(-1) > 0).tolist() == [True, True, True, False, False, False, False]
+    assert not reached[:, 1:].any()
+
+
 def test_causal_convolutions_see_as_far_as_their_receptive_field_and_never_ahead() -> None:
     torch.manual_seed(1)
     core = make_core(net("causal(levels=3,kernel=2)"), D, SPEC)
@@ -254,6 +287,7 @@ def test_sizes() -> None:
         ("attention(heads=a)", M, "whole numbers above 0"),
         ("attention(widow=3)", M, "window"),
         ("lstm(size=3)", M, "size"),
+        ("bidirectional(core=causal)", M, "core must be lstm, gru or rnn"),
         ("causal(levels=0)", M, "levels must be a whole number from 1 to 12"),
         ("causal(kernel=1)", M, "kernel one from 2 to 8"),
         ("attention(heads=4)", M, "memory_size = 6 must be a multiple of heads = 4"),
