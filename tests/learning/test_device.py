@@ -102,7 +102,10 @@ def use(agent: Agent, learner: Learner, spec: EnvSpec, state: State) -> None:
     if agent.offline:  # its recordings have them
         extras = {one.name: torch.zeros(BATCH, *one.shape, device=META) for one in sequence.extras}  # type: ignore[union-attr]
     if isinstance(sequence, Rollouts):
-        length, kept = ROLLOUT + 1, extras
+        beside = {
+            one.name: torch.zeros(BATCH, *one.shape, dtype=getattr(torch, one.dtype), device=META) for one in sequence.beside(spec)
+        }
+        length, kept = ROLLOUT + 1, extras | beside
     else:
         length, kept = sequence.length, {one.name: extras[one.name] for one in sequence.extras}
     kept = {name: leaf.expand(length, *leaf.shape) for name, leaf in kept.items()}
@@ -142,6 +145,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("classic/ppo", LISTED),
     "ppo, continuous": ("classic/pendulum_ppo", LISTED),
     "ppo, recurrent": ("classic/recall_ppo", LISTED),
+    "gail": ("classic/cartpole_gail", LISTED),
+    "gail, pictures": ("atari/pong_ppo", {"agent.name": "gail"} | LISTED),
     "impala": ("classic/impala", {}),
     "pqn": ("classic/pqn", WAITS),
     "alphazero": ("boards/connect_four", {}),
@@ -158,7 +163,7 @@ def test_an_agent_stays_on_its_device(case: str, monkeypatch: pytest.MonkeyPatch
     name, changes = CASES[case]
     config = resolve(name, changes)
     spec = make_spec(config)
-    if changes in (WAITS, LISTED):
+    if changes in (WAITS, LISTED) or config.agent.name == "gail":
         monkeypatch.setattr(Tensor, "__bool__", lambda tensor: False)
     run(make_agent(config, spec), config, spec, monkeypatch)
 
