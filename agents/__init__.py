@@ -5,6 +5,7 @@ AGENTS = {
     "reinforce": "rlsuite.agents.reinforce:Reinforce",
     "a2c": "rlsuite.agents.a2c:A2C",
     "ppo": "rlsuite.agents.ppo:PPO",
+    "gail": "rlsuite.agents.gail:GAIL",
     "impala": "rlsuite.agents.impala:Impala",
     "dqn": "rlsuite.agents.dqn:DQN",
     "c51": "rlsuite.agents.distributional:C51",

@@ -46,7 +46,7 @@ class PolicyAgent(Agent):
         if len(spec.action_shape) > 1:
             raise UsageError(f"continuous actions must be vectors, but the environment's have shape {spec.action_shape}")
 
-    def make_net(self) -> PolicyNet:
+    def make_net(self) -> Net:
         return PolicyNet(self.net_config, self.spec)
 
     def initial_state(self, batch: int) -> State:
@@ -81,7 +81,8 @@ class PolicyGradientAgent(PolicyAgent):
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
         """Also what concerns a replay: rollouts are learned from once."""
-        return super().ignores(config) | ignored_without_replay(config, "old weights" in cls.capabilities)
+        old_weights = "old weights" in cls.capabilities
+        return super().ignores(config) | ignored_without_replay(config, old_weights, recorded=cls.needs_recordings())
 
 
 SMALLEST = torch.finfo(torch.float32).tiny  # a 0, once in 16 million draws, would make the score of a forced action infinitely low

@@ -32,11 +32,15 @@ def refuse_uneven_minibatches(config: schema.Config, minibatches: int) -> None:
         raise ValueError(f"agent.minibatches = {minibatches} does not divide learner.batch_size = {config.learner.batch_size}")
 
 
-def ignored_without_replay(config: schema.Config, old_weights: bool) -> dict[str, str]:
-    """Keys that concern a replay, as `Agent.ignores` returns them. `old_weights`: it can learn from rollouts of older weights."""
+def ignored_without_replay(config: schema.Config, old_weights: bool, recorded: bool = False) -> dict[str, str]:
+    """Keys that concern a replay, as `Agent.ignores` returns them.
+
+    `old_weights`: it can learn from rollouts of older weights. `recorded`: it has recorded steps beside its rollouts.
+    """
     replay = f"agent.name = an agent that has a replay; {config.agent.name} learns from every rollout once"
     keys = ["shards", "publish_learner_steps", "batches_per_call", "insert_tolerance_agent_steps"]
-    ignored = dict.fromkeys(["replay", "learner.prefetch_batches", *(f"runtime.{key}" for key in keys)], replay)
+    stored = [f"replay.{key}" for key in type(config.replay).model_fields if not (recorded and key == "demonstrations")]
+    ignored = dict.fromkeys([*stored, "learner.prefetch_batches", *(f"runtime.{key}" for key in keys)], replay)
     if not old_weights and config.runtime.synchronous is not False:  # it collects and learns in turn
         ignored |= dict.fromkeys(["runtime.calls_in_flight", "runtime.batch_calls_in_flight"], "runtime.synchronous = false")
     return ignored

@@ -19,15 +19,25 @@ from rlsuite.acting.offline import Offline
 from rlsuite.acting.selfplay import SelfPlayAgent
 from rlsuite.config.schema import AugmentConfig, Config
 from rlsuite.core import cpu, limits, masks, registry
-from rlsuite.core.agent import Agent, Capability, Net, Sequences, agent_class, with_capability
+from rlsuite.core.agent import (
+    Agent,
+    Capability,
+    Net,
+    Rollouts,
+    Sequences,
+    SequenceSpec,
+    Transitions,
+    agent_class,
+    with_capability,
+)
 from rlsuite.core.errors import UsageError, one_line
-from rlsuite.core.types import EnvSpec, describe
+from rlsuite.core.types import EnvSpec, Step, describe
 from rlsuite.learning.learner import Learner
 from rlsuite.nets import memory, pretrained
 from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
-from rlsuite.replay.queue import Queue
+from rlsuite.replay.queue import Queue, QueueBesideRecorded
 from rlsuite.replay.recorded import Recorded
 from rlsuite.replay.replay import Replay, Store, build_replay
 
@@ -174,20 +184,27 @@ def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
     """A queue of rollouts for an on-policy agent, recordings for one that learns from these alone, a replay for any other."""
     if agent.offline:
         return make_recorded(config, spec, agent)
-    return make_queue(config, spec) if agent.on_policy else make_replay(config, spec, agent)
+    return make_queue(config, spec, agent) if agent.on_policy else make_replay(config, spec, agent)
 
 
 def make_recorded(config: Config, spec: EnvSpec, agent: Agent) -> Recorded:
     """The recordings of `replay.demonstrations`. UsageError if there are none, or if they are of another environment."""
+    shown, store = _recordings(config, spec, agent, agent.sequence)
+    return Recorded(store, len(shown.reward), digest(shown))
+
+
+def _recordings(config: Config, spec: EnvSpec, agent: Agent, sequence: SequenceSpec) -> tuple[Step, Replay]:
+    """The recorded steps [N,...] that an agent learns from without a replay to mix them into, and a store of them.
+
+    UsageError as for `make_recorded`.
+    """
     place = config.replay.demonstrations
     if place is None:
         raise UsageError(f"agent.name={config.agent.name} learns from recordings: name their folder by replay.demonstrations")
     _refuse_masks(config, spec)
     shown = agent.recorded(demonstrations.load(Path(place), spec, config.env.id).steps)
     sized = config.replay.model_copy(update={"prioritized": False})
-    seed = stream_seed(config.seed, _REPLAY)
-    store = store_of(shown, sized, spec, agent.sequence, agent.initial_state, seed)
-    return Recorded(store, len(shown.reward), digest(shown))
+    return shown, store_of(shown, sized, spec, sequence, agent.initial_state, stream_seed(config.seed, _REPLAY))
 
 
 def _refuse_masks(config: Config, spec: EnvSpec) -> None:
@@ -199,10 +216,17 @@ def _refuse_masks(config: Config, spec: EnvSpec) -> None:
         )
 
 
-def make_queue(config: Config, spec: EnvSpec) -> Queue:
-    """A queue that holds one batch of rollouts."""
+def make_queue(config: Config, spec: EnvSpec, agent: Agent) -> Queue:
+    """A queue that holds one batch of rollouts, with recorded steps beside them where the agent asks for these.
+
+    UsageError as for `make_recorded`.
+    """
     num_envs = config.env.num_envs
-    return Queue(spec, num_envs, config.run.collect_agent_steps, capacity_unrolls=config.learner.batch_size // num_envs)
+    size = (spec, num_envs, config.run.collect_agent_steps, config.learner.batch_size // num_envs)
+    if not (isinstance(agent.sequence, Rollouts) and agent.sequence.recorded):
+        return Queue(*size)
+    shown, store = _recordings(config, spec, agent, Transitions(1))
+    return QueueBesideRecorded(*size, store, digest(shown))
 
 
 def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, part: int = 0, parts: int = 1) -> Replay | Mixture:

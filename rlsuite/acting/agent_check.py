@@ -13,7 +13,7 @@ from torch import Tensor
 from rlsuite.acting.act import act
 from rlsuite.acting.board_agent import BoardAgent
 from rlsuite.core import masks, registry
-from rlsuite.core.agent import Agent, Games, Loss, Mode, Rollouts, Sequences, Transitions
+from rlsuite.core.agent import Agent, Extra, Games, Loss, Mode, Rollouts, Sequences, Transitions
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 
@@ -65,7 +65,7 @@ class _Check:
         extras |= {name: leaf[0] for name, leaf in blank.items()}
         stored = () if isinstance(self.agent.sequence, Rollouts) else self.agent.sequence.extras
         if self.agent.offline:  # its `recorded` adds them
-            extras |= {one.name: torch.zeros(BATCH, *one.shape, dtype=getattr(torch, one.dtype)) for one in stored}
+            extras |= {one.name: _blank(one) for one in stored}
         for one in stored:
             self.expect(one.name in extras, "act", f"returned no extras[{one.name!r}], which `sequence` declares")
         self.losses(net, state, extras)
@@ -83,7 +83,10 @@ class _Check:
         """Checks `prepare`, `loss` and `priority` on a blank trajectory."""
         sequence = self.agent.sequence
         length = ROLLOUT + 1 if isinstance(sequence, Rollouts) else sequence.length
-        kept = extras if isinstance(sequence, Rollouts) else {extra.name: extras[extra.name] for extra in sequence.extras}
+        if isinstance(sequence, Rollouts):
+            kept = extras | {one.name: _blank(one) for one in sequence.beside(self.spec)}
+        else:
+            kept = {extra.name: extras[extra.name] for extra in sequence.extras}
         steps = self.steps(length, {name: extra.expand(length, *extra.shape) for name, extra in kept.items()})
         if isinstance(sequence, Transitions):
             steps = steps._replace(observation=steps.observation[:2])
@@ -140,6 +143,11 @@ class _Check:
     def calling(self, method: str) -> AbstractContextManager[None]:
         """Reports what the agent's own code raises as one line with its place."""
         return registry.third_party(f"{self.where}.{method}")
+
+
+def _blank(extra: Extra) -> Tensor:
+    """An extra [B,...] of zeros."""
+    return torch.zeros(BATCH, *extra.shape, dtype=getattr(torch, extra.dtype))
 
 
 def _names(kinds: tuple[type, ...]) -> str:

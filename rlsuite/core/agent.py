@@ -102,6 +102,13 @@ class Sequences:
 class Rollouts:
     """Whole unrolls of the collector, each learned from once and then dropped, for on-policy agents."""
 
+    recorded: bool = False  # a recorded step beside each of their own, drawn uniformly from `replay.demonstrations`
+
+    def beside(self, spec: EnvSpec) -> tuple[Extra, ...]:
+        """The extras in which the recorded steps come."""
+        observation = Extra("recorded_observation", spec.observation_shape, spec.observation_dtype)
+        return (observation, Extra("recorded_action", spec.action_shape, spec.action_dtype)) if self.recorded else ()
+
 
 @dataclass(frozen=True)
 class Games:
@@ -198,10 +205,15 @@ class Agent(Actor, Objective):
         self.config, self.net_config, self.spec = config, net, spec
 
     @classmethod
+    def needs_recordings(cls) -> bool:
+        """Whether it learns from `replay.demonstrations` without a replay to mix them into: alone, or beside its rollouts."""
+        return cls.offline or (isinstance(cls.sequence, Rollouts) and cls.sequence.recorded)
+
+    @classmethod
     def validate(cls, config: Any) -> None:
         """Raises ValueError, naming the key, if the whole config (`rlsuite.config.schema.Config`) does not suit this agent."""
         replay = config.replay
-        if replay.demonstrations is not None and replay.demonstration_ratio is None and not cls.offline:
+        if replay.demonstrations is not None and replay.demonstration_ratio is None and not cls.needs_recordings():
             raise ValueError("replay.demonstrations needs replay.demonstration_ratio: give both, or none")
         if cls.offline and config.runtime.kind != "local":
             raise ValueError(f"agent.name = {config.agent.name} learns from recordings, which takes runtime.kind = local")

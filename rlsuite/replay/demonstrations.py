@@ -123,6 +123,8 @@ def _own(folder: Path) -> Demonstrations:
         env_id, count = str(document["env_id"]), int(document["steps"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder / _FILE} is damaged: {type(error).__name__}: {error}") from error
+    if not (folder / "action.npy").exists():
+        raise UsageError(f"{folder} has no actions: there is no action.npy in it")
     leaves = {}
     for name in _LEAVES:
         file = folder / f"{name}.npy"

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlsuite.core.agent import Rollouts
 from rlsuite.core.types import EnvSpec, Step, Trajectory, Unroll, as_tuples, tree_zip
-from rlsuite.replay.replay import Sample
+from rlsuite.replay.replay import Replay, Sample
 from rlsuite.replay.ring import FIRST, joined, stack_planes
 
 
@@ -114,3 +115,36 @@ class Queue:
     def _plain(unroll: Unroll) -> dict[str, Any]:
         assert unroll.current_step is not None
         return {**unroll._asdict(), "steps": unroll.steps._asdict(), "current_step": unroll.current_step._asdict()}
+
+
+class QueueBesideRecorded(Queue):
+    """A queue that puts a recorded step beside each step of its rollouts, drawn uniformly (see `Rollouts.beside`)."""
+
+    def __init__(self, spec: EnvSpec, num_envs: int, steps: int, capacity_unrolls: int, recorded: Replay, digest: str):
+        """`recorded`: filled with recorded transitions, the digest of whose steps is `digest`. The others: see `Queue`."""
+        super().__init__(spec, num_envs, steps, capacity_unrolls)
+        self.recorded, self.digest = recorded, digest
+
+    def sample(self, count: int) -> Sample:
+        """See `Queue`; the recorded steps are extras of the trajectory's, [K+1,count,...]."""
+        sample = super().sample(count)
+        shape = (self.steps + 1, count)
+        drawn = self.recorded.draw(shape[0] * shape[1], 0.0).trajectory.steps
+        leaves = (drawn.observation[0], drawn.action[0])  # of the steps that the transitions start at, [(K+1)*count,...]
+        names = [extra.name for extra in Rollouts(recorded=True).beside(self.spec)]
+        beside = {name: leaf.reshape(*shape, *leaf.shape[1:]) for name, leaf in zip(names, leaves, strict=True)}
+        steps = sample.trajectory.steps
+        steps = steps._replace(extras={**steps.extras, **beside})
+        return sample._replace(trajectory=sample.trajectory._replace(steps=steps))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All queued unrolls, and the random state; the recorded steps stay in their own folder."""
+        return {**super().state_dict(), "digest": self.digest, "rng": self.recorded.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> str | None:
+        """See `Queue`. ValueError also if the recordings have changed."""
+        if state.get("digest", self.digest) != self.digest:
+            raise ValueError("replay.demonstrations hold other episodes than when the run was saved")
+        if "rng" in state:  # a run on Ray does not save it
+            self.recorded.rng.bit_generator.state = state["rng"]
+        return super().load_state_dict(state)

@@ -226,7 +226,7 @@ class Loop(session.Session[Summary]):
         )
         lines = [first]
         if config.replay.demonstrations is not None:
-            ratio = "" if parts.agent.offline else f", ratio {config.replay.demonstration_ratio}"
+            ratio = "" if config.replay.demonstration_ratio is None else f", ratio {config.replay.demonstration_ratio}"
             lines.append(f"demonstrations {config.replay.demonstrations}{ratio}")
         if not _has_time_limit(config):
             lines.append(f"{config.env.id} has no time limit: episodes end after {classic.LONGEST:,} steps (env.max_episode_steps)")

@@ -217,7 +217,11 @@ def test_files_beside_a_plug_in_can_be_imported(tmp_path: Path) -> None:
 
 
 CONFIGS = {"q_learning": "classic/q_learning", "c51": "classic/c51", "ppo": "classic/pendulum_ppo", "r2d2": "classic/recall_r2d2"}
-CONFIGS |= {"behaviour_cloning": "classic/key_door_cloning", "decision_transformer": "classic/cartpole_dt"}
+CONFIGS |= {
+    "gail": "classic/cartpole_gail",
+    "behaviour_cloning": "classic/key_door_cloning",
+    "decision_transformer": "classic/cartpole_dt",
+}
 
 
 @pytest.mark.parametrize("name", [name for name in AGENTS if not issubclass(agent_class(name), BoardAgent)])

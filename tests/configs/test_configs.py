@@ -78,7 +78,9 @@ def recorded(name: str, folder: Path) -> dict[str, Any]:
     short = ["env.max_frames=40"] if atari_game(resolve(name).env.id) is not None else []
     policy = ["--policy", f"{__file__}:random_moves", "--episodes", "5"]
     app(["record", name, *short, *policy, "--out", str(folder)], standalone_mode=False)
-    overrides = {key: value for key, value in tiny(name).items() if not key.startswith(("replay.", "env.num_envs"))}
+    offline = agent_class(resolve(name).agent.name).offline
+    unused = ("replay.", "env.num_envs") if offline else "replay."
+    overrides = {key: value for key, value in tiny(name).items() if not key.startswith(unused)}
     if resolve(name).net.memory == "none":
         overrides = {key: value for key, value in overrides.items() if key not in ("agent.burn_in", "agent.unroll", "agent.stride")}
     overrides |= {"replay.demonstrations": str(folder)}
@@ -132,7 +134,8 @@ IN_SECONDS = ("classic/dqn", "classic/ppo", "classic/c51", "classic/recall_r2d2"
 )  # runs in stages have tests of their own
 def test_starts_learns_and_ends_on_the_step(name: str, tmp_path: Path) -> None:
     offline = agent_class(resolve(name).agent.name).offline
-    overrides = recorded(name, tmp_path / "recorded") if offline else tiny(name)
+    needs_recordings = agent_class(resolve(name).agent.name).needs_recordings()
+    overrides = recorded(name, tmp_path / "recorded") if needs_recordings else tiny(name)
     result = rlsuite.train(name, overrides, run_dir=tmp_path / "run")
     assert result.agent_steps == overrides["run.agent_steps"]
     if plays_itself(name):  # what games are still running at the end is not learned from

@@ -102,7 +102,10 @@ def use(agent: Agent, learner: Learner, spec: EnvSpec, state: State) -> None:
     if agent.offline:  # its recordings have them
         extras = {one.name: torch.zeros(BATCH, *one.shape, device=META) for one in sequence.extras}  # type: ignore[union-attr]
     if isinstance(sequence, Rollouts):
-        length, kept = ROLLOUT + 1, extras
+        beside = {
+            one.name: torch.zeros(BATCH, *one.shape, dtype=getattr(torch, one.dtype), device=META) for one in sequence.beside(spec)
+        }
+        length, kept = ROLLOUT + 1, extras | beside
     else:
         length, kept = sequence.length, {one.name: extras[one.name] for one in sequence.extras}
     kept = {name: leaf.expand(length, *leaf.shape) for name, leaf in kept.items()}
@@ -140,6 +143,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("classic/ppo", {}),
     "ppo, continuous": ("classic/pendulum_ppo", {}),
     "ppo, recurrent": ("classic/recall_ppo", {}),
+    "gail": ("classic/cartpole_gail", {}),
+    "gail, pictures": ("atari/pong_ppo", {"agent.name": "gail"}),
     "impala": ("classic/impala", {}),
     "pqn": ("classic/pqn", {}),
     "alphazero": ("boards/connect_four", {}),

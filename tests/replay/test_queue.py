@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlsuite.acting.collector import Collector
-from rlsuite.core.agent import Actor, Mode, Rollouts
-from rlsuite.core.types import State, Step, describe
+from rlsuite.config.schema import ReplayConfig
+from rlsuite.core.agent import Actor, Mode, Rollouts, Transitions
+from rlsuite.core.types import EnvSpec, State, Step, describe
 from rlsuite.envs import atari, recall
-from rlsuite.replay.queue import Queue
+from rlsuite.replay.mixture import digest, store_of
+from rlsuite.replay.queue import Queue, QueueBesideRecorded
 
 K, L = 5, 3
 
@@ -122,3 +124,58 @@ def test_a_restored_queue_returns_the_same_batch(pixels: bool) -> None:
         np.testing.assert_array_equal(getattr(a.trajectory.steps, name), getattr(b.trajectory.steps, name))
     np.testing.assert_array_equal(a.trajectory.state[0], b.trajectory.state[0])
     np.testing.assert_array_equal(a.trajectory.steps.extras["pair"], b.trajectory.steps.extras["pair"])
+
+
+def beside(spec: EnvSpec, seed: int = 1) -> QueueBesideRecorded:
+    """A queue of spec's rollouts, and of 4 recorded games of 3 steps whose observations are their times from 100 on."""
+    time = np.arange(12)
+    shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
+    seen = np.broadcast_to((100 + time).reshape(-1, *[1] * len(shape)), (12, *shape)).astype(spec.observation_dtype)
+    last = time % 3 == 2
+    steps = Step(seen, np.zeros(12, np.float32), time % 3 == 0, last, last, time % 2, {})
+    store = store_of(steps, ReplayConfig(), spec, Transitions(1), lambda batch: (), seed)
+    return QueueBesideRecorded(spec, L, K, 2, store, digest(steps))
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_recorded_steps_lie_beside_those_of_a_rollout(pixels: bool) -> None:
+    """Every recorded step with an action comes as often as any other, and no final observation does."""
+    roll, _, plain = collector(pixels)
+    queue, seen = beside(plain.spec), list[int]()
+    for _ in range(30):
+        unroll = roll.collect(K, 0)[0]
+        queue.add(unroll)
+        plain.add(unroll)
+        steps, own = queue.sample(L).trajectory.steps, plain.sample(L).trajectory.steps
+        np.testing.assert_array_equal(steps.observation, own.observation)
+        shown, action = steps.extras["recorded_observation"], steps.extras["recorded_action"]
+        assert (shown.shape, shown.dtype) == (own.observation.shape, own.observation.dtype)
+        assert (action.shape, action.dtype) == (own.action.shape, own.action.dtype)
+        time = (shown[:, :, -1, 0, 0] if pixels else shown.reshape(K + 1, L, -1)[:, :, 0]).astype(np.int64) - 100
+        np.testing.assert_array_equal(action, time % 2)
+        seen += time.flatten().tolist()
+        if pixels:  # planes from before the game are blank
+            np.testing.assert_array_equal(shown[:, :, 2, 0, 0], np.where(time % 3 == 0, 0, 99 + time))
+    counts = np.bincount(seen, minlength=12)
+    assert not counts[2::3].any()
+    assert (np.abs(counts[np.arange(12) % 3 < 2] - len(seen) / 8) < 5 * (len(seen) / 8) ** 0.5).all()
+
+
+def test_a_restored_queue_draws_the_same_recorded_steps() -> None:
+    roll, _, plain = collector(pixels=False)
+    queue, other = beside(plain.spec), beside(plain.spec, seed=9)
+    unrolls = [roll.collect(K, 0)[0] for _ in range(3)]
+    queue.add(unrolls[0])
+    queue.sample(L)
+    queue.add(unrolls[1])
+    other.load_state_dict(queue.state_dict())
+    for store in (queue, other):
+        store.add(unrolls[2])
+    a, b = (store.sample(2 * L).trajectory.steps.extras for store in (queue, other))
+    assert a.keys() == b.keys() == {"pair", "recorded_observation", "recorded_action"}
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+    other.digest = "another"
+    with pytest.raises(ValueError, match="hold other episodes"):
+        other.load_state_dict(queue.state_dict())
+    assert other.load_state_dict({"shards": []}) is not None  # of a run on Ray

@@ -312,7 +312,7 @@ class LearnerWorker(Worker):
         if self.of > 1 and agent.makes_minibatches:
             raise UsageError(f"runtime.learners = {self.of}: agent.name={config.agent.name} makes minibatches of its own, use 1")
         self.learner = make_learner(config, agent, device_of(config), self._mean if self.of > 1 else None)
-        self.queue = make_queue(config, spec) if agent.on_policy else None
+        self.queue = make_queue(config, spec, agent) if agent.on_policy else None
 
     def hello(self) -> Facts:
         facts, device = super().hello(), self.learner.device
