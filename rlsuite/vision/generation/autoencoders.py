@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlsuite.vision.decoders import Decoder, Shape
+from rlsuite.nets.decoders import Decoder, Shape
 from rlsuite.vision.generation.base import Maker, unit
 from rlsuite.vision.head import Embed
 from rlsuite.vision.necks import Maps

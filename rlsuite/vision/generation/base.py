@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rlsuite.core.errors import UsageError
-from rlsuite.vision.decoders import Shape
+from rlsuite.nets.decoders import Shape
 from rlsuite.vision.head import Embed, Head
 
 
