@@ -130,6 +130,8 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         "inference server": (config.runtime.inference == "server", "runtime.inference = 'server'"),
         "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
         "net.any_size": (config.net.any_size, "net.any_size = true"),
+        "net.auxiliary": (config.net.auxiliary != "none", f"net.auxiliary = {config.net.auxiliary!r}"),
+        "agent.novelty": (config.agent.novelty != "none", f"agent.novelty = {config.agent.novelty!r}"),
     }
     for capability, (needed, why) in wanted.items():
         if needed and capability not in kind.capabilities:
