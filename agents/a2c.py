@@ -14,6 +14,7 @@ from pydantic import Field
 from rlsuite.agents.policy_gradient import (
     PolicyGradientAgent,
     PolicyGradientConfig,
+    bonus_error,
     columns,
     entropy,
     explained_variance,
@@ -39,15 +40,19 @@ class A2C(PolicyGradientAgent):
 
     Config = A2CConfig
     config: A2CConfig
+    bonus_has_value = True
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, state = trajectory  # [T+1,B]
         t = unpack(steps, self.config)  # [T,B]
         policy, _ = net(steps, state)
         advantage = gae(t, policy.value.detach(), self.config.gae_lambda)  # [T,B]
+        bonus = self.bonus_advantages(steps, policy, self.config.gae_lambda) if self.values_bonus else None
         policy = head_of(policy)
         returns = advantage + policy.value.detach()
         value_error = 0.5 * (policy.value - returns) ** 2
+        if bonus is not None:
+            advantage, value_error = advantage + bonus[0], value_error + bonus_error(policy, bonus[1])
         policy_loss, h = -advantage * log_prob(policy, t.action), entropy(policy)
         loss = policy_loss + self.config.value_weight * value_error - self.config.entropy_weight * h  # [T,B]
         metrics = {
@@ -56,4 +61,4 @@ class A2C(PolicyGradientAgent):
             "losses/entropy": mean(h, t.valid),
             "losses/explained_variance": explained_variance(policy.value, returns, t.valid),
         }
-        return Loss(columns(loss, t.valid), None, metrics)
+        return self.plus_auxiliary(Loss(columns(loss, t.valid), None, metrics), net, steps.observation)

@@ -42,7 +42,9 @@ class BehaviourCloning(PolicyAgent):
 
     Config: ClassVar[type[BehaviourCloningConfig]] = BehaviourCloningConfig
     offline = True
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"continuous actions", "net.memory", "net.last_action_reward"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"continuous actions", "net.memory", "net.last_action_reward", "net.auxiliary"}
+    )
     config: BehaviourCloningConfig
 
     def __init__(self, config: BehaviourCloningConfig, net: NetConfig, spec: EnvSpec):
@@ -80,4 +82,4 @@ class BehaviourCloning(PolicyAgent):
         metrics = {"losses/log_prob": mean(log_p, valid)}
         if policy.log_std is None:
             metrics["losses/same_action"] = mean((policy.logits.argmax(-1) == learned.action).float(), valid)
-        return Loss(columns(-log_p, valid), None, metrics)
+        return self.plus_auxiliary(Loss(columns(-log_p, valid), None, metrics), net, learned.observation)

@@ -63,7 +63,7 @@ class DecisionTransformer(BehaviourCloning):
         return ReturnToGo(make, features, self.config.target_return or 0.0, self.config.return_scale)
 
     def make_net(self) -> PolicyNet:
-        return PolicyNet(self.net_config, self.spec, self._wrap)
+        return self.extended(PolicyNet(self.net_config, self.spec, self._wrap))
 
     def initial_state(self, batch: int) -> State:
         return initial_state(self.net_config, self.spec, batch, self._wrap)

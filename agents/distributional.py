@@ -80,7 +80,8 @@ class C51(ValueAgent):
     config: C51Config
 
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, self.config.atoms, self.config.dueling, self.config.sigma, self.predicts)
+        shape = (self.config.atoms, self.config.dueling, self.config.sigma, self.predicts)
+        return self.extended(QNet(self.net_config, self.spec, *shape))
 
     def atoms(self, device: torch.device) -> Tensor:
         """The support of the distribution: atoms [N] f32, evenly spaced from v_min to v_max."""
@@ -110,7 +111,7 @@ class C51(ValueAgent):
         entropy = -torch.special.xlogy(m, m).sum(-1)  # [B]
         kl = (loss.detach() - entropy).clamp(min=0).unsqueeze(0)  # [1,B]
         own = Loss(loss, kl, {"losses/q_values": mean(log_p.detach().exp(), atoms).mean(), "losses/kl": kl.mean()})
-        return self.plus_self_prediction(own, net, target, trajectory)
+        return self.plus_auxiliary(self.plus_self_prediction(own, net, target, trajectory), net, start.observation)
 
 
 class QRDQN(ValueAgent):
@@ -121,7 +122,8 @@ class QRDQN(ValueAgent):
     config: QRDQNConfig
 
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, self.config.quantiles, self.config.dueling, self.config.sigma, self.predicts)
+        shape = (self.config.quantiles, self.config.dueling, self.config.sigma, self.predicts)
+        return self.extended(QNet(self.net_config, self.spec, *shape))
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         quantiles, state = net(step, state)  # [1,B,A,N]
@@ -146,7 +148,8 @@ class QRDQN(ValueAgent):
         n = self.config.quantiles
         tau = (torch.arange(n, device=theta.device) + 0.5) / n  # [N]
         loss = quantile_huber(theta, y, tau.expand_as(theta), self.config.kappa)  # [B]
-        return self.plus_self_prediction(Loss(loss, *mean_error(theta, y)), net, target, trajectory)
+        own = self.plus_self_prediction(Loss(loss, *mean_error(theta, y)), net, target, trajectory)
+        return self.plus_auxiliary(own, net, start.observation)
 
 
 class IQN(ValueAgent):
@@ -154,12 +157,13 @@ class IQN(ValueAgent):
 
     takes_munchausen = True
     heads = ("head", "embedding")
-    capabilities = frozenset()  # it asks its net for quantiles, too
+    capabilities = ValueAgent.capabilities - {"inference server"}  # it asks its net for quantiles, too
     Config = IQNConfig
     config: IQNConfig
 
     def make_net(self) -> ImplicitQNet:
-        return ImplicitQNet(self.net_config, self.spec, self.config.cosines, self.config.dueling, self.config.sigma)
+        shape = (self.config.cosines, self.config.dueling, self.config.sigma)
+        return self.extended(ImplicitQNet(self.net_config, self.spec, *shape))
 
     def q_values(self, net: Any, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         """Q(s, ·) [B,A] f32, the mean over sampled quantiles, and the new state. `net` is an `ImplicitQNet`, possibly compiled."""
@@ -189,7 +193,8 @@ class IQN(ValueAgent):
         features_tm1 = net(start, trajectory.state)[0][0]  # [B,D]
         tau = uniform(features_tm1, self.config.samples, rng)  # [B,N]
         theta = take(net.quantiles(features_tm1, tau), start.action[0])  # [B,N]
-        return Loss(quantile_huber(theta, y, tau, self.config.kappa), *mean_error(theta, y))
+        own = Loss(quantile_huber(theta, y, tau, self.config.kappa), *mean_error(theta, y))
+        return self.plus_auxiliary(own, net, start.observation)
 
 
 def mean(p: Tensor, atoms: Tensor) -> Tensor:

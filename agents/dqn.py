@@ -36,7 +36,7 @@ class DQN(ValueAgent):
     takes_munchausen = self_predicts = True
 
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, 1, self.config.dueling, self.config.sigma, self.predicts)
+        return self.extended(QNet(self.net_config, self.spec, 1, self.config.dueling, self.config.sigma, self.predicts))
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A,1]
@@ -64,4 +64,4 @@ class DQN(ValueAgent):
         loss = F.huber_loss(q_tm1, y, reduction="none")  # [B]
         td = (y - q_tm1).detach().unsqueeze(0)  # [1,B]
         own = Loss(loss, td, {"losses/q_values": q_tm1.detach().mean(), "losses/td_error": td.abs().mean()})
-        return self.plus_self_prediction(own, net, target, trajectory)
+        return self.plus_auxiliary(self.plus_self_prediction(own, net, target, trajectory), net, start.observation)

@@ -21,6 +21,7 @@ from pydantic import Field
 from rlsuite.agents.policy_gradient import (
     PolicyGradientAgent,
     PolicyGradientConfig,
+    bonus_error,
     columns,
     entropy,
     explained_variance,
@@ -52,18 +53,24 @@ class Impala(PolicyGradientAgent):
     capabilities = PolicyGradientAgent.capabilities | {"old weights"}
     Config = ImpalaConfig
     config: ImpalaConfig
+    bonus_has_value = True
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps, state = trajectory  # [T+1,B]
         config, t = self.config, unpack(steps, self.config)  # [T,B]
         policy, _ = net(steps, state)
         values = policy.value.detach()  # [T+1,B]
+        stream = self.bonus_stream(steps, policy) if self.values_bonus else None
         policy = head_of(policy)
         log_pi = log_prob(policy, t.action)  # [T,B]
         log_rho = (log_pi - steps.extras["log_prob"][:-1]).detach()  # [T,B]
         v = v_trace(t, values, log_rho, config.clip_rho, config.clip_c, config.v_trace_lambda)
-        value_error = 0.5 * (policy.value - v.values) ** 2
-        policy_loss, h = -v.advantages * log_pi, entropy(policy)
+        value_error, advantage = 0.5 * (policy.value - v.values) ** 2, v.advantages
+        if stream is not None and self.novelty is not None:
+            bonus = v_trace(*stream, log_rho * t.valid, config.clip_rho, config.clip_c, config.v_trace_lambda)
+            advantage = advantage + self.novelty.weight * bonus.advantages
+            value_error = value_error + bonus_error(policy, bonus.values)
+        policy_loss, h = -advantage * log_pi, entropy(policy)
         loss = policy_loss + config.value_weight * value_error - config.entropy_weight * h  # [T,B]
         metrics = {
             "losses/policy_loss": mean(policy_loss, t.valid),
@@ -72,4 +79,4 @@ class Impala(PolicyGradientAgent):
             "losses/rho": mean(log_rho.exp(), t.valid),
             "losses/explained_variance": explained_variance(policy.value, v.values, t.valid),
         }
-        return Loss(columns(loss, t.valid), None, metrics)
+        return self.plus_auxiliary(Loss(columns(loss, t.valid), None, metrics), net, steps.observation)

@@ -7,12 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rlsuite.agents.net_agent import APART, NetAgent
 from rlsuite.agents.rollouts import ignored_without_replay, refuse_bad_rollouts
 from rlsuite.config import schema
 from rlsuite.config.schema import AgentSection, NetConfig
-from rlsuite.core.agent import Agent, Capability, Mode, Net, Rollouts
+from rlsuite.core.agent import Capability, Mode, Net, Rollouts
 from rlsuite.core.errors import UsageError
-from rlsuite.core.returns import clip_reward
+from rlsuite.core.returns import continuing, gae, learned_reward
 from rlsuite.core.types import EnvSpec, State, Step, TransitionBatch, transitions
 from rlsuite.nets.memory import initial_state
 from rlsuite.nets.policy_net import PolicyNet, PolicyOutput
@@ -33,7 +34,7 @@ class PolicyGradientConfig(AgentSection):
     """Evaluate with the most likely action; false: sample, as in training."""
 
 
-class PolicyAgent(Agent):
+class PolicyAgent(NetAgent):
     """Base class of agents that act with a `PolicyNet`; `act` also gives log π(a|s) of their actions. A subclass implements `loss`.
 
     Its config has `greedy_eval`.
@@ -47,7 +48,7 @@ class PolicyAgent(Agent):
             raise UsageError(f"continuous actions must be vectors, but the environment's have shape {spec.action_shape}")
 
     def make_net(self) -> Net:
-        return PolicyNet(self.net_config, self.spec)
+        return self.extended(PolicyNet(self.net_config, self.spec, values_bonus=self.values_bonus))
 
     def initial_state(self, batch: int) -> State:
         return initial_state(self.net_config, self.spec, batch)
@@ -67,7 +68,10 @@ class PolicyGradientAgent(PolicyAgent):
 
     Config: ClassVar[type[PolicyGradientConfig]] = PolicyGradientConfig
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"continuous actions", "net.memory", "net.last_action_reward", "net.separate_value", "inference server"}
+        {
+            *("continuous actions", "net.memory", "net.last_action_reward", "net.separate_value"),
+            *("inference server", "net.auxiliary", "agent.novelty"),
+        }
     )
     sequence = Rollouts()
     config: PolicyGradientConfig
@@ -83,6 +87,18 @@ class PolicyGradientAgent(PolicyAgent):
         """Also what concerns a replay: rollouts are learned from once."""
         old_weights = "old weights" in cls.capabilities
         return super().ignores(config) | ignored_without_replay(config, old_weights, recorded=cls.needs_recordings())
+
+    def bonus_stream(self, steps: Step, policy: PolicyOutput) -> tuple[TransitionBatch, Tensor]:
+        """The transitions [T-1,B] and values [T,B] of the bonuses of steps [T,B,...], as `continuing` returns them."""
+        assert policy.bonus_value is not None
+        return continuing(steps, steps.extras[APART], policy.bonus_value.detach(), self.bonus_discount)
+
+    def bonus_advantages(self, steps: Step, policy: PolicyOutput, decay: float) -> tuple[Tensor, Tensor]:
+        """Generalised advantages of bonuses, with their weight, and the returns that their value learns: each [T-1,B]."""
+        assert self.novelty is not None
+        stream, values = self.bonus_stream(steps, policy)
+        advantage = gae(stream, values, decay)
+        return self.novelty.weight * advantage, advantage + values[:-1]
 
 
 SMALLEST = torch.finfo(torch.float32).tiny  # a 0, once in 16 million draws, would make the score of a forced action infinitely low
@@ -121,12 +137,19 @@ def entropy(policy: PolicyOutput) -> Tensor:
 
 def head_of(policy: PolicyOutput) -> PolicyOutput:
     """The policy at all steps but the last: for the T-1 transitions between T steps."""
-    return policy._replace(logits=policy.logits[:-1], value=policy.value[:-1])
+    bonus_value = None if policy.bonus_value is None else policy.bonus_value[:-1]
+    return policy._replace(logits=policy.logits[:-1], value=policy.value[:-1], bonus_value=bonus_value)
+
+
+def bonus_error(policy: PolicyOutput, returns: Tensor) -> Tensor:
+    """Half the squared error [T,B] of the value of bonuses."""
+    assert policy.bonus_value is not None
+    return 0.5 * (policy.bonus_value - returns) ** 2
 
 
 def unpack(steps: Step, config: PolicyGradientConfig) -> TransitionBatch:
-    """The transitions between T steps, leaves [T-1,B], with rewards clipped to `config.reward_clip`."""
-    return transitions(steps._replace(reward=clip_reward(steps.reward, config.reward_clip)), config.discount)
+    """The transitions between T steps, leaves [T-1,B], with `learned_reward`."""
+    return transitions(steps._replace(reward=learned_reward(steps, config.reward_clip)), config.discount)
 
 
 def columns(x: Tensor, valid: Tensor) -> Tensor:

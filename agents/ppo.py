@@ -41,6 +41,7 @@ from torch import Tensor
 from rlsuite.agents.policy_gradient import (
     PolicyGradientAgent,
     PolicyGradientConfig,
+    bonus_error,
     columns,
     entropy,
     explained_variance,
@@ -82,6 +83,7 @@ class PPO(PolicyGradientAgent):
 
     Config = PPOConfig
     config: PPOConfig
+    bonus_has_value = True
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
@@ -102,10 +104,14 @@ class PPO(PolicyGradientAgent):
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
         """Yields the minibatches of a rollout [T+1,B], epoch by epoch, with advantages from the values before the first update."""
         steps, state = trajectory
-        values = net(steps, state)[0].value  # [T+1,B]
-        advantage = gae(unpack(steps, self.config), values, self.config.gae_lambda)  # [T,B]
-        value = values[:-1]
-        computed = {"advantage": advantage, "return": advantage + value, "value": value}
+        policy = net(steps, state)[0]
+        advantage = gae(unpack(steps, self.config), policy.value, self.config.gae_lambda)  # [T,B]
+        value = policy.value[:-1]
+        computed = {"return": advantage + value, "value": value}
+        if self.values_bonus:
+            bonus_advantage, computed["bonus_return"] = self.bonus_advantages(steps, policy, self.config.gae_lambda)
+            advantage = advantage + bonus_advantage
+        computed["advantage"] = advantage
         steps = tree_map(lambda leaf: leaf[:-1], steps)
         if self.config.normalise_advantages and value.numel() < FEW * self.config.minibatches:
             computed["normalised"] = normalised(advantage, ~steps.last)
@@ -129,6 +135,8 @@ class PPO(PolicyGradientAgent):
         if config.value_clip is not None:
             near = extras["value"] + (policy.value - extras["value"]).clamp(-config.value_clip, config.value_clip)
             value_error = torch.maximum(value_error, (near - extras["return"]) ** 2)
+        if self.values_bonus:
+            value_error = value_error + 2 * bonus_error(policy, extras["bonus_return"])
 
         h = entropy(policy)  # [T,B]
         loss = -surrogate + config.value_weight * 0.5 * value_error - config.entropy_weight * h  # [T,B]
@@ -142,7 +150,7 @@ class PPO(PolicyGradientAgent):
             "losses/explained_variance": explained_variance(extras["value"], extras["return"], valid),
         }
         stop = None if config.target_kl is None else kl > config.target_kl
-        return Loss(columns(loss, valid), None, metrics, stop)
+        return self.plus_auxiliary(Loss(columns(loss, valid), None, metrics, stop), net, steps.observation)
 
 
 def normalised(x: Tensor, valid: Tensor) -> Tensor:

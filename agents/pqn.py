@@ -24,7 +24,7 @@ from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Loss, Mode, Net, Rollouts
 from rlsuite.core.masks import masked
-from rlsuite.core.returns import clip_reward, lambda_returns
+from rlsuite.core.returns import lambda_returns, learned_reward
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, flatten_time, part_of, transitions
 from rlsuite.nets.q_net import QNet
 
@@ -68,7 +68,7 @@ class PQN(ValueAgent):
         return super().ignores(config) | ignored_without_replay(config, old_weights=False) | n_steps | double
 
     def make_net(self) -> QNet:
-        return QNet(self.net_config, self.spec, 1, self.config.dueling, self.config.sigma)
+        return self.extended(QNet(self.net_config, self.spec, 1, self.config.dueling, self.config.sigma))
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A,1]
@@ -79,7 +79,7 @@ class PQN(ValueAgent):
         steps = trajectory.steps
         set_noise(net, steps.first.shape[1], Mode(explore=True, agent_steps=0, rng=rng))
         value = masked(net(steps, ())[0][..., 0], steps).amax(-1)  # [T+1,B]
-        clipped = steps._replace(reward=clip_reward(steps.reward, self.config.reward_clip))
+        clipped = steps._replace(reward=learned_reward(steps, self.config.reward_clip))
         target = lambda_returns(transitions(clipped, self.config.discount), value, self.config.q_lambda)  # [T,B]
         steps = part_of(steps, slice(-1))
         batch = flatten_time(Trajectory(steps._replace(extras={**steps.extras, "return": target}), ()))
@@ -97,4 +97,4 @@ class PQN(ValueAgent):
             "losses/td_error": mean(error.abs(), valid),
             "losses/explained_variance": explained_variance(chosen, y, valid),
         }
-        return Loss(columns(0.5 * error**2, valid), None, metrics)
+        return self.plus_auxiliary(Loss(columns(0.5 * error**2, valid), None, metrics), net, steps.observation)

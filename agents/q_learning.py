@@ -21,7 +21,7 @@ from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.masks import masked
-from rlsuite.core.returns import clip_reward, n_step
+from rlsuite.core.returns import learned_reward, n_step
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions
 
 
@@ -60,7 +60,7 @@ class QLearning(ValueAgent):
         return super().ignores(config) | {f"net.{key}": needs for key in NetConfig.model_fields if key != "init_from"}
 
     def make_net(self) -> Table:
-        return Table(self.num_states, self.spec.num_actions)
+        return self.extended(Table(self.num_states, self.spec.num_actions))
 
     def q_values(self, net: Net, step: Step, state: State, rng: torch.Generator | None) -> tuple[Tensor, State]:
         q, state = net(step, state)  # [1,B,A]
@@ -68,7 +68,7 @@ class QLearning(ValueAgent):
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         start, end = trajectory.start(), trajectory.bootstrap()
-        steps = trajectory.steps._replace(reward=clip_reward(trajectory.steps.reward, self.config.reward_clip))
+        steps = trajectory.steps._replace(reward=learned_reward(trajectory.steps, self.config.reward_clip))
         returns = n_step(transitions(steps, self.config.discount))  # [B]
         with torch.no_grad():
             y = returns.reward + returns.discount * masked(target(end, ())[0][0], end).amax(-1)  # [B]

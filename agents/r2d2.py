@@ -28,7 +28,7 @@ from rlsuite.config import schema
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Extra, Loss, Mode, Net, Sequences
 from rlsuite.core.masks import masked
-from rlsuite.core.returns import clip_reward, n_step_targets, rescale, unscale
+from rlsuite.core.returns import learned_reward, n_step_targets, rescale, unscale
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, transitions, tree_map
 from rlsuite.nets.memory import initial_state
 from rlsuite.nets.q_net import MemoryQNet
@@ -104,7 +104,7 @@ class R2D2(ValueAgent):
         return ignored
 
     def make_net(self) -> MemoryQNet:
-        return MemoryQNet(self.net_config, self.spec, self.config.dueling, self.config.sigma)
+        return self.extended(MemoryQNet(self.net_config, self.spec, self.config.dueling, self.config.sigma))
 
     def initial_state(self, batch: int) -> State:
         return initial_state(self.net_config, self.spec, batch)
@@ -140,7 +140,7 @@ class R2D2(ValueAgent):
             q_after = net(after, state)[0]  # [n,B,A] only used in an argmax, so no gradient is lost
             selector = torch.cat([q_tm1, q_after]) if config.double else q_t  # [U+n,B,A]
             v_t = self._unscale(pick(q_t, masked(selector, rest).argmax(-1)))  # [U+n,B]
-            r_t = clip_reward(rest.reward, config.reward_clip)  # [U+n,B]
+            r_t = learned_reward(rest, config.reward_clip)  # [U+n,B]
             y_t = n_step_targets(transitions(rest._replace(reward=r_t), config.discount), v_t, config.n_steps)  # [U,B] or more
             y = self._rescale(y_t[: config.unroll])  # [U,B]
 
@@ -157,7 +157,7 @@ class R2D2(ValueAgent):
             "losses/td_error": (td.abs() * valid).sum() / counted,
             "losses/valid_share": valid.float().mean(),
         }
-        return Loss(loss, td, metrics, valid=valid)
+        return self.plus_auxiliary(Loss(loss, td, metrics, valid=valid), net, learned.observation)
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
         """η max_t |td| + (1 - η) mean_t |td| over the valid steps: td, valid [T,B] -> [B] f32."""

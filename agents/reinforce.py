@@ -49,4 +49,4 @@ class Reinforce(PolicyGradientAgent):
             "losses/whole_returns": whole.float().mean(),
             "losses/explained_variance": explained_variance(policy.value, returns, whole) * whole.any(),
         }
-        return Loss(columns(loss, whole), None, metrics)
+        return self.plus_auxiliary(Loss(columns(loss, whole), None, metrics), net, steps.observation)

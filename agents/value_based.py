@@ -8,12 +8,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from rlsuite.agents.net_agent import NetAgent
 from rlsuite.agents.self_prediction import self_prediction
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import AgentSection, NetConfig
-from rlsuite.core.agent import Agent, Capability, Loss, Mode, Net, Transitions
+from rlsuite.core.agent import Capability, Loss, Mode, Net, Transitions
 from rlsuite.core.masks import FORBIDDEN, allowed, masked
-from rlsuite.core.returns import NStep, clip_reward, n_step
+from rlsuite.core.returns import NStep, learned_reward, n_step
 from rlsuite.core.schedules import geometric, linear
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory, flatten_time, part_of, transitions
 from rlsuite.nets.heads import clear_noise, resample_noise
@@ -97,7 +98,7 @@ class ValueConfig(AgentSection):
         return self.noisy_sigma if self.noisy else None
 
 
-class ValueAgent(Agent):
+class ValueAgent(NetAgent):
     """Base class of agents that act on action values, ε-greedily or by noisy layers, and learn from n-step transitions.
 
     A subclass implements `make_net`, `q_values` and `loss`.
@@ -106,7 +107,7 @@ class ValueAgent(Agent):
     heads: ClassVar[tuple[str, ...]] = ("head",)
     takes_munchausen: ClassVar[bool] = False  # whether it takes `munchausen`, by `munchausen` and `soft_policy`
     self_predicts: ClassVar[bool] = False  # whether it takes `spr_weight`, by a `QNet` and `plus_self_prediction`
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"inference server"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"inference server", "net.auxiliary", "agent.novelty"})
     Config: ClassVar[type[ValueConfig]] = ValueConfig
     config: ValueConfig
 
@@ -114,7 +115,8 @@ class ValueAgent(Agent):
         super().__init__(config, net, spec)
         self.predicts = self.self_predicts and config.spr_weight > 0
         longest = max(config.n_steps, config.spr_steps) if self.predicts else config.n_steps
-        self.sequence = Transitions(longest, whole=self.predicts or config.n_steps_end is not None)
+        whole = self.predicts or config.n_steps_end is not None or self.novelty is not None
+        self.sequence = Transitions(longest, whole=whole)
 
     @classmethod
     def ignores(cls, config: Any) -> dict[str, str]:
@@ -214,7 +216,7 @@ def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) ->
     steps = trajectory.steps
     if steps.reward.shape[0] > config.n_steps + 1:  # which has observations at all steps
         steps = part_of(steps, slice(config.n_steps + 1))
-    trajectory = trajectory._replace(steps=steps._replace(reward=clip_reward(steps.reward, config.reward_clip)))
+    trajectory = trajectory._replace(steps=steps._replace(reward=learned_reward(steps, config.reward_clip)))
     start, end = trajectory.start(), trajectory.bootstrap()
     returns = n_step(transitions(trajectory.steps, config.discount))
     return start, end, returns, Mode(explore=True, agent_steps=0, rng=rng), start.first.shape[1]

@@ -141,6 +141,8 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
         "net.any_size": (config.net.any_size, "net.any_size = true"),
         "looking ahead": (memory.looks_ahead(config.net), f"net.memory = {config.net.memory!r} reads steps that are still to come"),
+        "net.auxiliary": (config.net.auxiliary != "none", f"net.auxiliary = {config.net.auxiliary!r}"),
+        "agent.novelty": (config.agent.novelty != "none", f"agent.novelty = {config.agent.novelty!r}"),
     }
     for capability, (needed, why) in wanted.items():
         if needed and capability not in kind.capabilities:

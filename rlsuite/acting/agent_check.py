@@ -91,6 +91,8 @@ class _Check:
         if isinstance(sequence, Transitions):
             steps = steps._replace(observation=steps.observation[:2])
         trajectory = Trajectory(steps, () if isinstance(sequence, Sequences) and not sequence.state else state)
+        with self.calling("observe"):
+            trajectory = self.agent.observe(net, trajectory, learning=False)
         with self.calling("prepare"):
             part = next(iter(self.agent.prepare(net, trajectory, self.rng)))
         rows = part.steps.reward.shape[1]

@@ -39,6 +39,7 @@ class InitialPriorities:
             row, env_index = np.nonzero(there)  # [B]
             trajectory = to_tensors(ring.read(env_index, starts[row]), self.device)
             with torch.no_grad():
+                trajectory = self.agent.observe(net, trajectory, learning=False)
                 loss = self.agent.loss(net, net, trajectory, self.rng)
             priority[there] = self.agent.priority(*loss.priority_inputs()).double().cpu().numpy()
         return priority

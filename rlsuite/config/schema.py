@@ -9,10 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from rlsuite.config.auxiliary import auxiliary_of, novelty_of
 from rlsuite.config.conditions import OnlyIf, refuse_ignored, refuse_without_effect
 from rlsuite.config.optimizers import normalised, optimizer_of
+from rlsuite.config.spec_string import read_by
 from rlsuite.core import registry
-from rlsuite.core.errors import UsageError, unknown
+from rlsuite.core.errors import unknown
 
 
 class Section(BaseModel):
@@ -54,6 +56,8 @@ class AgentSection(Section):
 
     name: str
     """Agent to train (`rlsuite list agents`)."""
+    novelty: Annotated[str, read_by(novelty_of)] = "none"
+    """Bonus for new observations: none, rnd(weight=0.5,width=256) or reconstruction(weight=0.5,width=256,latent=64)."""
 
 
 class EnvSection(Section):
@@ -96,6 +100,8 @@ class NetConfig(WeightsMixin):
     """Apply layer normalisation to the torso's features and in dense layers, before their ReLU; steadies value estimates."""
     separate_value: bool = False
     """Give the value a torso and a dense layer of its own instead of sharing the policy's."""
+    auxiliary: Annotated[str, read_by(auxiliary_of)] = "none"
+    """Loss beside the agent's own: none, or reconstruct(weight=1,latent=64), a decoder of observations on the torso's features."""
 
     @field_validator("memory")
     @classmethod
@@ -217,7 +223,7 @@ class LearnerConfig(Section):
 
     batch_size: int = Field(32, ge=1)
     """Sequences in a batch; for on-policy agents rollouts, and a multiple of env.num_envs."""
-    optimizer: str = "adam"
+    optimizer: Annotated[str, read_by(normalised)] = "adam"
     """Optimizer: sgd, adagrad, adadelta, rmsprop, adam, adamw or radam, with settings in parentheses, as in sgd(momentum=0.9) or
     adamw(weight_decay=0.1)."""
     learning_rate: float = Field(6.25e-5, gt=0)
@@ -250,14 +256,6 @@ class LearnerConfig(Section):
     prune: PruneConfig = PruneConfig()
     prefetch_batches: int = Field(0, ge=0, le=8)
     """Batches drawn ahead of the priorities of the last ones, so that a GPU need not wait for them."""
-
-    @field_validator("optimizer")
-    @classmethod
-    def _known_optimizer(cls, value: str) -> str:
-        try:
-            return normalised(value)
-        except UsageError as error:
-            raise ValueError(str(error)) from error
 
     @model_validator(mode="after")
     def _fits(self) -> "LearnerConfig":

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import AfterValidator
+
 from rlsuite.core.errors import UsageError, unknown
 
 _CALL = re.compile(r"^\s*((?:[^()]+\.py:)?[A-Za-z_][A-Za-z_0-9]*)\s*(?:\((.*)\))?\s*$")
@@ -65,6 +67,19 @@ def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, An
     for key in parameters:
         if key not in allowed:
             raise unknown(f"parameter of {what}", key, allowed)
+
+
+def read_by(read: Callable[[str], Any]) -> AfterValidator:
+    """The check of a key: whatever `read` refuses by a UsageError. Its value is what `read` returns, if that is a string, too."""
+
+    def checked(value: str) -> str:
+        try:
+            found = read(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return found if isinstance(found, str) else value
+
+    return AfterValidator(checked)
 
 
 def _value(text: str) -> bool | int | float | str:

@@ -28,6 +28,8 @@ Capability = Literal[
     "net.separate_value",
     "net.any_size",
     "looking ahead",  # its net may read later steps (`nets.memory.Core.looks_ahead`), because it does not act
+    "net.auxiliary",
+    "agent.novelty",
     "old weights",  # an on-policy agent that corrects for rollouts of older weights
     "inference server",  # its `act` calls the net by `forward` alone, or for board games its `evaluate` by the net's `evaluate`
 ]
@@ -126,6 +128,13 @@ class Part(NamedTuple):
 
     modules: tuple[nn.Module, ...]  # whose parameters it trains
     rate: float = 1.0  # factor on `learner.learning_rate`
+    without: tuple[nn.Module, ...] = ()  # modules within them that belong to other parts
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of its parameters that are trained, each once."""
+        others = {id(p) for module in self.without for p in module.parameters()}
+        own = {id(p): p for module in self.modules for p in module.parameters() if p.requires_grad}
+        return [p for key, p in own.items() if key not in others]
 
 
 class Objective(ABC):
@@ -137,6 +146,13 @@ class Objective(ABC):
     @abstractmethod
     def make_net(self) -> Net:
         """A new net with its initial weights, on the CPU in fp32."""
+
+    def observe(self, net: Net, trajectory: Trajectory, learning: bool) -> Trajectory:
+        """A trajectory with what the net adds to it, such as bonuses, before `prepare`; by default as it is. Without gradients.
+
+        `learning`: it is learned from once, so the net's running statistics change; otherwise only looked at.
+        """
+        return trajectory
 
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
         """Yields the minibatches of a trajectory, one update each: by default the trajectory itself. Called without gradients."""
@@ -153,7 +169,7 @@ class Objective(ABC):
         """
         return {"": Part((net,))}
 
-    def of_part(self, name: str) -> Self:
+    def of_part(self, name: str) -> "Objective":
         """The objective whose `loss` trains the part `name`; itself if there is one part only.
 
         Gradients of that loss pass through the other parts, but do not change them.

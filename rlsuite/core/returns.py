@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlsuite.core.types import TransitionBatch
+from rlsuite.core.types import Step, TransitionBatch
 
 
 class NStep(NamedTuple):
@@ -126,6 +126,35 @@ def _backwards(errors: Tensor, transitions: TransitionBatch, decay: Tensor | flo
         x = errors[t] + factors[t] * x
         out[t] = x
     return out
+
+
+BONUS = "bonus"  # of `Step.extras`: f32 [T,B], what a step's observation adds to the reward that came with it
+
+
+def learned_reward(steps: Step, bound: float | None) -> Tensor:
+    """The rewards [T,B] that an agent learns from: clipped to ± `bound`, and their bonuses where `steps` [T,B,...] have any."""
+    reward = clip_reward(steps.reward, bound)
+    return reward + steps.extras[BONUS] if BONUS in steps.extras else reward
+
+
+def continuing(steps: Step, bonus: Tensor, values: Tensor, discount: float) -> tuple[TransitionBatch, Tensor]:
+    """Bonuses [T,B] of steps [T,B,...] as a stream that goes on through the ends of episodes (Burda et al. 2018, section 2.3).
+
+    Returns transitions, leaves [T-1,B], and values [T,B] for `gae` and `v_trace`. From a final observation to the first of the next
+    episode no time passes and no bonus comes, whatever `bonus` is there: that transition has the discount 1, and the final
+    observation, at which no value is learned, has the value of that first one. `discount` is γ of all others.
+    """
+    found = [values[-1]]
+    for value, last in zip(values[:-1].flip(0), steps.last[:-1].flip(0), strict=True):
+        found.append(torch.where(last, found[-1], value))
+    between = steps.last[:-1]  # [T-1,B]
+    stream = TransitionBatch(
+        action=steps.action[:-1],
+        reward=bonus[1:] * ~between,
+        discount=torch.where(between, 1.0, discount),
+        valid=torch.ones_like(between),
+    )
+    return stream, torch.stack(found[::-1])
 
 
 def clip_reward(reward: Tensor, bound: float | None) -> Tensor:

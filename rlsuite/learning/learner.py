@@ -163,6 +163,7 @@ class Learner:
             tree_map(lambda leaf: leaf.record_stream(torch.cuda.current_stream()), (trajectory, weights))
         lag = None if batch.version is None else self.steps - batch.version
         seen = []
+        trajectory = self.observed(trajectory)
         for minibatch in self._minibatches(trajectory):
             shares = weights if minibatch is trajectory else torch.ones_like(minibatch.steps.reward[0])
             if self.config.cuda_graphs:
@@ -215,6 +216,11 @@ class Learner:
             return found
 
         return arrived
+
+    def observed(self, trajectory: Trajectory) -> Trajectory:
+        """What `Objective.observe` makes of a trajectory on the device."""
+        with torch.no_grad(), self._autocast():
+            return self.agent.observe(self.online.net, trajectory, learning=True)
 
     def _minibatches(self, trajectory: Trajectory) -> Iterator[Trajectory]:
         minibatches = self.agent.prepare(self.online.net, trajectory, self.rng)
@@ -299,13 +305,14 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + due)  # the same for all learners, and after a resume
             fresh = dict(self.agent.make_net().named_parameters())
-        trained = {name for name, parameter in self.online.master.named_parameters() if parameter.requires_grad}
+        own = {id(parameter) for parameter in self.parts[0].parameters}  # what learns beside the agent's own part stays as it is
+        trained = {name for name, parameter in self.online.master.named_parameters() if id(parameter) in own}
         for net in (self.online, self.frozen):
             if net is not None:
                 reset_net(net.master, fresh, self.agent.heads, config.keep, trained)
                 net.refresh()
         self._apply_masks()
-        self._reset_optimizer()
+        self.parts[0].reset()
 
     def _apply_masks(self) -> None:
         """Prunes both nets, after anything but an update has changed weights or masks."""

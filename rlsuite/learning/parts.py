@@ -67,7 +67,7 @@ def make_parts(agent: Objective, online: Precision, config: LearnerConfig, rates
     made: list[TrainedPart] = []
     owners: dict[int, str] = {}  # id of a parameter -> name of its part
     for name, part in agent.parts(online.master).items():
-        mine = {id(p): p for module in part.modules for p in module.parameters() if p.requires_grad}
+        mine = {id(p): p for p in part.parameters()}
         if twice := next((owners[key] for key in mine if key in owners), None):
             raise UsageError(f"the parts {twice} and {name} of this net share parameters")
         owners |= dict.fromkeys(mine, name)
@@ -80,7 +80,7 @@ def make_parts(agent: Objective, online: Precision, config: LearnerConfig, rates
         if parameter.requires_grad and id(parameter) not in owners:
             raise UsageError(f"{name} is in none of the parts of this net: {', '.join(part.name for part in made)}")
     for trained, part in zip(made, agent.parts(online.net).values(), strict=True):
-        trained.computing = [p for module in part.modules for p in module.parameters() if p.requires_grad]
+        trained.computing = part.parameters()
     return made
 
 

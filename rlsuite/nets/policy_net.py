@@ -23,6 +23,7 @@ class PolicyOutput(NamedTuple):
     logits: Tensor  # [T,B,A] f32, those of masked actions so low that they have no probability; or the mean of a Gaussian
     log_std: Tensor | None  # [A] f32 for continuous actions, else None
     value: Tensor  # [T,B] f32
+    bonus_value: Tensor | None = None  # [T,B] f32, of bonuses for novelty; None if the net has no such value
 
 
 class PolicyNet(nn.Module):
@@ -31,8 +32,8 @@ class PolicyNet(nn.Module):
     With `net.separate_value` the value has a torso of its own and no memory core.
     """
 
-    def __init__(self, net: NetConfig, spec: EnvSpec, wrap: Callable[[Make, int], Core] | None = None):
-        """`wrap`: see `make_core`."""
+    def __init__(self, net: NetConfig, spec: EnvSpec, wrap: Callable[[Make, int], Core] | None = None, values_bonus: bool = False):
+        """`wrap`: see `make_core`. `values_bonus`: it has a value of bonuses, too."""
         super().__init__()
         self.trunk = Trunk(net, spec)
         self.value_trunk = Trunk(net, spec) if net.separate_value else None
@@ -40,10 +41,13 @@ class PolicyNet(nn.Module):
         size = spec.action_shape[0] if spec.action_shape else spec.num_actions
         self.policy = keep_fp32(nn.Linear(self.core.features, size))
         self.value = keep_fp32(nn.Linear(net.hidden if net.separate_value else self.core.features, 1))
+        self.bonus_value = keep_fp32(nn.Linear(self.value.in_features, 1)) if values_bonus else None
         self.log_std = nn.Parameter(torch.zeros(size)) if spec.action_shape else None
         orthogonal_(self, skip=self.core)
         nn.init.orthogonal_(self.policy.weight, 0.01)
         nn.init.orthogonal_(self.value.weight, 1.0)
+        if self.bonus_value is not None:
+            nn.init.orthogonal_(self.bonus_value.weight, 1.0)
 
     def forward(self, step: Step, state: State) -> tuple[PolicyOutput, State]:
         """(step [T,B,...], state [B,...]) -> (output, state after step T-1)."""
@@ -51,4 +55,5 @@ class PolicyNet(nn.Module):
         value_features = features if self.value_trunk is None else self.value_trunk(step.observation)  # [T,B,D]
         with torch.autocast(features.device.type, enabled=False):
             logits, value = self.policy(features.float()), self.value(value_features.float())
-        return PolicyOutput(masked(logits, step), self.log_std, value.squeeze(-1)), state
+            bonus_value = None if self.bonus_value is None else self.bonus_value(value_features.float()).squeeze(-1)
+        return PolicyOutput(masked(logits, step), self.log_std, value.squeeze(-1), bonus_value), state

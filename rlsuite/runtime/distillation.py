@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from rlsuite.acting.board_agent import GameCollector
 from rlsuite.acting.selfplay import SelfPlayAgent
+from rlsuite.agents.net_agent import NetAgent
 from rlsuite.agents.policy_gradient import columns, mean
 from rlsuite.agents.value_based import ValueAgent
 from rlsuite.config.schema import Config, DistillConfig
@@ -51,6 +52,8 @@ def make_trained_agent(config: Config, spec: EnvSpec) -> Agent:
         raise UsageError("distill.teachers act in the collectors: use runtime.inference=collector")
     if config.replay.demonstrations is not None:
         raise UsageError("distill.teachers: recordings hold nothing of what teachers say; leave replay.demonstrations out")
+    if config.agent.novelty != "none":
+        raise UsageError("distill.teachers: a student learns from no rewards, so no bonus has an effect; use agent.novelty=none")
     if isinstance(agent, SelfPlayAgent) and (config.distill.temperature is not None or config.distill.teacher_share != 0.5):
         raise UsageError("distill.temperature and distill.teacher_share have no effect at the board, where teachers play all games")
     teachers = []
@@ -168,7 +171,8 @@ def _student(agent: Agent, groups: list[_Group], config: DistillConfig) -> Agent
                 valid = valid & (torch.arange(len(kl), device=kl.device) >= burn_in).unsqueeze(-1)
             agree = (scores.argmax(-1) == policy.argmax(-1)).float()
             metrics = {"losses/kl_to_teacher": mean(kl, valid), "losses/same_action": mean(agree, valid)}
-            return Loss(columns(kl, valid), kl.detach(), metrics, valid=valid)
+            own = Loss(columns(kl, valid), kl.detach(), metrics, valid=valid)
+            return self.plus_auxiliary(own, net, steps.observation) if isinstance(self, NetAgent) else own
 
     made: Agent = Student(agent.config, agent.net_config, agent.spec)
     made.sequence = _with_policy(agent.sequence, agent.spec)

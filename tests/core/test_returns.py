@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from rlsuite.core.returns import clip_reward, discounted, finished, gae, lambda_returns, n_step, v_trace
+from rlsuite.core.returns import (
+    BONUS,
+    clip_reward,
+    continuing,
+    discounted,
+    finished,
+    gae,
+    lambda_returns,
+    learned_reward,
+    n_step,
+    v_trace,
+)
 from rlsuite.core.types import Step, Trajectory, transitions
 
 GAMMA = 0.5
@@ -226,3 +237,35 @@ def test_on_policy_v_trace_is_the_lambda_return(seed: int) -> None:
     for decay in (1.0, 0.7):
         out = v_trace(t, values, torch.zeros_like(log_rho), decay=decay)
         torch.testing.assert_close(out.values, lambda_returns(t, values, decay))
+
+
+def test_a_bonus_is_added_to_the_clipped_reward() -> None:
+    steps = sequences([column([0.0, 5.0, -3.0, 0.5], flags(), flags())])
+    assert learned_reward(steps, 1.0)[:, 0].tolist() == [0.0, 1.0, -1.0, 0.5]
+    bonus = torch.tensor([[0.0], [2.0], [0.25], [3.0]])
+    more = steps._replace(extras={BONUS: bonus})
+    assert learned_reward(more, 1.0)[:, 0].tolist() == [0.0, 3.0, -0.75, 3.5]  # the bonus is not clipped
+    assert learned_reward(more, None)[:, 0].tolist() == [0.0, 7.0, -2.75, 3.5]
+
+
+@pytest.mark.parametrize("ends", [{"terminal": [0, 0, 1, 0, 0]}, {"terminal": [0, 1, 0, 0, 0]}, {"terminal": [0, 0, 0, 0, 0]}])
+def test_bonuses_go_on_through_the_end_of_an_episode_by_hand(ends: dict[str, list[int]]) -> None:
+    """Whether it is over, a life was lost or time has run out; what is at the next episode's first observation never counts."""
+    steps = sequences([([0.0] * 5, [0, 0, 1, 0, 0], ends["terminal"])])
+    values = torch.tensor([[10.0], [20.0], [99.0], [30.0], [40.0]])
+    for leak in (0.0, 1000.0):  # a bonus of the first observation
+        bonus = torch.tensor([[9.0], [1.0], [2.0], [leak], [4.0]])
+        stream, v = continuing(steps, bonus, values, 0.5)
+        assert v[:, 0].tolist() == [10, 20, 30, 30, 40]  # the final observation has the value of the next one
+        assert stream.reward[:, 0].tolist() == [1, 2, 0, 4]
+        assert stream.discount[:, 0].tolist() == [0.5, 0.5, 1, 0.5]
+        # From step 1: 2 now, 4 after the reset, then 40; discounted once at each of the two actions.
+        assert gae(stream, v, 1.0)[:, 0].tolist() == [-2, (2 + 0.5 * (4 + 0.5 * 40)) - 20, -6, 4 + 0.5 * 40 - 30]
+        assert gae(stream, v, 0.0)[:, 0].tolist() == [1 + 0.5 * 20 - 10, 2 + 0.5 * 30 - 20, 0, -6]
+
+
+def test_bonuses_at_the_end_of_a_rollout_bootstrap_from_its_last_observation() -> None:
+    steps = sequences([([0.0] * 4, flags(3), flags(3)), ([0.0] * 4, flags(), flags())])
+    values = torch.arange(8.0).view(4, 2)
+    _, v = continuing(steps, torch.ones(4, 2), values, 0.9)
+    assert torch.equal(v, values)

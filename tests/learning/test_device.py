@@ -113,7 +113,7 @@ def use(agent: Agent, learner: Learner, spec: EnvSpec, state: State) -> None:
     sparse = isinstance(sequence, Transitions) and not sequence.whole
     steps = blank(spec, length, kept, 2 if sparse else length)
     trajectory = Trajectory(steps, () if isinstance(sequence, Sequences) and not sequence.state else state)
-    part = next(learner._minibatches(trajectory))
+    part = next(learner._minibatches(learner.observed(trajectory)))
     loss, norm = learner.update(part, torch.ones(part.steps.reward.shape[1], device=META))
     learner._move_target()
     if loss.td is not None:
@@ -151,6 +151,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "alphazero, territory": ("boards/go9", {"net.torso": "tower(width=8,depth=1)"}),
     "alphazero, graph": ("boards/hex", {"net.torso": "graph(width=8,depth=2)", "net.any_size": True}),
     "alphazero, attention": ("boards/hex", {"net.torso": "graph(width=8,depth=1,attention=true)"}),
+    "novelty and an auxiliary loss": ("classic/ppo", {"agent.novelty": "rnd", "net.auxiliary": "reconstruct"}),
+    "novelty, a2c": ("classic/a2c", {"agent.novelty": "reconstruction"}),
+    "novelty, impala": ("classic/impala", {"agent.novelty": "rnd"}),
+    "novelty, reinforce": ("classic/reinforce", {"agent.novelty": "rnd"}),
+    "novelty, pictures": ("atari/rainbow", {"agent.novelty": "rnd", "net.auxiliary": "reconstruct", "agent.name": "dqn"}),
+    "novelty, c51": ("atari/rainbow", {"agent.novelty": "reconstruction", "net.auxiliary": "reconstruct"}),
+    "novelty, iqn": ("classic/iqn", {"agent.novelty": "rnd", "net.auxiliary": "reconstruct"}),
+    "novelty, r2d2": ("classic/recall_r2d2", {"agent.novelty": "rnd", "net.auxiliary": "reconstruct"}),
+    "novelty, states": ("classic/q_learning", {"agent.novelty": "rnd"}),
+    "novelty, pqn": ("classic/pqn", {"agent.novelty": "rnd", "net.auxiliary": "reconstruct"}),
+    "cloning, auxiliary": ("classic/cartpole_cloning", {"net.auxiliary": "reconstruct"}),
     "cloning": ("classic/cartpole_cloning", {}),
     "cloning, recurrent": ("classic/key_door_cloning", {"agent.burn_in": 2}),
     "cloning, causal": ("classic/key_door_cloning", {"net.memory": "causal(levels=3)"}),

@@ -44,10 +44,12 @@ ROLLOUTS |= {"eval.stop_at_return": None, "env.num_envs": 4, "learner.batch_size
         ("classic/ppo", {"net.memory": "lstm", "net.memory_size": 8}),
         ("classic/a2c", {"learner.batch_size": 8}),  # an unroll waits in the queue
         ("classic/impala", {"run.policy_lag_learner_steps": 3, "learner.precision": "bf16"}),
+        ("classic/ppo", {"agent.novelty": "rnd(width=8)", "net.auxiliary": "reconstruct(latent=2)", "learner.precision": "bf16"}),
+        param("classic/a2c", {"agent.novelty": "reconstruction(width=8)", "learner.batch_size": 8}, marks=integration),
         param("classic/pendulum_ppo", {}, marks=integration),
         param("classic/reinforce", {"net.memory": "gru", "net.separate_value": False}, marks=integration),
     ],
-    ids=["ppo", "ppo-lstm", "a2c-two-unrolls", "impala-lag-bf16", "pendulum", "reinforce-gru"],
+    ids=["ppo", "ppo-lstm", "a2c-two-unrolls", "impala-lag-bf16", "ppo-novelty", "a2c-novelty", "pendulum", "reinforce-gru"],
 )
 def test_resumed_rollouts_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, config: str, extra: dict[str, Any]) -> None:
     n = 1_000  # in the middle of a rollout
@@ -121,6 +123,8 @@ def test_unrolls_of_another_length_are_refused_where_collectors_compute_prioriti
         param({"env.id": "rlsuite/Recall-v0", "learner.optimizer": "sgd", "learner.learning_rate_end": None}, marks=integration),
         {
             "learner.resets.every_agent_steps": 300,
+            "agent.novelty": "rnd(width=8)",
+            "net.auxiliary": "reconstruct(latent=2)",
             "learner.target_period_learner_steps": 1,
             "learner.target_ema": 0.01,
             "learner.act_with_target": True,
@@ -131,7 +135,7 @@ def test_unrolls_of_another_length_are_refused_where_collectors_compute_prioriti
             "agent.anneal_learner_steps": 50,
         },
     ],
-    ids=["dqn", "odd-unrolls", "noisy-dueling", "acrobot-rmsprop", "recall-sgd", "resets-annealing-ema"],
+    ids=["dqn", "odd-unrolls", "noisy-dueling", "acrobot-rmsprop", "recall-sgd", "resets-annealing-ema-novelty"],
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, extra: dict[str, Any]) -> None:
     n = 1_000

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlsuite.nets.decoders import Decoder, Shape
 from rlsuite.vision.baselines import pca_squared_error
 from rlsuite.vision.data import Data
-from rlsuite.vision.decoders import Decoder, Shape
 from rlsuite.vision.generation.base import Maker, unit
 from rlsuite.vision.head import Embed
 from rlsuite.vision.necks import Maps

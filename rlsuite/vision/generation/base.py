@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from rlsuite.core.errors import UsageError
+from rlsuite.nets.decoders import Shape
 from rlsuite.vision.data import Data
-from rlsuite.vision.decoders import Shape
 from rlsuite.vision.head import Embed, Head
 
 

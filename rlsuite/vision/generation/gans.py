@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlsuite.core.agent import Part
-from rlsuite.vision.decoders import Decoder, DenseDecoder, Shape
+from rlsuite.nets.decoders import Decoder, DenseDecoder, Shape
 from rlsuite.vision.generation.base import Maker, unit
 from rlsuite.vision.head import Embed
 from rlsuite.vision.necks import Maps

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlsuite.nets.backbones.bricks import act_of
-from rlsuite.vision.decoders import Shape
+from rlsuite.nets.decoders import Shape
 from rlsuite.vision.generation.base import unit
 from rlsuite.vision.generation.gans import DISCRIMINATOR, Gan
 from rlsuite.vision.head import Embed

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from rlsuite.core.agent import Part
 from rlsuite.nets.backbones import Backbone, make_backbone
 from rlsuite.nets.backbones.bricks import conv
+from rlsuite.nets.decoders import Shape
 from rlsuite.vision.baselines import mean_target_l1
 from rlsuite.vision.data import Data
-from rlsuite.vision.decoders import Shape
 from rlsuite.vision.generation.autoencoders import psnr, squared_error
 from rlsuite.vision.generation.base import Measured, unit
 from rlsuite.vision.generation.gans import DISCRIMINATOR, GENERATOR, discriminator_loss, generator_loss

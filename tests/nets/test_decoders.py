@@ -6,7 +6,7 @@ from torch import nn
 
 from rlsuite.nets.backbones import make_backbone
 from rlsuite.nets.backbones.bricks import norm_of
-from rlsuite.vision.decoders import Decoder, DenseDecoder, up
+from rlsuite.nets.decoders import Decoder, DenseDecoder, up
 
 PICTURES = [
     ("impala", (1, 28, 28)),
@@ -57,6 +57,7 @@ def test_dcgan_has_the_published_numbers_of_parameters() -> None:
 
 def test_a_dense_decoder_and_an_unknown_kind_of_upsampling() -> None:
     assert DenseDecoder(5, (1, 6, 7))(torch.randn(2, 5)).shape == (2, 1, 6, 7)
+    assert DenseDecoder(5, (9,))(torch.randn(2, 5)).shape == (2, 9)
     with pytest.raises(ValueError, match="up=resise: must be transpose or resize"):
         Decoder(5, [(4, 3, 3)], (1, 6, 6), "resise")
 

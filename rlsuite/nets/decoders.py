@@ -1,9 +1,10 @@
-"""Decoders: from a code to a picture, through the scales of a backbone in reverse.
+"""Decoders: from a code to a picture, through the scales of a backbone in reverse, or to a vector.
 
 Shapes: N codes, L numbers in a code, C channels, H x W pixels of a picture.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -80,17 +81,16 @@ class Decoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """Dense layers with ReLU, as in the first generator of a GAN (Goodfellow et al. 2014, section 5)."""
+    """Dense layers with ReLU, as in the first generator of a GAN (Goodfellow et al. 2014, section 5); to any shape."""
 
-    def __init__(self, latent: int, picture: Shape, hidden: int = 256):
+    def __init__(self, latent: int, shape: Shape, hidden: int = 256):
         super().__init__()
-        total = picture[0] * picture[1] * picture[2]
         self.net = nn.Sequential(
             *(nn.Linear(latent, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 2 * hidden), nn.ReLU(inplace=True)),
-            *(nn.Linear(2 * hidden, total), nn.Unflatten(1, tuple(picture))),
+            *(nn.Linear(2 * hidden, math.prod(shape)), nn.Unflatten(1, tuple(shape))),
         )
 
     def forward(self, code: Tensor) -> Tensor:
-        """Codes [N,L] -> logits [N,C,H,W] f32."""
+        """Codes [N,L] -> logits [N,*shape] f32."""
         logits: Tensor = self.net(code)
         return logits.float()

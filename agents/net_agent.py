@@ -1,0 +1,137 @@
+"""What learns beside an agent's own loss, for every agent with a net of ours: an auxiliary loss, and a bonus for novelty.
+
+`net.auxiliary`: a decoder makes observations again from the features of the agent's torso, which learns from its error, too. It
+needs nothing but net and observations; the self-predictive loss (agents/self_prediction.py), which also needs actions, a target
+net and sequences, is an agent's own.
+
+`agent.novelty`: bonuses for new observations (nets/novelty.py), which come with the observation that an action led to; the first
+observation of an episode has none. They are computed once for each batch, when it is learned from, and added to clipped rewards. An
+agent with `bonus_has_value` learns a value of bonuses instead, apart from that of rewards: it goes on through the ends of episodes
+and has a discount of its own (Burda et al. 2018, section 2.3), and its advantage is added to the other with the bonus's weight. The
+predictor is a part of the net with an optimizer of its own; it learns from all observations of a batch that have bonuses.
+
+Where we differ from the paper: its sum is 2 A_reward + 1 A_bonus, which is ours times two with the default weight 0.5.
+
+Shapes: T time, B batch.
+"""
+
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rlsuite.config import schema
+from rlsuite.config.auxiliary import DISCOUNT, auxiliary_of, novelty_of
+from rlsuite.core.agent import Agent, Loss, Net, Objective, Part
+from rlsuite.core.errors import UsageError
+from rlsuite.core.returns import BONUS
+from rlsuite.core.types import EnvSpec, Trajectory
+from rlsuite.nets.auxiliary import Reconstruction, torso_of
+from rlsuite.nets.novelty import Novelty, make_novelty
+
+Module = TypeVar("Module", bound=nn.Module)
+
+APART = "bonus_apart"  # of `Step.extras`: f32 [T,B], bonuses that are not added to rewards
+AGENT, NOVELTY = "agent", "novelty"  # parts of the net
+
+
+class NetAgent(Agent):
+    """Base class of agents that learn an auxiliary loss or from bonuses for novelty.
+
+    A subclass returns `extended(net)` from `make_net`, and in its `loss` adds the auxiliary loss by `plus_auxiliary` and reads
+    rewards by `core.returns.learned_reward`.
+    """
+
+    bonus_has_value: ClassVar[bool] = False  # whether its net has a value of bonuses, as its `loss` needs with `values_bonus`
+
+    def __init__(self, config: Any, net: Any, spec: EnvSpec):
+        super().__init__(config, net, spec)
+        self.novelty = novelty_of(config.novelty)
+
+    @classmethod
+    def validate(cls, config: schema.Config) -> None:
+        """Also refuses a discount of bonuses that have no value of their own, and several learners."""
+        super().validate(config)
+        novelty = novelty_of(config.agent.novelty)
+        if novelty is None:
+            return
+        if novelty.discount is not None and not cls.bonus_has_value:
+            raise ValueError(
+                f"agent.novelty = {config.agent.novelty}: discount has no effect with agent.name = {config.agent.name}, which adds "
+                "bonuses to rewards and discounts both by agent.discount; leave it out"
+            )
+        if config.runtime.learners > 1:
+            raise ValueError("agent.novelty normalises by the running statistics of one learner: use runtime.learners 1")
+
+    @property
+    def values_bonus(self) -> bool:
+        """Whether its net has a value of bonuses."""
+        return self.novelty is not None and self.bonus_has_value
+
+    @property
+    def bonus_discount(self) -> float:
+        """γ of the value of bonuses."""
+        assert self.novelty is not None
+        return self.novelty.discount or DISCOUNT
+
+    def extended(self, net: Module) -> Module:
+        """A new net of the agent, with the modules that learn beside it. UsageError for observations that they cannot take."""
+        auxiliary = auxiliary_of(self.net_config.auxiliary)
+        if auxiliary is not None:
+            net.add_module("auxiliary", Reconstruction(torso_of(net), self.spec, auxiliary))
+        if self.novelty is not None:
+            net.add_module(NOVELTY, make_novelty(self.spec, self.novelty, self.bonus_discount if self.values_bonus else None))
+        return net
+
+    def plus_auxiliary(self, loss: Loss, net: Any, observation: Tensor) -> Loss:
+        """A loss with the weighted auxiliary loss of observations [T,B,...] added, if there is one."""
+        if self.net_config.auxiliary == "none":
+            return loss
+        error = net.auxiliary(torso_of(net)(observation), observation).mean(0)  # [B]
+        metrics = {**loss.metrics, "losses/reconstruction": error.detach().mean()}
+        return loss._replace(loss=loss.loss + net.auxiliary.weight * error, metrics=metrics)
+
+    def observe(self, net: Net, trajectory: Trajectory, learning: bool) -> Trajectory:
+        """Adds the bonuses of all steps but the first, which no action of the trajectory led to."""
+        if self.novelty is None:
+            return trajectory
+        steps = trajectory.steps
+        bonus = _novelty(net).bonus(steps.observation[1:], ~steps.first[1:], learning)  # [T-1,B]
+        bonus = torch.cat([torch.zeros_like(bonus[:1]), bonus])  # [T,B]
+        added = {APART: bonus} if self.values_bonus else {BONUS: self.novelty.weight * bonus}
+        return trajectory._replace(steps=steps._replace(extras={**steps.extras, **added}))
+
+    def parts(self, net: Net) -> dict[str, Part]:
+        if self.novelty is None:
+            return super().parts(net)
+        return {AGENT: Part((net,), without=(_novelty(net),)), NOVELTY: Part((_novelty(net),), self.novelty.rate)}
+
+    def of_part(self, name: str) -> Objective:
+        return _Predictor(self) if name == NOVELTY else self
+
+
+class _Predictor(Objective):
+    """Trains the predictor of an agent's net on observations that an action led to."""
+
+    def __init__(self, agent: NetAgent):
+        self.agent = agent
+
+    def make_net(self) -> Net:
+        return self.agent.make_net()
+
+    def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
+        steps = trajectory.steps
+        counted = ~steps.first  # [T,B]
+        error = _novelty(net)(steps.observation)  # [T,B]
+        share = counted.shape[1] / counted.sum().clamp(min=1)  # so that the mean over columns is that over observations
+        bonus = steps.extras[APART if self.agent.values_bonus else BONUS]
+        metrics = {"charts/bonus": (bonus * counted).sum() / counted.sum().clamp(min=1)}
+        return Loss((error * counted).sum(0) * share, None, metrics)
+
+
+def _novelty(net: nn.Module) -> Novelty:
+    """The net's part that gives bonuses. UsageError if the agent's `make_net` has left it out."""
+    for name, module in net.named_children():
+        if name == NOVELTY and isinstance(module, Novelty):
+            return module
+    raise UsageError("agent.novelty: the agent's make_net must return self.extended(net), see rlsuite.agents.net_agent")
