@@ -33,6 +33,7 @@ from rlsuite.core.agent import (
 from rlsuite.core.errors import UsageError, one_line
 from rlsuite.core.types import EnvSpec, Step, describe
 from rlsuite.learning.learner import Learner
+from rlsuite.learning.recolour import check_planes
 from rlsuite.nets import memory, pretrained
 from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
@@ -152,6 +153,8 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     if config.learner.augment != AugmentConfig() and not pictures:
         has = "has none" if spec.picture is None else "has numbers beside its picture"
         raise UsageError(f"learner.augment needs observations that are pictures, and {config.env.id} {has}; leave it out")
+    if pictures:
+        check_planes(config.learner.augment, spec.observation_shape[0])
     parts = ((registry.agents, config.agent.name), (registry.torsos, config.net.torso), (registry.memory_cores, config.net.memory))
     if all(_is_shipped(table, name) for table, name in parts):
         shipped = kind(config.agent, config.net, spec)

@@ -69,6 +69,7 @@ def train(
 @app.command(
     epilog=examples(
         "rlsuite vision evaluate runs/vision-digits__seed1__20260101-120000 --json",
+        "rlsuite vision evaluate runs/my-detector --out report",
         "rlsuite vision evaluate runs/my-dcgan --classifier runs/my-classifier",
         "rlsuite vision evaluate runs/my-reader --beam 8",
     )
@@ -80,29 +81,46 @@ def evaluate(
         typer.Option(help="A classifier's run on the same data: the Fréchet distance of made pictures in its features."),
     ] = None,
     beam: Beam = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write PNG pictures to: confusion matrices and, of detectors, precision and recall."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a saved model on its test pictures."""
+    """Score a saved model on its test pictures; of each class also precision and recall.
+
+    Those of detectors are at an IoU of 0.5 and the score with the largest F1.
+    """
     from rlsuite.core import cpu
+    from rlsuite.core.errors import UsageError
+    from rlsuite.vision import report
     from rlsuite.vision import train as training
     from rlsuite.vision.evaluate import evaluate as score
 
     saved = training.SavedModel(run_or_checkpoint)
     if beam is not None:
         saved.model.search(beam)
+    if out is not None and saved.task in ("generate", "translate"):
+        raise UsageError(f"--out draws which classes a model confuses, and {saved.path} is to {saved.task} pictures; leave it out")
     cpu.set_up(saved.config.run.threads)
     data = saved.data()
     judge = None if classifier is None else training.SavedModel(classifier)
-    result = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
+    result, reports = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
     if judge is not None:
         from rlsuite.vision import frechet, translate
 
         result |= translate.judged(saved, judge) if saved.task == "translate" else frechet.compare(saved, judge, data.test)
     training.write_result(saved.path, result)
+    written = [] if out is None else report.draw(reports, out)
     if as_json:
-        print_json({"eval": training.plain(result)})
-    else:
-        print(_describe_metrics(result))
+        found = {what: one.as_dict() for what, one in reports.items()}
+        print_json({"eval": training.plain(result), "reports": found, "pictures": [str(path) for path in written]})
+        return
+    print(_describe_metrics(result))
+    for what, one in reports.items():
+        print("\n".join([f"{what}: {_describe_metrics(one.means())}", *(f"  {line}" for line in one.lines())]))
+    for path in written:
+        print(f"picture {path}")
 
 
 @app.command(

@@ -180,6 +180,19 @@ class AugmentConfig(Section):
     """Multiply the brightness by 1 plus this times a standard normal number cut off at ±2; SPR's is 0.05."""
     cutout: int = Field(0, ge=0)
     """Cover a square of this many pixels a side with grey (DeVries & Taylor 2017); 0: none."""
+    recolour: float = Field(0.0, ge=0, le=1)
+    """Share of the sequences whose colours are changed, alike in all steps: grey by a random curve, which may fall; red, green and
+    blue by a random turn of the hue, mixture and inversion."""
+    style: float = Field(0.0, ge=0, le=1)
+    """Share of the sequences whose brightness and contrast are mixed with another's in the batch (MixStyle, Zhou et al. 2021)."""
+    planes: Literal["grey", "colours"] = "grey"
+    """What the planes of an image are, for recolour and style: grey frames, changed alike, or red, green and blue."""
+
+    @model_validator(mode="after")
+    def _has_planes_for_something(self) -> "AugmentConfig":
+        if not (self.recolour or self.style):
+            refuse_ignored(self, {"planes": "recolour > 0 or style > 0"})
+        return self
 
 
 class ResetConfig(Section):

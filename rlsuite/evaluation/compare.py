@@ -284,7 +284,7 @@ def _draw(groups: dict[str, list[_Run]], metric: str, window: int) -> "Figure":
 def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations: bool, x_of: Callable[[_Curve], Floats]) -> None:
     """The mean of each group with the range of its seeds, where all of them have data, and each seed as a faint line."""
     for number, (label, runs) in enumerate(groups.items()):
-        label = _legible(label)
+        label = legible(label)
         colour = COLOURS[number % len(COLOURS)]
         dash = _DASHES[number // len(COLOURS) % len(_DASHES)]
         xs = [x_of(run.curve) for run in runs]
@@ -312,7 +312,7 @@ def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations
         axes.plot([], [], "o", color=_GREY, markersize=5.5, label="evaluation")
 
 
-def _legible(label: str) -> str:
+def legible(label: str) -> str:
     """The label escaped for matplotlib, which reads dollars as mathematics and hides entries with a leading underscore."""
     label = label if len(label) <= 100 else f"{label[:60]}...{label[-37:]}"
     return (f" {label}" if label.startswith("_") else label).replace("$", r"\$")

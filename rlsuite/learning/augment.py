@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlsuite.config.schema import AugmentConfig
 from rlsuite.core.types import Trajectory
+from rlsuite.learning.recolour import change_colours
 
 Labels = dict[str, Tensor]
 LABELS = ("mask", "boxes", "classes", "masks")  # labels that move with their image
@@ -29,13 +30,17 @@ def random_shift(images: Tensor, pixels: int, rng: torch.Generator) -> Tensor:
     return images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Generator) -> tuple[Tensor, Labels]:
+def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Generator, steps: int = 1) -> tuple[Tensor, Labels]:
     """Augments images [N,C,H,W] uint8, and moves their labels with them.
+
+    Colours change alike in all `steps` of a sequence; images are those of the first step, then those of the second, and so on.
 
     Labels may hold `mask` [N,H,W], `boxes` [N,M,4] with `classes` [N,M] (-1: none) and `masks` [N,M,H,W]. Pixels from outside the
     image become 0, and 255 (ignored) in `mask`; with `shift` alone and no labels the border is repeated instead. A box that loses
     more than three quarters of its area at the border is dropped.
     """
+    if config.recolour or config.style:
+        images = change_colours(images, config, rng, steps)
     deforms = config.scale or config.rotate or config.shear or config.flip or config.crop
     if config.shift and not deforms and not labels:
         images = random_shift(images, config.shift, rng)
@@ -132,12 +137,14 @@ def _cut(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
 def augmented(trajectory: Trajectory, config: AugmentConfig, rng: torch.Generator) -> Trajectory:
     """A trajectory with augmented observations [T,B,C,H,W], each on its own, as DrQ augments a state and the next one.
 
+    Only the colours of a sequence change alike: where they are something else in every step, nothing can be learned from time.
+
     Extras [T,B,...] that label an image (`LABELS`) move with it.
     """
     steps = trajectory.steps
     t, b = steps.observation.shape[:2]
     labels = {name: steps.extras[name].flatten(0, 1) for name in LABELS if name in steps.extras}
-    images, labels = augment(steps.observation.flatten(0, 1), labels, config, rng)
+    images, labels = augment(steps.observation.flatten(0, 1), labels, config, rng, t)
     extras = {**steps.extras, **{name: leaf.reshape(t, b, *leaf.shape[1:]) for name, leaf in labels.items()}}
     # A view that splits the first axis, whatever the memory layout is.
     observation = images.as_strided((t, b, *images.shape[1:]), (b * images.stride(0), *images.stride()))

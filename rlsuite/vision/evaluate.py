@@ -1,7 +1,7 @@
 """Scores of a vision model on labelled pictures, and its speed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from rlsuite.vision.detection.common import Found
 from rlsuite.vision.generation.base import Measured
 from rlsuite.vision.metrics import Objects
 from rlsuite.vision.model import Model
+from rlsuite.vision.report import Report, of_counts, of_objects
 
 
 def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16: bool) -> Any:
@@ -27,17 +28,20 @@ def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16:
         return model.predict(batch)
 
 
-def evaluate(model: nn.Module, data: Data, task: str, device: torch.device, batch: int, bf16: bool) -> dict[str, float]:
-    """The metrics of the task on all test pictures, and pictures a second."""
+def evaluate(
+    model: nn.Module, data: Data, task: str, device: torch.device, batch: int, bf16: bool
+) -> tuple[dict[str, float], dict[str, Report]]:
+    """The metrics of the task on all test pictures, pictures a second, and reports by what they are of; see `_Seen.reports`."""
     with Counter("pictures") as show:
 
         def shown(done: int, of: int) -> bool:
             show(done, of)
             return False
 
-        found = evaluate_until(shown, model, data, task, device, batch, bf16)
+        found = _look(shown, model, data, task, device, batch, bf16)
     assert found is not None  # nothing stops it
-    return found
+    seen, result = found
+    return result, seen.reports(data.classes)
 
 
 def evaluate_until(
@@ -50,10 +54,25 @@ def evaluate_until(
     bf16: bool,
     limit: int | None = None,
 ) -> dict[str, float] | None:
-    """As `evaluate`, on at most `limit` pictures; None once `stop(done, of)`, of pictures, is true.
+    """The metrics of `evaluate`, on at most `limit` pictures; None once `stop(done, of)`, of pictures, is true.
 
     Leaves the model in the mode it was in.
     """
+    found = _look(stop, model, data, task, device, batch, bf16, limit)
+    return None if found is None else found[1]
+
+
+def _look(
+    stop: Callable[[int, int], bool],
+    model: nn.Module,
+    data: Data,
+    task: str,
+    device: torch.device,
+    batch: int,
+    bf16: bool,
+    limit: int | None = None,
+) -> "tuple[_Seen, dict[str, float]] | None":
+    """What `evaluate_until` sees, and its metrics."""
     assert isinstance(model, Model)
     training = model.training
     pictures: Pictures = data.test
@@ -76,7 +95,7 @@ def evaluate_until(
     result = seen.result() | {"pictures_per_second": len(rows) / max(spent, 1e-9)}
     if isinstance(model.head, Measured) and limit is None:
         result |= model.head.baselines(data)
-    return result
+    return seen, result
 
 
 def scores(
@@ -133,10 +152,26 @@ class _Seen:
         if self.task == "read":
             return texts.measure(self.read, self.written, self.names)
         found = metrics.coco_map(self.predicted, self.true, self.classes)
-        if all(each.masks is not None for each in (*self.predicted, *self.true)):
+        if self.masks:
             drawn = metrics.coco_map(self.predicted, self.true, self.classes, masks=True)
             found |= {f"mask_{name}": value for name, value in drawn.items() if not name.startswith("AP/")}
         return found
+
+    def reports(self, classes: Sequence[str]) -> dict[str, Report]:
+        """Precision, recall and confusion of classes, by what has them: pictures, pixels, boxes, masks; {} of made pictures."""
+        if isinstance(self.model.head, Measured):
+            return {}
+        if self.task != "detect":
+            return {"pixels" if self.task == "segment" else "pictures": of_counts(classes, self.counts)}
+        found = {"boxes": of_objects(classes, self.predicted, self.true, masks=False)}
+        if self.masks:
+            found["masks"] = of_objects(classes, self.predicted, self.true, masks=True)
+        return found
+
+    @property
+    def masks(self) -> bool:
+        """Whether all objects have masks."""
+        return all(each.masks is not None for each in (*self.predicted, *self.true))
 
 
 def as_objects(found: Found) -> Objects:

@@ -1,5 +1,6 @@
 """Metrics of predictions, in plain NumPy. Shapes: N images, K classes, P predictions and M true objects of an image."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,6 +43,14 @@ def confusion(predicted: NDArray[np.integer], true: NDArray[np.integer], classes
     return np.bincount(flat, minlength=classes**2).reshape(classes, classes)
 
 
+def precision_recall(counts: NDArray[np.int64]) -> tuple[Float, Float]:
+    """Precision and recall of every class [K], from counts [K,K]; nan for one that is never predicted, or does not occur."""
+    both = np.diag(counts).astype(np.float64)
+    totals = counts.sum(0), counts.sum(1)
+    shares = [np.divide(both, total, out=np.full(len(counts), np.nan), where=total > 0) for total in totals]
+    return shares[0], shares[1]
+
+
 def class_iou(counts: NDArray[np.int64]) -> Float:
     """IoU of every class [K]; nan for one that neither occurs nor is predicted."""
     both = np.diag(counts).astype(np.float64)
@@ -72,7 +81,7 @@ def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Float:
     """IoU of masks: [P,H,W], [M,H,W] -> [P,M]."""
-    x, y = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)
+    x, y = (each.reshape(len(each), math.prod(each.shape[1:])).astype(np.float64) for each in (a, b))
     both = x @ y.T
     found: Float = both / np.maximum(x.sum(1)[:, None] + y.sum(1) - both, 1e-12)
     return found
@@ -96,6 +105,62 @@ def average_precision(hits: NDArray[np.bool_], total: int, points: int | None = 
     return float(np.append(precision, 0.0)[np.minimum(at, len(precision))].mean())
 
 
+class Curve(NamedTuple):
+    """Precision and recall of one class, if predictions count down to each of P scores; equal scores are one."""
+
+    scores: Float  # [P], falling
+    precision: Float  # [P]
+    recall: Float  # [P]; nan if there are no objects of the class
+    total: int  # objects of the class
+    ap: float  # average precision, as in COCO; nan if there are no objects
+
+    def best(self) -> tuple[float, float, float]:
+        """The score with the largest F1 = 2 PR / (P + R), and precision and recall there; nan where they are undefined."""
+        if self.total == 0 or len(self.scores) == 0:
+            return float("nan"), float("nan"), 0.0 if self.total else float("nan")
+        both = self.precision + self.recall
+        f1 = np.divide(2 * self.precision * self.recall, both, out=np.zeros(len(both)), where=both > 0)
+        at = int(np.argmax(f1))
+        return float(self.scores[at]), float(self.precision[at]), float(self.recall[at])
+
+
+def pr_curve(predicted: Sequence[Objects], true: Sequence[Objects], k: int, masks: bool = False, limit: int = 100) -> Curve:
+    """The curve of class k at an IoU of 0.5; predictions meet objects as in `coco_map`."""
+    scores, hits, total = _ranked(predicted, true, k, masks, limit)
+    last = np.append(scores[:-1] != scores[1:], True)[: len(scores)]  # of those that have the same score
+    found = np.cumsum(hits[0])[last]
+    count = np.arange(1, len(scores) + 1)[last]
+    recall = found / total if total else np.full(len(found), np.nan)
+    return Curve(scores[last], found / count, recall, total, average_precision(hits[0], total))
+
+
+def object_confusion(
+    predicted: Sequence[Objects], true: Sequence[Objects], floors: Float, masks: bool = False
+) -> NDArray[np.int64]:
+    """Counts by (true class, predicted class) [K+1,K+1], where class K is the background: of what was found, or of what was missed.
+
+    Predictions that score at least the floor of their class (`floors` [K]) choose in the order of their scores: each takes the free
+    object of any class that it overlaps most, from an IoU of 0.5 on.
+    """
+    background = len(floors)
+    counts = np.zeros((background + 1, background + 1), np.int64)
+    for found, real in zip(predicted, true, strict=True):
+        assert found.scores is not None
+        rows = np.flatnonzero(found.scores >= floors[found.classes])
+        rows = rows[np.argsort(-found.scores[rows], kind="mergesort")]
+        overlap = _overlap(found, rows, real, np.arange(len(real.classes)), masks)
+        free = np.ones(len(real.classes), bool)
+        for row, shared in zip(rows, overlap, strict=True):
+            candidates = np.where(free, shared, -1.0)
+            at = int(np.argmax(candidates)) if len(candidates) else -1
+            hit = at >= 0 and candidates[at] >= THRESHOLDS[0]
+            counts[real.classes[at] if hit else background, found.classes[row]] += 1
+            if hit:
+                free[at] = False
+        counts[:, background] += np.bincount(real.classes[free], minlength=background + 1)
+    return counts
+
+
 def coco_map(
     predicted: Sequence[Objects], true: Sequence[Objects], classes: int, masks: bool = False, limit: int = 100
 ) -> dict[str, float]:
@@ -106,17 +171,22 @@ def coco_map(
     """
     values = np.full((classes, len(THRESHOLDS)), np.nan)
     for k in range(classes):
-        rows = [_matches(p, t, k, masks, limit) for p, t in zip(predicted, true, strict=True)]
-        total = sum(int((t.classes == k).sum()) for t in true)
-        if total == 0:
-            continue
-        scores = np.concatenate([score for score, _ in rows])
-        hits = np.concatenate([hit for _, hit in rows], 1)  # [thresholds, P]
-        order = np.argsort(-scores, kind="mergesort")
-        values[k] = [average_precision(hit[order], total) for hit in hits]
+        _, hits, total = _ranked(predicted, true, k, masks, limit)
+        if total:
+            values[k] = [average_precision(hit, total) for hit in hits]
     found = {"mAP": values, "mAP50": values[:, 0], "mAP75": values[:, 5]}
     result = {name: float(np.nanmean(value)) if not np.isnan(value).all() else float("nan") for name, value in found.items()}
     return result | {f"AP/{k}": float(values[k].mean()) for k in range(classes) if not np.isnan(values[k]).all()}
+
+
+def _ranked(
+    predicted: Sequence[Objects], true: Sequence[Objects], k: int, masks: bool, limit: int
+) -> tuple[Float, NDArray[np.bool_], int]:
+    """Predictions of class k in all images, best first: scores [P], hits [thresholds,P]; and how many of its objects there are."""
+    rows = [_matches(p, t, k, masks, limit) for p, t in zip(predicted, true, strict=True)]
+    scores, hits = np.concatenate([score for score, _ in rows]), np.concatenate([hit for _, hit in rows], 1)
+    order = np.argsort(-scores, kind="mergesort")
+    return scores[order], hits[:, order], sum(int((t.classes == k).sum()) for t in true)
 
 
 def _matches(predicted: Objects, true: Objects, k: int, masks: bool, limit: int) -> tuple[Float, NDArray[np.bool_]]:
@@ -131,12 +201,7 @@ def _matches(predicted: Objects, true: Objects, k: int, masks: bool, limit: int)
     scores = np.asarray(predicted.scores[mine], np.float64)
     if len(mine) == 0 or len(theirs) == 0:
         return scores, hits
-    if masks:
-        assert predicted.masks is not None
-        assert true.masks is not None
-        overlap = mask_iou(predicted.masks[mine], true.masks[theirs])
-    else:
-        overlap = box_iou(predicted.boxes[mine], true.boxes[theirs])
+    overlap = _overlap(predicted, mine, true, theirs, masks)
     for row, threshold in enumerate(THRESHOLDS):
         free = np.ones(len(theirs), bool)
         for column in range(len(mine)):
@@ -147,3 +212,12 @@ def _matches(predicted: Objects, true: Objects, k: int, masks: bool, limit: int)
                 hits[row, column] = True
                 free[at] = False
     return scores, hits
+
+
+def _overlap(a: Objects, mine: NDArray[np.int64], b: Objects, theirs: NDArray[np.int64], masks: bool) -> Float:
+    """IoU [P,M] of some objects of one image with some others, of their masks or their boxes."""
+    if not masks:
+        return box_iou(a.boxes[mine], b.boxes[theirs])
+    assert a.masks is not None
+    assert b.masks is not None
+    return mask_iou(a.masks[mine], b.masks[theirs])

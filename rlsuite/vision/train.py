@@ -21,6 +21,7 @@ from rlsuite.core.console import command
 from rlsuite.core.errors import UsageError
 from rlsuite.factories import device_of
 from rlsuite.learning.learner import DeviceBatch, Learner
+from rlsuite.learning.recolour import check_planes
 from rlsuite.nets import pretrained
 from rlsuite.runs import checkpoint, run_folder, trust
 from rlsuite.runs.callbacks import Callback, Callbacks, load_callbacks
@@ -90,6 +91,7 @@ def make_learner(config: VisionConfig, task: Supervised, device: torch.device, f
         if config.model.freeze:
             pretrained.freeze(net)
 
+    check_planes(config.learner.augment, task.shape[0])
     decay = config.model.layer_decay
     return Learner(
         task,
