@@ -51,6 +51,7 @@ class GAIL(PPO):
     """GAIL agent: discrete or continuous actions, with a memory or without."""
 
     Config = GAILConfig
+    capabilities = PPO.capabilities - {"agent.novelty", "net.auxiliary"}  # its net has two torsos, and its rewards are its own
     sequence = Rollouts(recorded=True)
     config: GAILConfig
     part = ACTOR
