@@ -34,7 +34,7 @@ from rlsuite.core.errors import UsageError, one_line
 from rlsuite.core.types import EnvSpec, Step, describe
 from rlsuite.learning.learner import Learner
 from rlsuite.learning.recolour import check_planes
-from rlsuite.nets import memory, pretrained
+from rlsuite.nets import action_embedding, memory, pretrained
 from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
@@ -270,6 +270,8 @@ def make_learner(
             pretrained.load_all(net, config.net.init_from)
         if config.net.weights is not None:
             pretrained.load_backbones(net, config.net.weights)
+        if config.net.action_embedding_from is not None:
+            action_embedding.load_into(net, Path(config.net.action_embedding_from), agent.spec)
         if config.net.freeze:
             pretrained.freeze(net)
         if config.agent.name in registry.agents.shipped:
@@ -291,7 +293,7 @@ def make_learner(
 
 def resumed(config: Config) -> Config:
     """The config of a run that is resumed, without files of initial weights: the checkpoint has the weights, they may be gone."""
-    return config.model_copy(update={"net": config.net.model_copy(update={"weights": None, "init_from": None})})
+    return config.model_copy(update={"net": pretrained.without_files(config.net)})
 
 
 def make_collector(

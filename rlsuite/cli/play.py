@@ -1,4 +1,4 @@
-"""`rlsuite play`, `analyse`, `match`, `ladder`, `gtp` and `uci`: board games. Heavy imports are inside the commands."""
+"""`rlsuite play`, `analyse`, `embed`, `match`, `ladder`, `gtp` and `uci`: board games. Heavy imports are inside the commands."""
 
 import sys
 from pathlib import Path
@@ -196,6 +196,63 @@ def analyse(
         analysis.draw(moves, game, f"{record.name}, searched by {searcher.title}", out)
     for what, path in (("record", sgf), ("picture", out)):
         if path is not None and not as_json:
+            print(f"{what} {path}")
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite embed games --game 'go(size=7)' --picture moves.png",
+        "rlsuite embed games --game othello --moves a1,b2,d3 --out moves.safetensors",
+    )
+)
+def embed(
+    records: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of game records, as rlsuite match --out writes it.")],
+    game: Annotated[str, typer.Option("--game", help="Game of the records (rlsuite list games).")],
+    moves: Annotated[
+        str | None, typer.Option(help="Moves to show, such as a1,d4; default: one in a corner, on a side, and central.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=50, help="Neighbours of each of them to show.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="File to write the vectors to, for net.action_embedding_from.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG picture of the board with the neighbours.")] = None,
+    width: Annotated[int, typer.Option(min=1, max=4096, help="Numbers of a vector.")] = 16,
+    window: Annotated[int, typer.Option(min=1, max=100, help="Moves before and after a move, at most, that are near it.")] = 4,
+    negatives: Annotated[int, typer.Option(min=1, max=100, help="Moves of noise for each move that is near.")] = 5,
+    passes: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the pairs of moves.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the vectors and of all draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Learn a vector for each move from recorded games (word2vec), and show which moves are near each other."""
+    from rlsuite.boardgames import game_records
+    from rlsuite.boardgames.games import make_game
+    from rlsuite.nets import action_embedding
+    from rlsuite.play import move_vectors
+
+    board = make_game(game)
+    shown = move_vectors.actions_of(board, moves)
+    if picture is not None:
+        move_vectors.places(board)  # refuses a game without one
+    found = game_records.read_folder(records, board)
+    learned = move_vectors.of_records(found, board, width=width, window=window, negatives=negatives, passes=passes, seed=seed)
+    rows = {
+        board.action_text(action): [
+            (board.action_text(other), cosine) for other, cosine in move_vectors.neighbours(learned.vectors, action, count)
+        ]
+        for action in shown
+    }
+    if out is not None:
+        action_embedding.write(out, action_embedding.ActionVectors(learned.vectors, board.name))
+    if picture is not None:
+        move_vectors.draw(learned.vectors, board, shown, count, picture)
+    total = sum(len(record.actions) for record in found)
+    if as_json:
+        losses = {"loss": learned.loss, "untrained_loss": learned.untrained}
+        print_json({"game": board.name, "games": len(found), "moves": total, **losses, "neighbours": rows})
+        return
+    print(f"{board.name}: {len(found)} games, {total} moves; loss {learned.loss:.3f}, untrained {learned.untrained:.3f}")
+    for name, near in rows.items():
+        print(f"{name:<6} {'  '.join(f'{other} {cosine:+.2f}' for other, cosine in near)}")
+    for what, path in (("vectors", out), ("picture", picture)):
+        if path is not None:
             print(f"{what} {path}")
 
 

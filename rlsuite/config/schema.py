@@ -94,6 +94,10 @@ class NetConfig(WeightsMixin):
     """Units of the memory core."""
     last_action_reward: bool = False
     """Append the previous action and its reward to what the memory core sees."""
+    action_embedding: Annotated[int | None, OnlyIf("last_action_reward = true")] = Field(None, ge=1, le=4096)
+    """Numbers of a learned vector that stands for the previous action; null: it is one-hot."""
+    action_embedding_from: Annotated[SomePath, OnlyIf("action_embedding")] = None
+    """File of `rlsuite embed` with the vectors to begin with; null: random ones."""
     any_size: bool = False
     """Board nets: a policy head and a value head that play boards of any size (Wu 2019), instead of dense layers over all cells."""
     layer_norm: bool = False

@@ -16,6 +16,7 @@ from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.factories import make_agent
 from rlsuite.learning.pruning import refuse_dependent
 from rlsuite.nets.backbones import Backbone
+from rlsuite.nets.pretrained import without_files
 from rlsuite.runs import checkpoint, run_folder
 
 TORSOS = ("nature", "small", "data_efficient")
@@ -59,7 +60,7 @@ def shrink(path: Path, out: Path) -> Shrunk:
     original = Saved(path).config  # in its own precision
     if all(bool(one.all()) for one in kept) and units == saved.config.net.hidden:
         raise UsageError(f"{path} has no channel that is 0: train it with learner.prune.what=channels")
-    smaller = original.net.model_copy(update={"torso": torso, "hidden": units, "init_from": None, "weights": None})
+    smaller = without_files(original.net).model_copy(update={"torso": torso, "hidden": units})
     learner = original.learner.model_copy(update={"prune": PruneConfig()})
     config = original.model_copy(update={"net": smaller, "learner": learner})
     agent = make_agent(config, saved.spec)

@@ -232,17 +232,21 @@ class ReturnToGo(Core):
 
 
 class LastActionReward(Core):
-    """A wrapper that also feeds a core the previous action, one-hot, and the tanh of the reward that followed it.
+    """A wrapper that also feeds a core the previous action, one-hot or embedded, and the tanh of the reward that followed it.
 
     See R2D2 (Kapturowski et al. 2019, section 2.3); the tanh is Acme's. Both inputs are 0 at the first step of an episode. The last
     leaf of the state is the action taken before the next step, -1 where there is none. `acting.act` writes it, because the net does
     not know which action is taken.
     """
 
-    def __init__(self, make: Callable[[int], Core], features: int, spec: EnvSpec):
+    def __init__(self, make: Callable[[int], Core], features: int, spec: EnvSpec, width: int | None = None):
+        """`width`: numbers of the embedding; None: there is none. UsageError for an embedding of continuous actions."""
         super().__init__()
         self.actions, self.action_shape = spec.num_actions, spec.action_shape
-        self.core = make(features + (spec.num_actions or sum(spec.action_shape)) + 1)
+        if width is not None and spec.action_shape:
+            raise UsageError(f"net.action_embedding = {width}: these actions are continuous, so each is its own vector; use null")
+        self.embedding = None if width is None else nn.Embedding(spec.num_actions, width)
+        self.core = make(features + (width or spec.num_actions or sum(spec.action_shape)) + 1)
         self.features = self.core.features
 
     def initial_state(self, batch: int) -> State:
@@ -253,7 +257,9 @@ class LastActionReward(Core):
         """(x [T,B,D], step [T,B], state [B,...]) -> (output [T,B,features], state after step T-1)."""
         *inner, before = state
         action = torch.cat([before.unsqueeze(0), step.action[:-1]])  # [T,B] i64, or [T,B,A] f32
-        if not self.action_shape:
+        if self.embedding is not None:
+            action = self.embedding(action.clamp(min=0)) * (action >= 0).unsqueeze(-1)
+        elif not self.action_shape:
             action = action.unsqueeze(-1) == torch.arange(self.actions, device=x.device)  # one-hot, zeros for -1
         extras = torch.cat([action.to(x.dtype), torch.tanh(step.reward).unsqueeze(-1).to(x.dtype)], -1)  # [T,B,A+1]
         extras = extras * ~step.first.unsqueeze(-1)
@@ -307,7 +313,7 @@ def make_core(net: NetConfig, features: int, spec: EnvSpec, wrap: Callable[[Make
     def inner(width: int) -> Core:
         return bare(width) if wrap is None else wrap(bare, width)
 
-    return LastActionReward(inner, features, spec) if net.last_action_reward else inner(features)
+    return LastActionReward(inner, features, spec, net.action_embedding) if net.last_action_reward else inner(features)
 
 
 def named_core(name: str, features: int, size: int, key: str = "net.memory") -> Core:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rlsuite.config.schema import NetConfig
 from rlsuite.core.errors import CheckpointError, UsageError, one_line
 from rlsuite.nets.backbones import Backbone
 from rlsuite.runs import checkpoint, pretrained_agents
@@ -50,6 +51,11 @@ def load_all(net: nn.Module, source: str | Path) -> None:
     """
     path = checkpoint.find(pretrained_agents.located(source))
     checkpoint.load_weights_into(net, checkpoint.load(path, weights_only=True).weights, str(path))
+
+
+def without_files(net: NetConfig) -> NetConfig:
+    """The same net without the files that its first weights come from: once it has been trained, they may be gone."""
+    return net.model_copy(update={"weights": None, "init_from": None, "action_embedding_from": None})
 
 
 def _load(backbone: Backbone, tensors: Mapping[str, Tensor], what: str) -> None:

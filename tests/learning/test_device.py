@@ -136,6 +136,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "annealed": ("atari100k/bbf", {}),
     "r2d2": ("classic/recall_r2d2", {}),
     "r2d2 from zeros": ("classic/recall_r2d2", {"agent.stored_state": False}),
+    "r2d2, embedded action": ("classic/recall_r2d2", {"net.last_action_reward": True, "net.action_embedding": 3}),
     "r2d2, gru": ("classic/recall_r2d2", {"net.memory": "gru"}),
     "r2d2, attention": ("classic/recall_r2d2", {"net.memory": "attention"}),
     "reinforce": ("classic/reinforce", {}),

@@ -10,6 +10,7 @@ import yaml
 from rlsuite.config import loader
 from rlsuite.core.errors import UsageError
 from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.nets.pretrained import without_files
 from rlsuite.runs import checkpoint, pretrained_agents, run_folder, trust
 from rlsuite.version import __version__
 
@@ -46,7 +47,7 @@ def copy_agent(saved: Saved, folder: Path) -> dict[str, Any]:
     if named := trust.executed(loader.as_mapping(saved.config)):
         what = ", ".join(f"{key} = {value}" for key, value in named.items())
         raise UsageError(f"{saved.path} names code of its own ({what}), which a folder to share would not hold")
-    net = saved.config.net.model_copy(update={"weights": None, "init_from": None})
+    net = without_files(saved.config.net)
     replay = saved.config.replay.model_copy(update={"demonstrations": None, "demonstration_ratio": None})
     # That it is a student counts: its scores are logits. Where its teachers are does not.
     names = [one if pretrained_agents.is_name(one) else Path(one).name for one in saved.config.distill.teachers]

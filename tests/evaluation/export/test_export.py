@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gru": ("classic/recall_r2d2", MEMORY | {"net.memory": "gru"}),
     "attention": ("classic/recall_r2d2", MEMORY | {"net.memory": "attention(window=4,heads=2)"}),
     "last action": ("classic/recall_r2d2", MEMORY | {"net.last_action_reward": True}),
+    "embedded action": ("classic/recall_r2d2", MEMORY | {"net.last_action_reward": True, "net.action_embedding": 3}),
     "ppo": ("classic/ppo", {}),
     "continuous": ("classic/pendulum_ppo", {}),
     "recurrent ppo": ("classic/recall_ppo", {}),
