@@ -36,6 +36,7 @@ from rlsuite.learning.learner import Learner
 from rlsuite.nets import memory, pretrained
 from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
+from rlsuite.replay.demonstrations import Demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.replay.queue import Queue, QueueBesideRecorded
 from rlsuite.replay.recorded import Recorded
@@ -190,7 +191,14 @@ def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
 def make_recorded(config: Config, spec: EnvSpec, agent: Agent) -> Recorded:
     """The recordings of `replay.demonstrations`. UsageError if there are none, or if they are of another environment."""
     shown, store = _recordings(config, spec, agent, agent.sequence)
+    if config.eval.demonstrations is not None:
+        load_rated(config, spec)
     return Recorded(store, len(shown.reward), digest(shown))
+
+
+def load_rated(config: Config, spec: EnvSpec) -> Demonstrations:
+    """The recordings that an agent which does not play is evaluated on. UsageError if they are of another environment."""
+    return demonstrations.load(Path(config.eval.demonstrations or config.replay.demonstrations or ""), spec, config.env.id)
 
 
 def _recordings(config: Config, spec: EnvSpec, agent: Agent, sequence: SequenceSpec) -> tuple[Step, Replay]:
@@ -262,7 +270,7 @@ def make_learner(
 
     def adapt(net: nn.Module) -> None:
         if config.net.init_from is not None:
-            pretrained.load_all(net, config.net.init_from)
+            pretrained.load_all(net, config.net.init_from, config.agent.name)
         if config.net.weights is not None:
             pretrained.load_backbones(net, config.net.weights)
         if config.net.freeze:
