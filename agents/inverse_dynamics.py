@@ -26,7 +26,7 @@ from rlsuite.config import schema
 from rlsuite.config.schema import AgentSection, NetConfig
 from rlsuite.core.agent import Capability, Loss, Net, Sequences
 from rlsuite.core.types import EnvSpec, Step, Trajectory, part_of, tree_map
-from rlsuite.nets.memory import looks_ahead
+from rlsuite.nets.memory import without_weights
 from rlsuite.nets.policy_net import PolicyNet
 
 
@@ -57,7 +57,7 @@ class InverseDynamics(RecordingAgent):
     def validate(cls, config: schema.Config) -> None:
         """Also refuses a core that does not look ahead."""
         super().validate(config)
-        if not looks_ahead(config.net):
+        if not without_weights(config.net).looks_ahead:
             raise ValueError(
                 "agent.name = inverse_dynamics looks at what follows an action: use net.memory = bidirectional(core=lstm)"
             )
