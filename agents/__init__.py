@@ -14,6 +14,8 @@ AGENTS = {
     "pqn": "rlsuite.agents.pqn:PQN",
     "r2d2": "rlsuite.agents.r2d2:R2D2",
     "behaviour_cloning": "rlsuite.agents.behaviour_cloning:BehaviourCloning",
+    "inverse_dynamics": "rlsuite.agents.inverse_dynamics:InverseDynamics",
+    "masked_steps": "rlsuite.agents.masked_steps:MaskedSteps",
     "decision_transformer": "rlsuite.agents.decision_transformer:DecisionTransformer",
     "alphago": "rlsuite.agents.alphago:AlphaGo",
     "alphazero": "rlsuite.agents.alphazero:AlphaZero",

@@ -37,6 +37,7 @@ from rlsuite.learning.recolour import check_planes
 from rlsuite.nets import action_embedding, memory, pretrained
 from rlsuite.nets.backbones import BACKBONES
 from rlsuite.replay import demonstrations
+from rlsuite.replay.demonstrations import Demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
 from rlsuite.replay.queue import Queue, QueueBesideRecorded
 from rlsuite.replay.recorded import Recorded
@@ -133,7 +134,7 @@ def make_collector_env(config: Config, threads: int | None = None) -> tuple[Any 
 
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """The agent of a config. UsageError if agent, net and environment do not fit each other."""
-    kind = agent_class(config.agent.name)
+    kind, core = agent_class(config.agent.name), memory.without_weights(config.net)
     wanted: dict[Capability, tuple[bool, str]] = {
         "continuous actions": (spec.num_actions == 0, f"{config.env.id} has continuous actions"),
         "net.memory": (config.net.memory != "none", f"net.memory = {config.net.memory!r}"),
@@ -141,13 +142,13 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         "inference server": (config.runtime.inference == "server", "runtime.inference = 'server'"),
         "net.separate_value": (config.net.separate_value, "net.separate_value = true"),
         "net.any_size": (config.net.any_size, "net.any_size = true"),
-        "looking ahead": (memory.looks_ahead(config.net), f"net.memory = {config.net.memory!r} reads steps that are still to come"),
+        "looking ahead": (core.looks_ahead, f"net.memory = {config.net.memory!r} reads steps that are still to come"),
         "net.auxiliary": (config.net.auxiliary != "none", f"net.auxiliary = {config.net.auxiliary!r}"),
         "agent.novelty": (config.agent.novelty != "none", f"agent.novelty = {config.agent.novelty!r}"),
     }
     for capability, (needed, why) in wanted.items():
         if needed and capability not in kind.capabilities:
-            able = ", ".join(with_capability(capability)) or "no agent"
+            able = ", ".join(with_capability(capability))
             raise UsageError(f"{why}: agent.name={config.agent.name} cannot use that; {able} can")
     pictures = len(spec.observation_shape) == 3 and spec.observation_dtype == "uint8" and spec.game is None
     if config.learner.augment != AugmentConfig() and not pictures:
@@ -159,11 +160,13 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     if all(_is_shipped(table, name) for table, name in parts):
         shipped = kind(config.agent, config.net, spec)
         shipped.sequence = masks.with_masks(shipped.sequence, spec)
+        _refuse_short_sequences(shipped, core, config)
         _refuse_huge(shipped)
         return shipped
     with registry.third_party(f"agent.name = {config.agent.name}, {kind.__name__}.__init__"):
         agent = kind(config.agent, config.net, spec)
         agent.sequence = masks.with_masks(agent.sequence, spec)
+    _refuse_short_sequences(agent, core, config)
     check_agent(agent, spec)  # ours have tests
     return agent
 
@@ -171,6 +174,20 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
 def _is_shipped(table: registry.Registry, name: str) -> bool:
     """Whether a part, as a config names it, is one of rlsuite's own, with whatever parameters."""
     return registry.file_of(name) is None and name.split("(")[0] in {*table.shipped, *BACKBONES, "none"}
+
+
+def _refuse_short_sequences(agent: Agent, core: memory.Core, config: Config) -> None:
+    """UsageError for a core that would act on more steps than it has learned from, in sequences that start without a state."""
+    sequence = agent.sequence
+    if not isinstance(sequence, Sequences) or sequence.state or core.receptive_field is None:
+        return
+    held = sequence.burn_in + sequence.unroll
+    if core.receptive_field > held:
+        raise UsageError(
+            f"net.memory = {config.net.memory!r} looks at {core.receptive_field} steps, but the sequences of agent.name="
+            f"{config.agent.name} hold {held}, and start without a state: raise agent.unroll by {core.receptive_field - held}, or "
+            "let the core look back less"
+        )
 
 
 def _refuse_huge(agent: Agent) -> None:
@@ -195,7 +212,14 @@ def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
 def make_recorded(config: Config, spec: EnvSpec, agent: Agent) -> Recorded:
     """The recordings of `replay.demonstrations`. UsageError if there are none, or if they are of another environment."""
     shown, store = _recordings(config, spec, agent, agent.sequence)
+    if config.eval.demonstrations is not None:
+        load_rated(config, spec)
     return Recorded(store, len(shown.reward), digest(shown))
+
+
+def load_rated(config: Config, spec: EnvSpec) -> Demonstrations:
+    """The recordings that an agent which does not play is evaluated on. UsageError if they are of another environment."""
+    return demonstrations.load(Path(config.eval.demonstrations or config.replay.demonstrations or ""), spec, config.env.id)
 
 
 def _recordings(config: Config, spec: EnvSpec, agent: Agent, sequence: SequenceSpec) -> tuple[Step, Replay]:
@@ -267,7 +291,7 @@ def make_learner(
 
     def adapt(net: nn.Module) -> None:
         if config.net.init_from is not None:
-            pretrained.load_all(net, config.net.init_from)
+            pretrained.load_all(net, config.net.init_from, config.agent.name)
         if config.net.weights is not None:
             pretrained.load_backbones(net, config.net.weights)
         if config.net.action_embedding_from is not None:

@@ -1,14 +1,17 @@
-"""Players that are good in some games and bad in others, for `rlsuite record --policy scripts/mixed_policies.py:cartpole`.
+"""Players whose games differ, for `rlsuite record --policy scripts/mixed_policies.py:cartpole`.
 
 Shapes: L environments.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import rlsuite
 from rlsuite.envs.key_door import DOWN, LEFT, RIGHT, UP, USE, solve
+from rlsuite.evaluation.saved_agent import LoadedAgent
 
 _OPPOSITE = np.zeros(5, np.int64)
 _OPPOSITE[[UP, DOWN, LEFT, RIGHT, USE]] = DOWN, UP, RIGHT, LEFT, UP
@@ -53,4 +56,21 @@ class KeyDoor:
         return np.where([self.bad[i] for i in range(count)], other, best)
 
 
-cartpole, key_door = CartPole(), KeyDoor()
+class Pong:
+    """The trained agent of Pong with a quarter of random moves: without them it plays the same few games again and again."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self, env: Any, observation: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Actions [L]."""
+        best, _ = _pong().act(observation)
+        return np.where(self.rng.random(len(best)) < 0.25, self.rng.integers(6, size=len(best)), best)
+
+
+@cache
+def _pong() -> LoadedAgent:
+    return rlsuite.load("pretrained:pong")
+
+
+cartpole, key_door, pong = CartPole(), KeyDoor(), Pong()

@@ -7,7 +7,7 @@ import pytest
 from rlsuite.config.loader import resolve
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import describe
-from rlsuite.factories import build, make_collector_env, make_env, make_spec
+from rlsuite.factories import build, make_agent, make_collector_env, make_env, make_spec
 
 
 @pytest.mark.parametrize("name", ["boards/tic_tac_toe", "boards/connect_four", "boards/go"])
@@ -41,6 +41,33 @@ def test_self_play_starts_no_opponent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_opponent_that_could_not_play_is_refused_before_training(opponent: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         build(resolve("boards/tic_tac_toe", {"env.opponent": opponent}))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("classic/key_door_cloning", {"net.memory": "causal(levels=6)"}, "looks at 64 steps, .*cloning hold 32, .*unroll by 32,"),
+        ("classic/key_door_cloning", {"net.memory": "attention", "agent.burn_in": 0}, "looks at 33 steps, .*unroll by 1,"),
+        ("classic/cartpole_dt", {"agent.unroll": 16}, "looks at 21 steps, .*transformer hold 16, .*agent.unroll by 5,"),
+        ("classic/key_door_masked", {"net.memory": "attention(window=40)"}, "looks at 41 steps, .*masked_steps hold 32, .*by 9,"),
+        (
+            "classic/recall_r2d2",
+            {"net.memory": "causal(levels=7)", "agent.stored_state": False, "agent.burn_in": 9, "agent.unroll": 20},
+            "looks at 128 steps, .*r2d2 hold 29, .*agent.unroll by 99,",
+        ),
+    ],
+)
+def test_a_core_that_looks_further_back_than_sequences_go_is_refused(name: str, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        build(resolve(name, {"run.threads": 1, **overrides}))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stored_state_holds_the_past() -> None:
+    """As does burn-in, as far as it goes."""
+    build(resolve("classic/recall_r2d2", {"net.memory": "causal(levels=7)", "run.threads": 1})).close()
+    config = resolve("classic/key_door_cloning", {"net.memory": "causal(levels=6)", "agent.burn_in": 32})
+    make_agent(config, make_spec(config))
 
 
 @pytest.mark.parametrize("name", ["classic/recall_ppo", "classic/recall_r2d2", "classic/key_door_cloning"])

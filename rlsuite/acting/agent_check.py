@@ -48,7 +48,7 @@ class _Check:
             return  # it acts on what the environment reports, for which no blank can stand
         blank = {name: torch.ones(1, BATCH, *shape, dtype=torch.bool) for name, shape, _ in masks.stored(self.spec)}
         extras: dict[str, Tensor] = {}
-        for explore in (True, False):
+        for explore in (True, False) if self.agent.plays else ():
             with self.calling("act"):
                 action, new_state, extras = act(self.agent, net, self.steps(1, blank), state, Mode(explore, 0, self.rng))
             self.expect(isinstance(action, Tensor), "act", f"returned a {type(action).__name__} for the actions, not a tensor")

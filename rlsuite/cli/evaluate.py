@@ -1,4 +1,4 @@
-"""`rlsuite evaluate`, `compare` and `record`: scores, curves and demonstrations. Heavy imports are inside the commands."""
+"""`rlsuite evaluate`, `compare`, `record` and `label`: scores, curves and demonstrations. Heavy imports are inside the commands."""
 
 import sys
 from pathlib import Path
@@ -233,3 +233,35 @@ def record(
     if len(returns) < episodes:
         print(f"rlsuite: stopped: kept {len(returns)} of {episodes} episodes", file=sys.stderr)
         raise typer.Exit(130)
+
+
+@app.command(
+    epilog=examples(
+        "rlsuite train atari/pong_actions replay.demonstrations=demonstrations/pong",
+        "rlsuite label demonstrations/seen --with runs/NAME --out demonstrations/labelled",
+    )
+)
+def label(
+    recording: Annotated[Path, typer.Argument(help="Recording whose actions are missing (no action.npy) or not to be used.")],
+    run: Annotated[Path, typer.Option("--with", help="Run or checkpoint of agent.name=inverse_dynamics.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
+    as_json: Json = False,
+    trust: Trust = False,
+) -> None:
+    """Write a recording with the actions that an inverse-dynamics model sees in it, as demonstrations for other agents."""
+    from rlsuite.evaluation import label as labelling
+    from rlsuite.replay import demonstrations
+
+    demonstrations.check_new(out)
+    made, scores = labelling.label(recording, run)
+    demonstrations.save(made, out)
+    episodes = len(made.returns())
+    actions = len(made.steps.first) - episodes
+    score = None if scores is None else sum(scores) / len(scores)
+    if as_json:
+        print_json({"folder": str(out), "episodes": episodes, "actions": actions, "score": score})
+        return
+    compared = ""
+    if score is not None:
+        compared = f"; the recorded ones {f'are the same in {score:.1%}' if made.spec.num_actions else f'score {score:.4g}'}"
+    print(f"{episodes} episodes, {actions:,} actions{compared}: {out}")

@@ -78,7 +78,8 @@ def _train(config: str | None, overrides: list[str], run_dir: Path | None, resum
         print(describe_score(result.evaluation))
         video = ["--video", f"{result.run}/videos"] if result.pictures else []
         more = ["ladder", str(result.run)] if result.board_game else ["evaluate", str(result.run), *video]
-        print(f"\n{command('rlsuite', *more)}\n{command('tensorboard', '--logdir', result.run)}")
+        print(f"\n{command('rlsuite', *more)}" if result.plays else "")
+        print(command("tensorboard", "--logdir", result.run))
     else:
         again = command("rlsuite", "train", "--resume", result.run)
         say(f"stopped at {result.agent_steps:,} agent steps; continue with: {again}", sys.stdout)

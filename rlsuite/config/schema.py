@@ -82,7 +82,8 @@ class NetConfig(WeightsMixin):
     """The net: torso, dense layer, memory core, heads."""
 
     init_from: SomePath = None
-    """Run or checkpoint of the same net to take the initial weights from; null: random weights."""
+    """Run or checkpoint to take the initial weights from: all of them if its agent is the same, otherwise those of torso, dense
+    layer and memory core; null: random weights."""
     torso: Part = "nature"
     """Torso (`rlsuite list nets`), with parameters in parentheses, such as impala(pool=gap,norm=group)."""
     hidden: int = Field(512, ge=1)
@@ -319,6 +320,8 @@ class RunConfig(TrainingConfig):
 class EvalConfig(Section):
     """Evaluations over whole episodes, with exploration off."""
 
+    demonstrations: SomePath = None
+    """Recordings to evaluate on, for agents that do not play: their scores take the place of returns; null: those learned from."""
     episodes: int = Field(30, ge=1)
     """Episodes of the final evaluation."""
     every_agent_steps: int | None = Field(None, ge=1)

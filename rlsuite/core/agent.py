@@ -214,6 +214,7 @@ class Agent(Actor, Objective):
 
     Config: ClassVar[type[Any]]  # its section of a run's config, derived from `rlsuite.config.schema.AgentSection`
     offline: ClassVar[bool] = False  # it learns from `replay.demonstrations` alone: its environment is for evaluations
+    plays: ClassVar[bool] = True  # False: it learns something else from recordings than to act, and `rate` says how well
     capabilities: ClassVar[frozenset[Capability]] = frozenset()  # what it supports besides discrete actions without a memory
 
     def __init__(self, config: Any, net: Any, spec: EnvSpec):
@@ -253,6 +254,8 @@ class Agent(Actor, Objective):
             stored = [f"replay.{key}" for key in type(config.replay).model_fields if key != "demonstrations"]
             others = ["env.num_envs", "run.collect_agent_steps", "run.policy_lag_learner_steps", "learner.prefetch_batches"]
             ignored |= dict.fromkeys(stored + others, needs)
+        if cls.plays:
+            ignored["eval.demonstrations"] = f"agent.name = an agent that does not play; {config.agent.name} plays in evaluations"
         if not cls.heads:
             ignored["learner.resets"] = f"agent.name = an agent that names the heads of its net; {config.agent.name} does not"
         return ignored
@@ -263,6 +266,10 @@ class Agent(Actor, Objective):
     def recorded(self, steps: Step) -> Step:
         """Recorded steps [N,...] with the extras that its sequences have. UsageError if it cannot learn from them."""
         return steps
+
+    def rate(self, net: Net, episode: Step) -> float:
+        """How well it does on a recorded episode, leaves [n+1,...]; the larger the better. For agents that do not play."""
+        raise NotImplementedError
 
     def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
         """How it rates discrete actions: values or logits [T,B,A] f32 for `steps` [T,B,...] from `state`, and the state after them.

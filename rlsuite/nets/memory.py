@@ -373,7 +373,7 @@ def initial_state(net: NetConfig, spec: EnvSpec, batch: int, wrap: Callable[[Mak
     return core.initial_state(batch)
 
 
-def looks_ahead(net: NetConfig) -> bool:
-    """Whether the core that `net` asks for reads later steps."""
-    with torch.device("meta"):  # its weights are not needed
-        return named_core(net.memory, 1, net.memory_size).looks_ahead
+def without_weights(net: NetConfig) -> Core:
+    """The core that `net.memory` asks for on the meta device: for what it says of itself."""
+    with torch.device("meta"):
+        return named_core(net.memory, 1, net.memory_size)

@@ -17,6 +17,7 @@ from rlsuite.nets.backbones import Backbone
 from rlsuite.runs import checkpoint, pretrained_agents
 
 _MARK = "backbone."
+_BODY = ("trunk.", "core.")  # torso with dense layer, and memory core
 _AUXILIARY = ("aux", "AuxLogits")  # classifiers at intermediate layers, used in training only
 
 
@@ -44,13 +45,26 @@ def load_backbones(net: nn.Module, source: str | Path) -> None:
             _load(backbone, tensors, str(path))
 
 
-def load_all(net: nn.Module, source: str | Path) -> None:
-    """Loads all weights of a run or a checkpoint of the same net into `net`.
+def load_all(net: nn.Module, source: str | Path, agent: str) -> None:
+    """Loads the weights of a run or a checkpoint into the `net` of an agent.
 
+    All of them where it is of the same agent, otherwise those of torso, dense layer and memory core, which agents have in common.
     UsageError or CheckpointError if the source does not exist or does not fit.
     """
     path = checkpoint.find(pretrained_agents.located(source))
-    checkpoint.load_weights_into(net, checkpoint.load(path, weights_only=True).weights, str(path))
+    saved = checkpoint.load(path, weights_only=True)
+    given, config = saved.weights, saved.metadata.get("config")
+    theirs = config.get("agent", {}).get("name", agent) if isinstance(config, dict) else agent
+    if theirs != agent:
+        own = net.state_dict()
+        for names, whose in ((given, theirs), (own, agent)):
+            if not any(name.startswith(_BODY) for name in names):
+                raise CheckpointError(
+                    f"{path} is of agent.name={theirs}: nothing of it fits, the net of {whose} has no dense layer"
+                )
+        given = {name: tensor for name, tensor in given.items() if name.startswith(_BODY)}
+        given = {**{name: tensor for name, tensor in own.items() if not name.startswith(_BODY)}, **given}
+    checkpoint.load_weights_into(net, given, str(path))
 
 
 def without_files(net: NetConfig) -> NetConfig:

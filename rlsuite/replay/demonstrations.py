@@ -91,13 +91,21 @@ def save(demonstrations: Demonstrations, folder: Path) -> None:
         raise RlsuiteError(f"could not write {folder}: {error.strerror or error}") from error
 
 
-def load(path: Path, spec: EnvSpec | None = None, env_id: str | None = None) -> Demonstrations:
+def has_actions(path: Path) -> bool:
+    """Whether a recording has actions: our own folders may have none, of play that was only seen."""
+    return not (path / _FILE).is_file() or (path / "action.npy").exists()
+
+
+def load(path: Path, spec: EnvSpec | None = None, env_id: str | None = None, actions: bool = True) -> Demonstrations:
     """Reads demonstrations from our own folder, or from a Minari dataset, given by its id or its folder (which contains `data/`).
 
     `spec`: of the environment that they must fit. `env_id`: the environment that they must come from; not checked for Minari
-    datasets, where environments have other names. UsageError that names the file and what is wrong with it.
+    datasets, where environments have other names. `actions`: they must have actions; otherwise missing ones are 0. UsageError that
+    names the file and what is wrong with it.
     """
     ours = (path / _FILE).is_file()
+    if actions and not has_actions(path):
+        raise UsageError(f"{path} has no actions (action.npy): `rlsuite label {path} --with RUN --out DIR` writes one that has")
     if ours:
         found = _own(path)
     elif path.is_dir() and not (path / "data").is_dir():
@@ -123,10 +131,10 @@ def _own(folder: Path) -> Demonstrations:
         env_id, count = str(document["env_id"]), int(document["steps"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder / _FILE} is damaged: {type(error).__name__}: {error}") from error
-    if not (folder / "action.npy").exists():
-        raise UsageError(f"{folder} has no actions: there is no action.npy in it")
-    leaves = {}
-    for name in _LEAVES:
+    leaves: dict[str, Any] = {}
+    if not has_actions(folder):
+        leaves["action"] = np.zeros((count, *spec.action_shape), spec.action_dtype)
+    for name in _LEAVES[: len(_LEAVES) - len(leaves)]:
         file = folder / f"{name}.npy"
         try:
             leaf = np.load(file, allow_pickle=False)
@@ -315,7 +323,7 @@ def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
         buffers.append(
             EpisodeBuffer(
                 id=index,
-                observations=observed.to_env(_stacks(episode.observation, spec.stack)),
+                observations=observed.to_env(stacks(episode.observation, spec.stack)),
                 actions=chosen.to_env(episode.action[:-1]),
                 rewards=episode.reward[1:],
                 terminations=ends & bool(episode.terminal[-1]),
@@ -332,7 +340,7 @@ def save_minari(demonstrations: Demonstrations, dataset_id: str) -> None:
         raise UsageError(f"Minari refuses {dataset_id}: {error}") from error
 
 
-def _stacks(planes: NDArray[Any], stack: int) -> NDArray[Any]:
+def stacks(planes: NDArray[Any], stack: int) -> NDArray[Any]:
     """Planes [n,...] of one episode as the frame stacks [n,S,...] that an agent sees; unchanged where nothing is stacked."""
     if stack == 1:
         return planes

@@ -23,6 +23,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, other_spaces
 from rlsuite.envs import classic
 from rlsuite.evaluation.episodes import play_episodes
+from rlsuite.evaluation.label import rate_episodes
 from rlsuite.evaluation.statistics import Summary, summary_document
 from rlsuite.factories import evaluation_seed, restart_seed
 from rlsuite.replay.replay import predicted_bytes
@@ -110,6 +111,7 @@ class Result:
     interrupted: bool = False
     board_game: bool = False
     pictures: bool = False  # whether its games can be recorded as videos
+    plays: bool = True  # whether its agent plays
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, as `rlsuite train --json` prints it."""
@@ -156,7 +158,7 @@ class Loop(session.Session[Summary]):
         return run_folder.metadata(self.config, self.parts.spec)
 
     def measure(self, final: bool, stopped: Stop) -> Summary | None:
-        """Plays whole episodes with the current weights."""
+        """Plays whole episodes with the current weights, or rates what they say of recorded ones."""
         config, learner = self.config, self.learner
         episodes = config.eval.episodes if final else config.eval.every_episodes
         seed = evaluation_seed(config.seed, final)
@@ -165,6 +167,8 @@ class Loop(session.Session[Summary]):
             self.show_evaluation(how_far(done, of, "games", steps))
 
         agent, net, device = self.parts.agent, learner.net, learner.device
+        if not agent.plays:
+            return rate_episodes(config, agent, net, episodes, device, stop=lambda: bool(stopped), show=show)
         return play_episodes(config, agent, net, episodes, seed, device, stop=lambda: bool(stopped), show=show)
 
     def report(self, result: Summary, final: bool) -> Report:
@@ -314,4 +318,5 @@ def run(
         interrupted=summary is None,
         board_game=parts.spec.game is not None,
         pictures=parts.spec.has_pictures,
+        plays=parts.agent.plays,
     )

@@ -218,6 +218,8 @@ def test_files_beside_a_plug_in_can_be_imported(tmp_path: Path) -> None:
 
 CONFIGS = {"q_learning": "classic/q_learning", "c51": "classic/c51", "ppo": "classic/pendulum_ppo", "r2d2": "classic/recall_r2d2"}
 CONFIGS |= {
+    "inverse_dynamics": "atari/pong_actions",
+    "masked_steps": "classic/key_door_masked",
     "gail": "classic/cartpole_gail",
     "behaviour_cloning": "classic/key_door_cloning",
     "decision_transformer": "classic/cartpole_dt",

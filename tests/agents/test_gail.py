@@ -185,7 +185,7 @@ def test_it_resumes_bit_for_bit(tmp_path: Path, extra: dict[str, Any]) -> None:
         ({}, "agent.name=gail learns from recordings: name their folder by replay.demonstrations"),
         ({"replay.demonstrations": "SHOWN", "replay.demonstration_ratio": 0.5}, "replay.demonstration_ratio = 0.5 has no effect"),
         ({"replay.demonstrations": "SHOWN", "replay.min_agent_steps": 7}, "replay.min_agent_steps = 7 has no effect"),
-        ({"replay.demonstrations": "MUTE"}, "MUTE has no actions: there is no action.npy in it"),
+        ({"replay.demonstrations": "MUTE"}, r"MUTE has no actions \(action.npy\): `rlsuite label"),
         ({"replay.demonstrations": "OTHER"}, "was recorded in Acrobot-v1, not in CartPole-v1"),
         ({"replay.demonstrations": "SHOWN", "env.id": "Taxi-v4"}, "Taxi-v4 masks actions"),
         ({"replay.demonstrations": "SHOWN", "learner.augment.flip": True}, "by which they could be told from recorded ones"),

@@ -30,7 +30,8 @@ def tiny(name: str) -> dict[str, Any]:
     length = getattr(given.agent, "n_steps", 1) + 1  # of a sequence
     sequences: dict[str, Any] = {}
     if hasattr(given.agent, "unroll"):
-        sequences = {"agent.burn_in": 2, "agent.unroll": 4, "agent.stride": 2}
+        sizes = {"burn_in": 2, "margin": 2, "unroll": 4, "stride": 2}
+        sequences = {f"agent.{key}": size for key, size in sizes.items() if hasattr(given.agent, key)}
         length += 2 + 4 - 1
     overrides: dict[str, Any] = {
         "env.num_envs": NUM_ENVS,
@@ -84,6 +85,8 @@ def recorded(name: str, folder: Path) -> dict[str, Any]:
     if resolve(name).net.memory == "none":
         overrides = {key: value for key, value in overrides.items() if key not in ("agent.burn_in", "agent.unroll", "agent.stride")}
     overrides |= {"replay.demonstrations": str(folder)}
+    if resolve(name).net.memory.startswith("attention"):  # which must not look back further than the short sequences go
+        overrides["net.memory"] = "attention(window=2,heads=4,layers=2)"
     if resolve(name).agent.name == "decision_transformer":
         overrides["agent.target_return"] = max(demonstrations.load(folder).returns())
     return overrides

@@ -93,7 +93,9 @@ def use(agent: Agent, learner: Learner, spec: EnvSpec, state: State) -> None:
     rng: Any = MetaGenerator()
     mask = {KEY: torch.ones(1, BATCH, spec.num_actions, dtype=torch.bool, device=META)} if spec.num_actions else {}
     sequence, extras = agent.sequence, dict[str, Tensor]()
-    if isinstance(sequence, Games):  # it acts on the host, by search
+    if not agent.plays:
+        pass
+    elif isinstance(sequence, Games):  # it acts on the host, by search
         extras = {one.name: torch.zeros(BATCH, *one.shape, device=META) for one in sequence.extras}
     else:
         for explore in (True, False):
@@ -166,6 +168,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "cloning": ("classic/cartpole_cloning", {}),
     "cloning, recurrent": ("classic/key_door_cloning", {"agent.burn_in": 2}),
     "cloning, causal": ("classic/key_door_cloning", {"net.memory": "causal(levels=3)"}),
+    "inverse dynamics": ("atari/pong_actions", {}),
+    "masked steps": ("classic/key_door_masked", {}),
+    "masked steps, attention": ("classic/key_door_masked", {"net.memory": "attention(window=8)"}),
     "decision transformer": ("classic/cartpole_dt", {}),
 }
 

@@ -1,0 +1,87 @@
+"""What agents that do not play say of recordings: how well they do on them, and the actions that they name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from rlsuite.agents.inverse_dynamics import InverseDynamics
+from rlsuite.config.schema import Config
+from rlsuite.core import cpu
+from rlsuite.core.agent import Agent, Net
+from rlsuite.core.errors import UsageError
+from rlsuite.core.types import Step, to_tensors
+from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.evaluation.statistics import Summary, summarise
+from rlsuite.factories import load_rated
+from rlsuite.nets.precision import inference
+from rlsuite.replay import demonstrations
+from rlsuite.replay.demonstrations import Demonstrations
+from rlsuite.runs.progress import Counter
+
+
+def rate_episodes(
+    config: Config,
+    agent: Agent,
+    net: Net,
+    episodes: int,
+    device: torch.device,
+    stop: Callable[[], bool] = lambda: False,
+    show: Callable[[int, int, int], None] = lambda done, of, steps: None,
+) -> Summary | None:
+    """A summary of how an agent rates on the first `episodes` recorded episodes; None if `stop` returned true meanwhile.
+
+    `show`: see `play_episodes`.
+    """
+    recorded = list(load_rated(config, agent.spec).episodes())[:episodes]
+    scores: list[float] = []
+    for episode in recorded:
+        if stop():
+            return None
+        show(len(scores), len(recorded), sum(len(one.reward) for one in recorded[: len(scores)]))
+        with inference(device, config.learner.precision == "bf16"):
+            scores.append(agent.rate(net, _seen(episode, agent.spec.stack, device)))
+    return summarise(scores, [len(episode.reward) - 1 for episode in recorded], env_id="")
+
+
+def _seen(episode: Step, stack: int, device: torch.device) -> Step:
+    """A recorded episode as the agent sees it, leaves [n+1,...]."""
+    whole = episode._replace(observation=demonstrations.stacks(episode.observation, stack))
+    seen: Step = to_tensors(whole, device)
+    return seen
+
+
+class Labelled(NamedTuple):
+    """A recording with the actions that an agent has named."""
+
+    demonstrations: Demonstrations
+    scores: list[float] | None  # how it rates on the episodes; None: no actions were recorded
+
+
+def label(path: Path, run: Path) -> Labelled:
+    """The recording at `path` with the actions that the agent of `run` sees in it, in place of its own, which may be missing.
+
+    UsageError for an agent that names no actions, and for a recording of another environment.
+    """
+    saved = Saved(run, device="auto")
+    cpu.set_up(saved.config.run.threads)
+    agent = saved.agent
+    if not isinstance(agent, InverseDynamics):
+        raise UsageError(
+            f"{run} is of agent.name={saved.config.agent.name}, which names no actions: train agent.name=inverse_dynamics"
+        )
+    given = demonstrations.load(path, saved.spec, saved.config.env.id, actions=False)
+    actions: list[Any] = []
+    scores: list[float] | None = [] if demonstrations.has_actions(path) else None
+    with Counter("episodes") as show, inference(saved.device, saved.config.learner.precision == "bf16"):
+        episodes = list(given.episodes())
+        for index, episode in enumerate(episodes):
+            show(index, len(episodes))
+            seen = _seen(episode, saved.spec.stack, saved.device)
+            named = agent.actions(saved.net, seen).cpu().numpy().astype(given.steps.action.dtype)  # [n,...]
+            actions += [named, np.zeros_like(named[:1])]  # no environment sees the last
+            if scores is not None:
+                scores.append(agent.rate(saved.net, seen))
+    return Labelled(given._replace(steps=given.steps._replace(action=np.concatenate(actions))), scores)
