@@ -15,7 +15,10 @@ from PIL import Image
 
 import rlsuite
 from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.core.types import EnvSpec
 from rlsuite.evaluation.saved_agent import Saved
+from rlsuite.nets.pretrained import load_backbones
+from rlsuite.nets.torso import make_torso
 from rlsuite.runs import checkpoint
 from rlsuite.runs.callbacks import Callback, Evaluation, Run
 from rlsuite.runs.progress import Progress
@@ -253,6 +256,58 @@ def test_weights_go_to_an_agent_and_back(tmp_path: Path) -> None:
         SavedModel(tuned)
     with pytest.raises(UsageError, match="is the config of a vision model"):
         Saved(back)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("head", "backbone", "torso", "config"),
+    [
+        ("vae(latent=4)", "small", "small", "atari/dqn"),
+        ("autoencoder(latent=4)", "dcgan(width=4,depth=3)", "dcgan(width=4,depth=3,norm=none)", "atari/ppo"),  # folded
+    ],
+)
+def test_an_agent_starts_from_an_autoencoder(head: str, backbone: str, torso: str, config: str, tmp_path: Path) -> None:
+    """Frozen, fine-tuned, and with a decoder of its own that learns on its features."""
+    pictures = {"data.pictures": 10, "model.backbone": backbone, "model.head": head, "learner.batch_size": 4, "run.steps": 16}
+    made = train("vision/vae_frames", {**pictures, "run.threads": 1, "run.device": "cpu"}, tmp_path / "pictures").run
+    agent = {
+        "env.num_envs": 2,
+        "run.agent_steps": 40,
+        "run.device": "cpu",
+        "run.threads": 1,
+        "eval.episodes": 1,
+        "eval.every_agent_steps": None,
+        "env.max_frames": 200,
+        "net.torso": torso,
+        "net.hidden": 8,
+        "net.weights": str(made),
+        "net.auxiliary": "reconstruct(latent=4)",
+        "agent.novelty": "rnd(width=8)",
+        "learner.learning_rate": 1e-2,
+        "learner.precision": "fp32",
+    }
+    if config == "atari/dqn":
+        agent |= {"replay.capacity_agent_steps": 200, "replay.min_agent_steps": 16, "learner.batch_size": 4}
+    else:
+        agent |= {"run.collect_agent_steps": 8, "learner.batch_size": 2, "agent.minibatches": 2}
+
+    def backbone_of(name: str, **more: Any) -> dict[str, torch.Tensor]:
+        run = rlsuite.train(config, {**agent, **more}, run_dir=tmp_path / name).run
+        weights = checkpoint.load(checkpoint.find(run), weights_only=True).weights
+        return {key: value for key, value in weights.items() if "backbone." in key}
+
+    frozen, tuned = backbone_of("frozen", **{"net.freeze": True}), backbone_of("tuned")
+    start = make_torso(torso, 8, EnvSpec((4, 84, 84), "uint8", 3, None, 4, 4))
+    random = {key: value.clone() for key, value in start.state_dict().items()}
+    load_backbones(start, made)
+    for key, value in start.state_dict().items():
+        theirs = next(name for name in frozen if name.endswith(key))
+        assert torch.equal(value, frozen[theirs])
+        if value.dim() == 4:
+            assert not torch.equal(value, tuned[theirs])
+            assert not torch.equal(value, random[key])
+    rows = [json.loads(line) for line in (tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    assert any(0 < row.get("losses/reconstruction", 0) < 1 for row in rows)
 
 
 def test_layer_decay_moves_early_stages_less(tmp_path: Path) -> None:
