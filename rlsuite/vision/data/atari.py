@@ -17,12 +17,12 @@ from pydantic import Field
 
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.envs import atari_game
+from rlsuite.envs.atari_colours import SCREEN, area_weights
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
 from rlsuite.vision.data.objects import Objects
 
 SEEN = (4, 84, 84)  # planes, height and width of an agent's default observation
 SKIP = 4  # frames in a step
-SCREEN = (210, 160)
 
 # Rows of the screen where things move; scores and borders lie outside.
 PLAYFIELD = {"pong": (34, 194), "breakout": (57, 196), "freeway": (24, 193), "boxing": (38, 177), "space_invaders": (20, 195)}
@@ -40,14 +40,6 @@ VARIABLES: dict[str, dict[str, int]] = {
     "tennis": {"ball_x": 16, "ball_y": 17, "player_x": 26, "player_y": 24, "enemy_x": 27, "enemy_y": 25},
     "qbert": {"player_x": 43, "player_y": 67},
 }
-
-
-def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
-    """Area interpolation of a side, as in the agents' environment: the weights [smaller,size] of old pixels in new ones."""
-    edges = np.arange(smaller + 1) * size / smaller
-    pixel = np.arange(size)
-    share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return share.clip(0) * smaller / size
 
 
 class Config(DataSection):
