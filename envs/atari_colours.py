@@ -37,7 +37,8 @@ def hue(colours: Bytes, degrees: float = 180) -> Bytes:
     for colour in colours:
         angle, saturation, value = colorsys.rgb_to_hsv(*(colour / 255).tolist())
         turned.append(colorsys.hsv_to_rgb((angle + degrees / 360) % 1, saturation, value))
-    return np.rint(255 * np.array(turned).reshape(-1, 3)).astype(np.uint8)
+    found: Bytes = np.rint(255 * np.array(turned).reshape(-1, 3)).astype(np.uint8)
+    return found
 
 
 CHANGES: dict[str, Callable[..., Bytes]] = {"inverted": inverted, "hue": hue}
@@ -76,7 +77,7 @@ class Palette:
         screen = ale.getScreen()
         if not self.known[screen].all():
             self._learn(screen, ale.getScreenRGB())
-        return self.table[screen]  # type: ignore[no-any-return]
+        return self.table[screen]
 
     def _learn(self, screen: Bytes, colours: Bytes) -> None:
         numbers, places = np.unique(screen, return_index=True)
