@@ -95,7 +95,7 @@ def _look(
     finally:
         model.train(training)
     result = seen.result() | {"pictures_per_second": len(rows) / max(spent, 1e-9)}
-    if isinstance(model.head, Autoencoder) and limit is None:
+    if isinstance(model.head, Autoencoder) and not model.head.spatial and limit is None:
         result["pca_squared_error"] = pca_squared_error(data.train, data.test, model.head.latent)
     return seen, result
 
