@@ -18,11 +18,13 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import EnvSection
+from rlsuite.core.errors import UsageError
 from rlsuite.envs import atari_game
+from rlsuite.envs.atari_colours import Game, Palette, RecolouredGames, change_of
 
 STICKY_PROBABILITY = 0.25
 
@@ -54,6 +56,18 @@ class Config(EnvSection):
     """Time limit of an episode in emulator frames, not counting no-ops."""
     flicker: float = Field(0.0, ge=0, lt=1)
     """Probability that a frame is blank (Hausknecht & Stone 2015)."""
+    recolour: str | None = None
+    """Change the screen's colours before it becomes grey: inverted, or hue(degrees=180); slower. null: as the game has them."""
+
+    @field_validator("recolour")
+    @classmethod
+    def _known_recolour(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                change_of(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return value
 
 
 class FrameStack:
@@ -86,26 +100,8 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         game = atari_game(config.id)
         if game is None:
             raise ValueError(f"env.id = {config.id} is not an Atari game that ale-py includes")
-        sticky = config.protocol == "sticky"
-        self.planes = AtariVectorEnv(
-            game,
-            num_envs,
-            num_threads=min(threads, num_envs),
-            max_num_frames_per_episode=config.max_frames,
-            repeat_action_probability=STICKY_PROBABILITY if sticky else 0.0,
-            full_action_space=config.full_action_set,
-            autoreset_mode=AutoresetMode.NEXT_STEP,
-            img_height=210 if full_colour else config.height,
-            img_width=160 if full_colour else config.width,
-            grayscale=not full_colour,
-            stack_num=1,
-            frameskip=config.frame_skip,
-            maxpool=True,
-            noop_max=0 if sticky else config.noop_max,
-            episodic_life=False,
-            reward_clipping=False,
-            use_fire_reset=config.fire_reset,
-        )
+        planes = _ale_py if config.recolour is None else _recoloured
+        self.planes = planes(config, game, num_envs, threads, full_colour)
         self.config, self.num_envs = config, num_envs
         shape = (config.stack, config.height, config.width)
         self.single_observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
@@ -177,6 +173,51 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
             return planes
         seen: NDArray[np.bool_] = self._rng.random(self.num_envs) >= self.config.flicker
         return planes * seen[:, None, None]
+
+
+def _ale_py(config: Config, game: str, num_envs: int, threads: int, full_colour: bool) -> AtariVectorEnv:
+    """ale-py's vector environment, of single planes or, with `full_colour`, of RGB frames."""
+    sticky = config.protocol == "sticky"
+    return AtariVectorEnv(
+        game,
+        num_envs,
+        num_threads=min(threads, num_envs),
+        max_num_frames_per_episode=config.max_frames,
+        repeat_action_probability=STICKY_PROBABILITY if sticky else 0.0,
+        full_action_space=config.full_action_set,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+        img_height=210 if full_colour else config.height,
+        img_width=160 if full_colour else config.width,
+        grayscale=not full_colour,
+        stack_num=1,
+        frameskip=config.frame_skip,
+        maxpool=True,
+        noop_max=0 if sticky else config.noop_max,
+        episodic_life=False,
+        reward_clipping=False,
+        use_fire_reset=config.fire_reset,
+    )
+
+
+def _recoloured(config: Config, game: str, num_envs: int, threads: int, full_colour: bool) -> RecolouredGames:
+    """The same in other colours, one game after the other: `threads` has no effect."""
+    sticky = config.protocol == "sticky"
+    assert config.recolour is not None
+    palette = Palette(change_of(config.recolour), grey=not full_colour)
+    games = [
+        Game(
+            game,
+            palette,
+            frame_skip=config.frame_skip,
+            max_frames=config.max_frames,
+            noop_max=0 if sticky else config.noop_max,
+            sticky=STICKY_PROBABILITY if sticky else 0.0,
+            full_action_set=config.full_action_set,
+            fire_reset=config.fire_reset,
+        )
+        for _ in range(num_envs)
+    ]
+    return RecolouredGames(games, None if full_colour else (config.height, config.width))
 
 
 class ColourTwin:

@@ -22,6 +22,7 @@ app = family()
     epilog=examples(
         "rlsuite evaluate runs/atari-pong__seed1__20260101-120000",
         "rlsuite evaluate runs/mine/checkpoints/step_000001000000 --episodes 100 --seed 7 --video videos",
+        "rlsuite evaluate pretrained:pong --recolour inverted,hue",
         "rlsuite evaluate runs/connect_four --opponent 'mcts(simulations=1000)' --simulations 600",
         "rlsuite evaluate runs/connect_four --opponent solver",
         "rlsuite evaluate runs/othello --opponent endgames --episodes 500 --seed 1",
@@ -64,6 +65,12 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Another value in the section `agent` of its config: target_return=200."),
     ] = None,
+    recolour: Annotated[
+        str | None,
+        typer.Option(
+            help="Atari: play in other colours, inverted or hue(degrees=180), or in several in turn, with commas between."
+        ),
+    ] = None,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
@@ -72,11 +79,13 @@ def evaluate(
     Intervals count different games only: those that a nearly deterministic agent plays again say nothing new.
     """
     from rlsuite.config.loader import parse_override
+    from rlsuite.config.spec_string import split_calls
     from rlsuite.evaluation import evaluate as evaluation
 
     settings = dict(parse_override(text) for text in agent or ())
-    if settings and (positions is not None or opponent in (SOLVER, ENDGAMES)):
-        raise UsageError("--agent is for whole games: positions are graded with the agent as it is")
+    if (settings or recolour is not None) and (positions is not None or opponent in (SOLVER, ENDGAMES)):
+        what = "--agent" if settings else "--recolour"
+        raise UsageError(f"{what} is for whole games: positions are graded with the agent as it is")
     if positions is not None or opponent == SOLVER:
         what = "--positions" if positions is not None else f"--opponent {SOLVER}"
         if positions is not None and opponent is not None:
@@ -92,17 +101,26 @@ def evaluate(
         count, grades = evaluation.grade_endgames(run_or_checkpoint, simulations, episodes or 200, seed or 0)
         _print_grades(grades, count, "mistakes: moves that change the result under best play", as_json)
         return
-    summary, videos, size = evaluation.evaluate(
-        run_or_checkpoint, episodes, seed, video, opponent, simulations, precision, settings
-    )
+    colours = [None] if recolour is None else split_calls(recolour)
+    found = {
+        colour or "": evaluation.evaluate(
+            run_or_checkpoint, episodes, seed, video, opponent, simulations, precision, settings, colour
+        )
+        for colour in colours
+    }
+    videos = [path for one in found.values() for path in one.videos]
+    size = next(iter(found.values())).size
     if as_json:
-        print_json({"eval": summary.as_dict(), "videos": [str(path) for path in videos], "net": size._asdict()})
-    else:
-        print(describe_score(summary))
-        cost = "" if size.macs is None else f", {size.macs:,} multiply-accumulate operations for an observation"
-        print(f"net: {size.parameters:,} parameters{cost}")
-        for path in videos:
-            print(f"video {path}")
+        summaries = {name: one.summary.as_dict() for name, one in found.items()}
+        scores = {"eval": summaries[""]} if recolour is None else {"recoloured": summaries}
+        print_json({**scores, "videos": [str(path) for path in videos], "net": size._asdict()})
+        return
+    for name, one in found.items():
+        print(f"{name}: " * bool(name) + describe_score(one.summary))
+    cost = "" if size.macs is None else f", {size.macs:,} multiply-accumulate operations for an observation"
+    print(f"net: {size.parameters:,} parameters{cost}")
+    for path in videos:
+        print(f"video {path}")
 
 
 def _print_grades(grades: "list[Grade]", simulations: int, what: str, as_json: bool) -> None:

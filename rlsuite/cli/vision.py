@@ -109,7 +109,7 @@ def evaluate(
     if judge is not None:
         from rlsuite.vision import frechet, translate
 
-        result |= translate.judged(saved, judge) if saved.task == "translate" else frechet.compare(saved, judge, data.test)
+        result |= translate.judged(saved, judge) if saved.task == "translate" else frechet.measured(saved, judge, data)
     training.write_result(saved.path, result)
     written = [] if out is None else report.draw(reports, out)
     if as_json:
@@ -173,12 +173,17 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Of the random codes.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Make pictures: a grid, interpolations and, of a conditional model, one of each class."""
+    """Make pictures: a grid, interpolations, and the same picture as every class.
+
+    Conditional models have a picture of each class for a code; autoencoders move the codes of test pictures to other classes.
+    """
+    from rlsuite.vision.generation.autoencoders import Autoencoder
     from rlsuite.vision.sample import write_samples
-    from rlsuite.vision.train import SavedModel
+    from rlsuite.vision.train import SavedModel, load_data
 
     saved = SavedModel(run_or_checkpoint)
-    written = write_samples(saved.model, out, count, seed, saved.bf16)
+    data = load_data(saved.config) if isinstance(saved.model.head, Autoencoder) else None
+    written = write_samples(saved.model, out, count, seed, saved.bf16, data)
     if as_json:
         print_json({"pictures": [str(path) for path in written]})
     else:
@@ -259,6 +264,7 @@ def anomalies(
     epilog=examples(
         "rlsuite vision style ALE/Pong-v5 ALE/Breakout-v5 --weights runs/my-scenes --out style.png",
         "rlsuite vision style photo.jpg painting.jpg --weights vgg16.safetensors --backbone vgg16 --size 224",
+        "rlsuite vision style ALE/Pong-v5 painting.jpg --weights runs/my-autoencoder --adain",
     )
 )
 def style(
@@ -267,23 +273,43 @@ def style(
     weights: Annotated[Path, typer.Option(help="A vision run whose backbone sees, or a file of `rlsuite vision import`.")],
     backbone: Annotated[str | None, typer.Option(help="The backbone of that file.")] = None,
     out: Annotated[Path, typer.Option(help="PNG picture to write: content, style, and the result.")] = Path("style.png"),
-    size: Annotated[int, typer.Option(min=16, help="Height and width of the pictures.")] = 160,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.")] = 200,
-    weight: Annotated[float, typer.Option(min=0, help="Weight of the style loss.")] = 10.0,
+    size: Annotated[int | None, typer.Option(min=16, help="Height and width of the pictures; default: 160.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimisation; default: 200.")] = None,
+    weight: Annotated[float | None, typer.Option(min=0, help="Weight of the style loss; default: 10.")] = None,
     layer: Annotated[int | None, typer.Option(min=0, help="Map that keeps the content; default: the middle one.")] = None,
     noise: Annotated[bool, typer.Option("--noise", help="Start from noise, not from the content in the style's colours.")] = False,
+    adain: Annotated[
+        bool,
+        typer.Option("--adain", help="One pass instead: features with the style's statistics, decoded by an autoencoder's run."),
+    ] = False,
+    share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="With --adain: how far features go to the style's statistics; default: 1.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Give a picture the style of another, by the features of a trained backbone."""
     import numpy as np
 
+    from rlsuite.core.errors import UsageError
     from rlsuite.vision import draw
     from rlsuite.vision import style as styles
     from rlsuite.vision.sample import sheet
+    from rlsuite.vision.train import SavedModel
 
-    net, channels = styles.backbone_of(weights, backbone)
-    kept, aim = (styles.picture_of(what, channels, (size, size)) for what in (content, style))
-    found = styles.transfer(net, kept, aim, steps, weight, layer, noise)
+    given = {"backbone": backbone, "size": size, "steps": steps, "weight": weight, "layer": layer, "noise": noise or None}
+    useless = [f"--{name}" for name, value in (given if adain else {"share": share}).items() if value is not None]
+    if useless:
+        raise UsageError(f"{useless[0]} has no effect {'with' if adain else 'without'} --adain; leave it out")
+    if adain:
+        if weights.suffix == ".safetensors":
+            raise UsageError(f"--adain needs the run of an autoencoder: {weights} holds a backbone alone")
+        saved = SavedModel(weights)
+        kept, aim = (styles.picture_of(what, saved.shape[0], saved.shape[1:]) for what in (content, style))
+        found = styles.stylise(saved, kept, aim, 1.0 if share is None else share)
+    else:
+        net, channels = styles.backbone_of(weights, backbone)
+        kept, aim = (styles.picture_of(what, channels, (size or 160, size or 160)) for what in (content, style))
+        found = styles.transfer(net, kept, aim, steps or 200, 10.0 if weight is None else weight, layer, noise)
     draw.save(sheet(np.stack([kept, aim, found.picture]), 3), out)
     if as_json:
         print_json({"content": found.content, "style": found.style, "picture": str(out)})

@@ -23,7 +23,7 @@ def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
     if match is None:
         raise UsageError(f"{text!r} names no {what}: write it as a name, or as name(key=value,...)")
     parameters = {}
-    for part in _parts(match[2] or ""):
+    for part in split_calls(match[2] or ""):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise UsageError(f"{text}: {part.strip()!r} must read key=value")
@@ -46,8 +46,8 @@ def _quoted(value: Any) -> str:
     return f"{quote}{text}{quote}"
 
 
-def _parts(text: str) -> list[str]:
-    """The text split at commas outside parentheses and quotes."""
+def split_calls(text: str) -> list[str]:
+    """The text split at commas outside parentheses and quotes: specs such as `inverted,hue(degrees=120)`, or their parameters."""
     parts, depth, quote = [""], 0, ""
     for char in text:
         if char in "\"'" and quote in ("", char):

@@ -11,6 +11,8 @@ from rlsuite.core import cpu
 from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.core.game import Game
+from rlsuite.envs import atari
+from rlsuite.envs.atari_colours import change_of
 from rlsuite.evaluation import grading
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.export.acting_net import Size, size_of
@@ -41,12 +43,14 @@ def evaluate(
     simulations: int | None = None,
     precision: str | None = None,
     settings: dict[str, Any] | None = None,
+    recolour: str | None = None,
 ) -> Evaluated:
     """Scores a saved agent over whole episodes.
 
     Writes the summary beside the checkpoint, and a video of one episode into the folder `video`, if given. `opponent` and
     `simulations` per move replace those of a board game's config; the summary is not written then. `precision`: fp32, bf16 or int8
     instead of what it was trained in. `settings`: values of the agent's own section that replace those of its config.
+    `recolour`: an Atari game's colours, see `rlsuite.envs.atari_colours`.
     """
     if precision not in (None, *PRECISIONS):
         raise unknown("precision", str(precision), PRECISIONS)
@@ -56,6 +60,8 @@ def evaluate(
     if precision is not None:
         changes["learner"] = {"precision": "bf16" if precision == "bf16" else "fp32"}
     saved = Saved(path, device="cpu" if precision == "int8" else "auto", changes=changes)
+    if recolour is not None:
+        _recolour(saved, recolour)
     if video is not None and saved.spec.game is not None:
         raise UsageError(f"{saved.spec.game} is a board game, which cannot be drawn: leave --video out")
     agent, net = saved.agent, saved.net
@@ -73,15 +79,24 @@ def evaluate(
     assert summary is not None  # it is only for evaluations that are stopped
     if summary.warning is not None:
         say(f"rlsuite: {summary.warning}")
-    as_configured = opponent is None and simulations is None and precision is None and not settings
+    as_configured = opponent is None and simulations is None and precision is None and not settings and recolour is None
     if as_configured and not pretrained_agents.is_name(path):  # an agent in the package has its card
         write_summary(saved.path, summary, seed)
     videos = []
     if video is not None:
         from rlsuite.evaluation.video import record
 
-        videos = [record(saved, video, seed)]
+        videos = [record(saved, video, seed, "" if recolour is None else f"-{recolour}")]
     return Evaluated(summary, videos, size_of(saved.agent, saved.spec))
+
+
+def _recolour(saved: Saved, recolour: str) -> None:
+    """Gives a saved agent's environment other colours. UsageError if it is not a game of Atari, or for unknown colours."""
+    env = saved.config.env
+    if not isinstance(env, atari.Config):
+        raise UsageError(f"--recolour changes the screen of an Atari game, and {saved.path} plays {env.id}; leave it out")
+    change_of(recolour)
+    saved.config = saved.config.model_copy(update={"env": env.model_copy(update={"recolour": recolour})})
 
 
 def grade(

@@ -19,9 +19,9 @@ from rlsuite.factories import make_env
 LONGEST = 20_000  # agent steps; a game that never ends must not fill the disk
 
 
-def record(saved: Saved, folder: Path, seed: int) -> Path:
-    """Records one whole game as `<folder>/<env>-step_N-seed_S.mp4`. UsageError for an environment that cannot be drawn."""
-    target = folder / f"{saved.config.env.id.replace('/', '-')}-step_{saved.agent_steps}-seed_{seed}.mp4"
+def record(saved: Saved, folder: Path, seed: int, tag: str = "") -> Path:
+    """Records one whole game as `<folder>/<env>-step_N-seed_S<tag>.mp4`. UsageError for an environment that cannot be drawn."""
+    target = folder / f"{saved.config.env.id.replace('/', '-')}-step_{saved.agent_steps}-seed_{seed}{tag}.mp4"
     frames = _frames(saved, seed)
     first = next(frames)
     height, width = first.shape[:2]

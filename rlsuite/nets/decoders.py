@@ -49,10 +49,14 @@ def _transposed(side: int, to: int) -> tuple[int, int, int]:
 class Decoder(nn.Module):
     """A dense layer to a map of the size of the backbone's last, and upsampling through the sizes of the finer ones.
 
+    A `spatial` code is such a map of `latent` channels, flattened: a convolution over single places takes the dense layer's place.
+
     Each map has as many channels as the backbone's of that size. The result has no activation: a picture is its sigmoid.
     """
 
-    def __init__(self, latent: int, maps: Sequence[Shape], picture: Shape, how: str = "resize", norm: str = "batch"):
+    def __init__(
+        self, latent: int, maps: Sequence[Shape], picture: Shape, how: str = "resize", norm: str = "batch", spatial: bool = False
+    ):
         """`maps`: shapes of the backbone's maps for pictures of shape `picture`, finest first.
 
         ValueError for an unknown `how`, UsageError for an unknown `norm`.
@@ -65,9 +69,14 @@ class Decoder(nn.Module):
         channels = {tuple(shape[1:]): shape[0] for shape in maps}  # by size; the deepest map of each
         sizes = [*channels][::-1]
         first, deepest = sizes[0], channels[sizes[0]]
+        bias = norm == "none"
+        places = nn.Unflatten(1, (latent if spatial else deepest, *first))
         self.enter = nn.Sequential(
-            nn.Linear(latent, deepest * first[0] * first[1], bias=norm == "none"),
-            nn.Unflatten(1, (deepest, *first)),
+            *(
+                (places, nn.Conv2d(latent, deepest, 1, bias=bias))
+                if spatial
+                else (nn.Linear(latent, deepest * first[0] * first[1], bias=bias), places)
+            ),
             *([] if norm == "none" else [norm_of(norm, deepest)]),
             act_of("relu"),
         )

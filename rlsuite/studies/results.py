@@ -19,7 +19,8 @@ from rlsuite.studies.baselines import game_key
 
 # Scores that differ in one of these cannot stand in one table.
 PROTOCOL = (
-    "env.protocol", "env.life_loss", "env.full_action_set", "env.frame_skip", "env.noop_max", "env.max_frames", "run.agent_steps",
+    "env.protocol", "env.life_loss", "env.full_action_set", "env.frame_skip", "env.noop_max", "env.max_frames", "env.recolour",
+    "run.agent_steps",
 )  # fmt: skip
 
 

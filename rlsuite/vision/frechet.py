@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from rlsuite.core.errors import UsageError
 from rlsuite.nets.precision import inference
-from rlsuite.vision.data import Pictures
-from rlsuite.vision.sample import BATCH, Bytes, samples
+from rlsuite.vision.data import Data, Pictures
+from rlsuite.vision.sample import BATCH, Bytes, edits_of, moved, samples
 from rlsuite.vision.train import SavedModel
 
 Float = NDArray[np.float64]
+EDITED = 2000  # pictures moved to another class
 
 
 class Seen(NamedTuple):
@@ -24,6 +25,24 @@ class Seen(NamedTuple):
 
     features: Float  # [N,F]: its last map, averaged over the pixels
     probabilities: Float  # [N,K]
+
+
+def measured(saved: SavedModel, classifier: SavedModel, data: Data) -> dict[str, float]:
+    """`compare` where the model makes pictures from random codes, and of an autoencoder of pictures with classes `moved_as_asked`.
+
+    That is the share of test pictures, their codes moved to another class at random, which the classifier takes for that class.
+    """
+    checked(saved, classifier)
+    edits = edits_of(saved.model, data, saved.bf16)
+    found = compare(saved, classifier, data.test) if saved.model.maker.samples or edits is None else {}
+    if edits is None:
+        return found
+    if len(classifier.classes) != len(data.classes):
+        raise UsageError(f"--classifier {classifier.path} knows other classes: {', '.join(classifier.classes)}")
+    rng, rows = np.random.default_rng(0), np.arange(len(edits.images))[:EDITED]
+    to = (edits.own[rows] + rng.integers(1, max(len(edits.classes), 2), len(rows))) % len(edits.classes)
+    made = see(classifier, moved(saved.model, edits, rows, to, saved.bf16))
+    return {**found, "moved_as_asked": float((made.probabilities.argmax(1) == edits.classes[to]).mean())}
 
 
 def compare(saved: SavedModel, classifier: SavedModel, test: Pictures, seed: int = 0) -> dict[str, float]:

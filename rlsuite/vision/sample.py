@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from rlsuite.nets.precision import inference
 from rlsuite.vision import draw
 from rlsuite.vision.data import Data
+from rlsuite.vision.generation.autoencoders import Autoencoder
+from rlsuite.vision.generation.base import unit
 from rlsuite.vision.generation.stylegan import StyleGan, StyleGenerator
 from rlsuite.vision.generation.translation import Translator
 from rlsuite.vision.model import Model
@@ -19,6 +22,8 @@ Bytes = NDArray[np.uint8]  # [N,C,H,W]
 BATCH = 256
 SIDE = 56  # pixels that small pictures are enlarged to
 COLUMNS = 10
+CODES = 5  # of a conditional model's pictures of each class
+SEEN = 10_000  # pictures whose codes edits come from
 
 
 def decoded(model: Model, codes: Tensor, labels: Tensor | None, bf16: bool) -> Bytes:
@@ -105,27 +110,88 @@ def remade(model: Model, images: Bytes, bf16: bool) -> Bytes:
     return np.concatenate([to_bytes(part) for part in parts])
 
 
-def write_samples(model: Model, out: Path, count: int, seed: int, bf16: bool) -> list[Path]:
+def write_samples(model: Model, out: Path, count: int, seed: int, bf16: bool, data: Data | None = None) -> list[Path]:
     """Writes PNG files into `out`: a grid of `count` random pictures, interpolations, and what else the model has.
 
-    That is one picture of each class, or mixed and truncated styles. UsageError if the model makes no pictures.
+    That is pictures of each class from the same codes, or mixed and truncated styles; of an autoencoder, edits of pictures in
+    `data`, if these have classes. UsageError if the model makes no pictures.
     """
     maker, rng = model.maker, torch.Generator().manual_seed(seed)
+    edits = edits_of(model, data, bf16)
+    changes = {} if edits is None else {"edits": draw_edits(model, edits, bf16)}
+    if changes and not maker.samples:
+        return _write(changes, out)
     pictures, _ = samples(model, count, seed, bf16)
     sheets = {"grid": sheet(pictures, min(count, COLUMNS if maker.classes is None else maker.classes))}
     ends = maker.codes(2 * COLUMNS, rng).view(2, COLUMNS, 1, -1)
     way = between(ends[0], ends[1], torch.linspace(0, 1, COLUMNS)[None, :, None]).flatten(0, 1)  # [COLUMNS²,L], a row each
     classes = None if maker.classes is None else torch.arange(COLUMNS).repeat_interleave(COLUMNS) % maker.classes
     sheets["interpolation"] = sheet(decoded(model, way, classes, bf16), COLUMNS)
-    if maker.classes is not None:  # the same code for all
-        codes = maker.codes(1, rng).expand(maker.classes, -1)
-        sheets["classes"] = sheet(decoded(model, codes, torch.arange(maker.classes), bf16), maker.classes)
+    if maker.classes is not None:  # a row for each code
+        codes = maker.codes(CODES, rng).repeat_interleave(maker.classes, 0)
+        sheets["classes"] = sheet(decoded(model, codes, torch.arange(maker.classes).repeat(CODES), bf16), maker.classes)
     if isinstance(maker, StyleGan):
         sheets |= {"mixing": mixing(model, maker, rng), "truncation": truncation(model, maker, rng)}
+    return _write(sheets | changes, out)
+
+
+def _write(sheets: dict[str, draw.Picture], out: Path) -> list[Path]:
     paths = [out / f"{name}.png" for name in sheets]
     for path, picture in zip(paths, sheets.values(), strict=True):
         draw.save(picture, path)
     return paths
+
+
+class Edits(NamedTuple):
+    """What codes are moved by from one class to another: the difference of the classes' mean codes."""
+
+    classes: NDArray[np.int64]  # [K] those that are there in training and in tests
+    means: Tensor  # [K,L]
+    images: Bytes  # [N,C,H,W] test pictures
+    own: NDArray[np.int64]  # [N] index of their class in `classes`
+
+
+def edits_of(model: Model, data: Data | None, bf16: bool) -> Edits | None:
+    """The edits of an autoencoder, at most `SEEN` pictures being looked at; None if its data has no classes."""
+    if data is None or not isinstance(model.head, Autoencoder) or "classify" not in data.tasks:
+        return None
+    parts = [part.take(np.linspace(0, len(part) - 1, min(SEEN, len(part))).astype(np.int64)) for part in (data.train, data.test)]
+    (train, train_labels), (test, test_labels) = ((images, labels["label"]) for images, labels in parts)
+    classes = np.intersect1d(train_labels, test_labels)
+    means = torch.stack([encoded(model, train[train_labels == k], bf16).mean(0) for k in classes])
+    known = np.isin(test_labels, classes)
+    return Edits(classes, means, test[known], np.searchsorted(classes, test_labels[known]))
+
+
+def moved(model: Model, edits: Edits, rows: NDArray[np.int64], to: NDArray[np.int64], bf16: bool) -> Bytes:
+    """The test pictures `rows` [M] decoded from their codes, moved to the classes `to` [M], indices of `edits.classes`."""
+    codes = encoded(model, edits.images[rows], bf16)
+    return decoded(model, codes - edits.means[edits.own[rows]] + edits.means[to], None, bf16)
+
+
+def draw_edits(model: Model, edits: Edits, bf16: bool) -> draw.Picture:
+    """A row for each of at most `COLUMNS` classes: a test picture of it, and the same moved to each of them in turn."""
+    count = min(len(edits.classes), COLUMNS)
+    first = np.array([np.flatnonzero(edits.own == k)[0] for k in range(count)])
+    made = moved(model, edits, first.repeat(count), np.tile(np.arange(count), count), bf16)
+    rows = np.concatenate([edits.images[first][:, None], made.reshape(count, count, *made.shape[1:])], 1)
+    return sheet(rows.reshape(-1, *made.shape[1:]), count + 1)
+
+
+def encoded(model: Model, images: Bytes, bf16: bool) -> Tensor:
+    """Codes [N,L] f32, on the CPU, of images [N,C,H,W] uint8 by an autoencoder. Leaves the model in its mode."""
+    maker, training, device = model.maker, model.training, next(model.parameters()).device
+    assert isinstance(maker, Autoencoder)
+    model.eval()
+    try:
+        with inference(device, bf16):
+            parts = [
+                maker.encode(unit(torch.from_numpy(images[at : at + BATCH]).to(device)), model.maps)
+                for at in range(0, len(images), BATCH)
+            ]
+    finally:
+        model.train(training)
+    return torch.cat(parts).float().cpu()
 
 
 def mixing(model: Model, maker: StyleGan, rng: torch.Generator) -> draw.Picture:

@@ -1,8 +1,11 @@
-"""Style transfer (Gatys et al. 2016): a picture with the content of one and the style of another, by the features of a backbone.
+"""Style transfer: a picture with the content of one and the style of another, by the features of a backbone.
+
+By optimisation (Gatys et al. 2016), or in one pass through an autoencoder (Huang & Belongie 2017).
 
 Shapes: C channels, H x W pixels; M maps of the backbone, F channels and P places of a map.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,13 +19,19 @@ from rlsuite.core.errors import UsageError
 from rlsuite.envs import atari_game
 from rlsuite.nets import pretrained
 from rlsuite.nets.backbones import Backbone, make_backbone
+from rlsuite.nets.precision import inference
 from rlsuite.vision.data.emulator import Emulator
 from rlsuite.vision.data.files import read_picture
+from rlsuite.vision.generation.autoencoders import Autoencoder
 from rlsuite.vision.predict import as_channels
+from rlsuite.vision.sample import to_bytes
 from rlsuite.vision.train import SavedModel
 
 RATE = 0.02  # of Adam, on pixels in [0,1]
 PLAYED = 120  # random steps before a game's screen is taken
+
+
+Losses = Callable[[Tensor], tuple[Tensor, Tensor]]  # a picture [1,C,H,W] -> its losses of content and style
 
 
 class Transfer(NamedTuple):
@@ -75,31 +84,71 @@ def transfer(
     Content: half the mean squared difference of map `layer`, by default the middle one (equation 1). Style: the mean over all maps
     of the squared differences of Gram matrices (equations 4 and 5). UsageError if the backbone has no such map.
     """
-    layer = len(backbone.strides) // 2 if layer is None else layer
-    if not 0 <= layer < len(backbone.strides):
-        raise UsageError(f"layer {layer}: the backbone has maps 0 to {len(backbone.strides) - 1}")
-    backbone.eval().requires_grad_(False)
-    x, y = (torch.from_numpy(image)[None].float() / 255 for image in (content, style))
-    aim, grams = backbone(x)[layer], [gram(each) for each in backbone(y)]
+    x, y = as_batch(content), as_batch(style)
+    losses = losses_of(backbone, x, y, layer)
     start = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) if noise else adain(x, y).clamp(0, 1)
     picture = start.requires_grad_()
     optimizer = torch.optim.Adam([picture], lr=RATE)
     seen = []
     for step in range(steps + 1):
-        maps = backbone(picture)
-        kept = (maps[layer] - aim).square().mean() / 2
-        styled = torch.stack([(gram(each) - true).square().sum() / 4 for each, true in zip(maps, grams, strict=True)]).mean()
+        kept, styled = losses(picture)
         seen.append((float(kept.detach()), float(styled.detach())))
         if step == steps:
             break
         optimizer.zero_grad()
-        (kept + weight * styled).backward()
+        (kept + weight * styled).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         with torch.no_grad():
             picture.clamp_(0, 1)
-    (content_0, style_0), (content_1, style_1) = seen[0], seen[-1]
-    made = (picture.detach()[0] * 255).round().to(torch.uint8).numpy()
-    return Transfer(made, (content_0, content_1), (style_0, style_1))
+    return _transfer(picture.detach(), seen[0], seen[-1])
+
+
+def stylise(saved: SavedModel, content: NDArray[np.uint8], style: NDArray[np.uint8], share: float = 1.0) -> Transfer:
+    """One pass (Huang & Belongie 2017): the content's last map, with the channels' statistics of the style's, decoded.
+
+    `share`: how far the map goes from the content's own to those statistics (equation 14). Decoder and backbone are those of an
+    autoencoder that only learned to make pictures again, where the paper trains the decoder on styles. Losses are those of
+    `transfer`, of the content made again and of the result. UsageError if the model has no decoder.
+    """
+    head = saved.model.head
+    if not isinstance(head, Autoencoder):
+        raise UsageError(
+            f"{saved.path} is a {saved.config.model.head}, which decodes no features: --adain needs an autoencoder or vae"
+        )
+    x, y = as_batch(content), as_batch(style)
+    with inference(saved.device, saved.bf16):
+        own, other = (saved.model.maps(each.to(saved.device))[-1].float() for each in (x, y))
+        codes = [head.code(torch.lerp(own, adain(own, other), each)) for each in (0.0, share)]
+        again, made = (head.decode(code).float().cpu() for code in codes)
+    losses = losses_of(saved.model.backbone.cpu(), x, y)
+    before, after = ((float(kept), float(styled)) for kept, styled in (losses(again), losses(made)))
+    return _transfer(made, before, after)
+
+
+def as_batch(image: NDArray[np.uint8]) -> Tensor:
+    """An image [C,H,W] uint8 as a batch of one, [1,C,H,W] f32 in [0,1]."""
+    return torch.from_numpy(image)[None].float() / 255
+
+
+def losses_of(backbone: Backbone, content: Tensor, style: Tensor, layer: int | None = None) -> Losses:
+    """The losses of pictures [1,C,H,W] for a content and a style, see `transfer`. UsageError if the backbone has no such map."""
+    at = len(backbone.strides) // 2 if layer is None else layer
+    if not 0 <= at < len(backbone.strides):
+        raise UsageError(f"layer {at}: the backbone has maps 0 to {len(backbone.strides) - 1}")
+    backbone.eval().requires_grad_(False)
+    aim, grams = backbone(content)[at], [gram(each) for each in backbone(style)]
+
+    def losses(picture: Tensor) -> tuple[Tensor, Tensor]:
+        maps = backbone(picture)
+        styled = torch.stack([(gram(each) - true).square().sum() / 4 for each, true in zip(maps, grams, strict=True)]).mean()
+        return (maps[at] - aim).square().mean() / 2, styled
+
+    return losses
+
+
+def _transfer(picture: Tensor, before: tuple[float, float], after: tuple[float, float]) -> Transfer:
+    """Of a picture [1,C,H,W], and its losses of content and style."""
+    return Transfer(to_bytes(picture)[0], (before[0], after[0]), (before[1], after[1]))
 
 
 def gram(maps: Tensor) -> Tensor:

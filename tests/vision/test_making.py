@@ -15,6 +15,7 @@ from rlsuite.cli.vision import app
 from rlsuite.core.errors import NotFiniteError, UsageError
 from rlsuite.runs import checkpoint
 from rlsuite.vision import anomalies, frechet, predict, sample
+from rlsuite.vision.data import Data, InMemory
 from rlsuite.vision.data.leave_out import ClassSection, left_out
 from rlsuite.vision.generation import gans
 from rlsuite.vision.train import SavedModel, load_data, train
@@ -103,7 +104,7 @@ def test_pictures_are_written_while_it_trains_and_afterwards(tmp_path: Path) -> 
     saved = SavedModel(path)
     written = sample.write_samples(saved.model, tmp_path / "out", 20, 3, saved.bf16)
     assert [one.name for one in written] == ["grid.png", "interpolation.png", "classes.png"]
-    assert [Image.open(one).size for one in written] == [(10 * 36 - 4, 2 * 36 - 4), (356, 356), (356, 32)]
+    assert [Image.open(one).size for one in written] == [(10 * 36 - 4, 2 * 36 - 4), (356, 356), (356, 176)]
     again = sample.write_samples(saved.model, tmp_path / "again", 20, 3, saved.bf16)
     assert [one.read_bytes() for one in again] == [one.read_bytes() for one in written]
     labelled = predict.show(saved, "test", tmp_path / "out", 1)
@@ -166,7 +167,13 @@ def test_commands(runs: dict[str, Path], tmp_path: Path) -> None:
     assert "as_asked" not in scored
     assert {"elbo", "kl", "squared_error", "pca_squared_error", "frechet"} <= set(scored)
     written = call("sample", str(runs["vae"]), "--out", str(tmp_path), "--count", "4")["pictures"]
-    assert [Path(one).name for one in written] == ["grid.png", "interpolation.png"]
+    assert [Path(one).name for one in written] == ["grid.png", "interpolation.png", "edits.png"]
+    written = call("sample", str(runs["autoencoder"]), "--out", str(tmp_path))["pictures"]
+    assert [Path(one).name for one in written] == ["edits.png"]
+    assert Image.open(written[0]).size == (11 * 36 - 4, 10 * 36 - 4)
+    scored = call("evaluate", str(runs["autoencoder"]), "--classifier", str(runs["classifier"]))["eval"]
+    assert 0 <= scored["moved_as_asked"] <= 1
+    assert "frechet" not in scored
     strange = call("anomalies", str(runs["autoencoder"]), "test", "--count", "30", "--out", str(tmp_path / "strange.png"))
     assert len(strange["ranked"]) == 30
     assert strange["auroc"] is None
@@ -188,3 +195,43 @@ def test_a_real_picture_is_near_real_ones(runs: dict[str, Path], monkeypatch: py
     assert found["as_asked"] > 0.8
     with pytest.raises(UsageError, match="is to generate, not a classifier"):
         frechet.compare(gan, gan, data.test)
+
+
+def test_codes_move_by_the_difference_of_class_means(monkeypatch: pytest.MonkeyPatch, runs: dict[str, Path]) -> None:
+    """An autoencoder whose code is the picture: a move changes a picture by the difference of the mean pictures."""
+    saved = SavedModel(runs["autoencoder"])
+    monkeypatch.setattr(sample, "encoded", lambda model, images, bf16: torch.from_numpy(images).flatten(1).float())
+    monkeypatch.setattr(sample, "decoded", lambda model, codes, labels, bf16: codes.numpy())
+    train = InMemory(np.array([[10], [30], [100]], np.uint8).reshape(3, 1, 1, 1), {"label": np.array([4, 4, 7])})
+    test = InMemory(np.array([[25], [90], [1]], np.uint8).reshape(3, 1, 1, 1), {"label": np.array([4, 7, 9])})
+    data = Data(train, test, tuple("abcdefghij"), (1, 1, 1), ("classify",))
+    edits = sample.edits_of(saved.model, data, bf16=False)
+    assert edits is not None
+    assert edits.classes.tolist() == [4, 7]  # nothing is known of class 9
+    assert edits.means.tolist() == [[20], [100]]
+    assert sample.moved(saved.model, edits, np.array([0, 0, 1]), np.array([0, 1, 0]), False).tolist() == [[25], [105], [10]]
+    assert sample.edits_of(saved.model, data._replace(tasks=("segment",)), bf16=False) is None
+    assert sample.edits_of(SavedModel(runs["gan"]).model, data, bf16=False) is None
+
+
+def test_an_autoencoder_without_classes_has_nothing_to_sample(runs: dict[str, Path], tmp_path: Path) -> None:
+    saved = SavedModel(runs["autoencoder"])
+    data = load_data(saved.config)._replace(tasks=())
+    with pytest.raises(UsageError, match="it has no generator"):
+        sample.write_samples(saved.model, tmp_path, 4, 0, False, data)
+    with pytest.raises(UsageError, match="has no generator to sample from: that takes a vae or a GAN"):
+        sample.write_samples(SavedModel(runs["classifier"]).model, tmp_path, 4, 0, False)
+
+
+def test_a_spatial_code_keeps_places(tmp_path: Path) -> None:
+    saved = SavedModel(run(tmp_path / "run", "autoencoder(latent=2,spatial=true)"))
+    maker = saved.model.maker
+    assert maker.latent == 2 * 4 * 4
+    images, _ = load_data(saved.config).test.take(np.arange(3))
+    codes = sample.encoded(saved.model, images, False)
+    assert codes.shape == (3, 32)
+    assert sample.decoded(saved.model, codes, None, False).shape == images.shape
+    changed = codes.clone()
+    changed[:, 0] += 100  # the upper left place
+    far = sample.decoded(saved.model, changed, None, False)[..., -8:, -8:]
+    assert np.array_equal(far, sample.decoded(saved.model, codes, None, False)[..., -8:, -8:])

@@ -15,7 +15,8 @@ from rlsuite.core.errors import UsageError
 from rlsuite.nets.backbones import make_backbone
 from rlsuite.nets.pretrained import in_order_of
 from rlsuite.vision import style
-from rlsuite.vision.train import train
+from rlsuite.vision.sample import remade
+from rlsuite.vision.train import SavedModel, train
 
 
 def test_a_gram_matrix_by_hand() -> None:
@@ -69,3 +70,41 @@ def test_the_command_takes_runs_and_files_of_weights(tmp_path: Path) -> None:
         assert Image.open(tmp_path / "out.png").size == (128, 40)
     with pytest.raises(UsageError, match="does not say which backbone it is of: add --backbone"):
         style.backbone_of(tmp_path / "net.safetensors", None)
+
+
+def test_one_pass_through_an_autoencoder(tmp_path: Path) -> None:
+    tiny = {"data.pictures": 16, "data.size": 32, "run.steps": 8, "run.threads": 1, "run.device": "cpu"}
+    model = {"model.backbone": "impala", "model.neck": "none", "learner.batch_size": 8}
+    path = train("vision/scenes_boxes", {**tiny, **model, "model.head": "autoencoder(latent=4,spatial=true)"}, tmp_path / "run").run
+    saved = SavedModel(path)
+    rng = np.random.default_rng(0)
+    content, aim = rng.integers(0, 100, (3, 32, 32)).astype(np.uint8), rng.integers(50, 256, (3, 32, 32)).astype(np.uint8)
+    again = style.stylise(saved, content, aim, share=0.0)
+    assert np.array_equal(again.picture, remade(saved.model, content[None], False)[0])
+    styled = style.stylise(saved, content, aim)
+    assert not np.array_equal(styled.picture, again.picture)
+    assert np.array_equal(style.stylise(saved, content, content).picture, again.picture)  # its own statistics change nothing
+    words = ["style", "ALE/Pong-v5", "ALE/Breakout-v5", "--weights", str(path), "--adain", "--out", str(tmp_path / "out.png")]
+    done = CliRunner().invoke(app, [*words, "--share", "0.5", "--json"], catch_exceptions=False)
+    assert set(json.loads(done.stdout)) == {"content", "style", "picture"}
+    assert Image.open(tmp_path / "out.png").size == (3 * 36 - 4, 32)
+    for more, message in (
+        (["--steps", "3"], "--steps has no effect with --adain; leave it out"),
+        (["--noise"], "--noise has no effect with --adain"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            CliRunner().invoke(app, [*words, *more], catch_exceptions=False)
+    with pytest.raises(UsageError, match="--share has no effect without --adain"):
+        CliRunner().invoke(app, ["style", "a", "b", "--weights", str(path), "--share", "1"], catch_exceptions=False)
+
+
+def test_a_pass_needs_a_decoder(tmp_path: Path) -> None:
+    tiny = {"data.pictures": 16, "data.size": 32, "data.labels": "pixels", "run.steps": 8, "run.threads": 1, "run.device": "cpu"}
+    model = {"model.backbone": "impala", "model.neck": "none", "model.head": "unet(width=8)", "learner.batch_size": 8}
+    path = train("vision/scenes_boxes", {**tiny, **model}, tmp_path / "run").run
+    words = ["style", "ALE/Pong-v5", "ALE/Breakout-v5", "--adain", "--weights"]
+    with pytest.raises(UsageError, match=r"is a unet\(width=8\), which decodes no features: --adain needs an autoencoder or vae"):
+        CliRunner().invoke(app, [*words, str(path)], catch_exceptions=False)
+    save_file(in_order_of(make_backbone("impala", 3).state_dict()), tmp_path / "net.safetensors")
+    with pytest.raises(UsageError, match=r"--adain needs the run of an autoencoder: .*net.safetensors holds a backbone alone"):
+        CliRunner().invoke(app, [*words, str(tmp_path / "net.safetensors")], catch_exceptions=False)

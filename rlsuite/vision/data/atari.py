@@ -19,10 +19,11 @@ from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import SomePath
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.envs import atari_game
+from rlsuite.envs.atari_colours import SCREEN
 from rlsuite.vision import texts
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
 from rlsuite.vision.data import ram as rams
-from rlsuite.vision.data.emulator import SCREEN, SEEN, WHOLE, Frame, atari_player, frames, played_frames
+from rlsuite.vision.data.emulator import SEEN, WHOLE, Frame, atari_player, frames, played_frames
 from rlsuite.vision.data.objects import Objects
 
 # Rows of the screen where things move; scores and borders lie outside.

@@ -11,21 +11,13 @@ from numpy.typing import NDArray
 
 from rlsuite.core.errors import UsageError
 from rlsuite.envs import atari_game
+from rlsuite.envs.atari_colours import SCREEN, area_weights
 from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
 
 SEEN = (4, 84, 84)  # planes, height and width of an agent's default observation
 SKIP = 4  # frames in a step
-SCREEN = (210, 160)
 WHOLE = (0, SCREEN[0])  # rows
 USUAL = {"frame_skip": SKIP, "protocol": "classic", "flicker": 0.0, "fire_reset": False}  # `env.*` of agents that can play here
-
-
-def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
-    """Area interpolation of a side, as in the agents' environment: the weights [smaller,size] of old pixels in new ones."""
-    edges = np.arange(smaller + 1) * size / smaller
-    pixel = np.arange(size)
-    share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return share.clip(0) * smaller / size
 
 
 class Frame(NamedTuple):

@@ -19,7 +19,8 @@ class Autoencoder(Maker):
     """A backbone, a dense layer to a code, and a decoder that mirrors the backbone; learns the least squared error.
 
     Hinton & Salakhutdinov 2006. With `denoise` it gets pictures with Gaussian noise of that standard deviation, where white is 1,
-    and learns to make the clean ones (Vincent et al. 2010, section 3).
+    and learns to make the clean ones (Vincent et al. 2010, section 3). With `spatial`, the code is a map of `latent` channels, of
+    the size of the backbone's last, which keeps what is where.
     """
 
     main = "psnr"
@@ -35,17 +36,30 @@ class Autoencoder(Maker):
         denoise: float = 0.0,
         up: str = "resize",
         norm: str = "batch",
+        spatial: bool = False,
     ):
         """`maps`, `up`, `norm`: see `Decoder`."""
-        super().__init__(picture, latent)
-        self.denoise = denoise
-        self.encoder = nn.Linear(math.prod(maps[-1]), self.outputs * latent)
-        self.decoder = Decoder(latent, maps, picture, up, norm)
+        channels, height, width = maps[-1]
+        super().__init__(picture, latent * height * width if spatial else latent)
+        self.denoise, self.spatial = denoise, spatial
+        if spatial:
+            self.encoder: nn.Module = nn.Conv2d(channels, self.outputs * latent, 1)
+        else:
+            self.encoder = nn.Linear(math.prod(maps[-1]), self.outputs * latent)
+        self.decoder = Decoder(latent, maps, picture, up, norm, spatial)
 
     def encode(self, pictures: Tensor, embed: Embed) -> Tensor:
         """The codes [N,L] of pictures [N,C,H,W], f32 in [0,1]."""
-        code: Tensor = self.encoder(embed(pictures)[-1].flatten(1))
-        return code.float()
+        return self.code(embed(pictures)[-1])
+
+    def code(self, features: Tensor) -> Tensor:
+        """The codes [N,L] of last maps [N,F,h,w] of the backbone."""
+        return self._outputs(features)
+
+    def _outputs(self, features: Tensor) -> Tensor:
+        """What the encoder makes of last maps: [N,`outputs`*L] f32."""
+        found: Tensor = self.encoder(features if self.spatial else features.flatten(1))
+        return found.flatten(1).float()
 
     def decode(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """See `Maker`."""
@@ -56,8 +70,8 @@ class Autoencoder(Maker):
         return self.decode(self.encode(unit(images), embed))
 
     def baselines(self, data: Data) -> dict[str, float]:
-        """See `Measured`: the squared error with as many principal components."""
-        return {"pca_squared_error": pca_squared_error(data.train, data.test, self.latent)}
+        """See `Measured`: the squared error with as many principal components; a map has more numbers than is worth comparing."""
+        return {} if self.spatial else {"pca_squared_error": pca_squared_error(data.train, data.test, self.latent)}
 
     def noisy(self, pictures: Tensor, noise: Tensor) -> Tensor:
         """Pictures with noise [N,C,H,W] of standard deviation 1 on them, in [0,1] again."""
@@ -118,12 +132,12 @@ class Vae(Autoencoder):
 
     def posterior(self, pictures: Tensor, embed: Embed) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance [N,L] of q(z|x), for pictures [N,C,H,W], f32 in [0,1]."""
-        mean, log_variance = super().encode(pictures, embed).chunk(2, 1)
+        mean, log_variance = self._outputs(embed(pictures)[-1]).chunk(2, 1)
         return mean, log_variance.clamp(-12, 12)
 
-    def encode(self, pictures: Tensor, embed: Embed) -> Tensor:
-        """The means of q(z|x)."""
-        return self.posterior(pictures, embed)[0]
+    def code(self, features: Tensor) -> Tensor:
+        """The means of q(z|x), for last maps of the backbone."""
+        return self._outputs(features).chunk(2, 1)[0]
 
     def bound(self, pictures: Tensor, embed: Embed, noise: Tensor) -> tuple[Tensor, Tensor]:
         """E[log p(x|z)] by one code a picture, drawn with `noise` [N,L] from N(0, I), and the KL divergence: [N] each, in nats."""

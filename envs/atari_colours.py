@@ -1,0 +1,194 @@
+"""Atari games in other colours: the colours of the screen change before it becomes grey and small.
+
+ale-py's vector environment makes greys of the console's palette in C++, where no colour can be changed. These games are therefore
+stepped in Python, one after the other, by the same protocol; their no-ops are drawn by other random numbers.
+
+Shapes: L games, K colours, H x W pixels.
+"""
+
+import colorsys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from ale_py import ALEInterface, LoggerMode, roms
+from numpy.typing import NDArray
+
+from rlsuite.config.spec_string import check_keywords, parse_call
+from rlsuite.core.errors import UsageError, unknown
+
+SCREEN = (210, 160)
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue in a grey: rounded, they give the console's greys
+
+Bytes = NDArray[np.uint8]
+Change = Callable[[Bytes], Bytes]  # colours [K,3] -> [K,3]
+
+
+def inverted(colours: Bytes) -> Bytes:
+    """Each of red, green and blue as 255 minus itself."""
+    return 255 - colours
+
+
+def hue(colours: Bytes, degrees: float = 180) -> Bytes:
+    """The hue (of HSV) turned by `degrees`: 120 makes red of blue, green of red, blue of green."""
+    turned = []
+    for colour in colours:
+        angle, saturation, value = colorsys.rgb_to_hsv(*(colour / 255).tolist())
+        turned.append(colorsys.hsv_to_rgb((angle + degrees / 360) % 1, saturation, value))
+    found: Bytes = np.rint(255 * np.array(turned).reshape(-1, 3)).astype(np.uint8)
+    return found
+
+
+CHANGES: dict[str, Callable[..., Bytes]] = {"inverted": inverted, "hue": hue}
+
+
+def change_of(text: str) -> Change:
+    """The change of colours that a spec such as `hue(degrees=120)` names. UsageError for an unknown one."""
+    name, parameters = parse_call("recolour", text)
+    if name not in CHANGES:
+        raise unknown("recolour", name, CHANGES)
+    check_keywords(name, CHANGES[name], parameters, skip=1)
+    for key, value in parameters.items():
+        if isinstance(value, bool | str):
+            raise UsageError(f"{text}: {key} must be a number")
+    return partial(CHANGES[name], **parameters)
+
+
+def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
+    """Area interpolation of a side, as in ale-py's environments: the weights [smaller,size] of old pixels in new ones."""
+    edges = np.arange(smaller + 1) * size / smaller
+    pixel = np.arange(size)
+    share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return share.clip(0) * smaller / size
+
+
+class Palette:
+    """What each number of the console's palette looks like after a change of colours: a grey, or red, green and blue."""
+
+    def __init__(self, change: Change, grey: bool):
+        self.change, self.grey = change, grey
+        self.known = np.zeros(256, bool)
+        self.table = np.zeros((256,) if grey else (256, 3), np.uint8)
+
+    def see(self, ale: ALEInterface) -> Bytes:
+        """The screen of a game: [210,160] if grey, otherwise [210,160,3]."""
+        screen = ale.getScreen()
+        if not self.known[screen].all():
+            self._learn(screen, ale.getScreenRGB())
+        return self.table[screen]
+
+    def _learn(self, screen: Bytes, colours: Bytes) -> None:
+        numbers, places = np.unique(screen, return_index=True)
+        changed = self.change(colours.reshape(-1, 3)[places])
+        self.table[numbers] = np.rint(changed @ np.array(LUMINANCE)).astype(np.uint8) if self.grey else changed
+        self.known[numbers] = True
+
+
+class Game:
+    """One game, by the protocol of `rlsuite.envs.atari`."""
+
+    def __init__(
+        self,
+        rom: str,
+        palette: Palette,
+        *,
+        frame_skip: int,
+        max_frames: int,
+        noop_max: int,
+        sticky: float,
+        full_action_set: bool,
+        fire_reset: bool,
+    ):
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        self.ale = ALEInterface()
+        self.ale.setFloat("repeat_action_probability", sticky)
+        self.rom, self.palette = str(roms.get_rom_path(rom)), palette
+        self.frame_skip, self.max_frames, self.noop_max = frame_skip, max_frames, noop_max
+        self.seed(int(np.random.default_rng().integers(2**31)))
+        self.actions = self.ale.getLegalActionSet() if full_action_set else self.ale.getMinimalActionSet()
+        self.fire = next((action for action in self.actions if action.name == "FIRE"), None) if fire_reset else None
+        self.frames = 0  # of this game, after the no-ops
+
+    def seed(self, seed: int) -> None:
+        """Seeds the next games."""
+        self.ale.setInt("random_seed", seed)
+        self.ale.loadROM(self.rom)
+        self.rng = np.random.default_rng(seed)
+
+    def reset(self) -> Bytes:
+        """Starts a game and returns its first screen."""
+        self.ale.reset_game()
+        noops = int(self.rng.integers(1, self.noop_max + 1)) if self.noop_max else 0
+        for _ in range(noops - (self.fire is not None)):
+            self.ale.act(0)
+            if self.ale.game_over():
+                self.ale.reset_game()
+        if self.fire is not None:
+            self.ale.act(self.fire)
+        self.frames = 0
+        return self.palette.see(self.ale)
+
+    def step(self, action: int) -> tuple[Bytes, float, bool, bool]:
+        """The maximum of the last two screens, the reward, and whether the game is over, or cut off by the time limit."""
+        reward, seen = 0.0, []
+        for left in range(self.frame_skip, 0, -1):
+            reward += self.ale.act(self.actions[action])
+            self.frames += 1
+            ended = self.ale.game_over() or self.frames >= self.max_frames
+            if left <= 2 or ended:
+                seen.append(self.palette.see(self.ale))
+            if ended:
+                break
+        return np.maximum(seen[0], seen[-1]), reward, self.ale.game_over(), self.frames >= self.max_frames
+
+
+class RecolouredGames:
+    """L games in other colours, with the methods of ale-py's AtariVectorEnv that `StackedAtari` calls; NEXT_STEP autoreset."""
+
+    def __init__(self, games: list[Game], size: tuple[int, int] | None):
+        """`size`: height and width of grey planes; None: screens as they are, for a `ColourTwin`."""
+        self.games = games
+        self.weights = None if size is None else (area_weights(SCREEN[0], size[0]), area_weights(SCREEN[1], size[1]))
+        self.single_action_space = gymnasium.spaces.Discrete(len(games[0].actions))
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, len(games))
+        self._ended = [False] * len(games)
+        self._sent = np.zeros(len(games), np.int64)
+
+    def reset(self, *, seed: int | NDArray[np.int64] | None = None) -> tuple[Bytes, dict[str, Any]]:
+        """Starts new games: planes [L,1,H,W] or frames [L,1,210,160,3], and `info`. An array seeds each game."""
+        if seed is not None:
+            seeds = seed if isinstance(seed, np.ndarray) else seed + np.arange(len(self.games))
+            for game, own in zip(self.games, seeds.tolist(), strict=True):
+                game.seed(own)
+        self._ended = [False] * len(self.games)
+        return self._joined([game.reset() for game in self.games]), self._info()
+
+    def send(self, actions: NDArray[np.int64]) -> None:
+        """Takes the actions [L] that `recv` plays."""
+        self._sent = actions
+
+    def recv(self) -> tuple[Bytes, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Plays the step whose actions were sent."""
+        found = [
+            (game.reset(), 0.0, False, False) if ended else game.step(int(action))
+            for game, ended, action in zip(self.games, self._ended, self._sent, strict=True)
+        ]
+        screens, rewards, over, cut = zip(*found, strict=True)
+        self._ended = [one or other for one, other in zip(over, cut, strict=True)]
+        return self._joined(list(screens)), np.array(rewards), np.array(over), np.array(cut), self._info()
+
+    def step(self, actions: NDArray[np.int64]) -> tuple[Bytes, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """One step of all games, actions [L]."""
+        self.send(actions)
+        return self.recv()
+
+    def _joined(self, screens: list[Bytes]) -> Bytes:
+        if self.weights is not None:
+            rows, columns = self.weights
+            screens = [np.rint(rows @ screen.astype(np.float64) @ columns.T).astype(np.uint8) for screen in screens]
+        return np.stack(screens)[:, None]
+
+    def _info(self) -> dict[str, Any]:
+        return {"lives": np.array([game.ale.lives() for game in self.games], np.int32)}

@@ -1,0 +1,70 @@
+"""Evaluation under changed colours: what is printed and filmed, that it replaces no score, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import rlsuite
+from rlsuite.cli.evaluate import app
+from rlsuite.core.errors import UsageError
+
+TINY: dict[str, Any] = {
+    "env.id": "ALE/Pong-v5",
+    "env.num_envs": 2,
+    "env.max_frames": 120,
+    "run.agent_steps": 40,
+    "run.device": "cpu",
+    "run.threads": 1,
+    "eval.episodes": 1,
+    "net.hidden": 8,
+    "replay.capacity_agent_steps": 200,
+    "replay.min_agent_steps": 16,
+    "learner.batch_size": 4,
+}
+
+
+def evaluate(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rlsuite.train("atari/dqn", TINY, run_dir=tmp_path_factory.mktemp("run") / "pong").run
+
+
+def test_each_colour_has_its_score_and_its_video(run: Path, tmp_path: Path) -> None:
+    (kept,) = (run / "checkpoints").glob("*.evaluation.json")
+    before = kept.read_text()
+    words = ["evaluate", str(run), "--recolour", "inverted,hue(degrees=120)", "--episodes", "2"]
+    found = json.loads(evaluate(*words, "--video", str(tmp_path), "--json"))
+    assert list(found["recoloured"]) == ["inverted", "hue(degrees=120)"]
+    assert all(one["episodes"] == 2 for one in found["recoloured"].values())
+    assert "eval" not in found
+    assert [Path(one).name.rpartition("-")[2] for one in found["videos"]] == ["inverted.mp4", "hue(degrees=120).mp4"]
+    assert all(Path(one).is_file() for one in found["videos"])
+    assert kept.read_text() == before  # the score of the game as it is
+    lines = evaluate(*words).splitlines()
+    assert [line.split()[:2] for line in lines[:2]] == [["inverted:", "return"], ["hue(degrees=120):", "return"]]
+
+
+def test_what_is_refused(run: Path) -> None:
+    for path, colours, message in (
+        (str(run), "invert", r"unknown recolour 'invert'; did you mean inverted"),
+        (str(run), "inverted,hew", r"unknown recolour 'hew'; did you mean hue"),
+        (
+            "pretrained:cartpole",
+            "inverted",
+            r"--recolour changes the screen of an Atari game, .* plays CartPole-v1; leave it",
+        ),
+        ("pretrained:tic_tac_toe", "hue", "plays tic_tac_toe; leave it out"),
+    ):
+        with pytest.raises(UsageError, match=message) as error:
+            evaluate("evaluate", path, "--recolour", colours, "--episodes", "1")
+        assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match="--recolour is for whole games"):
+        evaluate("evaluate", "pretrained:tic_tac_toe", "--recolour", "hue", "--opponent", "solver")
