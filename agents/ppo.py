@@ -48,6 +48,7 @@ from rlsuite.agents.policy_gradient import (
     log_prob,
     mean,
     unpack,
+    variance,
 )
 from rlsuite.agents.rollouts import minibatches, refuse_uneven_minibatches
 from rlsuite.config import schema
@@ -154,5 +155,4 @@ class PPO(PolicyGradientAgent):
 
 def normalised(x: Tensor, valid: Tensor) -> Tensor:
     """x [T,B] normalised to mean 0 and standard deviation 1 over the steps that are `valid` [T,B]."""
-    counted = x[valid]
-    return (x - counted.mean()) / (counted.std(correction=0) + 1e-8)
+    return (x - mean(x, valid)) / (variance(x, valid).sqrt() + 1e-8)

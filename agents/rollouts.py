@@ -45,12 +45,12 @@ def ignored_without_replay(config: schema.Config, old_weights: bool) -> dict[str
 def minibatches(batch: Trajectory, epochs: int, count: int, rng: torch.Generator) -> Iterator[Trajectory]:
     """`count` minibatches of shuffled sequences in each of `epochs` passes over a batch [T,B,...].
 
-    Those that hold nothing but final observations are left out, which makes the host wait for a GPU.
+    Sequences that are nothing but a final observation are dealt out evenly. At most every second step is one, so no minibatch of
+    two sequences or more is without a step to learn from, and the host need not look, which would make it wait for a GPU.
     """
-    size = batch.steps.first.shape[1]
+    empty = batch.steps.last.all(0)  # [B]
     for _ in range(epochs):
-        order = torch.randperm(size, generator=rng, device=rng.device)
-        for rows in order.tensor_split(count):
-            part = take_columns(batch, rows)
-            if not part.steps.last.all():
-                yield part
+        order = torch.randperm(len(empty), generator=rng, device=rng.device)
+        order = order[empty[order].to(torch.uint8).argsort(stable=True)]
+        for number in range(count):
+            yield take_columns(batch, order[number::count])

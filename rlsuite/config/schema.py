@@ -240,7 +240,8 @@ class LearnerConfig(Section):
     target_ema: float | None = Field(None, gt=0, le=1)
     """Fraction of the way to the online net that an update moves the target net; null: it is copied."""
     act_with_target: bool = False
-    """Act, evaluate and publish with the target net instead of the online net."""
+    """Act, evaluate and save with the target net instead of the online net. With target_ema it is the average of recent weights,
+    which is often better than the last ones, also where no loss needs a target."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the nets; with bf16 the optimizer keeps fp32 weights."""
     channels_last: bool = True

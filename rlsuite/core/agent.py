@@ -132,7 +132,7 @@ class Part(NamedTuple):
 class Objective(ABC):
     """A net and a loss: all that the learner needs. Agents are objectives that also act; vision models are objectives only."""
 
-    has_target: ClassVar[bool] = True  # whether `loss` uses `target`; False saves the learner a copy of the net
+    has_target: ClassVar[bool] = True  # whether `loss` uses `target`; without it the learner has one only to act with it
     heads: ClassVar[tuple[str, ...]] = ()  # the parts of its net that `learner.resets` replaces; (): it cannot be reset
 
     @abstractmethod
@@ -227,11 +227,14 @@ class Agent(Actor, Objective):
 
         A section's name stands for all its keys. What they need begins with the key that decides, as "replay.prioritized = true".
         """
-        ignored = {}
+        ignored: dict[str, str] = {}
         if not cls.has_target:
-            needs = f"agent.name = an agent that has a target network; {config.agent.name} has none"
-            keys = ("target_period_learner_steps", "target_ema", "act_with_target")
-            ignored = {f"learner.{key}": needs for key in keys}
+            target = ("learner.target_period_learner_steps", "learner.target_ema")
+            if isinstance(cls.sequence, Rollouts):  # it learns from what its own weights did, so no others may act
+                needs = f"agent.name = an agent that has a target network; {config.agent.name} has none"
+                ignored = dict.fromkeys((*target, "learner.act_with_target"), needs)
+            elif not config.learner.act_with_target:
+                ignored = dict.fromkeys(target, f"learner.act_with_target = true; no loss of {config.agent.name} has a target")
         if cls.offline:
             needs = f"agent.name = an agent that collects steps; {config.agent.name} learns from recordings alone"
             stored = [f"replay.{key}" for key in type(config.replay).model_fields if key != "demonstrations"]

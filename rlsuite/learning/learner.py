@@ -93,7 +93,8 @@ class Learner:
         net = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         bf16 = config.precision == "bf16"
         self.online = Precision(net, bf16)
-        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16) if agent.has_target else None
+        has_target = agent.has_target or config.act_with_target
+        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16) if has_target else None
         if config.compile:
             self.online.net.compile()
             if self.frozen is not None:
@@ -125,7 +126,7 @@ class Learner:
 
     @property
     def target(self) -> nn.Module:
-        """The target net; for agents without one, the net itself."""
+        """The target net; without one, the net itself."""
         return self.online.net if self.frozen is None else self.frozen.net
 
     def stage(self, sample: Sample) -> DeviceBatch:

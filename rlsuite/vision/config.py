@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, create_model, model_validator
 
 from rlsuite.config import loader
-from rlsuite.config.conditions import OnlyIf
+from rlsuite.config.conditions import OnlyIf, refuse_ignored
 from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, TrainingConfig, WeightsMixin
 from rlsuite.core.errors import UsageError
 from rlsuite.vision import data
@@ -61,10 +61,12 @@ class VisionConfig(AnyConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> "VisionConfig":
-        of_agents = "target_period_learner_steps target_ema act_with_target resets cuda_graphs compile prefetch_batches"
-        for field in of_agents.split():
+        for field in ("resets", "cuda_graphs", "compile", "prefetch_batches"):
             if getattr(self.learner, field) != LearnerConfig.model_fields[field].default:
                 raise ValueError(f"learner.{field}: only agents have that; leave it out")
+        if not self.learner.act_with_target:
+            needs = "learner.act_with_target = true, with which a model is evaluated and saved with averaged weights"
+            refuse_ignored(self, {"learner.target_period_learner_steps": needs, "learner.target_ema": needs})
         return self
 
 

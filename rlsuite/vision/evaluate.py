@@ -14,11 +14,9 @@ from rlsuite.runs.progress import Counter
 from rlsuite.vision import metrics
 from rlsuite.vision.data import Data, Pictures
 from rlsuite.vision.detection.common import Found
-from rlsuite.vision.generation.autoencoders import Autoencoder
 from rlsuite.vision.generation.base import Measured
 from rlsuite.vision.metrics import Objects
 from rlsuite.vision.model import Model
-from rlsuite.vision.pca import pca_squared_error
 
 
 def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16: bool) -> Any:
@@ -76,8 +74,8 @@ def evaluate_until(
     finally:
         model.train(training)
     result = seen.result() | {"pictures_per_second": len(rows) / max(spent, 1e-9)}
-    if isinstance(model.head, Autoencoder) and limit is None:
-        result["pca_squared_error"] = pca_squared_error(data.train, data.test, model.head.latent)
+    if isinstance(model.head, Measured) and limit is None:
+        result |= model.head.baselines(data)
     return result
 
 

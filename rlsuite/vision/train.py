@@ -136,7 +136,7 @@ class Training(Session[dict[str, float]]):
 
     def train(self, progress: Progress, stopped: Stop) -> bool:
         """Trains until the steps or the minutes are used up; True if a signal came first."""
-        self.learner.net.train()
+        self.learner.online.net.train()
         return take_turns(self, self._collect, self._learn, progress, stopped)
 
     def _collect(self) -> None:

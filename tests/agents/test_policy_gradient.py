@@ -241,16 +241,21 @@ def test_minibatch_gradients_add_up_to_the_batch() -> None:
         torch.testing.assert_close(sum(piece[i] for piece in pieces) / 4, expected)
 
 
-def test_ppo_leaves_out_minibatches_without_a_valid_step() -> None:
-    """As many minibatches as steps: those of final observations alone have nothing to learn from."""
-    made = agent(PPO, epochs=2, minibatches=T * B)
+@pytest.mark.parametrize("size", [1, 2])
+def test_final_observations_are_dealt_out_evenly(size: int) -> None:
+    """No minibatch of two steps holds nothing else, and one that does is harmless."""
+    made = agent(PPO, epochs=2, minibatches=T * B // size)
     trajectory = rollout(made)
     net = made.make_net()
     with torch.no_grad():
         parts = list(made.prepare(net, trajectory, torch.Generator().manual_seed(0)))
     ends = int(trajectory.steps.last[:-1].sum())
     assert ends == 2
-    assert len(parts) == 2 * (T * B - ends)
+    assert len(parts) == 2 * T * B // size
+    assert sum(int(part.steps.last.all()) for part in parts) == (2 * ends if size == 1 else 0)
+    for epoch in (parts[: len(parts) // 2], parts[len(parts) // 2 :]):
+        seen = torch.cat([part.steps.extras["advantage"].flatten() for part in epoch])
+        assert len(seen.unique()) == T * B - ends + 1  # every step once; final observations have the advantage 0
     for part in parts:
         loss = made.loss(net, net, part, torch.Generator())
         assert torch.isfinite(loss.loss).all()
@@ -265,6 +270,7 @@ def test_ppo_normalises_over_the_rollout_where_minibatches_are_tiny() -> None:
     with torch.no_grad():
         parts = list(made.prepare(net, trajectory, torch.Generator().manual_seed(0)))
         assert not any("normalised" in part.steps.extras for part in raw.prepare(net, trajectory, torch.Generator()))
+    parts = [part for part in parts if not part.steps.last.all()]
     scaled = torch.cat([part.steps.extras["normalised"].flatten() for part in parts])
     advantage = torch.cat([part.steps.extras["advantage"].flatten() for part in parts])
     torch.testing.assert_close(scaled, (advantage - advantage.mean()) / advantage.std(correction=0))

@@ -300,6 +300,11 @@ SELF_PLAY = [
     Conditional("agent.opening_moves", 3, {"agent.opening_fraction": 0.5}, {"agent.opening_fraction": 0.0}, "boards/go"),
     Conditional("agent.resign_false_positives", 0.1, {"agent.resign": True}, {"agent.resign": False}, "boards/go"),
     Conditional("agent.gate_score", 0.6, {"agent.gate_games": 4}, {"agent.gate_games": 0}, "boards/go"),
+    *(
+        Conditional(key, value, {"learner.act_with_target": True}, {"learner.act_with_target": False}, config)
+        for key, value in {"learner.target_ema": 0.1, "learner.target_period_learner_steps": 7}.items()
+        for config in ("boards/go", "classic/cartpole_cloning")
+    ),
 ]
 ONCE, TWICE = {"agent.epochs": 1, "agent.minibatches": 1}, {"agent.epochs": 2, "agent.minibatches": 1}
 QUEUE, REPLAY = ({"agent.name": name} for name in ("ppo", "dqn"))

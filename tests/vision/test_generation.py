@@ -14,12 +14,12 @@ from rlsuite.core.errors import UsageError
 from rlsuite.learning.learner import Learner
 from rlsuite.vision import frechet, metrics
 from rlsuite.vision import model as model_module
+from rlsuite.vision.baselines import pca_squared_error
 from rlsuite.vision.config import ModelConfig
 from rlsuite.vision.data import Data, InMemory
 from rlsuite.vision.evaluate import evaluate_until
 from rlsuite.vision.generation import autoencoders, gans
 from rlsuite.vision.model import Model, make_model
-from rlsuite.vision.pca import pca_squared_error
 from rlsuite.vision.sample import between, samples, to_bytes
 from rlsuite.vision.supervised import DataStore, Supervised
 

@@ -36,10 +36,22 @@ def run(path: Path, head: str, **more: Any) -> Path:
     return train("vision/digits", {**DIGITS, "model.head": head, **more}, path).run
 
 
-@pytest.mark.parametrize("head", [VAE, CONDITIONAL, "autoencoder(latent=4,denoise=0.3)", "stylegan(latent=4,depth=2)"])
-def test_n_and_n_is_2n_bit_for_bit(head: str, tmp_path: Path) -> None:
-    run(tmp_path / "whole", head)
-    run(tmp_path / "half", head, **{"run.steps": 32, "learner.learning_rate_anneal_agent_steps": 64})
+AVERAGED = {"learner.act_with_target": True, "learner.target_ema": 0.1, "learner.target_period_learner_steps": 1}
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        (VAE, {}),
+        (CONDITIONAL, {}),
+        (CONDITIONAL, AVERAGED),
+        ("autoencoder(latent=4,denoise=0.3)", {}),
+        ("stylegan(latent=4,depth=2)", {}),
+    ],
+)
+def test_n_and_n_is_2n_bit_for_bit(head: str, more: dict[str, Any], tmp_path: Path) -> None:
+    run(tmp_path / "whole", head, **more)
+    run(tmp_path / "half", head, **more, **{"run.steps": 32, "learner.learning_rate_anneal_agent_steps": 64})
     train(None, {"run.steps": 64}, resume=tmp_path / "half")
     a, b = (checkpoint.load(checkpoint.find(tmp_path / name)) for name in ("whole", "half"))
     for name in a.weights:
@@ -49,6 +61,23 @@ def test_n_and_n_is_2n_bit_for_bit(head: str, tmp_path: Path) -> None:
         for name in ("whole", "half")
     ]
     assert {**scores[0], "pictures_per_second": 0} == {**scores[1], "pictures_per_second": 0}
+
+
+def test_averaged_weights_are_what_is_saved(tmp_path: Path) -> None:
+    """With a step of 0 they stay those of the start, whatever is learned."""
+    paths = [
+        run(tmp_path / name, VAE, **(AVERAGED | {"run.steps": steps, "learner.target_ema": ema}))
+        for name, steps, ema in (
+            ("start", 16, 1e-9),
+            ("end", 64, 1e-9),
+            ("moved", 64, 1.0),
+        )
+    ]
+    start, end, moved = (checkpoint.load(checkpoint.find(path)).weights for path in paths)
+    assert all(
+        torch.allclose(start[name], end[name], atol=1e-5) for name in start if "running" not in name and "batches" not in name
+    )
+    assert not all(torch.allclose(start[name], moved[name], atol=1e-5) for name in start)
 
 
 def test_a_discriminator_that_becomes_nan_stops_the_run_and_leaves_its_last_checkpoint(

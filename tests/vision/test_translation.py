@@ -1,6 +1,7 @@
 """pix2pix, CycleGAN and StarGAN: losses by hand, turns, data of pairs and of domains, runs and commands."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rlsuite.learning.learner import Learner
 from rlsuite.nets.precision import inference
 from rlsuite.runs import checkpoint
 from rlsuite.vision import translate
+from rlsuite.vision.baselines import mean_target_l1
 from rlsuite.vision.config import ModelConfig
 from rlsuite.vision.data import Data, InMemory, atari, recoloured
 from rlsuite.vision.generation import translation
@@ -86,6 +88,27 @@ def test_a_turn_trains_its_part_only_and_pictures_come_closer(head: str, data: D
     assert found.shape == shape
 
 
+def test_what_pix2pix_is_measured_by_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four pixels of two classes: 0 0 1 1, taken for 0 1 1 1 with brightness 0.75 to 0.25."""
+    head = make_model(BACKBONE, f"pix2pix({CRITIC})", 2, 3, size=(16, 16)).head
+    assert isinstance(head, translation.Pix2pix)
+    true = torch.tensor([[[[1, 1, 0, 0]], [[0, 0, 1, 1]]]], dtype=torch.uint8) * 255  # [1,2,1,4]
+    made = torch.tensor([[[[0.75, 0.25, 0.25, 0.25]], [[0.25, 0.75, 0.75, 0.75]]]])
+    monkeypatch.setattr(head, "translate", lambda *given: made)
+    found = head.scores(torch.zeros(1, 3, 1, 4), {"target": true}, lambda x: [x], torch.Generator())
+    means = head.metrics({name: float(value.mean()) for name, value in found.items()})
+    assert means == pytest.approx(
+        {"psnr": -10 * math.log10(1.5 / 8), "l1": 3 / 8, "squared_error": 1.5 / 8, "mIoU": (1 / 2 + 2 / 3) / 2}, rel=1e-6
+    )
+
+
+def test_the_mean_target_as_an_answer_by_hand() -> None:
+    def targets(*greys: int) -> InMemory:
+        return InMemory(np.zeros((len(greys), 1, 2, 2), np.uint8), {"target": np.array(greys, np.uint8).reshape(-1, 1, 1, 1)})
+
+    assert mean_target_l1(targets(0, 51), targets(51, 0, 102)) == pytest.approx((0.1 + 0.1 + 0.3) / 3)
+
+
 class Fixed(translation.Domains):
     """A translation that adds 0.25 on the way to domain 1 and takes 0.1 on the way to 0; D is 0.2, of real ones 0.5."""
 
@@ -148,6 +171,10 @@ def test_maps_of_a_games_colours_are_pictures_of_planes() -> None:
     assert (images.argmax(1) == masks["mask"]).all()
     assert (images.sum(1, dtype=np.int64) == 255).all()
     assert (labels["target"] == frames[:, -1:]).all()
+    turned = atari.load(config.model_copy(update={"labels": "maps"}), 1)
+    assert turned.classes == plain.classes
+    assert (turned.train.take(np.arange(10))[0] == frames).all()
+    assert (turned.train.take(np.arange(10))[1]["target"] == images).all()
 
 
 @pytest.mark.parametrize(

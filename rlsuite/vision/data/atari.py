@@ -3,7 +3,8 @@
 Every pixel of the console's screen is an index into its palette, so colours are classes (`labels: colours`); connected pieces of
 one colour are objects (`labels: boxes`), which is exact where objects have a colour of their own and do not touch, as in Pong.
 The game's state is in its 128 bytes of RAM: `VARIABLES` names some of them for probes, and OCAtari reads objects from them
-(`labels: objects`). With `labels: frames`, pictures are maps of the colours, and their targets the frames.
+(`labels: objects`). With `labels: frames`, pictures are maps of the colours, and their targets the frames; with `labels: maps` it
+is the other way round.
 """
 
 from collections.abc import Iterator
@@ -55,9 +56,9 @@ class Config(DataSection):
 
     id: str = "ALE/Pong-v5"
     """Game (`rlsuite list envs`)."""
-    labels: Literal["colours", "boxes", "objects", "frames"] = "colours"
+    labels: Literal["colours", "boxes", "objects", "frames", "maps"] = "colours"
     """Colour of every pixel, boxes of pieces of one colour, or objects that the optional package OCAtari reads from the RAM;
-    frames: the pictures are maps of the colours, and the newest plane of a frame is what to make of them."""
+    frames: the pictures are maps of the colours, and the newest plane of a frame is what to make of them; maps: the reverse."""
     pictures: int = Field(3000, ge=10)
     """Training pictures; there are a fifth as many to test on, from games of their own."""
     stack: int = Field(4, ge=1, le=16)
@@ -154,14 +155,16 @@ def load(config: Config, seed: int) -> Data:
     shape = (config.stack, config.height, config.width)
     train = list(frames(config.id, config.pictures, 1000 + seed, shape, config.every))
     test = list(frames(config.id, max(10, config.pictures // 5), 7, shape, config.every))
-    if config.labels in ("colours", "frames"):
+    if config.labels in ("colours", "frames", "maps"):
         palette = colours([frame.screen for frame in train], config.rarest)
         names = tuple(f"colour_{number}" for number in palette)
         parts = [
             InMemory(_stacked(part), {"mask": np.stack([class_map(f.screen, palette, shape[1:]) for f in part])})
             for part in (train, test)
         ]
-        return _maps_to_frames(parts, names) if config.labels == "frames" else Data(parts[0], parts[1], names, shape, ("segment",))
+        if config.labels == "colours":
+            return Data(parts[0], parts[1], names, shape, ("segment",))
+        return _with_maps(parts, names, from_maps=config.labels == "frames")
     parts = []
     if config.labels == "boxes":
         kinds = movers([frame.screen for frame in train], PLAYFIELD[game], config.rarest)
@@ -182,13 +185,13 @@ def load(config: Config, seed: int) -> Data:
     return Data(parts[0], parts[1], names, shape, ("detect",))
 
 
-def _maps_to_frames(parts: list[InMemory], colours: tuple[str, ...]) -> Data:
-    """From pictures with a class for every pixel: pictures with a plane for every class, and the newest planes as targets."""
+def _with_maps(parts: list[InMemory], colours: tuple[str, ...], from_maps: bool) -> Data:
+    """From pictures with a class for every pixel: maps with a plane for every class and the newest planes, one from the other."""
     turned = []
     for images, labels in parts:
-        planes = (labels["mask"][:, None] == np.arange(len(colours))[:, None, None]).astype(np.uint8) * 255
-        turned.append(InMemory(planes, {"target": images[:, -1:]}))
-    return Data(turned[0], turned[1], ("grey",), turned[0].images.shape[1:], ("translate",))
+        maps = (labels["mask"][:, None] == np.arange(len(colours))[:, None, None]).astype(np.uint8) * 255
+        turned.append(InMemory(maps, {"target": images[:, -1:]}) if from_maps else InMemory(images, {"target": maps}))
+    return Data(turned[0], turned[1], ("grey",) if from_maps else colours, turned[0].images.shape[1:], ("translate",))
 
 
 def _stacked(part: list[Frame]) -> NDArray[np.uint8]:

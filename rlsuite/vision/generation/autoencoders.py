@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlsuite.nets.decoders import Decoder, Shape
+from rlsuite.vision.baselines import pca_squared_error
+from rlsuite.vision.data import Data
 from rlsuite.vision.generation.base import Maker, unit
 from rlsuite.vision.head import Embed
 from rlsuite.vision.necks import Maps
@@ -52,6 +54,10 @@ class Autoencoder(Maker):
     def predict(self, maps: Maps, images: Tensor, embed: Embed) -> Tensor:
         """The pictures made again from `images` [N,C,H,W] uint8."""
         return self.decode(self.encode(unit(images), embed))
+
+    def baselines(self, data: Data) -> dict[str, float]:
+        """See `Measured`: the squared error with as many principal components."""
+        return {"pca_squared_error": pca_squared_error(data.train, data.test, self.latent)}
 
     def noisy(self, pictures: Tensor, noise: Tensor) -> Tensor:
         """Pictures with noise [N,C,H,W] of standard deviation 1 on them, in [0,1] again."""

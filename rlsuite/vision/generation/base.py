@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rlsuite.core.errors import UsageError
 from rlsuite.nets.decoders import Shape
+from rlsuite.vision.data import Data
 from rlsuite.vision.head import Embed, Head
 
 
@@ -24,6 +25,10 @@ class Measured(Head):
     def metrics(self, means: dict[str, float]) -> dict[str, float]:
         """The metrics of an evaluation from the means of all `scores`."""
         return means
+
+    def baselines(self, data: Data) -> dict[str, float]:
+        """What simpler models reach on the same test pictures, by the names of metrics."""
+        return {}
 
 
 class Maker(Measured):

@@ -15,6 +15,8 @@ from rlsuite.core.agent import Part
 from rlsuite.nets.backbones import Backbone, make_backbone
 from rlsuite.nets.backbones.bricks import conv
 from rlsuite.nets.decoders import Shape
+from rlsuite.vision.baselines import mean_target_l1
+from rlsuite.vision.data import Data
 from rlsuite.vision.generation.autoencoders import psnr, squared_error
 from rlsuite.vision.generation.base import Measured, unit
 from rlsuite.vision.generation.gans import DISCRIMINATOR, GENERATOR, discriminator_loss, generator_loss
@@ -22,6 +24,7 @@ from rlsuite.vision.head import Embed
 from rlsuite.vision.necks import Maps
 from rlsuite.vision.segmentation import UNet
 
+BOTH, EITHER = "both/", "either/"  # shares of the pixels of a plane in both pictures, or in one of them at least
 PATCHES = "dcgan(width=32,depth=2)"  # the usual discriminator
 
 
@@ -126,13 +129,24 @@ class Pix2pix(Translator):
         return generator_loss(fake, min_max=False).mean((1, 2)) + self.l1 * error, {"losses/l1": error.detach().mean()}
 
     def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
-        """Absolute and squared errors a pixel, where white is 1."""
+        """Absolute and squared errors a pixel, where white is 1; with several planes also what `metrics` makes the mIoU of."""
         made, true = self.translate(unit(images), images.new_zeros(len(images)), embed), unit(labels["target"])
-        return {"l1": (made - true).abs().mean((1, 2, 3)), "squared_error": squared_error(made, true)}
+        found = {"l1": (made - true).abs().mean((1, 2, 3)), "squared_error": squared_error(made, true)}
+        if (planes := true.shape[1]) > 1:
+            ours, theirs = (F.one_hot(x.argmax(1), planes).bool() for x in (made, true))  # [N,H,W,P]
+            for name, pixels in ((BOTH, ours & theirs), (EITHER, ours | theirs)):
+                found |= {f"{name}{plane}": pixels[..., plane].double().mean((1, 2)) for plane in range(planes)}
+        return found
 
     def metrics(self, means: dict[str, float]) -> dict[str, float]:
-        """With the peak signal-to-noise ratio of the mean error."""
-        return {"psnr": psnr(means["squared_error"]), **means}
+        """With the peak signal-to-noise ratio of the mean error; mIoU: a pixel belongs to the plane that is brightest there."""
+        shares = {name: [means.pop(key) for key in list(means) if key.startswith(name)] for name in (BOTH, EITHER)}
+        ious = [both / either for both, either in zip(shares[BOTH], shares[EITHER], strict=True) if either]
+        return {"psnr": psnr(means["squared_error"]), **means, **({"mIoU": sum(ious) / len(ious)} if ious else {})}
+
+    def baselines(self, data: Data) -> dict[str, float]:
+        """See `Measured`: the absolute error of the mean target as the answer to every picture."""
+        return {"mean_target_l1": mean_target_l1(data.train, data.test)}
 
 
 class Domains(Translator):

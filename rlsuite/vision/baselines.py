@@ -1,4 +1,6 @@
-"""Principal components of pictures: the best linear code of as many numbers, for comparison. Shapes: N pictures, D pixels."""
+"""What models that make pictures are compared with: principal components, and a mean picture. Shapes: N pictures, D pixels."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -30,10 +32,22 @@ def pca_squared_error(train: Pictures, test: Pictures, components: int) -> float
     return total / count
 
 
+def mean_target_l1(train: Pictures, test: Pictures) -> float:
+    """The mean absolute error a pixel, where white is 1, of the mean target in `train` as the answer to every picture of `test`."""
+    mean = sum(targets.sum(0) for targets in _targets(train)) / len(train)
+    return float(sum((targets - mean).abs().mean((1, 2, 3)).sum() for targets in _targets(test))) / len(test)
+
+
 def _flat(pictures: Pictures, count: int) -> Tensor:
     """`count` pictures, spread out: [N,D] f32 in [0,1]."""
     rows = np.linspace(0, len(pictures) - 1, count).astype(np.int64)
     return torch.cat([_rows(pictures, rows[at : at + BATCH]) for at in range(0, count, BATCH)])
+
+
+def _targets(pictures: Pictures) -> Iterator[Tensor]:
+    """All targets in batches [B,P,H,W] f32 in [0,1]."""
+    for at in range(0, len(pictures), BATCH):
+        yield torch.from_numpy(pictures.take(np.arange(at, min(at + BATCH, len(pictures))))[1]["target"]).float() / 255
 
 
 def _rows(pictures: Pictures, rows: np.ndarray) -> Tensor:
