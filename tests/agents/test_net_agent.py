@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import rlsuite
+from rlsuite.acting.inference import Layout
 from rlsuite.acting.initial_priorities import InitialPriorities
 from rlsuite.agents.net_agent import APART
 from rlsuite.config.loader import resolve
@@ -23,6 +24,7 @@ from rlsuite.learning.learner import DeviceBatch, Learner
 from rlsuite.nets.policy_net import PolicyOutput
 from rlsuite.nets.pretrained import backbones_of, freeze
 from rlsuite.replay import Sample
+from rlsuite.runtime.distillation import make_trained_agent
 
 PIXELS = EnvSpec((2, 44, 44), "uint8", num_actions=3, num_states=None, stack=2, frames_per_step=4)
 VECTOR = EnvSpec((3,), "float32", num_actions=3, num_states=None, stack=1, frames_per_step=1)
@@ -425,3 +427,14 @@ def test_samples_of_a_replay_keep_their_importance_weights() -> None:
     before = learner.net.head.advantage.out.weight.clone()
     learner.step(learner.stage(sample))
     assert torch.equal(before, learner.net.head.advantage.out.weight)  # all weights are 0
+
+
+def test_a_server_of_actions_passes_the_value_of_bonuses_on() -> None:
+    answer, _ = Layout(made("ppo", "rnd(width=8)"), VECTOR, 2).answer
+    assert answer.bonus_value.shape == answer.value.shape == (2,)
+
+
+def test_a_student_gets_no_bonus() -> None:
+    config = resolve("classic/dqn", {"agent.novelty": "rnd", "distill.teachers": ["somewhere"]})
+    with pytest.raises(UsageError, match=r"distill\.teachers: a student learns from no rewards, so no bonus has an effect"):
+        make_trained_agent(config, make_spec(config))
