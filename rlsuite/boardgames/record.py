@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import BoardState, Game
 
@@ -29,6 +31,22 @@ class GameRecord:
     notes: list[str] = field(default_factory=list)  # what was not taken as it stands, a phrase each
     komi: float | None = None  # in points, if the record gives one that can be understood, whatever that of `game` is
     variations: bool = False  # there are variations beside the main line, which are not read
+
+    def has_komi_of(self, game: Game) -> bool:
+        """Whether its komi gives the results of a game's own; True if it gives none, and in games that have none."""
+        if self.komi is None or "komi" not in game.parameters:
+            return True
+        try:
+            return np.array_equal(game.usual().with_parameters(komi=self.komi).start, game.usual().start)
+        except UsageError:  # more points than the board has
+            return False
+
+    def remarks(self) -> list[str]:
+        """All that was not taken as it stands, a phrase each: the notes, variations, and a komi other than that of `game`."""
+        lines = [*self.notes, *["only the main line is read, without the variations"] * self.variations]
+        if not self.has_komi_of(self.game):
+            lines.append(f"its komi is {self.komi:g}; here it is {self.game.parameters['komi']:g}")
+        return lines
 
 
 @dataclass

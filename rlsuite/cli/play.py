@@ -80,7 +80,7 @@ def play(
         record = None if load is None else game_records.read(load, board)
     if record is not None:
         board = record.game
-        for note in record.notes:
+        for note in record.remarks():
             print(f"rlsuite: {load}: {note}", file=sys.stderr)
     name = name or pretrained_agents.of_game(board.name) or SEARCH
     session = Session(board, BoardPlayer(name, board, simulations, seed), seed=seed)
@@ -168,7 +168,7 @@ def analyse(
     searcher = BoardPlayer(player, game, simulations, seed)
     try:
         searcher.evaluator(game)  # refuses a player that does not search
-        for line in (*(f"rlsuite: {record}: {note}" for note in found.notes), waits_for(game, Puct)):
+        for line in (*(f"rlsuite: {record}: {note}" for note in found.remarks()), waits_for(game, Puct)):
             if line:
                 _tell(line)
         if not as_json:

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rlsuite.boardgames import game_records, sgf
 from rlsuite.boardgames.record import BadRecord, GameRecord
 from rlsuite.core.errors import UsageError
@@ -56,7 +54,7 @@ class MoveAnalysis(NamedTuple):
 
 
 def read_game(path: Path, player: str, number: int = 1, any_komi: bool = False) -> GameRecord:
-    """Game `number`, from 1, of a file, for the player of that name to analyse. Its notes say what of the file is left out.
+    """Game `number`, from 1, of a file, for the player of that name to analyse. Its remarks say what of the file is left out.
 
     A saved agent's record may show a net other planes than the agent's (`Game.seen_as`). One that gives no komi has the agent's, as
     has every record with `any_komi`. UsageError for a record that cannot be read, has no such game or no moves, or is of another
@@ -71,7 +69,7 @@ def read_game(path: Path, player: str, number: int = 1, any_komi: bool = False) 
         raise record
     if not record.actions:
         raise UsageError(f"{path} has no moves, so there is nothing to analyse")
-    if game is not None and not any_komi and not _same_komi(record.komi, game):
+    if game is not None and not any_komi and not record.has_komi_of(game):
         komi = game.parameters["komi"]
         raise UsageError(
             f"{path} is a game with komi {record.komi:g}, but {player} learned with {komi:g}, and its win rates are for that; "
@@ -79,21 +77,9 @@ def read_game(path: Path, player: str, number: int = 1, any_komi: bool = False) 
         )
     if len(records) > 1:
         record.notes.append(f"game {number} of {len(records)}; --game N picks another")
-    if record.variations:
-        record.notes.append("only the main line is read, without the variations")
     if record.game.usual_start is not None:
         record.notes.append("it begins from a position that is set up")
     return record
-
-
-def _same_komi(komi: float | None, game: Game) -> bool:
-    """Whether a komi gives the results of the game's own; True for None, and in games that have none."""
-    if komi is None or "komi" not in game.parameters:
-        return True
-    try:
-        return np.array_equal(game.usual().with_parameters(komi=komi).start, game.usual().start)
-    except UsageError:  # more points than the board has
-        return False
 
 
 def analyse(record: GameRecord, player: BoardPlayer, seed: int = 0) -> Iterator[MoveAnalysis]:

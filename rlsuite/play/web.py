@@ -204,7 +204,7 @@ class Table:
             session.change_game(record.game)
         for action in record.actions:
             session.play(action)
-        self.notes = record.notes
+        self.notes = record.remarks()
 
     def record(self) -> tuple[str, str]:
         """A record of the game so far: file name and text."""

@@ -101,16 +101,18 @@ def test_a_record_runs_no_code_and_is_of_the_game_asked_for(tmp_path: Path) -> N
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("text", "shown", "told"),
+    ("game", "text", "shown", "told"),
     [
-        ("(;SZ[5]KM[1]HA[2]AB[bb][dd];W[cc];B[cd])", "o to play", ""),
-        ("(;SZ[5]KM[1];B[cc];W[];B[];W[aa])", "Black (x) has won", "the moves after the end of the game are left out"),
+        ([], "(;SZ[5]KM[1]HA[2]AB[bb][dd];W[cc];B[cd])", "o to play", ""),
+        ([], "(;SZ[5]KM[1];B[cc];W[];B[];W[aa])", "Black (x) has won", "the moves after the end of the game are left out"),
+        ([], "(;SZ[5]KM[1];B[cc](;W[dd])(;W[aa]))", "x to play", "only the main line is read, without the variations"),
+        (["go(size=5,komi=2.5)"], "(;SZ[5]KM[1];B[cc])", "o to play", "its komi is 1; here it is 2.5"),
     ],
 )
-def test_play_goes_on_from_a_record(text: str, shown: str, told: str, tmp_path: Path) -> None:
+def test_play_goes_on_from_a_record(game: list[str], text: str, shown: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "GAME.SGF"
     path.write_text(text)
-    command = [sys.executable, "-m", "rlsuite", "play", "--load", str(path), "--against", "random", "--side", "both"]
+    command = [sys.executable, "-m", "rlsuite", "play", *game, "--load", str(path), "--against", "random", "--side", "both"]
     done = subprocess.run(command, input="quit\n", capture_output=True, text=True, timeout=300, check=True)
     assert shown in done.stdout
     assert done.stderr == (f"rlsuite: {path}: {told}\n" if told else "")

@@ -124,10 +124,10 @@ def test_records_that_are_refused(text: str, words: str, tmp_path: Path) -> None
 def test_what_is_left_out_of_a_record_is_said(tmp_path: Path) -> None:
     two = sgf(tmp_path, "(;GM[1]SZ[7]KM[9];B[cc](;W[dd])(;W[ee]))(;GM[1]SZ[7]KM[9]AB[cc][dd]PL[W];W[ee])")
     first = read_game(two, GO)
-    assert first.notes == ["game 1 of 2; --game N picks another", "only the main line is read, without the variations"]
+    assert first.remarks() == ["game 1 of 2; --game N picks another", "only the main line is read, without the variations"]
     assert first.actions == [16, 24]
     second = read_game(two, GO, 2)
-    assert second.notes == ["game 2 of 2; --game N picks another", "it begins from a position that is set up"]
+    assert second.remarks() == ["game 2 of 2; --game N picks another", "it begins from a position that is set up"]
     assert second.game.new_state().player == 1
     with pytest.raises(UsageError, match="has 2 games: there is no game 3"):
         read_game(two, GO, 3)
@@ -139,7 +139,9 @@ def test_komi(tmp_path: Path) -> None:
     none = read_game(sgf(tmp_path, "(;GM[1]SZ[7];B[cc])"), GO)
     assert none.game.name == "go(size=7,komi=9)"  # the agent's
     other = sgf(tmp_path, "(;GM[1]SZ[7]KM[6.5];B[cc])")
-    assert read_game(other, GO, any_komi=True).game.name == "go(size=7,komi=9)"
+    any_ = read_game(other, GO, any_komi=True)
+    assert any_.game.name == "go(size=7,komi=9)"
+    assert any_.remarks() == ["its komi is 6.5; here it is 9"]
     assert read_game(other, ANY).game.name == "go(size=7,komi=6.5)"  # a search without a net plays any
 
 

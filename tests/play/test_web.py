@@ -78,6 +78,9 @@ def test_a_record_from_another_position_is_loaded_and_what_was_left_out_is_told(
     view = post(it, "load", record="(;SZ[5]HA[2]AB[bb][dd];W[cc];B[];W[];B[aa])")
     assert view["notes"] == ["the moves after the end of the game are left out"]
     assert (view["plies"], view["text"].splitlines()[1]) == (3, ".x...")
+    both = post(it, "load", record="(;SZ[5]KM[6.5];B[cc](;W[aa])(;W[bb]))")["notes"]
+    assert both == ["only the main line is read, without the variations", "its komi is 6.5; here it is 0.5"]
+    view = post(it, "load", record="(;SZ[5]HA[2]AB[bb][dd];W[cc];B[];W[];B[aa])")
     assert "AB[bb][dd]HA[2]PL[W]" in it.get("/api/record").text
     assert post(it, "load", record="(;SZ[5];B[cc])")["text"].splitlines()[:2] == [".....", "....."]
     post(it, "load", record="(;SZ[5]HA[2]AB[bb][dd];W[cc])")

@@ -83,6 +83,8 @@ def too_much(row: Any) -> tuple[bool, float]:
         (replace(GAME, cell_maps=GAME.cell_maps[:4]), "equally many rows"),
         (replace(GAME, cell_maps=GAME.cell_maps * 0), "is not a permutation"),
         (replace(GAME, start=GAME.start[:9]), "a multiple of 8"),
+        (replace(GAME, neighbours=((0, 1),)), "has its reverse"),
+        (replace(GAME, neighbours=((0, 1), (0, -1))), "a symmetry turns neighbours into cells that are none"),
         (replace(GAME, presentation=Presentation(board="chess")), r"needs presentation\.uci"),
         (replace(make_game("connect_four"), presentation=Presentation(sgf=99)), "the board is not square"),
         (replace(GAME, parse=lambda text: GAME.new_state().row), r"parse\(board_text\(row\)\)"),
