@@ -112,7 +112,8 @@ class InverseDynamics(RecordingAgent):
         margin, unroll, n, found = self.config.margin, self.config.unroll, len(episode.reward) - 1, []
         device = episode.reward.device
         within = torch.arange(unroll + 2 * margin, device=device).unsqueeze(1) - margin  # [T,1]
-        for begins in torch.arange(0, n, unroll, device=device).split(PIECES):
+        for begin in range(0, n, PIECES * unroll):
+            begins = torch.arange(begin, min(n, begin + PIECES * unroll), unroll, device=device)
             time = begins + within  # [T,pieces]
             seen = part_of(episode, time.clamp(0, n))._replace(first=(time <= 0) | (time > n))  # no more than the episode
             with device:
