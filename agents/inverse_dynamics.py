@@ -6,28 +6,33 @@ It learns from recordings with actions, and `rlsuite label` then writes actions 
 is far easier than to say what should be done, because the observations after an action show what it led to; so few recordings with
 actions are enough to use many without.
 
-A net reads `margin` steps before and after those that it learns from. Its core must look ahead, as `net.memory=bidirectional(...)`
-does. The action at a final observation, which no environment has seen, is not learned.
+The net reads `margin` steps before and after those that it learns from. Its core sees the features of each observation and how they
+change to the next, scaled up by a layer normalisation: nearly all of two pictures of a game is the same. It must look ahead, as
+`net.memory=bidirectional(...)` does. The action at a final observation, which no environment has seen, is not learned.
 
-Where we differ: a recurrent core instead of a transformer over whole videos; the frames that a step sees are those of `env.stack`.
+Where we differ: changes and a recurrent core instead of a convolution in time and a transformer over whole videos.
 
-Shapes: n actions of an episode, T time = margin + unroll + margin, B batch.
+Shapes: n actions of an episode, T time = margin + unroll + margin, B batch, H units of the dense layer, A actions.
 """
 
 from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlsuite.agents.policy_gradient import columns, likeliest, log_prob, mean
 from rlsuite.agents.recordings import RecordingAgent
 from rlsuite.config import schema
 from rlsuite.config.schema import AgentSection, NetConfig
 from rlsuite.core.agent import Capability, Loss, Net, Sequences
-from rlsuite.core.types import EnvSpec, Step, Trajectory, part_of, tree_map
-from rlsuite.nets.memory import without_weights
-from rlsuite.nets.policy_net import PolicyNet
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, part_of
+from rlsuite.nets.memory import make_core, without_weights
+from rlsuite.nets.policy_net import PolicyOutput
+from rlsuite.nets.precision import keep_fp32
+from rlsuite.nets.torso import Trunk, orthogonal_
+
+PIECES = 64  # of an episode whose actions are named at once
 
 
 class InverseDynamicsConfig(AgentSection):
@@ -39,6 +44,30 @@ class InverseDynamicsConfig(AgentSection):
     """Steps of a sequence that are learned from."""
     stride: int = Field(16, ge=2)
     """Steps from the start of one sequence to that of the next."""
+
+
+class ActionNet(nn.Module):
+    """Torso, dense layer and memory core, with a head that names actions."""
+
+    def __init__(self, net: NetConfig, spec: EnvSpec):
+        super().__init__()
+        self.trunk = Trunk(net, spec)
+        orthogonal_(self.trunk)
+        self.scale = nn.LayerNorm(net.hidden)
+        self.core = make_core(net, 2 * net.hidden, spec)
+        size = spec.action_shape[0] if spec.action_shape else spec.num_actions
+        self.name = keep_fp32(nn.Linear(self.core.features, size))
+        self.log_std = nn.Parameter(torch.zeros(size)) if spec.action_shape else None
+
+    def forward(self, step: Step, state: State) -> tuple[PolicyOutput, State]:
+        """(step [T,B,...], state [B,...]) -> (what it takes for the policy of the action at each step, without a value, state)."""
+        features = self.trunk(step.observation)  # [T,B,H]
+        change = self.scale(features[1:] - features[:-1]) * ~step.last[:-1].unsqueeze(-1)  # [T-1,B,H]
+        change = torch.cat([change, torch.zeros_like(features[:1])])  # [T,B,H]; what follows the last step is not seen
+        h, state = self.core(torch.cat([features, change], -1), step, state)  # [T,B,M]
+        with torch.autocast(h.device.type, enabled=False):
+            logits = self.name(h.float())
+        return PolicyOutput(logits, self.log_std, torch.zeros_like(step.reward)), state
 
 
 class InverseDynamics(RecordingAgent):
@@ -62,16 +91,16 @@ class InverseDynamics(RecordingAgent):
                 "agent.name = inverse_dynamics looks at what follows an action: use net.memory = bidirectional(core=lstm)"
             )
 
-    def make_net(self) -> PolicyNet:
-        return PolicyNet(self.net_config, self.spec)
+    def make_net(self) -> "ActionNet":
+        return ActionNet(self.net_config, self.spec)
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps = trajectory.steps
         with steps.reward.device:
             state = self.initial_state(steps.first.shape[1])
         rows = slice(self.config.margin, self.config.margin + self.config.unroll)
-        policy = net(steps, state)[0]
-        policy, learned = policy._replace(logits=policy.logits[rows]), part_of(steps, rows)
+        said, learned = net(steps, state)[0], part_of(steps, rows)
+        policy = said._replace(logits=said.logits[rows])
         log_p, valid = log_prob(policy, learned.action), ~learned.last  # [unroll,B]
         metrics = {"losses/log_prob": mean(log_p, valid)}
         if policy.log_std is None:
@@ -80,18 +109,25 @@ class InverseDynamics(RecordingAgent):
 
     def actions(self, net: Net, episode: Step) -> Tensor:
         """The likeliest actions [n,...] between the n + 1 observations of an episode, leaves [n+1,...]."""
-        margin, unroll, found = self.config.margin, self.config.unroll, []
-        with episode.reward.device:
-            state = self.initial_state(1)
-        for begin in range(0, len(episode.reward) - 1, unroll):
-            low = max(begin - margin, 0)
-            seen = tree_map(lambda leaf: leaf.unsqueeze(1), part_of(episode, slice(low, begin + unroll + margin)))
-            found.append(likeliest(net(seen, state)[0])[begin - low : begin - low + unroll, 0])
-        return torch.cat(found)[: len(episode.reward) - 1]
+        margin, unroll, n, found = self.config.margin, self.config.unroll, len(episode.reward) - 1, []
+        device = episode.reward.device
+        within = torch.arange(unroll + 2 * margin, device=device).unsqueeze(1) - margin  # [T,1]
+        for begin in range(0, n, PIECES * unroll):
+            begins = torch.arange(begin, min(n, begin + PIECES * unroll), unroll, device=device)
+            time = begins + within  # [T,pieces]
+            seen = part_of(episode, time.clamp(0, n))._replace(first=(time <= 0) | (time > n))  # no more than the episode
+            with device:
+                state = self.initial_state(len(begins))
+            named = likeliest(net(seen, state)[0])[margin : margin + unroll]  # [unroll,pieces,...]
+            found.append(named.transpose(0, 1).flatten(0, 1))
+        return torch.cat(found)[:n]
 
     def rate(self, net: Net, episode: Step) -> float:
-        """The share of actions that it names as they were recorded; where they are continuous, minus the mean squared error."""
-        named, done = self.actions(net, episode), episode.action[:-1]
+        """See `score`."""
+        return self.score(self.actions(net, episode), episode.action[:-1])
+
+    def score(self, named: Tensor, done: Tensor) -> float:
+        """The share of actions [n,...] that are named as they were done; of continuous ones, minus the mean squared error."""
         if self.spec.action_shape:
             return -float((named - done).square().mean())
         return float((named == done).float().mean())

@@ -80,8 +80,9 @@ def label(path: Path, run: Path) -> Labelled:
         for index, episode in enumerate(episodes):
             show(index, len(episodes))
             seen = _seen(episode, saved.spec.stack, saved.device)
-            named = agent.actions(saved.net, seen).cpu().numpy().astype(given.steps.action.dtype)  # [n,...]
-            actions += [named, np.zeros_like(named[:1])]  # no environment sees the last
+            named = agent.actions(saved.net, seen)  # [n,...]
             if scores is not None:
-                scores.append(agent.rate(saved.net, seen))
+                scores.append(agent.score(named, seen.action[:-1]))
+            array = named.cpu().numpy().astype(given.steps.action.dtype)
+            actions += [array, np.zeros_like(array[:1])]  # no environment sees the last
     return Labelled(given._replace(steps=given.steps._replace(action=np.concatenate(actions))), scores)

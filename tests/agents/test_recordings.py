@@ -67,7 +67,7 @@ def scaled(net: Any) -> Any:
     """The net with a last layer that says something."""
     torch.manual_seed(3)
     with torch.no_grad():
-        nn.init.normal_(net.policy.weight)
+        nn.init.normal_(net.name.weight)
     return net
 
 
