@@ -17,7 +17,8 @@ from rlsuite.acting.delayed_policy import PolicyLag
 from rlsuite.acting.initial_priorities import InitialPriorities
 from rlsuite.acting.offline import Offline
 from rlsuite.acting.selfplay import SelfPlayAgent
-from rlsuite.config.schema import AugmentConfig, Config
+from rlsuite.config.augment import AugmentConfig
+from rlsuite.config.schema import Config
 from rlsuite.core import cpu, limits, masks, registry
 from rlsuite.core.agent import (
     Agent,

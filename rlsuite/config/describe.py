@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from rlsuite.config.loader import literal, to_yaml
-from rlsuite.config.schema import AnyConfig, Section
+from rlsuite.config.schema import AnyConfig
+from rlsuite.config.section import Section
 
 _TYPES = {bool: "true or false", int: "integer", float: "number", str: "string", dict: "mapping", list: "list"}
 

@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError, create_model, model_validator
 
 from rlsuite.config.conditions import IgnoredKeys, refuse_ignored
-from rlsuite.config.schema import AgentSection, AnyConfig, Config, Section, absolute
+from rlsuite.config.schema import AgentSection, AnyConfig, Config, absolute
+from rlsuite.config.section import Section
 from rlsuite.config.shipped import config_names, shipped_text
 from rlsuite.core import registry
 from rlsuite.core.agent import agent_class

@@ -5,28 +5,18 @@ Units are part of the names: agent_steps (one action each, by default four emula
 """
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from rlsuite.config.augment import AugmentConfig
 from rlsuite.config.auxiliary import auxiliary_of, novelty_of
-from rlsuite.config.conditions import OnlyIf, refuse_ignored, refuse_without_effect
+from rlsuite.config.conditions import OnlyIf, refuse_ignored
 from rlsuite.config.optimizers import normalised, optimizer_of
+from rlsuite.config.section import Section
 from rlsuite.config.spec_string import read_by
 from rlsuite.core import registry
 from rlsuite.core.errors import unknown
-
-
-class Section(BaseModel):
-    """Base class of every section of a config. The docstring under a key is its description, which `rlsuite config` prints."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-    all_only_if: ClassVar[OnlyIf | None] = None  # a condition of every key but the one that it is about
-
-    @model_validator(mode="after")
-    def _has_effect(self) -> Self:
-        refuse_without_effect(self, self.all_only_if)
-        return self
 
 
 def absolute(path: str | None) -> str | None:
@@ -164,42 +154,6 @@ class ReplayConfig(Section):
         return self
 
 
-class AugmentConfig(Section):
-    """Random changes of the images in each batch, drawn for every image by itself, uniformly; all off by default."""
-
-    shift: int = Field(0, ge=0)
-    """Move by up to this many pixels in each direction; DrQ's is 4."""
-    scale: float = Field(0.0, ge=0, lt=1)
-    """Enlarge or shrink by up to this fraction."""
-    crop: float = Field(0.0, ge=0, lt=1)
-    """Crop up to this fraction of both sides and enlarge the rest."""
-    rotate: float = Field(0.0, ge=0, le=180)
-    """Rotate by up to this many degrees either way."""
-    shear: float = Field(0.0, ge=0, lt=1)
-    """Shear by up to this many pixels sideways per pixel down."""
-    flip: bool = False
-    """Mirror each image left to right with probability 1/2."""
-    brightness: float = Field(0.0, ge=0, lt=1)
-    """Multiply the brightness by a factor of up to this much above or below 1."""
-    intensity: float = Field(0.0, ge=0, lt=0.5)
-    """Multiply the brightness by 1 plus this times a standard normal number cut off at ±2; SPR's is 0.05."""
-    cutout: int = Field(0, ge=0)
-    """Cover a square of this many pixels a side with grey (DeVries & Taylor 2017); 0: none."""
-    recolour: float = Field(0.0, ge=0, le=1)
-    """Share of the sequences whose colours are changed, alike in all steps: grey by a random curve, which may fall; red, green and
-    blue by a random turn of the hue, mixture and inversion."""
-    style: float = Field(0.0, ge=0, le=1)
-    """Share of the sequences whose brightness and contrast are mixed with another's in the batch (MixStyle, Zhou et al. 2021)."""
-    planes: Literal["grey", "colours"] = "grey"
-    """What the planes of an image are, for recolour and style: grey frames, changed alike, or red, green and blue."""
-
-    @model_validator(mode="after")
-    def _has_planes_for_something(self) -> "AugmentConfig":
-        if not (self.recolour or self.style):
-            refuse_ignored(self, {"planes": "recolour > 0 or style > 0"})
-        return self
-
-
 class ResetConfig(Section):
     """Periodic resets of net, target net and optimizer, against overfitting to the first data (D'Oro et al. 2023)."""
 
@@ -300,9 +254,9 @@ class TrainingConfig(Section):
     """Checkpoints to keep: this many of the newest, and the best."""
     log_seconds: float = Field(5.0, gt=0)
     """Seconds between two rows of losses and rates in the log."""
-    trackers: Parts = []
+    trackers: Parts = Field([])
     """Where metrics go besides metrics.jsonl and TensorBoard: wandb(project=atari), mlflow, trackio, or one of your own."""
-    callbacks: Parts = []
+    callbacks: Parts = Field([])
     """Your own code to call while the run goes on: my_file.py:MyCallback, with parameters in parentheses."""
 
 
@@ -337,7 +291,7 @@ class DistillConfig(Section):
 
     all_only_if = OnlyIf("teachers other than []")
 
-    teachers: list[Place] = []
+    teachers: list[Place] = Field([])
     """Runs, checkpoints or pretrained agents of the same game to learn from; several are averaged. []: it has none."""
     temperature: float | None = Field(None, gt=0)
     """τ that teachers' scores are divided by; null: 0.01 for action values, 1 for a policy's logits."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlsuite.config.schema import AugmentConfig
+from rlsuite.config.augment import AugmentConfig
 from rlsuite.core.types import Trajectory
 from rlsuite.learning.recolour import change_colours
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlsuite.config.schema import AugmentConfig, LearnerConfig
+from rlsuite.config.augment import AugmentConfig
+from rlsuite.config.schema import LearnerConfig
 from rlsuite.core import cpu
 from rlsuite.core.agent import Loss, Objective
 from rlsuite.core.errors import NotFiniteError, UsageError

@@ -6,7 +6,7 @@ Shapes: B sequences of T steps, N = T * B images, those of a step together; C pl
 import torch
 from torch import Tensor
 
-from rlsuite.config.schema import AugmentConfig
+from rlsuite.config.augment import AugmentConfig
 from rlsuite.core.errors import UsageError
 
 LEVELS = 256  # of a byte

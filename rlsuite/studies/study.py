@@ -30,7 +30,8 @@ import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rlsuite.config import loader
-from rlsuite.config.schema import Config, Section
+from rlsuite.config.schema import Config
+from rlsuite.config.section import Section
 from rlsuite.config.shipped import config_names
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.files import atomic_write

@@ -8,7 +8,8 @@ from pydantic import Field, create_model, model_validator
 
 from rlsuite.config import loader
 from rlsuite.config.conditions import OnlyIf, refuse_ignored
-from rlsuite.config.schema import AnyConfig, LearnerConfig, Section, TrainingConfig, WeightsMixin
+from rlsuite.config.schema import AnyConfig, LearnerConfig, TrainingConfig, WeightsMixin
+from rlsuite.config.section import Section
 from rlsuite.core.errors import UsageError
 from rlsuite.vision import data
 from rlsuite.vision.data import DataSection

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from rlsuite.config import describe
 from rlsuite.config.loader import as_mapping, literal, mapping, resolve
-from rlsuite.config.schema import Config, LearnerConfig, Section
+from rlsuite.config.schema import Config, LearnerConfig
+from rlsuite.config.section import Section
 from rlsuite.config.shipped import config_names
 from rlsuite.vision.config import load_config
 

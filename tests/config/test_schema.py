@@ -25,7 +25,8 @@ from rlsuite.agents import AGENTS
 from rlsuite.config import schema
 from rlsuite.config.describe import description, settings
 from rlsuite.config.loader import check, resolve
-from rlsuite.config.schema import Config, RuntimeConfig, Section
+from rlsuite.config.schema import Config, RuntimeConfig
+from rlsuite.config.section import Section
 from rlsuite.core.errors import UsageError
 from rlsuite.runs.metrics import read_metrics
 

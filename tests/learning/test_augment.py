@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rlsuite.bench.learner import random_sample
+from rlsuite.config.augment import AugmentConfig
 from rlsuite.config.loader import resolve
-from rlsuite.config.schema import AugmentConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import Step, Trajectory
 from rlsuite.factories import build

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from rlsuite.config.augment import AugmentConfig
 from rlsuite.config.loader import resolve
-from rlsuite.config.schema import AugmentConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import Step, Trajectory
 from rlsuite.factories import build

@@ -13,7 +13,8 @@ from helpers import final
 from pydantic import Field
 from torch import Tensor, nn
 
-from rlsuite.config.schema import AnyConfig, Section
+from rlsuite.config.schema import AnyConfig
+from rlsuite.config.section import Section
 from rlsuite.core.errors import CheckpointError, RlsuiteError, UsageError
 from rlsuite.learning.learner import Weights
 from rlsuite.runs import checkpoint

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
-from rlsuite.config.schema import Section, absolute
+from rlsuite.config.schema import absolute
+from rlsuite.config.section import Section
 from rlsuite.core.errors import unknown
 
 Array = NDArray[Any]
