@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from rlsuite.agents.policy_gradient import columns, mean
 from rlsuite.agents.ppo import PPO, PPOConfig
 from rlsuite.config import schema
-from rlsuite.config.schema import AugmentConfig, NetConfig
+from rlsuite.config.augment import AugmentConfig
+from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Loss, Net, Part, Rollouts
 from rlsuite.core.types import EnvSpec, State, Step, Trajectory
 from rlsuite.nets.heads import Mlp
