@@ -139,12 +139,12 @@ class QueueBesideRecorded(Queue):
 
     def state_dict(self) -> dict[str, Any]:
         """All queued unrolls, and the random state; the recorded steps stay in their own folder."""
-        return {**super().state_dict(), "digest": self.digest, "rng": self.recorded.rng.bit_generator.state}
+        return {**super().state_dict(), "digest": self.digest, "recorded_rng": self.recorded.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> str | None:
         """See `Queue`. ValueError also if the recordings have changed."""
         if state.get("digest", self.digest) != self.digest:
             raise ValueError("replay.demonstrations hold other episodes than when the run was saved")
-        if "rng" in state:  # a run on Ray does not save it
-            self.recorded.rng.bit_generator.state = state["rng"]
+        if "recorded_rng" in state:  # a run on Ray does not save it
+            self.recorded.rng.bit_generator.state = state["recorded_rng"]
         return super().load_state_dict(state)
