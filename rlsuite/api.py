@@ -73,11 +73,16 @@ def evaluate(
     seed: int | None = None,
     video: str | Path | None = None,
     *,
+    recolour: str | None = None,
     trust: bool = False,
 ) -> Summary:
-    """Evaluates a saved agent by its raw scores in whole games; `video`: a folder for an MP4. `trust`: see `load`."""
+    """Evaluates a saved agent by its raw scores in whole games; `video`: a folder for an MP4. `trust`: see `load`.
+
+    `recolour`: other colours of an Atari game, `inverted` or `hue(degrees=180)`.
+    """
     with allowing(trust):
-        return evaluation.evaluate(Path(run_or_checkpoint), episodes, seed, None if video is None else Path(video))[0]
+        path, folder = Path(run_or_checkpoint), None if video is None else Path(video)
+        return evaluation.evaluate(path, episodes, seed, folder, recolour=recolour).summary
 
 
 def make_env(env_id: str, num_envs: int = 1, threads: int = 1, **settings: Any) -> Any:

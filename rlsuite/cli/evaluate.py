@@ -80,6 +80,7 @@ def evaluate(
     """
     from rlsuite.config.loader import parse_override
     from rlsuite.config.spec_string import split_calls
+    from rlsuite.envs.atari_colours import change_of
     from rlsuite.evaluation import evaluate as evaluation
 
     settings = dict(parse_override(text) for text in agent or ())
@@ -101,7 +102,11 @@ def evaluate(
         count, grades = evaluation.grade_endgames(run_or_checkpoint, simulations, episodes or 200, seed or 0)
         _print_grades(grades, count, "mistakes: moves that change the result under best play", as_json)
         return
-    colours = [None] if recolour is None else split_calls(recolour)
+    colours: list[str | None] = [None]
+    if recolour is not None:
+        colours = [*(split_calls(recolour) or [recolour])]
+        for text in split_calls(recolour):
+            change_of(text)  # refuses all that are unknown before the first game
     found = {
         colour or "": evaluation.evaluate(
             run_or_checkpoint, episodes, seed, video, opponent, simulations, precision, settings, colour

@@ -106,7 +106,7 @@ def mixed_styles(images: Tensor, rng: torch.Generator, steps: int, by_channel: b
     pixels = images.float().view(steps, count, *images.shape[1:])  # [T,B,C,H,W]
     axes = (0, 3, 4) if by_channel else (0, 2, 3, 4)
     mean, spread = pixels.mean(axes, keepdim=True), pixels.std(axes, keepdim=True, correction=0)
-    other = torch.randperm(count, generator=rng, device=device)
+    other = torch.rand(count, generator=rng, device=device).argsort()
     share = torch.rand(1, count, 1, 1, 1, generator=rng, device=device)
     new_mean, new_spread = (torch.lerp(own, own[:, other], share) for own in (mean, spread))
     styled = (pixels - mean) / spread.clamp(min=1e-3) * new_spread + new_mean

@@ -39,8 +39,8 @@ def measured(saved: SavedModel, classifier: SavedModel, data: Data) -> dict[str,
         return found
     if len(classifier.classes) != len(data.classes):
         raise UsageError(f"--classifier {classifier.path} knows other classes: {', '.join(classifier.classes)}")
-    rng, rows = np.random.default_rng(0), np.arange(len(edits.images))[:EDITED]
-    to = (edits.own[rows] + rng.integers(1, max(len(edits.classes), 2), len(rows))) % len(edits.classes)
+    rows = np.linspace(0, len(edits.images) - 1, min(EDITED, len(edits.images))).astype(np.int64)
+    to = (edits.own[rows] + np.random.default_rng(0).integers(1, len(edits.classes), len(rows))) % len(edits.classes)
     made = see(classifier, moved(saved.model, edits, rows, to, saved.bf16))
     return {**found, "moved_as_asked": float((made.probabilities.argmax(1) == edits.classes[to]).mean())}
 

@@ -49,7 +49,8 @@ class Report(NamedTuple):
         width = max(map(len, self.classes))
         found = []
         for k, name in enumerate(self.classes):
-            at = "" if self.thresholds is None else f"  from a score of {self.thresholds[k]:.2f} on"
+            threshold = float("nan") if self.thresholds is None else self.thresholds[k]
+            at = "" if np.isnan(threshold) else f"  from a score of {threshold:.2f} on"
             found.append(f"{name:<{width}}  precision {self.precision[k]:.3f}  recall {self.recall[k]:.3f}{at}")
         return found
 

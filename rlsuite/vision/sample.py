@@ -152,12 +152,14 @@ class Edits(NamedTuple):
 
 
 def edits_of(model: Model, data: Data | None, bf16: bool) -> Edits | None:
-    """The edits of an autoencoder, at most `SEEN` pictures being looked at; None if its data has no classes."""
+    """The edits of an autoencoder, from at most `SEEN` pictures; None if its data has no classes to move between."""
     if data is None or not isinstance(model.head, Autoencoder) or "classify" not in data.tasks:
         return None
     parts = [part.take(np.linspace(0, len(part) - 1, min(SEEN, len(part))).astype(np.int64)) for part in (data.train, data.test)]
     (train, train_labels), (test, test_labels) = ((images, labels["label"]) for images, labels in parts)
     classes = np.intersect1d(train_labels, test_labels)
+    if len(classes) < 2:
+        return None
     means = torch.stack([encoded(model, train[train_labels == k], bf16).mean(0) for k in classes])
     known = np.isin(test_labels, classes)
     return Edits(classes, means, test[known], np.searchsorted(classes, test_labels[known]))

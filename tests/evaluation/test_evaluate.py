@@ -55,6 +55,7 @@ def test_each_colour_has_its_score_and_its_video(run: Path, tmp_path: Path) -> N
 def test_what_is_refused(run: Path) -> None:
     for path, colours, message in (
         (str(run), "invert", r"unknown recolour 'invert'; did you mean inverted"),
+        (str(run), "", r"'' names no recolour"),
         (str(run), "inverted,hew", r"unknown recolour 'hew'; did you mean hue"),
         (
             "pretrained:cartpole",
