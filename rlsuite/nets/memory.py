@@ -301,28 +301,35 @@ def make_core(net: NetConfig, features: int, spec: EnvSpec, wrap: Callable[[Make
     UsageError for an unknown core and for wrong parameters.
     """
 
+    def bare(width: int) -> Core:
+        return named_core(net.memory, width, net.memory_size)
+
     def inner(width: int) -> Core:
-        return _bare(net, width) if wrap is None else wrap(lambda wider: _bare(net, wider), width)
+        return bare(width) if wrap is None else wrap(bare, width)
 
     return LastActionReward(inner, features, spec) if net.last_action_reward else inner(features)
 
 
-def _bare(net: NetConfig, features: int) -> Core:
-    kind, parameters = parse_call("memory", net.memory)  # the config has checked the name
+def named_core(name: str, features: int, size: int, key: str = "net.memory") -> Core:
+    """The core that `name` asks for, with `features` inputs and `size` units. UsageError for an unknown one and wrong parameters.
+
+    `key`: the setting that the name is the value of.
+    """
+    kind, parameters = parse_call("memory", name)
     if kind == "none":
         return FeedForward(features)
     make = registry.memory_cores.get(kind)
     check_keywords(kind, make, parameters, skip=2)
     core: Core
     if kind not in registry.memory_cores.shipped:
-        with registry.third_party(f"net.memory = {net.memory}"):
-            core = make(features, net.memory_size, **parameters)
-        _check(core, net.memory, features)
+        with registry.third_party(f"{key} = {name}"):
+            core = make(features, size, **parameters)
+        _check(core, name, features)
         return core
     try:
-        core = make(features, net.memory_size, **parameters)
+        core = make(features, size, **parameters)
     except ValueError as error:
-        raise UsageError(f"net.memory={net.memory}: {error}") from error
+        raise UsageError(f"{key}={name}: {error}") from error
     return core
 
 
@@ -363,4 +370,4 @@ def initial_state(net: NetConfig, spec: EnvSpec, batch: int, wrap: Callable[[Mak
 def looks_ahead(net: NetConfig) -> bool:
     """Whether the core that `net` asks for reads later steps."""
     with torch.device("meta"):  # its weights are not needed
-        return _bare(net, 1).looks_ahead
+        return named_core(net.memory, 1, net.memory_size).looks_ahead

@@ -1,8 +1,7 @@
 """Probes of an agent's torso: linear probes of the game's variables in RAM, and saliency maps."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +10,12 @@ from torch import Tensor, nn
 
 from rlsuite.core.errors import UsageError
 from rlsuite.envs import atari_game
-from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
+from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.nets.precision import inference
 from rlsuite.nets.torso import PixelTorso
 from rlsuite.vision import draw
-from rlsuite.vision.data.atari import Emulator, Frame, variables
+from rlsuite.vision.data.emulator import Frame, atari_player, played_frames
+from rlsuite.vision.data.ram import variables
 
 
 class Probe(NamedTuple):
@@ -32,18 +32,11 @@ def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], 
 
     UsageError for a run that is not of an Atari game with known variables, or whose torso does not see pixels.
     """
-    saved = Saved(run, device="auto")
-    game = atari_game(saved.config.env.id)
-    if game is None:
-        raise UsageError(f"{run} plays {saved.config.env.id}: probes read the RAM of Atari games")
+    saved = atari_player(run)
     torso_of(saved.net)
+    game = str(atari_game(saved.config.env.id))
     variables(game, np.zeros(128, np.uint8))
-    env: Any = saved.config.env
-    other = {"frame_skip": 4, "protocol": "classic", "flicker": 0.0, "fire_reset": False}
-    for name, usual in other.items():
-        if getattr(env, name) != usual:
-            raise UsageError(f"{run} was trained with env.{name} = {getattr(env, name)!r}: probes play with {usual!r}")
-    played = list(_play(saved, pictures, seed))
+    played = list(played_frames(saved, pictures, seed))
     true = [variables(game, frame.ram) for frame in played]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -57,23 +50,6 @@ def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], 
             continue
         found.append(Probe(name, r_squared(known, y, half), r_squared(guessed, y, half), float(y.std())))
     return saved, found, played
-
-
-def _play(saved: Saved, count: int, seed: int) -> Iterator[Frame]:
-    """Every fourth frame of the agent's games; 5% of its actions are random, so that games differ."""
-    config = saved.config.env
-    player = LoadedAgent(saved, seed)
-    stack, height, width = saved.spec.observation_shape
-    emulator = Emulator(config.id, seed, (stack, height, width), saved.spec.num_actions == 18)
-    state, first = player.initial_state(1), np.ones(1, bool)
-    for step in range(4 * count):
-        action, state = player.act(emulator.planes[None], state, first=first, reward=np.array([emulator.reward]))
-        chosen = int(action[0]) if emulator.rng.random() >= 0.05 else int(emulator.rng.integers(len(emulator.actions)))
-        if saved.agent.sees_last_action:
-            state = (*state[:-1], torch.tensor([chosen], device=saved.device))
-        first = np.array([emulator.step(chosen)])
-        if step % 4 == 3:
-            yield emulator.frame()
 
 
 def torso_of(net: nn.Module) -> PixelTorso:

@@ -16,7 +16,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.envs import atari_game
 from rlsuite.nets import pretrained
 from rlsuite.nets.backbones import Backbone, make_backbone
-from rlsuite.vision.data.atari import Emulator
+from rlsuite.vision.data.emulator import Emulator
 from rlsuite.vision.data.files import read_picture
 from rlsuite.vision.predict import as_channels
 from rlsuite.vision.train import SavedModel

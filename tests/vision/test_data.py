@@ -12,7 +12,8 @@ from PIL import Image
 
 import rlsuite
 from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.vision.data import Data, atari, coco, fashion_mnist, folder, padded, scenes, source
+from rlsuite.vision.data import Data, atari, coco, fashion_mnist, folder, objects, padded, ram, scenes, source
+from rlsuite.vision.data import emulator as emulators
 from rlsuite.vision.data.files import read_picture
 
 
@@ -216,7 +217,7 @@ def test_frames_are_those_that_agents_see() -> None:
     """The same actions in the agents' environment give the same planes, except for the rounding of halves."""
     env = rlsuite.make_env("ALE/Pong-v5", num_envs=1, noop_max=0)
     seen, _ = env.reset(seed=0)
-    emulator = atari.Emulator("ALE/Pong-v5", 0)
+    emulator = emulators.Emulator("ALE/Pong-v5", 0)
     emulator.ale.reset_game()
     emulator.planes[:] = 0
     emulator._see(emulator.ale.getScreenGrayscale())
@@ -233,7 +234,7 @@ def test_frames_of_another_size() -> None:
     """Sizes that small configs of agents use."""
     env = rlsuite.make_env("ALE/Breakout-v5", num_envs=1, noop_max=0, height=64, width=48, stack=2, full_action_set=True)
     seen, _ = env.reset(seed=0)
-    emulator = atari.Emulator("ALE/Breakout-v5", 0, (2, 64, 48), full_action_set=True)
+    emulator = emulators.Emulator("ALE/Breakout-v5", 0, (2, 64, 48), full_action_set=True)
     emulator.ale.reset_game()
     emulator.planes[:] = 0
     emulator._see(emulator.ale.getScreenGrayscale())
@@ -259,7 +260,7 @@ def test_colours_of_pong_are_classes() -> None:
 
 def test_boxes_of_pong_are_where_its_ram_says() -> None:
     """In every frame with a ball in play, its box moves with the byte in RAM that holds its position."""
-    found = list(atari.frames("ALE/Pong-v5", 200, seed=3))
+    found = list(emulators.frames("ALE/Pong-v5", 200, seed=3))
     screens = [frame.screen for frame in found]
     rows = atari.PLAYFIELD["pong"]
     kinds = atari.movers(screens, rows)
@@ -270,7 +271,7 @@ def test_boxes_of_pong_are_where_its_ram_says() -> None:
         small = [box for box in boxes if (box[2] - box[0]) < 1.5]  # paddles are twice as wide
         if len(small) == 1:
             balls.append([(small[0][0] + small[0][2]) / 2, (small[0][1] + small[0][3]) / 2])
-            values = atari.variables("pong", frame.ram)
+            values = ram.variables("pong", frame.ram)
             bytes_.append([values["ball_x"], values["ball_y"]])
     assert len(balls) > 50
     for axis in range(2):
@@ -289,7 +290,7 @@ def test_what_the_emulator_refuses() -> None:
     with pytest.raises(UsageError, match="unknown game with boxes 'qbert'"):
         atari.load(atari.Config(name="atari", id="ALE/Qbert-v5", labels="boxes"), 1)
     with pytest.raises(UsageError, match="unknown game with known variables 'alien'"):
-        atari.variables("alien", np.zeros(128, np.uint8))
+        ram.variables("alien", np.zeros(128, np.uint8))
 
 
 def test_objects_need_their_package() -> None:
@@ -300,9 +301,9 @@ def test_objects_need_their_package() -> None:
         with pytest.raises(UsageError, match=r"data\.labels=objects needs OCAtari"):
             atari.load(atari.Config(name="atari", labels="objects", pictures=10), 1)
         return
-    reader = atari.Objects("ALE/Pong-v5")
+    reader = objects.Objects("ALE/Pong-v5")
     assert reader.names == ("Player", "Ball", "Enemy")
-    found = list(atari.frames("ALE/Pong-v5", 60, seed=3))
+    found = list(emulators.frames("ALE/Pong-v5", 60, seed=3))
     kinds = atari.movers([frame.screen for frame in found], (34, 194))
     hits = total = 0
     for frame in found:

@@ -2,52 +2,28 @@
 
 Every pixel of the console's screen is an index into its palette, so colours are classes (`labels: colours`); connected pieces of
 one colour are objects (`labels: boxes`), which is exact where objects have a colour of their own and do not touch, as in Pong.
-The game's state is in its 128 bytes of RAM: `VARIABLES` names some of them for probes, and OCAtari reads objects from them
-(`labels: objects`). With `labels: frames`, pictures are maps of the colours, and their targets the frames.
+The game's state is in its 128 bytes of RAM, from which OCAtari reads objects (`labels: objects`). With
+`labels: frames`, pictures are maps of the colours, and their targets the frames.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numba
 import numpy as np
-from ale_py import ALEInterface, LoggerMode, roms
 from numpy.typing import NDArray
 from pydantic import Field
 
+from rlsuite.config.conditions import OnlyIf
+from rlsuite.config.schema import SomePath
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.envs import atari_game
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
+from rlsuite.vision.data.emulator import SCREEN, SEEN, Frame, atari_player, frames, played_frames
 from rlsuite.vision.data.objects import Objects
-
-SEEN = (4, 84, 84)  # planes, height and width of an agent's default observation
-SKIP = 4  # frames in a step
-SCREEN = (210, 160)
 
 # Rows of the screen where things move; scores and borders lie outside.
 PLAYFIELD = {"pong": (34, 194), "breakout": (57, 196), "freeway": (24, 193), "boxing": (38, 177), "space_invaders": (20, 195)}
-
-# Bytes of RAM (Anand et al. 2019, Unsupervised State Representation Learning in Atari).
-VARIABLES: dict[str, dict[str, int]] = {
-    "pong": {"ball_x": 49, "ball_y": 54, "player_y": 51, "enemy_y": 50},
-    "breakout": {"ball_x": 99, "ball_y": 101, "player_x": 72},
-    "space_invaders": {"player_x": 28, "invaders_x": 26, "invaders_y": 24, "invaders_left": 17},
-    "boxing": {"player_x": 32, "player_y": 34, "enemy_x": 33, "enemy_y": 35},
-    "freeway": {"player_y": 14, "score": 103},
-    "ms_pacman": {"player_x": 10, "player_y": 16},
-    "seaquest": {"player_x": 70, "player_y": 97, "oxygen": 102},
-    "montezuma_revenge": {"player_x": 42, "player_y": 43, "room": 3},
-    "tennis": {"ball_x": 16, "ball_y": 17, "player_x": 26, "player_y": 24, "enemy_x": 27, "enemy_y": 25},
-    "qbert": {"player_x": 43, "player_y": 67},
-}
-
-
-def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
-    """Area interpolation of a side, as in the agents' environment: the weights [smaller,size] of old pixels in new ones."""
-    edges = np.arange(smaller + 1) * size / smaller
-    pixel = np.arange(size)
-    share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return share.clip(0) * smaller / size
 
 
 class Config(DataSection):
@@ -58,6 +34,10 @@ class Config(DataSection):
     labels: Literal["colours", "boxes", "objects", "frames"] = "colours"
     """Colour of every pixel, boxes of pieces of one colour, or objects that the optional package OCAtari reads from the RAM;
     frames: the pictures are maps of the colours, and the newest plane of a frame is what to make of them."""
+    player: SomePath = None
+    """Who plays: a run, a checkpoint or pretrained:NAME; null: random actions, each for one to eight steps."""
+    random: Annotated[float, OnlyIf("player")] = Field(0.05, ge=0, le=1)
+    """Share of the player's actions that are random instead, so that games differ."""
     pictures: int = Field(3000, ge=10)
     """Training pictures; there are a fifth as many to test on, from games of their own."""
     stack: int = Field(4, ge=1, le=16)
@@ -72,78 +52,6 @@ class Config(DataSection):
     """Colours with a smaller share of all pixels than this count as background."""
 
 
-class Frame(NamedTuple):
-    """One moment of a game."""
-
-    planes: NDArray[np.uint8]  # [S,H,W], an agent's observation
-    screen: NDArray[np.uint8]  # [210,160], indices into the palette
-    ram: NDArray[np.uint8]  # [128]
-
-
-class Emulator:
-    """One game without Gymnasium, as agents see it: four frames a step, the maximum of the last two, in grey planes."""
-
-    def __init__(self, env_id: str, seed: int, shape: tuple[int, int, int] = SEEN, full_action_set: bool = False):
-        """`shape` (S,H,W) of the observation. UsageError for an unknown game."""
-        game = atari_game(env_id)
-        if game is None:
-            raise UsageError(f"{env_id} is not a packaged Atari game")
-        ALEInterface.setLoggerMode(LoggerMode.Error)
-        self.ale = ALEInterface()
-        self.ale.setInt("random_seed", seed)
-        self.ale.setFloat("repeat_action_probability", 0.0)
-        self.ale.loadROM(str(roms.get_rom_path(game)))
-        self.game = game
-        self.actions = self.ale.getLegalActionSet() if full_action_set else self.ale.getMinimalActionSet()
-        self.rng = np.random.default_rng(seed)
-        self.rows, self.columns = area_weights(SCREEN[0], shape[1]), area_weights(SCREEN[1], shape[2])
-        self.planes = np.zeros(shape, np.uint8)
-        self.reward = 0.0  # of the last step
-        self.reset()
-
-    def reset(self) -> None:
-        """Starts a game with up to 30 no-ops, as in Mnih et al. 2015."""
-        self.ale.reset_game()
-        for _ in range(int(self.rng.integers(1, 31))):
-            self.ale.act(0)
-        self.planes[:] = 0
-        self._see(self.ale.getScreenGrayscale())
-
-    def step(self, action: int) -> bool:
-        """Plays one step. True if the game ended, and another one started."""
-        before = after = self.ale.getScreenGrayscale()
-        self.reward = 0.0
-        for _ in range(SKIP):
-            self.reward += self.ale.act(self.actions[action])
-            before, after = after, self.ale.getScreenGrayscale()
-        self._see(np.maximum(before, after))
-        if self.ale.game_over():
-            self.reset()
-            return True
-        return False
-
-    def _see(self, grey: NDArray[np.uint8]) -> None:
-        self.planes[:-1] = self.planes[1:]
-        self.planes[-1] = np.rint(self.rows @ grey.reshape(SCREEN).astype(np.float64) @ self.columns.T)
-
-    def frame(self) -> Frame:
-        """A copy of the current moment."""
-        return Frame(self.planes.copy(), self.ale.getScreen().reshape(SCREEN).copy(), self.ale.getRAM().copy())
-
-
-def frames(env_id: str, count: int, seed: int, shape: tuple[int, int, int] = SEEN, every: int = 4) -> Iterator[Frame]:
-    """Frames of random games, in which every action is repeated for one to eight steps, so that things move about."""
-    emulator = Emulator(env_id, seed, shape)
-    action, left = 0, 0
-    for number in range(count * every):
-        if left == 0:
-            action, left = int(emulator.rng.integers(len(emulator.actions))), int(emulator.rng.integers(1, 9))
-        left -= 1
-        emulator.step(action)
-        if number % every == every - 1:
-            yield emulator.frame()
-
-
 def load(config: Config, seed: int) -> Data:
     """Training frames for the seed; the test frames come from other games, the same for every seed."""
     game = atari_game(config.id)
@@ -152,8 +60,8 @@ def load(config: Config, seed: int) -> Data:
     if config.labels == "boxes" and game not in PLAYFIELD:
         raise unknown("game with boxes", game, PLAYFIELD)
     shape = (config.stack, config.height, config.width)
-    train = list(frames(config.id, config.pictures, 1000 + seed, shape, config.every))
-    test = list(frames(config.id, max(10, config.pictures // 5), 7, shape, config.every))
+    train = moments(config, config.pictures, 1000 + seed)
+    test = moments(config, max(10, config.pictures // 5), 7)
     if config.labels in ("colours", "frames"):
         palette = colours([frame.screen for frame in train], config.rarest)
         names = tuple(f"colour_{number}" for number in palette)
@@ -180,6 +88,17 @@ def load(config: Config, seed: int) -> Data:
         }
         parts.append(InMemory(_stacked(part), labels))
     return Data(parts[0], parts[1], names, shape, ("detect",))
+
+
+def moments(config: Config, count: int, seed: int) -> list[Frame]:
+    """Frames of games of their own for the seed. UsageError for a player of another game."""
+    shape = (config.stack, config.height, config.width)
+    if config.player is None:
+        return list(frames(config.id, count, seed, shape, config.every))
+    player = atari_player(Path(config.player))
+    if atari_game(player.config.env.id) != atari_game(config.id):
+        raise UsageError(f"data.player={config.player} plays {player.config.env.id}, not {config.id}")
+    return list(played_frames(player, count, seed, shape, config.every, config.random))
 
 
 def _maps_to_frames(parts: list[InMemory], colours: tuple[str, ...]) -> Data:
@@ -275,10 +194,3 @@ def components(classes: NDArray[np.int64]) -> NDArray[np.int64]:  # pragma: no c
             )
             count += 1
     return found[:count].copy()
-
-
-def variables(game: str, ram: NDArray[np.uint8]) -> dict[str, int]:
-    """The known variables in RAM [128]. UsageError for a game whose RAM is not documented here."""
-    if game not in VARIABLES:
-        raise unknown("game with known variables", game, VARIABLES)
-    return {name: int(ram[place]) for name, place in VARIABLES[game].items()}
