@@ -28,6 +28,11 @@ app = family(
 )
 
 
+Beam = Annotated[
+    int | None, typer.Option(min=1, help="Texts that a search keeps at every step, of models that read; default: 1, the best one.")
+]
+
+
 def _describe_metrics(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}" for name, value in metrics.items())
 
@@ -65,6 +70,7 @@ def train(
     epilog=examples(
         "rlsuite vision evaluate runs/vision-digits__seed1__20260101-120000 --json",
         "rlsuite vision evaluate runs/my-dcgan --classifier runs/my-classifier",
+        "rlsuite vision evaluate runs/my-reader --beam 8",
     )
 )
 def evaluate(
@@ -73,6 +79,7 @@ def evaluate(
         Path | None,
         typer.Option(help="A classifier's run on the same data: the Fréchet distance of made pictures in its features."),
     ] = None,
+    beam: Beam = None,
     as_json: Json = False,
 ) -> None:
     """Score a saved model on its test pictures."""
@@ -81,8 +88,10 @@ def evaluate(
     from rlsuite.vision.evaluate import evaluate as score
 
     saved = training.SavedModel(run_or_checkpoint)
+    if beam is not None:
+        saved.model.search(beam)
     cpu.set_up(saved.config.run.threads)
-    data = training.load_data(saved.config)
+    data = saved.data()
     judge = None if classifier is None else training.SavedModel(classifier)
     result = score(saved.model, data, saved.task, saved.device, saved.config.eval.batch_size, saved.bf16)
     if judge is not None:
@@ -110,17 +119,22 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("pictures"),
     count: Annotated[int, typer.Option(min=1, help="Pictures to write, at most.")] = 12,
+    beam: Beam = None,
     as_json: Json = False,
 ) -> None:
-    """Draw what a saved model finds: boxes, masks, classes."""
+    """Draw what a saved model finds: boxes, masks, classes. Texts that it reads are printed, too."""
     from rlsuite.vision.predict import show
     from rlsuite.vision.train import SavedModel
 
-    written = show(SavedModel(run_or_checkpoint), what, out, count)
+    saved = SavedModel(run_or_checkpoint)
+    if beam is not None:
+        saved.model.search(beam)
+    written = show(saved, what, out, count)
     if as_json:
-        print_json({"pictures": [str(path) for path in written]})
+        read = {"texts": [one.text for one in written]} if any(one.text is not None for one in written) else {}
+        print_json({"pictures": [str(one.path) for one in written]} | read)
     else:
-        print("\n".join(f"picture {path}" for path in written))
+        print("\n".join(f"picture {one.path}" + (f"  {one.text}" if one.text is not None else "") for one in written))
 
 
 @app.command(

@@ -17,7 +17,7 @@ from rlsuite.vision.data.leave_out import left_out
 from rlsuite.vision.generation.autoencoders import Autoencoder
 from rlsuite.vision.predict import TEST, pictures_of
 from rlsuite.vision.sample import Bytes, remade, sheet
-from rlsuite.vision.train import SavedModel, load_data
+from rlsuite.vision.train import SavedModel
 
 Float = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def rank(saved: SavedModel, what: str, count: int, score: str = "squared") -> Ra
     order = np.argsort(-errors, kind="stable")
     auroc = None
     if what == TEST and (label := left_out(saved.config.data, saved.classes)) is not None:
-        test = load_data(saved.config).test
+        test = saved.data().test
         rows = np.array([int(name.rpartition("_")[2]) for name, _ in found])
         strange = test.take(rows)[1]["label"] == label
         auroc = metrics.auroc(errors[strange], errors[~strange])

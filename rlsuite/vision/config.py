@@ -22,7 +22,8 @@ class ModelConfig(WeightsMixin):
     neck: str = "none"
     """none, fpn(width=64,finest=4,extra=none|pool|conv), jpu, yolo, extra or mlfpn."""
     head: str
-    """published, linear, fcn, unet, segnet, deeplab, retinanet, anchor_free, ssd, yolo, roi(mask=...), or, to make pictures,
+    """published, linear, fcn, unet, segnet, deeplab, retinanet, anchor_free, ssd, yolo, roi(mask=...), ctc(core=...), or, to make
+    pictures,
     autoencoder(latent=...,denoise=...), vae(beta=...), gan, dcgan, conditional_gan, stylegan, pix2pix, cyclegan or
     stargan."""
     output_stride: int | None = Field(None, ge=1)

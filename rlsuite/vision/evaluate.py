@@ -11,7 +11,7 @@ from torch import nn
 
 from rlsuite.nets.precision import inference
 from rlsuite.runs.progress import Counter
-from rlsuite.vision import metrics
+from rlsuite.vision import metrics, texts
 from rlsuite.vision.data import Data, Pictures
 from rlsuite.vision.detection.common import Found
 from rlsuite.vision.generation.autoencoders import Autoencoder
@@ -61,7 +61,7 @@ def evaluate_until(
     pictures: Pictures = data.test
     count = len(pictures) if limit is None else min(limit, len(pictures))
     rows = np.linspace(0, len(pictures) - 1, count).astype(np.int64)  # spread out: files are often sorted by class
-    seen, spent = _Seen(model, task, len(data.classes)), 0.0
+    seen, spent = _Seen(model, task, data.classes), 0.0
     rng = torch.Generator().manual_seed(0)  # of codes and noise, the same in every evaluation
     try:
         for at in range(0, len(rows), batch):
@@ -102,12 +102,14 @@ def scores(
 class _Seen:
     """Predictions and true labels of the pictures seen so far."""
 
-    def __init__(self, model: Model, task: str, classes: int):
-        self.model, self.task, self.classes = model, task, classes
+    def __init__(self, model: Model, task: str, names: tuple[str, ...]):
+        self.model, self.task, self.names, self.classes = model, task, names, len(names)
         self.scores: dict[str, list[NDArray[np.float64]]] = {}
-        self.counts = np.zeros((classes, classes), np.int64)
+        self.counts = np.zeros((self.classes, self.classes), np.int64)
         self.predicted: list[Objects] = []
         self.true: list[Objects] = []
+        self.read: list[texts.Rows] = []
+        self.written: list[texts.Rows] = []
 
     def add(self, found: Any, labels: dict[str, NDArray[Any]]) -> None:
         if isinstance(self.model.head, Measured):
@@ -116,6 +118,9 @@ class _Seen:
         elif self.task == "detect":
             self.predicted += [as_objects(each) for each in found]
             self.true += [true_objects(labels, row) for row in range(len(found))]
+        elif self.task == "read":
+            self.read.append(found.cpu().numpy())
+            self.written.append(labels["text"])
         else:
             true = labels["label" if self.task == "classify" else "mask"]
             self.counts += metrics.confusion(found.cpu().numpy().ravel(), true.ravel(), self.classes)
@@ -127,6 +132,8 @@ class _Seen:
             return {"accuracy": metrics.pixel_accuracy(self.counts)}
         if self.task == "segment":
             return {"mIoU": metrics.mean_iou(self.counts), "pixel_accuracy": metrics.pixel_accuracy(self.counts)}
+        if self.task == "read":
+            return texts.measure(self.read, self.written, self.names)
         found = metrics.coco_map(self.predicted, self.true, self.classes)
         if all(each.masks is not None for each in (*self.predicted, *self.true)):
             drawn = metrics.coco_map(self.predicted, self.true, self.classes, masks=True)

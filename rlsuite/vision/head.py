@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from rlsuite.core.agent import Part
+from rlsuite.vision.data import Pictures
 from rlsuite.vision.necks import Maps
 
 Embed = Callable[[Tensor], Maps]  # the maps of images [N,C,H,W], uint8 or f32 in [0,1]
@@ -24,3 +25,6 @@ class Head(nn.Module):
         The `losses` of a head with several parts get the argument `part`.
         """
         return {"": Part((*rest, self))}
+
+    def check_labels(self, pictures: Pictures) -> None:
+        """UsageError where it cannot learn the labels of the training pictures."""

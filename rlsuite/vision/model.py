@@ -31,6 +31,7 @@ from rlsuite.vision.generation.stylegan import stylegan
 from rlsuite.vision.generation.translation import CycleGan, Pix2pix, StarGan, Translator
 from rlsuite.vision.head import Head
 from rlsuite.vision.necks import Maps, Neck
+from rlsuite.vision.reading import Ctc, TextHead
 
 
 class Classify(Head):
@@ -82,7 +83,7 @@ class Model(nn.Module):
         return self.head.losses(self._whole(images), images, labels, **more)  # type: ignore[operator, no-any-return]
 
     def predict(self, images: Tensor) -> Any:
-        """Classes [N], class maps [N,H,W], a list of N `Found`, or what a `Maker` predicts."""
+        """Classes [N], class maps [N,H,W], a list of N `Found`, texts [N,L], or what a `Maker` predicts."""
         return self.head.predict(self._whole(images), images, **self._embed())  # type: ignore[operator]
 
     def parts(self) -> dict[str, Part]:
@@ -96,14 +97,18 @@ class Model(nn.Module):
             raise UsageError(f"the head {type(self.head).__name__} has no generator to sample from: that takes a vae or a GAN")
         return self.head
 
+    def search(self, beam: int) -> None:
+        """Lets it keep `beam` texts at every step of its search from now on. UsageError if it predicts none."""
+        if not isinstance(self.head, TextHead):
+            raise UsageError(f"--beam: the head {type(self.head).__name__} writes no texts that could be searched for")
+        self.head.beam = beam
+
 
 class Kind(NamedTuple):
     """A kind of head."""
 
-    task: str  # classify, segment, detect, generate or translate
-    build: Callable[
-        ..., Head
-    ]  # (channels, strides, classes) and its own parameters; what makes pictures gets what `_mirrored` gives
+    task: str  # classify, segment, detect, read, generate or translate
+    build: Callable[..., Head]  # (channels, strides, classes) and its own parameters; for some tasks others, see `make_model`
     main: str  # the metric that decides which weights are the best, the larger the better
     labels: str | None  # the task whose labels it learns from; None: it needs none
 
@@ -118,6 +123,10 @@ def _segment(build: Callable[..., Head]) -> Kind:
 
 def _detect(build: Callable[..., Head]) -> Kind:
     return Kind("detect", build, "mAP", "detect")
+
+
+def _read(build: Callable[..., Head]) -> Kind:
+    return Kind("read", build, "exact", "read")
 
 
 def _generate(build: Callable[..., Maker], main: str, labels: str | None = None) -> Kind:
@@ -143,6 +152,7 @@ HEADS: dict[str, Kind] = {
     "ssd": _detect(Ssd),
     "yolo": _detect(Yolo),
     "roi": _detect(RoiHead),
+    "ctc": _read(Ctc),
     "autoencoder": _generate(Autoencoder, "psnr"),
     "vae": _generate(Vae, "elbo"),
     "gan": _generate(gans.gan, "balance"),
@@ -154,7 +164,7 @@ HEADS: dict[str, Kind] = {
     "stargan": _translate(StarGan, "classify"),
 }
 
-_NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals", "latent", "rate")
+_NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals", "latent", "rate", "size")
 PUBLISHED = "published"  # the classifier published with the backbone
 
 
@@ -205,7 +215,7 @@ def make_model(
 ) -> Model:
     """Builds a model from names with parameters. UsageError for unknown names and for parts that do not fit each other.
 
-    `channels`: of the images; `output_stride`: see `segmentation.dilate`; `size`: height and width of the pictures to generate.
+    `channels`: of the images; `output_stride`: see `segmentation.dilate`; `size`: height and width of pictures to generate or read.
     """
     trunk = make_backbone(backbone, channels)
     try:
@@ -221,6 +231,8 @@ def make_model(
         if (task := kind_of(head).task) in ("generate", "translate"):
             more = [lambda: make_backbone(backbone, channels)] if task == "translate" else []
             return Model(trunk, between, build(*_mirrored(trunk, neck, channels, size), classes, *more))
+        if task == "read":
+            return Model(trunk, between, build(_shapes(trunk, neck, size)[-1], classes))
         return Model(trunk, between, build(between.channels, between.strides, classes))
     except ValueError as error:
         raise UsageError(f"model {backbone}, {neck}, {head}: {error}") from error
@@ -230,13 +242,20 @@ def _mirrored(
     trunk: Backbone, neck: str, channels: int, size: tuple[int, int] | None
 ) -> tuple[list[tuple[int, ...]], tuple[int, int, int]]:
     """Shapes of the maps and of the picture that a decoder leads back to."""
+    shapes = _shapes(trunk, neck, size)
+    assert size is not None
+    return shapes, (channels, *size)
+
+
+def _shapes(trunk: Backbone, neck: str, size: tuple[int, int] | None) -> list[tuple[int, ...]]:
+    """Shapes (C,H,W) of the maps, for heads that fit pictures of one size only."""
     if neck != "none":
-        raise ValueError("model.neck must be none: what makes pictures mirrors the backbone itself")
+        raise ValueError("model.neck must be none: this head uses the backbone's own maps")
     if size is None:
-        raise ValueError("what makes pictures needs their size")
+        raise ValueError("this head needs the size of the pictures")
     if min(size) < trunk.strides[-1]:
         raise ValueError(f"pictures of {size[0]}x{size[1]} are smaller than the stride of its last map, {trunk.strides[-1]}")
-    return trunk.shapes(*size), (channels, *size)
+    return trunk.shapes(*size)
 
 
 def _call(what: str, table: dict[str, Callable[..., Any]], text: str) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import imageio_ffmpeg
 import numpy as np
@@ -10,34 +10,50 @@ from numpy.typing import NDArray
 
 from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.envs import atari_game
-from rlsuite.vision import draw
-from rlsuite.vision.data.atari import frames
+from rlsuite.vision import draw, texts
+from rlsuite.vision.data.emulator import frames
 from rlsuite.vision.data.files import SUFFIXES, read_picture
 from rlsuite.vision.evaluate import as_objects, predict
 from rlsuite.vision.generation.autoencoders import Autoencoder
 from rlsuite.vision.sample import sheet, to_bytes, translations
-from rlsuite.vision.train import SavedModel, load_data
+from rlsuite.vision.train import SavedModel
 
 TEST = "test"  # the model's own test pictures
 VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
 
 
-def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
-    """Writes at most `count` annotated pictures as PNG files into `out`, and returns their paths.
+class Shown(NamedTuple):
+    """A prediction, written as a picture."""
+
+    path: Path
+    text: str | None  # of models that say something: a class, or the text that they read
+
+
+def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Shown]:
+    """Writes predictions on at most `count` pictures as PNG files into `out`.
 
     `what`: a picture, a folder of them, a video, the id of an Atari environment, or `test`. UsageError if it does not exist.
     """
     written = []
     for name, image in pictures_of(saved, what, count):
         path = out / f"{name}.png"
-        draw.save(annotated(saved, image), path)
-        written.append(path)
+        picture, text = annotated(saved, image)
+        draw.save(picture, path)
+        written.append(Shown(path, text))
     return written
 
 
-def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> draw.Picture:
-    """The image [C,H,W] with the model's predictions drawn on it; of an autoencoder, beside what it makes of the image."""
+def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> tuple[draw.Picture, str | None]:
+    """The image [C,H,W] with the model's predictions drawn on it, and its text, as in `Shown`."""
     found: Any = predict(saved.model, image[None], saved.device, saved.bf16)
+    if saved.task in ("classify", "read"):
+        text = saved.classes[int(found[0])] if saved.task == "classify" else texts.joined(found[0].cpu().numpy(), saved.classes)
+        return draw.draw_label(draw.to_picture(image), text), text
+    return _drawn(saved, image, found), None
+
+
+def _drawn(saved: SavedModel, image: NDArray[np.uint8], found: Any) -> draw.Picture:
+    """The image [C,H,W] with what was found drawn on it; of an autoencoder, beside what it makes of the image."""
     picture = draw.to_picture(image)
     if saved.task == "detect":
         return draw.draw_objects(picture, as_objects(found[0]), saved.classes)
@@ -45,11 +61,9 @@ def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> draw.Picture:
         return draw.draw_classes(picture, found[0].cpu().numpy())
     if saved.task == "translate":
         return translations(saved.model, image[None], None, saved.bf16)
-    if saved.task == "generate":
-        if not isinstance(saved.model.head, Autoencoder):
-            return draw.draw_label(picture, f"real: {float(found[0]):.2f}")
-        return sheet(np.concatenate([image[None], to_bytes(found)]), 2)
-    return draw.draw_label(picture, saved.classes[int(found[0])])
+    if not isinstance(saved.model.head, Autoencoder):
+        return draw.draw_label(picture, f"real: {float(found[0]):.2f}")
+    return sheet(np.concatenate([image[None], to_bytes(found)]), 2)
 
 
 def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -57,7 +71,7 @@ def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str,
     channels, height, width = saved.shape
     path = Path(what)
     if what == TEST:
-        pictures = load_data(saved.config).test
+        pictures = saved.data().test
         rows = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(np.int64)
         images, _ = pictures.take(rows)
         for row, image in zip(rows, images, strict=True):

@@ -116,6 +116,8 @@ class Training(Session[dict[str, float]]):
         self.config, self.data = config, load_data(config)
         self.task = Supervised(config.model, self.data)
         learner = make_learner(config, self.task, device, fresh)
+        assert isinstance(learner.net, Model)
+        learner.net.head.check_labels(self.data.train)
         super().__init__(run_dir or run_folder.new_path(config), learner, callbacks=callbacks)
         self.store = DataStore(self.data.train, seed=config.seed)
         self.batch: DeviceBatch | None = None  # collected, not yet learned from
@@ -179,6 +181,10 @@ class Training(Session[dict[str, float]]):
                 self.log.picture(self.clock(), "eval/pictures", made)
         return found
 
+    def check_resume(self, saved: checkpoint.Checkpoint) -> None:
+        facts: Any = saved.metadata
+        check_names(facts["vision"], self.data, str(saved.path))
+
     def report(self, result: dict[str, float], final: bool) -> Report:
         return Report(result[self.task.main], {f"eval/{name}": value for name, value in result.items()}, plain(result))
 
@@ -200,7 +206,12 @@ class Training(Session[dict[str, float]]):
     def metadata(self) -> dict[str, Any]:
         return {
             "config": loader.as_mapping(self.config),
-            "vision": {"classes": list(self.data.classes), "shape": list(self.data.shape), "task": self.task.task},
+            "vision": {
+                "classes": list(self.data.classes),
+                "letters": list(self.data.letters),
+                "shape": list(self.data.shape),
+                "task": self.task.task,
+            },
             "versions": run_folder.versions(),
         }
 
@@ -214,6 +225,21 @@ class Training(Session[dict[str, float]]):
         torch.set_rng_state(state["random"]["cpu"])
         for index, generator in enumerate(state["random"]["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(generator, index)
+
+
+def check_names(facts: dict[str, Any], data: Data, where: str) -> None:
+    """UsageError if the data's classes or letters are not those of a saved model, so that its numbers would mean others.
+
+    `facts`: what the checkpoint `where` says of its model.
+    """
+    for kind, names in (("classes", data.classes), ("letters", data.letters)):
+        known = facts.get(kind, [])
+        if list(names) == known:
+            continue
+        new, gone = ([name for name in a if name not in b] for a, b in ((names, known), (known, names)))
+        differ = [f"{word} {', '.join(map(repr, some[:5]))}" for word, some in (("new:", new), ("gone:", gone)) if some]
+        change = "; ".join(differ) or "their order differs"
+        raise UsageError(f"{where} learned {len(known)} {kind}, the data has {len(names)} ({change}): train a new run on it")
 
 
 def write_result(path: Path, result: dict[str, float]) -> None:
@@ -239,11 +265,18 @@ class SavedModel:
         trust.admit(facts["config"], path, saved.own)
         self.steps = saved.agent_steps
         self.config = check(facts["config"])
-        self.classes: list[str] = facts["vision"]["classes"]
-        self.shape: tuple[int, int, int] = tuple(facts["vision"]["shape"])
-        self.task: str = facts["vision"]["task"]
+        self.facts: dict[str, Any] = facts["vision"]
+        self.classes: list[str] = self.facts["classes"]
+        self.shape: tuple[int, int, int] = tuple(self.facts["shape"])
+        self.task: str = self.facts["task"]
         self.device = device_of(self.config)
         self.bf16 = self.config.learner.precision == "bf16"
         model: Model = build_model(self.config.model, len(self.classes), self.shape)
         checkpoint.load_weights_into(model, saved.weights, str(self.path))
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    def data(self) -> Data:
+        """The data of its run. UsageError if that has other classes by now."""
+        found = load_data(self.config)
+        check_names(self.facts, found, str(self.path))
+        return found

@@ -10,7 +10,7 @@ from rlsuite.vision.frechet import checked, see
 from rlsuite.vision.generation.translation import Translator
 from rlsuite.vision.predict import pictures_of
 from rlsuite.vision.sample import remade, translations
-from rlsuite.vision.train import SavedModel, load_data
+from rlsuite.vision.train import SavedModel
 
 
 def translator(saved: SavedModel) -> Translator:
@@ -38,7 +38,7 @@ def judged(saved: SavedModel, classifier: SavedModel) -> dict[str, float]:
     """
     domains = translator(saved).domains
     checked(saved, classifier)
-    test = load_data(classifier.config).test
+    test = classifier.data().test
     images, labels = test.take(np.arange(len(test)))
     made = remade(saved.model, images, saved.bf16)  # [N,K,C,H,W]
     if made.shape[2:] != images.shape[1:]:

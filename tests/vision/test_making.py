@@ -78,7 +78,7 @@ def test_pictures_are_written_while_it_trains_and_afterwards(tmp_path: Path) -> 
     again = sample.write_samples(saved.model, tmp_path / "again", 20, 3, saved.bf16)
     assert [one.read_bytes() for one in again] == [one.read_bytes() for one in written]
     labelled = predict.show(saved, "test", tmp_path / "out", 1)
-    assert Image.open(labelled[0]).size == (320, 320)
+    assert Image.open(labelled[0].path).size == (320, 320)
 
 
 def test_anomalies_are_what_was_left_out(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_a_head_without_masks_needs_none_in_the_labels(head: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "fashion_mnist", "pong_boxes", "scenes_boxes", "scenes_masks", "space_invaders_colours"]
+    "name", ["digits", "fashion_mnist", "pong_boxes", "scenes_boxes", "scenes_masks", "space_invaders_colours", "text_line"]
 )
 def test_shipped_configs_resolve(name: str) -> None:
     assert load_config(f"vision/{name}").name == f"vision/{name}"
@@ -313,10 +313,10 @@ def test_predictions_are_drawn(tmp_path: Path) -> None:
     found = train("vision/scenes_boxes", {**TINY, "model.head": "roi(hidden=16,proposals=20,mask=8)"}, tmp_path / "run").run
     saved = SavedModel(found)
     written = predict.show(saved, "test", tmp_path / "out", 2)
-    assert [path.name for path in written] == ["test_00000.png", "test_00002.png"]
-    assert Image.open(written[0]).size == (320, 320)
+    assert [(one.path.name, one.text) for one in written] == [("test_00000.png", None), ("test_00002.png", None)]
+    assert Image.open(written[0].path).size == (320, 320)
     Image.fromarray(np.zeros((50, 70, 3), np.uint8)).save(tmp_path / "mine.png")
-    assert [path.name for path in predict.show(saved, str(tmp_path / "mine.png"), tmp_path / "out", 5)] == ["mine.png"]
+    assert [one.path.name for one in predict.show(saved, str(tmp_path / "mine.png"), tmp_path / "out", 5)] == ["mine.png"]
     assert len(predict.show(saved, "ALE/Pong-v5", tmp_path / "out", 2)) == 2
     for what, message in (("nothing", "is not a picture"), ("no.mp4", "does not exist")):
         with pytest.raises(UsageError, match=message):

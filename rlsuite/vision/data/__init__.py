@@ -4,7 +4,7 @@
     images, labels = data.train.take(np.arange(32))  # [32,C,H,W] uint8, {"label": [32]}
 
 Labels by task: `label` for classify; `mask` for segment; `boxes` and `classes`, perhaps `masks`, for detect; `target`, pictures
-[B,P,H,W] uint8 whose planes are the classes, for translate.
+[B,P,H,W] uint8 whose planes are the classes, for translate; `text` [B,L] i64, the tokens of texts, -1 after their ends, for read.
 """
 
 import importlib
@@ -51,14 +51,15 @@ class Data(NamedTuple):
     test: Pictures
     classes: tuple[str, ...]  # names; a label is an index into them
     shape: tuple[int, int, int]  # of a picture (C,H,W)
-    tasks: tuple[str, ...]  # that the labels serve: classify, segment, detect, translate
+    tasks: tuple[str, ...]  # that the labels serve: classify, segment, detect, translate, read
+    letters: tuple[str, ...] = ()  # of pictures that are texts, one-hot: a row of pixels, a plane for each letter; (): they are not
 
 
 class DataSection(Section):
     """Base class of every data source's own config."""
 
     name: str
-    """Data source: digits, fashion_mnist, scenes, folder, coco, atari, recoloured or pairs."""
+    """Data source: digits, fashion_mnist, scenes, folder, coco, atari, recoloured, pairs, text_line or lines."""
 
 
 SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
@@ -70,6 +71,8 @@ SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
     "atari": "rlsuite.vision.data.atari",
     "recoloured": "rlsuite.vision.data.recoloured",
     "pairs": "rlsuite.vision.data.pairs",
+    "text_line": "rlsuite.vision.data.text_line",
+    "lines": "rlsuite.vision.data.lines",
 }
 
 
