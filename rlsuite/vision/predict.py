@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.envs import atari_game
 from rlsuite.vision import draw, texts
-from rlsuite.vision.data.emulator import frames
+from rlsuite.vision.data import atari
+from rlsuite.vision.data.emulator import WHOLE, frames
 from rlsuite.vision.data.files import SUFFIXES, read_picture
 from rlsuite.vision.evaluate import as_objects, predict
 from rlsuite.vision.generation.autoencoders import Autoencoder
@@ -77,7 +78,8 @@ def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str,
         for row, image in zip(rows, images, strict=True):
             yield f"test_{row:05d}", image
     elif atari_game(what) is not None:
-        for number, frame in enumerate(frames(what, count, 7, (channels, height, width), every=8)):
+        first, end = saved.config.data.rows if isinstance(saved.config.data, atari.Config) else WHOLE
+        for number, frame in enumerate(frames(what, count, 7, (channels, height, width), 8, (first, end))):
             yield f"frame_{number:05d}", frame.planes
     elif path.is_dir() or (path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".gif"):
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]

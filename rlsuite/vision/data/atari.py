@@ -2,8 +2,9 @@
 
 Every pixel of the console's screen is an index into its palette, so colours are classes (`labels: colours`); connected pieces of
 one colour are objects (`labels: boxes`), which is exact where objects have a colour of their own and do not touch, as in Pong.
-The game's state is in its 128 bytes of RAM, from which OCAtari reads objects (`labels: objects`). With
-`labels: frames`, pictures are maps of the colours, and their targets the frames.
+The game's state is in its 128 bytes of RAM, from which OCAtari reads objects (`labels: objects`), and `data.ram` the score on
+the screen and a sentence (`labels: score`, `labels: sentence`). With `labels: frames`, pictures are maps of the colours, and their
+targets the frames.
 """
 
 from pathlib import Path
@@ -18,8 +19,10 @@ from rlsuite.config.conditions import OnlyIf
 from rlsuite.config.schema import SomePath
 from rlsuite.core.errors import UsageError, unknown
 from rlsuite.envs import atari_game
+from rlsuite.vision import texts
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
-from rlsuite.vision.data.emulator import SCREEN, SEEN, Frame, atari_player, frames, played_frames
+from rlsuite.vision.data import ram as rams
+from rlsuite.vision.data.emulator import SCREEN, SEEN, WHOLE, Frame, atari_player, frames, played_frames
 from rlsuite.vision.data.objects import Objects
 
 # Rows of the screen where things move; scores and borders lie outside.
@@ -31,9 +34,10 @@ class Config(DataSection):
 
     id: str = "ALE/Pong-v5"
     """Game (`rlsuite list envs`)."""
-    labels: Literal["colours", "boxes", "objects", "frames"] = "colours"
+    labels: Literal["colours", "boxes", "objects", "frames", "score", "sentence"] = "colours"
     """Colour of every pixel, boxes of pieces of one colour, or objects that the optional package OCAtari reads from the RAM;
-    frames: the pictures are maps of the colours, and the newest plane of a frame is what to make of them."""
+    frames: the pictures are maps of the colours, and the newest plane of a frame is what to make of them;
+    score: the digits on the screen; sentence: what happens in the game."""
     player: SomePath = None
     """Who plays: a run, a checkpoint or pretrained:NAME; null: random actions, each for one to eight steps."""
     random: Annotated[float, OnlyIf("player")] = Field(0.05, ge=0, le=1)
@@ -46,6 +50,8 @@ class Config(DataSection):
     """Height of a picture in pixels."""
     width: int = Field(84, ge=16, le=160)
     """Width of a picture in pixels."""
+    rows: Annotated[list[int], OnlyIf("labels = score")] = Field([*WHOLE], min_length=2, max_length=2)
+    """Rows of the screen that pictures show, from the first to the one after the last."""
     every: int = Field(4, ge=1)
     """Agent steps from one picture to the next."""
     rarest: float = Field(1e-4, ge=0, lt=1)
@@ -57,11 +63,15 @@ def load(config: Config, seed: int) -> Data:
     game = atari_game(config.id)
     if game is None:
         raise UsageError(f"data.id={config.id} is not a packaged Atari game")
+    if not 0 <= config.rows[0] < config.rows[1] <= SCREEN[0]:
+        raise UsageError(f"data.rows = {config.rows}: must be two rows of the screen's {SCREEN[0]}, the first one first")
     if config.labels == "boxes" and game not in PLAYFIELD:
         raise unknown("game with boxes", game, PLAYFIELD)
     shape = (config.stack, config.height, config.width)
     train = moments(config, config.pictures, 1000 + seed)
     test = moments(config, max(10, config.pictures // 5), 7)
+    if config.labels in ("score", "sentence"):
+        return _told(config.labels, game, train, test, shape)
     if config.labels in ("colours", "frames"):
         palette = colours([frame.screen for frame in train], config.rarest)
         names = tuple(f"colour_{number}" for number in palette)
@@ -92,13 +102,25 @@ def load(config: Config, seed: int) -> Data:
 
 def moments(config: Config, count: int, seed: int) -> list[Frame]:
     """Frames of games of their own for the seed. UsageError for a player of another game."""
-    shape = (config.stack, config.height, config.width)
+    shape, rows = (config.stack, config.height, config.width), (config.rows[0], config.rows[1])
     if config.player is None:
-        return list(frames(config.id, count, seed, shape, config.every))
+        return list(frames(config.id, count, seed, shape, config.every, rows))
     player = atari_player(Path(config.player))
     if atari_game(player.config.env.id) != atari_game(config.id):
         raise UsageError(f"data.player={config.player} plays {player.config.env.id}, not {config.id}")
-    return list(played_frames(player, count, seed, shape, config.every, config.random))
+    return list(played_frames(player, count, seed, shape, config.every, config.random, rows))
+
+
+def _told(labels: str, game: str, train: list[Frame], test: list[Frame], shape: tuple[int, int, int]) -> Data:
+    """Frames with the score that they show, or with a sentence about them. UsageError for a game of which neither is known."""
+    say = rams.score if labels == "score" else rams.sentence
+    parts = []
+    for part in (train, test):
+        told = [(frame, text) for frame in part if (text := say(game, frame.ram, frame.before)) is not None]
+        parts.append((_stacked([frame for frame, _ in told]), [texts.split(text, labels == "sentence") for _, text in told]))
+    classes = rams.DIGITS if labels == "score" else rams.WORDS[game]
+    known = [InMemory(images, {"text": texts.encode(rows, classes)}) for images, rows in parts]
+    return Data(known[0], known[1], classes, shape, ("read",))
 
 
 def _maps_to_frames(parts: list[InMemory], colours: tuple[str, ...]) -> Data:

@@ -16,6 +16,7 @@ from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
 SEEN = (4, 84, 84)  # planes, height and width of an agent's default observation
 SKIP = 4  # frames in a step
 SCREEN = (210, 160)
+WHOLE = (0, SCREEN[0])  # rows
 USUAL = {"frame_skip": SKIP, "protocol": "classic", "flicker": 0.0, "fire_reset": False}  # `env.*` of agents that can play here
 
 
@@ -39,22 +40,30 @@ class Frame(NamedTuple):
 class View:
     """What is seen of a game: grey planes of one size."""
 
-    def __init__(self, shape: tuple[int, int, int]):
-        """`shape` (S,H,W) of the planes."""
-        self.rows, self.columns = area_weights(SCREEN[0], shape[1]), area_weights(SCREEN[1], shape[2])
+    def __init__(self, shape: tuple[int, int, int], rows: tuple[int, int] = WHOLE):
+        """`shape` (S,H,W) of the planes; `rows` of the screen that they show."""
+        self.part = slice(*rows)
+        self.rows, self.columns = area_weights(rows[1] - rows[0], shape[1]), area_weights(SCREEN[1], shape[2])
         self.planes = np.zeros(shape, np.uint8)  # the newest last
 
     def see(self, grey: NDArray[np.uint8]) -> None:
         """Appends a screen [210,160], and drops the oldest plane."""
         self.planes[:-1] = self.planes[1:]
-        self.planes[-1] = np.rint(self.rows @ grey.astype(np.float64) @ self.columns.T)
+        self.planes[-1] = np.rint(self.rows @ grey[self.part].astype(np.float64) @ self.columns.T)
 
 
 class Emulator:
     """One game without Gymnasium, as agents see it: four frames a step, the maximum of the last two, in grey planes."""
 
-    def __init__(self, env_id: str, seed: int, shape: tuple[int, int, int] = SEEN, full_action_set: bool = False):
-        """`shape` (S,H,W) of the observation. UsageError for an unknown game."""
+    def __init__(
+        self,
+        env_id: str,
+        seed: int,
+        shape: tuple[int, int, int] = SEEN,
+        full_action_set: bool = False,
+        rows: tuple[int, int] = WHOLE,
+    ):
+        """`shape` (S,H,W) of the observation, which shows these `rows` of the screen. UsageError for an unknown game."""
         game = atari_game(env_id)
         if game is None:
             raise UsageError(f"{env_id} is not a packaged Atari game")
@@ -66,7 +75,7 @@ class Emulator:
         self.game = game
         self.actions = self.ale.getLegalActionSet() if full_action_set else self.ale.getMinimalActionSet()
         self.rng = np.random.default_rng(seed)
-        self.views = [View(shape)]
+        self.views = [View(shape, rows)]
         self.before = np.zeros(128, np.uint8)  # RAM before the last step
         self.reward = 0.0  # of the last step
         self.reset()
@@ -94,12 +103,12 @@ class Emulator:
 
     def step(self, action: int) -> bool:
         """Plays one step. True if the game ended, and another one started."""
-        before = after = self.ale.getScreenGrayscale()
         self.reward, self.before = 0.0, self.ale.getRAM().copy()
-        for _ in range(SKIP):
+        for _ in range(SKIP - 1):
             self.reward += self.ale.act(self.actions[action])
-            before, after = after, self.ale.getScreenGrayscale()
-        self._see(np.maximum(before, after))
+        last_but_one = self.ale.getScreenGrayscale()
+        self.reward += self.ale.act(self.actions[action])
+        self._see(np.maximum(last_but_one, self.ale.getScreenGrayscale()))
         if self.ale.game_over():
             self.reset()
             return True
@@ -114,9 +123,11 @@ class Emulator:
         return Frame(self.planes.copy(), self.ale.getScreen().reshape(SCREEN).copy(), self.ale.getRAM().copy(), self.before.copy())
 
 
-def frames(env_id: str, count: int, seed: int, shape: tuple[int, int, int] = SEEN, every: int = 4) -> Iterator[Frame]:
+def frames(
+    env_id: str, count: int, seed: int, shape: tuple[int, int, int] = SEEN, every: int = 4, rows: tuple[int, int] = WHOLE
+) -> Iterator[Frame]:
     """Frames of random games, in which every action is repeated for one to eight steps, so that things move about."""
-    emulator = Emulator(env_id, seed, shape)
+    emulator = Emulator(env_id, seed, shape, rows=rows)
     action, left = 0, 0
     for number in range(count * every):
         if left == 0:
@@ -128,14 +139,20 @@ def frames(env_id: str, count: int, seed: int, shape: tuple[int, int, int] = SEE
 
 
 def played_frames(
-    saved: Saved, count: int, seed: int, shape: tuple[int, int, int] | None = None, every: int = 4, random: float = 0.05
+    saved: Saved,
+    count: int,
+    seed: int,
+    shape: tuple[int, int, int] | None = None,
+    every: int = 4,
+    random: float = 0.05,
+    rows: tuple[int, int] = WHOLE,
 ) -> Iterator[Frame]:
     """Frames of games that an agent plays; a share `random` of its actions is random, so that games differ.
 
-    `shape` (S,H,W): of what the frames hold; None: what the agent sees.
+    `shape` (S,H,W): of what the frames hold, which is these `rows` of the screen; None: that of what the agent sees.
     """
     stack, height, width = saved.spec.observation_shape
-    emulator = Emulator(saved.config.env.id, seed, shape or (stack, height, width), saved.spec.num_actions == 18)
+    emulator = Emulator(saved.config.env.id, seed, shape or (stack, height, width), saved.spec.num_actions == 18, rows)
     seen = emulator.also((stack, height, width))
     player = LoadedAgent(saved, seed)
     state, first = player.initial_state(1), np.ones(1, bool)

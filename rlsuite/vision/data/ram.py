@@ -1,4 +1,4 @@
-"""What is known of the 128 bytes of RAM of Atari games: variables for probes."""
+"""What is known of the 128 bytes of RAM of Atari games: variables for probes, scores, and sentences about a moment of the game."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,64 @@ VARIABLES: dict[str, dict[str, int]] = {
     "qbert": {"player_x": 43, "player_y": 67},
 }
 
+# The digits of scores on the screen, number by number: (byte, its half-bytes from the left, if they are decimal digits).
+SCORES: dict[str, tuple[tuple[tuple[int, int], ...], ...]] = {
+    "breakout": (((76, 1), (77, 2)),),
+    "space_invaders": (((102, 2), (104, 2)),),
+    "pong": (((13, 0),), ((14, 0),)),
+}
+DIGITS = (*"0123456789", " ")
+
+# Words of the sentences about each game.
+WORDS: dict[str, tuple[str, ...]] = {
+    "pong": (
+        *("no", "ball", "upper", "lower", "left", "right", "moving", "up", "down"),
+        *("player", "above", "below", "level", "with", "it", ","),
+    ),
+}
+
 
 def variables(game: str, ram: NDArray[np.uint8]) -> dict[str, int]:
     """The known variables in RAM [128]. UsageError for a game whose RAM is not documented here."""
     if game not in VARIABLES:
         raise unknown("game with known variables", game, VARIABLES)
     return {name: int(ram[place]) for name, place in VARIABLES[game].items()}
+
+
+def score(game: str, ram: NDArray[np.uint8], before: NDArray[np.uint8]) -> str | None:
+    """The numbers on the screen as it shows them, such as `012`, or `3 15`; None where they are just changing.
+
+    RAM [128] now and a step `before`: the screen follows it by a frame. UsageError for a game whose scores are not known here.
+    """
+    if game not in SCORES:
+        raise unknown("game with a known score", game, SCORES)
+    now, old = (" ".join(_number(places, one) for places in SCORES[game]) for one in (ram, before))
+    return now if now == old else None
+
+
+def _number(places: tuple[tuple[int, int], ...], ram: NDArray[np.uint8]) -> str:
+    """Decimal digits in half-bytes, all of them, or a byte as a number without leading zeros."""
+    return "".join(f"{ram[place]:02x}"[-digits:] if digits else str(ram[place]) for place, digits in places)
+
+
+def sentence(game: str, ram: NDArray[np.uint8], before: NDArray[np.uint8]) -> str | None:
+    """A sentence about the moment, such as `ball upper left, moving down right, player below it`; None where it is just changing.
+
+    RAM [128] now and a step `before`. UsageError for a game about which nothing can be said.
+    """
+    if game not in WORDS:
+        raise unknown("game with sentences", game, WORDS)
+    now, old = variables(game, ram), variables(game, before)
+    if (now["ball_y"] == 0) != (old["ball_y"] == 0):
+        return None
+    if now["ball_y"] == 0:  # between two points
+        return "no ball"
+    to_x, to_y = now["ball_x"] - old["ball_x"], now["ball_y"] - old["ball_y"]
+    if 0 in (to_x, to_y):
+        return None
+    # Centres on the screen, whose field has its middle at (80, 114); paddles are 16 rows high.
+    x, y, player_y = now["ball_x"] - 48, now["ball_y"] - 12, now["player_y"] - 5.5
+    place = f"{'upper' if y < 114 else 'lower'} {'left' if x < 80 else 'right'}"
+    way = f"{'up' if to_y < 0 else 'down'} {'left' if to_x < 0 else 'right'}"
+    player = "level with" if abs(player_y - y) <= 8 else "above" if player_y < y else "below"
+    return f"ball {place}, moving {way}, player {player} it"
