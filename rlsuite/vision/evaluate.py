@@ -92,7 +92,7 @@ def scores(
     """`Measured.scores` of images [N,C,H,W] and their labels. Leaves the model in evaluation mode."""
     model.eval()
     batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).contiguous(memory_format=torch.channels_last)
-    known = {name: torch.from_numpy(values).to(device) for name, values in labels.items() if values.dtype.kind != "U"}
+    known = {name: torch.from_numpy(values).to(device) for name, values in labels.items()}
     assert isinstance(model.head, Measured)
     with inference(device, bf16):
         found = model.head.scores(batch, known, model.maps, rng)

@@ -32,6 +32,7 @@ from rlsuite.vision.generation.translation import CycleGan, Pix2pix, StarGan, Tr
 from rlsuite.vision.head import Head
 from rlsuite.vision.necks import Maps, Neck
 from rlsuite.vision.reading import Ctc, TextHead
+from rlsuite.vision.writing import caption, seq2seq
 
 
 class Classify(Head):
@@ -153,6 +154,8 @@ HEADS: dict[str, Kind] = {
     "yolo": _detect(Yolo),
     "roi": _detect(RoiHead),
     "ctc": _read(Ctc),
+    "caption": _read(caption),
+    "seq2seq": _read(seq2seq),
     "autoencoder": _generate(Autoencoder, "psnr"),
     "vae": _generate(Vae, "elbo"),
     "gan": _generate(gans.gan, "balance"),
@@ -164,7 +167,7 @@ HEADS: dict[str, Kind] = {
     "stargan": _translate(StarGan, "classify"),
 }
 
-_NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals", "latent", "rate", "size")
+_NOT_NONE = ("width", "hidden", "anchor", "finest", "scales", "count", "proposals", "latent", "rate", "size", "longest")
 PUBLISHED = "published"  # the classifier published with the backbone
 
 

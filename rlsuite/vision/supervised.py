@@ -92,7 +92,7 @@ class DataStore:
         none = np.zeros((1, count), np.float32)
         # Channels-last in memory, which convolutions are fastest with.
         planes = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)[None]
-        extras = {name: values[None] for name, values in labels.items() if values.dtype.kind != "U"}  # captions are for people only
+        extras = {name: values[None] for name, values in labels.items()}
         steps = Step(planes, none, no, no, no, np.zeros((1, count), np.int64), extras)
         return Sample(Trajectory(steps, ()), keys, np.ones(count, np.float32))
 

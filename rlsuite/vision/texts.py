@@ -40,6 +40,12 @@ def encode(texts: Sequence[Sequence[str]], classes: Sequence[str]) -> Rows:
     return rows
 
 
+def pictures(rows: Rows, letters: int) -> NDArray[np.uint8]:
+    """Texts [N,L] as pictures [N,V,1,L] with a plane for each of V letters: 255 where it stands, and nothing after the end."""
+    planes: NDArray[np.uint8] = (rows[:, None, None] == np.arange(letters)[:, None, None]).astype(np.uint8) * 255
+    return planes
+
+
 def measure(predicted: Sequence[Rows], true: Sequence[Rows], classes: Sequence[str]) -> dict[str, float]:
     """The metrics of batches of texts.
 

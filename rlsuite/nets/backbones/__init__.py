@@ -84,6 +84,7 @@ BACKBONES: dict[str, Entry] = {
     **{f"efficientnet_b{n}": Entry(partial(mobile.efficientnet, size=n)) for n in range(len(mobile.SCALES))},
     "darknet53": Entry(resnet.darknet53, size=256),
     "dcgan": Entry(plain.dcgan, size=64, classes=None),
+    "embedding": Entry(plain.embedding, norm="none", pool="flatten", size=8, classes=None),
 }
 
 

@@ -1,4 +1,4 @@
-"""Nets without shortcuts: LeNet, AlexNet, VGG, SqueezeNet, DCGAN's discriminator."""
+"""Nets without shortcuts: LeNet, AlexNet, VGG, SqueezeNet, DCGAN's discriminator, and the embedding of one-hot planes."""
 
 from torch import nn
 
@@ -82,3 +82,8 @@ def dcgan(in_channels: int, norm: str = "batch", width: int = 64, depth: int = 4
         stages.append(nn.Sequential(layer, *between, act_of("leaky2")))
         i = width << index
     return Backbone(stages, in_channels)
+
+
+def embedding(in_channels: int, norm: str = "none", width: int = 64) -> Backbone:
+    """A vector of `width` numbers for each plane of one-hot pictures, such as texts with a plane for each letter."""
+    return Backbone([nn.Sequential(nn.Conv2d(in_channels, width, 1, bias=False), norm_of(norm, width))], in_channels)

@@ -59,7 +59,7 @@ class DataSection(Section):
     """Base class of every data source's own config."""
 
     name: str
-    """Data source: digits, fashion_mnist, scenes, folder, coco, atari, recoloured, pairs, text_line or lines."""
+    """Data source: digits, fashion_mnist, scenes, folder, coco, atari, recoloured, pairs, text_line, lines or number_words."""
 
 
 SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
@@ -73,6 +73,7 @@ SOURCES = {  # name -> module with `Config` and `load(config, seed) -> Data`
     "pairs": "rlsuite.vision.data.pairs",
     "text_line": "rlsuite.vision.data.text_line",
     "lines": "rlsuite.vision.data.lines",
+    "number_words": "rlsuite.vision.data.number_words",
 }
 
 

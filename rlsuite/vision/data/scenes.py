@@ -1,4 +1,4 @@
-"""Generated pictures: coloured shapes on a noisy background, with boxes, masks, a class for every pixel, and a caption."""
+"""Generated pictures: coloured shapes on a noisy background, with boxes, masks, a class for every pixel, or a caption."""
 
 from typing import Literal, NamedTuple
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from rlsuite.vision import texts
 from rlsuite.vision.data import Data, DataSection, InMemory, padded
 
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -21,8 +22,8 @@ class Config(DataSection):
     """Side of a picture in pixels."""
     objects: int = Field(4, ge=1, le=8)
     """Most objects in a picture."""
-    labels: Literal["boxes", "pixels"] = "boxes"
-    """Boxes and masks of objects, or a class for every pixel."""
+    labels: Literal["boxes", "pixels", "captions"] = "boxes"
+    """Boxes and masks of objects, a class for every pixel, or sentences such as `two circles and a cross`."""
 
 
 class Scene(NamedTuple):
@@ -40,6 +41,9 @@ def load(config: Config, seed: int) -> Data:
     test = [draw(np.random.default_rng([1, number]), config) for number in range(max(1, config.pictures // 10))]
     train = [draw(np.random.default_rng([0, seed, number]), config) for number in range(config.pictures)]
     shape = (3, config.size, config.size)
+    if config.labels == "captions":
+        names = words(config.objects)
+        return Data(_captioned(train, names), _captioned(test, names), names, shape, ("read",))
     boxes = config.labels == "boxes"
     classes = SHAPES if boxes else ("ground", *SHAPES)
     return Data(_arrays(train, config), _arrays(test, config), classes, shape, ("detect",) if boxes else ("segment",))
@@ -52,7 +56,6 @@ def _arrays(scenes: list[Scene], config: Config) -> InMemory:
             "boxes": padded([scene.boxes for scene in scenes], 0, config.objects),
             "classes": padded([scene.classes for scene in scenes], -1, config.objects),
             "masks": padded([scene.masks for scene in scenes], False, config.objects),
-            "caption": np.array([scene.caption for scene in scenes]),
         }
         return InMemory(images, labels)
     mask = np.zeros((len(scenes), config.size, config.size), np.uint8)
@@ -60,6 +63,16 @@ def _arrays(scenes: list[Scene], config: Config) -> InMemory:
         for shape, kind in zip(scene.masks, scene.classes, strict=True):
             mask[index][shape] = kind + 1
     return InMemory(images, {"mask": mask})
+
+
+def _captioned(scenes: list[Scene], names: tuple[str, ...]) -> InMemory:
+    rows = texts.encode([texts.split(scene.caption, words=True) for scene in scenes], names)
+    return InMemory(np.stack([scene.image for scene in scenes]), {"text": rows})
+
+
+def words(objects: int) -> tuple[str, ...]:
+    """The words of captions of up to so many objects."""
+    return ("a", *NUMBERS[2 : objects + 1], *SHAPES, *(_plural(name) for name in SHAPES if objects > 1), ",", "and")
 
 
 def draw(rng: np.random.Generator, config: Config) -> Scene:
@@ -107,6 +120,9 @@ def caption(kinds: NDArray[np.int64]) -> str:
     for kind, name in enumerate(SHAPES):
         count = int((kinds == kind).sum())
         if count:
-            plural = f"{name}es" if name.endswith("s") else f"{name}s"
-            parts.append(f"a {name}" if count == 1 else f"{NUMBERS[count]} {plural}")
+            parts.append(f"a {name}" if count == 1 else f"{NUMBERS[count]} {_plural(name)}")
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _plural(name: str) -> str:
+    return f"{name}es" if name.endswith("s") else f"{name}s"
