@@ -110,19 +110,24 @@ def evaluate(
         "rlsuite vision predict runs/mine photo.jpg --out pictures",
         "rlsuite vision predict runs/mine ALE/Pong-v5 --out pictures --count 20",
         "rlsuite vision predict runs/mine test --out pictures",
+        "rlsuite vision predict runs/my-number-words 1204",
     )
 )
 def predict(
     run_or_checkpoint: RunOrCheckpoint,
     what: Annotated[
-        str, typer.Argument(help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures.")
+        str,
+        typer.Argument(
+            help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures; "
+            "for a model that reads texts, a text."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("pictures"),
     count: Annotated[int, typer.Option(min=1, help="Pictures to write, at most.")] = 12,
     beam: Beam = None,
     as_json: Json = False,
 ) -> None:
-    """Draw what a saved model finds: boxes, masks, classes. Texts that it reads are printed, too."""
+    """Draw what a saved model finds: boxes, masks, classes. Texts are printed, and drawn with where the model looked."""
     from rlsuite.vision.predict import show
     from rlsuite.vision.train import SavedModel
 

@@ -22,10 +22,9 @@ class ModelConfig(WeightsMixin):
     neck: str = "none"
     """none, fpn(width=64,finest=4,extra=none|pool|conv), jpu, yolo, extra or mlfpn."""
     head: str
-    """published, linear, fcn, unet, segnet, deeplab, retinanet, anchor_free, ssd, yolo, roi(mask=...), ctc(core=...), or, to make
-    pictures,
-    autoencoder(latent=...,denoise=...), vae(beta=...), gan, dcgan, conditional_gan, stylegan, pix2pix, cyclegan or
-    stargan."""
+    """published, linear, fcn, unet, segnet, deeplab, retinanet, anchor_free, ssd, yolo, roi(mask=...); to read, ctc(core=...),
+    caption(core=...,pool=...) or seq2seq(encoder=...,core=...); to make pictures, autoencoder(latent=...,denoise=...),
+    vae(beta=...), gan, dcgan, conditional_gan, stylegan, pix2pix, cyclegan or stargan."""
     output_stride: int | None = Field(None, ge=1)
     """Dilate the backbone so that its last map is no coarser than this; null: leave it as it is."""
     layer_decay: float = Field(1.0, gt=0, le=1)

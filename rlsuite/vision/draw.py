@@ -64,9 +64,9 @@ def draw_classes(picture: Picture, classes: NDArray[np.integer]) -> Picture:
     return np.concatenate([large, painted], 1)
 
 
-def draw_label(picture: Picture, name: str) -> Picture:
-    """The picture with the name of its class in the corner."""
-    large, _ = scaled(picture)
+def draw_label(picture: Picture, name: str, side: int = 336) -> Picture:
+    """The picture, enlarged as in `scaled`, with the name of its class or what it says in the corner."""
+    large, _ = scaled(picture, side)
     drawn = Image.fromarray(large)
     pen = ImageDraw.Draw(drawn)
     pen.rectangle((0, 0, 8 + 6.5 * len(name), 14), fill=(0, 0, 0))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.envs import atari_game
-from rlsuite.vision import draw, texts
+from rlsuite.vision import attention, draw, texts
 from rlsuite.vision.data import atari
 from rlsuite.vision.data.emulator import WHOLE, frames
 from rlsuite.vision.data.files import SUFFIXES, read_picture
@@ -18,6 +18,7 @@ from rlsuite.vision.evaluate import as_objects, predict
 from rlsuite.vision.generation.autoencoders import Autoencoder
 from rlsuite.vision.sample import sheet, to_bytes, translations
 from rlsuite.vision.train import SavedModel
+from rlsuite.vision.writing import Writer
 
 TEST = "test"  # the model's own test pictures
 VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
@@ -33,7 +34,8 @@ class Shown(NamedTuple):
 def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Shown]:
     """Writes predictions on at most `count` pictures as PNG files into `out`.
 
-    `what`: a picture, a folder of them, a video, the id of an Atari environment, or `test`. UsageError if it does not exist.
+    `what`: a picture, a folder of them, a video, the id of an Atari environment, or `test`; for a model that reads texts the text.
+    UsageError if it does not exist.
     """
     written = []
     for name, image in pictures_of(saved, what, count):
@@ -45,10 +47,19 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Shown]:
 
 
 def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> tuple[draw.Picture, str | None]:
-    """The image [C,H,W] with the model's predictions drawn on it, and its text, as in `Shown`."""
+    """The image [C,H,W] with the model's predictions drawn on it, and its text, as in `Shown`.
+
+    Of a writer with attention, where it looked before each token.
+    """
     found: Any = predict(saved.model, image[None], saved.device, saved.bf16)
-    if saved.task in ("classify", "read"):
-        text = saved.classes[int(found[0])] if saved.task == "classify" else texts.joined(found[0].cpu().numpy(), saved.classes)
+    if saved.task == "classify":
+        text = saved.classes[int(found[0])]
+        return draw.draw_label(draw.to_picture(image), text), text
+    if saved.task == "read":
+        row, head = found[0].cpu().numpy(), saved.model.head
+        text = texts.joined(row, saved.classes)
+        if isinstance(head, Writer) and head.pool == "attend":
+            return attention.drawn(saved.model, image, row, saved.classes, saved.letters, saved.bf16), text
         return draw.draw_label(draw.to_picture(image), text), text
     return _drawn(saved, image, found), None
 
@@ -71,7 +82,9 @@ def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str,
     """At most `count` pictures [C,H,W] as the model takes them, with names. `what`: see `show`."""
     channels, height, width = saved.shape
     path = Path(what)
-    if what == TEST:
+    if what != TEST and saved.letters:
+        yield what, texts.pictures(_letters(saved, what), len(saved.letters))[0]
+    elif what == TEST:
         pictures = saved.data().test
         rows = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(np.int64)
         images, _ = pictures.take(rows)
@@ -91,6 +104,17 @@ def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str,
         yield from _video(path, saved, count)
     else:
         raise UsageError(f"{what!r} is not a picture, a folder, a video, an Atari environment or {TEST!r}")
+
+
+def _letters(saved: SavedModel, text: str) -> texts.Rows:
+    """A text for the model as a row [1,L] of its letters. UsageError for one that it cannot read."""
+    others = [letter for letter in text if letter not in saved.letters]
+    if others:
+        raise UsageError(f"{text!r}: {others[0]!r} is not a letter that {saved.path} learned, which are {' '.join(saved.letters)}")
+    if not 0 < len(text) <= saved.shape[2]:
+        raise UsageError(f"{text!r} has {len(text)} letters, but {saved.path} reads 1 to {saved.shape[2]}")
+    row = texts.encode([text], saved.letters)
+    return np.pad(row, ((0, 0), (0, saved.shape[2] - row.shape[1])), constant_values=texts.NONE)
 
 
 def as_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

@@ -267,6 +267,7 @@ class SavedModel:
         self.config = check(facts["config"])
         self.facts: dict[str, Any] = facts["vision"]
         self.classes: list[str] = self.facts["classes"]
+        self.letters: list[str] = self.facts.get("letters", [])
         self.shape: tuple[int, int, int] = tuple(self.facts["shape"])
         self.task: str = self.facts["task"]
         self.device = device_of(self.config)

@@ -66,6 +66,7 @@ class Writer(TextHead):
         self.encoder = None if encoder == "none" else core_of(encoder, channels * height, size)
         features, places = (channels, height * width) if self.encoder is None else (self.encoder.features, width)
         attends = pool == "attend"
+        self.grid = (height, width) if self.encoder is None else (1, width)  # of the places
         self.embed = nn.Embedding(classes + 1, size)
         self.core = core_of(core, size + (features if attends else 0), size)
         if self.core.looks_ahead:

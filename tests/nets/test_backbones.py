@@ -117,7 +117,15 @@ PUBLISHED = {
     "densenet100_k12_bc_cifar": 769_162,
     "densenet190_k40_bc_cifar": 25_624_430,
 }
-TORSOS = {"nature": 77_984, "impala": 97_744, "data_efficient": 54_496, "small": None, "tower": None, "dcgan": None}
+TORSOS = {
+    "nature": 77_984,
+    "impala": 97_744,
+    "data_efficient": 54_496,
+    "small": None,
+    "tower": None,
+    "dcgan": None,
+    "embedding": None,
+}
 
 
 def spec(shape: tuple[int, ...] = (4, 84, 84)) -> EnvSpec:

@@ -303,7 +303,11 @@ def test_a_head_without_masks_needs_none_in_the_labels(head: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "fashion_mnist", "pong_boxes", "scenes_boxes", "scenes_masks", "space_invaders_colours", "text_line"]
+    "name",
+    [
+        *("digits", "fashion_mnist", "pong_boxes", "scenes_boxes", "scenes_masks", "space_invaders_colours"),
+        *("text_line", "breakout_score", "pong_score", "scenes_captions", "pong_sentences", "number_words"),
+    ],
 )
 def test_shipped_configs_resolve(name: str) -> None:
     assert load_config(f"vision/{name}").name == f"vision/{name}"

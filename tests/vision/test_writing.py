@@ -1,18 +1,25 @@
 """Writers: beam search by brute force, attention by hand, texts learned by heart, and the data that they write about."""
 
 import itertools
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from typer.testing import CliRunner
 
+from rlsuite.cli.vision import app
 from rlsuite.core.errors import UsageError
-from rlsuite.vision import texts
+from rlsuite.runs import checkpoint
+from rlsuite.vision import attention, predict, texts
 from rlsuite.vision.data import number_words, ram, scenes
 from rlsuite.vision.model import make_model
+from rlsuite.vision.train import SavedModel, train
 from rlsuite.vision.writing import Carry, Writer, beam_search
 
 END, LONGEST = 2, 3  # of two tokens
@@ -246,3 +253,92 @@ def test_scores_by_hand() -> None:
         ram.score("qbert", known, known)
     with pytest.raises(UsageError, match="unknown game with sentences 'qbert'"):
         ram.sentence("qbert", known, known)
+
+
+# ---------------------------------------------------------------------------------------------------------- runs
+
+NUMBERS: dict[str, Any] = {
+    "data.numbers": 60,
+    "data.digits": 3,
+    "model.backbone": "embedding(width=8)",
+    "model.head": "seq2seq(size=8)",
+    "learner.batch_size": 8,
+    "run.steps": 32,
+    "run.threads": 1,
+    "run.device": "cpu",
+    "eval.every_steps": None,
+    "eval.pictures": None,
+}
+
+
+def test_a_run_writes_and_resumes_bit_for_bit(tmp_path: Path) -> None:
+    done = train("vision/number_words", NUMBERS, tmp_path / "whole")
+    assert done.metrics is not None
+    assert set(done.metrics) == {"exact", "character_error_rate", "bleu4", "pictures_per_second"}
+    half = {**NUMBERS, "run.steps": 16, "learner.learning_rate_anneal_agent_steps": 32}
+    train("vision/number_words", half, tmp_path / "half")
+    train(None, {"run.steps": 32}, resume=tmp_path / "half")
+    a, b = (checkpoint.load(checkpoint.find(tmp_path / name)) for name in ("whole", "half"))
+    for name in a.weights:
+        assert torch.equal(a.weights[name], b.weights[name]), name
+
+    def call(*words: str) -> Any:
+        done = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+        assert done.exit_code == 0
+        return json.loads(done.stdout)
+
+    run = str(tmp_path / "whole")
+    assert call("evaluate", run, "--beam", "2")["eval"]["exact"] >= 0
+    found = call("predict", run, "120", "--out", str(tmp_path / "out"))
+    assert Path(found["pictures"][0]).name == "120.png"
+    words = found["texts"][0].split()
+    assert set(words) <= set(number_words.WORDS)
+    assert Image.open(found["pictures"][0]).size[1] == attention.CELL * (len(words) + 1) + 4
+    for text, message in {
+        "12x": "'12x': 'x' is not a letter that",
+        "1234": "'1234' has 4 letters, but",
+        "": "'' has 0 letters",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            predict.show(SavedModel(tmp_path / "whole"), text, tmp_path / "out", 1)
+    with pytest.raises(UsageError, match="linear is to classify, but the labels of this data are to read"):
+        train("vision/number_words", {**NUMBERS, "model.head": "linear"}, tmp_path / "other")
+
+
+def test_where_a_caption_looked_is_drawn(tmp_path: Path) -> None:
+    settings = {
+        "data.pictures": 20,
+        "data.size": 32,
+        "model.backbone": "dcgan(width=4,depth=3)",
+        "learner.batch_size": 8,
+        "run.steps": 8,
+        "run.threads": 1,
+        "run.device": "cpu",
+        "eval.every_steps": None,
+        "eval.pictures": None,
+    }
+    run = train("vision/scenes_captions", {**settings, "model.head": "caption(size=8,longest=12)"}, tmp_path / "run").run
+    shown = predict.show(SavedModel(run), "test", tmp_path / "out", 1)[0]
+    assert shown.text is not None
+    assert Image.open(shown.path).size[0] > 100
+    plain = train("vision/scenes_captions", {**settings, "model.head": "caption(size=8,pool=gap,longest=12)"}, tmp_path / "gap").run
+    assert Image.open(predict.show(SavedModel(plain), "test", tmp_path / "out", 1)[0].path).size == (320, 320)
+    with pytest.raises(UsageError, match=r"^training picture \d+: its text has \d+ tokens, but the head writes at most longest=1"):
+        train("vision/scenes_captions", {**settings, "model.head": "caption(size=8,longest=1)"}, tmp_path / "no")
+
+
+def test_attention_is_drawn_where_it_is() -> None:
+    weights = np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    drawn = attention.matrix(weights, ["one", "two"], ["1", "2", ""])
+    cell = attention.CELL
+    left = drawn.shape[1] - 4 - 3 * cell
+    greys = [[drawn[cell * (row + 1) + 5, left + cell * at + 5, 0] for at in range(3)] for row in range(2)]
+    assert greys == [[255, 0, 0], [0, 128, 128]]
+    image = np.full((1, 32, 32), 200, np.uint8)
+    looked = np.zeros((2, 4, 4))
+    looked[0, 3, 3] = looked[1, 0, 3] = 1.0
+    shown = attention.glances(image, looked, ["one", "two"])
+    side = 32 * 5
+    assert shown.shape == (side, 2 * side + 4, 3)
+    assert shown[-4, side - 4, 0] == shown[18, -4, 0] == 200
+    assert shown[-4, 4, 0] == shown[-4, -4, 0] == 50
