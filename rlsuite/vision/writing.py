@@ -123,13 +123,12 @@ class Writer(TextHead):
     def forward(self, maps: Maps, text: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [L+1,N,K+1] after each beginning of `text` [N,L], and the weights [L+1,N,P] of the places (teacher forcing)."""
         memory = self.look(maps)
-        carry, token = self.begin(memory), torch.full_like(text[:, 0], self.end)
+        carry, inputs = self.begin(memory), F.pad(text.clamp(min=0), (1, 0), value=self.end)
         logits, weights = [], []
-        for at in range(text.shape[1] + 1):
+        for token in inputs.unbind(1):
             found, carry, looked = self.step(memory, carry, token)
             logits.append(found)
             weights.append(looked)
-            token = text[:, min(at, text.shape[1] - 1)].clamp(min=0)
         return torch.stack(logits), torch.stack(weights)
 
     def losses(self, maps: Maps, images: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -340,6 +340,27 @@ def test_frames_of_an_agents_games() -> None:
             atari.load(config.model_copy(update=changes), 1)
 
 
+@pytest.mark.parametrize(("game", "steps"), [("Breakout", 200), ("SpaceInvaders", 150), ("Pong", 120)])
+def test_scores_are_the_sums_of_the_rewards(game: str, steps: int) -> None:
+    emulator = emulators.Emulator(f"ALE/{game}-v5", 5)
+    total, action, seen = 0.0, 0, set()
+    for step in range(steps):
+        if step % 5 == 0:
+            action = int(emulator.rng.integers(len(emulator.actions)))
+        over = emulator.step(action)
+        if over:
+            break
+        total += emulator.reward
+        frame = emulator.frame()
+        told = ram.score(emulator.game, frame.ram, frame.before)
+        if told is None:
+            continue
+        numbers = [int(number) for number in told.split()]
+        assert (numbers[1] - numbers[0] if game == "Pong" else numbers[0]) == total
+        seen.add(total)
+    assert len(seen) > 1
+
+
 def test_sentences_about_pong_are_true_of_its_boxes() -> None:
     """The ball of the sentence is where the piece of its colour is, and so is the player."""
     found = list(emulators.frames("ALE/Pong-v5", 150, seed=3))

@@ -321,6 +321,12 @@ def test_where_a_caption_looked_is_drawn(tmp_path: Path) -> None:
     shown = predict.show(SavedModel(run), "test", tmp_path / "out", 1)[0]
     assert shown.text is not None
     assert Image.open(shown.path).size[0] > 100
+    silent = SavedModel(run)
+    assert isinstance(silent.model.head, Writer)
+    silent.model.head.last.bias.data[silent.model.head.end] = 1e3
+    shown = predict.show(silent, "test", tmp_path / "out", 1)[0]
+    assert shown.text == ""
+    assert Image.open(shown.path).size == (160, 160)
     plain = train("vision/scenes_captions", {**settings, "model.head": "caption(size=8,pool=gap,longest=12)"}, tmp_path / "gap").run
     assert Image.open(predict.show(SavedModel(plain), "test", tmp_path / "out", 1)[0].path).size == (320, 320)
     with pytest.raises(UsageError, match=r"^training picture \d+: its text has \d+ tokens, but the head writes at most longest=1"):
