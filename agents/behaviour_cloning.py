@@ -29,7 +29,7 @@ class BehaviourCloningConfig(AgentSection):
 
     burn_in: int = Field(0, ge=0)
     """With a memory: steps at the start of a sequence that only warm up the recurrent state."""
-    unroll: int = Field(32, ge=2)
+    unroll: int = Field(40, ge=2)
     """With a memory: steps of a sequence that are learned from."""
     stride: int = Field(16, ge=2)
     """With a memory: steps from the start of one sequence to that of the next."""

@@ -42,7 +42,7 @@ class MaskedStepsConfig(AgentSection):
     """Share of the steps that are hidden."""
     temperature: float = Field(0.1, gt=0)
     """τ that cosines of features are divided by."""
-    unroll: int = Field(32, ge=2)
+    unroll: int = Field(40, ge=2)
     """Steps of a sequence."""
     stride: int = Field(16, ge=2)
     """Steps from the start of one sequence to that of the next."""
@@ -101,7 +101,7 @@ class MaskedSteps(RecordingAgent):
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         steps = trajectory.steps
-        hidden = torch.rand(steps.reward.shape, generator=rng, device=steps.reward.device) < self.config.share  # [T,B]
+        hidden = steps.extras[HIDDEN] if HIDDEN in steps.extras else self.hidden(steps.reward, rng)  # [T,B]
         with steps.reward.device:
             state = self.initial_state(steps.first.shape[1])
         said, _ = net(steps._replace(extras={**steps.extras, HIDDEN: hidden}), state)
@@ -133,10 +133,23 @@ class MaskedSteps(RecordingAgent):
             return 0.5 * (said - action).square().sum(-1)
         return F.cross_entropy(said.flatten(0, 1), action.flatten(), reduction="none").view_as(action)
 
+    def hidden(self, like: Tensor, rng: torch.Generator) -> Tensor:
+        """Which steps of `like` [T,B] are hidden, by chance: bool [T,B]."""
+        return torch.rand(like.shape, generator=rng, device=like.device) < self.config.share
+
     def rate(self, net: Net, episode: Step) -> float:
-        """Minus the mean loss over pieces of `unroll` steps, whose steps are the ones to choose from; the same steps are hidden."""
-        rng, losses = torch.Generator(episode.reward.device).manual_seed(0), []
-        for begin in range(0, len(episode.reward), self.config.unroll):
+        """Minus the mean loss over hidden steps, always the same ones, at least one in each piece of `unroll` steps.
+
+        The steps of a piece are the ones to choose from, so a last piece of one step is left out.
+        """
+        rng, total, count = torch.Generator(episode.reward.device).manual_seed(0), 0.0, 0
+        for begin in range(0, max(len(episode.reward) - 1, 1), self.config.unroll):
             piece = tree_map(lambda leaf: leaf.unsqueeze(1), part_of(episode, slice(begin, begin + self.config.unroll)))
-            losses.append(float(self.loss(net, net, Trajectory(piece, ()), rng).loss.mean()) * len(piece.reward))
-        return -sum(losses) / len(episode.reward)
+            hidden = self.hidden(piece.reward, rng)
+            if not hidden.any():
+                hidden[len(hidden) // 2] = True
+            shown = piece._replace(extras={**piece.extras, HIDDEN: hidden})
+            shares = int(hidden.sum())
+            total += float(self.loss(net, net, Trajectory(shown, ()), rng).loss.mean()) * shares
+            count += shares
+        return -total / count

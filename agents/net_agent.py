@@ -125,7 +125,8 @@ class _Predictor(Objective):
         error = _novelty(net)(steps.observation)  # [T,B]
         share = counted.shape[1] / counted.sum().clamp(min=1)  # so that the mean over columns is that over observations
         bonus = steps.extras[APART if self.agent.values_bonus else BONUS]
-        metrics = {"charts/bonus": (bonus * counted).sum() / counted.sum().clamp(min=1)}
+        given = counted & (bonus > 0)  # the first step of a sequence has none
+        metrics = {"charts/bonus": (bonus * given).sum() / given.sum().clamp(min=1)}
         return Loss((error * counted).sum(0) * share, None, metrics)
 
 

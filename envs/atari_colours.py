@@ -7,6 +7,7 @@ Shapes: L games, K colours, H x W pixels.
 """
 
 import colorsys
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -51,8 +52,8 @@ def change_of(text: str) -> Change:
         raise unknown("recolour", name, CHANGES)
     check_keywords(name, CHANGES[name], parameters, skip=1)
     for key, value in parameters.items():
-        if isinstance(value, bool | str):
-            raise UsageError(f"{text}: {key} must be a number")
+        if isinstance(value, bool | str) or not math.isfinite(value):
+            raise UsageError(f"{text}: {key} must be a finite number")
     return partial(CHANGES[name], **parameters)
 
 

@@ -161,13 +161,11 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     if all(_is_shipped(table, name) for table, name in parts):
         shipped = kind(config.agent, config.net, spec)
         shipped.sequence = masks.with_masks(shipped.sequence, spec)
-        _refuse_short_sequences(shipped, core, config)
         _refuse_huge(shipped)
         return shipped
     with registry.third_party(f"agent.name = {config.agent.name}, {kind.__name__}.__init__"):
         agent = kind(config.agent, config.net, spec)
         agent.sequence = masks.with_masks(agent.sequence, spec)
-    _refuse_short_sequences(agent, core, config)
     check_agent(agent, spec)  # ours have tests
     return agent
 
@@ -177,9 +175,12 @@ def _is_shipped(table: registry.Registry, name: str) -> bool:
     return registry.file_of(name) is None and name.split("(")[0] in {*table.shipped, *BACKBONES, "none"}
 
 
-def _refuse_short_sequences(agent: Agent, core: memory.Core, config: Config) -> None:
-    """UsageError for a core that would act on more steps than it has learned from, in sequences that start without a state."""
-    sequence = agent.sequence
+def refuse_short_sequences(agent: Agent, config: Config) -> None:
+    """UsageError for a core that would act on more steps than it has learned from, in sequences that start without a state.
+
+    For new runs: one that was trained so can be evaluated and goes on.
+    """
+    sequence, core = agent.sequence, memory.without_weights(config.net)
     if not isinstance(sequence, Sequences) or sequence.state or core.receptive_field is None:
         return
     held = sequence.burn_in + sequence.unroll
@@ -361,6 +362,8 @@ def build(config: Config, resumed_at: int = 0, make: Callable[[Config, EnvSpec],
     device = device_of(config)
     env, spec = make_collector_env(config)
     agent = make(config, spec)
+    if not resumed_at:
+        refuse_short_sequences(agent, config)
     replay = make_store(config, spec, agent)
     learner = make_learner(config, agent, device)
     lag = make_lag(config, agent, learner)

@@ -7,7 +7,7 @@ import pytest
 from rlsuite.config.loader import resolve
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import describe
-from rlsuite.factories import build, make_agent, make_collector_env, make_env, make_spec
+from rlsuite.factories import build, make_agent, make_collector_env, make_env, make_spec, refuse_short_sequences
 
 
 @pytest.mark.parametrize("name", ["boards/tic_tac_toe", "boards/connect_four", "boards/go"])
@@ -67,7 +67,14 @@ def test_a_stored_state_holds_the_past() -> None:
     """As does burn-in, as far as it goes."""
     build(resolve("classic/recall_r2d2", {"net.memory": "causal(levels=7)", "run.threads": 1})).close()
     config = resolve("classic/key_door_cloning", {"net.memory": "causal(levels=6)", "agent.burn_in": 32})
-    make_agent(config, make_spec(config))
+    refuse_short_sequences(make_agent(config, make_spec(config)), config)
+
+
+def test_what_was_trained_on_short_sequences_can_still_play() -> None:
+    config = resolve("classic/key_door_cloning", {"net.memory": "causal(levels=6)"})
+    agent = make_agent(config, make_spec(config))  # as an evaluation makes it
+    with pytest.raises(UsageError, match="looks at 64 steps"):
+        refuse_short_sequences(agent, config)
 
 
 @pytest.mark.parametrize("name", ["classic/recall_ppo", "classic/recall_r2d2", "classic/key_door_cloning"])

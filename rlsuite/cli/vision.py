@@ -87,7 +87,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a saved model on its test pictures; of each class also precision and recall.
+    """Score a saved model on its test pictures; where it finds classes, also precision and recall of each.
 
     Those of detectors are at an IoU of 0.5 and the score with the largest F1.
     """
@@ -100,8 +100,8 @@ def evaluate(
     saved = training.SavedModel(run_or_checkpoint)
     if beam is not None:
         saved.model.search(beam)
-    if out is not None and saved.task in ("generate", "translate"):
-        raise UsageError(f"--out draws which classes a model confuses, and {saved.path} is to {saved.task} pictures; leave it out")
+    if out is not None and saved.task not in ("classify", "segment", "detect"):
+        raise UsageError(f"--out draws which classes a model confuses, and {saved.path} is to {saved.task}; leave it out")
     cpu.set_up(saved.config.run.threads)
     data = saved.data()
     judge = None if classifier is None else training.SavedModel(classifier)

@@ -1,5 +1,6 @@
 """What learns beside an agent's own loss, by name with settings in parentheses: `reconstruct(weight=2)`, `rnd(width=128)`."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
@@ -57,7 +58,9 @@ def novelty_of(text: str) -> Bonus | None:
 
 def _parsed(what: str, text: str, table: Mapping[str, type[Settings]]) -> Settings | None:
     name, given = parse_call(what, text)
-    if name == "none" and not given:
+    if name == "none":
+        if given:
+            raise UsageError(f"{text}: none takes no settings")
         return None
     if name not in table:
         raise unknown(what, name, ["none", *table])
@@ -66,7 +69,7 @@ def _parsed(what: str, text: str, table: Mapping[str, type[Settings]]) -> Settin
         if key not in own:
             raise unknown(f"parameter of {name}", key, own)
         whole = isinstance(own[key].default, int)
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 < value < math.inf:
             raise UsageError(f"{text}: {key} = {value}, but it is a {'whole ' * whole}number above 0")
         if key == "discount" and value >= 1:
             raise UsageError(f"{text}: discount = {value}, but it is below 1: bonuses go on without an end")

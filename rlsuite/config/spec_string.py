@@ -65,6 +65,8 @@ def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, An
     """UsageError with the nearest name if `make` does not accept a keyword. Its first `skip` parameters are not for users."""
     allowed = list(inspect.signature(make).parameters)[skip:]
     for key in parameters:
+        if not allowed:
+            raise UsageError(f"unknown parameter of {what} {key!r}: it takes none")
         if key not in allowed:
             raise unknown(f"parameter of {what}", key, allowed)
 

@@ -373,7 +373,12 @@ class Learner:
         self.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned; load the weights first. ValueError if the state is of another optimizer."""
+        """Restores what `state_dict` returned; load the weights first.
+
+        ValueError if the state is of another optimizer, or if other weights acted.
+        """
+        if self._other not in state:
+            raise ValueError(f"it was saved with learner.act_with_target = {str(not self.config.act_with_target).lower()}")
         load_optimizer_state(self.parts, state["optimizer"])
         if self.frozen is not None:
             other = self.online if self.acting is self.frozen else self.frozen

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rlsuite.config.schema import PruneConfig
 from rlsuite.core.errors import UsageError
+from rlsuite.nets.auxiliary import BESIDE
 
 
 class Pruner:
@@ -117,9 +118,11 @@ class Pruner:
 
 
 def prunable(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """The convolutions and dense layers of a net that are trained, by name, without the last ones, which compute in fp32."""
+    """The convolutions and dense layers that act and are trained, by name, without the last ones, which compute in fp32."""
     found: dict[str, nn.Conv2d | nn.Linear] = {}
     for name, module in net.named_modules():
+        if name.startswith(BESIDE):
+            continue
         last = any(getattr(net.get_submodule(name.rsplit(".", i)[0]), "fp32", False) for i in range(name.count(".") + 1))
         if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.requires_grad and not last:
             found[name] = module

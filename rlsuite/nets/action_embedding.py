@@ -33,6 +33,8 @@ def write(path: Path, found: ActionVectors) -> None:
 
 def read(path: Path) -> ActionVectors:
     """Reads a file that `write` wrote, or another of safetensors with a tensor "vectors" [A,D]. UsageError for anything else."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a file of rlsuite embed")
     try:
         with reading(path), safe_open(path, "numpy") as file:
             game, vectors = (file.metadata() or {}).get("game"), file.get_tensor(_NAME)

@@ -8,6 +8,8 @@ from rlsuite.core.types import EnvSpec
 from rlsuite.nets.decoders import Decoder, DenseDecoder
 from rlsuite.nets.torso import PixelTorso, Torso
 
+BESIDE = ("auxiliary.", "novelty.", "bonus_value.")  # names of what only helps a net to learn
+
 
 class Reconstruction(nn.Module):
     """A dense layer from the features of a torso to a code, and a decoder from the code to the observation.

@@ -3,7 +3,7 @@
 import importlib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.errors import CheckpointError, UsageError, one_line
+from rlsuite.nets.auxiliary import BESIDE
 from rlsuite.nets.backbones import Backbone
 from rlsuite.runs import checkpoint, pretrained_agents
 
 _MARK = "backbone."
 _BODY = ("trunk.", "core.")  # torso with dense layer, and memory core
+_ACTOR = "actor."  # in front of them in a net that is more than what acts
 _AUXILIARY = ("aux", "AuxLogits")  # classifiers at intermediate layers, used in training only
 
 
@@ -48,23 +50,33 @@ def load_backbones(net: nn.Module, source: str | Path) -> None:
 def load_all(net: nn.Module, source: str | Path, agent: str) -> None:
     """Loads the weights of a run or a checkpoint into the `net` of an agent.
 
-    All of them where it is of the same agent, otherwise those of torso, dense layer and memory core, which agents have in common.
+    All of them where it is of the same agent, but for what learns beside its loss, which may be there on one side only. Otherwise
+    those of torso, dense layer and memory core, which agents have in common.
     UsageError or CheckpointError if the source does not exist or does not fit.
     """
     path = checkpoint.find(pretrained_agents.located(source))
     saved = checkpoint.load(path, weights_only=True)
     given, config = saved.weights, saved.metadata.get("config")
     theirs = config.get("agent", {}).get("name", agent) if isinstance(config, dict) else agent
+    own = net.state_dict()
     if theirs != agent:
-        own = net.state_dict()
-        for names, whose in ((given, theirs), (own, agent)):
-            if not any(name.startswith(_BODY) for name in names):
+        parts, places = _body(given), _body(own)
+        for names, whose in ((parts, theirs), (places, agent)):
+            if not names:
                 raise CheckpointError(
-                    f"{path} is of agent.name={theirs}: nothing of it fits, the net of {whose} has no dense layer"
+                    f"{path} is of agent.name={theirs}: nothing of it fits, the net of {whose} has no torso with a dense layer"
                 )
-        given = {name: tensor for name, tensor in given.items() if name.startswith(_BODY)}
-        given = {**{name: tensor for name, tensor in own.items() if not name.startswith(_BODY)}, **given}
+        kept = {name: tensor for name, tensor in own.items() if name not in places.values()}
+        given = {**kept, **{places.get(name, name): given[full] for name, full in parts.items()}}
+    else:
+        given = {name: tensor for name, tensor in given.items() if name in own or not name.startswith(BESIDE)}
+        given |= {name: tensor for name, tensor in own.items() if name.startswith(BESIDE) and name not in given}
     checkpoint.load_weights_into(net, given, str(path))
+
+
+def _body(names: Iterable[str]) -> dict[str, str]:
+    """Names of the parameters of torso, dense layer and memory core: as they are in a net that only acts -> as they are here."""
+    return {bare: name for name in names if (bare := name.removeprefix(_ACTOR)).startswith(_BODY)}
 
 
 def without_files(net: NetConfig) -> NetConfig:

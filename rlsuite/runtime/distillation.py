@@ -50,6 +50,8 @@ def make_trained_agent(config: Config, spec: EnvSpec) -> Agent:
         return agent
     if config.runtime.inference == "server":
         raise UsageError("distill.teachers act in the collectors: use runtime.inference=collector")
+    if type(agent).needs_recordings():
+        raise UsageError(f"distill.teachers: agent.name = {config.agent.name} learns from recordings, not from teachers")
     if config.replay.demonstrations is not None:
         raise UsageError("distill.teachers: recordings hold nothing of what teachers say; leave replay.demonstrations out")
     if config.agent.novelty != "none":

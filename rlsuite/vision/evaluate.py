@@ -158,8 +158,8 @@ class _Seen:
         return found
 
     def reports(self, classes: Sequence[str]) -> dict[str, Report]:
-        """Precision, recall and confusion of classes, by what has them: pictures, pixels, boxes, masks; {} of made pictures."""
-        if isinstance(self.model.head, Measured):
+        """Precision, recall and confusion of classes, by what has them: pictures, pixels, boxes, masks; {} of what is made or read."""
+        if isinstance(self.model.head, Measured) or self.task == "read":
             return {}
         if self.task != "detect":
             return {"pixels" if self.task == "segment" else "pictures": of_counts(classes, self.counts)}

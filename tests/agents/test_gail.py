@@ -189,7 +189,6 @@ def test_it_resumes_bit_for_bit(tmp_path: Path, extra: dict[str, Any]) -> None:
         ({"replay.demonstrations": "OTHER"}, "was recorded in Acrobot-v1, not in CartPole-v1"),
         ({"replay.demonstrations": "SHOWN", "env.id": "Taxi-v4"}, "Taxi-v4 masks actions"),
         ({"replay.demonstrations": "SHOWN", "learner.augment.flip": True}, "by which they could be told from recorded ones"),
-        ({"replay.demonstrations": "SHOWN", "agent.name": "ppo"}, "replay.demonstrations"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path, overrides: dict[str, Any], message: str) -> None:

@@ -80,6 +80,14 @@ def batch(one: Trajectory) -> DeviceBatch:
     return DeviceBatch(one, torch.ones(one.steps.reward.shape[1]), np.arange(one.steps.reward.shape[1]), None)
 
 
+def test_the_mean_bonus_is_that_of_the_steps_that_have_one() -> None:
+    agent = made("dqn", "rnd(width=8)")
+    net = agent.make_net()
+    one = agent.observe(net, trajectory(agent), learning=False)
+    metrics = agent.of_part("novelty").loss(net, net, one, torch.Generator()).metrics
+    assert float(metrics["charts/bonus"]) == pytest.approx(float(one.steps.extras[BONUS][1:].mean()))
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("novelty", ["rnd(weight=0.25,width=8)", "reconstruction(weight=0.25,width=8,latent=2)"])
 @pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])

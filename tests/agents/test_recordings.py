@@ -277,13 +277,56 @@ def test_a_pretrained_torso_and_memory_start_other_agents(tmp_path: Path, memory
         with pytest.raises((UsageError, CheckpointError), match=message):
             build(resolve("classic/key_door_r2d3", {**net, "net.init_from": str(tmp_path / "masked"), **overrides}))
     with pytest.raises(
-        CheckpointError, match=r"is of agent.name=masked_steps: nothing of it fits, the net of dqn has no dense layer"
+        CheckpointError, match=r"is of agent.name=masked_steps: nothing of it fits, the net of dqn has no torso with a dense layer"
     ):
         build(resolve("classic/dqn", {"net.init_from": str(tmp_path / "masked"), "run.threads": 1}))
     with pytest.raises(UsageError, match=r"of agent.name=masked_steps, which names no actions: train agent.name=inverse_dynamics"):
         label(shown, tmp_path / "masked")
     with pytest.raises(UsageError, match="does not play: it is for the start of another agent"):
         evaluate(tmp_path / "masked", 1, None, None)
+
+
+def test_agents_start_from_each_other_with_and_without_what_learns_beside_them(tmp_path: Path) -> None:
+    net = {"net.hidden": 16, "run.threads": 1}
+    short = {"run.agent_steps": 256, "run.collect_agent_steps": 16, "eval.episodes": 1, "eval.every_agent_steps": None}
+    shown = {"replay.demonstrations": str(tmp_path)}
+    cases = {  # what it is trained as -> what it starts
+        ("classic/ppo", "agent.novelty", "rnd(width=8)"): ("classic/ppo", "net.auxiliary", "reconstruct(latent=2)"),
+        ("classic/ppo", "agent.novelty", "none"): ("classic/cartpole_gail", "agent.name", "gail"),
+    }
+    for number, ((trained, *change), (started, *other)) in enumerate(cases.items()):
+        run = tmp_path / str(number)
+        rlsuite.train(trained, {**net, **short, change[0]: change[1]}, run_dir=run)
+        weights = final(run).weights
+        config = resolve(started, {**net, **(shown if "gail" in started else {}), "net.init_from": str(run), other[0]: other[1]})
+        agent = rlsuite.factories.make_agent(config, make_spec(config))
+        found = make_learner(config, agent, torch.device("cpu")).online.master.state_dict()
+        place = "actor." if "gail" in started else ""
+        for name in ("trunk.dense.weight", "trunk.torso.dense.weight"):
+            if name in weights:
+                assert torch.equal(found[place + name], weights[name])
+
+
+def test_the_score_of_hidden_steps_is_a_mean_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of 4, 4 and 2 steps. With a share of 0 the middle one of each is hidden; a last piece of one step is left out."""
+    agent = masked(unroll=4, share=1e-9)
+    net = agent.make_net()
+    seen: list[tuple[int, list[int]]] = []
+    loss = agent.loss
+
+    def watched(net: nn.Module, target: nn.Module, piece: Trajectory, rng: torch.Generator) -> Any:
+        hidden = piece.steps.extras[HIDDEN]
+        seen.append((len(hidden), hidden[:, 0].nonzero().flatten().tolist()))
+        found = loss(net, target, piece, rng)
+        return found._replace(loss=torch.full_like(found.loss, float(len(seen))))
+
+    monkeypatch.setattr(agent, "loss", watched)
+    with torch.no_grad():
+        assert agent.rate(net, part_of(steps_of(SPEC, 10), (slice(None), 0))) == -2
+        assert seen == [(4, [2]), (4, [2]), (2, [1])]
+        seen.clear()
+        agent.rate(net, part_of(steps_of(SPEC, 9), (slice(None), 0)))
+        assert seen == [(4, [2]), (4, [2])]
 
 
 def _solve(env: Any, observation: Any) -> Any:

@@ -29,7 +29,9 @@ def test_changes_by_hand() -> None:
     [
         ("inverse", r"unknown recolour 'inverse'; did you mean inverted\? \(known: hue, inverted\)"),
         ("hue(degree=3)", r"unknown parameter of hue 'degree'; did you mean degrees"),
-        ("hue(degrees=all)", r"hue\(degrees=all\): degrees must be a number"),
+        ("hue(degrees=all)", r"hue\(degrees=all\): degrees must be a finite number"),
+        ("hue(degrees=nan)", r"hue\(degrees=nan\): degrees must be a finite number"),
+        ("inverted(degrees=3)", r"unknown parameter of inverted 'degrees': it takes none"),
         ("inverted(degrees=3)", "unknown parameter of inverted 'degrees'"),
     ],
 )

@@ -310,7 +310,7 @@ def test_the_target_can_act_and_is_what_is_saved(precision: str) -> None:
         one.step(one.stage(sample(3)))
     assert identical(tensors(learner.online.master), tensors(other.online.master))
     assert identical(tensors(learner.net), tensors(other.net))
-    with pytest.raises(KeyError, match="target"):  # the run says that it does not fit its config
+    with pytest.raises(ValueError, match=r"it was saved with learner\.act_with_target = true"):
         Learner(dqn(), config(precision=precision), seed=9).load(weights, state, "here")
 
 

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 
 from rlsuite.cli.vision import app
 from rlsuite.core.errors import UsageError
+from rlsuite.vision.evaluate import _Seen
 from rlsuite.vision.metrics import Objects, object_confusion, pr_curve, precision_recall
 from rlsuite.vision.report import draw, of_counts, of_objects
 from rlsuite.vision.train import train
@@ -29,6 +32,12 @@ A, B, FAR = [0.0, 0, 10, 10], [20.0, 20, 30, 30], [50.0, 50, 60, 60]
 
 def objects(boxes: list[list[float]], classes: list[int], scores: list[float] | None = None) -> Objects:
     return Objects(np.array(boxes).reshape(-1, 4), np.array(classes, np.int64), None if scores is None else np.array(scores))
+
+
+def test_texts_have_no_classes_to_confuse() -> None:
+    model: Any = SimpleNamespace(head=None)
+    assert _Seen(model, "read", ("a", "b")).reports(("a", "b")) == {}
+    assert _Seen(model, "classify", ("a", "b")).reports(("a", "b")).keys() == {"pictures"}
 
 
 def test_precision_and_recall_of_counts_by_hand() -> None:
@@ -124,6 +133,6 @@ def test_what_makes_pictures_confuses_no_classes(tmp_path: Path) -> None:
     made = {"model.backbone": "dcgan(width=4,depth=3)", "model.head": "vae(latent=4)", "learner.augment": {}}
     tiny = {"learner.batch_size": 16, "run.steps": 16, "run.threads": 1, "run.device": "cpu"}
     path = train("vision/digits", {**made, **tiny}, tmp_path / "run").run
-    with pytest.raises(UsageError, match=r"--out draws which classes a model confuses, and .* is to generate pictures"):
+    with pytest.raises(UsageError, match=r"--out draws which classes a model confuses, and .* is to generate; leave it out"):
         CliRunner().invoke(app, ["evaluate", str(path), "--out", str(tmp_path)], catch_exceptions=False)
     assert json.loads(CliRunner().invoke(app, ["evaluate", str(path), "--json"]).stdout)["reports"] == {}

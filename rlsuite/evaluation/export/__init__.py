@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rlsuite.core.errors import RlsuiteError, UsageError, one_line, unknown
 from rlsuite.core.files import writing
-from rlsuite.evaluation.export.acting_net import ActingNet
+from rlsuite.evaluation.export.acting_net import ActingNet, acting_parameters
 from rlsuite.evaluation.export.games import BATCH, Inputs, own_games
 from rlsuite.evaluation.export.int8 import as_feed, quantise
 from rlsuite.evaluation.export.model_card import write_folder
@@ -120,7 +120,7 @@ def _facts(saved: Saved, net: ActingNet, form: str, int8: bool) -> dict[str, Any
         "outputs": [port._asdict() for port in net.outputs],
         "environment": {key: value for key, value in config.env.model_dump(mode="json").items() if key != "num_envs"},
         **_spaces(saved),
-        "parameters": sum(parameter.numel() for parameter in net.net.parameters()),
+        "parameters": acting_parameters(net.net),
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts))  # tuples become lists
     return plain

@@ -12,6 +12,7 @@ from rlsuite.core import masks
 from rlsuite.core.agent import Agent, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Step
+from rlsuite.nets.auxiliary import BESIDE
 from rlsuite.nets.heads import clear_noise
 from rlsuite.nets.memory import Recurrent
 
@@ -110,11 +111,17 @@ class Size(NamedTuple):
     macs: int | None  # multiply-accumulate operations for one observation; None for an agent without an acting net
 
 
+def acting_parameters(net: nn.Module) -> int:
+    """The number of parameters of a net, without those that only help it to learn."""
+    beside = (*BESIDE, "discriminator.")
+    return sum(parameter.numel() for name, parameter in net.named_parameters() if not name.startswith(beside))
+
+
 def size_of(agent: Agent, spec: EnvSpec) -> Size:
     """The size of an agent's net, by acting once with a new one."""
     with torch.random.fork_rng(devices=[]):
         net = agent.make_net()
-    parameters = sum(parameter.numel() for parameter in net.parameters())
+    parameters = acting_parameters(net)
     if not (agent.has_scores or isinstance(agent, SelfPlayAgent)):
         return Size(parameters, None)
     acting = ActingNet(agent, spec, net)

@@ -19,7 +19,7 @@ from pathlib import Path
 from ray.exceptions import RayError
 
 from rlsuite.config.schema import Config
-from rlsuite.factories import make_spec, resumed
+from rlsuite.factories import make_spec, refuse_short_sequences, resumed
 from rlsuite.runs import checkpoint
 from rlsuite.runs.callbacks import Callbacks
 from rlsuite.runtime.distillation import make_trained_agent
@@ -36,6 +36,8 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False, callback
     with signals() as stopped:
         spec = make_spec(config)
         agent = make_trained_agent(config, spec)
+        if not resume:
+            refuse_short_sequences(agent, config)
         saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
         environments = packed(config.env.id)
         fresh = resumed(config) if resume else config
