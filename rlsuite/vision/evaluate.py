@@ -158,7 +158,7 @@ class _Seen:
         return found
 
     def reports(self, classes: Sequence[str]) -> dict[str, Report]:
-        """Precision, recall and confusion of classes, by what has them: pictures, pixels, boxes, masks; {} of what is made or read."""
+        """Precision, recall and confusion of classes: of pictures, pixels, boxes, masks; {} of what is made or read."""
         if isinstance(self.model.head, Measured) or self.task == "read":
             return {}
         if self.task != "detect":
