@@ -37,6 +37,7 @@ from rlsuite.learning.learner import Learner
 from rlsuite.learning.recolour import check_planes
 from rlsuite.nets import action_embedding, memory, pretrained
 from rlsuite.nets.backbones import BACKBONES
+from rlsuite.nets.precision import in_bf16
 from rlsuite.replay import demonstrations
 from rlsuite.replay.demonstrations import Demonstrations
 from rlsuite.replay.mixture import Mixture, digest, store_of
@@ -329,7 +330,7 @@ def make_collector(
 
     `env`: the environment that it steps; None for a board agent, which plays its games by itself.
     """
-    count, bf16 = index + of * restart, config.learner.precision == "bf16"
+    count, bf16 = index + of * restart, in_bf16(config.learner.precision, device)
     seed = stream_seed(config.seed, _COLLECTOR, count)
     if isinstance(agent, BoardAgent):
         return agent.collector(net, config.env.num_envs, seed=seed, device=device, bf16=bf16)
@@ -347,7 +348,7 @@ def make_collector(
 def make_lag(config: Config, agent: Agent, learner: Learner) -> PolicyLag | BestNetGate:
     """Which weights the collector of a local run acts with: the newest, older ones, or the best so far."""
     if isinstance(agent, SelfPlayAgent) and agent.gated:
-        bf16 = config.learner.precision == "bf16"
+        bf16 = in_bf16(config.learner.precision, learner.device)
         return BestNetGate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, bf16)
     return PolicyLag(learner.net, config.run.policy_lag_learner_steps)
 

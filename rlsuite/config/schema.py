@@ -216,7 +216,7 @@ class LearnerConfig(Section):
     """Act, evaluate and save with the target net instead of the online net. With target_ema it is the average of recent weights,
     which is often better than the last ones, also where no loss needs a target."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the nets; with bf16 the optimizer keeps fp32 weights."""
+    """Precision of the nets; with bf16 the optimizer keeps fp32 weights. A CPU without bf16 computes in fp32 and says so."""
     channels_last: bool = True
     """Keep images and convolution weights in channels-last memory format."""
     compile: bool = False

@@ -16,6 +16,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.core.types import Step, describe, other_spaces
 from rlsuite.evaluation.statistics import TRACE_BYTES, Summary, summarise
 from rlsuite.factories import make_env
+from rlsuite.nets.precision import in_bf16
 
 MAX_ENVS = 32
 
@@ -40,7 +41,8 @@ def play_episodes(
     if (difference := other_spaces(describe(env), agent.spec)) is not None:
         env.close()
         raise UsageError(f"the agent was trained with {difference} as {config.env.id} has now")
-    collector = Collector(env, agent, net, seed=seed, explore=False, device=device, bf16=config.learner.precision == "bf16")
+    bf16 = in_bf16(config.learner.precision, device)
+    collector = Collector(env, agent, net, seed=seed, explore=False, device=device, bf16=bf16)
     done: list[Episode] = []
     traces: list[bytes] = []  # of the episodes in `done`
     running, steps = Traces(num_envs), 0

@@ -16,7 +16,7 @@ from rlsuite.core.types import Step, to_tensors
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.evaluation.statistics import Summary, summarise
 from rlsuite.factories import load_rated
-from rlsuite.nets.precision import inference
+from rlsuite.nets.precision import in_bf16, inference
 from rlsuite.replay import demonstrations
 from rlsuite.replay.demonstrations import Demonstrations
 from rlsuite.runs.progress import Counter
@@ -41,7 +41,7 @@ def rate_episodes(
         if stop():
             return None
         show(len(scores), len(recorded), sum(len(one.reward) for one in recorded[: len(scores)]))
-        with inference(device, config.learner.precision == "bf16"):
+        with inference(device, in_bf16(config.learner.precision, device)):
             scores.append(agent.rate(net, _seen(episode, agent.spec.stack, device)))
     return summarise(scores, [len(episode.reward) - 1 for episode in recorded], env_id="")
 
@@ -75,7 +75,7 @@ def label(path: Path, run: Path) -> Labelled:
     given = demonstrations.load(path, saved.spec, saved.config.env.id, actions=False)
     actions: list[Any] = []
     scores: list[float] | None = [] if demonstrations.has_actions(path) else None
-    with Counter("episodes") as show, inference(saved.device, saved.config.learner.precision == "bf16"):
+    with Counter("episodes") as show, inference(saved.device, saved.bf16):
         episodes = list(given.episodes())
         for index, episode in enumerate(episodes):
             show(index, len(episodes))

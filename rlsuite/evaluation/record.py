@@ -64,8 +64,7 @@ class Scripted(Actor):
 def from_agent(saved: Saved, episodes: int, seed: int) -> Demonstrations:
     """Demonstrations by a saved agent, which plays as in an evaluation."""
     env = _make(saved.config.env, min(episodes, NUM_ENVS))
-    bf16 = saved.config.learner.precision == "bf16"
-    player = Collector(env, saved.agent, saved.net, seed=seed, explore=False, device=saved.device, bf16=bf16)
+    player = Collector(env, saved.agent, saved.net, seed=seed, explore=False, device=saved.device, bf16=saved.bf16)
     return _played(player, saved.config.env.id, episodes)
 
 

@@ -20,7 +20,7 @@ from rlsuite.core.game import Game
 from rlsuite.core.spaces import batch_of, from_plain
 from rlsuite.core.types import Step, to_tensors, translations, tree_map
 from rlsuite.factories import make_agent, make_env
-from rlsuite.nets.precision import Precision, inference
+from rlsuite.nets.precision import Precision, in_bf16, inference
 from rlsuite.runs import checkpoint, pretrained_agents, run_folder, trust
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct
 from rlsuite.search.evaluators import PolicyValue
@@ -64,7 +64,8 @@ class Saved:
                 checkpoint.check_weights(self.agent.make_net(), saved.weights, str(self.path))
         net = self.agent.make_net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         checkpoint.load_weights_into(net, saved.weights, str(self.path))
-        self.net = Precision(net.requires_grad_(False), bf16=self.config.learner.precision == "bf16").net
+        self.bf16 = in_bf16(self.config.learner.precision, self.device)
+        self.net = Precision(net.requires_grad_(False), self.bf16).net
 
 
 class LoadedAgent:
@@ -125,8 +126,7 @@ class LoadedAgent:
             action=np.zeros((1, batch, *spec.action_shape), spec.action_dtype),
             extras={name: leaf[None] for name, leaf in extras.items()},
         )
-        bf16 = self.saved.config.learner.precision == "bf16"
-        with inference(self.saved.device, bf16):
+        with inference(self.saved.device, self.saved.bf16):
             action, state, _ = act(self.saved.agent, self.saved.net, to_tensors(step, self.saved.device), state, self._mode)
         return self._chosen.to_env(action.cpu().numpy()), state
 
@@ -144,11 +144,10 @@ def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
         raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")
     agent = saved.agent
     assert isinstance(agent, BoardAgent)  # no other agent plays board games
-    bf16 = saved.config.learner.precision == "bf16"
     evaluate = agent.evaluator(saved.net, game)
 
     def autocast(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
-        with inference(saved.device, bf16):
+        with inference(saved.device, saved.bf16):
             return evaluate(rows, keys)
 
     return Cached(autocast, game.num_actions, agent.config.cache_positions), agent.config.play()

@@ -44,8 +44,7 @@ def _frames(saved: Saved, seed: int) -> Iterator[NDArray[np.uint8]]:
     env = make_env(saved.config, 1, render=twin is None)
     if twin is None and getattr(env, "render_mode", None) != "rgb_array":
         raise UsageError(f"{saved.config.env.id} cannot be drawn: leave --video out")
-    bf16 = saved.config.learner.precision == "bf16"
-    player = Collector(env, saved.agent, saved.net, seed=seed, explore=False, device=saved.device, bf16=bf16)
+    player = Collector(env, saved.agent, saved.net, seed=seed, explore=False, device=saved.device, bf16=saved.bf16)
     yield twin.reset(seed)[0] if twin else _picture(env)
     for _ in range(LONGEST):
         step, episodes = player.tick(agent_steps=0)

@@ -25,7 +25,7 @@ from rlsuite.learning.parts import Rates, TrainedPart, joined, load_optimizer_st
 from rlsuite.learning.pruning import Pruner
 from rlsuite.learning.resets import check_heads, reset_net
 from rlsuite.nets.memory import Recurrent
-from rlsuite.nets.precision import Precision
+from rlsuite.nets.precision import Precision, in_bf16
 from rlsuite.replay import Sample
 from rlsuite.runs.checkpoint import load_weights_into
 
@@ -92,10 +92,10 @@ class Learner:
                     module.fixed_shapes = True
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         net = net.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        bf16 = config.precision == "bf16"
-        self.online = Precision(net, bf16)
+        self.bf16 = in_bf16(config.precision, self.device)
+        self.online = Precision(net, self.bf16)
         has_target = agent.has_target or config.act_with_target
-        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), bf16) if has_target else None
+        self.frozen = Precision(copy.deepcopy(net).requires_grad_(False), self.bf16) if has_target else None
         if config.compile:
             self.online.net.compile()
             if self.frozen is not None:
@@ -233,7 +233,7 @@ class Learner:
             yield minibatch
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
         """An optimizer step of each part on a minibatch, all of it on the device: the loss and the gradient norm before clipping.

@@ -5,6 +5,7 @@ observation. A bf16 copy casts them once per update.
 """
 
 import copy
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TypeVar
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from rlsuite.core import cpu
+from rlsuite.core.console import say
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -30,6 +32,23 @@ def inference(device: torch.device, bf16: bool) -> Iterator[None]:
     threads = cpu.working("acting") if device.type == "cpu" else nullcontext()
     with threads, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         yield
+
+
+@functools.cache
+def _has_bf16() -> bool:
+    """Whether this processor computes in bf16; where it does not, torch emulates it, about ten times slower than fp32."""
+    found = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
+    if not found:
+        say("rlsuite: computing in fp32, because this processor has no bf16 and emulates it many times slower")
+    return bool(found)
+
+
+def in_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a net with `learner.precision` computes in bf16 on `device`; on a CPU without bf16 it computes in fp32, once told.
+
+    What is trained and saved is fp32 either way, so a run can go on, and an agent play, on either kind of machine.
+    """
+    return precision == "bf16" and (device.type != "cpu" or _has_bf16())
 
 
 class Precision:

@@ -23,6 +23,7 @@ from rlsuite.factories import device_of
 from rlsuite.learning.learner import DeviceBatch, Learner
 from rlsuite.learning.recolour import check_planes
 from rlsuite.nets import pretrained
+from rlsuite.nets.precision import in_bf16
 from rlsuite.runs import checkpoint, run_folder, trust
 from rlsuite.runs.callbacks import Callback, Callbacks, load_callbacks
 from rlsuite.runs.metrics import write_evaluation
@@ -173,13 +174,13 @@ class Training(Session[dict[str, float]]):
             self.task.task,
             learner.device,
             config.eval.batch_size,
-            config.learner.precision == "bf16",
+            learner.bf16,
             limit=None if final else config.eval.pictures,
         )
         if found is not None:
             self.latest = found[self.task.main]
             if isinstance(learner.net.head, Measured):
-                made = overview(learner.net, self.data, config.learner.precision == "bf16")  # type: ignore[arg-type]
+                made = overview(learner.net, self.data, learner.bf16)  # type: ignore[arg-type]
                 self.log.picture(self.clock(), "eval/pictures", made)
         return found
 
@@ -273,7 +274,7 @@ class SavedModel:
         self.shape: tuple[int, int, int] = tuple(self.facts["shape"])
         self.task: str = self.facts["task"]
         self.device = device_of(self.config)
-        self.bf16 = self.config.learner.precision == "bf16"
+        self.bf16 = in_bf16(self.config.learner.precision, self.device)
         model: Model = build_model(self.config.model, len(self.classes), self.shape)
         checkpoint.load_weights_into(model, saved.weights, str(self.path))
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

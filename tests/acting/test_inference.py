@@ -22,7 +22,7 @@ from rlsuite.core.agent import Agent, Mode
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.types import Step, tree_map
 from rlsuite.factories import make_agent, make_collector, make_env, make_spec
-from rlsuite.nets.precision import Precision
+from rlsuite.nets.precision import Precision, in_bf16
 
 CPU = torch.device("cpu")
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -53,7 +53,7 @@ def test_a_collector_does_the_same_with_a_served_net(case: str, tmp_path: Path) 
     """Ticks of the same environments, bit for bit: states, extras and all."""
     name, changes = CONFIGS[case]
     config = resolve(name, {**changes, "run.threads": 1})
-    spec, bf16 = make_spec(config), config.learner.precision == "bf16"
+    spec, bf16 = make_spec(config), in_bf16(config.learner.precision, torch.device("cpu"))
     agent = make_agent(config, spec)
     torch.manual_seed(0)
     net = Precision(agent.make_net().requires_grad_(False), bf16).net

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from rlsuite.boardgames.games import make_game
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.types import EnvSpec, Step
+from rlsuite.nets import precision
 from rlsuite.nets.backbones.bricks import SpectralConv2d
 from rlsuite.nets.board_net import BoardNet
 from rlsuite.nets.heads import resample_noise
-from rlsuite.nets.precision import Precision, keep_fp32
+from rlsuite.nets.precision import Precision, in_bf16, keep_fp32
 from rlsuite.nets.q_net import ImplicitQNet, QNet
 
 PIXELS = EnvSpec((4, 44, 44), "uint8", num_actions=3, num_states=None, stack=4, frames_per_step=4)
@@ -142,3 +143,18 @@ def test_a_bf16_copy_shares_the_estimate_of_the_spectral_norm() -> None:
     pair.take_gradients()
     assert not torch.equal(full.u, before)  # type: ignore[union-attr, arg-type]
     assert full.weight.grad.dtype == torch.float32  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_cpu_without_bf16_computes_in_fp32_and_says_so_once(
+    supported: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    precision._has_bf16.cache_clear()
+    try:
+        assert [in_bf16("bf16", torch.device("cpu")) for _ in range(2)] == [supported] * 2
+        assert not in_bf16("fp32", torch.device("cpu"))
+        assert in_bf16("bf16", torch.device("cuda"))
+    finally:
+        precision._has_bf16.cache_clear()
+    assert capsys.readouterr().err.count("fp32") == (0 if supported else 1)

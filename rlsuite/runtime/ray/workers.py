@@ -41,7 +41,7 @@ from rlsuite.factories import (
     make_queue,
     make_replay,
 )
-from rlsuite.nets.precision import Precision
+from rlsuite.nets.precision import Precision, in_bf16
 from rlsuite.replay import Sample
 from rlsuite.replay.limiter import Unlimited
 from rlsuite.replay.mixture import Mixture
@@ -201,7 +201,7 @@ class InferenceWorker(Worker):
         agent, device = make_trained_agent(config, spec), torch.device("cuda" if config.runtime.inference_gpus else "cpu")
         self.online = acting_net(config, agent, device)
         allow_files()
-        bf16 = config.learner.precision == "bf16"
+        bf16 = in_bf16(config.learner.precision, device)
         self.server = InferenceServer(agent, spec, self.online.net, device, bf16, self.path, failed=lambda: os._exit(1))
 
     def load(self, weights: Arrays) -> None:
@@ -221,7 +221,7 @@ def acting_net(config: Config, agent: Agent, device: torch.device) -> Precision:
     """A net for acting, which waits for published weights."""
     layout = torch.channels_last if config.learner.channels_last else torch.contiguous_format
     net = agent.make_net().requires_grad_(False).to(device, memory_format=layout)  # type: ignore[call-overload]
-    return Precision(net, config.learner.precision == "bf16")
+    return Precision(net, in_bf16(config.learner.precision, device))
 
 
 def sources_of(config: Config, shard: int) -> int:
@@ -393,7 +393,8 @@ class EvaluatorWorker(Worker):
     def build(self) -> None:
         config = self.config
         self.agent = make_agent(config, self.spec)
-        self.online = Precision(self.agent.make_net().requires_grad_(False), config.learner.precision == "bf16")
+        bf16 = in_bf16(config.learner.precision, torch.device("cpu"))
+        self.online = Precision(self.agent.make_net().requires_grad_(False), bf16)
 
     def evaluate(self, weights: Arrays, episodes: int) -> Summary:
         """Plays whole episodes with published weights."""
