@@ -5,9 +5,9 @@ observation. A bf16 copy casts them once per update.
 """
 
 import copy
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -34,21 +34,20 @@ def inference(device: torch.device, bf16: bool) -> Iterator[None]:
         yield
 
 
-@functools.cache
-def _has_bf16() -> bool:
-    """Whether this processor computes in bf16; where it does not, torch emulates it, about ten times slower than fp32."""
-    found = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
-    if not found:
-        say("rlsuite: computing in fp32, because this processor has no bf16 and emulates it many times slower")
-    return bool(found)
-
-
 def in_bf16(precision: str, device: torch.device) -> bool:
     """Whether a net with `learner.precision` computes in bf16 on `device`; on a CPU without bf16 it computes in fp32, once told.
 
     What is trained and saved is fp32 either way, so a run can go on, and an agent play, on either kind of machine.
     """
-    return precision == "bf16" and (device.type != "cpu" or _has_bf16())
+    if precision != "bf16" or device.type != "cpu" or cpu.has_bf16():
+        return precision == "bf16"
+    _tell()
+    return False
+
+
+@cache
+def _tell() -> None:
+    say("rlsuite: computing in fp32, because this processor has no bf16 and emulates it many times slower")
 
 
 class Precision:

@@ -443,7 +443,7 @@ def test_channels_last_gives_the_same_numbers_as_contiguous() -> None:
 
 
 def test_bf16_is_close_to_fp32_and_keeps_fp32_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlsuite.nets.precision._has_bf16", lambda: True)  # torch emulates it where the processor has none
+    monkeypatch.setattr("rlsuite.core.cpu.has_bf16", lambda: True)  # torch emulates it where the processor has none
     full, weights = losses(config(learning_rate=0.05))
     half, moved = losses(config(learning_rate=0.05, precision="bf16"))
     assert half == pytest.approx(full, rel=0.05)

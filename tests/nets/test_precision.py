@@ -149,12 +149,12 @@ def test_a_bf16_copy_shares_the_estimate_of_the_spectral_norm() -> None:
 def test_a_cpu_without_bf16_computes_in_fp32_and_says_so_once(
     supported: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
-    precision._has_bf16.cache_clear()
+    monkeypatch.setattr("rlsuite.core.cpu.has_bf16", lambda: supported)
+    precision._tell.cache_clear()
     try:
         assert [in_bf16("bf16", torch.device("cpu")) for _ in range(2)] == [supported] * 2
         assert not in_bf16("fp32", torch.device("cpu"))
         assert in_bf16("bf16", torch.device("cuda"))
     finally:
-        precision._has_bf16.cache_clear()
+        precision._tell.cache_clear()
     assert capsys.readouterr().err.count("fp32") == (0 if supported else 1)

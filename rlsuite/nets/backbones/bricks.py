@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlsuite.core import cpu
+
 NORMS = ("batch", "group", "layer", "instance", "none")
 Size = int | tuple[int, int]  # of a kernel: one number for both sides, or (height, width)
 
@@ -52,7 +54,7 @@ def conv_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None, we
         or torch.compiler.is_exporting()
         or x.device.type != "cpu"
         or not x.dtype == weight.dtype == dtype
-        or not _fused()
+        or not _fused(dtype)
     ):
         found: Tensor = convolution._conv_forward(x, weight, convolution.bias)
         return F.relu_(found if added is None else found.add_(added))
@@ -74,8 +76,10 @@ class ConvReLU(nn.Sequential):
 
 
 @cache
-def _fused() -> bool:
-    """Whether this torch has oneDNN's fused convolutions, which only its compiler documents."""
+def _fused(dtype: torch.dtype) -> bool:
+    """Whether this torch has oneDNN's fused convolutions, which only its compiler documents, for `dtype` on this processor."""
+    if dtype == torch.bfloat16 and not cpu.has_bf16():
+        return False
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # type: ignore[no-untyped-call]
 
 
