@@ -74,7 +74,7 @@ def set_up(threads: int | None, most: int | None = None) -> None:
 
 @cache
 def has_bf16() -> bool:
-    """Whether the processor computes in bf16. Where it does not, torch emulates it, about ten times slower than fp32."""
+    """Whether the processor computes in bf16. Where it does not, torch emulates it, several times slower than fp32."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]
 
 

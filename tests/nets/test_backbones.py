@@ -498,6 +498,13 @@ def test_unknown_libraries_and_models_are_refused(what: str, message: str) -> No
         pretrained(what)
 
 
+def test_bf16_is_not_fused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN refuses it there."""
+    monkeypatch.setattr("rlsuite.core.cpu.has_bf16", lambda: False)
+    assert not bricks._fused.__wrapped__(torch.bfloat16)
+    assert bricks._fused.__wrapped__(torch.float32)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_tower_gives_the_same_with_and_without_fused_operations(
