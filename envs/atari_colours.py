@@ -45,11 +45,14 @@ def hue(colours: Bytes, degrees: float = 180) -> Bytes:
 CHANGES: dict[str, Callable[..., Bytes]] = {"inverted": inverted, "hue": hue}
 
 
-def change_of(text: str) -> Change:
-    """The change of colours that a spec such as `hue(degrees=120)` names. UsageError for an unknown one."""
+def change_of(text: str, also: tuple[str, ...] = ()) -> Change:
+    """The change of colours that a spec such as `hue(degrees=120)` names.
+
+    UsageError for an unknown one, which lists those that are known, and `also`.
+    """
     name, parameters = parse_call("recolour", text)
     if name not in CHANGES:
-        raise unknown("recolour", name, CHANGES)
+        raise unknown("recolour", name, (*CHANGES, *also))
     check_keywords(name, CHANGES[name], parameters, skip=1)
     for key, value in parameters.items():
         if isinstance(value, bool | str) or not math.isfinite(value):

@@ -78,7 +78,7 @@ def evaluate(
 ) -> Summary:
     """Evaluates a saved agent by its raw scores in whole games; `video`: a folder for an MP4. `trust`: see `load`.
 
-    `recolour`: other colours of an Atari game, `inverted` or `hue(degrees=180)`.
+    `recolour`: other colours of an Atari game, `inverted` or `hue(degrees=180)`, or `none`, the game's own.
     """
     with allowing(trust):
         path, folder = Path(run_or_checkpoint), None if video is None else Path(video)

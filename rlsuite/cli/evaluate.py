@@ -68,7 +68,8 @@ def evaluate(
     recolour: Annotated[
         str | None,
         typer.Option(
-            help="Atari: play in other colours, inverted or hue(degrees=180), or in several in turn, with commas between."
+            help="Atari: play in other colours, inverted or hue(degrees=180), or in the game's own, none; with commas between: in "
+            "several in turn."
         ),
     ] = None,
     as_json: Json = False,
@@ -80,7 +81,6 @@ def evaluate(
     """
     from rlsuite.config.loader import parse_override
     from rlsuite.config.spec_string import split_calls
-    from rlsuite.envs.atari_colours import change_of
     from rlsuite.evaluation import evaluate as evaluation
 
     settings = dict(parse_override(text) for text in agent or ())
@@ -106,7 +106,7 @@ def evaluate(
     if recolour is not None:
         colours = [*(split_calls(recolour) or [recolour])]
         for text in split_calls(recolour):
-            change_of(text)  # refuses all that are unknown before the first game
+            evaluation.check_colours(text)  # refuses all that are unknown before the first game
     found = {
         colour or "": evaluation.evaluate(
             run_or_checkpoint, episodes, seed, video, opponent, simulations, precision, settings, colour

@@ -24,6 +24,7 @@ from rlsuite.runs import pretrained_agents
 from rlsuite.runs.progress import Counter
 
 PRECISIONS = ("fp32", "bf16", "int8")
+OWN_COLOURS = "none"
 
 
 class Evaluated(NamedTuple):
@@ -50,7 +51,7 @@ def evaluate(
     Writes the summary beside the checkpoint, and a video of one episode into the folder `video`, if given. `opponent` and
     `simulations` per move replace those of a board game's config; the summary is not written then. `precision`: fp32, bf16 or int8
     instead of what it was trained in. `settings`: values of the agent's own section that replace those of its config.
-    `recolour`: an Atari game's colours, see `rlsuite.envs.atari_colours`.
+    `recolour`: an Atari game's colours, see `rlsuite.envs.atari_colours`; "none": the game's own.
     """
     if precision not in (None, *PRECISIONS):
         raise unknown("precision", str(precision), PRECISIONS)
@@ -91,12 +92,19 @@ def evaluate(
 
 
 def _recolour(saved: Saved, recolour: str) -> None:
-    """Gives a saved agent's environment other colours. UsageError if it is not a game of Atari, or for unknown colours."""
+    """Gives a saved agent's environment these colours. UsageError if it is not a game of Atari, or for unknown colours."""
     env = saved.config.env
     if not isinstance(env, atari.Config):
         raise UsageError(f"--recolour changes the screen of an Atari game, and {saved.path} plays {env.id}; leave it out")
-    change_of(recolour)
-    saved.config = saved.config.model_copy(update={"env": env.model_copy(update={"recolour": recolour})})
+    check_colours(recolour)
+    changed = env.model_copy(update={"recolour": None if recolour == OWN_COLOURS else recolour})
+    saved.config = saved.config.model_copy(update={"env": changed})
+
+
+def check_colours(text: str) -> None:
+    """UsageError if `text` is neither a change of colours nor "none"."""
+    if text != OWN_COLOURS:
+        change_of(text, also=(OWN_COLOURS,))
 
 
 def grade(

@@ -9,7 +9,11 @@ from typer.testing import CliRunner
 
 import rlsuite
 from rlsuite.cli.evaluate import app
+from rlsuite.config.schema import Config
 from rlsuite.core.errors import UsageError
+from rlsuite.envs import atari
+from rlsuite.evaluation import evaluate as evaluation
+from rlsuite.evaluation.statistics import Summary, summarise
 
 TINY: dict[str, Any] = {
     "env.id": "ALE/Pong-v5",
@@ -52,11 +56,29 @@ def test_each_colour_has_its_score_and_its_video(run: Path, tmp_path: Path) -> N
     assert [line.split()[:2] for line in lines[:2]] == [["inverted:", "return"], ["hue(degrees=120):", "return"]]
 
 
+def test_a_run_in_other_colours_is_scored_in_the_games_own(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ["--episodes", "2", "--seed", "3", "--json"]
+    own = json.loads(evaluate("evaluate", str(run), "--recolour", "none", *settings))["recoloured"]
+    assert own == {"none": json.loads(evaluate("evaluate", str(run), *settings))["eval"]}
+    changed = rlsuite.train("atari/dqn", {**TINY, "env.recolour": "inverted"}, run_dir=tmp_path / "inverted").run
+    played: list[str | None] = []
+
+    def play(config: Config, *_: object, **__: object) -> Summary:
+        assert isinstance(config.env, atari.Config)
+        played.append(config.env.recolour)
+        return summarise([0.0], [1], config.env.id)
+
+    monkeypatch.setattr(evaluation, "play_episodes", play)
+    for words in ([], ["--recolour", "none"], ["--recolour", "hue"]):
+        evaluate("evaluate", str(changed), *words, "--episodes", "1")
+    assert played == ["inverted", None, "hue"]
+
+
 def test_what_is_refused(run: Path) -> None:
     for path, colours, message in (
         (str(run), "invert", r"unknown recolour 'invert'; did you mean inverted"),
         (str(run), "", r"'' names no recolour"),
-        (str(run), "inverted,hew", r"unknown recolour 'hew'; did you mean hue"),
+        (str(run), "inverted,hew", r"unknown recolour 'hew'; did you mean hue\? \(known: hue, inverted, none\)"),
         (
             "pretrained:cartpole",
             "inverted",
