@@ -1,6 +1,8 @@
 """One thread for every test: two OpenMP threads beside another busy process are slower than one, and sums stay reproducible."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -9,6 +11,7 @@ import torch
 
 # The key that signs runs (`rlsuite.runs.trust`); also for the processes that tests start.
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="rlsuite-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

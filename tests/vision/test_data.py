@@ -340,6 +340,13 @@ def test_frames_of_an_agents_games() -> None:
             atari.load(config.model_copy(update=changes), 1)
 
 
+def test_frames_that_all_show_no_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atari.rams, "sentence", lambda *_: None)
+    config = atari.Config(name="atari", pictures=10, every=1, labels="sentence")
+    with pytest.raises(UsageError, match=r"data\.labels=sentence: none of 10 frames of pong shows one; raise data\.pictures"):
+        atari.load(config, 1)
+
+
 @pytest.mark.parametrize(("game", "steps"), [("Breakout", 200), ("SpaceInvaders", 150), ("Pong", 120)])
 def test_scores_are_the_sums_of_the_rewards(game: str, steps: int) -> None:
     emulator = emulators.Emulator(f"ALE/{game}-v5", 5)

@@ -120,6 +120,8 @@ def _told(labels: str, game: str, train: list[Frame], test: list[Frame], shape: 
     parts = []
     for part in (train, test):
         told = [(frame, text) for frame in part if (text := say(game, frame.ram, frame.before)) is not None]
+        if not told:
+            raise UsageError(f"data.labels={labels}: none of {len(part)} frames of {game} shows one; raise data.pictures")
         parts.append((_stacked([frame for frame, _ in told]), [texts.split(text, labels == "sentence") for _, text in told]))
     classes = rams.DIGITS if labels == "score" else rams.WORDS[game]
     known = [InMemory(images, {"text": texts.encode(rows, classes)}) for images, rows in parts]
