@@ -142,7 +142,7 @@ class Row:
 def alternate(name: str, contenders: Mapping[str, Work], settings: BenchSettings) -> dict[str, float]:
     """Median units per second of each contender. All warm up, then take turns, so that the machine's drift affects all alike."""
     say(f"{name}: warming up {', '.join(contenders)}")
-    rounds = {key: _warm_up(work, settings.seconds) for key, work in contenders.items()}
+    rounds = {key: _warm_up(work, settings) for key, work in contenders.items()}
     rates: dict[str, list[float]] = {key: [] for key in contenders}
     for turn in range(settings.repeats):
         for key, work in contenders.items():
@@ -152,10 +152,10 @@ def alternate(name: str, contenders: Mapping[str, Work], settings: BenchSettings
     return {key: statistics.median(rate) for key, rate in rates.items()}
 
 
-def _warm_up(work: Work, seconds: float) -> int:
+def _warm_up(work: Work, settings: BenchSettings) -> int:
     """The number of rounds that take about `seconds`. The first rounds compile (CUDA graphs after three) and do not count."""
-    work(5)
-    rounds = 1
+    work(1 if settings.quick else 5)
+    rounds, seconds = 1, settings.seconds
     while True:
         _, took = _timed(work, rounds)
         if took >= seconds / 4:

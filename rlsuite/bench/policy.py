@@ -76,7 +76,7 @@ def setup_of(settings: BenchSettings, memory: str) -> Config:
         env={"num_envs": NUM_ENVS, "life_loss": True, "fire_reset": True},
         net={"memory": memory, "memory_size": 256},
         learner={"batch_size": NUM_ENVS, "learning_rate": RATE, "optimizer_epsilon": 1e-5, "max_grad_norm": NORM},
-        run={"collect_agent_steps": 16 if settings.quick else 128, "checkpoint_minutes": 1e9},
+        run={"collect_agent_steps": 4 if settings.quick else 128, "checkpoint_minutes": 1e9},
     )
 
 

@@ -66,14 +66,16 @@ def _starts(settings: BenchSettings, run: Path) -> dict[str, _Start]:
 
 
 def bench_start(settings: BenchSettings) -> list[Row]:
-    """Seconds of each command with what earlier processes have compiled, against those with an empty cache."""
+    """Seconds of each command with what earlier processes have compiled, against those with an empty cache.
+
+    With `quick` each command starts once, with the cache of this machine.
+    """
     rows = []
     for name in _starts(settings, Path()):
         with tempfile.TemporaryDirectory() as folder:
-            cold = _seconds(name, settings, Path(folder), 0)
-            warm = statistics.median(
-                _seconds(name, settings, Path(folder), turn) for turn in range(1, min(settings.repeats, 3) + 1)
-            )
+            turns = 1 if settings.quick else 1 + min(settings.repeats, 3)
+            cold, *later = (_seconds(name, settings, Path(folder), turn) for turn in range(turns))
+            warm = statistics.median(later or [cold])
         start = _starts(settings, Path())[name]
         say(f"start/{name}: {cold:.2f} s with an empty cache, then {warm:.2f} s")
         what = f"{start.what}; against the first process on a machine, which compiles"
@@ -82,9 +84,14 @@ def bench_start(settings: BenchSettings) -> list[Row]:
 
 
 def _seconds(name: str, settings: BenchSettings, folder: Path, turn: int) -> float:
-    """Seconds that a command takes, with what is compiled kept in `folder`. RlsuiteError if it ends before it has done its part."""
+    """Seconds that a command takes, with what is compiled kept in `folder`, unless `quick`.
+
+    RlsuiteError if it ends before it has done its part.
+    """
     start = _starts(settings, folder / f"run{turn}")[name]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if not settings.quick:
+        environment["NUMBA_CACHE_DIR"] = str(folder)
     words, pipe = [sys.executable, *start.words], subprocess.PIPE
     begin = time.perf_counter()
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment) as process:
