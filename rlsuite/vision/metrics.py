@@ -23,11 +23,6 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of COCO
 RECALLS = np.linspace(0, 1, 101)
 
 
-def accuracy(predicted: NDArray[np.integer], true: NDArray[np.integer]) -> float:
-    """Share of correct predictions."""
-    return float((predicted == true).mean())
-
-
 def auroc(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float:
     """Area under the ROC curve: how often a positive scores above a negative, ties counting half; nan if either is missing."""
     ordered = np.sort(negative)
