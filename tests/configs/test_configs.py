@@ -1,6 +1,7 @@
 """Every shipped config starts, learns a little and ends on the asked step, so that none can rot."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ def tiny(name: str) -> dict[str, Any]:
         }
     if atari_game(given.env.id) is not None:
         overrides["env.max_frames"] = 40
+        overrides["net.hidden"] = 32
+        if "scale=" in given.net.torso:
+            overrides["net.torso"] = re.sub(r"scale=\d+", "scale=1", given.net.torso)
     if given.runtime.kind == "ray":  # in turn, so that it ends on the step too
         overrides["runtime"] = {"kind": "ray", "synchronous": True}
         overrides.setdefault("run.collect_agent_steps", 1)
