@@ -286,7 +286,7 @@ def test_ppo_learns_from_episodes_of_two_steps_in_minibatches_of_eight(tmp_path:
         "learner.batch_size": 8,
         "run.collect_agent_steps": 8,
         "agent.minibatches": 32,
-        "run.agent_steps": 6_000,
+        "run.agent_steps": 1_800,
         "run.threads": 1,
         "eval.every_agent_steps": None,
         "eval.stop_at_return": None,

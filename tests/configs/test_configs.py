@@ -22,7 +22,7 @@ from rlsuite.runs.metrics import read_metrics
 NUM_ENVS, TICKS, BATCH, PER_INSERT, ROLLOUT = 2, 24, 4, 2, 8
 AGENT_STEPS = NUM_ENVS * TICKS
 MOVES = 250  # of self-play, in which a game must end before anything is learned
-LONG = {"boards/go13": 1_000, "boards/go19": 3_000}  # MOVES where games are long
+LARGE = ("boards/go13", "boards/go19")  # on 7x7 here, where games end sooner
 
 
 def tiny(name: str) -> dict[str, Any]:
@@ -65,11 +65,11 @@ def tiny(name: str) -> dict[str, Any]:
         overrides["runtime"] = {"kind": "ray", "synchronous": True}
         overrides.setdefault("run.collect_agent_steps", 1)
     if plays_itself(name):
-        moves = LONG.get(name, MOVES)
-        overrides |= {"agent.simulations": 4, "agent.eval_simulations": 4, "env.opponent": "random", "run.agent_steps": moves}
+        overrides |= {"agent.simulations": 4, "agent.eval_simulations": 4, "env.opponent": "random", "run.agent_steps": MOVES}
         overrides["env.num_envs"] = max(NUM_ENVS, len(getattr(given.env, "sizes", ())))
-    if name in LONG:
-        overrides |= {"net.torso": "tower(width=8,depth=1)", "agent.eval_simulations": 1}
+    if name in LARGE:
+        overrides |= {"env.id": re.sub(r"size=\d+", "size=7", given.env.id), "net.torso": "tower(norm=batch,width=8,depth=1)"}
+        overrides |= {"env.sizes": [5, 6, 7]} if getattr(given.env, "sizes", ()) else {}
     return overrides
 
 
