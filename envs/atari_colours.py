@@ -1,5 +1,8 @@
 """Atari games in other colours: the colours of the screen change before it becomes grey and small.
 
+They change after the maximum over a step's last two screens, which is there to keep what flickers and moves on a dark ground: of
+inverted screens, it would erase a moving ball instead.
+
 ale-py's vector environment makes greys of the console's palette in C++, where no colour can be changed. These games are therefore
 stepped in Python, one after the other, by the same protocol; their no-ops are drawn by other random numbers.
 
@@ -69,25 +72,38 @@ def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
 
 
 class Palette:
-    """What each number of the console's palette looks like after a change of colours: a grey, or red, green and blue."""
+    """What two screens of palette numbers look like together after a change of colours: greys, or red, green and blue."""
 
     def __init__(self, change: Change, grey: bool):
         self.change, self.grey = change, grey
-        self.known = np.zeros(256, bool)
-        self.table = np.zeros((256,) if grey else (256, 3), np.uint8)
+        self.named = np.zeros(256, bool)
+        self.colours = np.zeros((256, 3), np.uint8)  # of the numbers that are `named`
+        self.known = np.zeros(256 * 256, bool)  # pairs of an older and a newer number
+        self.table = np.zeros((256 * 256,) if grey else (256 * 256, 3), np.uint8)
 
-    def see(self, ale: ALEInterface) -> Bytes:
-        """The screen of a game: [210,160] if grey, otherwise [210,160,3]."""
-        screen = ale.getScreen()
-        if not self.known[screen].all():
-            self._learn(screen, ale.getScreenRGB())
-        return self.table[screen]
+    def numbers(self, ale: ALEInterface) -> Bytes:
+        """The palette numbers of a game's screen [210,160]."""
+        screen: Bytes = ale.getScreen()
+        if not self.named[screen].all():
+            numbers, places = np.unique(screen, return_index=True)
+            self.colours[numbers] = ale.getScreenRGB().reshape(-1, 3)[places]
+            self.named[numbers] = True
+        return screen
 
-    def _learn(self, screen: Bytes, colours: Bytes) -> None:
-        numbers, places = np.unique(screen, return_index=True)
-        changed = self.change(colours.reshape(-1, 3)[places])
-        self.table[numbers] = np.rint(changed @ np.array(LUMINANCE)).astype(np.uint8) if self.grey else changed
-        self.known[numbers] = True
+    def maximum(self, older: Bytes, newer: Bytes) -> Bytes:
+        """The maximum of two screens of `numbers`, changed: [210,160] if grey, otherwise [210,160,3]."""
+        pairs = older.astype(np.uint16) * 256 + newer
+        if not self.known[pairs].all():
+            self._learn(np.unique(pairs))
+        return self.table[pairs]
+
+    def _learn(self, pairs: NDArray[np.uint16]) -> None:
+        older, newer = self.colours[pairs // 256], self.colours[pairs % 256]  # [K,3]
+        weights = np.array(LUMINANCE)
+        brighter = (older @ weights > newer @ weights)[:, None]  # ale-py takes the maximum of greys, or of each colour
+        changed = self.change(np.where(brighter, older, newer) if self.grey else np.maximum(older, newer))
+        self.table[pairs] = np.rint(changed @ weights).astype(np.uint8) if self.grey else changed
+        self.known[pairs] = True
 
 
 class Game:
@@ -132,20 +148,21 @@ class Game:
         if self.fire is not None:
             self.ale.act(self.fire)
         self.frames = 0
-        return self.palette.see(self.ale)
+        first = self.palette.numbers(self.ale)
+        return self.palette.maximum(first, first)
 
     def step(self, action: int) -> tuple[Bytes, float, bool, bool]:
-        """The maximum of the last two screens, the reward, and whether the game is over, or cut off by the time limit."""
+        """The maximum of the last two screens in new colours, the reward, and whether the game is over, or cut off by the time limit."""
         reward, seen = 0.0, []
         for left in range(self.frame_skip, 0, -1):
             reward += self.ale.act(self.actions[action])
             self.frames += 1
             ended = self.ale.game_over() or self.frames >= self.max_frames
             if left <= 2 or ended:
-                seen.append(self.palette.see(self.ale))
+                seen.append(self.palette.numbers(self.ale))
             if ended:
                 break
-        return np.maximum(seen[0], seen[-1]), reward, self.ale.game_over(), self.frames >= self.max_frames
+        return self.palette.maximum(seen[0], seen[-1]), reward, self.ale.game_over(), self.frames >= self.max_frames
 
 
 class RecolouredGames:

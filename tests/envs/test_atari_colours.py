@@ -86,11 +86,10 @@ def frames(recolour: str | None, **more: Any) -> NDArray[np.uint8]:
 
 
 def test_inverted_screens_have_inverted_greys() -> None:
-    """Where nothing moves: the maximum of two frames is that of their new greys."""
+    """Also where the ball moves, which is bright in the older or the newer of two frames: both stay visible."""
     plain, inverted = frames(None)[20:], frames("inverted")[20:]  # Pong begins with an empty screen
-    still = (plain == plain[:1]).all(0)
-    assert still.mean() > 0.8
-    assert np.abs(255 - plain[:, still].astype(int) - inverted[:, still]).max() <= 1
+    assert (plain != plain[:1]).any()
+    assert np.abs(255 - plain.astype(int) - inverted).max() <= 1
     assert np.abs(frames("hue")[20:].astype(int) - plain).max() > 10
 
 
