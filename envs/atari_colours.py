@@ -152,7 +152,7 @@ class Game:
         return self.palette.maximum(first, first)
 
     def step(self, action: int) -> tuple[Bytes, float, bool, bool]:
-        """The maximum of the last two screens in new colours, the reward, and whether the game is over, or cut off by the time limit."""
+        """The last two screens' maximum in new colours, the reward, and whether the game is over or cut off by the time limit."""
         reward, seen = 0.0, []
         for left in range(self.frame_skip, 0, -1):
             reward += self.ale.act(self.actions[action])
