@@ -95,7 +95,8 @@ class Palette:
         pairs = older.astype(np.uint16) * 256 + newer
         if not self.known[pairs].all():
             self._learn(np.unique(pairs))
-        return self.table[pairs]
+        seen: Bytes = self.table[pairs]
+        return seen
 
     def _learn(self, pairs: NDArray[np.uint16]) -> None:
         older, newer = self.colours[pairs // 256], self.colours[pairs % 256]  # [K,3]
