@@ -1,14 +1,16 @@
 """What several test files share: settings of tiny runs, and how their states are compared."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from rlsuite.config import loader
@@ -27,6 +29,13 @@ SEQUENCES: dict[str, Any] = {
     "eval.episodes": 1,
     "eval.every_agent_steps": None,
 }
+
+
+def combinations(quick: Collection[tuple[Any, ...]], *axes: Sequence[Any]) -> list[Any]:
+    """Every combination of `axes`, for `parametrize`; those that are not `quick` are slow."""
+    every = list(itertools.product(*axes))
+    assert set(quick) <= set(every)
+    return [pytest.param(*values, marks=() if values in quick else pytest.mark.slow) for values in every]
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from helpers import combinations
 from torch import Tensor, nn
 
 import rlsuite
@@ -291,7 +292,10 @@ def test_masks_can_be_ignored_and_recordings_without_them_are_refused(tmp_path: 
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("name", "in_observation"), [("dqn", False), ("dqn", True), ("r2d2", True), ("ppo", False)])
+@pytest.mark.parametrize(
+    ("name", "in_observation"),
+    combinations([("dqn", False), ("dqn", True), ("r2d2", True), ("ppo", False)], ["dqn", "r2d2", "ppo"], [False, True]),
+)
 def test_the_grid_is_learned_without_an_offence(name: str, in_observation: bool, tmp_path: Path) -> None:
     """Also saved and played in a loop of one's own."""
     more: dict[str, Any] = {

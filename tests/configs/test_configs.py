@@ -22,7 +22,7 @@ from rlsuite.runs.metrics import read_metrics
 NUM_ENVS, TICKS, BATCH, PER_INSERT, ROLLOUT = 2, 24, 4, 2, 8
 AGENT_STEPS = NUM_ENVS * TICKS
 MOVES = 250  # of self-play, in which a game must end before anything is learned
-LARGE = ("boards/go13", "boards/go19")  # on 7x7 here, where games end sooner
+LARGE = {"boards/go13": 1_000, "boards/go19": 3_000}  # on 7x7 here, where games end sooner; the moves that they need themselves
 
 
 def tiny(name: str) -> dict[str, Any]:
@@ -140,14 +140,24 @@ IN_SECONDS = ("classic/dqn", "classic/ppo", "classic/c51", "classic/recall_r2d2"
     "name", [pytest.param(name, marks=() if name in IN_SECONDS else pytest.mark.integration) for name in ONE_PIECE]
 )  # runs in stages have tests of their own
 def test_starts_learns_and_ends_on_the_step(name: str, tmp_path: Path) -> None:
-    offline = agent_class(resolve(name).agent.name).offline
     needs_recordings = agent_class(resolve(name).agent.name).needs_recordings()
-    overrides = recorded(name, tmp_path / "recorded") if needs_recordings else tiny(name)
-    result = rlsuite.train(name, overrides, run_dir=tmp_path / "run")
+    check(name, recorded(name, tmp_path / "recorded") if needs_recordings else tiny(name), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_starts_learns_and_ends_on_a_large_board(name: str, tmp_path: Path) -> None:
+    small = {key: value for key, value in tiny(name).items() if key not in ("env.id", "env.sizes")}
+    check(name, {**small, "run.agent_steps": LARGE[name], "agent.eval_simulations": 1}, tmp_path / "run")
+
+
+def check(name: str, overrides: dict[str, Any], run: Path) -> None:
+    """Trains with the config and its `overrides`, and looks at steps, updates, evaluation and losses."""
+    result = rlsuite.train(name, overrides, run_dir=run)
     assert result.agent_steps == overrides["run.agent_steps"]
     if plays_itself(name):  # what games are still running at the end is not learned from
         assert 0 < result.learner_steps <= PER_INSERT * overrides["run.agent_steps"] / BATCH
-    elif offline:
+    elif agent_class(resolve(name).agent.name).offline:
         assert result.learner_steps == math.ceil(AGENT_STEPS / (BATCH * overrides.get("agent.unroll", 1)))
     else:  # the records of the last tick come after the last visit to the learner
         assert abs(result.learner_steps - budget(name, overrides)) <= 2

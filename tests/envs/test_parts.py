@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from helpers import combinations
 
 import rlsuite
 from rlsuite.config.loader import resolve
@@ -140,7 +141,12 @@ def test_a_picture_with_numbers_cannot_be_shifted_at_random() -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "torso", "masked"),  # torso none: there is no camera
-    [("dqn", "none", True), ("dqn", "mlp", False), ("dqn", "small", True), ("ppo", "none", False), ("ppo", "small", True)],
+    combinations(
+        [("dqn", "none", True), ("dqn", "mlp", False), ("dqn", "small", True), ("ppo", "none", False), ("ppo", "small", True)],
+        ["dqn", "ppo"],
+        ["none", "mlp", "small"],
+        [False, True],
+    ),
 )
 def test_both_parts_are_learned(name: str, torso: str, masked: bool, tmp_path: Path) -> None:
     changes: dict[str, Any] = {

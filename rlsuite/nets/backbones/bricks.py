@@ -9,9 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlsuite.core import cpu
+from rlsuite.core.errors import UsageError
 
 NORMS = ("batch", "group", "layer", "instance", "none")
 Size = int | tuple[int, int]  # of a kernel: one number for both sides, or (height, width)
+
+
+class _InstanceNorm(nn.InstanceNorm2d):
+    """Instance normalisation. In channels_last it is three times as fast as GroupNorm with a group for each channel."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        super()._check_input_dim(input)  # type: ignore[no-untyped-call]
+        if input.shape[-1] * input.shape[-2] == 1:
+            raise UsageError(
+                "norm=instance: a feature map of 1x1 has no pixels to normalise over; use norm=group, or fewer strides"
+            )
 
 
 def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
@@ -24,7 +36,9 @@ def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
         return nn.BatchNorm2d(channels, eps=epsilon)
     if kind == "none":
         return nn.Identity()
-    groups = {"group": math.gcd(channels, 32), "layer": 1, "instance": channels}
+    if kind == "instance":
+        return _InstanceNorm(channels, eps=epsilon, affine=True)
+    groups = {"group": math.gcd(channels, 32), "layer": 1}
     return nn.GroupNorm(groups[kind], channels, eps=epsilon)
 
 

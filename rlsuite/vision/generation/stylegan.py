@@ -28,7 +28,7 @@ class Styled(nn.Module):
         self.conv = nn.Conv2d(i, o, 3, padding=1)
         self.strength = nn.Parameter(torch.zeros(o, 1, 1))  # of the noise
         self.act = act_of("leaky2")
-        self.norm = nn.GroupNorm(o, o, affine=False)
+        self.norm = nn.InstanceNorm2d(o)
         self.style = nn.Linear(latent, 2 * o)
         with torch.no_grad():
             self.style.bias[:o] = 1  # scales
