@@ -20,6 +20,7 @@ from rlsuite.factories import device_of, make_agent
 from rlsuite.learning.learner import Learner
 from rlsuite.replay import build_replay
 from rlsuite.replay.layout import layout_of
+from rlsuite.replay.stacks import stacked
 
 AGENT: dict[str, Any] = {"name": "r2d2"}  # as in the paper: 40 steps of burn-in, 80 to learn from, 5 to bootstrap, stride 40
 NET: dict[str, Any] = {"memory": "lstm", "memory_size": 512, "last_action_reward": True}
@@ -74,7 +75,7 @@ def bench_sequences(settings: BenchSettings) -> list[Row]:
             Target("ratio", ">=", 5.0),
         ),
         Row("sequences/steps", what + "the same, unrolled step by step", "sequences/s", rates["ours"], rates["steps"]),
-        _stored_bytes(settings, setup),
+        *_replay(settings, setup, batch),
     ]
 
 
@@ -94,8 +95,8 @@ def updates(setup: Config, agent: Agent, batch: int, nchw: bool) -> Work:
     return repeated(lambda: learner.step(next(batches)), batch)
 
 
-def _stored_bytes(settings: BenchSettings, setup: Config) -> Row:
-    """Bytes per observation in a full prioritized replay of noise."""
+def _replay(settings: BenchSettings, setup: Config, batch: int) -> list[Row]:
+    """Bytes per observation in a full prioritized replay of noise, and batches from it with and without stacked frames."""
     agent, num_envs, unroll = make_agent(setup, PONG), 4, 40
     layout = layout_of(agent.sequence)
     slots = max(settings.replay_steps // num_envs, 400)
@@ -116,4 +117,13 @@ def _stored_bytes(settings: BenchSettings, setup: Config) -> Row:
         f"ring + selector of R2D2, prioritized: arrays of a full replay of {len(store):,} steps in {num_envs} environments, "
         f"each frame stored once, an LSTM state every {layout.stride} steps, per stored observation"
     )
-    return Row("sequences/bytes", what, "bytes/observation", nbytes(store) / len(store), None, Target("ours", "<=", 7700))
+    stored = Row("sequences/bytes", what, "bytes/observation", nbytes(store) / len(store), None, Target("ours", "<=", 7700))
+    contenders = {
+        "ours": repeated(lambda: store.sample(batch), batch),
+        "stacked": repeated(lambda: stacked(store.sample(batch).trajectory), batch),
+    }
+    rates = alternate("sequences/sample", contenders, settings)
+    what = (
+        f"the same: batches of {batch} sequences as single planes, as a GPU stacks them itself, against stacking them on the host"
+    )
+    return [stored, Row("sequences/sample", what, "sequences/s", rates["ours"], rates["stacked"])]

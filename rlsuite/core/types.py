@@ -25,7 +25,7 @@ State = Any  # the recurrent state of a net, a tuple of leaves [B,...]; () for a
 class Step(NamedTuple):
     """What an agent saw and did at time t. Leaves are arrays or tensors with the same leading axes: [L], [K,L] or [T,B]."""
 
-    observation: Any  # [..., *shape]: all S planes for acting and learning, only the newest plane inside an `Unroll`
+    observation: Any  # [..., *shape]: all S planes for acting and learning, the newest plane in an `Unroll`, `Planes` from a store
     reward: Any  # f32, from the action at t-1; raw, never clipped
     first: Any  # bool: first step of an episode
     last: Any  # bool: final observation of an episode
@@ -47,6 +47,12 @@ class Unroll(NamedTuple):
     state: State = ()  # leaves [M,...]: the recurrent states before the M steps that `starts` marks, step by step
     version: int = 0  # learner steps of the weights that acted
     priority: Any = None  # f64 [K',L] for the sequences that this unroll completes; None: the store decides
+
+
+class Planes(NamedTuple):
+    """The frame stacks of a trajectory as stores give them: every plane once. See `rlsuite.replay.stacks`."""
+
+    planes: Any  # [S-1+T,B,H,W]; those before step 0 are blank where they are of an earlier episode
 
 
 class Trajectory(NamedTuple):

@@ -27,6 +27,7 @@ from rlsuite.learning.resets import check_heads, reset_net
 from rlsuite.nets.memory import Recurrent
 from rlsuite.nets.precision import Precision, in_bf16
 from rlsuite.replay import Sample
+from rlsuite.replay.stacks import stacked, stacked_tensors
 from rlsuite.runs.checkpoint import load_weights_into
 
 
@@ -131,16 +132,19 @@ class Learner:
         return self.online.net if self.frozen is None else self.frozen.net
 
     def stage(self, sample: Sample) -> DeviceBatch:
-        """Copies a batch to the device. On CUDA this goes through pinned memory on a stream of its own, in parallel to updates."""
+        """Copies a batch to the device, with its frames stacked.
+
+        On CUDA single planes go through pinned memory on a stream of its own, in parallel to updates, and are stacked there.
+        """
         if self.copies is None:
-            return DeviceBatch(
-                to_tensors(sample.trajectory, self.device), torch.from_numpy(sample.weights), sample.keys, None, sample.version
-            )
+            trajectory = to_tensors(stacked(sample.trajectory), self.device)
+            return DeviceBatch(trajectory, torch.from_numpy(sample.weights), sample.keys, None, sample.version)
         with torch.cuda.stream(self.copies):
             tree = (sample.trajectory, sample.weights)
             trajectory, weights = tree_map(
                 lambda leaf: torch.from_numpy(leaf).pin_memory().to(self.device, non_blocking=True), tree
             )
+            trajectory = stacked_tensors(trajectory)
             ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record(self.copies)
         return DeviceBatch(trajectory, weights, sample.keys, ready, sample.version)

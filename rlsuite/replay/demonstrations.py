@@ -29,7 +29,7 @@ from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.core.files import parse_json
 from rlsuite.core.spaces import from_plain
 from rlsuite.core.types import EnvSpec, Step, describe, other_spaces, part_of, spec_of, translations
-from rlsuite.replay.ring import FIRST, stack_planes
+from rlsuite.replay.stacks import stack_rows
 
 FORMAT = 1
 _FILE = "demonstrations.json"
@@ -344,9 +344,6 @@ def stacks(planes: NDArray[Any], stack: int) -> NDArray[Any]:
     """Planes [n,...] of one episode as the frame stacks [n,S,...] that an agent sees; unchanged where nothing is stacked."""
     if stack == 1:
         return planes
-    flat = planes.reshape(1, len(planes), -1)  # [1,n,P]
-    flags = np.zeros(flat.shape[:2], np.uint8)
-    flags[0, 0] = FIRST
-    times = np.arange(len(planes))
-    stacks = stack_planes(flat, flags, np.zeros_like(times), times, stack)  # [n,P,S]
+    rows = np.maximum(np.arange(len(planes))[:, None] + np.arange(1 - stack, 1), -1)  # [n,S]
+    stacks = stack_rows(planes.reshape(len(planes), -1), rows)  # [n,P,S]
     return np.moveaxis(stacks, -1, 1).reshape(len(planes), stack, *planes.shape[1:])

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsuite.core.agent import Rollouts
-from rlsuite.core.types import EnvSpec, Step, Trajectory, Unroll, as_tuples, tree_zip
+from rlsuite.core.types import EnvSpec, Planes, Step, Trajectory, Unroll, as_tuples, tree_zip
 from rlsuite.replay.replay import Replay, Sample
-from rlsuite.replay.ring import FIRST, joined, stack_planes
+from rlsuite.replay.ring import joined
 
 
 class Queue:
@@ -73,20 +73,9 @@ class Queue:
         blank = current_step._replace(extras=extras)
         whole: Step = tree_zip(lambda leaf, last: np.concatenate([leaf, last[None]]), steps, blank)  # [K+1,L,...]
         if self.spec.stack > 1:
-            whole = whole._replace(observation=self._stacks(unroll.before, whole))
+            planes = np.concatenate([unroll.before, whole.observation])  # those of earlier episodes are blank in `before`
+            whole = whole._replace(observation=Planes(planes))
         return Trajectory(whole, unroll.state)
-
-    def _stacks(self, before: NDArray[Any], steps: Step) -> NDArray[Any]:
-        """Stacks the planes [T,L,H,W] and those before them [S-1,L,H,W]: a view [T,L,S,H,W] of an array [T,L,H,W,S]."""
-        t, num_envs = steps.reward.shape
-        height, width = self.spec.observation_shape[1:]
-        planes = np.concatenate([before, steps.observation]).reshape(-1, num_envs, height * width)  # [S-1+T,L,P]
-        flags = np.zeros((num_envs, planes.shape[0]), np.uint8)  # planes of earlier episodes are blank in `before` already
-        flags[:, self.spec.stack - 1 :] = steps.first.T * np.uint8(FIRST)
-        env_index = np.tile(np.arange(num_envs), t)
-        slot = np.repeat(np.arange(self.spec.stack - 1, planes.shape[0]), num_envs)
-        out = stack_planes(planes.transpose(1, 0, 2), flags, env_index, slot, self.spec.stack)  # [T*L,P,S]
-        return np.moveaxis(out.reshape(t, num_envs, height, width, -1), -1, 2)
 
     def state_dict(self) -> dict[str, Any]:
         """All queued unrolls."""

@@ -1,4 +1,4 @@
-"""The storage of a replay: a ring of steps for each environment. Frames are stored once, as single planes, and stacked on read.
+"""The storage of a replay: a ring of steps for each environment. Frames are stored once, as single planes.
 
 The absolute time of a step (0, 1, 2, ... in its environment) gives both its slot (time % N) and its generation (time // N).
 
@@ -12,8 +12,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.core.types import EnvSpec, Step, Trajectory, Unroll, bootstrap_index, tree_zip
+from rlsuite.core.types import EnvSpec, Planes, Step, Trajectory, Unroll, bootstrap_index, tree_zip
 from rlsuite.replay.layout import Layout
+from rlsuite.replay.stacks import stack_rows
 
 FIRST, LAST, TERMINAL, START = 1, 2, 4, 8
 Arrays = dict[str, NDArray[Any]]
@@ -107,16 +108,25 @@ class Ring:
         return np.asarray(wanted & (times >= self.oldest)[:, None])
 
     def read(self, env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
-        """Sequences that start at `time` [B] in the environments [B]: leaves [T,B,...]; observations [2,B,...] if sparse."""
-        length = self.layout.length
-        times = time + np.arange(length)[:, None]  # [T,B]
+        """Sequences that start at `time` [B] in the environments [B]: leaves [T,B,...], frame stacks as `Planes`.
+
+        If sparse, whole observations [2,B,...].
+        """
+        times = time + np.arange(self.layout.length)[:, None]  # [T,B]
         slots = times % self.slots
         flags = self.flags[env_index, slots]  # [T,B]
         last = (flags & LAST).astype(bool)
-        at = np.stack([time, time + bootstrap_index(last)]) if self.layout.sparse else times  # [2,B] or [T,B]
+        observation: Any
+        if self.spec.stack == 1:
+            at = np.stack([time, time + bootstrap_index(last)]) if self.layout.sparse else times  # [2,B] or [T,B]
+            observation = self.observation[env_index, at % self.slots]
+        elif self.layout.sparse:
+            observation = self._stacks(env_index, np.stack([time, time + bootstrap_index(last)]))
+        else:
+            observation = self._planes(env_index, time)
         return Trajectory(
             Step(
-                observation=self._observations(env_index, at),
+                observation=observation,
                 reward=self.reward[env_index, slots],
                 first=(flags & FIRST).astype(bool),
                 last=last,
@@ -127,17 +137,26 @@ class Ring:
             state=tuple(stored[env_index, time % self.slots // self.layout.stride] for stored in self.state),
         )
 
-    def _observations(self, env_index: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[Any]:
-        """Observations at `times` [T,B]: [T,B,*observation_shape]. Stacks [T,B,S,H,W] are views of arrays [T,B,H,W,S]."""
-        slots = times % self.slots
-        stack = self.spec.stack
-        if stack == 1:
-            return self.observation[env_index, slots]
+    def _rows(self, env_index: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The planes [K,S] of the stacks at `times` [K], as indices of all slots, the oldest first; -1: of an earlier episode."""
+        rows = np.empty((len(times), self.spec.stack), np.int64)
+        _find_planes(self.flags, env_index, times % self.slots, rows)
+        return rows
+
+    def _stacks(self, env_index: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[Any]:
+        """Frame stacks at `times` [T,B]: a view [T,B,S,H,W] of an array [T,B,H,W,S]."""
+        rows = self._rows(np.broadcast_to(env_index, times.shape).reshape(-1), times.reshape(-1))
         height, width = self.spec.observation_shape[1:]
-        planes = self.observation.reshape(self.num_envs, self.slots, height * width)
-        flat = np.broadcast_to(env_index, slots.shape).reshape(-1)
-        out = stack_planes(planes, self.flags, flat, slots.reshape(-1), stack)
-        return np.moveaxis(out.reshape(*slots.shape, height, width, stack), -1, 2)
+        out = stack_rows(self.observation.reshape(-1, height * width), rows)
+        return np.moveaxis(out.reshape(*times.shape, height, width, -1), -1, 2)
+
+    def _planes(self, env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Planes:
+        """The planes of the sequences that start at `time` [B]."""
+        older = self.spec.stack - 1
+        times = time + np.arange(-older, self.layout.length)[:, None]  # [S-1+T,B]
+        planes = self.observation[env_index, times % self.slots]
+        planes[:older][self._rows(env_index, time)[:, :-1].T < 0] = 0
+        return Planes(planes)
 
     def state_dict(self) -> dict[str, Any]:
         """The filled part of all arrays, and the counters."""
@@ -192,58 +211,13 @@ def _side_by_side(leaves: tuple[NDArray[Any], ...]) -> NDArray[Any]:
     return np.concatenate(leaves, 1)
 
 
-def stack_planes(
-    planes: NDArray[Any], flags: NDArray[np.uint8], env_index: NDArray[np.int64], slots: NDArray[np.int64], stack: int
-) -> NDArray[Any]:
-    """Frame stacks [B,P,S] that end at `slots` [B] of the environments [B], from `planes` [L,N,P].
-
-    `flags` u8 [L,N] have the bit FIRST where an episode begins; planes before that are blank.
-    """
-    out = np.empty((slots.size, planes.shape[2], stack), planes.dtype)
-    if stack == 4 and out.dtype == np.uint8:
-        _stack_four(planes, flags, env_index, slots, out.view(np.uint32)[..., 0])
-    else:
-        _stack_any(planes, flags, env_index, slots, out)
-    return out
-
-
 @numba.njit(cache=True, nogil=True)
-def _history(flags: Any, env_index: int, slot: int, stack: int) -> int:
-    """The number of older planes of the same episode in the stack at `slot`."""
-    depth = 0
-    while depth < stack - 1 and not flags[env_index, slot - depth] & FIRST:  # negative indices wrap around as the ring does
-        depth += 1
-    return depth
-
-
-@numba.njit(cache=True, nogil=True)
-def _stack_four(planes: Any, flags: Any, envs: Any, slots: Any, out: Any) -> None:
-    """Packs four u8 planes [P] into one u32 per pixel, the newest in the highest byte: u8 [P,4] on little-endian machines."""
-    blank = np.zeros(planes.shape[2], planes.dtype)
-    for i in range(envs.shape[0]):
-        env_index, slot = envs[i], slots[i]
-        depth = _history(flags, env_index, slot, 4)
-        a = planes[env_index, slot - 3] if depth > 2 else blank
-        b = planes[env_index, slot - 2] if depth > 1 else blank
-        c = planes[env_index, slot - 1] if depth > 0 else blank
-        d = planes[env_index, slot]
-        row = out[i]
-        for p in range(row.shape[0]):
-            row[p] = (
-                np.uint32(a[p])
-                | (np.uint32(b[p]) << np.uint32(8))
-                | (np.uint32(c[p]) << np.uint32(16))
-                | (np.uint32(d[p]) << np.uint32(24))
-            )
-
-
-@numba.njit(cache=True, nogil=True)
-def _stack_any(planes: Any, flags: Any, envs: Any, slots: Any, out: Any) -> None:
-    """Stacks of any depth and dtype into `out` [B,P,S]."""
-    stack = out.shape[2]
-    for i in range(envs.shape[0]):
-        env_index, slot = envs[i], slots[i]
-        depth = _history(flags, env_index, slot, stack)
+def _find_planes(flags: Any, envs: Any, slots: Any, rows: Any) -> None:
+    """Fills `rows` [K,S], the planes of the stacks that end at `slots` [K] of the environments `envs` [K], by `flags` [L,N]."""
+    size, stack = flags.shape[1], rows.shape[1]
+    for i in range(rows.shape[0]):
+        env_index, slot, own = envs[i], slots[i], True
         for age in range(stack):
-            for p in range(out.shape[1]):
-                out[i, p, stack - 1 - age] = planes[env_index, slot - age, p] if age <= depth else 0
+            at = (slot - age) % size
+            rows[i, stack - 1 - age] = env_index * size + at if own else -1
+            own = own and not flags[env_index, at] & FIRST

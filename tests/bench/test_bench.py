@@ -32,7 +32,7 @@ ROWS = {  # benchmark -> row -> packages that its reference needs; None: the row
     ),
     "crowd": {"crowd": ()},
     "ppo": {"ppo/sb3": ("stable_baselines3", "cv2"), "ppo/plain": (), "ppo/recurrent": ()},
-    "sequences": {"sequences/plain": (), "sequences/steps": (), "sequences/bytes": None},
+    "sequences": {"sequences/plain": (), "sequences/steps": (), "sequences/bytes": None, "sequences/sample": ()},
     "search": {
         "search/connect_four": ("pyspiel",),
         "search/go(size=9,komi=7.5)": ("pyspiel",),

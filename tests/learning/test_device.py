@@ -20,10 +20,11 @@ from rlsuite.config.loader import resolve
 from rlsuite.config.schema import Config
 from rlsuite.core.agent import Agent, Games, Loss, Mode, Rollouts, Sequences, Transitions
 from rlsuite.core.masks import KEY
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory, tree_map
+from rlsuite.core.types import EnvSpec, Planes, State, Step, Trajectory, tree_map
 from rlsuite.factories import make_agent, make_spec
 from rlsuite.learning import parts as parts_module
 from rlsuite.learning.learner import Learner
+from rlsuite.replay.stacks import stacked_tensors
 
 META = torch.device("meta")
 BATCH, ROLLOUT = 4, 6
@@ -182,6 +183,13 @@ def test_an_agent_stays_on_its_device(case: str, monkeypatch: pytest.MonkeyPatch
     config = resolve(name, changes)
     spec = make_spec(config)
     run(make_agent(config, spec), config, spec, monkeypatch)
+
+
+def test_planes_are_stacked_on_their_device() -> None:
+    steps = blank(EnvSpec((6, 5), "uint8", 2, None, 1, 1), 7, {}, 10)
+    with OneDevice():
+        found = stacked_tensors(Trajectory(steps._replace(observation=Planes(steps.observation)), ()))
+    assert found.steps.observation.shape == (7, BATCH, 4, 6, 5)
 
 
 class HostTensor(DQN):

@@ -18,6 +18,7 @@ from rlsuite.core.types import EnvSpec, State, Step, describe
 from rlsuite.envs import atari, recall
 from rlsuite.replay.mixture import digest, store_of
 from rlsuite.replay.queue import Queue, QueueBesideRecorded
+from rlsuite.replay.stacks import stacked
 
 K, L = 5, 3
 
@@ -59,7 +60,7 @@ def test_rollouts_follow_each_other_without_a_gap(pixels: bool) -> None:
         roll.version = 10 * unroll
         queue.add(roll.collect(K, 0)[0])
         sample = queue.sample(L)
-        steps, state = sample.trajectory
+        steps, state = stacked(sample.trajectory)
         assert steps.first.shape == (K + 1, L)
         np.testing.assert_array_equal(np.stack(agent.seen[-K:]), steps.observation[:-1])  # stacks are identical bit for bit
         np.testing.assert_array_equal(roll.current_step.observation, steps.observation[-1])  # seen, but not acted on yet
@@ -76,7 +77,7 @@ def test_observations_are_channels_last() -> None:
     roll, _, queue = collector(pixels=True)
     for _ in range(2):
         queue.add(roll.collect(K, 0)[0])
-    observation = torch.from_numpy(queue.sample(2 * L).trajectory.steps.observation)  # [K+1,2L,S,H,W]
+    observation = torch.from_numpy(stacked(queue.sample(2 * L).trajectory).steps.observation)  # [K+1,2L,S,H,W]
     assert observation.shape[:3] == (K + 1, 2 * L, 4)
     assert observation.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
@@ -146,7 +147,7 @@ def test_recorded_steps_lie_beside_those_of_a_rollout(pixels: bool) -> None:
         unroll = roll.collect(K, 0)[0]
         queue.add(unroll)
         plain.add(unroll)
-        steps, own = queue.sample(L).trajectory.steps, plain.sample(L).trajectory.steps
+        steps, own = stacked(queue.sample(L).trajectory).steps, stacked(plain.sample(L).trajectory).steps
         np.testing.assert_array_equal(steps.observation, own.observation)
         shown, action = steps.extras["recorded_observation"], steps.extras["recorded_action"]
         assert (shown.shape, shown.dtype) == (own.observation.shape, own.observation.dtype)

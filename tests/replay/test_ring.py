@@ -11,6 +11,7 @@ from rlsuite.core.agent import Sequences, Transitions
 from rlsuite.core.types import EnvSpec, Step, Unroll
 from rlsuite.replay.layout import Layout, layout_of
 from rlsuite.replay.ring import Ring
+from rlsuite.replay.stacks import stacked
 
 
 def spec_of(stack: int, plane: tuple[int, ...], dtype: str = "uint8") -> EnvSpec:
@@ -72,7 +73,7 @@ class Streams:
 
 def check_sequences(ring: Ring, streams: Streams, envs: NDArray[np.int64], times: NDArray[np.int64]) -> None:
     """Every leaf that `read` returns equals what was written."""
-    got = ring.read(envs, times).steps
+    got = stacked(ring.read(envs, times)).steps
     length, stack = ring.layout.length, ring.spec.stack
     for b, (env_index, time) in enumerate(zip(envs.tolist(), times.tolist(), strict=True)):
         for name in ("reward", "first", "last", "terminal", "action"):
@@ -153,7 +154,7 @@ def test_transitions_may_have_whole_observations() -> None:
     ring = Ring(spec_of(4, (6, 5)), 2, 40, layout_of(Transitions(3, whole=True)))
     streams = Streams(2, (6, 5), "uint8", seed=0)
     ring.write(streams.unroll(40))
-    assert ring.read(np.array([0, 1]), np.array([9, 20])).steps.observation.shape == (4, 2, 4, 6, 5)
+    assert stacked(ring.read(np.array([0, 1]), np.array([9, 20]))).steps.observation.shape == (4, 2, 4, 6, 5)
     check_sequences(ring, streams, np.array([0, 1, 1]), np.array([9, 20, 30]))
 
 

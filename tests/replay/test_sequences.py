@@ -17,6 +17,7 @@ from rlsuite.envs import recall
 from rlsuite.replay import Replay, build_replay
 from rlsuite.replay.replay import predicted_bytes
 from rlsuite.replay.ring import Ring
+from rlsuite.replay.stacks import stacked
 
 L, LENGTH, STRIDE = 3, 7, 4
 
@@ -76,7 +77,7 @@ def test_sequences_start_at_their_strides_from_the_collectors_states(within_epis
         }
         assert set(present(replay)) == expected
         for env_index, t in expected:
-            sequence = ring.read(np.array([env_index]), np.array([t]))
+            sequence = stacked(ring.read(np.array([env_index]), np.array([t])))
             for i in range(LENGTH):
                 step = agent.steps[t + i] if t + i < len(agent.steps) else None
                 if step is not None:

@@ -73,6 +73,20 @@ def test_the_gradient_penalty_by_hand() -> None:
     torch.testing.assert_close(loss - plain, torch.full((2,), 1.5 * 4096))
 
 
+def test_d_sees_how_much_the_pictures_of_a_batch_differ() -> None:
+    """By hand: two maps of two features, which differ by 2 and by 6, have a mean deviation of (1 + 3) / 2."""
+    _, head = model()
+    head.score = torch.nn.Linear(3, 1)
+    with torch.no_grad():
+        head.score.weight.copy_(torch.tensor([[0.0, 0.0, 10.0]]))
+        head.score.bias.zero_()
+    maps = torch.tensor([[1.0, 0.0], [3.0, 6.0]])[..., None, None]
+    judged = head.judge(torch.zeros(2, 1, 32, 32), None, lambda pictures: [maps])
+    torch.testing.assert_close(judged, torch.full((2,), 20.0))
+    judged = head.judge(torch.zeros(1, 1, 32, 32), None, lambda pictures: [maps[:1]])
+    assert float(judged.detach()) < 1e-2
+
+
 def test_its_samples_show_mixing_and_truncation(tmp_path: Path) -> None:
     found, _ = model()
     written = write_samples(found, tmp_path, 20, 0, False)

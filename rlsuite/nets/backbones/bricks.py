@@ -19,7 +19,7 @@ class _InstanceNorm(nn.InstanceNorm2d):
     """Instance normalisation. In channels_last it is three times as fast as GroupNorm with a group for each channel."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        super()._check_input_dim(input)  # type: ignore[no-untyped-call]
+        super()._check_input_dim(input)
         if input.shape[-1] * input.shape[-2] == 1:
             raise UsageError(
                 "norm=instance: a feature map of 1x1 has no pixels to normalise over; use norm=group, or fewer strides"

@@ -4,6 +4,7 @@ Small: for pictures of 32x32 or so, with the sizes of the discriminator's maps i
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -101,14 +102,25 @@ class StyleGenerator(nn.Module):
 
 
 class StyleGan(Gan):
-    """StyleGAN's losses: those of `Gan`, and for D `r1` / 2 |∇D(x)|² at real pictures (Mescheder et al. 2018)."""
+    """StyleGAN's losses: those of `Gan`, and for D `r1` / 2 |∇D(x)|² at real pictures (Mescheder et al. 2018).
+
+    D also sees how much the pictures of a batch differ, so that G cannot make the same one again and again (Karras et al. 2018,
+    section 3): the standard deviation of each feature over the batch, averaged over the features.
+    """
 
     generator: StyleGenerator
 
     def __init__(self, maps: Sequence[Shape], picture: Shape, generator: StyleGenerator, latent: int, r1: float, rate: float):
         """See `Gan`."""
         super().__init__(maps, picture, generator, latent, False, rate)
+        self.score = nn.Linear(math.prod(maps[-1]) + 1, 1)
         self.r1 = r1
+
+    def judge(self, pictures: Tensor, label: Tensor | None, embed: Embed) -> Tensor:
+        """See `Gan`."""
+        features = embed(pictures)[-1].flatten(1)
+        spread = (features.float().var(0, correction=0) + 1e-8).sqrt().mean().to(features)
+        return self.score(torch.cat([features, spread.expand(len(features), 1)], 1)).float()[:, 0]  # type: ignore[no-any-return]
 
     def losses(
         self, maps: Maps, images: Tensor, labels: dict[str, Tensor], embed: Embed, part: str = ""
