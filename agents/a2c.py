@@ -3,7 +3,7 @@
     L = -A_t log π(a_t|s_t) + c_v (V(s_t) - R_t)² / 2 - c_e H[π]          A_t: GAE(γ, λ); λ = 1 gives the paper's n-step returns
 
 Where we differ: environments step together instead of in asynchronous threads; a time limit bootstraps from the final observation;
-the learner's optimizer replaces the RMSProp that the paper shares between threads.
+the learner's optimizer replaces the paper's RMSProp with statistics shared between threads.
 
 Shapes: T steps of a rollout, B environments.
 """

@@ -1,9 +1,9 @@
-"""AlphaZero (Silver et al. 2018): a net that evaluates positions, trained in self-play on the results of searches that use it.
+"""AlphaZero (Silver et al. 2018): a policy-value net, trained in self-play on the results of the searches that it guides.
 
     p, v = f_θ(s)                      policy and value for the player to move
     π, q = search(s; p, v)             the improved policy, and the value of the root
     L    = CE(π, p) + c_v CE(z', v)    z' = (1 - λ) z + λ q, z the game's outcome for the player who moved at s
-         + c_o BCE(o, ô) + c_l CE(l, l̂)  o: who owns each cell at the end, l: the lead in cells; KataGo's (Wu 2019), both 0 here
+         + c_o BCE(o, ô) + c_l CE(l, l̂)  o: final owner of each cell, l: final lead in cells (Wu 2019); both off by default
 
 `act` searches and plays the best move; self-play (`rlsuite/acting/selfplay.py`) does the same in many games at once, with noise.
 
@@ -12,8 +12,8 @@ Gumbel AlphaZero's (Danihelka et al. 2022), whose π improves on p with as few a
 
 Where we differ: the value is a distribution over win, draw and loss, unless `value: scalar`, and a target between -1 and 1 is a
 mixture of a draw with a win or a loss; λ is not 0 by default; the search uses values that the rules prove (`solve`); a share of the
-games may begin with random moves (`opening_fraction`), so that the net sees positions that it would not play into; each position is
-learned from in a random symmetric image, as in AlphaGo Zero.
+games may begin with random moves (`opening_fraction`), so that the net sees positions it would not reach by itself; each position
+is learned from under a random symmetry, as in AlphaGo Zero.
 
 Shapes: T = 1 step, B batch, A actions, N positions, C planes of H x W, S symmetries.
 """
@@ -51,11 +51,11 @@ class AlphaZeroConfig(SelfPlayConfig):
     search_value_fraction: float = Field(0.5, ge=0, le=1)
     """λ: weight of the search's value in the value target; the game's outcome gets the rest."""
     symmetries: bool = True
-    """Learn from a random symmetric image of each position."""
+    """Data augmentation: learn from a random symmetry of each position."""
     owners_weight: float = Field(0.0, ge=0)
-    """c_o: weight of the loss of each cell's owner at the end, averaged over the cells; Wu (2019) has 1.5."""
+    """c_o: weight of the loss for the final owner of each cell, averaged over the cells; Wu (2019) uses 1.5."""
     lead_weight: float = Field(0.0, ge=0)
-    """c_l: weight of the loss of the lead at the end, in cells; Wu (2019) has 0.02."""
+    """c_l: weight of the loss for the final lead, in cells; Wu (2019) uses 0.02."""
 
 
 class AlphaZero(SelfPlayAgent):

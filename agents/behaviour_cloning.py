@@ -1,12 +1,12 @@
-"""Behaviour cloning (Pomerleau 1991): a policy that chooses as recorded play did, learned from recordings alone.
+"""Behaviour cloning (Pomerleau 1991): a policy that imitates recorded play, learned from recordings alone.
 
     L = -log π(a_t | s_t), or with a memory core  -log π(a_t | s_1, ..., s_t)
 
-for recorded steps s_t, a_t that are drawn uniformly. Nothing is learned from rewards, and no environment is stepped but in
-evaluations. An agent step is a recorded step that is learned from.
+for recorded steps s_t, a_t, sampled uniformly. Rewards are not used, and environments are stepped only in evaluations. An agent
+step is a recorded step that is learned from.
 
-A net without a memory learns from single steps; one with a memory from sequences, whose first `burn_in` steps only bring the state
-up to date. The value head of the net stays untrained.
+A net without a memory learns from single steps. A net with a memory learns from sequences, whose first `burn_in` steps only warm up
+its state. The value head is not trained.
 
 Shapes: T time, B batch, A actions.
 """
@@ -30,11 +30,11 @@ class BehaviourCloningConfig(AgentSection):
     burn_in: int = Field(0, ge=0)
     """With a memory: steps at the start of a sequence that only warm up the recurrent state."""
     unroll: int = Field(40, ge=2)
-    """With a memory: steps of a sequence that are learned from."""
+    """With a memory: steps of a sequence to learn from."""
     stride: int = Field(16, ge=2)
-    """With a memory: steps from the start of one sequence to that of the next."""
+    """With a memory: steps between the starts of consecutive sequences."""
     greedy_eval: bool = True
-    """Evaluate with the most likely action; false: draw it."""
+    """Evaluate with the most likely action; false: sample."""
 
 
 class BehaviourCloning(PolicyAgent):

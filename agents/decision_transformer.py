@@ -1,12 +1,12 @@
-"""Decision Transformer (Chen et al. 2021): a policy that is told which return to reach, learned from recordings alone.
+"""Decision Transformer (Chen et al. 2021): a policy conditioned on the return to reach, learned from recordings alone.
 
     L = -log π(a_t | R_{t-K..t}, s_{t-K..t}, a_{t-K..t-1})    R_t: the return from step t to the end of the episode
 
-When it plays, R is `target_return` at first, and less by every reward that comes. So it can imitate the better of mixed recordings,
-where behaviour cloning imitates their mixture.
+In play, R starts at `target_return` and falls by every reward received. So, from recordings of mixed quality, it can imitate the
+better ones, where behaviour cloning imitates the mixture.
 
-Where we differ: a step is one token, of the observation, the return and the previous action, instead of three; the transformer is
-the suite's gated one (`net.memory=attention(window=K)`), and any other memory core can take its place. Returns are not discounted.
+Where we differ: a step is a single token (observation, return and previous action) instead of three; the transformer is our gated
+one (`net.memory=attention(window=K)`), and any other memory core can take its place. Returns are not discounted.
 
 Shapes: N recorded steps, T time, B batch.
 """
@@ -32,9 +32,9 @@ class DecisionTransformerConfig(BehaviourCloningConfig):
     """Settings of the decision transformer."""
 
     target_return: float | None = None
-    """The return to ask for in evaluations, at most the largest that was recorded; null: an error that tells the recorded ones."""
+    """Return to ask for in evaluations, within the range of the recordings; null: an error that states this range."""
     return_scale: float = Field(1.0, gt=0)
-    """Returns are divided by this before the net sees them."""
+    """Divide returns by this before they enter the net."""
 
 
 class DecisionTransformer(BehaviourCloning):

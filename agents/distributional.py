@@ -9,7 +9,7 @@ QR-DQN (Dabney et al. 2018a, algorithm 1): N quantiles θ_i at τ_i = (2i + 1) /
     L_t = Σ_i mean_j |τ_i - 1{u_ij < 0}| Huber(u_ij),  u_ij = y_j - θ_i
 IQN (Dabney et al. 2018b): the same loss at sampled τ ~ U(0, 1) on both sides.
 
-`munchausen` (Vieillard et al. 2020, M-IQN) takes the policy π = softmax(mean Z⁻ / τ) in the place of a*, as in agents/dqn.py.
+`munchausen` (Vieillard et al. 2020, M-IQN) replaces a* by the policy π = softmax(mean Z⁻ / τ), as in agents/dqn.py.
 
 Where we differ: all three average their loss over the batch; QR-DQN and IQN, whose papers define no priority, use
 |mean y - mean Z|; Adam's ε is the papers' value for a mean loss (0.01 / 32).

@@ -1,4 +1,4 @@
-"""DQN (Mnih et al. 2015) with the switches of its family: double, dueling, noisy nets, n-step, prioritized replay.
+"""DQN (Mnih et al. 2015) with its family's options: double, dueling, noisy nets, n-step, prioritized replay, Munchausen.
 
     y_t = Σ_{k<n} γ^k r_{t+k+1}  +  γ^n Q⁻(s_{t+n}, a*)        the sum stops at the end of the episode
     a*  = argmax_a Q⁻(s_{t+n}, a), or with `double` argmax_a Q(s_{t+n}, a)      (van Hasselt et al. 2016)
@@ -11,10 +11,10 @@ Hessel et al. 2018). Prioritized replay (Schaul et al. 2016) is a setting of the
 
     y_t = α [τ log π(a_t|s_t)] + R_n + γ^n Σ_a π(a|s_{t+n}) (Q⁻(s_{t+n}, a) - τ log π(a|s_{t+n}))
 
-Where we differ from the papers: the shipped configs use Adam (learning rate 1e-4 or 6.25e-5) where Nature uses centred RMSProp,
+Where we differ from the papers: the shipped configs use Adam (learning rate 1e-4 or 6.25e-5) instead of Nature's centred RMSProp,
 because Adam did better in Dopamine's measurements; ε ends at 0.01; the Huber loss is averaged over the batch, not summed; the
-dueling net does not rescale gradients by 1/sqrt(2); noise is sampled per row of a batch, not per batch; a time limit bootstraps,
-only a terminal state does not.
+dueling net does not rescale gradients by 1/sqrt(2); noise is sampled per row of a batch, not per batch; time limits bootstrap, only
+terminal states do not.
 
 Shapes: T time (= n + 1), B batch, A actions.
 """

@@ -1,17 +1,17 @@
-"""GAIL (Ho & Ermon 2016): PPO whose reward is how much its steps look like recorded ones, by a discriminator that learns beside it.
+"""GAIL (Ho & Ermon 2016): PPO whose reward comes from a discriminator, trained alongside, for steps that resemble recorded ones.
 
-    L_D     = -log D(s_E, a_E) - log(1 - D(s_π, a_π))      D: the probability that a step was recorded; E: recorded, π: its own
-    r_{t+1} = -log(1 - D(s_t, a_t))                        in place of the environment's reward, which nothing is learned from
+    L_D     = -log D(s_E, a_E) - log(1 - D(s_π, a_π))      D: the probability that a step was recorded; E: recorded, π: own
+    r_{t+1} = -log(1 - D(s_t, a_t))                        in place of the environment's reward
 
-D and the policy learn in turn, from the same minibatches; beside each step of a rollout lies a recorded one, drawn uniformly.
+D and the policy learn in turn, from the same minibatches; each step of a rollout is paired with a recorded one, sampled uniformly.
 
-This reward is never negative, so an agent that learns with it wants to live, and one with log D would want to die: neither says
-what happens after the end of an episode (the bias of absorbing states, Kostrikov et al. 2019). It suits games where those who
-play well play long, such as CartPole. Where they end early, such as on the way to a goal, it may pay to wait before the goal. Time
-limits bootstrap from the final observation, as in PPO.
+This reward is never negative, so it favours long episodes, as a reward of log D would favour short ones: neither says what happens
+after the end of an episode (absorbing-state bias, Kostrikov et al. 2019). It suits games where good play lasts long, such as
+CartPole. Where good play ends an episode early, such as by reaching a goal, it may pay to wait in front of the goal. Time limits
+bootstrap from the final observation, as in PPO.
 
-Where we differ: PPO instead of TRPO; rewards are divided by their mean over the rollout (`normalise_rewards`), so that a value is
-worth the same however sure D is; D has a torso of its own.
+Where we differ: PPO instead of TRPO; rewards are divided by their mean over the rollout (`normalise_rewards`), so that the scale of
+values does not depend on how certain D is; D has its own torso.
 
 Shapes: T time, B batch, A actions.
 """
@@ -43,7 +43,7 @@ class GAILConfig(PPOConfig):
     """Settings of GAIL."""
 
     discriminator_rate: float = Field(1.0, gt=0)
-    """Factor on the learning rate of the discriminator."""
+    """Learning rate of the discriminator, as a multiple of learner.learning_rate."""
     normalise_rewards: bool = True
     """Divide the rewards of each rollout by their mean."""
 
@@ -59,7 +59,7 @@ class GAIL(PPO):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses pictures that are changed on one side only."""
+        """Also refuses image augmentation, which only the agent's own images would get."""
         super().validate(config)
         if config.learner.augment != AugmentConfig():
             raise ValueError("learner.augment changes the agent's own pictures, by which they could be told from recorded ones")

@@ -1,14 +1,14 @@
-"""IMPALA (Espeholt et al. 2018): actor-critic whose rollouts may come from older weights, corrected by V-trace.
+"""IMPALA (Espeholt et al. 2018): actor-critic on rollouts that may come from older weights, corrected by V-trace.
 
     ρ_t = min(ρ̄, π(a_t|s_t) / μ(a_t|s_t)),  c_t = λ min(c̄, π/μ)              μ: the weights that acted
-    v_t = V(s_t) + Σ_k γ^k (Π c) ρ δ                                            the target of the value, eq. 1
+    v_t = V(s_t) + Σ_k γ^k (Π c) ρ δ                                            the value target, eq. 1
     L   = -ρ_t (r_{t+1} + γ v_{t+1} - V(s_t)) log π(a_t|s_t) + c_v (V(s_t) - v_t)² / 2 - c_e H[π]
 
 The lag of the acting weights is set by `run.policy_lag_learner_steps` on the local runtime, and every runtime reports it as
 `charts/policy_lag`.
 
-Where we differ: losses are averaged over the steps of a batch where the paper sums (its entropy cost and learning rate belong to
-the sum); a time limit bootstraps from the final observation.
+Where we differ: losses are averaged over the steps of a batch, whereas the paper sums them (its entropy cost and learning rate are
+for the sum); a time limit bootstraps from the final observation.
 
 Shapes: T steps of a rollout, B rollouts.
 """
@@ -40,9 +40,9 @@ class ImpalaConfig(PolicyGradientConfig):
     """Settings of IMPALA."""
 
     clip_rho: float = Field(1.0, gt=0)
-    """ρ̄: upper bound of the importance weights of TD errors."""
+    """ρ̄: upper bound on the importance weights of TD errors."""
     clip_c: Annotated[float, OnlyIf("v_trace_lambda > 0")] = Field(1.0, gt=0)
-    """c̄: upper bound of the importance weights of traces."""
+    """c̄: upper bound on the importance weights of traces."""
     v_trace_lambda: float = Field(1.0, ge=0, le=1)
     """λ of the traces."""
 

@@ -1,16 +1,16 @@
-"""Inverse dynamics (VPT, Baker et al. 2022): says which action lay between observations, so that play without actions can be shown.
+"""Inverse dynamics (VPT, Baker et al. 2022): infers the actions between observations, so recordings without actions become usable.
 
     L = -log p(a_t | s_1, ..., s_n)      for the observations before and after a_t
 
-It learns from recordings with actions, and `rlsuite label` then writes actions into recordings that have none. To say what was done
-is far easier than to say what should be done, because the observations after an action show what it led to; so few recordings with
-actions are enough to use many without.
+It learns from recordings with actions; `rlsuite label` then adds actions to recordings that have none. Inferring what was done is
+far easier than deciding what to do, because the observations after an action show its effect. So a few recordings with actions are
+enough to use many without.
 
-The net reads `margin` steps before and after those that it learns from. Its core sees the features of each observation and how they
-change to the next, scaled up by a layer normalisation: nearly all of two pictures of a game is the same. It must look ahead, as
-`net.memory=bidirectional(...)` does. The action at a final observation, which no environment has seen, is not learned.
+The net also reads `margin` steps before and after those that it learns from. Its core sees the features of each observation and
+their change to the next, scaled up by layer normalisation because consecutive frames are nearly identical. The core must look
+ahead, as `net.memory=bidirectional(...)` does. The action at a final observation was never executed, so it is not learned.
 
-Where we differ: changes and a recurrent core instead of a convolution in time and a transformer over whole videos.
+Where we differ: feature changes and a recurrent core instead of a temporal convolution and a transformer over whole videos.
 
 Shapes: n actions of an episode, T time = margin + unroll + margin, B batch, H units of the dense layer, A actions.
 """
@@ -39,15 +39,15 @@ class InverseDynamicsConfig(AgentSection):
     """Settings of inverse dynamics."""
 
     margin: int = Field(4, ge=1)
-    """Steps before and after those that are learned from, which are only seen."""
+    """Context steps before and after the steps to learn from."""
     unroll: int = Field(32, ge=2)
-    """Steps of a sequence that are learned from."""
+    """Steps of a sequence to learn from."""
     stride: int = Field(16, ge=2)
-    """Steps from the start of one sequence to that of the next."""
+    """Steps between the starts of consecutive sequences."""
 
 
 class ActionNet(nn.Module):
-    """Torso, dense layer and memory core, with a head that names actions."""
+    """Torso, dense layer and memory core, with a head that predicts actions."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec):
         super().__init__()
@@ -127,7 +127,7 @@ class InverseDynamics(RecordingAgent):
         return self.score(self.actions(net, episode), episode.action[:-1])
 
     def score(self, named: Tensor, done: Tensor) -> float:
-        """The share of actions [n,...] that are named as they were done; of continuous ones, minus the mean squared error."""
+        """The share of actions [n,...] that are predicted correctly; for continuous actions, minus the mean squared error."""
         if self.spec.action_shape:
             return -float((named - done).square().mean())
         return float((named == done).float().mean())

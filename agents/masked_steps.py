@@ -1,16 +1,16 @@
-"""Pretraining by masked steps: BERT's idea (Devlin et al. 2019) on recorded play, to start the torso and memory of another agent.
+"""Pretraining by masked steps: BERT's idea (Devlin et al. 2019) on recorded play, to initialise another agent's torso and memory.
 
     L = -log softmax_k(cos(g(h_t), f(s_k)) / τ)_t  -  log p(a_{t-1} | h_t)      for hidden steps t; k: all steps of the batch
 
-A share of the steps of each sequence is hidden: a learned token takes the place of the features f(s_t) of the observation, and the
-action and reward before it, where `net.last_action_reward` shows them, become zeros. From the output h_t of the memory core the
-net finds the features of the hidden observation among those of all steps of the batch (InfoNCE, van den Oord et al. 2018) and names
-the action before it. To be found, features must differ: they cannot all become the same, as they could if they were regressed.
+A share of the steps of each sequence is hidden: a learned token replaces the features f(s_t) of the observation, and the previous
+action and reward, if `net.last_action_reward` shows them, become zeros. From the output h_t of the memory core, the net has to find
+the features of the hidden observation among those of all steps of the batch (InfoNCE, van den Oord et al. 2018) and to predict the
+previous action. The contrast keeps features apart: they cannot all become the same, as they could with a regression loss.
 
-A core that reads forwards (lstm, gru, rnn, attention, causal) fills a step in from those before it alone; only a bidirectional one
-also looks at those after it, and nobody can act with that.
+A forward core (lstm, gru, rnn, attention, causal) fills in a step only from the steps before it. A bidirectional core also sees the
+steps after it, so no agent can act with it.
 
-`net.init_from` gives torso, dense layer and memory core of a trained run to any agent whose net has the same (R2D2, cloning, PPO).
+`net.init_from` copies torso, dense layer and memory core of a trained run to any agent whose net has the same (R2D2, cloning, PPO).
 
 Shapes: T time, B batch, N = T * B, H units of the dense layer, A actions.
 """
@@ -39,17 +39,17 @@ class MaskedStepsConfig(AgentSection):
     """Settings of pretraining by masked steps."""
 
     share: float = Field(0.15, gt=0, lt=1)
-    """Share of the steps that are hidden."""
+    """Share of the steps to hide."""
     temperature: float = Field(0.1, gt=0)
-    """τ that cosines of features are divided by."""
+    """τ: temperature of the cosine similarities between features."""
     unroll: int = Field(40, ge=2)
     """Steps of a sequence."""
     stride: int = Field(16, ge=2)
-    """Steps from the start of one sequence to that of the next."""
+    """Steps between the starts of consecutive sequences."""
 
 
 class Filled(NamedTuple):
-    """What the net says of T x B steps."""
+    """The net's output for T x B steps."""
 
     features: Tensor  # [T,B,H] of the observations
     guessed: Tensor  # [T,B,H] what it takes them for
@@ -57,7 +57,7 @@ class Filled(NamedTuple):
 
 
 class MaskedNet(nn.Module):
-    """Torso, dense layer and memory core, with what fills in hidden steps."""
+    """Torso, dense layer and memory core, with heads that fill in hidden steps."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec):
         super().__init__()
@@ -138,9 +138,9 @@ class MaskedSteps(RecordingAgent):
         return torch.rand(like.shape, generator=rng, device=like.device) < self.config.share
 
     def rate(self, net: Net, episode: Step) -> float:
-        """Minus the mean loss over hidden steps, always the same ones, at least one in each piece of `unroll` steps.
+        """Minus the mean loss over hidden steps. The same steps are hidden each time, at least one per piece of `unroll` steps.
 
-        The steps of a piece are the ones to choose from, so a last piece of one step is left out.
+        The candidates are the steps of the piece, so a last piece of a single step is left out.
         """
         rng, total, count = torch.Generator(episode.reward.device).manual_seed(0), 0.0, 0
         for begin in range(0, max(len(episode.reward) - 1, 1), self.config.unroll):

@@ -1,16 +1,16 @@
-"""What learns beside an agent's own loss, for every agent with a net of ours: an auxiliary loss, and a bonus for novelty.
+"""Auxiliary losses and novelty bonuses, for every agent with one of our nets.
 
-`net.auxiliary`: a decoder makes observations again from the features of the agent's torso, which learns from its error, too. It
-needs nothing but net and observations; the self-predictive loss (agents/self_prediction.py), which also needs actions, a target
-net and sequences, is an agent's own.
+`net.auxiliary`: a decoder reconstructs observations from the features of the agent's torso, and its error trains the torso, too. It
+needs only net and observations. The self-predictive loss (agents/self_prediction.py) also needs actions, a target net and
+sequences, so it belongs to the agents that have them.
 
-`agent.novelty`: bonuses for new observations (nets/novelty.py), which come with the observation that an action led to; the first
-observation of an episode has none. They are computed once for each batch, when it is learned from, and added to clipped rewards. An
-agent with `bonus_has_value` learns a value of bonuses instead, apart from that of rewards: it goes on through the ends of episodes
-and has a discount of its own (Burda et al. 2018, section 2.3), and its advantage is added to the other with the bonus's weight. The
-predictor is a part of the net with an optimizer of its own; it learns from all observations of a batch that have bonuses.
+`agent.novelty`: bonuses for novel observations (nets/novelty.py). A bonus comes with the observation that an action led to, so the
+first observation of an episode has none. Bonuses are computed once for each batch, when it is learned from, and added to clipped
+rewards. An agent with `bonus_has_value` instead learns a separate value of bonuses. This value continues across episode ends and
+has its own discount (Burda et al. 2018, section 2.3); its advantage is added to that of rewards with the bonus's weight. The
+predictor is a part of the net with its own optimizer; it learns from all observations of a batch that have bonuses.
 
-Where we differ from the paper: its sum is 2 A_reward + 1 A_bonus, which is ours times two with the default weight 0.5.
+Where we differ from the paper: it uses 2 A_reward + 1 A_bonus, which is twice ours at the default weight of 0.5.
 
 Shapes: T time, B batch.
 """

@@ -29,7 +29,7 @@ class PolicyGradientConfig(AgentSection):
     entropy_weight: float = Field(0.01, ge=0)
     """Weight of the entropy bonus."""
     reward_clip: float | None = Field(None, gt=0)
-    """Rewards are clipped to ± this in the loss; null: raw rewards."""
+    """Clip rewards to ± this in the loss; null: raw rewards."""
     greedy_eval: bool = True
     """Evaluate with the most likely action; false: sample, as in training."""
 
@@ -84,7 +84,7 @@ class PolicyGradientAgent(PolicyAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also what concerns a replay: rollouts are learned from once."""
+        """Also the keys of a replay, which rollouts do not use."""
         old_weights = "old weights" in cls.capabilities
         return super().ignores(config) | ignored_without_replay(config, old_weights, recorded=cls.needs_recordings())
 

@@ -25,9 +25,9 @@ The details that implementations agree on (Huang et al. 2022, "The 37 Implementa
     continuous: mean from the net, log σ a free parameter,   nets/policy_net.py: log_std; envs/classic.py: clip
       actions clipped for the environment only
 
-Where we differ: a time limit bootstraps from the final observation, only a terminal state does not; pixels are divided by 255 in
-the net; policy and value share a trunk for vector observations too, unless `net.separate_value`; observations and rewards are not
-normalised by running means; `target_kl` ends the epochs of a rollout after the update that exceeded it.
+Where we differ: time limits bootstrap from the final observation, only terminal states do not; pixels are divided by 255 in the
+net; policy and value share a trunk for vector observations too, unless `net.separate_value`; observations and rewards are not
+normalised by running means; `target_kl` ends the epochs on a rollout after the update that exceeded it.
 
 Shapes: T steps of a rollout, B environments (T = 1 in a minibatch of single steps), A actions.
 """
@@ -65,17 +65,17 @@ class PPOConfig(PolicyGradientConfig):
     gae_lambda: float = Field(0.95, ge=0, le=1)
     """λ of generalised advantage estimation."""
     clip: float = Field(0.2, gt=0)
-    """ε: the probability ratio is clipped to 1 ± this."""
+    """ε: clip the probability ratio to 1 ± this."""
     value_clip: float | None = Field(None, gt=0)
-    """Value predictions may move this far from the old ones; null: no clipping."""
+    """Clip value predictions to ± this around the old ones; null: no clipping."""
     epochs: int = Field(4, ge=1)
     """Passes over each rollout."""
     minibatches: int = Field(4, ge=1)
     """Minibatches per pass."""
     normalise_advantages: bool = True
-    """Normalise the advantages of each minibatch (of the rollout, if minibatches have under 32 steps) to mean 0 and deviation 1."""
+    """Normalise advantages to mean 0 and standard deviation 1 per minibatch (per rollout, if minibatches have under 32 steps)."""
     target_kl: float | None = Field(None, gt=0)
-    """Stop the passes over a rollout once the policy has moved this far (KL); null: run all."""
+    """Stop the passes over a rollout once the KL divergence from the old policy exceeds this; null: run all passes."""
 
 
 class PPO(PolicyGradientAgent):
@@ -94,7 +94,7 @@ class PPO(PolicyGradientAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also what compares updates of a rollout where there is only one."""
+        """Also `target_kl` and `value_clip` if a rollout gets only one update."""
         assert isinstance(config.agent, PPOConfig)
         if config.agent.epochs * config.agent.minibatches > 1:
             return super().ignores(config)

@@ -1,11 +1,11 @@
-"""PQN (Gallici et al. 2024): Q-learning from many environments at once, without a replay and without a target net.
+"""PQN (Gallici et al. 2024): Q-learning from many parallel environments, without a replay or a target net.
 
     G_t = r_{t+1} + γ (λ G_{t+1} + (1 - λ) max_a Q(s_{t+1}, a)),   G_T = max_a Q(s_T, a)     on the rollout, before its updates
     L_t = (Q(s_t, a_t) - G_t)² / 2                                  a few passes over shuffled minibatches, as in PPO
 
-What a target net does elsewhere, layer normalisation does here: `net.layer_norm` for dense layers, and a torso with `norm=layer`.
+Layer normalisation takes the place of a target net: `net.layer_norm` for dense layers, and a torso with `norm=layer`.
 
-Where we differ: a time limit bootstraps from the final observation, only a terminal state does not; the input has no batch
+Where we differ: time limits bootstrap from the final observation, only terminal states do not; the input has no batch
 normalisation; λ-returns stop at the end of a rollout, as in the authors' code.
 
 Shapes: T steps of a rollout, B environments (T = 1 in a minibatch), A actions.
@@ -33,7 +33,7 @@ class PQNConfig(ValueConfig):
     """Settings of PQN."""
 
     q_lambda: float = Field(0.65, ge=0, le=1)
-    """λ of the λ-returns: 0 looks one step ahead, 1 to the end of the rollout."""
+    """λ of the λ-returns: 0 gives one-step targets, 1 looks ahead to the end of the rollout."""
     epochs: int = Field(2, ge=1)
     """Passes over each rollout."""
     minibatches: int = Field(32, ge=1)
@@ -41,7 +41,7 @@ class PQNConfig(ValueConfig):
 
 
 class PQN(ValueAgent):
-    """PQN agent: λ-returns of Q-learning on every rollout once."""
+    """PQN agent: Q-learning with λ-returns on each rollout, without a replay."""
 
     has_target = False
     Config = PQNConfig
@@ -53,7 +53,7 @@ class PQN(ValueAgent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also requires whole rollouts, and that a batch divides into minibatches."""
+        """Also refuses rollouts under two steps, and batches that are not whole unrolls or do not divide into minibatches."""
         super().validate(config)
         assert isinstance(config.agent, PQNConfig)
         refuse_bad_rollouts(config)
@@ -61,7 +61,7 @@ class PQN(ValueAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also a replay, and what concerns n-step targets and a target net."""
+        """Also the keys of a replay, of n-step targets and of a target net."""
         needs = f"agent.name = an agent with n-step targets; {config.agent.name} has λ-returns"
         n_steps = dict.fromkeys(("agent.n_steps", "agent.anneal_learner_steps"), needs)
         double = {"agent.double": f"agent.name = an agent that has a target network; {config.agent.name} has none"}

@@ -7,7 +7,7 @@ mean over a batch of B transitions gives α = learning_rate / B for each of them
 itself: set `learner.target_period_learner_steps: 1`.
 
 Where we differ: transitions are sampled from a replay instead of being used once, in order. That changes how often a pair (s, a) is
-updated, not what its updates converge to; α is constant, so on a stochastic task Q ends in a neighbourhood of Q*.
+updated, not what the updates converge to; α is constant, so on a stochastic task Q ends in a neighbourhood of Q*.
 
 Shapes: T time (= 2), B batch, A actions, S states.
 """
@@ -55,7 +55,7 @@ class QLearning(ValueAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also all of `net.*` but the file of initial weights: the table has one entry for each state and action."""
+        """Also all of `net.*` except `init_from`: the table has one entry for each state and action."""
         needs = f"agent.name = an agent that has a net; {config.agent.name} has a table"
         return super().ignores(config) | {f"net.{key}": needs for key in NetConfig.model_fields if key != "init_from"}
 

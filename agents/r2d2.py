@@ -1,18 +1,18 @@
 """R2D2 (Kapturowski et al. 2019): recurrent double Q-learning from replayed sequences, with stored states and burn-in.
 
-    Q_t  = Q(s_t, ·) from the recurrent state at the start of the sequence, brought up to date by `burn_in` steps
+    Q_t  = Q(s_t, ·) from the recurrent state at the start of the sequence, warmed up by `burn_in` steps
     y_t  = h( Σ_{k<n} γ^k r_{t+k+1}  +  γ^n h⁻¹(Q⁻(s_{t+n}, a*)) ),  a* = argmax_a Q(s_{t+n}, a); stops at the end of the episode
     L    = Σ_t (y_t - Q(s_t, a_t))² / 2 over the `unroll` steps
     p    = η max_t |y_t - Q_t| + (1 - η) mean_t |y_t - Q_t|,  h(x) = sign(x) (sqrt(|x| + 1) - 1) + ε x
 
 `stored_state: false` starts sequences from zeros (the paper's "zero state"). `cross_episodes: false` is the paper's rule that no
 sequence crosses the end of an episode: strides are counted from the first step of an episode, steps after its end are not learned
-from, and its first `burn_in` steps only warm up the memory. By default sequences start every `stride` steps and may contain ends of
-episodes: the memory is reset there, and every step is learned from.
+from, and its first `burn_in` steps only warm up the memory. By default, sequences start every `stride` steps and may contain
+episode ends: the memory is reset there, and every step is learned from.
 
-Where we differ: the paper prints the argmax of the target under Q⁻, which we take for a misprint of double Q-learning; importance
+Where we differ: the paper prints the target's argmax under Q⁻, which we take for a misprint of double Q-learning; importance
 weights are on (Table 2 has exponent 0.6, another version of the paper has none: `replay.importance_exponent_*` = 0); the loss is
-summed over the steps of a sequence, which the paper leaves open; a time limit bootstraps from the final observation.
+summed over the steps of a sequence, which the paper leaves open; time limits bootstrap from the final observation.
 
 Shapes: T steps of a sequence = burn_in + unroll + n_steps, U of them the unroll, B batch, A actions.
 """
@@ -47,23 +47,23 @@ class R2D2Config(ValueConfig):
     dueling: bool = True
     """Separate streams for the value and the advantages."""
     reward_clip: float | None = Field(None, gt=0)
-    """Rewards are clipped to ± this in the loss; null: raw rewards."""
+    """Clip rewards to ± this in the loss; null: raw rewards."""
     epsilon_ladder: bool = True
     """Give every environment a constant ε of its own, as in Ape-X, instead of the schedule."""
     burn_in: int = Field(40, ge=0)
-    """Steps at the start of a sequence that only bring the recurrent state up to date."""
+    """Steps at the start of a sequence that only warm up the recurrent state."""
     unroll: int = Field(80, ge=1)
-    """Steps of a sequence that are learned from."""
+    """Steps of a sequence to learn from."""
     stride: int = Field(40, ge=2)
-    """Steps from the start of one sequence to the start of the next."""
+    """Steps between the starts of consecutive sequences."""
     stored_state: bool = True
     """Start sequences from the recurrent state stored with them; false: from zeros."""
     cross_episodes: bool = True
-    """Sequences may contain ends of episodes; false: they stop there, as in the paper."""
+    """Let sequences continue across episode ends; false: they stop there, as in the paper."""
     rescale_epsilon: float | None = Field(1e-3, gt=0)
     """ε of the value rescaling h; null: values are not rescaled."""
     priority_max_weight: float = Field(0.9, ge=0, le=1)
-    """η: weight of the largest TD error of a sequence in its priority; their mean gets the rest."""
+    """η: weight of a sequence's largest TD error in its priority; their mean gets 1 - η."""
 
     @model_validator(mode="after")
     def _covers(self) -> "R2D2Config":
@@ -95,7 +95,7 @@ class R2D2(ValueAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also what concerns priorities and stored states where there are none."""
+        """Also the keys of priorities and stored states if there are none."""
         ignored = super().ignores(config)
         if not config.replay.prioritized:
             ignored["agent.priority_max_weight"] = "replay.prioritized = true"

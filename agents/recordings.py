@@ -1,4 +1,4 @@
-"""What agents share that learn something else from recordings than to play. Shapes: T time, B batch."""
+"""Shared parts of the agents that learn from recordings but do not play. Shapes: T time, B batch."""
 
 from typing import ClassVar
 

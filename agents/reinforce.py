@@ -2,8 +2,8 @@
 
     L = -(G_t - V(s_t)) log π(a_t|s_t) + c_v (V(s_t) - G_t)² / 2 - c_e H[π]         G_t: the discounted return to the episode's end
 
-Only steps whose episode ends within the rollout are learned from, so that every G_t is a complete return: make
-`run.collect_agent_steps` longer than an episode, or no step may qualify.
+Only steps whose episode ends within the rollout are used, so that every G_t is a complete return. Make `run.collect_agent_steps`
+longer than an episode; otherwise no step may qualify.
 
 Where we differ: the gradient has no factor γ^t, as in nearly all implementations; a time limit bootstraps from the final
 observation; there is an entropy bonus (`entropy_weight: 0` switches it off).

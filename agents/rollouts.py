@@ -1,4 +1,4 @@
-"""What agents share that learn from every rollout once: what they refuse, and minibatches. Shapes: T time, B environments."""
+"""Shared parts of the agents that learn from rollouts, not a replay: checks and minibatches. Shapes: T time, B environments."""
 
 from collections.abc import Iterator
 
@@ -33,9 +33,9 @@ def refuse_uneven_minibatches(config: schema.Config, minibatches: int) -> None:
 
 
 def ignored_without_replay(config: schema.Config, old_weights: bool, recorded: bool = False) -> dict[str, str]:
-    """Keys that concern a replay, as `Agent.ignores` returns them.
+    """The keys of a replay, as `Agent.ignores` returns them.
 
-    `old_weights`: it can learn from rollouts of older weights. `recorded`: it has recorded steps beside its rollouts.
+    `old_weights`: the agent can learn from rollouts of older weights. `recorded`: its rollouts come with recorded steps.
     """
     replay = f"agent.name = an agent that has a replay; {config.agent.name} learns from every rollout once"
     keys = ["shards", "publish_learner_steps", "batches_per_call", "insert_tolerance_agent_steps"]

@@ -1,11 +1,11 @@
-"""The self-predictive loss (SPR, Schwarzer et al. 2021), an auxiliary part of value agents.
+"""The self-predictive loss (SPR, Schwarzer et al. 2021), an auxiliary loss of value agents.
 
     z_0 = f(o_t),  z_{k+1} = h(z_k, a_{t+k})                   f: torso, h: transition model
     L_t = 1/K Σ_{k=1..K} (2 - 2 cos(q(g(z_k)), g⁻(f⁻(o_{t+k}))))    g: the hidden layers of the head, q: predictor, ⁻: target net
 
 Terms after the end of an episode, or after a lost life, are 0. The gradient goes through the online net only.
 
-Where we differ: z_0 is computed a second time beside the agent's own loss, where the image is changed no more; the transition model
+Where we differ: z_0 is computed again, apart from the agent's own loss, without augmenting the image again; the transition model
 has no batch normalisation.
 
 Shapes: T steps, K of them ahead, B batch, P features of a projection.

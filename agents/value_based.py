@@ -30,43 +30,43 @@ class ValueConfig(AgentSection):
     n_steps: int = Field(1, ge=1, le=1000)
     """n of the n-step target."""
     anneal_learner_steps: int | None = Field(None, ge=1)
-    """Learner steps, from the start and from every reset on, over which discount and n_steps change; null: they stay."""
+    """Learner steps, counted from the start and from each reset, over which discount and n_steps change; null: constant."""
     discount_end: Annotated[float | None, OnlyIf("anneal_learner_steps")] = Field(None, ge=0, lt=1)
-    """Discount after them; 1 - γ changes in equal ratios. null: it stays."""
+    """Discount after annealing; 1 - γ changes geometrically. null: constant."""
     n_steps_end: Annotated[int | None, OnlyIf("anneal_learner_steps")] = Field(None, ge=1)
-    """n after them, at most n_steps; it changes in equal ratios, rounded. null: it stays."""
+    """n after annealing, at most n_steps; it changes geometrically, rounded. null: constant."""
     spr_weight: float = Field(0.0, ge=0)
-    """Weight of the self-predictive loss (SPR) beside the agent's own; 0: none."""
+    """Weight of the auxiliary self-predictive loss (SPR); 0: none."""
     spr_steps: Annotated[int, OnlyIf("spr_weight > 0")] = Field(5, ge=1, le=100)
-    """Steps that it predicts ahead."""
+    """Steps that SPR predicts ahead."""
     double: bool = False
     """Double Q-learning: the online net chooses the bootstrap action, the target net evaluates it."""
     munchausen: bool = False
-    """Back up a softmax policy's soft value, and add the log-probability of the chosen action to its reward."""
+    """Munchausen RL: bootstrap from the soft value of a softmax policy, and add the action's log-probability to its reward."""
     munchausen_scale: Annotated[float, OnlyIf("munchausen = true")] = Field(0.9, ge=0, le=1)
-    """α: share of that log-probability in the reward."""
+    """α: weight of the log-probability in the reward."""
     munchausen_temperature: Annotated[float, OnlyIf("munchausen = true")] = Field(0.03, gt=0)
-    """τ: temperature of the policy."""
+    """τ: temperature of the softmax policy."""
     munchausen_clip: Annotated[float, OnlyIf("munchausen = true")] = Field(-1.0, le=0)
-    """l₀: lower bound of τ log π(a|s)."""
+    """l₀: lower bound on τ log π(a|s)."""
     dueling: bool = False
-    """Separate streams for the value and the advantages."""
+    """Dueling head: separate streams for the value and the advantages."""
     noisy: bool = False
-    """Explore by noisy layers in the head instead of ε."""
+    """Explore with noisy layers in the head instead of ε."""
     noisy_sigma: Annotated[float, OnlyIf("noisy = true")] = Field(0.5, gt=0)
     """Initial scale σ₀ of the noise."""
     reward_clip: float | None = Field(1.0, gt=0)
-    """Rewards are clipped to ± this in the loss; null: raw rewards."""
+    """Clip rewards to ± this in the loss; null: raw rewards."""
     epsilon_start: Annotated[float, _SCHEDULE] = Field(1.0, ge=0, le=1)
     """ε at the first agent step."""
     epsilon_end: Annotated[float, _SCHEDULE] = Field(0.01, ge=0, le=1)
     """ε after its decay."""
     epsilon_decay_agent_steps: Annotated[int, _SCHEDULE, OnlyIf("epsilon_end other than epsilon_start")] = Field(1_000_000, ge=0)
-    """Agent steps over which ε falls linearly."""
+    """Agent steps over which ε decays linearly."""
     epsilon_eval: float = Field(0.001, ge=0, le=1)
     """ε in evaluations."""
     epsilon_ladder: bool = False
-    """Give every environment a constant ε of its own, as in Ape-X, instead of the schedule."""
+    """Give each environment its own constant ε, as in Ape-X, instead of the schedule."""
     epsilon_base: Annotated[float, _LADDER] = Field(0.4, gt=0, lt=1)
     """Ladder: environment i of N has ε = base^(1 + power · i / (N - 1))."""
     epsilon_power: Annotated[float, _LADDER] = Field(7.0, ge=0)

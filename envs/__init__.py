@@ -58,7 +58,7 @@ def family(env_id: str) -> str | None:
 
 
 def _mixture(env_id: str) -> bool:
-    """Whether it names several Atari games, joined by "+". UsageError if it names some, and others that are none."""
+    """Whether the id names several Atari games, joined by "+". UsageError if only some of the names are Atari games."""
     games = [atari_game(part) for part in env_id.split("+")]
     if not any(games):
         return False
@@ -73,7 +73,7 @@ def _mixture(env_id: str) -> bool:
 def import_registering(module: str, env_id: str) -> None:
     """Imports the module of `module:Env-v0`, which registers the environment with Gymnasium. UsageError if it cannot be imported.
 
-    Modules in the current folder are found, as by `python -m`.
+    Modules in the current folder are found, as with `python -m`.
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -82,7 +82,7 @@ def import_registering(module: str, env_id: str) -> None:
 
 
 def known_ids() -> list[str]:
-    """Ids of the Atari and Gymnasium environments and names of the board games, sorted; without those of third parties."""
+    """Sorted ids of the Atari and Gymnasium environments and names of the board games, without third-party ones."""
     import gymnasium
     from ale_py import roms
 
@@ -98,7 +98,7 @@ def known_ids() -> list[str]:
 
 
 def register_with_gymnasium() -> None:
-    """Registers our ids with Gymnasium: now, or once it is imported; importing it here would slow down `--help`."""
+    """Registers our ids with Gymnasium: now if it is imported, else on its import. Importing it here would slow down `--help`."""
     if "gymnasium" in sys.modules:
         importlib.import_module("rlsuite.envs.gym_ids")
     else:

@@ -13,7 +13,7 @@ Place = Literal["info", "observation"]
 
 
 def place_of(env: SyncVectorEnv, env_id: str) -> Place | None:
-    """Where an environment reports masks; None if nowhere. To find out, one more of them is made and reset."""
+    """Where an environment reports masks; None if nowhere. Makes and resets one more environment to find out."""
     if not isinstance(env.single_action_space, Discrete | MultiDiscrete):
         return None
     if isinstance(env.single_observation_space, Dict) and KEY in env.single_observation_space.spaces:

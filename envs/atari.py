@@ -1,12 +1,12 @@
 """Atari environments on ale-py's C++ vector environment.
 
 There are two protocols. `classic` (Mnih et al. 2015): up to 30 no-ops at the start of a game, and every action is executed.
-`sticky` (Machado et al. 2018): no no-ops, and with probability 0.25 the emulator repeats the previous action. In both, a step takes
+`sticky` (Machado et al. 2018): no no-ops, and with probability 0.25 the emulator repeats the previous action. In both, a step lasts
 4 frames and yields the maximum of the last two as a grey plane; an episode ends at game over or after 108,000 frames (a time limit,
 not a terminal); rewards are not clipped.
 
-The C++ environment returns single planes. They are stacked here as [L,H,W,S], and observations are the view [L,S,H,W], which is
-channels_last in memory, the layout that convolutions are fastest with. Before an episode's first plane the stack is zero.
+The C++ environment returns single planes. They are stacked here as [L,H,W,S], and observations are the view [L,S,H,W]:
+channels_last in memory, the fastest layout for convolutions. Before an episode's first plane the stack is zero.
 
 Shapes: L environments, S stacked planes of H x W pixels.
 """
@@ -35,11 +35,11 @@ class Config(EnvSection):
     num_envs: int = Field(16, ge=1, le=4096)
     """Games played in parallel."""
     protocol: Literal["classic", "sticky"] = "classic"
-    """Where randomness comes from: up to `noop_max` no-ops at the start, or sticky actions (Machado et al. 2018)."""
+    """Source of randomness: up to `noop_max` no-ops at the start (classic), or sticky actions (sticky; Machado et al. 2018)."""
     full_action_set: bool = False
-    """All 18 actions instead of those that the game uses."""
+    """Use all 18 actions instead of only those that the game uses."""
     life_loss: bool = False
-    """Whether a lost life is terminal for the learner; the game continues."""
+    """Treat the loss of a life as terminal for the learner; the game continues."""
     fire_reset: bool = False
     """Press FIRE after a reset in games that have it."""
     height: int = Field(84, ge=16, le=210)
@@ -49,7 +49,7 @@ class Config(EnvSection):
     stack: int = Field(4, ge=1, le=16)
     """Planes stacked into an observation."""
     frame_skip: int = Field(4, ge=1, le=60)
-    """Emulator frames that an action lasts."""
+    """Emulator frames per action."""
     noop_max: Annotated[int, OnlyIf("protocol = classic")] = Field(30, ge=0, le=1000)
     """Maximum number of no-ops at the start of an episode; protocol classic only."""
     max_frames: int = Field(108_000, ge=1)
@@ -57,7 +57,7 @@ class Config(EnvSection):
     flicker: float = Field(0.0, ge=0, lt=1)
     """Probability that a frame is blank (Hausknecht & Stone 2015)."""
     recolour: str | None = None
-    """Change the screen's colours before it becomes grey: inverted, or hue(degrees=180); slower. null: as the game has them."""
+    """Change the screen's colours before conversion to grey: inverted or hue(degrees=180); slower. null: the game's own colours."""
 
     @field_validator("recolour")
     @classmethod
@@ -145,7 +145,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         return self.step_wait()
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
-        """Begins a step of all environments, actions [L], on threads of the emulators' own; `step_wait` returns its results."""
+        """Begins a step of all environments, actions [L], on the emulators' own threads; `step_wait` returns its results."""
         self.planes.send(actions)
         self._under_way = True
 

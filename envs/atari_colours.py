@@ -1,10 +1,10 @@
-"""Atari games in other colours: the colours of the screen change before it becomes grey and small.
+"""Atari games in other colours: the screen's colours are changed before it is converted to grey and resized.
 
-They change after the maximum over a step's last two screens, which is there to keep what flickers and moves on a dark ground: of
-inverted screens, it would erase a moving ball instead.
+The change comes after the maximum over a step's last two screens. That maximum keeps flickering and moving objects on a dark
+background; on inverted screens it would erase a moving ball instead.
 
-ale-py's vector environment makes greys of the console's palette in C++, where no colour can be changed. These games are therefore
-stepped in Python, one after the other, by the same protocol; their no-ops are drawn by other random numbers.
+ale-py's vector environment converts the console's palette to grey in C++, where no colour can be changed. So these games are
+stepped in Python, one after the other, by the same protocol; their numbers of no-ops come from a different random generator.
 
 Shapes: L games, K colours, H x W pixels.
 """
@@ -31,12 +31,12 @@ Change = Callable[[Bytes], Bytes]  # colours [K,3] -> [K,3]
 
 
 def inverted(colours: Bytes) -> Bytes:
-    """Each of red, green and blue as 255 minus itself."""
+    """Replaces red, green and blue each by 255 minus its value."""
     return 255 - colours
 
 
 def hue(colours: Bytes, degrees: float = 180) -> Bytes:
-    """The hue (of HSV) turned by `degrees`: 120 makes red of blue, green of red, blue of green."""
+    """Rotates the hue (in HSV) by `degrees`: 120 turns blue into red, red into green and green into blue."""
     turned = []
     for colour in colours:
         angle, saturation, value = colorsys.rgb_to_hsv(*(colour / 255).tolist())
@@ -49,9 +49,9 @@ CHANGES: dict[str, Callable[..., Bytes]] = {"inverted": inverted, "hue": hue}
 
 
 def change_of(text: str, also: tuple[str, ...] = ()) -> Change:
-    """The change of colours that a spec such as `hue(degrees=120)` names.
+    """The change of colours named by a spec such as `hue(degrees=120)`.
 
-    UsageError for an unknown one, which lists those that are known, and `also`.
+    UsageError for an unknown name; it lists the known ones and `also`.
     """
     name, parameters = parse_call("recolour", text)
     if name not in CHANGES:
@@ -64,7 +64,7 @@ def change_of(text: str, also: tuple[str, ...] = ()) -> Change:
 
 
 def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
-    """Area interpolation of a side, as in ale-py's environments: the weights [smaller,size] of old pixels in new ones."""
+    """Area interpolation along one side, as in ale-py's environments: the weights [smaller,size] of old pixels in new ones."""
     edges = np.arange(smaller + 1) * size / smaller
     pixel = np.arange(size)
     share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)

@@ -1,7 +1,7 @@
 """Several Atari games in one vector environment, for a net that plays them all: `env.id: ALE/Pong-v5+ALE/Breakout-v5`.
 
 Environment i plays game i mod G. The actions are those of the first game, then those of the second, and so on; action masks say
-which of them a game has. So every game has outputs of its own in a net's last layer, and shares all else.
+which of them a game has. So every game has its own outputs in the net's last layer, and the games share everything else.
 
 Shapes: L environments, G games, A actions of all games together.
 """
@@ -30,7 +30,7 @@ class Config(atari.Config):
 
 
 class AtariMixture(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
-    """L environments, environment i of which plays game i mod G."""
+    """L environments; environment i plays game i mod G."""
 
     def __init__(self, config: Config, num_envs: int, threads: int):
         games = config.id.split("+")

@@ -1,4 +1,4 @@
-"""Vectors of any registered Gymnasium environment, which can be saved and restored where the state is known.
+"""Vector environments of any registered Gymnasium environment. Those whose state is known can be saved and restored.
 
 Gymnasium has no standard way to save an environment. The state of the classic-control and toy-text environments is in a few plain
 attributes, listed below. With any other environment, a resumed run starts new episodes.
@@ -35,10 +35,10 @@ class Config(EnvSection):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment."""
     max_episode_steps: int | None = Field(None, ge=1)
-    """Time limit of an episode in agent steps; null: that of the environment, or 10,000 if it has none."""
+    """Time limit of an episode in agent steps; null: the environment's own, or 10,000 if it has none."""
     action_masks: bool = True
-    """Whether agents obey the masks of an environment that reports `action_mask` in `info` or in a Dict observation. They never see
-    them as observations."""
+    """Obey action masks if the environment reports `action_mask` in `info` or in a Dict observation. Masks are never part of the
+    agent's observation."""
 
     @field_validator("kwargs")
     @classmethod
@@ -66,7 +66,7 @@ def _refuse_changed(place: str, value: Any) -> None:
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
     """A SyncVectorEnv with float32 rewards, whose state can be saved.
 
-    Its `metadata` and `info` hold nothing of the environments' own that a collector would take for ours, but their action masks.
+    Of the environments' own `metadata` and `info`, it passes on only what a collector cannot mistake for ours, and action masks.
     """
 
     def __init__(self, env: SyncVectorEnv, env_id: str, masks: bool):

@@ -19,7 +19,7 @@ _BARE = {"disable_env_checker": True, "order_enforce": False}
 
 
 def register() -> None:
-    """Registers the ids. Keyword arguments of `gymnasium.make` are those of the game and of `BoardEnv`, or of `env` in a config."""
+    """Registers the ids. `gymnasium.make` takes the keywords of the game and of `BoardEnv`, or the keys of `env` in a config."""
     for name, game in BOARD_IDS.items():
         _register(name, "rlsuite.envs.boards.faces:BoardEnv", {"game": game})
     for name in ("KeyDoor", "Recall"):

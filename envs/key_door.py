@@ -30,9 +30,9 @@ class Config(EnvSection):
     """Settings of KeyDoor."""
 
     rooms: int = Field(4, ge=1, le=100)
-    """Number of rooms, with a locked door between each two."""
+    """Number of rooms, with a locked door between neighbours."""
     size: int = Field(6, ge=2, le=50)
-    """Squares along the side of a room."""
+    """Side length of a room, in squares."""
     max_steps: int = Field(200, ge=1)
     """Time limit of an episode in agent steps."""
 

@@ -1,4 +1,4 @@
-"""`rlsuite/Recall-v0`: a cue is shown at the first step only, and must be named `length` steps later.
+"""`rlsuite/Recall-v0`: a cue is shown at the first step only, and must be recalled `length` steps later.
 
 Observation [4] f32: the cue, one-hot of size 2 (zeros after the first step); whether to answer now; 1 - t / length. There are two
 actions. At the last step the reward is +1 for the action that equals the cue and -1 for the other one; before that it is 0. The

@@ -1,4 +1,4 @@
-"""Our own vector environments as Gymnasium environments: what `gymnasium.make("rlsuite/KeyDoor-v0", rooms=2)` makes."""
+"""Our own vector environments as single Gymnasium environments, for `gymnasium.make("rlsuite/KeyDoor-v0", rooms=2)`."""
 
 from types import ModuleType
 from typing import Any, ClassVar
@@ -42,7 +42,7 @@ class Single(gymnasium.Env[NDArray[np.float32], np.int64]):
         return observation[0], info
 
     def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One step. UsageError for what is no action of the space, and once the episode is over."""
+        """One step. UsageError if the action is not in the action space, or if the episode is over."""
         number, count = whole_number(action), int(self.vector.single_action_space.n)
         if number is None or not 0 <= number < count:
             raise UsageError(f"{self.id}: there is no action {action!r}; actions are the integers 0 to {count - 1}")

@@ -1,4 +1,4 @@
-"""The Python interface: what the command line does, as functions."""
+"""The Python interface: the commands as functions."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -36,8 +36,8 @@ def train(
 ) -> Result:
     """Trains a shipped config or a YAML file with overrides (dotted key -> value), or continues the run in the folder `resume`.
 
-    `trust`: a resumed run of somebody else's may execute the files and commands that its config names (docs/security.md).
-    `callbacks`: called while the run goes on, after those that `run.callbacks` names (docs/watching.md).
+    `trust`: lets a resumed run from someone else execute the files and commands that its config names (docs/security.md).
+    `callbacks`: called during the run, after those that `run.callbacks` names (docs/watching.md).
     """
     new, old = (None if path is None else Path(path) for path in (run_dir, resume))
     with allowing(trust):
@@ -61,7 +61,7 @@ def _run(config: Config, run_dir: Path | None, resume: bool, callbacks: Sequence
 def load(run_or_checkpoint: str | Path, seed: int = 0, *, trust: bool = False) -> LoadedAgent:
     """Loads a saved agent: `.initial_state(batch)` and `.act(observation, state) -> action, state` on NumPy arrays.
 
-    `trust`: a run of somebody else's may execute the files and commands that its config names (docs/security.md).
+    `trust`: lets a run from someone else execute the files and commands that its config names (docs/security.md).
     """
     with allowing(trust):
         return LoadedAgent(Saved(Path(run_or_checkpoint)), seed)
@@ -76,9 +76,9 @@ def evaluate(
     recolour: str | None = None,
     trust: bool = False,
 ) -> Summary:
-    """Evaluates a saved agent by its raw scores in whole games; `video`: a folder for an MP4. `trust`: see `load`.
+    """Evaluates a saved agent over whole episodes; scores are raw returns. `video`: a folder for an MP4. `trust`: see `load`.
 
-    `recolour`: other colours of an Atari game, `inverted` or `hue(degrees=180)`, or `none`, the game's own.
+    `recolour`: plays an Atari game in other colours: `inverted`, `hue(degrees=180)`, or `none` for the game's own.
     """
     with allowing(trust):
         path, folder = Path(run_or_checkpoint), None if video is None else Path(video)
@@ -86,7 +86,7 @@ def evaluate(
 
 
 def make_env(env_id: str, num_envs: int = 1, threads: int = 1, **settings: Any) -> Any:
-    """The vector environment that agents train in (Gymnasium's VectorEnv, NEXT_STEP autoreset); `settings` as in `env.*`."""
+    """Makes the vector environment that agents train in (Gymnasium's VectorEnv, NEXT_STEP autoreset); `settings`: as in `env.*`."""
     given = loader.plain({"id": env_id, "num_envs": num_envs, **settings})
     section: EnvSection = loader.validate(registry.envs.get(env_id).Config, given)
     return registry.make_env(section, section.num_envs, threads)

@@ -32,8 +32,8 @@ app = family()
 @app.command(epilog=examples("rlsuite bench", "rlsuite bench learner replay --json", "rlsuite bench all --quick"))
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; default: all.")] = None,
-    quick: Annotated[bool, typer.Option(help="A smoke test: seconds instead of minutes, and meaningless figures.")] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each contender; their median counts.")] = 5,
+    quick: Annotated[bool, typer.Option(help="Smoke test: takes seconds instead of minutes; its figures mean nothing.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements per contender; the median is reported.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Measure the speed of each part of rlsuite against a reference."""

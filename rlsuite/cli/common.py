@@ -29,10 +29,10 @@ def _allow(wanted: bool) -> bool:
 
 Trust = Annotated[
     bool,
-    typer.Option("--trust", callback=_allow, help="Let a run of somebody else's execute the files and commands that it names."),
+    typer.Option("--trust", callback=_allow, help="Let a run from someone else execute the files and commands that it names."),
 ]
 RunOrCheckpoint = Annotated[
-    Path, typer.Argument(help="A run folder, for its newest checkpoint, a checkpoint folder, or pretrained:NAME.")
+    Path, typer.Argument(help="A run folder (its newest checkpoint), a checkpoint folder, or pretrained:NAME.")
 ]
 
 

@@ -27,8 +27,7 @@ def list_(
 ) -> None:
     """List agents, configs, environments, games, nets or pretrained agents.
 
-    Configs are listed with task, cost and expected score; nets as backbones with their size and cost, other torsos, and memory
-    cores.
+    Configs come with task, cost and expected score. Nets are backbones with their size and cost, other torsos, and memory cores.
     """
     found: list[Any]
     more: dict[str, list[str]] = {}
@@ -72,9 +71,9 @@ def config(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides of its keys.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print every setting of a config, explained.
+    """Print every setting of a config with an explanation.
 
-    Every key is followed by its meaning, its default and its allowed values. The output is a config itself.
+    A comment after each key gives its meaning, default and allowed values. The output is itself a valid config.
     """
     from rlsuite.config import describe
 

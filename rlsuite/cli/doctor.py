@@ -14,7 +14,7 @@ app = family()
 
 @app.command(epilog=examples("rlsuite info runs/mine", "rlsuite info runs/mine --json", "rlsuite info pretrained:pong"))
 def info(run: Annotated[Path, typer.Argument(help="A run folder, or pretrained:NAME.")], as_json: Json = False) -> None:
-    """Show a run's config, progress and checkpoints, or the card of an agent in the package."""
+    """Show a run's config, progress and checkpoints, or the card of a pretrained agent."""
     print_facts(describe_run(run), as_json)
 
 
@@ -29,7 +29,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command("check-game", epilog=examples("rlsuite check-game my_game.py", "rlsuite check-game 'go(size=7)' --games 1000"))
 def check_game(
-    game: Annotated[str, typer.Argument(help="The name of a game (rlsuite list games), or a Python file or module with make().")],
+    game: Annotated[str, typer.Argument(help="A game (rlsuite list games), or a Python file or module with make().")],
     games: Annotated[int, typer.Option(min=1, help="Random games to play.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random games.")] = 0,
     as_json: Json = False,

@@ -35,12 +35,12 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Episodes to play; default: the config's eval.episodes. Graded positions: the most of a class; endgames: 200.",
+            help="Episodes to play; default: eval.episodes. Graded positions: the maximum per class. Endgames: default 200.",
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: derived from the run's seed. Of endgames: 0."),
+        typer.Option(min=0, max=2**31 - 1, help="Seed of the episodes; default: derived from the run's seed; for endgames: 0."),
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Also record one episode as an MP4 in this folder.")] = None,
     opponent: Annotated[
@@ -52,32 +52,32 @@ def evaluate(
     simulations: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Board games: simulations per move; where positions are graded, 0 plays the net's best move without search."
+            min=0, help="Board games: simulations per move; for graded positions, 0 plays the net's best move without search."
         ),
     ] = None,
     positions: Annotated[
-        Path | None, typer.Option(help="Board games: grade the agent on the positions in this file, with known best moves.")
+        Path | None, typer.Option(help="Board games: grade the agent on positions from a file, with known best moves.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or int8 (`rlsuite export --int8`); default: what it was trained in.")
+        str | None, typer.Option(help="fp32, bf16 or int8 (`rlsuite export --int8`); default: the training precision.")
     ] = None,
     agent: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Another value in the section `agent` of its config: target_return=200."),
+        typer.Option(metavar="KEY=VALUE", help="Override a key in the `agent` section of the config, such as target_return=200."),
     ] = None,
     recolour: Annotated[
         str | None,
         typer.Option(
-            help="Atari: play in other colours, inverted or hue(degrees=180), or in the game's own, none; with commas between: in "
-            "several in turn."
+            help="Atari: colours to play in, separated by commas: inverted, hue(degrees=180), or none for the game's own; each in "
+            "turn."
         ),
     ] = None,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Score a saved agent over whole episodes. Exploration is off, and returns are not discounted.
+    """Score a saved agent over whole episodes: undiscounted returns, no exploration (value agents use agent.epsilon_eval).
 
-    Intervals count different games only: those that a nearly deterministic agent plays again say nothing new.
+    Intervals count only distinct games, because a game that a nearly deterministic agent repeats adds no information.
     """
     from rlsuite.config.loader import parse_override
     from rlsuite.config.spec_string import split_calls
@@ -164,14 +164,14 @@ def describe_score(summary: "Summary") -> str:
 
 @app.command(epilog=examples("rlsuite compare runs/a runs/b runs/c --out curves.png"))
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; those that differ only in the seed share a curve.")],
-    out: Annotated[Path, typer.Option(help="PNG picture to write.")] = Path("compare.png"),
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; runs that differ only in the seed share a curve.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("compare.png"),
     metric: Annotated[str, typer.Option(help="Metric to plot, as named in metrics.jsonl.")] = "charts/episodic_return",
     as_json: Json = False,
 ) -> None:
     """Plot learning curves with mean and range over seeds.
 
-    Also prints a table with one row for each group of seeds.
+    Also prints a table with one row per group of seeds.
     """
     from dataclasses import asdict
 
@@ -197,15 +197,13 @@ def record(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN|CONFIG [KEY=VALUE]...", help="A run or checkpoint whose agent plays; or a config, for its environment."
+            metavar="RUN|CONFIG [KEY=VALUE]...", help="A run or checkpoint whose agent plays, or a config for its environment."
         ),
     ],
     out: Annotated[Path, typer.Option(help="New folder to write, for replay.demonstrations.")],
     policy: Annotated[
         str | None,
-        typer.Option(
-            help="Policy that plays instead: package.module:function or file.py:function, called with (env, observation)."
-        ),
+        typer.Option(help="Policy to play instead: package.module:function or file.py:function, called with (env, observation)."),
     ] = None,
     keyboard: Annotated[bool, typer.Option("--keyboard", help="Play yourself, in a window.")] = False,
     episodes: Annotated[int, typer.Option(min=1, help="Whole episodes to record.")] = 10,
@@ -215,7 +213,7 @@ def record(
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Record demonstrations by an agent, a policy or yourself."""
+    """Record demonstrations from an agent, a policy or your own play."""
     from rlsuite.config.loader import resolve
     from rlsuite.config.shipped import config_names
     from rlsuite.evaluation import record as recording
@@ -265,13 +263,13 @@ def record(
     )
 )
 def label(
-    recording: Annotated[Path, typer.Argument(help="Recording whose actions are missing (no action.npy) or not to be used.")],
+    recording: Annotated[Path, typer.Argument(help="Recording whose actions are missing (no action.npy) or are to be replaced.")],
     run: Annotated[Path, typer.Option("--with", help="Run or checkpoint of agent.name=inverse_dynamics.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
+    out: Annotated[Path, typer.Option(help="New folder to write.")],
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Write a recording with the actions that an inverse-dynamics model sees in it, as demonstrations for other agents."""
+    """Label a recording with actions inferred by an inverse-dynamics model, as demonstrations for other agents."""
     from rlsuite.evaluation import label as labelling
     from rlsuite.replay import demonstrations
 

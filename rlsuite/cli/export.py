@@ -22,16 +22,16 @@ def export(
     run_or_checkpoint: RunOrCheckpoint,
     out: Annotated[Path, typer.Option(help="New folder to write.")],
     form: Annotated[
-        str, typer.Option("--format", help="onnx, torch (a program of torch.export), or folder (weights, config, score, README).")
+        str, typer.Option("--format", help="onnx, torch (a torch.export program), or folder (weights, config, score, README).")
     ] = "onnx",
-    int8: Annotated[bool, typer.Option("--int8", help="The inner layers in int8, for --format onnx.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise the inner layers to int8, for --format onnx.")] = False,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Export a saved agent for other programs.
 
-    The net, as ONNX or by torch.export, is compared with the agent's own in the agent's games; docs/export.md has a player without
-    rlsuite.
+    An ONNX or torch.export net is checked against the agent's own net on the agent's games. docs/export.md shows how to play with
+    it without rlsuite.
     """
     from rlsuite.evaluation.export import export as write
 
@@ -54,14 +54,14 @@ def export(
 @app.command(epilog=examples("rlsuite push runs/mine me/my-agent", "rlsuite push pretrained:pong me/pong --private"))
 def push(
     run_or_checkpoint: RunOrCheckpoint,
-    repository: Annotated[str, typer.Argument(help="Repository on the hub, user/name; made if there is none.")],
+    repository: Annotated[str, typer.Argument(help="Repository on the hub, user/name; created if it does not exist.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Send a saved agent to a model hub.
+    """Upload a saved agent to a model hub.
 
-    It is the folder of `rlsuite export --format folder`. huggingface-hub sends it, with the token of HF_TOKEN or `hf auth login`.
+    Uploads what `rlsuite export --format folder` writes, through huggingface-hub, with the token from HF_TOKEN or `hf auth login`.
     """
     from rlsuite.evaluation.export.hub import push as send
 
@@ -77,9 +77,9 @@ def pull(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch a saved agent from a model hub.
+    """Download a saved agent from a model hub.
 
-    Every file is checked, and nothing that could run code is fetched.
+    Every file is checked, and nothing that could run code is downloaded.
     """
     from rlsuite.evaluation.export.hub import pull as fetch
 
@@ -99,9 +99,9 @@ def shrink(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Make the net of a run smaller by the channels and units that pruning has set to 0.
+    """Remove the channels and units that pruning has set to 0 from the net of a run.
 
-    The result is a run like any other, and chooses as the one before.
+    The result is an ordinary run whose agent chooses the same actions.
     """
     from rlsuite.evaluation.shrink import shrink as cut
 

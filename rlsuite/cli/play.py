@@ -17,9 +17,9 @@ SEARCH = "mcts(simulations=2000)"  # who plays where nobody is named and there i
 SIDES = ("first", "second", "both", "watch")
 GameName = Annotated[str | None, typer.Option("--game", help="Game to play (rlsuite list games); default: the run's.")]
 Simulations = Annotated[
-    int | None, typer.Option(min=1, help="Simulations per move of players that search; default: each player's own setting.")
+    int | None, typer.Option(min=1, help="Simulations per move, for players that search; default: each player's own setting.")
 ]
-OpeningMoves = Annotated[int, typer.Option(min=0, help="At most this many random moves before each game.")]
+OpeningMoves = Annotated[int, typer.Option(min=0, help="Maximum number of random moves at the start of each game.")]
 PlayerSeed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the player's random choices.")]
 
 
@@ -43,16 +43,16 @@ def play(
     against: Annotated[
         str | None,
         typer.Option(
-            "--against", "--checkpoint", help=f"Opponent: {PLAYERS}; default: the run, the game's trained agent, or {SEARCH}."
+            "--against", "--checkpoint", help=f"Opponent: {PLAYERS}; default: the run, the game's pretrained agent, or {SEARCH}."
         ),
     ] = None,
     side: Annotated[str, typer.Option(help="Your side: first, second, both or watch.")] = "first",
     simulations: Simulations = None,
     load: Annotated[
-        Path | None, typer.Option(help="Continue from the end of this game record: SGF, PGN or text as rlsuite writes it.")
+        Path | None, typer.Option(help="Continue from the end of this game record: SGF, PGN or rlsuite's text format.")
     ] = None,
     web: Annotated[bool, typer.Option("--web", help="Play in the browser, on a page that only this machine can open.")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the page.")] = 8017,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the web page.")] = 8017,
     seed: PlayerSeed = 0,
     trust: Trust = False,
 ) -> None:
@@ -133,23 +133,25 @@ def _serve(session: Any, side: int | None, videos: Path | None, port: int, watch
 )
 def analyse(
     record: Annotated[
-        Path, typer.Argument(metavar="RECORD", help="Game record: SGF, PGN or text as rlsuite match --out writes it.")
+        Path, typer.Argument(metavar="RECORD", help="Game record: SGF, PGN or the text format of rlsuite match --out.")
     ],
-    player: Annotated[str, typer.Argument(metavar="RUN", help="Who searches: a run or checkpoint, or mcts(simulations=1000).")],
+    player: Annotated[
+        str, typer.Argument(metavar="RUN", help="Player that searches: a run or checkpoint, or mcts(simulations=1000).")
+    ],
     simulations: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="Simulations per position; default: the player's own setting.")
     ] = None,
-    number: Annotated[int, typer.Option("--game", min=1, help="Which game of the file.")] = 1,
-    any_komi: Annotated[bool, typer.Option("--any-komi", help="Take the agent's komi, whatever the record's is.")] = False,
-    out: Annotated[Path | None, typer.Option(help="PNG picture of the win rate over the moves.")] = None,
-    sgf: Annotated[Path | None, typer.Option(help="SGF record to write, with a comment on every move.")] = None,
+    number: Annotated[int, typer.Option("--game", min=1, help="Number of the game in the file.")] = 1,
+    any_komi: Annotated[bool, typer.Option("--any-komi", help="Use the agent's komi instead of the record's.")] = False,
+    out: Annotated[Path | None, typer.Option(help="PNG file to write: the win rate over the moves.")] = None,
+    sgf: Annotated[Path | None, typer.Option(help="SGF file to write: the game with a comment on every move.")] = None,
     seed: PlayerSeed = 0,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Search every position of a recorded game, and show what each move gave away.
+    """Search every position of a recorded game, and show how much each move lost.
 
-    Win rates are those of the player who moves, and a draw counts as half a win. Ctrl-C ends it with what there is.
+    Win rates are for the player to move; a draw counts as half a win. Ctrl-C stops and prints the results so far.
     """
     from rlsuite.play import analysis
     from rlsuite.play.players import BoardPlayer
@@ -206,22 +208,22 @@ def analyse(
     )
 )
 def embed(
-    records: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of game records, as rlsuite match --out writes it.")],
+    records: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of game records, as written by rlsuite match --out.")],
     game: Annotated[str, typer.Option("--game", help="Game of the records (rlsuite list games).")],
     moves: Annotated[
-        str | None, typer.Option(help="Moves to show, such as a1,d4; default: one in a corner, on a side, and central.")
+        str | None, typer.Option(help="Moves to show, such as a1,d4; default: one corner, one side and one centre.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=50, help="Neighbours of each of them to show.")] = 5,
+    count: Annotated[int, typer.Option(min=1, max=50, help="Neighbours to show for each move.")] = 5,
     out: Annotated[Path | None, typer.Option(help="File to write the vectors to, for net.action_embedding_from.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG picture of the board with the neighbours.")] = None,
-    width: Annotated[int, typer.Option(min=1, max=4096, help="Numbers of a vector.")] = 16,
-    window: Annotated[int, typer.Option(min=1, max=100, help="Moves before and after a move, at most, that are near it.")] = 4,
-    negatives: Annotated[int, typer.Option(min=1, max=100, help="Moves of noise for each move that is near.")] = 5,
+    picture: Annotated[Path | None, typer.Option(help="PNG file to write: the board with the neighbours.")] = None,
+    width: Annotated[int, typer.Option(min=1, max=4096, help="Dimensions of a vector.")] = 16,
+    window: Annotated[int, typer.Option(min=1, max=100, help="Moves before and after a move that count as near it, at most.")] = 4,
+    negatives: Annotated[int, typer.Option(min=1, max=100, help="Negative samples for each pair of near moves.")] = 5,
     passes: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the pairs of moves.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the vectors and of all draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the initial vectors and of all sampling.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Learn a vector for each move from recorded games (word2vec), and show which moves are near each other."""
+    """Learn a vector for each move from recorded games (word2vec), and show the nearest neighbours of moves."""
     from rlsuite.boardgames import game_records
     from rlsuite.boardgames.games import make_game
     from rlsuite.nets import action_embedding
@@ -275,10 +277,10 @@ def match(
     simulations: Simulations = None,
     sprt: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Stop a pair once a sequential test decides between these two Elo differences, at 95%."),
+        typer.Option(help="Stop a pair's games once a sequential test decides between these two Elo differences, at 95%."),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Games at once against another program; as many copies of it run.")] = 2,
-    out: Annotated[Path | None, typer.Option(help="Folder for the games (SGF, PGN or text) and match.json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write the games (SGF, PGN or text) and match.json to.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the openings and of the players' random choices.")] = 0,
     as_json: Json = False,
     trust: Trust = False,
@@ -323,19 +325,19 @@ def ladder(
     games: Annotated[
         int, typer.Option(min=2, help="Games per pair of players, rounded up to even: each opening is played from both sides.")
     ] = 40,
-    simulations: Annotated[int, typer.Option(min=1, help="Simulations per move of the checkpoints.")] = 100,
+    simulations: Annotated[int, typer.Option(min=1, help="Simulations per move, for the checkpoints.")] = 100,
     opening_moves: OpeningMoves = 4,
-    checkpoints: Annotated[int, typer.Option(min=1, help="At most this many checkpoints, evenly spaced, are rated.")] = 8,
+    checkpoints: Annotated[int, typer.Option(min=1, help="Maximum number of checkpoints to rate, evenly spaced.")] = 8,
     against: Annotated[
         list[str] | None,
-        typer.Option(help=f"Another player for every checkpoint: {PLAYERS}; can be repeated, and the first is 0 Elo."),
+        typer.Option(help=f"Another player that meets every checkpoint: {PLAYERS}; can be repeated. The first is 0 Elo."),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Games at once against another program; as many copies of it run.")] = 2,
-    out: Annotated[Path, typer.Option(help="PNG picture to write.")] = Path("ladder.png"),
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("ladder.png"),
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Rate the checkpoints of a board game's run, in Elo, and other players beside them.
+    """Rate the checkpoints of a board game run, and other players if given, in Elo.
 
     A program that crashes, is too slow or breaks the rules loses that game.
     """
@@ -368,12 +370,12 @@ def gtp(
     game: GameName = None,
     simulations: Simulations = None,
     resign_below: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="Resign when the position's value falls below this; default: never.")
+        float | None, typer.Option(min=-1, max=1, help="Resign when the value of the position falls below this; default: never.")
     ] = None,
     seed: PlayerSeed = 0,
     trust: Trust = False,
 ) -> None:
-    """Run as a GTP engine, for Sabaki, Lizzie and others. Speaks GTP 2 on standard input and output."""
+    """Run as a GTP engine, for Sabaki, Lizzie and other programs. Speaks GTP 2 on standard input and output."""
     from rlsuite.play import gtp_engine
     from rlsuite.play.lines import Lines
     from rlsuite.play.players import BoardPlayer, game_of

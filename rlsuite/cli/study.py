@@ -20,17 +20,17 @@ app = family()
 )
 def sweep(
     study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="File with config, seeds, games, axes, overrides, search.")],
-    out: Annotated[Path, typer.Option(help="Folder of the study: new, or one to go on with.")],
-    jobs: Annotated[int, typer.Option(min=1, help="Trials side by side, with one CPU thread each.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the study: a new one, or one to continue.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Trials to run in parallel, with one CPU thread each.")] = 1,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to run the trials on, such as auto; all its nodes see the folder.")
+        str | None, typer.Option(help="Ray cluster to run the trials on, such as auto; all its nodes must see the folder.")
     ] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="Times that a trial is tried before it counts as failed.")] = 2,
+    attempts: Annotated[int, typer.Option(min=1, help="Attempts at a trial before it counts as failed.")] = 2,
     as_json: Json = False,
 ) -> None:
     """Run a study: configs, games, seeds and settings, or a search over them; see docs/studies.md.
 
-    Finished trials are skipped and interrupted ones go on: repeat the command after Ctrl-C, a crash or a reboot.
+    Repeat the command after Ctrl-C, a crash or a reboot: finished trials are skipped, interrupted ones continue.
     """
     from rlsuite.studies.sweep import sweep as run_sweep
 
@@ -64,7 +64,7 @@ def sweep(
 )
 def report(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[STUDY|RUN]...", help="Studies and runs; none: the baseline's columns alone.")
+        list[Path] | None, typer.Argument(metavar="[STUDY|RUN]...", help="Studies and runs; none: only the baseline's columns.")
     ] = None,
     baseline: Annotated[
         str | None,
@@ -74,13 +74,13 @@ def report(
         Path | None, typer.Option(help="Folder to write report.md, report.json and pictures; default: print Markdown.")
     ] = None,
     mixed_protocols: Annotated[
-        bool, typer.Option("--mixed-protocols", help="Report on runs together that were scored by different protocols.")
+        bool, typer.Option("--mixed-protocols", help="Allow runs that were scored by different protocols in one report.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Report scores, aggregates with bootstrap intervals, profiles and curves of finished runs; see docs/studies.md.
 
-    A run counts with its final evaluation. IQM over runs and IQM of game means are different numbers, and named.
+    A run's score is its final evaluation. IQM over runs and IQM of game means are different numbers, and labelled as such.
     """
     from rlsuite.studies import pages
     from rlsuite.studies.report import report as make_report

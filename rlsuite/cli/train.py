@@ -29,7 +29,7 @@ app = family()
 def train(
     arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False, trust: Trust = False
 ) -> None:
-    """Train an agent, then evaluate it. Ctrl-C writes a checkpoint, and --resume continues from it."""
+    """Train an agent, then evaluate it. Ctrl-C saves a checkpoint; --resume continues from it."""
     config, overrides = config_and_overrides(arguments)
     _train(config, overrides, run_dir, resume, as_json)
 
@@ -44,15 +44,15 @@ def train(
 def distill(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="TEACHER... CONFIG [KEY=VALUE]...", help="Saved agents to learn from; then the student's config."),
+        typer.Argument(metavar="TEACHER... CONFIG [KEY=VALUE]...", help="Saved agents to learn from, then the student's config."),
     ],
     run_dir: RunDir = None,
     as_json: Json = False,
     trust: Trust = False,
 ) -> None:
-    """Train an agent to choose as trained agents do.
+    """Train an agent to imitate trained agents.
 
-    Several teachers are averaged. It is `rlsuite train CONFIG` with `distill.teachers`.
+    Several teachers are averaged. The same as `rlsuite train CONFIG` with `distill.teachers`.
     """
     from rlsuite.runs import checkpoint, pretrained_agents
 

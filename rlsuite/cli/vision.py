@@ -29,7 +29,7 @@ app = family(
 
 
 Beam = Annotated[
-    int | None, typer.Option(min=1, help="Texts that a search keeps at every step, of models that read; default: 1, the best one.")
+    int | None, typer.Option(min=1, help="Beam width of models that read text: candidates kept at every step; default: 1, greedy.")
 ]
 
 
@@ -48,7 +48,7 @@ def _describe_metrics(metrics: dict[str, float]) -> str:
 def train(
     arguments: ConfigArguments = None, run_dir: RunDir = None, resume: Resume = None, as_json: Json = False, trust: Trust = False
 ) -> None:
-    """Train a model on labelled pictures, then evaluate it. Ctrl-C writes a checkpoint, and --resume continues from it."""
+    """Train a model on labelled pictures, then evaluate it. Ctrl-C saves a checkpoint; --resume continues from it."""
     from rlsuite.vision import train as training
 
     config, overrides = config_and_overrides(arguments)
@@ -78,18 +78,18 @@ def evaluate(
     run_or_checkpoint: RunOrCheckpoint,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="A classifier's run on the same data: the Fréchet distance of made pictures in its features."),
+        typer.Option(help="Run of a classifier on the same data, whose features give the Fréchet distance of generated pictures."),
     ] = None,
     beam: Beam = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write PNG pictures to: confusion matrices and, of detectors, precision and recall."),
+        typer.Option(help="Folder to write PNG files to: confusion matrices and, for detectors, precision-recall curves."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a saved model on its test pictures; where it finds classes, also precision and recall of each.
+    """Score a saved model on its test pictures; models that find classes also get precision and recall per class.
 
-    Those of detectors are at an IoU of 0.5 and the score with the largest F1.
+    For detectors, these are at an IoU of 0.5 and at the score threshold with the largest F1.
     """
     from rlsuite.core import cpu
     from rlsuite.core.errors import UsageError
@@ -137,7 +137,7 @@ def predict(
         str,
         typer.Argument(
             help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures; "
-            "for a model that reads texts, a text."
+            "for a model whose input is text, a text."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("pictures"),
@@ -145,7 +145,7 @@ def predict(
     beam: Beam = None,
     as_json: Json = False,
 ) -> None:
-    """Draw what a saved model finds: boxes, masks, classes. Texts are printed, and drawn with where the model looked."""
+    """Draw what a saved model finds: boxes, masks, classes. Texts are printed, and drawn together with where the model looked."""
     from rlsuite.vision.predict import show
     from rlsuite.vision.train import SavedModel
 
@@ -169,13 +169,13 @@ def predict(
 def sample(
     run_or_checkpoint: RunOrCheckpoint,
     out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("samples"),
-    count: Annotated[int, typer.Option(min=1, help="Pictures of the grid.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random codes.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Pictures in the grid.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random codes.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Make pictures: a grid, interpolations, and the same picture as every class.
+    """Generate pictures: a grid, interpolations, and the same picture as every class.
 
-    Conditional models have a picture of each class for a code; autoencoders move the codes of test pictures to other classes.
+    Conditional models decode a code as each class; autoencoders move the codes of test pictures to other classes.
     """
     from rlsuite.vision.generation.autoencoders import Autoencoder
     from rlsuite.vision.sample import write_samples
@@ -206,7 +206,7 @@ def translate_(
     count: Annotated[int, typer.Option(min=1, help="Pictures to write, at most.")] = 12,
     as_json: Json = False,
 ) -> None:
-    """Translate pictures into every domain that a model knows; each is drawn over its translations."""
+    """Translate pictures into every domain that a model knows; each picture is drawn above its translations."""
     from rlsuite.vision.train import SavedModel
     from rlsuite.vision.translate import show
 
@@ -228,20 +228,20 @@ def anomalies(
     what: Annotated[
         str, typer.Argument(help="A picture, a folder of pictures, a video, an Atari environment, or test for the test pictures.")
     ],
-    out: Annotated[Path, typer.Option(help="PNG picture to write: the strangest pictures over the model's versions.")] = Path(
+    out: Annotated[Path, typer.Option(help="PNG file to write: the strangest pictures above their reconstructions.")] = Path(
         "anomalies.png"
     ),
     count: Annotated[int, typer.Option(min=1, help="Pictures to rank, at most.")] = 10_000,
     top: Annotated[int, typer.Option(min=1, help="Pictures to show.")] = 10,
     score: Annotated[
         str,
-        typer.Option(help="squared: mean squared error a pixel; coarse: that of 4x4 means, relative to the picture's brightness."),
+        typer.Option(help="squared: mean squared error per pixel; coarse: that of 4x4 means, relative to the picture brightness."),
     ] = "squared",
     as_json: Json = False,
 ) -> None:
-    """Rank pictures by how badly an autoencoder makes them again.
+    """Rank pictures by the reconstruction error of an autoencoder.
 
-    With a class that was left out of training (data.leave_out), prints the AUROC by which the errors find it.
+    If a class was left out of training (data.leave_out), also prints the AUROC of detecting it by the error.
     """
     from rlsuite.vision import anomalies as ranking
     from rlsuite.vision import draw
@@ -269,25 +269,25 @@ def anomalies(
 )
 def style(
     content: Annotated[str, typer.Argument(help="A picture, or an Atari environment.")],
-    style: Annotated[str, typer.Argument(help="The picture or environment whose colours and texture it shall have.")],
-    weights: Annotated[Path, typer.Option(help="A vision run whose backbone sees, or a file of `rlsuite vision import`.")],
-    backbone: Annotated[str | None, typer.Option(help="The backbone of that file.")] = None,
-    out: Annotated[Path, typer.Option(help="PNG picture to write: content, style, and the result.")] = Path("style.png"),
+    style: Annotated[str, typer.Argument(help="The picture or environment whose colours and texture to apply.")],
+    weights: Annotated[Path, typer.Option(help="A vision run with the backbone to use, or a file from `rlsuite vision import`.")],
+    backbone: Annotated[str | None, typer.Option(help="Name of the backbone in that file.")] = None,
+    out: Annotated[Path, typer.Option(help="PNG file to write: content, style, and the result.")] = Path("style.png"),
     size: Annotated[int | None, typer.Option(min=16, help="Height and width of the pictures; default: 160.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimisation; default: 200.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimisation steps; default: 200.")] = None,
     weight: Annotated[float | None, typer.Option(min=0, help="Weight of the style loss; default: 10.")] = None,
-    layer: Annotated[int | None, typer.Option(min=0, help="Map that keeps the content; default: the middle one.")] = None,
-    noise: Annotated[bool, typer.Option("--noise", help="Start from noise, not from the content in the style's colours.")] = False,
+    layer: Annotated[int | None, typer.Option(min=0, help="Feature map for the content loss; default: the middle one.")] = None,
+    noise: Annotated[bool, typer.Option("--noise", help="Start from noise instead of the content in the style's colours.")] = False,
     adain: Annotated[
         bool,
-        typer.Option("--adain", help="One pass instead: features with the style's statistics, decoded by an autoencoder's run."),
+        typer.Option("--adain", help="One pass instead: features with the style's statistics, decoded by an autoencoder run."),
     ] = False,
     share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="With --adain: how far features go to the style's statistics; default: 1.")
+        float | None, typer.Option(min=0, max=1, help="With --adain: how far features move to the style's statistics; default: 1.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Give a picture the style of another, by the features of a trained backbone."""
+    """Transfer the style of one picture to another, with the features of a trained backbone."""
     import numpy as np
 
     from rlsuite.core.errors import UsageError
@@ -322,8 +322,8 @@ def style(
 @app.command(epilog=examples("rlsuite vision probe runs/atari-pong__seed1__20260101-120000 --out pong-saliency.png"))
 def probe(
     run_or_checkpoint: Annotated[Path, typer.Argument(help="A run or checkpoint of an agent that plays an Atari game.")],
-    pictures: Annotated[int, typer.Option(min=100, help="Frames of its games: half to fit the probes, half to score them.")] = 4000,
-    out: Annotated[Path, typer.Option(help="PNG picture to write: saliency maps, which show where the torso looks.")] = Path(
+    pictures: Annotated[int, typer.Option(min=100, help="Frames from its games: half to fit the probes, half to score.")] = 4000,
+    out: Annotated[Path, typer.Option(help="PNG file to write: saliency maps, which show where the torso looks.")] = Path(
         "saliency.png"
     ),
     as_json: Json = False,
@@ -331,7 +331,7 @@ def probe(
 ) -> None:
     """Fit linear probes of game variables to an agent's torso.
 
-    A torso with random weights is probed for comparison.
+    Also probes a torso with random weights for comparison.
     """
     from rlsuite.vision import probe as probes
 

@@ -1,4 +1,4 @@
-"""What learns beside an agent's own loss, by name with settings in parentheses: `reconstruct(weight=2)`, `rnd(width=128)`."""
+"""Auxiliary losses and novelty bonuses, by name with settings in parentheses: `reconstruct(weight=2)`, `rnd(width=128)`."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Settings of `net.auxiliary=reconstruct`: a decoder makes the observation again from the torso's features."""
+    """Settings of `net.auxiliary=reconstruct`: a decoder reconstructs the observation from the torso's features."""
 
     weight: float = 1.0  # of the squared error in the loss
     latent: int = 64  # numbers between the features and the decoder

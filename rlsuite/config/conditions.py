@@ -4,7 +4,7 @@
         prioritized: bool = False
         priority_exponent: Annotated[float, OnlyIf("prioritized = true")] = Field(0.6, ge=0, le=1)
 
-`Section` applies the conditions of its keys. What an agent ignores of the other sections, its method `ignores` says.
+`Section` applies the conditions of its keys. An agent's method `ignores` lists the keys of other sections that it ignores.
 """
 
 import re
@@ -67,7 +67,7 @@ class OnlyIf:
 def refuse_without_effect(section: BaseModel, of_all: OnlyIf | None) -> None:
     """Raises IgnoredKeys for keys that differ from their defaults and whose condition is not met.
 
-    `of_all`: a condition of every key but the one that it is about.
+    `of_all`: a condition on every key except the one that it tests.
     """
     needs = {}
     for name, field in type(section).model_fields.items():

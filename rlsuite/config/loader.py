@@ -68,8 +68,8 @@ def resolve(config: str | Path, overrides: Overrides = (), saved: bool = False) 
     """The checked config from a shipped name or a YAML file, with overrides.
 
     UsageError for an unknown name, a file that is not a mapping, and everything that the schema refuses. If an override switches
-    something off (`replay.prioritized=false`), keys of the file that have no effect without it return to their defaults; if the
-    file is `saved` by a run, all keys without effect do.
+    something off (`replay.prioritized=false`), keys of the file that depend on it return to their defaults. If a run has `saved`
+    the file, all keys without effect do.
     """
     return check(mapping(config, overrides), overridden(overrides), str(config), saved)
 

@@ -1,4 +1,4 @@
-"""Optimizers by name, with settings of their own in parentheses: `sgd(momentum=0.9)`, `adamw(weight_decay=0.1)`."""
+"""Optimizers by name, with their settings in parentheses: `sgd(momentum=0.9)`, `adamw(weight_decay=0.1)`."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def optimizer_of(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def normalised(text: str) -> str:
-    """The same optimizer in the one way of writing that runs keep: settings in the order of `OPTIMIZERS`, no blanks."""
+    """The optimizer in the canonical form that runs save: settings in the order of `OPTIMIZERS`, without spaces."""
     name, _ = optimizer_of(text)
     given = parse_call("optimizer", text)[1]
     return write_call(name, {key: given[key] for key in OPTIMIZERS[name] if key in given})

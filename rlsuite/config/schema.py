@@ -47,7 +47,7 @@ class AgentSection(Section):
     name: str
     """Agent to train (`rlsuite list agents`)."""
     novelty: Annotated[str, read_by(novelty_of)] = "none"
-    """Bonus for new observations: none, rnd(weight=0.5,width=256) or reconstruction(weight=0.5,width=256,latent=64)."""
+    """Bonus for novel observations: none, rnd(weight=0.5,width=256) or reconstruction(weight=0.5,width=256,latent=64)."""
 
 
 class EnvSection(Section):
@@ -56,23 +56,23 @@ class EnvSection(Section):
     id: str
     """Environment to play (`rlsuite list envs`, `rlsuite list games`)."""
     num_envs: int = Field(8, ge=1, le=4096)
-    """Environments that each collector steps together."""
+    """Environments per collector, stepped together."""
 
 
 class WeightsMixin(Section):
     """Initial weights of a net with a backbone."""
 
     weights: SomePath = None
-    """Pretrained backbone: a run, a checkpoint, or a file of `rlsuite vision import`; null: random weights."""
+    """Pretrained backbone: a run, a checkpoint, or a file from `rlsuite vision import`; null: random weights."""
     freeze: bool = False
-    """Leave the backbone untrained."""
+    """Freeze the backbone: it is not trained."""
 
 
 class NetConfig(WeightsMixin):
     """The net: torso, dense layer, memory core, heads."""
 
     init_from: SomePath = None
-    """Run or checkpoint to take the initial weights from: all of them if its agent is the same, otherwise those of torso, dense
+    """Run or checkpoint to initialise the net from: all weights if its agent is the same, otherwise only those of torso, dense
     layer and memory core; null: random weights."""
     torso: Part = "nature"
     """Torso (`rlsuite list nets`), with parameters in parentheses, such as impala(pool=gap,norm=group)."""
@@ -80,23 +80,23 @@ class NetConfig(WeightsMixin):
     """Units of each hidden dense layer."""
     memory: Part = "none"
     """Memory core: none, lstm, gru, rnn, attention(window=32,heads=4,layers=1), causal(levels=5,kernel=2), bidirectional(core=lstm)
-    where nobody acts, or one of your own."""
+    for agents that do not act, or one of your own."""
     memory_size: Annotated[int, OnlyIf("memory other than none")] = Field(256, ge=1)
     """Units of the memory core."""
     last_action_reward: bool = False
-    """Append the previous action and its reward to what the memory core sees."""
+    """Append the previous action and its reward to the input of the memory core."""
     action_embedding: Annotated[int | None, OnlyIf("last_action_reward = true")] = Field(None, ge=1, le=4096)
-    """Numbers of a learned vector that stands for the previous action; null: it is one-hot."""
+    """Size of a learned embedding of the previous action; null: one-hot."""
     action_embedding_from: Annotated[SomePath, OnlyIf("action_embedding")] = None
-    """File of `rlsuite embed` with the vectors to begin with; null: random ones."""
+    """File from `rlsuite embed` to initialise the embedding from; null: random."""
     any_size: bool = False
-    """Board nets: a policy head and a value head that play boards of any size (Wu 2019), instead of dense layers over all cells."""
+    """Board nets: policy and value heads for boards of any size (Wu 2019), instead of dense layers over all cells."""
     layer_norm: bool = False
-    """Apply layer normalisation to the torso's features and in dense layers, before their ReLU; steadies value estimates."""
+    """Apply layer normalisation to the torso's features and in dense layers, before the ReLU; stabilises value estimates."""
     separate_value: bool = False
-    """Give the value a torso and a dense layer of its own instead of sharing the policy's."""
+    """Give the value its own torso and dense layer instead of sharing the policy's."""
     auxiliary: Annotated[str, read_by(auxiliary_of)] = "none"
-    """Loss beside the agent's own: none, or reconstruct(weight=1,latent=64), a decoder of observations on the torso's features."""
+    """Auxiliary loss: none, or reconstruct(weight=1,latent=64), which decodes the observation from the torso's features."""
 
     @field_validator("memory")
     @classmethod
@@ -115,10 +115,10 @@ class NetConfig(WeightsMixin):
 
 
 class ReplayConfig(Section):
-    """The replay of off-policy agents."""
+    """The replay buffer of off-policy agents."""
 
     capacity_agent_steps: int = Field(1_000_000, ge=1)
-    """Agent steps that the replay holds; new ones replace the oldest."""
+    """Capacity in agent steps; new steps replace the oldest."""
     min_agent_steps: int = Field(50_000, ge=1)
     """Agent steps stored before the first learner step."""
     samples_per_insert: float = Field(8.0, gt=0)
@@ -128,11 +128,12 @@ class ReplayConfig(Section):
     priority_exponent: Annotated[float, OnlyIf("prioritized = true")] = Field(0.6, ge=0, le=1)
     """Exponent of the priorities: 0 samples uniformly, 1 in proportion to them."""
     initial_priority: Annotated[Literal["max", "td"], OnlyIf("prioritized = true")] = "max"
-    """Priority of a new sequence: the largest so far, or its TD error under the acting net."""
+    """Priority of a new sequence: the largest in the replay (max), or its TD error under the acting net (td)."""
     window: Annotated[str | None, AfterValidator(_absolute_folder)] = None
-    """Board agents: a folder for the positions, as files instead of in memory; null: they are in memory and in checkpoints."""
+    """Board agents: folder to store the positions in, as files; null: they are kept in memory and in checkpoints."""
     demonstrations: SomePath = None
-    """Demonstrations to mix in, or to learn from alone: a folder of `rlsuite record` or a Minari dataset; null: none."""
+    """Demonstrations to mix into batches or, for offline agents, to learn from: a folder from `rlsuite record` or a Minari dataset;
+    null: none."""
     demonstration_ratio: Annotated[float | None, OnlyIf("demonstrations")] = Field(None, ge=0, le=1)
     """Probability that an element of a batch is a demonstration."""
     importance_exponent_start: Annotated[float, OnlyIf("prioritized = true")] = Field(0.4, ge=0, le=1)
@@ -142,7 +143,7 @@ class ReplayConfig(Section):
     importance_anneal_agent_steps: Annotated[
         int, OnlyIf("prioritized = true"), OnlyIf("importance_exponent_end other than importance_exponent_start")
     ] = Field(10_000_000, ge=0)
-    """Agent steps over which that exponent is annealed linearly."""
+    """Agent steps over which the importance exponent is annealed linearly."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ReplayConfig":
@@ -155,33 +156,33 @@ class ReplayConfig(Section):
 
 
 class ResetConfig(Section):
-    """Periodic resets of net, target net and optimizer, against overfitting to the first data (D'Oro et al. 2023)."""
+    """Periodic resets of net, target net and optimizer, against overfitting to early data (D'Oro et al. 2023)."""
 
     every_agent_steps: int | None = Field(None, ge=1)
-    """Agent steps between two resets; null: there are none."""
+    """Agent steps between resets; null: no resets."""
     until_agent_steps: Annotated[int | None, OnlyIf("every_agent_steps")] = Field(None, ge=1)
-    """No reset after this many agent steps, so that the last one is recovered from; null: until the end."""
+    """No resets after this many agent steps, so that the agent can recover from the last one; null: resets until the end."""
     keep: Annotated[float, OnlyIf("every_agent_steps")] = Field(0.8, ge=0, le=1)
-    """Share of the trained weights in the new ones, the rest being random (shrink and perturb); heads become wholly random."""
+    """Weight of the trained parameters in the mix with fresh random ones (shrink and perturb); heads are reset entirely."""
 
 
 class PruneConfig(Section):
-    """Pruning while the net trains (Zhu & Gupta 2017): a growing share of each layer becomes 0. Last layers are left whole."""
+    """Pruning during training (Zhu & Gupta 2017): a growing share of each layer is set to 0. Output layers are not pruned."""
 
     all_only_if = OnlyIf("share > 0")
 
     share: float = Field(0.0, ge=0, lt=1)
-    """Share of each layer that is 0 in the end; 0: no pruning."""
+    """Share of each layer that is pruned in the end; 0: no pruning."""
     what: Literal["weights", "channels"] = "weights"
-    """Single weights, or whole channels and units, without which `rlsuite shrink` makes a smaller net."""
+    """Prune single weights, or whole channels and units, which `rlsuite shrink` can then remove from the net."""
     begin_agent_steps: int = Field(0, ge=0)
-    """Agent steps (pictures, in vision) after which pruning begins."""
+    """Agent steps (in vision: pictures) after which pruning begins."""
     end_agent_steps: int = Field(1_000_000, ge=1)
-    """Agent steps after which the whole share is 0."""
+    """Agent steps (in vision: pictures) after which the full share is pruned."""
     every_learner_steps: int = Field(100, ge=1)
-    """Learner steps between two choices of what is 0."""
+    """Learner steps between updates of the pruning masks."""
     rewind: bool = False
-    """Set what is left back to its weights at the beginning of pruning, once the whole share is 0 (lottery tickets)."""
+    """Once the full share is pruned, reset the remaining weights to their values when pruning began (lottery tickets)."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "PruneConfig":
@@ -194,40 +195,40 @@ class LearnerConfig(Section):
     """How the net is updated."""
 
     batch_size: int = Field(32, ge=1)
-    """Sequences in a batch; for on-policy agents rollouts, and a multiple of env.num_envs."""
+    """Sequences in a batch. On-policy agents: rollouts in a batch, a multiple of env.num_envs."""
     optimizer: Annotated[str, read_by(normalised)] = "adam"
     """Optimizer: sgd, adagrad, adadelta, rmsprop, adam, adamw or radam, with settings in parentheses, as in sgd(momentum=0.9) or
     adamw(weight_decay=0.1)."""
     learning_rate: float = Field(6.25e-5, gt=0)
-    """Learning rate, at the start if learning_rate_end is given."""
+    """Learning rate; with learning_rate_end, the initial one."""
     learning_rate_end: float | None = Field(None, ge=0)
     """Learning rate after annealing; null: constant."""
     learning_rate_anneal_agent_steps: Annotated[int | None, OnlyIf("learning_rate_end")] = Field(None, ge=1)
-    """Agent steps (pictures, in vision) over which the learning rate is annealed linearly; null: the whole run."""
+    """Agent steps (in vision: pictures) over which the learning rate is annealed linearly; null: the whole run."""
     optimizer_epsilon: float = Field(1.5e-4, gt=0)
     """Epsilon that optimizers other than sgd add to the denominator."""
     max_grad_norm: float | None = Field(10.0, gt=0)
     """Clip the global norm of the gradients to this; null: no clipping."""
     target_period_learner_steps: int = Field(2_000, ge=1)
-    """Learner steps between two updates of the target net."""
+    """Learner steps between updates of the target net."""
     target_ema: float | None = Field(None, gt=0, le=1)
-    """Fraction of the way to the online net that an update moves the target net; null: it is copied."""
+    """τ: an update moves the target net this fraction of the way to the online net; null: it copies the online net."""
     act_with_target: bool = False
-    """Act, evaluate and save with the target net instead of the online net. With target_ema it is the average of recent weights,
-    which is often better than the last ones, also where no loss needs a target."""
+    """Act, evaluate and save with the target net instead of the online net. With target_ema, that is an average of recent weights,
+    often better than the latest ones, even for agents whose loss uses no target net."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the nets; with bf16 the optimizer keeps fp32 weights. A CPU without bf16 computes in fp32 and says so."""
+    """Precision of the nets; with bf16 the optimizer keeps fp32 weights. A CPU without bf16 falls back to fp32 and says so."""
     channels_last: bool = True
     """Keep images and convolution weights in channels-last memory format."""
     compile: bool = False
     """Compile the nets with torch.compile."""
     cuda_graphs: bool = False
-    """Capture the whole update as one CUDA graph."""
+    """Capture the whole update in one CUDA graph."""
     augment: AugmentConfig = AugmentConfig()
     resets: ResetConfig = ResetConfig()
     prune: PruneConfig = PruneConfig()
     prefetch_batches: int = Field(0, ge=0, le=8)
-    """Batches drawn ahead of the priorities of the last ones, so that a GPU need not wait for them."""
+    """Batches sampled before the priorities of earlier ones are back, so that the GPU need not wait for batches."""
 
     @model_validator(mode="after")
     def _fits(self) -> "LearnerConfig":
@@ -243,21 +244,21 @@ class TrainingConfig(Section):
     """Keys that the `run` sections of agents and vision models share."""
 
     minutes: float | None = Field(None, gt=0)
-    """Stop training after this much wall time, counting what came before a resume; the final evaluation comes on top."""
+    """Stop training after this much wall time, including time before a resume; the final evaluation is extra."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to learn on; auto: the GPU if there is one."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads; with a number, results are the same bit for bit. null: the fastest number, measured again once a minute."""
+    """CPU threads. A fixed number makes results reproducible bit for bit; null: the fastest number, measured again every minute."""
     checkpoint_minutes: float = Field(10.0, gt=0)
-    """Minutes between two checkpoints."""
+    """Minutes between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
-    """Checkpoints to keep: this many of the newest, and the best."""
+    """Checkpoints to keep: this many of the newest, plus the best."""
     log_seconds: float = Field(5.0, gt=0)
-    """Seconds between two rows of losses and rates in the log."""
+    """Seconds between rows of losses and rates in the log."""
     trackers: Parts = Field([])
-    """Where metrics go besides metrics.jsonl and TensorBoard: wandb(project=atari), mlflow, trackio, or one of your own."""
+    """Trackers for metrics, besides metrics.jsonl and TensorBoard: wandb(project=atari), mlflow, trackio, or one of your own."""
     callbacks: Parts = Field([])
-    """Your own code to call while the run goes on: my_file.py:MyCallback, with parameters in parentheses."""
+    """Your own callbacks, called during the run: my_file.py:MyCallback, with parameters in parentheses."""
 
 
 class RunConfig(TrainingConfig):
@@ -266,37 +267,37 @@ class RunConfig(TrainingConfig):
     agent_steps: int = Field(10_000_000, ge=1)
     """Train for exactly this many agent steps; one action in one environment is one step."""
     collect_agent_steps: int = Field(1, ge=1)
-    """Steps of each environment between two turns of the learner: the length of a rollout."""
+    """Steps of each environment between learner turns: the length of a rollout."""
     policy_lag_learner_steps: int = Field(0, ge=0, le=1000)
     """Act with weights that are this many learner steps old."""
 
 
 class EvalConfig(Section):
-    """Evaluations over whole episodes, with exploration off."""
+    """Evaluations over whole episodes, without exploration (value agents: ε = agent.epsilon_eval)."""
 
     demonstrations: SomePath = None
-    """Recordings to evaluate on, for agents that do not play: their scores take the place of returns; null: those learned from."""
+    """For agents that do not play: recordings to evaluate on, with scores in place of returns; null: the training recordings."""
     episodes: int = Field(30, ge=1)
-    """Episodes of the final evaluation."""
+    """Episodes in the final evaluation."""
     every_agent_steps: int | None = Field(None, ge=1)
-    """Agent steps between two periodic evaluations; null: only the final one."""
+    """Agent steps between periodic evaluations; null: only the final one."""
     every_episodes: Annotated[int, OnlyIf("every_agent_steps")] = Field(10, ge=1)
-    """Episodes of a periodic evaluation."""
+    """Episodes in a periodic evaluation."""
     stop_at_return: Annotated[float | None, OnlyIf("every_agent_steps")] = None
     """End the run once a periodic evaluation reaches this mean return; null: never."""
 
 
 class DistillConfig(Section):
-    """Learning from trained agents instead of rewards, see docs/distillation.md."""
+    """Learning from trained agents instead of rewards (docs/distillation.md)."""
 
     all_only_if = OnlyIf("teachers other than []")
 
     teachers: list[Place] = Field([])
-    """Runs, checkpoints or pretrained agents of the same game to learn from; several are averaged. []: it has none."""
+    """Runs, checkpoints or pretrained agents of the same game to learn from; several are averaged. []: no distillation."""
     temperature: float | None = Field(None, gt=0)
-    """τ that teachers' scores are divided by; null: 0.01 for action values, 1 for a policy's logits."""
+    """τ: temperature of the teachers' scores; null: 0.01 for action values, 1 for policy logits."""
     teacher_share: float = Field(0.5, ge=0, le=1)
-    """Share of the environments in which the teachers act instead of the student; in board games teachers play all games."""
+    """Share of the environments in which the teachers act instead of the student. In board games the teachers play all games."""
 
 
 # For keys of collectors and a learner that do not wait for each other, and of a Ray that we start.
@@ -304,53 +305,53 @@ _ASYNCHRONOUS, _OWN = OnlyIf("synchronous other than true"), OnlyIf("address = n
 
 
 class RuntimeConfig(Section):
-    """Where collectors, replay and learner run. Every key but `kind` is for Ray."""
+    """Where collectors, replay and learner run. All keys except `kind` are for Ray."""
 
     all_only_if = OnlyIf("kind = ray")
 
     kind: Literal["local", "ray"] = "local"
-    """One process, or Ray: processes on this machine or a cluster."""
+    """One process (local), or several on this machine or a cluster (ray)."""
     address: str | None = None
-    """Ray cluster to join: auto, ray://host:port or host:port; null: start Ray here, on 127.0.0.1 alone. local is refused: it would
-    listen on every interface."""
+    """Ray cluster to join: auto, ray://host:port or host:port; null: start Ray here, on 127.0.0.1 only. local is refused: it would
+    listen on all interfaces."""
     collectors: int = Field(1, ge=1, le=10_000)
     """Collector processes, each with env.num_envs environments."""
     collector_threads: int = Field(1, ge=1)
-    """CPU threads of a collector, or of the inference server, and the CPUs it reserves in the cluster."""
+    """CPU threads of each collector and of the inference server, and the CPUs that each reserves in the cluster."""
     collector_gpus: Annotated[float, OnlyIf("inference = collector")] = Field(0.0, ge=0)
-    """GPUs that a collector reserves, a fraction if several share one."""
+    """GPUs reserved by each collector; a fraction if several share one."""
     inference: Annotated[Literal["collector", "server"], _OWN] = "collector"
-    """Where the net is that acts: in every collector, or in one process that answers all of them, on this machine."""
+    """Where the acting net runs: in every collector, or in one server process for all of them, on this machine."""
     inference_gpus: Annotated[float, OnlyIf("inference = server")] = Field(0.0, ge=0)
-    """GPUs that the inference server reserves, a fraction if it shares one with the learner."""
+    """GPUs reserved by the inference server; a fraction if it shares one with the learner."""
     shards: int = Field(1, ge=1, le=1000)
-    """Processes that the replay is spread over."""
+    """Processes that the replay is sharded across."""
     learners: int = Field(1, ge=1, le=64)
-    """Learner processes, which share each batch and average their gradients."""
+    """Learner processes, which split each batch and average their gradients."""
     learner_threads: int | None = Field(None, ge=1)
-    """CPU threads of a learner; null: run.threads, or else the fastest number up to that of the cores that collectors leave."""
+    """CPU threads of a learner; null: run.threads, or else the fastest number within the cores that collectors leave free."""
     learner_gpus: float | None = Field(None, ge=0)
-    """GPUs that a learner reserves; null: 1 if the cluster has enough and run.device allows it."""
+    """GPUs reserved by each learner; null: 1 if the cluster has enough and run.device allows it."""
     synchronous: bool | None = None
-    """Collect, store and learn in turn, always with the newest weights; null: where the agent cannot learn from older ones."""
+    """Collect, store and learn in turn, always with the newest weights; null: only if the agent cannot learn from older ones."""
     publish_learner_steps: Annotated[int, _ASYNCHRONOUS] = Field(16, ge=1)
-    """Learner steps between two broadcasts of weights to the collectors."""
+    """Learner steps between broadcasts of weights to the collectors."""
     calls_in_flight: Annotated[int, _ASYNCHRONOUS] = Field(2, ge=1, le=16)
-    """Unrolls requested ahead from each collector."""
+    """Maximum unrolls requested ahead from each collector."""
     batches_per_call: Annotated[int, _ASYNCHRONOUS] = Field(4, ge=1, le=64)
-    """Batches sampled and learned from in one call, at most."""
+    """Maximum batches sampled and learned from in one call."""
     batch_calls_in_flight: Annotated[int, _ASYNCHRONOUS] = Field(3, ge=1, le=64)
-    """Calls queued ahead of the learner."""
+    """Maximum calls queued for the learner."""
     insert_tolerance_agent_steps: Annotated[int | None, _ASYNCHRONOUS] = Field(None, ge=1)
-    """Agent steps that collectors may be ahead of the learner; null: 4 unrolls of each."""
+    """Agent steps by which collectors may run ahead of the learner; null: 4 unrolls per collector."""
     restarts: int = Field(20, ge=0)
-    """Workers restarted within an hour before the run gives up."""
+    """Worker restarts allowed within an hour before the run gives up."""
     stall_minutes: float = Field(10.0, gt=0)
     """Give up after this many minutes without a learner step."""
     object_store_gb: Annotated[float | None, _OWN] = Field(None, gt=0)
-    """Object store of the Ray that we start, in GB; null: Ray decides."""
+    """Size of the object store in GB, if rlsuite starts Ray; null: Ray decides."""
     dashboard: Annotated[bool, _OWN] = False
-    """Serve the dashboard of the Ray that we start, on 127.0.0.1."""
+    """Serve Ray's dashboard on 127.0.0.1, if rlsuite starts Ray."""
 
     @model_validator(mode="before")
     @classmethod
@@ -370,7 +371,7 @@ class AnyConfig(Section):
     name: str
     """Name of the config, and the start of the run folder's name."""
     seed: int = Field(1, ge=0, lt=2**31)
-    """Seed of everything random in the run."""
+    """Seed of all randomness in the run."""
 
 
 class Config(AnyConfig):
@@ -386,7 +387,7 @@ class Config(AnyConfig):
     distill: DistillConfig = DistillConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     stages: dict[str, dict[str, Any]] | None = None
-    """Runs in sequence, each starting from the previous one's weights: name -> keys that differ, by section; null: a single run."""
+    """Runs in sequence, each starting from the previous one's weights: name -> the keys that differ, by section; null: one run."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":

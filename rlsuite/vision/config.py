@@ -1,4 +1,4 @@
-"""The schema of a vision run, as strict as an agent's. One picture learned from is one step."""
+"""The schema of a vision run, as strict as an agent's. A step is one training picture."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -21,38 +21,38 @@ class ModelConfig(WeightsMixin):
     backbone: str
     """Backbone (`rlsuite list nets`), with parameters such as impala(norm=group)."""
     neck: str = "none"
-    """none, fpn(width=64,finest=4,extra=none|pool|conv), jpu, yolo, extra or mlfpn."""
+    """Neck: none, fpn(width=64,finest=4,extra=none|pool|conv), jpu, yolo, extra or mlfpn."""
     head: str
-    """published, linear, fcn, unet, segnet, deeplab, retinanet, anchor_free, ssd, yolo, roi(mask=...); to read, ctc(core=...),
-    caption(core=...,pool=...) or seq2seq(encoder=...,core=...); to make pictures, autoencoder(latent=...,denoise=...,spatial=...),
-    vae(beta=...), gan, dcgan, conditional_gan, stylegan, pix2pix, cyclegan or stargan."""
+    """Head: published, linear, fcn, unet, segnet, deeplab, retinanet, anchor_free, ssd, yolo or roi(mask=...); for texts,
+    ctc(core=...), caption(core=...,pool=...) or seq2seq(encoder=...,core=...); to generate pictures, vae(beta=...), gan, dcgan,
+    conditional_gan, stylegan, pix2pix, cyclegan, stargan or autoencoder(latent=...,denoise=...,spatial=...)."""
     output_stride: int | None = Field(None, ge=1)
-    """Dilate the backbone so that its last map is no coarser than this; null: leave it as it is."""
+    """Dilate the backbone so that its last feature map has at most this stride; null: leave it as it is."""
     layer_decay: float = Field(1.0, gt=0, le=1)
-    """Learning rate of each stage of the backbone as a fraction of the rate of the stage after it."""
+    """Learning rate of each backbone stage, as a fraction of the next stage's."""
 
 
 class VisionRun(TrainingConfig):
     """How long to train, where, and what to keep."""
 
     steps: int = Field(100_000, ge=1)
-    """Train on this many pictures; each pass over the data is in a new order."""
+    """Train on this many pictures; the data is reshuffled for each pass."""
     keep_checkpoints: int = Field(1, ge=1)
 
 
 class VisionEval(Section):
-    """Evaluations on the test pictures; the final one always takes all of them."""
+    """Evaluations on the test pictures; the final one always uses all of them."""
 
     every_steps: int | None = Field(None, ge=1)
-    """Pictures learned from between two periodic evaluations; null: only the final one."""
+    """Training pictures between periodic evaluations; null: only the final one."""
     batch_size: int = Field(64, ge=1)
-    """Pictures in a batch of an evaluation."""
+    """Pictures in an evaluation batch."""
     pictures: Annotated[int | None, OnlyIf("every_steps")] = Field(None, ge=1)
-    """Test pictures of a periodic evaluation; null: all."""
+    """Test pictures in a periodic evaluation; null: all."""
 
 
 class VisionConfig(AnyConfig):
-    """A vision run as resolved: `data` is the section of the data source that it names."""
+    """The resolved config of a vision run: `data` is the section of the data source that it names."""
 
     data: DataSection
     model: ModelConfig

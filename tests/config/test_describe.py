@@ -76,8 +76,7 @@ def test_the_facts_of_a_key() -> None:
         "value": None,
         "default": None,
         "allowed": "number, above 0, or null",
-        "description": "Stop training after this much wall time, counting what came before a resume; "
-        "the final evaluation comes on top.",
+        "description": "Stop training after this much wall time, including time before a resume; the final evaluation is extra.",
     }
     assert facts["learner.augment.shift"]["value"] == 4
     assert facts["run.device"]["allowed"] == "auto, cpu or cuda"
