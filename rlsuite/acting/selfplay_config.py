@@ -18,11 +18,11 @@ class SelfPlayConfig(BoardConfig):
     """Settings of every agent that learns from self-play."""
 
     method: Literal["gumbel", "puct"] = "gumbel"
-    """The search: that of Gumbel AlphaZero, or AlphaZero's PUCT."""
+    """Search method: Gumbel AlphaZero's (gumbel) or AlphaZero's PUCT (puct)."""
     simulations: int = Field(32, ge=1, le=1_000_000)
-    """Simulations of a full search."""
+    """Simulations per full search."""
     fast_simulations: Annotated[int, OnlyIf("full_fraction < 1")] = Field(8, ge=1, le=1_000_000)
-    """Simulations of the other searches, whose positions are not learned from."""
+    """Simulations per fast search; positions of fast searches are not used for training."""
     full_fraction: float = Field(1.0, gt=0, le=1)
     """Share of searches that are full (playout cap randomisation, Wu 2019)."""
     considered: Annotated[int, _GUMBEL] = Field(16, ge=1)
@@ -34,41 +34,41 @@ class SelfPlayConfig(BoardConfig):
     c_init: Annotated[float, _PUCT] = Field(1.25, gt=0)
     """puct: weight of the prior against the values."""
     fpu_reduction: Annotated[float, _PUCT] = Field(0.25, ge=0)
-    """puct: the value of unvisited children is this much below their parent's."""
+    """puct: first-play urgency: unvisited children get their parent's value minus this."""
     noise_fraction: Annotated[float, _PUCT] = Field(0.25, ge=0, le=1)
     """puct: share of Dirichlet noise in the priors at the root, in full searches."""
     noise_total: Annotated[float, _PUCT, OnlyIf("noise_fraction > 0")] = Field(10.0, gt=0)
-    """puct: the noise's α, times the number of legal moves."""
+    """puct: α of the Dirichlet noise times the number of legal moves."""
     temperature: Annotated[float, _PUCT, OnlyIf("temperature_moves > 0")] = Field(1.0, gt=0)
     """puct: moves are sampled in proportion to visits^(1 / temperature)."""
     temperature_end: Annotated[float, _PUCT, OnlyIf("temperature_halflife > 0")] = Field(0.2, gt=0)
-    """puct: the temperature that later moves come near to."""
+    """puct: limit of the temperature in late moves."""
     temperature_halflife: Annotated[float, _PUCT, OnlyIf("temperature_moves > 0")] = Field(0.0, ge=0)
-    """puct: moves in which half of the way from `temperature` to `temperature_end` is gone (Wu 2019); 0: it is constant."""
+    """puct: half-life, in moves, of the decay from `temperature` to `temperature_end` (Wu 2019); 0: constant temperature."""
     forced_playouts: Annotated[float, _PUCT] = Field(0.0, ge=0)
-    """puct: k of forced playouts and policy target pruning, where the root has noise (Wu 2019, section 3.2, has 2); 0: none."""
+    """puct: k of forced playouts and policy target pruning at roots with noise (Wu 2019, section 3.2, uses 2); 0: none."""
     kl_gain: Annotated[float, _PUCT] = Field(0.0, ge=0)
-    """puct: a full search ends once a simulation changes the distribution of visits by less, in nats; 0: it never ends early."""
+    """puct: end a full search once a simulation changes the visit distribution by less than this, in nats; 0: never."""
     kl_gain_simulations: Annotated[int, _PUCT, OnlyIf("kl_gain > 0")] = Field(16, ge=1)
-    """puct: simulations over which that change is measured."""
+    """puct: number of simulations over which that change is averaged."""
     temperature_moves: int = Field(15, ge=0)
-    """Moves of a game, including its opening, after which the best move is played and the root has no noise."""
+    """Number of moves, opening included, that are sampled with noise at the root; later moves are the best ones, without noise."""
     opening_fraction: float = Field(0.0, ge=0, le=1)
-    """Share of games that begin with random moves."""
+    """Share of games that start with random moves."""
     opening_moves: Annotated[int, OnlyIf("opening_fraction > 0")] = Field(8, ge=1)
     """Largest number of random moves in such an opening."""
     resign: bool = False
-    """Resign lost games; some are played out to measure how often that is wrong."""
+    """Resign lost games; some are played out to measure false resignations."""
     resign_disabled_fraction: Annotated[float, _RESIGN] = Field(0.1, gt=0, le=1)
-    """Share of games that are played to the end without resigning."""
+    """Share of games in which resignation is disabled."""
     resign_false_positives: Annotated[float, _RESIGN] = Field(0.05, ge=0, lt=1)
-    """Largest share of played-out games that would have been resigned without being lost."""
+    """Maximum share of false resignations among the games played out."""
     gate_games: int = Field(0, ge=0)
-    """Games of the match that a newer net must win before it plays; 0: the newest net always plays."""
+    """Games in the match that a new net must win before it is used for self-play; 0: always use the newest net."""
     gate_score: Annotated[float, _GATE] = Field(0.55, gt=0, le=1)
-    """Share of the points that it needs; a draw counts half."""
+    """Share of the points needed to win that match; a draw counts half."""
     gate_learner_steps: Annotated[int, _GATE] = Field(1000, ge=1)
-    """Learner steps between two such matches."""
+    """Learner steps between such matches."""
     eval_simulations: int = Field(200, ge=1, le=1_000_000)
     """Simulations per move in evaluations and play."""
 

@@ -374,7 +374,7 @@ def _numbers() -> dict[int, str]:
 def written(
     game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str, comments: Sequence[str] = ()
 ) -> str:
-    """A game as SGF. `comments`: one on each move, or none."""
+    """A game as SGF. `comments`: on its first moves, one on each."""
     size, state = game.observation_shape[1], game.new_state()
 
     def value(text: str) -> str:
@@ -405,7 +405,7 @@ def written(
     head += f"C[{value(ending)}]" if ending and ending not in _ENDINGS.values() else ""
     moves = list[str]()
     for number, action in enumerate(actions):
-        comment = f"C[{value(comments[number])}]" if comments else ""
+        comment = f"C[{value(comments[number])}]" if number < len(comments) else ""
         moves.append(f";{'BW'[state.player]}[{point(action)}]{comment}")
         state = state.apply(action)
     return head + "\n" + "".join(moves) + ")\n"

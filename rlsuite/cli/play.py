@@ -151,7 +151,7 @@ def analyse(
 ) -> None:
     """Search every position of a recorded game, and show how much each move lost.
 
-    Win rates are for the player to move; a draw counts as half a win. Ctrl-C stops and prints the results so far.
+    Win rates are for the player to move; a draw counts as half a win. Ctrl-C stops, and prints and writes the results so far.
     """
     from rlsuite.play import analysis
     from rlsuite.play.players import BoardPlayer
@@ -190,15 +190,15 @@ def analyse(
     else:
         for line in analysis.summary(moves, game):
             print(line)
-    if stopped:
-        raise typer.Exit(130)
-    if sgf is not None:
+    if sgf is not None and moves:
         analysis.write_sgf(found, moves, sgf)
-    if out is not None:
+    if out is not None and moves:
         analysis.draw(moves, game, f"{record.name}, searched by {searcher.title}", out)
     for what, path in (("record", sgf), ("picture", out)):
-        if path is not None and not as_json:
+        if path is not None and moves and not as_json:
             print(f"{what} {path}")
+    if stopped:
+        raise typer.Exit(130)
 
 
 @app.command(

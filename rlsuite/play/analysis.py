@@ -182,7 +182,7 @@ def check_sgf(game: Game) -> None:
 
 
 def write_sgf(record: GameRecord, moves: Sequence[MoveAnalysis], out: Path) -> None:
-    """Writes the game with a comment on every move. `moves`: of the whole game. UsageError as in `check_sgf`."""
+    """Writes the game with a comment on each of `moves`, its first or all of them. UsageError as in `check_sgf`."""
     game = record.game
     check_sgf(game)
     comments = [

@@ -194,6 +194,9 @@ def test_the_annotated_record(tmp_path: Path) -> None:
     again = read_game(out, GO)
     assert (again.actions, again.players, again.game.new_state()) == (record.actions, ("a", "b"), record.game.new_state())
     assert ";B[ee]C[win rate of Black 50.0% before, 25.0%* after; best d7; loss 25.0]" in out.read_text()
+    write_sgf(record, moves[:1], out)  # of a stopped analysis
+    assert out.read_text().count("]C[") == 1
+    assert read_game(out, GO).actions == record.actions
     with pytest.raises(UsageError, match="SGF does not know tic_tac_toe"):
         write_sgf(played(LOST), [], out)
 
@@ -222,7 +225,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert found["moves"][3].keys() >= {"before", "after", "loss", "best_move", "proven_before", "proven_after", "player", "number"}
 
 
-def test_ctrl_c_prints_what_was_analysed(
+def test_ctrl_c_prints_and_writes_what_was_analysed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path, picture = tmp_path / "game.txt", tmp_path / "game.png"
@@ -239,8 +242,9 @@ def test_ctrl_c_prints_what_was_analysed(
     assert call(monkeypatch, path, ANY, "--out", picture) == 130
     captured = capsys.readouterr()
     assert "stopped after 2 of 7 moves" in captured.err
-    assert captured.out.splitlines()[-1].startswith("o: 1 move, ")
-    assert not picture.exists()
+    assert captured.out.splitlines()[-2].startswith("o: 1 move, ")
+    assert captured.out.splitlines()[-1] == f"picture {picture}"
+    assert picture.exists()
     assert call(monkeypatch, path, ANY, "--json") == 130
     assert len(json.loads(capsys.readouterr().out)["moves"]) == 2
 
