@@ -44,7 +44,7 @@ class Config(DataSection):
     random: Annotated[float, OnlyIf("player")] = Field(0.05, ge=0, le=1)
     """Share of the player's actions that are random instead, so that games differ."""
     pictures: int = Field(3000, ge=10)
-    """Training pictures; there are a fifth as many to test on, from games of their own."""
+    """Number of training pictures; the test set is a fifth as large, from other games."""
     stack: int = Field(4, ge=1, le=16)
     """Planes of a picture, as agents see them; the labels are those of the newest."""
     height: int = Field(84, ge=16, le=210)
@@ -54,7 +54,7 @@ class Config(DataSection):
     rows: Annotated[list[int], OnlyIf("labels = score")] = Field([*WHOLE], min_length=2, max_length=2)
     """Rows of the screen that pictures show, from the first to the one after the last."""
     every: int = Field(4, ge=1)
-    """Agent steps from one picture to the next."""
+    """Agent steps between pictures."""
     rarest: float = Field(1e-4, ge=0, lt=1)
     """Colours with a smaller share of all pixels than this count as background."""
 

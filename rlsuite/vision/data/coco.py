@@ -25,7 +25,7 @@ class Config(DataSection):
     test_annotations: SomePath = None
     """JSON file of the test pictures; null: test on a random fifth, the same for every seed."""
     size: int = Field(128, ge=32, le=1024)
-    """Side in pixels that every picture is resized to, with its boxes and masks."""
+    """Height and width in pixels that pictures are resized to, with their boxes and masks."""
     masks: bool = False
     """Load masks, too."""
 

@@ -16,11 +16,11 @@ class Config(ClassSection):
     """Your own pictures, in one folder per class."""
 
     path: DataPath
-    """Folder with one folder of pictures per class, with folders train and test that have those, or with pictures of no class."""
+    """Folder with one subfolder per class, with subfolders train and test that have these, or with unlabelled pictures."""
     size: int = Field(64, ge=8, le=1024)
-    """Side in pixels that every picture is resized to."""
+    """Height and width in pixels that pictures are resized to."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of the pictures to test on, where there are no folders train and test."""
+    """Share of the pictures held out for testing, if there are no folders train and test."""
 
 
 def load(config: Config, seed: int) -> Data:

@@ -12,7 +12,7 @@ class ClassSection(DataSection):
     """A data source whose pictures have a class each."""
 
     leave_out: int | str | None = Field(None)
-    """Class, by number or name, whose pictures are not trained on, but stay in the test; null: none."""
+    """Class, by number or name, to leave out of training; its pictures stay in the test set. null: none."""
 
 
 class Subset:

@@ -20,13 +20,13 @@ class Config(DataSection):
     path: DataPath
     """Folder with the pictures and the file texts.tsv, whose lines are a picture's name, a tab, and its text."""
     tokens: Literal["characters", "words"] = "characters"
-    """What a model reads one after the other."""
+    """Unit of text that the model reads and writes."""
     height: int = Field(32, ge=8, le=1024)
-    """Height in pixels that every picture is resized to."""
+    """Height in pixels that pictures are resized to."""
     width: int = Field(128, ge=8, le=4096)
-    """Width in pixels that every picture is resized to."""
+    """Width in pixels that pictures are resized to."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of the pictures to test on."""
+    """Share of the pictures held out for testing."""
 
 
 def load(config: Config, seed: int) -> Data:

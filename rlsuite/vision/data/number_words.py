@@ -21,9 +21,9 @@ class Config(DataSection):
     """Numbers and their names."""
 
     numbers: int = Field(20_000, ge=10)
-    """Numbers to train on; there are at most a tenth as many others to test on."""
+    """Number of training examples; the test set has at most a tenth as many, of other numbers."""
     digits: int = Field(6, ge=2, le=9)
-    """Most digits of a number; all lengths are equally frequent."""
+    """Maximum number of digits; all lengths are equally frequent."""
 
 
 def load(config: Config, seed: int) -> Data:

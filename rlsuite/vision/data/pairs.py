@@ -17,9 +17,9 @@ class Config(DataSection):
     path: DataPath
     """Folder with the folders input and target, whose pictures have the same names."""
     size: int = Field(64, ge=8, le=1024)
-    """Side in pixels that every picture is resized to."""
+    """Height and width in pixels that pictures are resized to."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of the pairs to test on."""
+    """Share of the pairs held out for testing."""
 
 
 class Pairs:

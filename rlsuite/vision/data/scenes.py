@@ -17,11 +17,11 @@ class Config(DataSection):
     """Generated shapes."""
 
     pictures: int = Field(2000, ge=2)
-    """Training pictures; there are a tenth as many to test on."""
+    """Number of training pictures; the test set is a tenth as large."""
     size: int = Field(64, ge=24, le=512)
     """Side of a picture in pixels."""
     objects: int = Field(4, ge=1, le=8)
-    """Most objects in a picture."""
+    """Maximum number of objects in a picture."""
     labels: Literal["boxes", "pixels", "captions"] = "boxes"
     """Boxes and masks of objects, a class for every pixel, or sentences such as `two circles and a cross`."""
 

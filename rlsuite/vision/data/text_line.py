@@ -18,11 +18,11 @@ class Config(DataSection):
     """Generated lines of text."""
 
     pictures: int = Field(20_000, ge=10)
-    """Training pictures; there are a tenth as many to test on."""
+    """Number of training pictures; the test set is a tenth as large."""
     characters: str = Field("0123456789", min_length=1)
-    """What the texts are made of."""
+    """Characters that texts consist of."""
     longest: int = Field(8, ge=1, le=32)
-    """Most characters of a text; all lengths are equally frequent."""
+    """Maximum number of characters in a text; all lengths are equally frequent."""
     height: int = Field(24, ge=24, le=256)
     """Height of a picture in pixels."""
     width: int = Field(112, ge=24, le=1024)
