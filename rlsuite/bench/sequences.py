@@ -123,7 +123,5 @@ def _replay(settings: BenchSettings, setup: Config, batch: int) -> list[Row]:
         "stacked": repeated(lambda: stacked(store.sample(batch).trajectory), batch),
     }
     rates = alternate("sequences/sample", contenders, settings)
-    what = (
-        f"the same: batches of {batch} sequences as single planes, as a GPU stacks them itself, against stacking them on the host"
-    )
+    what = f"R2D2's replay: {batch} sequences as single planes, which a GPU stacks itself, against stacking them on the host"
     return [stored, Row("sequences/sample", what, "sequences/s", rates["ours"], rates["stacked"])]

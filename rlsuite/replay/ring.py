@@ -116,14 +116,12 @@ class Ring:
         slots = times % self.slots
         flags = self.flags[env_index, slots]  # [T,B]
         last = (flags & LAST).astype(bool)
+        at = np.stack([time, time + bootstrap_index(last)]) if self.layout.sparse else times  # [2,B] or [T,B]
         observation: Any
         if self.spec.stack == 1:
-            at = np.stack([time, time + bootstrap_index(last)]) if self.layout.sparse else times  # [2,B] or [T,B]
             observation = self.observation[env_index, at % self.slots]
-        elif self.layout.sparse:
-            observation = self._stacks(env_index, np.stack([time, time + bootstrap_index(last)]))
         else:
-            observation = self._planes(env_index, time)
+            observation = self._stacks(env_index, at) if self.layout.sparse else self._planes(env_index, time)
         return Trajectory(
             Step(
                 observation=observation,

@@ -70,5 +70,5 @@ def test_instance_normalisation_takes_contrast_and_brightness_out() -> None:
     torch.testing.assert_close(norm(x), expected)
     torch.testing.assert_close(norm(3 * x + 7), norm(x), atol=1e-4, rtol=1e-4)
     assert make_backbone("impala(norm=instance)", 4, acting=True)(torch.rand(1, 4, 84, 84))[-1].shape == (1, 32, 11, 11)
-    with pytest.raises(UsageError, match="norm=instance: a feature map of 1x1 has no pixels to normalise over"):
+    with pytest.raises(UsageError, match="a feature map of 1x1 has no pixels to normalise over"):
         norm(torch.randn(2, 3, 1, 1))

@@ -15,15 +15,16 @@ NORMS = ("batch", "group", "layer", "instance", "none")
 Size = int | tuple[int, int]  # of a kernel: one number for both sides, or (height, width)
 
 
-class _InstanceNorm(nn.InstanceNorm2d):
+class InstanceNorm(nn.InstanceNorm2d):
     """Instance normalisation. In channels_last it is three times as fast as GroupNorm with a group for each channel."""
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        super()._check_input_dim(input)
-        if input.shape[-1] * input.shape[-2] == 1:
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W], normalised. UsageError for maps of 1x1, all of which would become 0."""
+        if x.shape[-1] == x.shape[-2] == 1:
             raise UsageError(
-                "norm=instance: a feature map of 1x1 has no pixels to normalise over; use norm=group, or fewer strides"
+                "instance normalisation of a feature map of 1x1 has no pixels to normalise over; use norm=group, or fewer strides"
             )
+        return super().forward(x)
 
 
 def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
@@ -37,7 +38,7 @@ def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     if kind == "instance":
-        return _InstanceNorm(channels, eps=epsilon, affine=True)
+        return InstanceNorm(channels, eps=epsilon, affine=True)
     groups = {"group": math.gcd(channels, 32), "layer": 1}
     return nn.GroupNorm(groups[kind], channels, eps=epsilon)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlsuite.nets.backbones.bricks import act_of
+from rlsuite.nets.backbones.bricks import InstanceNorm, act_of
 from rlsuite.nets.decoders import Shape
 from rlsuite.vision.generation.base import unit
 from rlsuite.vision.generation.gans import DISCRIMINATOR, Gan
@@ -29,7 +29,7 @@ class Styled(nn.Module):
         self.conv = nn.Conv2d(i, o, 3, padding=1)
         self.strength = nn.Parameter(torch.zeros(o, 1, 1))  # of the noise
         self.act = act_of("leaky2")
-        self.norm = nn.InstanceNorm2d(o)
+        self.norm = InstanceNorm(o)
         self.style = nn.Linear(latent, 2 * o)
         with torch.no_grad():
             self.style.bias[:o] = 1  # scales
