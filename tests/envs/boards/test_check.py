@@ -1,6 +1,5 @@
 """Our games keep the contract of a game, and every breach of it is named."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,7 @@ def test_a_breach_is_named(game: Game, breach: str) -> None:
 
 def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "own-game.md").read_text()
-    code, shown = (block.split("```")[0] for block in guide.split("```python\n")[1:])
+    code, shown, setter = (block.split("```")[0] for block in guide.split("```python\n")[1:])
     assert len(code.splitlines()) < 80
     (tmp_path / "col.py").write_text(code)
     game = make_game(str(tmp_path / "col.py"))
@@ -108,8 +107,7 @@ def test_the_guide_s_game_is_short_and_keeps_the_contract(tmp_path: Path) -> Non
     presented = replace(game, presentation=names["PRESENTATION"])
     assert check_game(presented, games=5)
     assert (presented.presentation.sides, presented.action_text(24)) == (("Blue", "Red"), "e5")
-    [line] = re.findall(r"`(def set_player.*?)`", guide, re.DOTALL)
-    exec(line, names)
+    exec(setter, names)
     two_sided = replace(game, set_player=names["set_player"])
     assert check_game(two_sided, games=5)
     assert (
