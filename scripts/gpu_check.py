@@ -46,8 +46,10 @@ def parts(cpu: bool, minutes: float) -> list[Part]:
     found = [Part("doctor", [*suite, "doctor"], 120), Part("tests", tests, limit, {"RLSUITE_TEST_DEVICE": device})]
     found += [
         Part(f"bench/{name}", [*suite, "bench", name, "--json", *quick], limit)
-        for name in ("learner", "sequences", "ppo", "inference", "selfplay")
+        for name in ("learner", "sequences", "ppo", "inference", "collect", "selfplay")
     ]
+    if not cpu:  # where a local run's collector acts faster
+        found.append(Part("bench/collect-cpu", [*suite, "bench", "collect", "--json", *quick], limit, {"CUDA_VISIBLE_DEVICES": ""}))
     found += [train(f"pong-{mode}", "atari/pong", *switches) for mode, switches in modes.items()]
     found += [train(f"recall-r2d2-{mode}", "classic/recall_r2d2", *switches) for mode, switches in modes.items()]
     found += [

@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 
 from rlsuite.acting.act import act
+from rlsuite.acting.crossing import Crossing
 from rlsuite.acting.initial_priorities import InitialPriorities
 from rlsuite.core import masks
 from rlsuite.core.agent import Actor, Mode, Net
 from rlsuite.core.errors import RlsuiteError
-from rlsuite.core.types import State, Step, Unroll, as_tuples, describe, to_tensors, translations, tree_map, tree_zip
+from rlsuite.core.types import State, Step, Unroll, as_tuples, describe, translations, tree_map, tree_zip
 from rlsuite.nets.precision import inference
 from rlsuite.replay.layout import Starts
 
@@ -45,6 +46,7 @@ class Collector:
         self.priorities, self.place = priorities, (first_env, total_envs)
         self.env, self.agent, self.net, self.explore, self.bf16 = env, agent, net, explore, bf16
         self.device = device or torch.device("cpu")
+        self.crossing = Crossing(self.device)
         self.num_envs: int = env.num_envs
         spec = describe(env)
         self.stack = spec.stack
@@ -95,12 +97,12 @@ class Collector:
     def _decide(self, agent_steps: int) -> Step:
         """The current steps, leaves [L,...], with the actions that the agent takes."""
         mode = Mode(self.explore, agent_steps, self.rng, *self.place)
-        seen: Step = to_tensors(tree_map(lambda leaf: leaf[None], self.current_step), self.device)  # [1,L,...]
+        seen: Step = self.crossing.to_device(tree_map(lambda leaf: leaf[None], self.current_step))  # [1,L,...]
         with inference(self.device, self.bf16):
             action, self.state, extras = act(self.agent, self.net, seen, self.state, mode)
+        action, extras = self.crossing.to_host((action, extras))
         step = self.current_step._replace(
-            action=action.cpu().numpy().astype(self.no_action.dtype, copy=False),
-            extras={**masks.kept(self.current_step.extras), **{name: value.cpu().numpy() for name, value in extras.items()}},
+            action=action.astype(self.no_action.dtype, copy=False), extras={**masks.kept(self.current_step.extras), **extras}
         )
         self._refuse_not_finite(step, agent_steps)
         self._refuse_masked(step)

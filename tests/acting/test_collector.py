@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlsuite.acting.collector import Collector, stacked
+from rlsuite.acting.crossing import Crossing
 from rlsuite.agents.dqn import DQN
 from rlsuite.agents.value_based import ValueConfig
 from rlsuite.config.schema import NetConfig
@@ -163,6 +164,16 @@ def test_steps_in_the_background_give_the_same_unrolls(steps: int, planes: int) 
         np.testing.assert_equal(expected[0].starts, found[0].starts)
         np.testing.assert_equal(expected[0].before, found[0].before)
         assert [mode.agent_steps for mode in background.agent.modes] == [mode.agent_steps for mode in plain.agent.modes]
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_kept_memory_on_the_way_to_a_device_gives_the_same_unrolls(planes: int) -> None:
+    plain, buffered = collector(Background(planes)), collector(Background(planes))
+    buffered.crossing = Crossing(torch.device("cpu"), buffered=True)
+    for k in range(10):
+        expected, found = plain.collect(4, k), buffered.collect(4, k)
+        assert equal(expected[0].steps, found[0].steps)
+        assert expected[1] == found[1]
 
 
 def test_environments_that_step_only_on_demand_or_can_be_saved_do_so_in_advance() -> None:

@@ -13,9 +13,10 @@ import torch
 from helpers import differences, final
 
 import rlsuite
+from rlsuite.acting.crossing import Crossing
 from rlsuite.config.loader import resolve
 from rlsuite.config.schema import Config
-from rlsuite.core.types import part_of
+from rlsuite.core.types import part_of, tree_zip
 from rlsuite.factories import build, make_agent, make_learner, make_spec
 from rlsuite.learning.learner import Learner
 from rlsuite.replay import Sample
@@ -114,6 +115,19 @@ def test_the_learners_weights_act_the_same_on_the_cpu(case: str) -> None:
         with torch.no_grad():
             values.append(one.agent.q_values(one.net, first, state, one.rng)[0].cpu())  # type: ignore[attr-defined]
     torch.testing.assert_close(*values, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["dqn", "pixels", "r2d2"])
+def test_page_locked_memory_gives_the_same_unrolls(case: str) -> None:
+    unrolls = []
+    for buffered in (False, True):
+        parts = build(setup(case))
+        parts.collector.crossing = Crossing(torch.device(DEVICE), buffered)  # type: ignore[union-attr]
+        for k in range(20):
+            parts.collector.advance(k)
+        unrolls.append(parts.collector.take())
+        parts.close()
+    tree_zip(np.testing.assert_array_equal, *(unroll.steps for unroll in unrolls))
 
 
 @pytest.mark.parametrize("case", ["dqn", "pixels", "r2d2"])
