@@ -117,7 +117,7 @@ def _headline(facts: dict[str, Any]) -> str:
     load = "unknown" if facts["load"] is None else f"{facts['load']:.2f}"
     return (
         f"{facts['cpu']}, {facts['cores']} cores{gpu}, torch {facts['torch']}, torch threads {facts['threads']} on both sides, "
-        f"1-minute load {load}"
+        f"1-minute load {load}{'' if facts['bf16'] else ', no bf16: rows that name it compute in fp32'}"
     )
 
 

@@ -30,7 +30,7 @@ from rlsuite.config.schema import Config
 from rlsuite.core.agent import Agent, Mode, Net
 from rlsuite.core.types import Step, to_tensors
 from rlsuite.factories import device_of, make_agent, make_env
-from rlsuite.nets.precision import Precision
+from rlsuite.nets.precision import Precision, in_bf16, inference
 
 REFERENCE_ENVS = 8
 OBSERVATIONS = 32  # used in turn, so that none is still in a cache
@@ -70,7 +70,7 @@ def bench_collect(settings: BenchSettings) -> list[Row]:
     agent = make_agent(setup, PONG)
     net = _net(agent, device, fast=True)
     # At step 0 every action is random although the net runs, so the games are like those of the env benchmark.
-    collector = Collector(make_env(setup), agent, net, seed=1, device=device, bf16=True)
+    collector = Collector(make_env(setup), agent, net, seed=1, device=device, bf16=in_bf16("bf16", device))
     contenders = {
         "env": _random_play(make_env(setup), settings.num_envs),
         "inference": _act(setup, fast=True),
@@ -128,7 +128,7 @@ def sb3_env(num_envs: int) -> Any:
 def _net(agent: Agent, device: torch.device, fast: bool) -> Net:
     layout = torch.channels_last if fast else torch.contiguous_format
     net: Net = agent.make_net().to(device, memory_format=layout)  # type: ignore[call-overload]
-    return Precision(net.requires_grad_(False), bf16=fast).net
+    return Precision(net.requires_grad_(False), bf16=fast and in_bf16("bf16", device)).net
 
 
 def _act(setup: Config, fast: bool) -> Work:
@@ -156,8 +156,10 @@ def _act(setup: Config, fast: bool) -> Work:
     inputs: Iterator[Step] = itertools.cycle(to_tensors(step, device) for step in steps)
     mode = Mode(explore=True, agent_steps=0, rng=torch.Generator(device).manual_seed(1))
 
+    bf16 = fast and in_bf16("bf16", device)
+
     def once() -> None:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
+        with inference(device, bf16):
             agent.act(net, next(inputs), (), mode)[0].cpu()
 
     return repeated(once, num_envs)

@@ -16,6 +16,7 @@ import torch
 
 from rlsuite.config.loader import check
 from rlsuite.config.schema import Config
+from rlsuite.core import cpu
 from rlsuite.core.errors import UsageError
 from rlsuite.core.limits import cores
 from rlsuite.core.types import EnvSpec
@@ -225,6 +226,7 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "torch": torch.__version__,
         "threads": threads,
+        "bf16": device.type != "cpu" or cpu.has_bf16(),  # without it nets compute in fp32
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # of the minute before the benchmarks
     }
 

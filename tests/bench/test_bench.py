@@ -80,7 +80,7 @@ def test_every_benchmark_runs_and_reports(name: str, capsys: pytest.CaptureFixtu
     assert f"bench {name}" in err
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert list(report) == ["machine", "settings", "results"]
-    assert list(report["machine"]) == ["cpu", "cores", "gpu", "torch", "threads", "load"]
+    assert list(report["machine"]) == ["cpu", "cores", "gpu", "torch", "threads", "bf16", "load"]
     assert report["machine"]["threads"] == 1
     assert [row["name"] for row in report["results"]] == list(ROWS[name])
     table = bench.format_report(report)
@@ -185,15 +185,18 @@ def test_the_table_says_what_was_compared() -> None:
         Row("a", "not installed: pip install rlsuite[bench]", "steps/s", 12345.6),
         Row("b", "short", "bytes", 7601.0, 2.5, Target("ours", "<=", 7600)),
     ]
-    facts = {"cpu": "a cpu", "cores": 2, "gpu": None, "torch": "2", "threads": 2, "load": 1.5}
+    facts = {"cpu": "a cpu", "cores": 2, "gpu": None, "torch": "2", "threads": 2, "bf16": False, "load": 1.5}
     report = {"machine": facts, "settings": {"repeats": 5, "seconds": 2.0, "quick": False}, "results": [r.as_dict() for r in rows]}
     table = bench.format_report(report, width=160)
     assert "rlsuite[bench]" in table  # brackets are text, not markup
     assert "12,346" in table
     assert "ours <= 7600: missed" in table
     assert "load 1.50 on 2 cores: something else was running" in table
-    facts["load"] = 1.0
-    assert "something else" not in bench.format_report(report)
+    assert "rows that name it compute in fp32" in table
+    facts |= {"load": 1.0, "bf16": True}
+    quiet = bench.format_report(report)
+    assert "something else" not in quiet
+    assert "compute in fp32" not in quiet
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 7, 8, 9, 1000])
