@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rlsuite.vision.generation.stylegan import Styled, StyleGan, StyleGenerator
+from rlsuite.vision.generation.stylegan import MAPPING_RATE, MappingLayer, Styled, StyleGan, StyleGenerator
 from rlsuite.vision.model import Model, make_model
 from rlsuite.vision.sample import write_samples
 
@@ -36,6 +36,21 @@ def test_noise_is_new_in_training_and_fixed_otherwise() -> None:
     assert not torch.equal(layer(x, w), layer(x, w))
     layer.eval()
     assert torch.equal(layer(x, w), layer(x, w))
+
+
+def test_the_mapping_network_keeps_the_size_of_codes_and_learns_slowly() -> None:
+    torch.manual_seed(0)
+    found = make_model("dcgan(width=8,depth=3)", "stylegan(latent=64)", 3, 1, size=(32, 32))
+    assert 0.5 < float(found.head.generator.styles(torch.randn(500, 64)).detach().std()) < 2  # type: ignore[union-attr, operator]
+    layer, x = MappingLayer(64), torch.randn(8, 64)
+    before = layer(x)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3)
+    before.sum().backward()
+    optimizer.step()
+    step = MAPPING_RATE * 1e-3 * (x.abs().sum(1) + 1)  # Adam's first step is the learning rate, against the gradient's sign
+    moved = (layer(x) - before).abs().detach()
+    assert bool((moved <= 1.01 * step[:, None]).all())
+    assert float(moved.max()) > 0
 
 
 def test_layers_after_the_crossing_have_the_other_style() -> None:

@@ -18,7 +18,24 @@ from rlsuite.vision.generation.gans import DISCRIMINATOR, Gan
 from rlsuite.vision.head import Embed
 from rlsuite.vision.necks import Maps
 
+MAPPING_RATE = 0.01  # of learning, of the mapping network's layers (appendix C)
 MEAN_RATE = 0.005  # by which the mean style follows the batches (appendix B: a decay of 0.995)
+
+
+class MappingLayer(nn.Linear):
+    """A dense layer that keeps the size of its inputs, and learns at `MAPPING_RATE` times the learning rate.
+
+    Its parameters are larger by 1 / `MAPPING_RATE`, and Adam's steps do not depend on their size.
+    """
+
+    def __init__(self, latent: int):
+        super().__init__(latent, latent)
+        nn.init.normal_(self.weight, std=math.sqrt(2 / latent) / MAPPING_RATE)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N,L] -> [N,L]."""
+        return F.linear(x, self.weight * MAPPING_RATE, self.bias * MAPPING_RATE)
 
 
 class Styled(nn.Module):
@@ -63,7 +80,7 @@ class StyleGenerator(nn.Module):
         self.mixing, self.latent = mixing, latent
         layers: list[nn.Module] = []
         for _ in range(depth):
-            layers += [nn.Linear(latent, latent), act_of("leaky2")]
+            layers += [MappingLayer(latent), act_of("leaky2")]
         self.mapping = nn.Sequential(*layers)
         self.start = nn.Parameter(torch.ones(1, channels[sizes[0]], *sizes[0]))
         self.layers = nn.ModuleList([Styled(channels[sizes[0]], channels[sizes[0]], sizes[0], latent)])
