@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rlsuite.core.errors import UsageError
 from rlsuite.vision.generation.stylegan import MAPPING_RATE, MappingLayer, Styled, StyleGan, StyleGenerator
 from rlsuite.vision.model import Model, make_model
 from rlsuite.vision.sample import write_samples
@@ -118,3 +119,8 @@ def test_pictures_of_other_sizes(size: tuple[int, int]) -> None:
     head = make_model("dcgan(width=8,depth=2)", "stylegan(latent=4)", 3, 1, size=size).head
     assert isinstance(head, StyleGan)
     assert head.decode(torch.randn(3, 4)).shape == (3, 1, *size)
+
+
+def test_a_last_map_of_one_pixel_is_refused() -> None:
+    with pytest.raises(UsageError, match="1x1 has no pixels that AdaIN could normalise over; use fewer strides"):
+        make_model("dcgan(width=4,depth=5,norm=none)", "stylegan(latent=4)", 3, 1, size=(32, 32))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlsuite.core.errors import UsageError
 from rlsuite.nets.backbones.bricks import InstanceNorm, act_of
 from rlsuite.nets.decoders import Shape
 from rlsuite.vision.generation.base import unit
@@ -74,6 +75,8 @@ class StyleGenerator(nn.Module):
         super().__init__()
         channels = {tuple(shape[1:]): shape[0] for shape in maps}
         sizes = [*channels][::-1]
+        if max(sizes[0]) == 1:
+            raise UsageError("the backbone's last map of 1x1 has no pixels that AdaIN could normalise over; use fewer strides")
         if sizes[-1] != tuple(picture[1:]):
             channels[tuple(picture[1:])] = max(channels[sizes[-1]] // 2, 1)
             sizes.append(tuple(picture[1:]))
