@@ -85,9 +85,12 @@ class AlphaZero(SelfPlayAgent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses CUDA graphs of a loss whose shapes depend on which sizes of the board a batch has."""
+        """Also refuses, for boards of several sizes, CUDA graphs of a loss whose shapes differ, and an inference server."""
         super().validate(config)
-        if config.learner.cuda_graphs and len(getattr(config.env, "sizes", ())) > 1:
+        several = len(getattr(config.env, "sizes", ())) > 1
+        if several and config.runtime.inference == "server":
+            raise ValueError("runtime.inference = server answers boards of one size, and env.sizes has several: use collector")
+        if several and config.learner.cuda_graphs:
             raise ValueError("learner.cuda_graphs records one loss for all batches: use it with boards of one size")
 
     @classmethod

@@ -31,12 +31,13 @@ from rlsuite.config import schema
 from rlsuite.config.augment import AugmentConfig
 from rlsuite.config.schema import NetConfig
 from rlsuite.core.agent import Loss, Net, Part, Rollouts
-from rlsuite.core.types import EnvSpec, State, Step, Trajectory
+from rlsuite.core.types import EnvSpec, State, Step, Trajectory, TransitionBatch
 from rlsuite.nets.heads import Mlp
 from rlsuite.nets.policy_net import PolicyNet, PolicyOutput
 from rlsuite.nets.torso import Trunk, orthogonal_
 
 ACTOR, DISCRIMINATOR = "actor", "discriminator"
+REWARD = "imitation_reward"  # of `Step.extras`: f32 [T,B]
 
 
 class GAILConfig(PPOConfig):
@@ -81,7 +82,11 @@ class GAIL(PPO):
         steps, state = trajectory
         logits = net.discriminator(steps.observation, steps.action)  # type: ignore[operator]  # [T+1,B]
         reward = rewards(logits, steps.last, self.config.normalise_rewards)
-        yield from super().prepare(net, Trajectory(steps._replace(reward=reward), state), rng)
+        yield from super().prepare(net, Trajectory(steps._replace(extras={**steps.extras, REWARD: reward}), state), rng)
+
+    def transitions(self, steps: Step) -> TransitionBatch:
+        """See `PPO`: with the discriminator's rewards. Those of the environment are what the net sees, as when it acted."""
+        return super().transitions(steps._replace(reward=steps.extras[REWARD]))
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         if self.part == ACTOR:

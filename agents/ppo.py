@@ -54,7 +54,7 @@ from rlsuite.agents.rollouts import minibatches, refuse_uneven_minibatches
 from rlsuite.config import schema
 from rlsuite.core.agent import Loss, Net
 from rlsuite.core.returns import gae
-from rlsuite.core.types import Trajectory, flatten_time, tree_map
+from rlsuite.core.types import Step, Trajectory, TransitionBatch, flatten_time, tree_map
 
 FEW = 32  # steps of a minibatch under which the mean and deviation of its own advantages say little
 
@@ -101,11 +101,15 @@ class PPO(PolicyGradientAgent):
         needs = "agent.epochs > 1 or agent.minibatches > 1"
         return super().ignores(config) | {"agent.target_kl": needs, "agent.value_clip": needs}
 
+    def transitions(self, steps: Step) -> TransitionBatch:
+        """What it learns from the steps [T+1,B] of a rollout: leaves [T,B]."""
+        return unpack(steps, self.config)
+
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:
         """Yields the minibatches of a rollout [T+1,B], epoch by epoch, with advantages from the values before the first update."""
         steps, state = trajectory
         policy = net(steps, state)[0]
-        advantage = gae(unpack(steps, self.config), policy.value, self.config.gae_lambda)  # [T,B]
+        advantage = gae(self.transitions(steps), policy.value, self.config.gae_lambda)  # [T,B]
         value = policy.value[:-1]
         computed = {"return": advantage + value, "value": value}
         if self.values_bonus:

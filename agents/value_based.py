@@ -52,7 +52,7 @@ class ValueConfig(AgentSection):
     dueling: bool = False
     """Dueling head: separate streams for the value and the advantages."""
     noisy: bool = False
-    """Explore with noisy layers in the head instead of ε."""
+    """Explore with noisy layers in the head, beside ε; for noise alone, set `epsilon_start` and `epsilon_end` to 0."""
     noisy_sigma: Annotated[float, OnlyIf("noisy = true")] = Field(0.5, gt=0)
     """Initial scale σ₀ of the noise."""
     reward_clip: float | None = Field(1.0, gt=0)

@@ -22,6 +22,7 @@ class _OneSize(Protocol):
     num_envs: int
     version: int
     waiting: int
+    positions: int
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]: ...
 
@@ -54,7 +55,8 @@ class AllSizes:
 
     def ready(self, steps: int) -> bool:
         """See `GameCollector`."""
-        return sum(part.waiting for part in self.parts) >= steps * self.num_envs
+        learned = any(part.positions for part in self.parts)
+        return learned and sum(part.waiting for part in self.parts) >= steps * self.num_envs
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
         """See `GameCollector`."""

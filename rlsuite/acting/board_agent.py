@@ -45,7 +45,7 @@ class GameCollector(Protocol):
     version: int  # learner steps of the weights that it plays with
 
     def ready(self, steps: int) -> bool:
-        """Whether the finished games hold `steps` positions for each environment."""
+        """Whether the finished games have `steps` moves for each environment, and a position that is learned from."""
         ...
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:

@@ -254,6 +254,8 @@ class Collector:
         start = state["start"]
         self.start = start and Unroll(self.current_step, start["before"], version=self.version)
         self.starts.load_state_dict(state["starts"])
+        if not self.pending:  # the mark of a step that was under way
+            self.starts.drop()
         if state["env"] is None or not hasattr(self.env, "set_state"):
             self.current_step = self._first(*self.env.reset(seed=reseed))
             self.state = self._initial_state()

@@ -13,6 +13,7 @@ from rlsuite.core.agent import Agent, Net
 from rlsuite.core.types import EnvSpec, Unroll, to_tensors
 from rlsuite.replay.layout import layout_of
 from rlsuite.replay.ring import Ring, completed
+from rlsuite.replay.stacks import stacked
 
 
 class InitialPriorities:
@@ -37,7 +38,7 @@ class InitialPriorities:
         there = ring.starts(starts)  # [K',L]
         if there.any():
             row, env_index = np.nonzero(there)  # [B]
-            trajectory = to_tensors(ring.read(env_index, starts[row]), self.device)
+            trajectory = to_tensors(stacked(ring.read(env_index, starts[row])), self.device)
             with torch.no_grad():
                 trajectory = self.agent.observe(net, trajectory, learning=False)
                 loss = self.agent.loss(net, net, trajectory, self.rng)

@@ -145,11 +145,12 @@ class SelfPlay:
         self.ended: deque[int] = deque(maxlen=1000)  # hashes of the last games' moves
         self.sums: dict[str, tuple[float, int]] = {}  # metric -> sum and count since the last `diagnostics`
         self.workers: ThreadPoolExecutor | None = None
+        self.last_parts = 1
         self.run.begin(self.tree, self.slots, self.plan, np.arange(num_envs, dtype=np.int32), self.start)
 
     def ready(self, steps: int) -> bool:
-        """Whether the finished games hold `steps` positions for each slot."""
-        return self.waiting >= steps * self.num_envs
+        """Whether the finished games have `steps` moves for each slot, and a position that is learned from."""
+        return self.waiting >= steps * self.num_envs and self.positions > 0
 
     @property
     def parts(self) -> int:
@@ -169,6 +170,9 @@ class SelfPlay:
         self._grow(int(self.slots.length.max()) + 1, 0)
         with cpu.working("self-play") if self.device.type == "cpu" else nullcontext():
             parts = self.parts
+            if parts != self.last_parts:
+                self._settle()
+                self.last_parts = parts
             bounds = [self.num_envs * part // parts for part in range(parts + 1)]
             played = self._at_once(bounds) if parts > 1 else [self._play(0, self.num_envs)]
         moved = 0
@@ -177,6 +181,13 @@ class SelfPlay:
             self._count("search/cache_hits", found, reached)
             moved += moves
         return moved, self._end(np.flatnonzero(self.slots.over).astype(np.int32))
+
+    def _settle(self) -> None:
+        """Puts the evaluation that each slot waits for at the slot's own place: elsewhere another part may write meanwhile."""
+        waits = self.slots.source != NONE
+        places = self.slots.source[waits]
+        self.batch.logits[waits], self.batch.values[waits] = self.batch.logits[places], self.batch.values[places]
+        self.slots.source[:] = np.where(waits, np.arange(self.num_envs), NONE)
 
     def _grow(self, moves: int, positions: int) -> None:
         """Makes room for games of that many moves, and for that many positions of finished games."""

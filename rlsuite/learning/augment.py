@@ -13,7 +13,7 @@ from rlsuite.core.types import Trajectory
 from rlsuite.learning.recolour import change_colours
 
 Labels = dict[str, Tensor]
-LABELS = ("mask", "boxes", "classes", "masks")  # labels that move with their image
+LABELS = ("mask", "boxes", "classes", "masks", "target")  # labels that move with their image
 
 
 def random_shift(images: Tensor, pixels: int, rng: torch.Generator) -> Tensor:
@@ -35,9 +35,9 @@ def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Ge
 
     Colours change alike in all `steps` of a sequence; images are those of the first step, then those of the second, and so on.
 
-    Labels may hold `mask` [N,H,W], `boxes` [N,M,4] with `classes` [N,M] (-1: none) and `masks` [N,M,H,W]. Pixels from outside the
-    image become 0, and 255 (ignored) in `mask`; with `shift` alone and no labels the border is repeated instead. A box that loses
-    more than three quarters of its area at the border is dropped.
+    Labels may hold `mask` [N,H,W], `boxes` [N,M,4] with `classes` [N,M] (-1: none), `masks` [N,M,H,W] and `target` [N,P,H,W], which
+    is another picture. Pixels from outside the image become 0, and 255 (ignored) in `mask`; with `shift` alone and no labels the
+    border is repeated instead. A box that loses more than three quarters of its area at the border is dropped.
     """
     if config.recolour or config.style:
         images = change_colours(images, config, rng, steps)
@@ -96,7 +96,9 @@ def _move(images: Tensor, labels: Labels, maps: Tensor) -> tuple[Tensor, Labels]
     theta[:, :, :2] = maps[:, :, :2] * half / half[:, None]
     theta[:, :, 2] = maps[:, :, 2] / half
     grid = F.affine_grid(theta, [len(images), 1, height, width], align_corners=False)
-    images = F.grid_sample(images.float(), grid, align_corners=False).round().to(images.dtype)
+    images = _sample(images, grid)
+    if "target" in labels:
+        labels["target"] = _sample(labels["target"], grid)
     if "mask" in labels:
         labels["mask"] = _sample_mask(labels["mask"].unsqueeze(1), grid).squeeze(1)
     if "boxes" in labels:
@@ -116,6 +118,11 @@ def _move(images: Tensor, labels: Labels, maps: Tensor) -> tuple[Tensor, Labels]
         masks = labels["masks"]
         labels["masks"] = F.grid_sample(masks.float(), grid, mode="nearest", align_corners=False).to(masks.dtype)
     return images, labels
+
+
+def _sample(pictures: Tensor, grid: Tensor) -> Tensor:
+    """Pictures [N,C,H,W] between their pixels; 0 outside."""
+    return F.grid_sample(pictures.float(), grid, align_corners=False).round().to(pictures.dtype)
 
 
 def _sample_mask(mask: Tensor, grid: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from rlsuite.play.clock import Pace
 from rlsuite.play.lines import write
 from rlsuite.play.session import Session
 from rlsuite.search import Puct, Searcher
+from rlsuite.search.tree import UNKNOWN
 
 _MOST = 20_000  # simulations of an analysis
 _LONGEST = 10  # moves of a variation, after the first
@@ -55,19 +56,24 @@ class Reports:
         return not self.heard
 
     def _text(self, searcher: Searcher) -> str:
-        """The moves of the root, the most visited first; without visits only the best by prior."""
+        """The moves of the root: first the one that the search would play, then the most visited, of them losses last.
+
+        Without visits only the best by prior.
+        """
         tree, game, found = searcher.tree, searcher.game, searcher.found()
         root = tree.edge[0, : tree.node[0, 0]["fanout"]]
-        order = np.lexsort((-root["prior"], -root["visits"]))
+        visits, best = root["visits"], root["action"] == found.action
+        order = np.lexsort((-root["prior"], -visits, root["known"] == -1, visits == 0, ~best))
         words = []
         for rank, edge in enumerate(root[order][: self.moves]):
             if rank and not edge["visits"]:
                 break
-            visits = int(edge["visits"])
-            value = float(edge["total"]) / visits if visits else found.value
+            value = float(edge["total"]) / edge["visits"] if edge["visits"] else found.value
+            if edge["known"] != UNKNOWN:
+                value = float(edge["known"])
             moves = [int(edge["action"]), *_following(searcher, int(edge["child"]))]
             names = [vertex(game, action) for action in moves]
-            words.append(self.form(names[0], visits, (1 + value) / 2, float(edge["prior"]), rank, " ".join(names)))
+            words.append(self.form(names[0], int(edge["visits"]), (1 + value) / 2, float(edge["prior"]), rank, " ".join(names)))
         return " ".join(words)
 
 

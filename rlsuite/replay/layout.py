@@ -91,6 +91,10 @@ class Starts:
     def _kept(self, state: State) -> State:
         return state if self.layout is None or self.layout.state else ()  # some agents start every sequence from zeros
 
+    def drop(self) -> None:
+        """Forgets the unfinished unroll."""
+        self.marks, self.states = [], []
+
     def restart(self) -> None:
         """Counts strides anew, because all environments begin new episodes."""
         self.since[:] = 0

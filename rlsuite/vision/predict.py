@@ -81,7 +81,9 @@ def _drawn(saved: SavedModel, image: NDArray[np.uint8], found: Any) -> draw.Pict
 def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """At most `count` pictures [C,H,W] as the model takes them, with names. `what`: see `show`."""
     channels, height, width = saved.shape
-    path = Path(what)
+    path, data = Path(what), saved.config.data
+    if what != TEST and isinstance(data, atari.Config) and data.labels == "frames":
+        raise UsageError(f"{what}: {saved.path} takes maps of a game's colours (data.labels=frames), not pictures: use {TEST!r}")
     if what != TEST and saved.letters:
         yield what, texts.pictures(_letters(saved, what), len(saved.letters))[0]
     elif what == TEST:
@@ -91,7 +93,7 @@ def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str,
         for row, image in zip(rows, images, strict=True):
             yield f"test_{row:05d}", image
     elif atari_game(what) is not None:
-        first, end = saved.config.data.rows if isinstance(saved.config.data, atari.Config) else WHOLE
+        first, end = data.rows if isinstance(data, atari.Config) else WHOLE
         for number, frame in enumerate(frames(what, count, 7, (channels, height, width), 8, (first, end))):
             yield f"frame_{number:05d}", frame.planes
     elif path.is_dir() or (path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".gif"):

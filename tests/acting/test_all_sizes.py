@@ -126,6 +126,7 @@ def test_resumed_self_play_on_all_sizes_equals_uninterrupted_and_plays_other_siz
         ({"env.sizes": [4, 4, 6]}, "name each size once"),
         ({"env.sizes": [4, 5, 6], "env.num_envs": 2}, "needs 3 at least"),
         ({"env.sizes": [0, 6]}, "hex: size 0"),
+        ({"env.sizes": [4, 6], "runtime.kind": "ray", "runtime.inference": "server"}, "answers boards of one size"),
         ({"env.sizes": [4, 6], "learner.cuda_graphs": True, "run.device": "cuda"}, "boards of one size"),
     ],
 )

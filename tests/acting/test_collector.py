@@ -16,7 +16,7 @@ from rlsuite.acting.crossing import Crossing
 from rlsuite.agents.dqn import DQN
 from rlsuite.agents.value_based import ValueConfig
 from rlsuite.config.schema import NetConfig
-from rlsuite.core.agent import Actor, Mode, Transitions
+from rlsuite.core.agent import Actor, Extra, Mode, Sequences, Transitions
 from rlsuite.core.errors import RlsuiteError
 from rlsuite.core.types import State, Step, describe
 from rlsuite.envs import classic
@@ -200,6 +200,21 @@ def test_a_step_under_way_is_not_saved_and_ends_when_another_state_is_loaded() -
         assert unroll.steps.first[0].all()
         assert unroll.steps.reward.shape == (10, 3)
         assert not unroll.steps.last[0].any()
+
+
+def test_marks_of_a_step_under_way_do_not_come_back() -> None:
+    class Strided(Counting):
+        sequence = Sequences(burn_in=0, unroll=2, n=1, stride=2, state=(Extra("h", (), "float32"),))  # type: ignore[assignment]
+
+    one = collector(Background(), Strided())
+    one.collect(4, 0)
+    one.begin(4)
+    other = collector(Background(), Strided())
+    other.load_state_dict(copy.deepcopy(one.state_dict()), reseed=41)
+    unroll = other.collect(4, 4)[0]
+    assert unroll.starts is not None
+    np.testing.assert_array_equal(unroll.starts[:, 0], [True, False, True, False])
+    assert unroll.state[0].shape == (6,)
 
 
 @pytest.mark.parametrize("lives", [False, True])

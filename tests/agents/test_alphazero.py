@@ -1,6 +1,7 @@
 """AlphaZero's loss by hand, its symmetries, its moves, and self-play: positions, signs, fast searches, an exact resume."""
 
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,44 @@ def test_threads_share_the_slots(method: str) -> None:
         assert len(episodes) > 200
         assert episodes == played[0][0]
         assert not differences(unroll.steps._asdict(), played[0][1].steps._asdict())
+
+
+def test_another_number_of_threads_from_tick_to_tick_changes_no_game() -> None:
+    """As the measured number of threads does. A part that starts late must not find what another has written meanwhile."""
+    played = []
+    for schedule in ([1], [1, 2, 3, 2]):
+        collector = collector_of(num_envs=100, method="puct")
+
+        def definite(net: Any, planes: Any) -> Any:
+            sums = planes.reshape(len(planes), -1) @ np.arange(1, 19)
+            return np.sin(sums[:, None] * np.arange(1, 10)).astype(np.float32), np.sin(sums).astype(np.float32)
+
+        def late(begin: int, end: int, play: Any = collector._play) -> Any:
+            time.sleep(0.002 if begin else 0)
+            return play(begin, end)
+
+        collector.agent.evaluate = definite  # type: ignore[method-assign]
+        collector._play = late  # type: ignore[method-assign]
+        episodes = []
+        for tick in range(100):
+            torch.set_num_threads(schedule[tick % len(schedule)])
+            episodes += collector.advance(0)[1]
+        played.append((episodes, collector.take()))
+    torch.set_num_threads(1)
+    assert len(played[0][0]) > 50
+    assert played[0][0] == played[1][0]
+    assert not differences(*(unroll.steps._asdict() for _, unroll in played))
+
+
+def test_an_unroll_has_a_position_to_learn_from() -> None:
+    collector = collector_of(num_envs=2, full_fraction=0.02, simulations=8, fast_simulations=2)
+    while not collector.waiting:
+        assert not collector.ready(0)
+        collector.advance(0)
+    while not collector.ready(1):
+        collector.advance(0)
+    assert len(collector.take().steps.reward) > 0
+    assert not collector.ready(0)
 
 
 def test_new_games_begin_where_an_earlier_version_saved_them() -> None:

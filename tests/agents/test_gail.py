@@ -118,6 +118,7 @@ def test_returns_come_from_the_discriminator_and_stop_where_they_should(terminal
         net.actor.value.weight.zero_()  # type: ignore[union-attr, operator]
         net.actor.value.bias.fill_(8.0)  # type: ignore[union-attr, operator]
         (batch,) = made.prepare(net, Trajectory(steps, ()), torch.Generator())
+    torch.testing.assert_close(batch.steps.reward.sum(), steps.reward[:-1].sum())  # what the net sees stays as it was in play
     found = {
         tuple(row.tolist()): value for row, value in zip(batch.steps.observation[0], batch.steps.extras["return"][0], strict=True)
     }

@@ -44,6 +44,14 @@ def labelled(n: int = 64) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return images, {"mask": mask, "boxes": boxes, "classes": classes, "masks": masks}
 
 
+@pytest.mark.parametrize("change", [{"flip": True}, {"shift": 4}, {"scale": 0.3, "rotate": 20.0, "crop": 0.2}])
+def test_a_target_follows_the_image(change: dict[str, object]) -> None:
+    images = labelled()[0]
+    found, labels = augment(images, {"target": images[:, :1].clone()}, AugmentConfig(**change), rng())  # type: ignore[arg-type]
+    assert not torch.equal(found, images)
+    assert torch.equal(labels["target"], found[:, :1])
+
+
 @pytest.mark.parametrize(
     "change", [{"shift": 5}, {"scale": 0.3}, {"flip": True}, {"crop": 0.3}, {"shift": 3, "scale": 0.2, "flip": True}]
 )

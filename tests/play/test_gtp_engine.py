@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rlsuite.boardgames.games import make_game
+from rlsuite.play.gtp_analysis import Reports, katago, vertex
 from rlsuite.play.gtp_engine import Engine
 from rlsuite.play.players import BoardPlayer
 from rlsuite.play.session import Session
+from rlsuite.search import Searcher
 
 
 def engine(game: str = "go(size=5,komi=0.5)", player: str = "mcts(simulations=8)", **more: float) -> Engine:
@@ -281,6 +284,29 @@ def test_analysis_is_of_the_colour_that_was_asked(capsys: pytest.CaptureFixture[
         moves = re.findall(r"info move (\S+)", last)
         assert set(moves) <= {"B1", "E5"} if "allow B" in words else not {"A3", "D3"} & set(moves)
     assert ask(it, "lz-analyze B x", "kata-analyze B 1 nonsense 3") == ["? syntax error\n\n"] * 2
+
+
+def test_the_first_move_of_a_report_is_the_one_that_wins() -> None:
+    """With proven values the search ends before the winning move has more visits than others."""
+    game = make_game("hex(size=4)")
+    rng, won = np.random.default_rng(0), 0
+    for _ in range(20):
+        state = game.new_state()
+        for _ in range(5):
+            state = state.apply(int(rng.choice(state.legal_actions())))
+        searcher = Searcher(game, "uniform", 2000, leaves=8, solve=True)
+        searcher.begin(state)
+        while searcher.step(8):
+            pass
+        found, text = searcher.found(), Reports(katago, 1.0)._text(searcher)
+        first, *others = text.split("info ")[1:]
+        assert first.startswith(f"move {vertex(game, found.action)} ")
+        lost = [" winrate 0.0000 " in other for other in others]
+        assert lost == sorted(lost)
+        if found.proven and found.value == 1.0:
+            won += 1
+            assert " winrate 1.0000 " in first
+    assert won > 3
 
 
 class Waits:

@@ -23,6 +23,12 @@ def take(data: Data, row: int) -> tuple[Any, dict[str, Any]]:
     return images[0], {name: values[0] for name, values in labels.items()}
 
 
+def test_grey_of_16_bits_is_not_cut_off(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 8).astype(np.uint16)[None].repeat(4, 0)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "ramp.png")[1, 0], ramp[0] >> 8)
+
+
 # ---------------------------------------------------------------------------------------------------------- generated
 
 

@@ -16,7 +16,10 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
     """A picture file as [3,H,W] uint8, resized to `size` (height, width) if given. RlsuiteError if it is not a picture."""
     try:
         with Image.open(path) as file:
-            picture = file.convert("RGB")
+            if file.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
+                picture = Image.fromarray((np.asarray(file).astype(np.int64) >> 8).astype(np.uint8)).convert("RGB")
+            else:
+                picture = file.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise RlsuiteError(f"{path} cannot be read as a picture: {error}") from error
     if size is not None:
