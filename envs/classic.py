@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from rlsuite.config.schema import EnvSection
 from rlsuite.core import registry
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.masks import KEY
 from rlsuite.envs import action_masks
 
@@ -82,13 +82,13 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
         self.masks = masks
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins new episodes. UsageError if the environment's own `reset` raises."""
-        with registry.third_party(f"env.id = {self.env_id}, reset"):
+        """Begins new episodes. RlsuiteError if the environment's own `reset` raises."""
+        with registry.third_party(f"env.id = {self.env_id}, reset", RlsuiteError):
             return self._moved(*self.env.reset(seed=seed, options=options))
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One step of all environments: see `VectorEnv`."""
-        with registry.third_party(f"env.id = {self.env_id}, step"):
+        """One step of all environments: see `VectorEnv`. RlsuiteError if one of them raises."""
+        with registry.third_party(f"env.id = {self.env_id}, step", RlsuiteError):
             observation, reward, terminated, truncated, info = self.env.step(actions)
             info.pop("terminal", None)
             observation, info = self._moved(observation, info)
@@ -181,6 +181,8 @@ def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) 
 
 
 def _make(env_id: str | gymnasium.envs.registration.EnvSpec, config: Config, num_envs: int, render: bool) -> SyncEnvs:
+    if "render_mode" in config.kwargs:
+        raise UsageError("env.kwargs.render_mode: rlsuite sets it itself, for `rlsuite evaluate --video`; remove it")
     kwargs = {**config.kwargs, **({"render_mode": "rgb_array"} if render else {})}
     with registry.third_party(f"env.id = {config.id}, __init__"):
         try:

@@ -187,14 +187,14 @@ def _load_file(path: str, changed: int) -> ModuleType:
 
 
 @contextmanager
-def third_party(what: str) -> Iterator[None]:
-    """Turns whatever code of others raises into a UsageError: `what` failed, why, and the line of their file."""
+def third_party(what: str, kind: type[RlsuiteError] = UsageError) -> Iterator[None]:
+    """Turns whatever code of others raises into an error of `kind`: `what` failed, why, and the line of their file."""
     try:
         yield
     except RlsuiteError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what} failed: {described(error)}") from error
+        raise kind(f"{what} failed: {described(error)}") from error
 
 
 def make_env(section: Any, num_envs: int, threads: int, render: bool = False) -> Any:

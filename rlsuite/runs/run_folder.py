@@ -89,6 +89,8 @@ def requested(
     if resume is None:
         if config is None:
             raise UsageError(f"name a config, such as {example}, or a run to --resume")
+        if run_dir == Path():  # as an empty variable of a script gives it
+            raise UsageError("--run-dir is empty or the current folder: name a folder for the run")
         admit_config(config, overrides)
         return load(config, overrides, False), run_dir
     if run_dir is not None and run_dir != resume:

@@ -11,8 +11,8 @@ not one brings its own.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -33,6 +33,7 @@ from rlsuite.runs.trackers.opening import open_trackers
 from rlsuite.runtime.signals import Stop
 
 R = TypeVar("R")  # the result of an evaluation
+_FREE = ("run", "eval", "runtime")  # sections that a resume may change
 Train = Callable[[Progress, Stop], bool]  # trains to the end; True if a signal came first
 
 
@@ -324,9 +325,11 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
         trackers = open_trackers(settings.trackers, run_dir, loader.as_mapping(config), resume_at, own)
         with closing(MetricLog(run_dir, resume_at, trackers)) as session.log:
             if saved is not None:
-                session.restore(saved)
                 before: Any = saved.metadata.get("config")
-                for line in _changes(session, before if isinstance(before, dict) else {}, loader.as_mapping(config)):
+                before = before if isinstance(before, dict) else {}
+                with _naming_changes(saved.path, changes(before, loader.as_mapping(config))):
+                    session.restore(saved)
+                for line in _changes(session, before, loader.as_mapping(config)):
                     say(f"changed: {line}")
                 trust.tell_changes(saved.metadata.get("files"), loader.as_mapping(config), run_dir)
                 saved = None  # its copy of the replay takes gigabytes
@@ -341,6 +344,18 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
             session.log.outcome = "interrupted" if result is None else "finished"
             session.callbacks.end(session, session.log.outcome)
             return result
+
+
+@contextmanager
+def _naming_changes(path: Path, changed: dict[str, tuple[Any, Any]]) -> Iterator[None]:
+    """UsageError, with the settings that a resume changes, if the checkpoint does not fit and one of them may be why."""
+    try:
+        yield
+    except CheckpointError as error:
+        found = [f"{key} {old} -> {new}" for key, (old, new) in changed.items() if key.partition(".")[0] not in _FREE]
+        if not found:
+            raise
+        raise UsageError(f"changed since {path.name} was written: {', '.join(found)}; {error}") from error
 
 
 def _changes(session: Session[Any], before: Any, after: Any) -> list[str]:

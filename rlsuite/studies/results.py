@@ -84,7 +84,7 @@ def final_evaluation(run: Path, seed: int) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError):
         sound = False
     if not sound:
-        raise RlsuiteError(f"{path} is damaged or was edited: its mean is not that of its returns; remove it to evaluate anew")
+        raise RlsuiteError(f"{path} is damaged or was edited (it must hold returns and their mean); remove it to evaluate anew")
     # A periodic one, of the best weights so far, plays other games: see `evaluation_seed`.
     return found if own_seed == evaluation_seed(seed) else None
 

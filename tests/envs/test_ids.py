@@ -91,6 +91,11 @@ def test_a_constructor_that_raises_is_told_in_a_line(fails: str, kind: str, fold
     assert not Path("run").exists()
 
 
+def test_a_render_mode_of_ones_own_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^env\.kwargs\.render_mode: rlsuite sets it itself"):
+        rlsuite.make_env("CartPole-v1", kwargs={"render_mode": "human"})
+
+
 def test_a_family_that_raises_is_told_in_a_line() -> None:
     Path("family.py").write_text(FAMILY)
     told = r"^env\.id = .*family\.py:Family, make failed: KeyError: 'no such level' \(.*family\.py, line 8\)$"

@@ -51,6 +51,13 @@ def test_a_place_that_cannot_be_written_to_is_told_in_one_line() -> None:
         run_folder.new_path(resolve("classic/dqn"))
 
 
+@pytest.mark.parametrize("folder", ["", "."])
+def test_an_empty_run_folder_is_refused(folder: str) -> None:
+    with pytest.raises(UsageError, match="--run-dir is empty or the current folder"):
+        rlsuite.train("classic/dqn", {"run.agent_steps": 10}, run_dir=folder)
+    assert not Path("config.yaml").exists()
+
+
 def test_a_run_that_has_written_nothing_yet_is_told_to_be_in_use(tmp_path: Path) -> None:
     # flock belongs to the open file, so a second one in this process is refused as in another.
     with run_folder.lock(tmp_path / "run"), pytest.raises(UsageError, match="in use: another process is training in it"):

@@ -20,7 +20,7 @@ from helpers import final
 from ray_envs import DQN, KINDS
 
 import rlsuite
-from rlsuite.core.errors import NotFiniteError
+from rlsuite.core.errors import NotFiniteError, RlsuiteError
 from rlsuite.runs import checkpoint
 
 integration, slow = pytest.mark.integration, pytest.mark.slow
@@ -220,8 +220,9 @@ def test_an_environment_that_raises_leaves_a_checkpoint_of_what_was_trained(
     settings = {**settings, "env.id": "T/Failing-v0", "env.num_envs": 4, "run.agent_steps": 3_000}
     monkeypatch.setattr(Failing, place, 2_000 if place == "fail_at_step" else 200)
     run = tmp_path / "a run"
-    with pytest.raises(Exception, match="failed"):
+    with pytest.raises(RlsuiteError, match="failed") as raised:
         rlsuite.train(config, settings, run_dir=run)
+    assert raised.value.exit_code == 1
     saved = final(run)
     assert 1_500 < saved.agent_steps < 2_300
     assert saved.state["learner"]["steps"] > 10

@@ -156,7 +156,9 @@ def test_a_resume_says_what_changed_and_never_goes_back(tmp_path: Path, capsys: 
         train("vision/digits", resume=run)
     with pytest.raises(UsageError, match="name different folders"):
         train(None, run_dir=tmp_path / "other", resume=run)
-    with pytest.raises(CheckpointError, match=r"does not fit this config: it is of 32 pictures, there are 16"):
+    with pytest.raises(
+        UsageError, match=r"data\.pictures 32 -> 16; .*does not fit this config: it is of 32 pictures, there are 16"
+    ):
         train(None, {"data.pictures": 16}, resume=run)
 
 
