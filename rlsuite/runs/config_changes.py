@@ -1,7 +1,13 @@
 """Configs as flat mappings, and what differs between two, e.g. of a run before and after it was resumed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from rlsuite.core.errors import CheckpointError, UsageError
+
+_FREE = ("run", "eval", "runtime")  # sections that a resume may change
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -19,3 +25,15 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
+
+
+@contextmanager
+def naming_changes(checkpoint: Path, changed: Mapping[str, tuple[Any, Any]]) -> Iterator[None]:
+    """UsageError, with the settings that a resume changes, if the checkpoint does not fit and one of them may be why."""
+    try:
+        yield
+    except CheckpointError as error:
+        found = [f"{key} {old} -> {new}" for key, (old, new) in changed.items() if key.partition(".")[0] not in _FREE]
+        if not found:
+            raise
+        raise UsageError(f"changed since {checkpoint.name} was written: {', '.join(found)}; {error}") from error

@@ -11,8 +11,8 @@ not one brings its own.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -26,14 +26,13 @@ from rlsuite.core.errors import CheckpointError, NotFiniteError, UsageError, one
 from rlsuite.learning.learner import Weights
 from rlsuite.runs import checkpoint, run_folder, trust
 from rlsuite.runs.callbacks import Callbacks, Evaluation
-from rlsuite.runs.config_changes import changes
+from rlsuite.runs.config_changes import changes, naming_changes
 from rlsuite.runs.metrics import Clock, MetricLog, write_evaluation
 from rlsuite.runs.progress import Progress, Status
 from rlsuite.runs.trackers.opening import open_trackers
 from rlsuite.runtime.signals import Stop
 
 R = TypeVar("R")  # the result of an evaluation
-_FREE = ("run", "eval", "runtime")  # sections that a resume may change
 Train = Callable[[Progress, Stop], bool]  # trains to the end; True if a signal came first
 
 
@@ -327,7 +326,7 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
             if saved is not None:
                 before: Any = saved.metadata.get("config")
                 before = before if isinstance(before, dict) else {}
-                with _naming_changes(saved.path, changes(before, loader.as_mapping(config))):
+                with naming_changes(saved.path, changes(before, loader.as_mapping(config))):
                     session.restore(saved)
                 for line in _changes(session, before, loader.as_mapping(config)):
                     say(f"changed: {line}")
@@ -344,18 +343,6 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
             session.log.outcome = "interrupted" if result is None else "finished"
             session.callbacks.end(session, session.log.outcome)
             return result
-
-
-@contextmanager
-def _naming_changes(path: Path, changed: dict[str, tuple[Any, Any]]) -> Iterator[None]:
-    """UsageError, with the settings that a resume changes, if the checkpoint does not fit and one of them may be why."""
-    try:
-        yield
-    except CheckpointError as error:
-        found = [f"{key} {old} -> {new}" for key, (old, new) in changed.items() if key.partition(".")[0] not in _FREE]
-        if not found:
-            raise
-        raise UsageError(f"changed since {path.name} was written: {', '.join(found)}; {error}") from error
 
 
 def _changes(session: Session[Any], before: Any, after: Any) -> list[str]:

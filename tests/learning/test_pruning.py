@@ -12,7 +12,7 @@ from torch import nn
 import rlsuite
 from rlsuite.config.loader import resolve
 from rlsuite.config.schema import PruneConfig
-from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.core.errors import UsageError
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.evaluation.shrink import shrink
 from rlsuite.factories import make_agent, make_learner, make_spec
@@ -195,7 +195,7 @@ def prunable_names(net: nn.Module) -> list[str]:
 def test_pruning_cannot_be_switched_on_in_the_middle(tmp_path: Path) -> None:
     plain = {key: value for key, value in TINY.items() if "prune" not in key}
     rlsuite.train("classic/dqn", {**plain, "run.agent_steps": 300}, run_dir=tmp_path / "run")
-    with pytest.raises(CheckpointError, match="prune"):
+    with pytest.raises(UsageError, match=r"learner\.prune\.share 0.* -> 0\.5; .*prune"):
         rlsuite.train(None, {"run.agent_steps": 600, "learner.prune.share": 0.5}, resume=tmp_path / "run")
 
 
