@@ -60,14 +60,14 @@ class Impala(PolicyGradientAgent):
         config, t = self.config, unpack(steps, self.config)  # [T,B]
         policy, _ = net(steps, state)
         values = policy.value.detach()  # [T+1,B]
-        stream = self.bonus_stream(steps, policy) if self.values_bonus else None
+        stream = self.bonus_stream(steps, policy, config.v_trace_lambda) if self.values_bonus else None
         policy = head_of(policy)
         log_pi = log_prob(policy, t.action)  # [T,B]
         log_rho = (log_pi - steps.extras["log_prob"][:-1]).detach()  # [T,B]
         v = v_trace(t, values, log_rho, config.clip_rho, config.clip_c, config.v_trace_lambda)
         value_error, advantage = 0.5 * (policy.value - v.values) ** 2, v.advantages
         if stream is not None and self.novelty is not None:
-            bonus = v_trace(*stream, log_rho * t.valid, config.clip_rho, config.clip_c, config.v_trace_lambda)
+            bonus = v_trace(stream.transitions, stream.values, log_rho * t.valid, config.clip_rho, config.clip_c, stream.decay)
             advantage = advantage + self.novelty.weight * bonus.advantages
             value_error = value_error + bonus_error(policy, bonus.values)
         policy_loss, h = -advantage * log_pi, entropy(policy)

@@ -13,7 +13,7 @@ from rlsuite.config import schema
 from rlsuite.config.schema import AgentSection, NetConfig
 from rlsuite.core.agent import Capability, Mode, Net, Rollouts
 from rlsuite.core.errors import UsageError
-from rlsuite.core.returns import continuing, gae, learned_reward
+from rlsuite.core.returns import BonusStream, continuing, gae, learned_reward
 from rlsuite.core.types import EnvSpec, State, Step, TransitionBatch, transitions
 from rlsuite.nets.memory import initial_state
 from rlsuite.nets.policy_net import PolicyNet, PolicyOutput
@@ -88,17 +88,17 @@ class PolicyGradientAgent(PolicyAgent):
         old_weights = "old weights" in cls.capabilities
         return super().ignores(config) | ignored_without_replay(config, old_weights, recorded=cls.needs_recordings())
 
-    def bonus_stream(self, steps: Step, policy: PolicyOutput) -> tuple[TransitionBatch, Tensor]:
-        """The transitions [T-1,B] and values [T,B] of the bonuses of steps [T,B,...], as `continuing` returns them."""
+    def bonus_stream(self, steps: Step, policy: PolicyOutput, decay: float) -> BonusStream:
+        """The bonuses of steps [T,B,...] as `continuing` returns them; `decay` is λ."""
         assert policy.bonus_value is not None
-        return continuing(steps, steps.extras[APART], policy.bonus_value.detach(), self.bonus_discount)
+        return continuing(steps, steps.extras[APART], policy.bonus_value.detach(), self.bonus_discount, decay)
 
     def bonus_advantages(self, steps: Step, policy: PolicyOutput, decay: float) -> tuple[Tensor, Tensor]:
         """Generalised advantages of bonuses, with their weight, and the returns that their value learns: each [T-1,B]."""
         assert self.novelty is not None
-        stream, values = self.bonus_stream(steps, policy)
-        advantage = gae(stream, values, decay)
-        return self.novelty.weight * advantage, advantage + values[:-1]
+        stream = self.bonus_stream(steps, policy, decay)
+        advantage = gae(*stream)
+        return self.novelty.weight * advantage, advantage + stream.values[:-1]
 
 
 SMALLEST = torch.finfo(torch.float32).tiny  # a 0, once in 16 million draws, would make the score of a forced action infinitely low

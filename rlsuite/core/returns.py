@@ -58,8 +58,8 @@ def unscale(y: Tensor, epsilon: float) -> Tensor:
     return y / (1 + epsilon * (root + 1)) * (root + 1)
 
 
-def gae(transitions: TransitionBatch, values: Tensor, decay: float) -> Tensor:
-    """Generalised advantages [T-1,B] (Schulman et al. 2016, eq. 16) from values [T,B]; `decay` is λ.
+def gae(transitions: TransitionBatch, values: Tensor, decay: Tensor | float) -> Tensor:
+    """Generalised advantages [T-1,B] (Schulman et al. 2016, eq. 16) from values [T,B]; `decay` is λ, one for all steps or [T-1,B].
 
     A_t = δ_t + γ λ A_{t+1}, δ_t = r_{t+1} + γ V_{t+1} - V_t, with γ = 0 into a terminal state. At a time limit and at the end of
     the sequence the sum stops after a δ that bootstraps from the last observation. 0 where no action was taken (not `valid`).
@@ -96,12 +96,17 @@ class VTrace(NamedTuple):
 
 
 def v_trace(
-    transitions: TransitionBatch, values: Tensor, log_rho: Tensor, clip_rho: float = 1.0, clip_c: float = 1.0, decay: float = 1.0
+    transitions: TransitionBatch,
+    values: Tensor,
+    log_rho: Tensor,
+    clip_rho: float = 1.0,
+    clip_c: float = 1.0,
+    decay: Tensor | float = 1.0,
 ) -> VTrace:
     """V-trace (Espeholt et al. 2018, eq. 1 and section 4.2) from values [T,B] and log π/μ of the actions taken [T-1,B].
 
     v_t = V_t + Σ_k γ^k (Π c) ρ δ, with ρ = min(clip_rho, π/μ), c = λ min(clip_c, π/μ); the sum stops where that of `gae` does.
-    `decay` is λ. On policy v_t is the λ-return.
+    `decay` is λ, one for all steps or [T-1,B]. On policy v_t is the λ-return.
     """
     ratio = log_rho.exp()
     rho = ratio.clamp(max=clip_rho)
@@ -137,12 +142,20 @@ def learned_reward(steps: Step, bound: float | None) -> Tensor:
     return reward + steps.extras[BONUS] if BONUS in steps.extras else reward
 
 
-def continuing(steps: Step, bonus: Tensor, values: Tensor, discount: float) -> tuple[TransitionBatch, Tensor]:
+class BonusStream(NamedTuple):
+    """Bonuses that go on through the ends of episodes, for `gae` and `v_trace`."""
+
+    transitions: TransitionBatch  # leaves [T-1,B]
+    values: Tensor  # [T,B] f32
+    decay: Tensor  # [T-1,B] f32, λ of each step
+
+
+def continuing(steps: Step, bonus: Tensor, values: Tensor, discount: float, decay: float) -> BonusStream:
     """Bonuses [T,B] of steps [T,B,...] as a stream that goes on through the ends of episodes (Burda et al. 2018, section 2.3).
 
-    Returns transitions, leaves [T-1,B], and values [T,B] for `gae` and `v_trace`. From a final observation to the first of the next
-    episode no time passes and no bonus comes, whatever `bonus` is there: that transition has the discount 1, and the final
-    observation, at which no value is learned, has the value of that first one. `discount` is γ of all others.
+    From a final observation to the first of the next episode no time passes and no bonus comes, whatever `bonus` is there: that
+    transition has the discount 1 and the decay 1, and the final observation, at which no value is learned, has the value of that
+    first one. `discount` is γ and `decay` λ of all others.
     """
     found = [values[-1]]
     for value, last in zip(values[:-1].flip(0), steps.last[:-1].flip(0), strict=True):
@@ -154,7 +167,7 @@ def continuing(steps: Step, bonus: Tensor, values: Tensor, discount: float) -> t
         discount=torch.where(between, 1.0, discount),
         valid=torch.ones_like(between),
     )
-    return stream, torch.stack(found[::-1])
+    return BonusStream(stream, torch.stack(found[::-1]), torch.where(between, 1.0, decay))
 
 
 def clip_reward(reward: Tensor, bound: float | None) -> Tensor:

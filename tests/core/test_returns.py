@@ -255,17 +255,22 @@ def test_bonuses_go_on_through_the_end_of_an_episode_by_hand(ends: dict[str, lis
     values = torch.tensor([[10.0], [20.0], [99.0], [30.0], [40.0]])
     for leak in (0.0, 1000.0):  # a bonus of the first observation
         bonus = torch.tensor([[9.0], [1.0], [2.0], [leak], [4.0]])
-        stream, v = continuing(steps, bonus, values, 0.5)
+        stream, v, _ = continuing(steps, bonus, values, 0.5, 1.0)
         assert v[:, 0].tolist() == [10, 20, 30, 30, 40]  # the final observation has the value of the next one
         assert stream.reward[:, 0].tolist() == [1, 2, 0, 4]
         assert stream.discount[:, 0].tolist() == [0.5, 0.5, 1, 0.5]
         # From step 1: 2 now, 4 after the reset, then 40; discounted once at each of the two actions.
         assert gae(stream, v, 1.0)[:, 0].tolist() == [-2, (2 + 0.5 * (4 + 0.5 * 40)) - 20, -6, 4 + 0.5 * 40 - 30]
         assert gae(stream, v, 0.0)[:, 0].tolist() == [1 + 0.5 * 20 - 10, 2 + 0.5 * 30 - 20, 0, -6]
+        # λ counts at actions only: A_3 = -6, which comes through the reset unchanged, A_1 = -3 + 0.25 A_3, A_0 = 1 + 0.25 A_1
+        stream = continuing(steps, bonus, values, 0.5, 0.5)
+        assert gae(*stream)[:, 0].tolist() == [1 + 0.25 * -4.5, -3 + 0.25 * -6, -6, -6]
+        on_policy = v_trace(stream.transitions, stream.values, torch.zeros(4, 1), decay=stream.decay)
+        torch.testing.assert_close(on_policy.values, gae(*stream) + stream.values[:-1])
 
 
 def test_bonuses_at_the_end_of_a_rollout_bootstrap_from_its_last_observation() -> None:
     steps = sequences([([0.0] * 4, flags(3), flags(3)), ([0.0] * 4, flags(), flags())])
     values = torch.arange(8.0).view(4, 2)
-    _, v = continuing(steps, torch.ones(4, 2), values, 0.9)
+    _, v, _ = continuing(steps, torch.ones(4, 2), values, 0.9, 0.95)
     assert torch.equal(v, values)
