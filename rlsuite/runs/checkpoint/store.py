@@ -375,7 +375,10 @@ def _writer(path: Path) -> str:
 
 
 def _instead(path: Path, weights_only: bool) -> str:
-    """`; use <path> instead`: the newest older complete checkpoint of the run, else the newest; "" if there is none."""
+    """`; use <path> instead`: the newest older complete checkpoint of the run, else the newest; "" if there is none.
+
+    Where only weights are left to start from, it says so.
+    """
     if len(path.parts) < 3:
         path = path.absolute()
     if path.parent.name != "checkpoints":
@@ -383,10 +386,11 @@ def _instead(path: Path, weights_only: bool) -> str:
     others = []
     with suppress(OSError):
         others = [other for other in list_complete(path.parent.parent) if other.name != path.name]
-    if not weights_only:
-        others = [other for other in others if _has_arrays(other)]
-    older = [other for other in others if _steps(other) < _steps(path)]
-    return f"; use {(older or others)[-1]} instead" if others else ""
+    whole = others if weights_only else [other for other in others if _has_arrays(other)]
+    older = [other for other in whole if _steps(other) < _steps(path)]
+    if others and not whole:
+        return f"; the others hold weights for evaluation only: a new run can start from them by net.init_from={others[-1]}"
+    return f"; use {(older or whole)[-1]} instead" if whole else ""
 
 
 def _steps(path: Path) -> int:
