@@ -71,7 +71,12 @@ def resolve(config: str | Path, overrides: Overrides = (), saved: bool = False) 
     something off (`replay.prioritized=false`), keys of the file that depend on it return to their defaults. If a run has `saved`
     the file, all keys without effect do.
     """
-    return check(mapping(config, overrides), overridden(overrides), str(config), saved)
+    return check(mapping(config, overrides), overridden(overrides), file_name(config), saved)
+
+
+def file_name(config: str | Path) -> str:
+    """What errors call a config: the path of a file, and "" for a shipped one, whose own settings are right."""
+    return str(config) if _is_file(Path(config)) else ""
 
 
 def mapping(config: str | Path, overrides: Overrides = ()) -> dict[str, Any]:
@@ -100,12 +105,16 @@ def overridden(overrides: Overrides) -> set[str]:
 def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "", saved: bool = False) -> Config:
     """A mapping of sections as a checked config, with the sections that its agent and its environment family define.
 
-    `overridden` and `saved`: see `validate`. `where` the mapping comes from, such as a run, for the error about a plug-in file that
-    is missing.
+    `overridden`, `where` and `saved`: see `validate`.
     """
     refuse_vision(data)
-    agent, env = _plug_in(data, "agent", "name", overridden, where), _plug_in(data, "env", "id", overridden, where)
-    kind, module = agent_class(agent), registry.envs.get(env)
+    try:
+        agent, env = _plug_in(data, "agent", "name"), _plug_in(data, "env", "id")
+        kind, module = agent_class(agent), registry.envs.get(env)
+    except UsageError as error:
+        if not where or "agent.name" in overridden or "env.id" in overridden:
+            raise
+        raise UsageError(f"{where}: {error}") from error
     if not issubclass(kind.Config, AgentSection):
         raise UsageError(f"agent.name = {agent}: {kind.__name__}.Config must be a subclass of rlsuite.config.schema.AgentSection")
 
@@ -125,7 +134,7 @@ def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "
     sections: Any = {"agent": (kind.Config, ...), "env": (module.Config, ...)}
     schema = create_model("Config", __base__=Config, __validators__={"suits_agent": last}, **sections)
     named = {"agent": {**data["agent"], "name": agent}, "env": {**data["env"], "id": env}}
-    return validate(schema, {**data, **named}, overridden, saved)
+    return validate(schema, {**data, **named}, overridden, where, saved)
 
 
 def refuse_vision(data: dict[str, Any]) -> None:
@@ -134,20 +143,27 @@ def refuse_vision(data: dict[str, Any]) -> None:
         raise UsageError(f"{data.get('name')} is the config of a vision model: rlsuite vision train {data.get('name')}")
 
 
-def validate(schema: type[Model], data: dict[str, Any], overridden: Collection[str] = (), saved: bool = False) -> Model:
+def validate(
+    schema: type[Model], data: dict[str, Any], overridden: Collection[str] = (), where: str = "", saved: bool = False
+) -> Model:
     """A mapping as an instance of `schema`. UsageError that lists everything wrong with it.
 
-    `overridden`: dotted keys that overrides have set. Keys without effect are refused, except those that an override has switched
+    `where` the mapping comes from, such as a file or a run, begins an error that no override can have caused. `overridden`: dotted
+    keys that overrides have set. Keys without effect are refused, except those that an override has switched
     off, which return to their defaults. So do all that are not overridden if the config is `saved`, by a run.
     """
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        errors = [dict(item) for item in error.errors()]
+        errors: list[dict[str, Any]] = [dict(item) for item in error.errors()]
     off = set(_switched_off(errors, overridden, saved))
     if off:
-        return validate(schema, _without(data, off), overridden, saved)
-    raise UsageError("; ".join(_explain(schema, item) for item in errors))
+        return validate(schema, _without(data, off), overridden, where, saved)
+    known = all(item["loc"] and item["type"] != "value_error" for item in errors)  # others may be about several keys
+    keys = [".".join(str(part) for part in error["loc"]) for error in errors]
+    own = known and not any(_touches(key, overridden) for key in keys)
+    source = f"{where}: " if where and (own or not overridden) else ""
+    raise UsageError(source + "; ".join(_explain(schema, item) for item in errors))
 
 
 def as_mapping(config: AnyConfig) -> dict[str, Any]:
@@ -180,7 +196,7 @@ def literal(value: Any) -> str:
 def _read(config: str) -> tuple[str, str]:
     """The name of a config and the text of its file."""
     path = Path(config)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    if _is_file(path):
         try:
             return path.stem, path.read_text()
         except (OSError, UnicodeDecodeError) as error:
@@ -190,6 +206,10 @@ def _read(config: str) -> tuple[str, str]:
     if config not in names:
         raise unknown("config", config, names)
     return config, shipped_text(config)
+
+
+def _is_file(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml") or path.is_file()
 
 
 def _pairs(overrides: Overrides) -> Iterator[tuple[str, Any]]:
@@ -253,16 +273,15 @@ def name_in(data: dict[str, Any], section: str, key: str) -> str:
     return str(part[key])
 
 
-def _plug_in(data: dict[str, Any], section: str, key: str, overridden: Collection[str], where: str) -> str:
-    """The name at `section.key`, where a file's path is made absolute. UsageError that says who names a file that is missing."""
+def _plug_in(data: dict[str, Any], section: str, key: str) -> str:
+    """The name at `section.key`, where a file's path is made absolute. UsageError if that file is missing."""
     name = name_in(data, section, key)
     found = registry.file_of(name)
     file = name if found is None else found[0]
     if not file.endswith(".py"):
         return name
     if not Path(file).exists():
-        source = f"{where}, " if where and f"{section}.{key}" not in overridden else ""
-        raise UsageError(f"{source}{section}.{key}: {file} does not exist")
+        raise UsageError(f"{section}.{key}: {file} does not exist")
     return registry.absolute(name) if found is not None else str(absolute(name))  # a board game's file names no member
 
 
@@ -310,15 +329,18 @@ def _ignored(error: dict[str, Any]) -> IgnoredKeys | None:
 def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str], saved: bool) -> Iterator[str]:
     """Dotted keys without effect that are not overridden, if an override has switched them off or the config is of a run."""
 
-    def is_set(key: str) -> bool:
-        return any(key == one or key.startswith(one + ".") for one in overridden)
-
     for error in errors:
         if (ignored := _ignored(error)) is not None:
             prefix = "".join(f"{part}." for part in error["loc"])
             for name, (_, _, needs) in ignored.keys.items():
-                if not is_set(prefix + name) and (saved or any(is_set(prefix + word) for word in needs.split())):
+                switched_off = saved or any(_touches(prefix + word, overridden) for word in needs.split())
+                if switched_off and not _touches(prefix + name, overridden):
                     yield prefix + name
+
+
+def _touches(key: str, overridden: Collection[str]) -> bool:
+    """Whether an override has set this dotted key, or a section that it is in."""
+    return any(key == one or key.startswith(one + ".") for one in overridden)
 
 
 def _without(data: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:

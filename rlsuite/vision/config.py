@@ -73,14 +73,14 @@ class VisionConfig(AnyConfig):
 
 def load_config(config: str | Path, overrides: loader.Overrides = (), saved: bool = False) -> VisionConfig:
     """The checked config of a shipped name such as `vision/digits` or a YAML file. As `loader.resolve`, also its UsageError."""
-    return check(loader.mapping(config, overrides), loader.overridden(overrides), saved)
+    return check(loader.mapping(config, overrides), loader.overridden(overrides), loader.file_name(config), saved)
 
 
-def check(content: dict[str, Any], overridden: Collection[str] = (), saved: bool = False) -> VisionConfig:
-    """The config in a mapping of sections, with that of the data source it names. `overridden`, `saved`: see `loader.validate`."""
+def check(content: dict[str, Any], overridden: Collection[str] = (), where: str = "", saved: bool = False) -> VisionConfig:
+    """The config in a mapping of sections, with that of the data source it names. The other arguments: see `loader.validate`."""
     if "agent" in content or "env" in content:
         raise UsageError(f"{content.get('name')} is the config of an agent: rlsuite train {content.get('name')}")
     section = data.source(loader.name_in(content, "data", "name")).Config
     schema = create_model("VisionConfig", __base__=VisionConfig, data=(section, ...))
-    found: VisionConfig = loader.validate(schema, content, overridden, saved)
+    found: VisionConfig = loader.validate(schema, content, overridden, where, saved)
     return found

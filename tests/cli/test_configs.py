@@ -152,7 +152,7 @@ def test_a_plug_in_file_that_has_moved_is_named_with_its_key_and_run(call: Calls
         call(*command)
         assert call.code == 2
         assert str(run) in call.err
-        assert f", agent.name: {file} does not exist" in call.err
+        assert f": agent.name: {file} does not exist" in call.err
     call("train", "--resume", str(run), "run.agent_steps=140", f"agent.name={tmp_path}/moved.py:Mine")
     assert call.code == 0, call.err
     call("train", "classic/dqn", "env.id=nowhere.py")

@@ -255,6 +255,31 @@ def test_a_file_that_is_no_config(text: str, told: str, tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+def test_an_error_begins_with_the_file_unless_an_override_may_have_caused_it(tmp_path: Path) -> None:
+    def told(text: str, *overrides: str) -> bool:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        message = refused(*overrides, config=path)
+        assert message.count("mine.yaml") <= 1
+        return message.startswith(f"{path}: ")
+
+    wrong = "agent: {name: dqn, n_steps: banana}\nenv: {id: CartPole-v1}\n"
+    assert told(wrong)
+    assert told(wrong, "seed=3", "agent.double=true")
+    assert not told(wrong, "agent.n_steps=apple")
+    assert not told(wrong, "agent.n_stepz=3")
+    several = "agent: {name: dqn, epsilon_start: 0, epsilon_end: 0}\nenv: {id: CartPole-v1}\n"
+    assert told(several)
+    assert not told(several, "agent.noisy=false")
+    assert told("agent: {name: dqm}\nenv: {id: CartPole-v1}\n", "seed=3")
+    assert not told("agent: {name: dqn}\nenv: {id: CartPole-v1}\n", "agent.name=dqm")
+    assert told("agent: {name: mine.py}\nenv: {id: CartPole-v1}\n")
+    assert told("agent: {name: dqn}\n")
+    with pytest.raises(UsageError) as error:
+        check({"name": "x", "agent": {"name": "dqn", "n_steps": 0}, "env": {"id": "CartPole-v1"}}, where="runs/old")
+    assert str(error.value).startswith("runs/old: agent.n_steps = 0")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "No such file" in refused(config=tmp_path / "none.yaml")
     binary = tmp_path / "binary.yaml"
@@ -347,10 +372,10 @@ def test_an_old_key_names_the_new_one(old: str, value: Any, tmp_path: Path) -> N
     data[section].pop(new.split(".")[1])
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(data))
-    assert refused(config=path) == told
+    assert refused(config=path) == f"{path}: {told}"
     with pytest.raises(UsageError) as error:
         rlsuite.train(resume=tmp_path)
-    assert str(error.value) == told
+    assert str(error.value) == f"{path}: {told}"
 
 
 def test_old_keys_of_all_kinds_are_told_at_once_and_new_ones_exist() -> None:
