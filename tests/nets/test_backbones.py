@@ -237,6 +237,23 @@ def test_pool_and_norm_of_a_torso() -> None:
     assert make_torso("resnet18(pool=flatten)", 8, spec()).features == 512 * 9
 
 
+@pytest.mark.parametrize("norm", ["none", "layer"])
+@pytest.mark.parametrize("name", ["nature", "small"])
+def test_a_rectified_torso_sees_the_same_in_a_picture_its_negative_and_one_of_less_contrast(name: str, norm: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(0, 128, (1, 2, 4, 84, 84), dtype=torch.uint8) * 2
+    plain, rectified = (make_torso(f"{name}(norm={norm}{more})", 8, spec()) for more in ("", ",rectify=true"))
+    seen = rectified(x)
+    assert seen.std() > 0
+    torch.testing.assert_close(rectified(254 - x), seen, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rectified(x // 2 + 100), seen, rtol=0.02, atol=0.02)
+    assert not torch.allclose(plain(254 - x), plain(x), rtol=0.1, atol=0.1)
+    rectified(x).sum().backward()
+    first = next(rectified.parameters())
+    assert first.grad is not None
+    assert first.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("size", [84, 64, 40])
 def test_max6_pools_any_picture_to_a_grid_of_6x6(size: int) -> None:
     torso = make_torso("impala(pool=max6)", 8, spec()._replace(observation_shape=(4, size, size)))

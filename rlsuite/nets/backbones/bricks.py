@@ -27,6 +27,14 @@ class InstanceNorm(nn.InstanceNorm2d):
         return super().forward(x)
 
 
+class Absolute(nn.Module):
+    """Absolute values, as an activation: a rectifier for both signs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of any shape."""
+        return x.abs()
+
+
 def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
     """A normalisation layer for `channels` channels: batch, group, layer, instance or none.
 
