@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from rlsuite.config.schema import EnvSection
 from rlsuite.core import registry
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import EnvError, UsageError
 from rlsuite.core.masks import KEY
 from rlsuite.envs import action_masks
 
@@ -82,13 +82,13 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
         self.masks = masks
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins new episodes. RlsuiteError if the environment's own `reset` raises."""
-        with registry.third_party(f"env.id = {self.env_id}, reset", RlsuiteError):
+        """Begins new episodes. EnvError if the environment's own `reset` raises."""
+        with registry.third_party(f"env.id = {self.env_id}, reset", EnvError):
             return self._moved(*self.env.reset(seed=seed, options=options))
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One step of all environments: see `VectorEnv`. RlsuiteError if one of them raises."""
-        with registry.third_party(f"env.id = {self.env_id}, step", RlsuiteError):
+        """One step of all environments: see `VectorEnv`. EnvError if one of them raises."""
+        with registry.third_party(f"env.id = {self.env_id}, step", EnvError):
             observation, reward, terminated, truncated, info = self.env.step(actions)
             info.pop("terminal", None)
             observation, info = self._moved(observation, info)

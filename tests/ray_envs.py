@@ -98,6 +98,7 @@ class Config(EnvSection):
     """Settings of an environment that fails."""
 
     steps: int = Field(50, ge=0)  # then it raises
+    inner: bool = False  # what raises is an environment of Gymnasium's inside
     missing: bool = False  # it cannot be built anywhere but in the driver
     marker: str = ""  # a file; where it exists nothing is missing
 
@@ -107,7 +108,8 @@ def make(config: Config, num_envs: int, threads: int, render: bool = False) -> A
     if config.missing and not Path(config.marker).exists():
         raise UsageError("the package of this environment is not installed here")
     env = classic.make(classic.Config(id="CartPole-v1", num_envs=num_envs), num_envs, threads=threads, render=render)
-    left, step = [config.steps], env.step
+    raising = env.env if config.inner else env
+    left, step = [config.steps], raising.step
 
     def failing(actions: Any) -> Any:
         if left[0] == 0:
@@ -115,5 +117,5 @@ def make(config: Config, num_envs: int, threads: int, render: bool = False) -> A
         left[0] -= 1
         return step(actions)
 
-    env.step = failing
+    raising.step = failing
     return env

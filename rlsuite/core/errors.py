@@ -25,6 +25,10 @@ class NotFiniteError(RlsuiteError):
     """A loss, a priority or a weight is not finite (exit code 1): what was trained last must not be kept."""
 
 
+class EnvError(RlsuiteError):
+    """An environment raised while it was stepped or reset (exit code 1); another instance of it may go on."""
+
+
 class OpponentError(RlsuiteError):
     """An opponent's program crashed or gave an invalid answer (exit code 1); the training itself is sound."""
 

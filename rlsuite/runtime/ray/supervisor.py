@@ -13,7 +13,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, Ray
 
 from rlsuite.config.schema import Config
 from rlsuite.core.console import say
-from rlsuite.core.errors import RlsuiteError
+from rlsuite.core.errors import EnvError, RlsuiteError
 from rlsuite.replay.moves import SavedReplay
 from rlsuite.runs import checkpoint
 from rlsuite.runtime.ray.cluster import REACH_SECONDS
@@ -173,7 +173,8 @@ class Supervisor:
         if self.first_error is None:
             self.first_error, self.first_details = f"{worker.name}: {reason}", traceback_of(error) if own is not None else ""
         say(f"rlsuite: {worker.name} is lost: {reason}")
-        if own is not None and (isinstance(own, RlsuiteError) or worker.kind != "collector"):
+        again = worker.kind == "collector" and not (isinstance(own, RlsuiteError) and not isinstance(own, EnvError))
+        if own is not None and not again:
             raise as_own(worker, error) from error  # its code cannot go on, and a second try would end the same way
         now = time.monotonic()
         self.lost += 1
