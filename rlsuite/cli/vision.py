@@ -32,6 +32,11 @@ Beam = Annotated[
     int | None, typer.Option(min=1, help="Beam width of models that read text: candidates kept at every step; default: 1, greedy.")
 ]
 
+Truncation = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="Draw numbers of random codes beyond ± this again: more typical pictures, less variety."),
+]
+
 
 def _describe_metrics(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}" for name, value in metrics.items())
@@ -80,6 +85,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Run of a classifier on the same data, whose features give the Fréchet distance of generated pictures."),
     ] = None,
+    truncation: Truncation = None,
     beam: Beam = None,
     out: Annotated[
         Path | None,
@@ -102,6 +108,8 @@ def evaluate(
         saved.model.search(beam)
     if out is not None and saved.task not in ("classify", "segment", "detect"):
         raise UsageError(f"--out draws which classes a model confuses, and {saved.path} is to {saved.task}; leave it out")
+    if truncation is not None and (classifier is None or saved.task == "translate"):
+        raise UsageError("--truncation changes the pictures that --classifier measures; leave it out, or measure a VAE or a GAN")
     cpu.set_up(saved.config.run.threads)
     data = saved.data()
     judge = None if classifier is None else training.SavedModel(classifier)
@@ -109,7 +117,7 @@ def evaluate(
     if judge is not None:
         from rlsuite.vision import frechet, translate
 
-        result |= translate.judged(saved, judge) if saved.task == "translate" else frechet.measured(saved, judge, data)
+        result |= translate.judged(saved, judge) if saved.task == "translate" else frechet.measured(saved, judge, data, truncation)
     training.write_result(saved.path, result)
     written = [] if out is None else report.draw(reports, out)
     if as_json:
@@ -163,7 +171,7 @@ def predict(
 @app.command(
     epilog=examples(
         "rlsuite vision sample runs/my-vae --out samples",
-        "rlsuite vision sample runs/my-gan --out samples --count 25 --seed 3",
+        "rlsuite vision sample runs/my-gan --out samples --count 25 --seed 3 --truncation 1",
     )
 )
 def sample(
@@ -171,6 +179,7 @@ def sample(
     out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("samples"),
     count: Annotated[int, typer.Option(min=1, help="Pictures in the grid.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random codes.")] = 0,
+    truncation: Truncation = None,
     as_json: Json = False,
 ) -> None:
     """Generate pictures: a grid, interpolations, and the same picture as every class.
@@ -183,7 +192,7 @@ def sample(
 
     saved = SavedModel(run_or_checkpoint)
     data = load_data(saved.config) if isinstance(saved.model.head, Autoencoder) else None
-    written = write_samples(saved.model, out, count, seed, saved.bf16, data)
+    written = write_samples(saved.model, out, count, seed, saved.bf16, data, truncation)
     if as_json:
         print_json({"pictures": [str(path) for path in written]})
     else:

@@ -27,14 +27,16 @@ class Seen(NamedTuple):
     probabilities: Float  # [N,K]
 
 
-def measured(saved: SavedModel, classifier: SavedModel, data: Data) -> dict[str, float]:
+def measured(saved: SavedModel, classifier: SavedModel, data: Data, truncation: float | None = None) -> dict[str, float]:
     """`compare` where the model makes pictures from random codes, and of an autoencoder of pictures with classes `moved_as_asked`.
 
     That is the share of test pictures, their codes moved to another class at random, which the classifier takes for that class.
+    `truncation`: of random codes, see `Maker.codes`.
     """
     checked(saved, classifier)
     edits = edits_of(saved.model, data, saved.bf16)
-    found = compare(saved, classifier, data.test) if saved.model.maker.samples or edits is None else {}
+    sampled = saved.model.maker.samples or edits is None or truncation is not None
+    found = compare(saved, classifier, data.test, truncation=truncation) if sampled else {}
     if edits is None:
         return found
     if len(classifier.classes) != len(data.classes):
@@ -45,19 +47,21 @@ def measured(saved: SavedModel, classifier: SavedModel, data: Data) -> dict[str,
     return {**found, "moved_as_asked": float((made.probabilities.argmax(1) == edits.classes[to]).mean())}
 
 
-def compare(saved: SavedModel, classifier: SavedModel, test: Pictures, seed: int = 0) -> dict[str, float]:
+def compare(
+    saved: SavedModel, classifier: SavedModel, test: Pictures, seed: int = 0, truncation: float | None = None
+) -> dict[str, float]:
     """Metrics of as many made pictures as half the test set has.
 
     `frechet`: their distance from the second half of the test pictures; `frechet_real`: that of the first half from the second;
     `confidence`: the mean of the classifier's largest probability; `as_asked`: of a conditional model, the share that it
-    takes for the class asked for. UsageError where the two do not fit each other.
+    takes for the class asked for; `truncation`: that of the codes, if there is one. UsageError where the two do not fit each other.
     """
     checked(saved, classifier)
     if len(test) < 4:
         raise UsageError(f"{len(test)} test pictures are too few for a Fréchet distance")
     half = len(test) // 2
     order = np.random.default_rng(0).permutation(len(test))  # files are often sorted by class
-    made, asked = samples(saved.model, half, seed, saved.bf16)
+    made, asked = samples(saved.model, half, seed, saved.bf16, truncation)
     first, second = (_real(classifier, test, order[rows]) for rows in (slice(half), slice(half, 2 * half)))
     found = see(classifier, made)
     metrics = {
@@ -69,7 +73,7 @@ def compare(saved: SavedModel, classifier: SavedModel, test: Pictures, seed: int
         if found.probabilities.shape[1] != saved.model.maker.classes:
             raise UsageError(f"--classifier {classifier.path} knows other classes: {', '.join(classifier.classes)}")
         metrics["as_asked"] = float((found.probabilities.argmax(1) == asked).mean())
-    return metrics
+    return metrics if truncation is None else {**metrics, "truncation": truncation}
 
 
 def checked(saved: SavedModel, classifier: SavedModel) -> None:

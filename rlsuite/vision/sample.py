@@ -42,10 +42,15 @@ def decoded(model: Model, codes: Tensor, labels: Tensor | None, bf16: bool) -> B
     return np.concatenate(made)
 
 
-def samples(model: Model, count: int, seed: int, bf16: bool) -> tuple[Bytes, NDArray[np.int64] | None]:
-    """`count` random pictures, and the classes asked for, each in turn; None without classes. UsageError without a generator."""
+def samples(
+    model: Model, count: int, seed: int, bf16: bool, truncation: float | None = None
+) -> tuple[Bytes, NDArray[np.int64] | None]:
+    """`count` random pictures, and the classes asked for, each in turn; None without classes. UsageError without a generator.
+
+    `truncation`: see `Maker.codes`.
+    """
     maker = model.maker
-    codes = maker.codes(count, torch.Generator().manual_seed(seed))
+    codes = maker.codes(count, torch.Generator().manual_seed(seed), truncation)
     labels = None if maker.classes is None else torch.arange(count) % maker.classes
     return decoded(model, codes, labels, bf16), None if labels is None else labels.numpy()
 
@@ -110,28 +115,30 @@ def remade(model: Model, images: Bytes, bf16: bool) -> Bytes:
     return np.concatenate([to_bytes(part) for part in parts])
 
 
-def write_samples(model: Model, out: Path, count: int, seed: int, bf16: bool, data: Data | None = None) -> list[Path]:
+def write_samples(
+    model: Model, out: Path, count: int, seed: int, bf16: bool, data: Data | None = None, truncation: float | None = None
+) -> list[Path]:
     """Writes PNG files into `out`: a grid of `count` random pictures, interpolations, and what else the model has.
 
     That is pictures of each class from the same codes, or mixed and truncated styles; of an autoencoder, edits of pictures in
-    `data`, if these have classes. UsageError if the model makes no pictures.
+    `data`, if these have classes. `truncation`: of the codes, see `Maker.codes`. UsageError if the model makes no pictures.
     """
     maker, rng = model.maker, torch.Generator().manual_seed(seed)
     edits = edits_of(model, data, bf16)
     changes = {} if edits is None else {"edits": draw_edits(model, edits, bf16)}
-    if changes and not maker.samples:
+    if changes and not maker.samples and truncation is None:
         return _write(changes, out)
-    pictures, _ = samples(model, count, seed, bf16)
+    pictures, _ = samples(model, count, seed, bf16, truncation)
     sheets = {"grid": sheet(pictures, min(count, COLUMNS if maker.classes is None else maker.classes))}
-    ends = maker.codes(2 * COLUMNS, rng).view(2, COLUMNS, 1, -1)
+    ends = maker.codes(2 * COLUMNS, rng, truncation).view(2, COLUMNS, 1, -1)
     way = between(ends[0], ends[1], torch.linspace(0, 1, COLUMNS)[None, :, None]).flatten(0, 1)  # [COLUMNS²,L], a row each
     classes = None if maker.classes is None else torch.arange(COLUMNS).repeat_interleave(COLUMNS) % maker.classes
     sheets["interpolation"] = sheet(decoded(model, way, classes, bf16), COLUMNS)
     if maker.classes is not None:  # a row for each code
-        codes = maker.codes(CODES, rng).repeat_interleave(maker.classes, 0)
+        codes = maker.codes(CODES, rng, truncation).repeat_interleave(maker.classes, 0)
         sheets["classes"] = sheet(decoded(model, codes, torch.arange(maker.classes).repeat(CODES), bf16), maker.classes)
     if isinstance(maker, StyleGan):
-        sheets |= {"mixing": mixing(model, maker, rng), "truncation": truncation(model, maker, rng)}
+        sheets |= {"mixing": mixing(model, maker, rng), "truncation": truncated_styles(model, maker, rng)}
     return _write(sheets | changes, out)
 
 
@@ -214,7 +221,7 @@ def mixing(model: Model, maker: StyleGan, rng: torch.Generator) -> draw.Picture:
     return sheet(_by_generator(model, maker, made), COLUMNS)
 
 
-def truncation(model: Model, maker: StyleGan, rng: torch.Generator) -> draw.Picture:
+def truncated_styles(model: Model, maker: StyleGan, rng: torch.Generator) -> draw.Picture:
     """Rows of pictures of one code each, their styles from the mean to beyond themselves: 0 to 1.2."""
     codes = maker.codes(COLUMNS // 2, rng)
 

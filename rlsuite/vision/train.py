@@ -258,8 +258,9 @@ def plain(result: dict[str, float]) -> dict[str, float | None]:
 class SavedModel:
     """A model loaded from a checkpoint of a vision run, ready to predict."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: str | Path):
         """`path`: a run or a checkpoint folder. UsageError or CheckpointError if it is neither, is damaged or of an agent."""
+        path = Path(path)
         self.path = checkpoint.find(path.resolve())
         saved = checkpoint.load(self.path, weights_only=True)
         facts: Any = saved.metadata

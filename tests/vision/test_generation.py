@@ -231,6 +231,15 @@ def test_a_conditional_gan_needs_classes() -> None:
     assert Supervised(ModelConfig(backbone="impala", head="dcgan"), segmented).task == "generate"
 
 
+def test_truncated_codes_stay_within_their_bounds() -> None:
+    maker, rng = model("vae(latent=4)").maker, torch.Generator().manual_seed(0)
+    codes = maker.codes(1000, rng, 0.7)
+    assert codes.shape == (1000, 4)
+    assert codes.abs().max() <= 0.7
+    assert codes.std() == pytest.approx(0.39, abs=0.02)  # of a normal distribution cut off there
+    assert maker.codes(1000, rng).abs().max() > 2
+
+
 def test_models_without_a_generator_make_no_samples() -> None:
     with pytest.raises(UsageError, match="the head Classify has no generator to sample from"):
         samples(model("linear"), 3, 0, False)

@@ -163,11 +163,18 @@ def test_commands(runs: dict[str, Path], tmp_path: Path) -> None:
     assert scored["frechet"] > 3 * scored["frechet_real"] > 0  # it has seen 64 pictures
     assert 0 <= scored["as_asked"] < 0.6
     assert {"balance", "d_real", "d_fake", "value", "confidence"} <= set(scored)
+    assert "truncation" not in scored
+    measured = call("evaluate", str(runs["gan"]), "--classifier", str(runs["classifier"]), "--truncation", "0.5")["eval"]
+    assert measured["truncation"] == 0.5
+    assert measured["frechet"] != scored["frechet"]
     scored = call("evaluate", str(runs["vae"]), "--classifier", str(runs["classifier"]))["eval"]
     assert "as_asked" not in scored
     assert {"elbo", "kl", "squared_error", "pca_squared_error", "frechet"} <= set(scored)
     written = call("sample", str(runs["vae"]), "--out", str(tmp_path), "--count", "4")["pictures"]
     assert [Path(one).name for one in written] == ["grid.png", "interpolation.png", "edits.png"]
+    plain = [Path(one).read_bytes() for one in written]
+    written = call("sample", str(runs["vae"]), "--out", str(tmp_path), "--count", "4", "--truncation", "0.5")["pictures"]
+    assert [new == old for new, old in zip((Path(one).read_bytes() for one in written), plain, strict=True)] == [False, False, True]
     written = call("sample", str(runs["autoencoder"]), "--out", str(tmp_path))["pictures"]
     assert [Path(one).name for one in written] == ["edits.png"]
     assert Image.open(written[0]).size == (11 * 36 - 4, 10 * 36 - 4)
@@ -180,13 +187,24 @@ def test_commands(runs: dict[str, Path], tmp_path: Path) -> None:
     assert Image.open(tmp_path / "strange.png").size == (356, 68)
 
 
+def test_a_truncation_that_changes_nothing_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
+    def refused(*words: str) -> str:
+        with pytest.raises(UsageError) as error:
+            CliRunner().invoke(app, [*words, "--truncation", "1"], catch_exceptions=False)
+        return str(error.value)
+
+    assert "leave it out" in refused("evaluate", str(runs["gan"]))
+    assert "no generator" in refused("sample", str(runs["autoencoder"]), "--out", str(tmp_path))
+    assert "no generator" in refused("evaluate", str(runs["autoencoder"]), "--classifier", str(runs["classifier"]))
+
+
 def test_a_real_picture_is_near_real_ones(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that deals out training pictures is as near as the real half, and they are what was asked for."""
     gan, classifier = SavedModel(runs["gan"]), SavedModel(runs["classifier"])
     data = load_data(gan.config)
     images, labels = data.train.take(np.arange(len(data.train)))
 
-    def dealt(model: Any, count: int, seed: int, bf16: bool) -> Any:
+    def dealt(model: Any, count: int, seed: int, bf16: bool, truncation: float | None) -> Any:
         return images[:count], labels["label"][:count]
 
     monkeypatch.setattr(frechet, "samples", dealt)

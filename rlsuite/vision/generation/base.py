@@ -46,14 +46,20 @@ class Maker(Measured):
     def decode(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Codes [N,L] f32, and classes [N] i64 if there are any -> pictures [N,C,H,W]."""
 
-    def codes(self, count: int, rng: torch.Generator) -> Tensor:
-        """Random codes [`count`,L]. UsageError if it has none. `rng`: on the CPU, so that every device draws the same."""
+    def codes(self, count: int, rng: torch.Generator, truncation: float | None = None) -> Tensor:
+        """Random codes [`count`,L] from N(0, I). UsageError if it has none. `rng`: on the CPU, so that every device draws the same.
+
+        `truncation`: numbers beyond ± this are drawn again, for more typical pictures (Brock et al. 2019, section 3.1).
+        """
         if not self.samples:
             raise UsageError(
                 f"{type(self).__name__.lower()}: it has no generator, its codes have no known distribution; "
                 "train model.head=vae or a GAN to sample, or rank pictures with `rlsuite vision anomalies`"
             )
-        return torch.randn(count, self.latent, generator=rng)
+        codes = torch.randn(count, self.latent, generator=rng)
+        while truncation is not None and (beyond := codes.abs() > truncation).any():
+            codes[beyond] = torch.randn(int(beyond.sum()), generator=rng)
+        return codes
 
 
 def unit(images: Tensor) -> Tensor:

@@ -136,6 +136,14 @@ class StyleGan(Gan):
         self.score = nn.Linear(math.prod(maps[-1]) + 1, 1)
         self.r1 = r1
 
+    def codes(self, count: int, rng: torch.Generator, truncation: float | None = None) -> Tensor:
+        """See `Maker`; also refuses a truncation, since it is styles that are truncated, not codes."""
+        if truncation is not None:
+            raise UsageError(
+                "stylegan truncates styles, not codes: see truncation.png of `rlsuite vision sample`; leave out --truncation"
+            )
+        return super().codes(count, rng)
+
     def judge(self, pictures: Tensor, label: Tensor | None, embed: Embed) -> Tensor:
         """See `Gan`."""
         features = embed(pictures)[-1].flatten(1)
