@@ -51,7 +51,7 @@ class AlphaZeroConfig(SelfPlayConfig):
     search_value_fraction: float = Field(0.5, ge=0, le=1)
     """λ: weight of the search's value in the value target; the game's outcome gets the rest."""
     symmetries: bool = True
-    """Data augmentation: learn from a random symmetry of each position."""
+    """Data augmentation: learn from each position under a random symmetry."""
     owners_weight: float = Field(0.0, ge=0)
     """c_o: weight of the loss for the final owner of each cell, averaged over the cells; Wu (2019) uses 1.5."""
     lead_weight: float = Field(0.0, ge=0)
@@ -85,7 +85,7 @@ class AlphaZero(SelfPlayAgent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses, for boards of several sizes, CUDA graphs of a loss whose shapes differ, and an inference server."""
+        """Also refuses CUDA graphs and an inference server for boards of several sizes, as both need fixed shapes."""
         super().validate(config)
         several = len(getattr(config.env, "sizes", ())) > 1
         if several and config.runtime.inference == "server":
@@ -95,7 +95,7 @@ class AlphaZero(SelfPlayAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also what a `BoardNet` ignores."""
+        """Also ignores what a `BoardNet` ignores."""
         needs = f"agent.name = an agent with another net than that of {config.agent.name}"
         return super().ignores(config) | dict.fromkeys(IGNORED, needs)
 
@@ -161,7 +161,7 @@ class AlphaZero(SelfPlayAgent):
     def _turned(
         self, game: Game, planes: Tensor, policy: Tensor, owners: Tensor | None, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A random symmetric image of each position: planes [B,C,H,W], policy [B,A], owners [B,H*W]."""
+        """A random symmetry of each position, applied to its planes [B,C,H,W], policy [B,A] and owners [B,H*W]."""
         count = len(game.cell_maps)
         if not self.config.symmetries or count == 1:
             return planes, policy, owners
@@ -172,7 +172,7 @@ class AlphaZero(SelfPlayAgent):
         return turned, policy.gather(1, actions), None if owners is None else owners.gather(1, cells)
 
     def _symmetries(self, game: Game, device: torch.device) -> tuple[Tensor, ...]:
-        """A game's maps of cells and of actions, i64, on a device, where they stay: an update would wait for a copy."""
+        """A game's maps of cells and of actions, i64, cached on the device, so that updates need not wait for a copy."""
         if (device, game.name) not in self._maps:
             maps = (game.cell_maps, game.action_maps)
             self._maps[device, game.name] = tuple(torch.from_numpy(one).to(device, torch.int64) for one in maps)

@@ -2,8 +2,8 @@
 
     L = -log π(a_t | s_t), or with a memory core  -log π(a_t | s_1, ..., s_t)
 
-for recorded steps s_t, a_t, sampled uniformly. Rewards are not used, and environments are stepped only in evaluations. An agent
-step is a recorded step that is learned from.
+for recorded steps s_t, a_t, sampled uniformly. Rewards are not used, and environments are stepped only in evaluations. Agent steps
+count the recorded steps learned from.
 
 A net without a memory learns from single steps. A net with a memory learns from sequences, whose first `burn_in` steps only warm up
 its state. The value head is not trained.
@@ -61,7 +61,7 @@ class BehaviourCloning(PolicyAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also the sequences of a net without a memory."""
+        """Also ignores the keys of sequences if the net has no memory."""
         ignored = super().ignores(config)
         if not cls.remembers(config.net):
             ignored |= dict.fromkeys(("agent.burn_in", "agent.unroll", "agent.stride"), "net.memory other than none")

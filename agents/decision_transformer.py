@@ -2,8 +2,8 @@
 
     L = -log π(a_t | R_{t-K..t}, s_{t-K..t}, a_{t-K..t-1})    R_t: the return from step t to the end of the episode
 
-In play, R starts at `target_return` and falls by every reward received. So, from recordings of mixed quality, it can imitate the
-better ones, where behaviour cloning imitates the mixture.
+In play, R starts at `target_return` and falls by every reward received. From recordings of mixed quality, the agent can thus
+imitate the better ones, whereas behaviour cloning imitates the mixture.
 
 Where we differ: a step is a single token (observation, return and previous action) instead of three; the transformer is our gated
 one (`net.memory=attention(window=K)`), and any other memory core can take its place. Returns are not discounted.
@@ -32,7 +32,7 @@ class DecisionTransformerConfig(BehaviourCloningConfig):
     """Settings of the decision transformer."""
 
     target_return: float | None = None
-    """Return to ask for in evaluations, within the range of the recordings; null: an error that states this range."""
+    """Return to aim for in evaluations, within the range of the recordings; null: an error that states this range."""
     return_scale: float = Field(1.0, gt=0)
     """Divide returns by this before they enter the net."""
 
@@ -52,7 +52,7 @@ class DecisionTransformer(BehaviourCloning):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses a net without a memory, and one that does not see the rewards that lower the return to go."""
+        """Also refuses a net without a memory, or one that does not see the rewards, which lower the return to go."""
         super().validate(config)
         if config.net.memory == "none":
             raise ValueError("agent.name = decision_transformer needs a memory: use net.memory = attention(window=32)")
@@ -74,7 +74,10 @@ class DecisionTransformer(BehaviourCloning):
         return super().act(net, step, state, mode)
 
     def recorded(self, steps: Step) -> Step:
-        """Recorded steps [N,...] with `to_go` [N], the return from each on. UsageError for a target beyond those recorded."""
+        """Adds `to_go` [N], the return from each step on, to steps [N,...].
+
+        UsageError if `target_return` is not set or lies outside the range of the recorded returns.
+        """
         ends = np.flatnonzero(steps.last).tolist()
         to_go = np.empty(len(steps.reward), np.float32)
         begin, returns = 0, list[float]()

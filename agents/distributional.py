@@ -200,7 +200,7 @@ class IQN(ValueAgent):
 def mean(p: Tensor, atoms: Tensor) -> Tensor:
     """Means [...] of the distributions p [...,N] over atoms [N].
 
-    Not a matrix product, which autocast would round to bf16: the values of actions differ by less than that.
+    Not a matrix product: autocast would round it to bf16, which is coarser than the differences between action values.
     """
     return (p * atoms).sum(-1)
 
@@ -233,7 +233,7 @@ def quantile_huber(theta: Tensor, y: Tensor, tau: Tensor, kappa: float) -> Tenso
 
 
 def mean_error(theta: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The TD error of the means [1,B], and metrics, from quantiles theta [B,N] and target samples y [B,M]."""
+    """The TD error [1,B] between the means of target samples y [B,M] and of quantiles theta [B,N], with metrics."""
     q = theta.detach().mean(-1)  # [B]
     td = (y.mean(-1) - q).unsqueeze(0)  # [1,B]
     return td, {"losses/q_values": q.mean(), "losses/td_error": td.abs().mean()}

@@ -5,8 +5,8 @@
 
 D and the policy learn in turn, from the same minibatches; each step of a rollout is paired with a recorded one, sampled uniformly.
 
-This reward is never negative, so it favours long episodes, as a reward of log D would favour short ones: neither says what happens
-after the end of an episode (absorbing-state bias, Kostrikov et al. 2019). It suits games where good play lasts long, such as
+This reward is never negative, so it favours long episodes; a reward of log D would favour short ones. Both treat the end of an
+episode as worth 0 (absorbing-state bias, Kostrikov et al. 2019). Our reward suits games in which good play lasts long, such as
 CartPole. Where good play ends an episode early, such as by reaching a goal, it may pay to wait in front of the goal. Time limits
 bootstrap from the final observation, as in PPO.
 
@@ -60,7 +60,7 @@ class GAIL(PPO):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses image augmentation, which only the agent's own images would get."""
+        """Also refuses image augmentation, which would change only the agent's own images, not the recorded ones."""
         super().validate(config)
         if config.learner.augment != AugmentConfig():
             raise ValueError("learner.augment changes the agent's own pictures, by which they could be told from recorded ones")
@@ -69,7 +69,7 @@ class GAIL(PPO):
         return ImitationNet(self.net_config, self.spec)
 
     def parts(self, net: Net) -> dict[str, Part]:
-        """The discriminator before the policy."""
+        """The net's parts in the order of their updates: the discriminator, then the policy."""
         return {DISCRIMINATOR: Part((net.discriminator,), self.config.discriminator_rate), ACTOR: Part((net.actor,))}  # type: ignore[arg-type]
 
     def of_part(self, name: str) -> Self:
@@ -85,7 +85,7 @@ class GAIL(PPO):
         yield from super().prepare(net, Trajectory(steps._replace(extras={**steps.extras, REWARD: reward}), state), rng)
 
     def transitions(self, steps: Step) -> TransitionBatch:
-        """See `PPO`: with the discriminator's rewards. Those of the environment are what the net sees, as when it acted."""
+        """As in `PPO`, but with the discriminator's rewards; the net's input keeps those of the environment, as when it acted."""
         return super().transitions(steps._replace(reward=steps.extras[REWARD]))
 
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
@@ -107,9 +107,9 @@ class GAIL(PPO):
 
 
 def rewards(logits: Tensor, last: Tensor, normalise: bool) -> Tensor:
-    """The rewards [T,B] f32 that arrive at T steps, from the logits [T,B] of D at them, and `last` [T,B]; 0 where no action was.
+    """The rewards [T,B] f32 received at T steps, from D's logits [T,B] and `last` [T,B] there; 0 where no action led to the step.
 
-    `normalise`: divides them by their mean over the actions before the last step.
+    `normalise`: divides them by their mean over all actions but those at step T-1.
     """
     earned = F.softplus(logits[:-1]) * ~last[:-1]  # [T-1,B]: -log(1 - D)
     if normalise:
@@ -118,7 +118,7 @@ def rewards(logits: Tensor, last: Tensor, normalise: bool) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """The logit of the probability that a step was recorded: torso, dense layer, and a hidden layer that also sees the action."""
+    """A net for the logit of D(s, a): torso, dense layer, and a hidden layer that also sees the action."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec):
         super().__init__()
@@ -136,7 +136,7 @@ class Discriminator(nn.Module):
 
 
 class ImitationNet(nn.Module):
-    """A policy and value net, which acts, and a discriminator beside it."""
+    """GAIL's net: a policy and value net, which acts, and a discriminator."""
 
     def __init__(self, net: NetConfig, spec: EnvSpec):
         super().__init__()

@@ -4,11 +4,12 @@
 
 It learns from recordings with actions; `rlsuite label` then adds actions to recordings that have none. Inferring what was done is
 far easier than deciding what to do, because the observations after an action show its effect. So a few recordings with actions are
-enough to use many without.
+enough to make many without actions usable.
 
-The net also reads `margin` steps before and after those that it learns from. Its core sees the features of each observation and
-their change to the next, scaled up by layer normalisation because consecutive frames are nearly identical. The core must look
-ahead, as `net.memory=bidirectional(...)` does. The action at a final observation was never executed, so it is not learned.
+The net also reads `margin` steps before and after those that it learns from. Its core sees the features of each observation and how
+they change at the next one; the changes are scaled up by layer normalisation because consecutive frames are nearly identical. The
+core must look ahead, as `net.memory=bidirectional(...)` does. The action at a final observation was never executed, so it is not
+learned.
 
 Where we differ: feature changes and a recurrent core instead of a temporal convolution and a transformer over whole videos.
 
@@ -32,7 +33,7 @@ from rlsuite.nets.policy_net import PolicyOutput
 from rlsuite.nets.precision import keep_fp32
 from rlsuite.nets.torso import Trunk, orthogonal_
 
-PIECES = 64  # of an episode whose actions are named at once
+PIECES = 64  # pieces of an episode whose actions are inferred at once
 
 
 class InverseDynamicsConfig(AgentSection):
@@ -60,7 +61,7 @@ class ActionNet(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(size)) if spec.action_shape else None
 
     def forward(self, step: Step, state: State) -> tuple[PolicyOutput, State]:
-        """(step [T,B,...], state [B,...]) -> (what it takes for the policy of the action at each step, without a value, state)."""
+        """(step [T,B,...], state [B,...]) -> (the inferred distribution of each step's action, with values of 0, state)."""
         features = self.trunk(step.observation)  # [T,B,H]
         change = self.scale(features[1:] - features[:-1]) * ~step.last[:-1].unsqueeze(-1)  # [T-1,B,H]
         change = torch.cat([change, torch.zeros_like(features[:1])])  # [T,B,H]; what follows the last step is not seen
@@ -127,7 +128,7 @@ class InverseDynamics(RecordingAgent):
         return self.score(self.actions(net, episode), episode.action[:-1])
 
     def score(self, named: Tensor, done: Tensor) -> float:
-        """The share of actions [n,...] that are predicted correctly; for continuous actions, minus the mean squared error."""
+        """The fraction of actions [n,...] predicted correctly; for continuous actions, minus the mean squared error."""
         if self.spec.action_shape:
             return -float((named - done).square().mean())
         return float((named == done).float().mean())

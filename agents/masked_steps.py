@@ -2,15 +2,16 @@
 
     L = -log softmax_k(cos(g(h_t), f(s_k)) / τ)_t  -  log p(a_{t-1} | h_t)      for hidden steps t; k: all steps of the batch
 
-A share of the steps of each sequence is hidden: a learned token replaces the features f(s_t) of the observation, and the previous
-action and reward, if `net.last_action_reward` shows them, become zeros. From the output h_t of the memory core, the net has to find
-the features of the hidden observation among those of all steps of the batch (InfoNCE, van den Oord et al. 2018) and to predict the
-previous action. The contrast keeps features apart: they cannot all become the same, as they could with a regression loss.
+A random fraction of the steps of each sequence is hidden: a learned token replaces the features f(s_t) of the observation, and the
+previous action and reward, if `net.last_action_reward` shows them, become zeros. From the output h_t of the memory core, the net
+has to find the features of the hidden observation among those of all steps of the batch (InfoNCE, van den Oord et al. 2018) and to
+predict the previous action. The contrastive loss keeps all features from collapsing to a constant, as a regression loss could.
 
 A forward core (lstm, gru, rnn, attention, causal) fills in a step only from the steps before it. A bidirectional core also sees the
 steps after it, so no agent can act with it.
 
-`net.init_from` copies torso, dense layer and memory core of a trained run to any agent whose net has the same (R2D2, cloning, PPO).
+`net.init_from` copies torso, dense layer and memory core of a trained run to any agent whose net has the same ones (R2D2, behaviour
+cloning, PPO).
 
 Shapes: T time, B batch, N = T * B, H units of the dense layer, A actions.
 """
@@ -32,14 +33,14 @@ from rlsuite.nets.precision import keep_fp32
 from rlsuite.nets.torso import Trunk, orthogonal_
 
 HIDDEN = "hidden"  # of `Step.extras`: which steps the net does not see, bool [T,B]
-FAR = -1e9  # the score of what is no step
+FAR = -1e9  # the score of padding, which is not a step
 
 
 class MaskedStepsConfig(AgentSection):
     """Settings of pretraining by masked steps."""
 
     share: float = Field(0.15, gt=0, lt=1)
-    """Share of the steps to hide."""
+    """Fraction of the steps to hide."""
     temperature: float = Field(0.1, gt=0)
     """τ: temperature of the cosine similarities between features."""
     unroll: int = Field(40, ge=2)
@@ -52,8 +53,8 @@ class Filled(NamedTuple):
     """The net's output for T x B steps."""
 
     features: Tensor  # [T,B,H] of the observations
-    guessed: Tensor  # [T,B,H] what it takes them for
-    action: Tensor  # [T,B,A] f32: logits of the action before each, or the action itself where actions are continuous
+    guessed: Tensor  # [T,B,H] the net's guess of these features
+    action: Tensor  # [T,B,A] f32: logits of the previous action, or the action itself where actions are continuous
 
 
 class MaskedNet(nn.Module):
@@ -70,10 +71,10 @@ class MaskedNet(nn.Module):
         self.action = keep_fp32(nn.Linear(self.core.features, spec.num_actions or sum(spec.action_shape)))
 
     def forward(self, step: Step, state: State) -> tuple[Filled, State]:
-        """(step [T,B,...], state [B,...]) -> (what it says of them, state after step T-1). It does not see the hidden ones."""
+        """(step [T,B,...], state [B,...]) -> (output for all steps, state after step T-1). Hidden steps are masked."""
         features = self.trunk(step.observation)  # [T,B,H]
         hidden = step.extras.get(HIDDEN, torch.zeros_like(step.first)).unsqueeze(-1)  # [T,B,1]
-        before = hidden[1:].squeeze(-1) if step.action.dim() == 2 else hidden[1:]  # where the action at the step before is hidden
+        before = hidden[1:].squeeze(-1) if step.action.dim() == 2 else hidden[1:]  # whether the step after the action is hidden
         action = torch.cat([step.action[:-1].masked_fill(before, self.no_action), step.action[-1:]])
         shown = step._replace(action=action, reward=step.reward * ~hidden.squeeze(-1))
         seen = torch.where(hidden, self.token.to(features.dtype), features)
@@ -105,13 +106,13 @@ class MaskedSteps(RecordingAgent):
         with steps.reward.device:
             state = self.initial_state(steps.first.shape[1])
         said, _ = net(steps._replace(extras={**steps.extras, HIDDEN: hidden}), state)
-        real = ~(steps.first & steps.last)  # [T,B], not the blanks around a recording
+        real = ~(steps.first & steps.last)  # [T,B], not the padding around a recording
         hidden = hidden & real
         scores = self.scores_of(said, real)  # [N,N]
         own = torch.arange(len(scores), device=scores.device)
         lost = F.cross_entropy(scores, own, reduction="none").view_as(steps.reward)  # [T,B]
         found = (scores.argmax(-1) == own).view_as(hidden).float()  # [T,B]
-        acted = hidden[1:] & ~steps.first[1:]  # [T-1,B] where a hidden action led
+        acted = hidden[1:] & ~steps.first[1:]  # [T-1,B] whether a hidden action led to the step
         wrong = self.action_loss(said.action[1:], steps.action[:-1])  # [T-1,B]
         metrics = {
             "losses/feature_loss": mean(lost, hidden),
@@ -123,7 +124,7 @@ class MaskedSteps(RecordingAgent):
         return Loss(columns(lost, hidden) + columns(wrong, acted), None, metrics)
 
     def scores_of(self, said: Filled, real: Tensor) -> Tensor:
-        """How well each guess fits each step: logits [N,N] f32, one row a guess. `real` [T,B]: which steps are recorded ones."""
+        """Similarity of each guess to each step's features: logits [N,N] f32, one row per guess. `real` [T,B]: not padding."""
         guessed, features = (F.normalize(x, dim=-1).flatten(0, 1) for x in (said.guessed, said.features))  # [N,H]
         return (guessed @ features.T / self.config.temperature).masked_fill(~real.flatten(), FAR)
 
@@ -134,13 +135,13 @@ class MaskedSteps(RecordingAgent):
         return F.cross_entropy(said.flatten(0, 1), action.flatten(), reduction="none").view_as(action)
 
     def hidden(self, like: Tensor, rng: torch.Generator) -> Tensor:
-        """Which steps of `like` [T,B] are hidden, by chance: bool [T,B]."""
+        """A random mask of the steps to hide: bool [T,B], the shape and device of `like`."""
         return torch.rand(like.shape, generator=rng, device=like.device) < self.config.share
 
     def rate(self, net: Net, episode: Step) -> float:
         """Minus the mean loss over hidden steps. The same steps are hidden each time, at least one per piece of `unroll` steps.
 
-        The candidates are the steps of the piece, so a last piece of a single step is left out.
+        The candidates are the steps of the piece, so a last piece of a single step, which leaves no choice, is left out.
         """
         rng, total, count = torch.Generator(episode.reward.device).manual_seed(0), 0.0, 0
         for begin in range(0, max(len(episode.reward) - 1, 1), self.config.unroll):

@@ -1,13 +1,13 @@
 """Auxiliary losses and novelty bonuses, for every agent with one of our nets.
 
-`net.auxiliary`: a decoder reconstructs observations from the features of the agent's torso, and its error trains the torso, too. It
-needs only net and observations. The self-predictive loss (agents/self_prediction.py) also needs actions, a target net and
+`net.auxiliary`: a decoder reconstructs observations from the features of the agent's torso, and its error also trains the torso.
+This loss needs only net and observations. The self-predictive loss (agents/self_prediction.py) also needs actions, a target net and
 sequences, so it belongs to the agents that have them.
 
 `agent.novelty`: bonuses for novel observations (nets/novelty.py). A bonus comes with the observation that an action led to, so the
 first observation of an episode has none. Bonuses are computed once for each batch, when it is learned from, and added to clipped
 rewards. An agent with `bonus_has_value` instead learns a separate value of bonuses. This value continues across episode ends and
-has its own discount (Burda et al. 2018, section 2.3); its advantage is added to that of rewards with the bonus's weight. The
+has its own discount (Burda et al. 2018, section 2.3); its advantage, times the bonus's weight, is added to that of rewards. The
 predictor is a part of the net with its own optimizer; it learns from all observations of a batch that have bonuses.
 
 Where we differ from the paper: it uses 2 A_reward + 1 A_bonus, which is twice ours at the default weight of 0.5.
@@ -36,13 +36,13 @@ AGENT, NOVELTY = "agent", "novelty"  # parts of the net
 
 
 class NetAgent(Agent):
-    """Base class of agents that learn an auxiliary loss or from bonuses for novelty.
+    """Base class of agents that support auxiliary losses and novelty bonuses.
 
     A subclass returns `extended(net)` from `make_net`, and in its `loss` adds the auxiliary loss by `plus_auxiliary` and reads
     rewards by `core.returns.learned_reward`.
     """
 
-    bonus_has_value: ClassVar[bool] = False  # whether its net has a value of bonuses, as its `loss` needs with `values_bonus`
+    bonus_has_value: ClassVar[bool] = False  # whether its net can learn a separate value of bonuses, for its `loss` to use
 
     def __init__(self, config: Any, net: Any, spec: EnvSpec):
         super().__init__(config, net, spec)
@@ -50,7 +50,7 @@ class NetAgent(Agent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses a discount of bonuses that have no value of their own, and several learners."""
+        """Also refuses, for novelty bonuses, several learners and a discount that has no effect."""
         super().validate(config)
         novelty = novelty_of(config.agent.novelty)
         if novelty is None:
@@ -65,7 +65,7 @@ class NetAgent(Agent):
 
     @property
     def values_bonus(self) -> bool:
-        """Whether its net has a value of bonuses."""
+        """Whether the agent's net learns a separate value of bonuses."""
         return self.novelty is not None and self.bonus_has_value
 
     @property
@@ -75,7 +75,7 @@ class NetAgent(Agent):
         return self.novelty.discount or DISCOUNT
 
     def extended(self, net: Module) -> Module:
-        """A new net of the agent, with the modules that learn beside it. UsageError for observations that they cannot take."""
+        """Adds the auxiliary and novelty modules to an agent's new net. UsageError for observations that they do not support."""
         auxiliary = auxiliary_of(self.net_config.auxiliary)
         if auxiliary is not None:
             net.add_module("auxiliary", Reconstruction(torso_of(net), self.spec, auxiliary))
@@ -84,7 +84,7 @@ class NetAgent(Agent):
         return net
 
     def plus_auxiliary(self, loss: Loss, net: Any, observation: Tensor) -> Loss:
-        """A loss with the weighted auxiliary loss of observations [T,B,...] added, if there is one."""
+        """Adds the weighted auxiliary loss of observations [T,B,...] to a loss, if the agent has one."""
         if self.net_config.auxiliary == "none":
             return loss
         error = net.auxiliary(torso_of(net)(observation), observation).mean(0)  # [B]
@@ -92,7 +92,7 @@ class NetAgent(Agent):
         return loss._replace(loss=loss.loss + net.auxiliary.weight * error, metrics=metrics)
 
     def observe(self, net: Net, trajectory: Trajectory, learning: bool) -> Trajectory:
-        """Adds the bonuses of all steps but the first, which no action of the trajectory led to."""
+        """Adds bonuses to all steps of a trajectory but the first, which none of its actions led to."""
         if self.novelty is None:
             return trajectory
         steps = trajectory.steps
@@ -131,7 +131,7 @@ class _Predictor(Objective):
 
 
 def _novelty(net: nn.Module) -> Novelty:
-    """The net's part that gives bonuses. UsageError if the agent's `make_net` has left it out."""
+    """The net's novelty module, which computes bonuses. UsageError if the agent's `make_net` did not add it."""
     for name, module in net.named_children():
         if name == NOVELTY and isinstance(module, Novelty):
             return module

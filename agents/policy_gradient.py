@@ -35,9 +35,9 @@ class PolicyGradientConfig(AgentSection):
 
 
 class PolicyAgent(NetAgent):
-    """Base class of agents that act with a `PolicyNet`; `act` also gives log π(a|s) of their actions. A subclass implements `loss`.
+    """Base class of agents that act with a `PolicyNet`; `act` also returns log π(a|s). A subclass implements `loss`.
 
-    Its config has `greedy_eval`.
+    The subclass's config must have `greedy_eval`.
     """
 
     has_target = False
@@ -78,30 +78,30 @@ class PolicyGradientAgent(PolicyAgent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses rollouts under two steps, and batches that are not a whole number of unrolls."""
+        """Also refuses rollouts of fewer than two steps, and batches that are not a whole number of unrolls."""
         super().validate(config)
         refuse_bad_rollouts(config)
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also the keys of a replay, which rollouts do not use."""
+        """Also ignores the keys of a replay, which rollouts do not use."""
         old_weights = "old weights" in cls.capabilities
         return super().ignores(config) | ignored_without_replay(config, old_weights, recorded=cls.needs_recordings())
 
     def bonus_stream(self, steps: Step, policy: PolicyOutput, decay: float) -> BonusStream:
-        """The bonuses of steps [T,B,...] as `continuing` returns them; `decay` is λ."""
+        """The bonuses of steps [T,B,...] and their values, continuing across episode ends; `decay` is λ."""
         assert policy.bonus_value is not None
         return continuing(steps, steps.extras[APART], policy.bonus_value.detach(), self.bonus_discount, decay)
 
     def bonus_advantages(self, steps: Step, policy: PolicyOutput, decay: float) -> tuple[Tensor, Tensor]:
-        """Generalised advantages of bonuses, with their weight, and the returns that their value learns: each [T-1,B]."""
+        """Weighted generalised advantages of bonuses, and target returns for the value of bonuses, each [T-1,B]."""
         assert self.novelty is not None
         stream = self.bonus_stream(steps, policy, decay)
         advantage = gae(*stream)
         return self.novelty.weight * advantage, advantage + stream.values[:-1]
 
 
-SMALLEST = torch.finfo(torch.float32).tiny  # a 0, once in 16 million draws, would make the score of a forced action infinitely low
+SMALLEST = torch.finfo(torch.float32).tiny  # a draw of 0, once in 16 million, would score an action -inf, even the only allowed one
 
 
 def sample(policy: PolicyOutput, rng: torch.Generator) -> Tensor:
@@ -136,13 +136,13 @@ def entropy(policy: PolicyOutput) -> Tensor:
 
 
 def head_of(policy: PolicyOutput) -> PolicyOutput:
-    """The policy at all steps but the last: for the T-1 transitions between T steps."""
+    """The policy at the first T-1 of T steps, one for each transition between them."""
     bonus_value = None if policy.bonus_value is None else policy.bonus_value[:-1]
     return policy._replace(logits=policy.logits[:-1], value=policy.value[:-1], bonus_value=bonus_value)
 
 
 def bonus_error(policy: PolicyOutput, returns: Tensor) -> Tensor:
-    """Half the squared error [T,B] of the value of bonuses."""
+    """Half the squared error [T,B] of the value of bonuses against `returns` [T,B]."""
     assert policy.bonus_value is not None
     return 0.5 * (policy.bonus_value - returns) ** 2
 

@@ -56,7 +56,7 @@ from rlsuite.core.agent import Loss, Net
 from rlsuite.core.returns import gae
 from rlsuite.core.types import Step, Trajectory, TransitionBatch, flatten_time, tree_map
 
-FEW = 32  # steps of a minibatch under which the mean and deviation of its own advantages say little
+FEW = 32  # with fewer steps in a minibatch, the mean and deviation of its own advantages are too noisy
 
 
 class PPOConfig(PolicyGradientConfig):
@@ -87,14 +87,14 @@ class PPO(PolicyGradientAgent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also requires that a batch divides into minibatches."""
+        """Also refuses batches that do not divide into minibatches."""
         super().validate(config)
         assert isinstance(config.agent, PPOConfig)
         refuse_uneven_minibatches(config, config.agent.minibatches)
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also `target_kl` and `value_clip` if a rollout gets only one update."""
+        """Also ignores `target_kl` and `value_clip` if a rollout gets only one update."""
         assert isinstance(config.agent, PPOConfig)
         if config.agent.epochs * config.agent.minibatches > 1:
             return super().ignores(config)
@@ -102,7 +102,7 @@ class PPO(PolicyGradientAgent):
         return super().ignores(config) | {"agent.target_kl": needs, "agent.value_clip": needs}
 
     def transitions(self, steps: Step) -> TransitionBatch:
-        """What it learns from the steps [T+1,B] of a rollout: leaves [T,B]."""
+        """The transitions between the steps [T+1,B] of a rollout: leaves [T,B]."""
         return unpack(steps, self.config)
 
     def prepare(self, net: Net, trajectory: Trajectory, rng: torch.Generator) -> Iterator[Trajectory]:

@@ -53,7 +53,7 @@ class PQN(ValueAgent):
 
     @classmethod
     def validate(cls, config: schema.Config) -> None:
-        """Also refuses rollouts under two steps, and batches that are not whole unrolls or do not divide into minibatches."""
+        """Also refuses rollouts of one step, and batches that are not whole unrolls or do not divide into minibatches."""
         super().validate(config)
         assert isinstance(config.agent, PQNConfig)
         refuse_bad_rollouts(config)
@@ -61,7 +61,7 @@ class PQN(ValueAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also the keys of a replay, of n-step targets and of a target net."""
+        """Also ignores the keys of a replay, of n-step targets and of a target net."""
         needs = f"agent.name = an agent with n-step targets; {config.agent.name} has λ-returns"
         n_steps = dict.fromkeys(("agent.n_steps", "agent.anneal_learner_steps"), needs)
         double = {"agent.double": f"agent.name = an agent that has a target network; {config.agent.name} has none"}

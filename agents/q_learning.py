@@ -55,7 +55,7 @@ class QLearning(ValueAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also all of `net.*` except `init_from`: the table has one entry for each state and action."""
+        """Also ignores all of `net.*` except `init_from`: the table has one entry for each state and action."""
         needs = f"agent.name = an agent that has a net; {config.agent.name} has a table"
         return super().ignores(config) | {f"net.{key}": needs for key in NetConfig.model_fields if key != "init_from"}
 

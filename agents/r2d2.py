@@ -49,7 +49,7 @@ class R2D2Config(ValueConfig):
     reward_clip: float | None = Field(None, gt=0)
     """Clip rewards to ± this in the loss; null: raw rewards."""
     epsilon_ladder: bool = True
-    """Give every environment a constant ε of its own, as in Ape-X, instead of the schedule."""
+    """Give each environment its own constant ε, as in Ape-X, instead of the schedule."""
     burn_in: int = Field(40, ge=0)
     """Steps at the start of a sequence that only warm up the recurrent state."""
     unroll: int = Field(80, ge=1)
@@ -95,7 +95,7 @@ class R2D2(ValueAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also the keys of priorities and stored states if there are none."""
+        """Also ignores the keys of priorities and stored states if there are none."""
         ignored = super().ignores(config)
         if not config.replay.prioritized:
             ignored["agent.priority_max_weight"] = "replay.prioritized = true"

@@ -1,4 +1,4 @@
-"""Shared parts of the agents that learn from rollouts, not a replay: checks and minibatches. Shapes: T time, B environments."""
+"""Shared parts of agents that learn from rollouts, without a replay: checks and minibatches. Shapes: T time, B environments."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from rlsuite.core.types import Trajectory, take_columns
 
 
 def refuse_bad_rollouts(config: schema.Config) -> None:
-    """ValueError for rollouts under two steps, and for batches that are not a whole number of unrolls."""
+    """ValueError for rollouts of fewer than two steps, and for batches that are not a whole number of unrolls."""
     name, num_envs, steps, batch = (
         config.agent.name,
         config.env.num_envs,
@@ -33,7 +33,7 @@ def refuse_uneven_minibatches(config: schema.Config, minibatches: int) -> None:
 
 
 def ignored_without_replay(config: schema.Config, old_weights: bool, recorded: bool = False) -> dict[str, str]:
-    """The keys of a replay, as `Agent.ignores` returns them.
+    """The keys that an agent without a replay ignores, in the form that `Agent.ignores` returns.
 
     `old_weights`: the agent can learn from rollouts of older weights. `recorded`: its rollouts come with recorded steps.
     """
@@ -47,10 +47,10 @@ def ignored_without_replay(config: schema.Config, old_weights: bool, recorded: b
 
 
 def minibatches(batch: Trajectory, epochs: int, count: int, rng: torch.Generator) -> Iterator[Trajectory]:
-    """`count` minibatches of shuffled sequences in each of `epochs` passes over a batch [T,B,...].
+    """Yields `count` minibatches of shuffled sequences in each of `epochs` passes over a batch [T,B,...].
 
-    Sequences that are nothing but a final observation are dealt out evenly. At most every second step is one, so no minibatch of
-    two sequences or more is without a step to learn from, and the host need not look, which would make it wait for a GPU.
+    Sequences that consist only of final observations are dealt out evenly. At most every second step is one, so each minibatch of
+    two or more sequences has a step to learn from. The host need not check this, which would make it wait for the GPU.
     """
     empty = batch.steps.last.all(0)  # [B]
     for _ in range(epochs):

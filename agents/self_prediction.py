@@ -21,7 +21,7 @@ from rlsuite.core.types import Step, part_of
 
 
 def self_prediction(net: Any, target: Any, steps: Step, ahead: int) -> Tensor:
-    """The loss [B] f32 of steps [T,B,...] with T > K = `ahead` and an observation at each. `net`, `target`: each a `QNet`."""
+    """The loss [B] f32 of steps [T,B,...] with all observations, T > K = `ahead`. `net`, `target`: each a `QNet`."""
     steps = part_of(steps, slice(ahead + 1))
     with torch.no_grad():
         y = target.projections(steps.observation[1:])  # [K,B,P]
@@ -31,8 +31,8 @@ def self_prediction(net: Any, target: Any, steps: Step, ahead: int) -> Tensor:
 
 
 def before_an_end(steps: Step) -> Tensor:
-    """Whether step t of 1..T-1 is reached from step 0 without leaving an episode or losing a life before it: bool [T-1,B]."""
+    """Whether step t of 1..T-1 is reached from step 0 without an episode or a life ending before it: bool [T-1,B]."""
     ends = steps.last | steps.terminal
-    ends = torch.cat([steps.last[:1], ends[1:-1]])  # [T-1,B]; what ended at step 0 came before it, but for a final observation
+    ends = torch.cat([steps.last[:1], ends[1:-1]])  # [T-1,B]; a life lost on arrival at step 0 does not count
     alive: Tensor = (~ends).cumprod(0).bool()
     return alive

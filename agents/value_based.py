@@ -1,4 +1,4 @@
-"""Shared parts of the agents that act on action values: settings, exploration and noise. Shapes: B batch, A actions."""
+"""Shared parts of agents that act on action values: settings, exploration and noise. Shapes: B batch, A actions."""
 
 import copy
 from abc import abstractmethod
@@ -32,9 +32,9 @@ class ValueConfig(AgentSection):
     anneal_learner_steps: int | None = Field(None, ge=1)
     """Learner steps, counted from the start and from each reset, over which discount and n_steps change; null: constant."""
     discount_end: Annotated[float | None, OnlyIf("anneal_learner_steps")] = Field(None, ge=0, lt=1)
-    """Discount after annealing; 1 - γ changes geometrically. null: constant."""
+    """Discount after annealing, during which 1 - γ changes geometrically; null: constant."""
     n_steps_end: Annotated[int | None, OnlyIf("anneal_learner_steps")] = Field(None, ge=1)
-    """n after annealing, at most n_steps; it changes geometrically, rounded. null: constant."""
+    """n after annealing, at most n_steps; it changes geometrically and is rounded; null: constant."""
     spr_weight: float = Field(0.0, ge=0)
     """Weight of the auxiliary self-predictive loss (SPR); 0: none."""
     spr_steps: Annotated[int, OnlyIf("spr_weight > 0")] = Field(5, ge=1, le=100)
@@ -52,7 +52,7 @@ class ValueConfig(AgentSection):
     dueling: bool = False
     """Dueling head: separate streams for the value and the advantages."""
     noisy: bool = False
-    """Explore with noisy layers in the head, beside ε; for noise alone, set `epsilon_start` and `epsilon_end` to 0."""
+    """Explore with noisy layers in the head, in addition to ε; for noise alone, set `epsilon_start` and `epsilon_end` to 0."""
     noisy_sigma: Annotated[float, OnlyIf("noisy = true")] = Field(0.5, gt=0)
     """Initial scale σ₀ of the noise."""
     reward_clip: float | None = Field(1.0, gt=0)
@@ -99,14 +99,14 @@ class ValueConfig(AgentSection):
 
 
 class ValueAgent(NetAgent):
-    """Base class of agents that act on action values, ε-greedily or by noisy layers, and learn from n-step transitions.
+    """Base class of agents that act on action values, ε-greedily or with noisy layers, and learn from n-step transitions.
 
     A subclass implements `make_net`, `q_values` and `loss`.
     """
 
     heads: ClassVar[tuple[str, ...]] = ("head",)
-    takes_munchausen: ClassVar[bool] = False  # whether it takes `munchausen`, by `munchausen` and `soft_policy`
-    self_predicts: ClassVar[bool] = False  # whether it takes `spr_weight`, by a `QNet` and `plus_self_prediction`
+    takes_munchausen: ClassVar[bool] = False  # whether its loss supports the setting `munchausen`
+    self_predicts: ClassVar[bool] = False  # whether it supports `spr_weight`, with a `QNet` and `plus_self_prediction`
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"inference server", "net.auxiliary", "agent.novelty"})
     Config: ClassVar[type[ValueConfig]] = ValueConfig
     config: ValueConfig
@@ -120,7 +120,7 @@ class ValueAgent(NetAgent):
 
     @classmethod
     def ignores(cls, config: Any) -> dict[str, str]:
-        """Also the self-predictive loss and Munchausen's target where there is none."""
+        """Also ignores the keys of the self-predictive loss and `munchausen` if the agent does not support them."""
         ignored = super().ignores(config)
         if not cls.takes_munchausen:
             ignored["agent.munchausen"] = f"agent.name = dqn, qrdqn or iqn; {config.agent.name} has another target"
@@ -131,7 +131,7 @@ class ValueAgent(NetAgent):
 
     @classmethod
     def validate(cls, config: Any) -> None:
-        """Also refuses CUDA graphs of a loss that changes, and noisy layers in an inference server."""
+        """Also refuses CUDA graphs if discount or n_steps is annealed, and noisy layers with an inference server."""
         super().validate(config)
         if config.agent.noisy and config.runtime.inference == "server":
             raise ValueError("agent.noisy: every collector draws noise for its own net; use runtime.inference collector")
@@ -152,7 +152,7 @@ class ValueAgent(NetAgent):
         return one
 
     def plus_self_prediction(self, loss: Loss, net: Net, target: Net, trajectory: Trajectory) -> Loss:
-        """A loss with the weighted self-predictive loss added, if the agent has one. `net`, `target`: each a `QNet`."""
+        """Adds the weighted self-predictive loss to a loss, if the agent has one. `net`, `target`: each a `QNet`."""
         if not self.predicts:
             return loss
         spr = self_prediction(net, target, trajectory.steps, self.config.spr_steps)  # [B]
@@ -185,7 +185,7 @@ def set_noise(net: nn.Module, batch: int, mode: Mode) -> None:
 
 
 def epsilon_greedy(q: Tensor, config: ValueConfig, mode: Mode, step: Step | None = None) -> Tensor:
-    """ε-greedy actions [B] i64 from action values q [B,A], without those that `step`, leaves [1,B,...], masks."""
+    """ε-greedy actions [B] i64 from action values q [B,A], among those that the action mask of `step` [1,B,...] allows."""
     epsilon: float | Tensor = config.epsilon_eval
     if mode.explore and config.epsilon_ladder:
         epsilon = ladder(config, mode, q.shape[0], q.device)  # [B]
@@ -209,12 +209,12 @@ def ladder(config: ValueConfig, mode: Mode, num_envs: int, device: torch.device 
 
 
 def unpack(trajectory: Trajectory, config: ValueConfig, rng: torch.Generator) -> tuple[Step, Step, NStep, Mode, int]:
-    """What every loss needs: first step and bootstrap step [1,B,...], n-step returns [B], the mode for sampling noise, and B.
+    """The inputs of a value loss: first and bootstrap step [1,B,...], n-step returns [B], the mode for sampling noise, and B.
 
-    Steps of the trajectory after n are left out.
+    Steps of the trajectory after step n are left out.
     """
     steps = trajectory.steps
-    if steps.reward.shape[0] > config.n_steps + 1:  # which has observations at all steps
+    if steps.reward.shape[0] > config.n_steps + 1:  # such a trajectory has observations at all steps
         steps = part_of(steps, slice(config.n_steps + 1))
     trajectory = trajectory._replace(steps=steps._replace(reward=learned_reward(steps, config.reward_clip)))
     start, end = trajectory.start(), trajectory.bootstrap()

@@ -14,7 +14,7 @@ from rlsuite.core.errors import UsageError, unknown
 
 ENVS = {"rlsuite/KeyDoor-v0": "rlsuite.envs.key_door", "rlsuite/Recall-v0": "rlsuite.envs.recall"}
 
-_OF_MODULE = re.compile(r"^([^\W\d]\w*(?:\.\w+)*):(.+)$")  # module:Env-v0, which Gymnasium imports the module for
+_OF_MODULE = re.compile(r"^([^\W\d]\w*(?:\.\w+)*):(.+)$")  # module:Env-v0, for which Gymnasium imports the module
 _ATARI = re.compile(r"^(?:ALE/)?([A-Z][A-Za-z0-9]*?)(?:-ram)?(NoFrameskip|Deterministic)?-v([045])$")
 
 
@@ -37,7 +37,7 @@ def _camel(rom: str) -> str:
 
 
 def family(env_id: str) -> str | None:
-    """The module that builds the environment `env_id`; None if the id is unknown."""
+    """The import path of the module that builds the environment `env_id`; None if the id is unknown."""
     if atari_game(env_id) is not None:
         return "rlsuite.envs.atari"
     if "+" in env_id and _mixture(env_id):
@@ -106,10 +106,10 @@ def register_with_gymnasium() -> None:
 
 
 class _OnceImported(MetaPathFinder):
-    """Finds Gymnasium as Python would, and has our ids registered after it has been executed."""
+    """An import hook that registers our ids right after Gymnasium has been imported."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """None for any other module."""
+        """Gymnasium's spec, with our registration after its execution; None for any other module."""
         if name != "gymnasium":
             return None
         sys.meta_path.remove(self)

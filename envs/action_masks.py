@@ -13,7 +13,7 @@ Place = Literal["info", "observation"]
 
 
 def place_of(env: SyncVectorEnv, env_id: str) -> Place | None:
-    """Where an environment reports masks; None if nowhere. Makes and resets one more environment to find out."""
+    """Where an environment reports action masks; None if nowhere. Makes and resets one more environment to find out."""
     if not isinstance(env.single_action_space, Discrete | MultiDiscrete):
         return None
     if isinstance(env.single_observation_space, Dict) and KEY in env.single_observation_space.spaces:
@@ -27,7 +27,7 @@ def place_of(env: SyncVectorEnv, env_id: str) -> Place | None:
 
 
 def without(space: Space[Any]) -> Space[Any]:
-    """A Dict space without the masks; any other as it is."""
+    """A Dict observation space without its action masks; any other space unchanged."""
     if not isinstance(space, Dict) or KEY not in space.spaces:
         return space
     return Dict({key: part for key, part in space.spaces.items() if key != KEY})

@@ -51,13 +51,13 @@ class Config(EnvSection):
     frame_skip: int = Field(4, ge=1, le=60)
     """Emulator frames per action."""
     noop_max: Annotated[int, OnlyIf("protocol = classic")] = Field(30, ge=0, le=1000)
-    """Maximum number of no-ops at the start of an episode; protocol classic only."""
+    """Maximum number of no-ops at the start of an episode (protocol classic)."""
     max_frames: int = Field(108_000, ge=1)
     """Time limit of an episode in emulator frames, not counting no-ops."""
     flicker: float = Field(0.0, ge=0, lt=1)
     """Probability that a frame is blank (Hausknecht & Stone 2015)."""
     recolour: str | None = None
-    """Change the screen's colours before conversion to grey: inverted or hue(degrees=180); slower. null: the game's own colours."""
+    """Change colours before conversion to grey (slower): inverted or hue(degrees=180); null: the game's own colours."""
 
     @field_validator("recolour")
     @classmethod
@@ -71,7 +71,7 @@ class Config(EnvSection):
 
 
 class FrameStack:
-    """The newest S planes of each environment, [L,H,W,S] u8; zero before the first plane of an episode."""
+    """Stacks the newest S planes of each environment, [L,H,W,S] u8; planes before an episode's first are zero."""
 
     def __init__(self, num_envs: int, shape: tuple[int, ...]):
         """`shape`: (S,H,W)."""
@@ -81,7 +81,7 @@ class FrameStack:
     def push(self, newest: NDArray[np.uint8], first: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """Adds the planes `newest` [L,H,W] and returns the stacks as a view [L,S,H,W]; views returned earlier stay valid.
 
-        `first` [L] bool marks first observations of episodes, whose stacks hold no older planes.
+        `first` [L] bool marks the first observations of episodes, whose stacks hold no older planes.
         """
         planes = np.empty_like(self.planes)
         # A single copy, shifted by one byte, moves every plane but the newest, which the next line writes.
@@ -96,7 +96,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
     """ale-py's AtariVectorEnv with our own frame stack, and lost lives marked in `info["terminal"]`."""
 
     def __init__(self, config: Config, num_envs: int, threads: int, full_colour: bool = False):
-        """`full_colour`: `planes` returns RGB frames of full size, for a `ColourTwin`."""
+        """`full_colour`: make `planes` return full-size RGB frames, for a `ColourTwin`."""
         game = atari_game(config.id)
         if game is None:
             raise ValueError(f"env.id = {config.id} is not an Atari game that ale-py includes")
@@ -163,7 +163,7 @@ class StackedAtari(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         return seen, reward.astype(np.float32), terminated, truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Waits for a step that is under way."""
+        """Waits for a step that is still under way."""
         if self._under_way:
             self.step_wait()
 
@@ -200,7 +200,7 @@ def _ale_py(config: Config, game: str, num_envs: int, threads: int, full_colour:
 
 
 def _recoloured(config: Config, game: str, num_envs: int, threads: int, full_colour: bool) -> RecolouredGames:
-    """The same in other colours, one game after the other: `threads` has no effect."""
+    """The environment for `recolour`, which steps one game after the other: `threads` has no effect."""
     sticky = config.protocol == "sticky"
     assert config.recolour is not None
     palette = Palette(change_of(config.recolour), grey=not full_colour)
@@ -221,7 +221,7 @@ def _recoloured(config: Config, game: str, num_envs: int, threads: int, full_col
 
 
 class ColourTwin:
-    """The same games in colour and full size, for videos. The same seed and actions give the same games as in `StackedAtari`."""
+    """Full-size colour frames of the games in a `StackedAtari`, for videos: the same seed and actions give the same games."""
 
     def __init__(self, config: Config, num_envs: int):
         self._env = StackedAtari(config, num_envs, threads=1, full_colour=True).planes

@@ -1,10 +1,10 @@
 """Atari games in other colours: the screen's colours are changed before it is converted to grey and resized.
 
-The change comes after the maximum over a step's last two screens. That maximum keeps flickering and moving objects on a dark
-background; on inverted screens it would erase a moving ball instead.
+Colours are changed after taking the maximum of a step's last two screens. This maximum preserves flickering and moving objects on a
+dark background; on inverted screens, it would erase a moving ball instead.
 
-ale-py's vector environment converts the console's palette to grey in C++, where no colour can be changed. So these games are
-stepped in Python, one after the other, by the same protocol; their numbers of no-ops come from a different random generator.
+ale-py's vector environment converts the console's palette to grey in C++, where colours cannot be changed. So these games are
+stepped in Python, one after the other, with the same protocol; only the random generator of the no-ops differs.
 
 Shapes: L games, K colours, H x W pixels.
 """
@@ -24,14 +24,14 @@ from rlsuite.config.spec_string import check_keywords, parse_call
 from rlsuite.core.errors import UsageError, unknown
 
 SCREEN = (210, 160)
-LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue in a grey: rounded, they give the console's greys
+LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue; the rounded sums are the console's greys
 
 Bytes = NDArray[np.uint8]
 Change = Callable[[Bytes], Bytes]  # colours [K,3] -> [K,3]
 
 
 def inverted(colours: Bytes) -> Bytes:
-    """Replaces red, green and blue each by 255 minus its value."""
+    """Inverts colours: replaces each channel's value by 255 minus it."""
     return 255 - colours
 
 
@@ -49,7 +49,7 @@ CHANGES: dict[str, Callable[..., Bytes]] = {"inverted": inverted, "hue": hue}
 
 
 def change_of(text: str, also: tuple[str, ...] = ()) -> Change:
-    """The change of colours named by a spec such as `hue(degrees=120)`.
+    """The colour change named by a spec such as `hue(degrees=120)`.
 
     UsageError for an unknown name; it lists the known ones and `also`.
     """
@@ -64,7 +64,7 @@ def change_of(text: str, also: tuple[str, ...] = ()) -> Change:
 
 
 def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
-    """Area interpolation along one side, as in ale-py's environments: the weights [smaller,size] of old pixels in new ones."""
+    """Weights [smaller,size] of old pixels in new ones, for resizing along one side by area interpolation, as in ale-py."""
     edges = np.arange(smaller + 1) * size / smaller
     pixel = np.arange(size)
     share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -72,17 +72,17 @@ def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
 
 
 class Palette:
-    """What two screens of palette numbers look like together after a change of colours: greys, or red, green and blue."""
+    """A lookup table for the recoloured maximum of two screens of palette numbers, in grey or RGB, filled as colours appear."""
 
     def __init__(self, change: Change, grey: bool):
         self.change, self.grey = change, grey
         self.named = np.zeros(256, bool)
-        self.colours = np.zeros((256, 3), np.uint8)  # of the numbers that are `named`
-        self.known = np.zeros(256 * 256, bool)  # pairs of an older and a newer number
+        self.colours = np.zeros((256, 3), np.uint8)  # RGB of the numbers that are `named`
+        self.known = np.zeros(256 * 256, bool)  # pairs (older number, newer number) that `table` holds
         self.table = np.zeros((256 * 256,) if grey else (256 * 256, 3), np.uint8)
 
     def numbers(self, ale: ALEInterface) -> Bytes:
-        """The palette numbers of a game's screen [210,160]."""
+        """The palette numbers [210,160] of a game's current screen."""
         screen: Bytes = ale.getScreen()
         if not self.named[screen].all():
             numbers, places = np.unique(screen, return_index=True)
@@ -91,7 +91,7 @@ class Palette:
         return screen
 
     def maximum(self, older: Bytes, newer: Bytes) -> Bytes:
-        """The maximum of two screens of `numbers`, changed: [210,160] if grey, otherwise [210,160,3]."""
+        """The recoloured maximum of two screens of palette numbers: [210,160] if grey, otherwise [210,160,3]."""
         pairs = older.astype(np.uint16) * 256 + newer
         if not self.known[pairs].all():
             self._learn(np.unique(pairs))
@@ -108,7 +108,7 @@ class Palette:
 
 
 class Game:
-    """One game, by the protocol of `rlsuite.envs.atari`."""
+    """A single Atari game in changed colours, with the protocol of `rlsuite.envs.atari`."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Game:
         self.frames = 0  # of this game, after the no-ops
 
     def seed(self, seed: int) -> None:
-        """Seeds the next games."""
+        """Seeds the emulator and the number of no-ops, for the games from here on."""
         self.ale.setInt("random_seed", seed)
         self.ale.loadROM(self.rom)
         self.rng = np.random.default_rng(seed)
@@ -153,7 +153,7 @@ class Game:
         return self.palette.maximum(first, first)
 
     def step(self, action: int) -> tuple[Bytes, float, bool, bool]:
-        """The last two screens' maximum in new colours, the reward, and whether the game is over or cut off by the time limit."""
+        """Plays an action -> (recoloured maximum of the last two screens, reward, whether terminated, whether truncated)."""
         reward, seen = 0.0, []
         for left in range(self.frame_skip, 0, -1):
             reward += self.ale.act(self.actions[action])
@@ -188,11 +188,11 @@ class RecolouredGames:
         return self._joined([game.reset() for game in self.games]), self._info()
 
     def send(self, actions: NDArray[np.int64]) -> None:
-        """Takes the actions [L] that `recv` plays."""
+        """Stores the actions [L] for `recv` to play."""
         self._sent = actions
 
     def recv(self) -> tuple[Bytes, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Plays the step whose actions were sent."""
+        """Plays the actions that were sent -> (planes or frames, rewards [L], terminated [L], truncated [L], `info`)."""
         found = [
             (game.reset(), 0.0, False, False) if ended else game.step(int(action))
             for game, ended, action in zip(self.games, self._ended, self._sent, strict=True)

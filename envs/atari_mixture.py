@@ -1,7 +1,7 @@
 """Several Atari games in one vector environment, for a net that plays them all: `env.id: ALE/Pong-v5+ALE/Breakout-v5`.
 
-Environment i plays game i mod G. The actions are those of the first game, then those of the second, and so on; action masks say
-which of them a game has. So every game has its own outputs in the net's last layer, and the games share everything else.
+Environment i plays game i mod G. The actions are those of the first game, then those of the second, and so on; action masks mark
+those of an environment's game. So every game has its own outputs in the net's last layer, and the games share everything else.
 
 Shapes: L environments, G games, A actions of all games together.
 """
@@ -19,7 +19,7 @@ from rlsuite.envs import atari
 
 
 class Config(atari.Config):
-    """Settings of several Atari games."""
+    """Settings of a mixture of Atari games."""
 
     @model_validator(mode="after")
     def _as_many_of_each(self) -> "Config":
@@ -30,11 +30,11 @@ class Config(atari.Config):
 
 
 class AtariMixture(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
-    """L environments; environment i plays game i mod G."""
+    """A vector environment of several Atari games; environment i plays game i mod G."""
 
     def __init__(self, config: Config, num_envs: int, threads: int):
         games = config.id.split("+")
-        self.games = games[:num_envs]  # those that have an environment
+        self.games = games[:num_envs]  # with fewer environments than games, the last ones have none
         self.rows = [np.arange(g, num_envs, len(games)) for g in range(len(self.games))]
         self.parts = [
             atari.StackedAtari(config.model_copy(update={"id": game}), len(rows), threads)
@@ -49,7 +49,7 @@ class AtariMixture(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
         self.single_action_space = gymnasium.spaces.Discrete(sum(counts))
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
         self.metadata = {**first.metadata, "info_keys": (KEY,), "render_modes": [], "games": self.games}
-        self.offset = np.zeros(num_envs, np.int64)  # [L]: of the first action of an environment's game
+        self.offset = np.zeros(num_envs, np.int64)  # [L] number of the first action of an environment's game
         self.mask = np.zeros((num_envs, sum(counts)), bool)  # [L,A]
         for g, rows in enumerate(self.rows):
             self.offset[rows] = self.starts[g]
@@ -58,7 +58,7 @@ class AtariMixture(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Starts new games in all environments, as `StackedAtari.reset`."""
+        """Starts new games in all environments; see `StackedAtari.reset`."""
         seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
         found = []
         for part, rows in zip(self.parts, self.rows, strict=True):
@@ -93,7 +93,7 @@ class AtariMixture(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
             part.close()
 
     def _joined(self, parts: list[NDArray[Any]]) -> NDArray[Any]:
-        """The games' arrays, each [its environments,...], as one [L,...] with pictures still channels_last in memory."""
+        """Joins the games' arrays [L of the game,...] into one [L,...]; images stay channels_last in memory."""
         first = parts[0]
         moved = [np.moveaxis(part, 1, -1) if part.ndim == 4 else part for part in parts]
         out = np.empty((self.num_envs, *moved[0].shape[1:]), first.dtype)
@@ -103,7 +103,7 @@ class AtariMixture(VectorEnv[NDArray[np.uint8], NDArray[np.int64], Any]):
 
 
 def actions_of(config: Config) -> dict[str, int]:
-    """The games of a mixture, and how many actions each has."""
+    """The number of actions of each game in a mixture, by its id."""
     found = {}
     for game in config.id.split("+"):
         one = atari.StackedAtari(config.model_copy(update={"id": game}), 1, 1)

@@ -1,4 +1,4 @@
-"""Vector environments of any registered Gymnasium environment. Those whose state is known can be saved and restored.
+"""Vector environments of any registered Gymnasium environment. Classic-control and toy-text ones can be saved and restored.
 
 Gymnasium has no standard way to save an environment. The state of the classic-control and toy-text environments is in a few plain
 attributes, listed below. With any other environment, a resumed run starts new episodes.
@@ -26,7 +26,7 @@ from rlsuite.envs import action_masks
 _FAMILIES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
 _STATE = ("state", "s", "steps_beyond_terminated", "last_u", "lastaction", "fickle_step")
 
-LONGEST = 10_000  # default time limit: the evaluation of an agent that walks in circles must end
+LONGEST = 10_000  # default time limit, so that the evaluation of an agent that walks in circles ends
 
 
 class Config(EnvSection):
@@ -43,7 +43,7 @@ class Config(EnvSection):
     @field_validator("kwargs")
     @classmethod
     def _kept_as_given(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """What JSON would change or lose is refused: the environment that evaluates must be the one that trained."""
+        """Refuses values that JSON would change or lose: evaluation must use the same environment as training."""
         _refuse_changed("env.kwargs", kwargs)
         return kwargs
 
@@ -64,13 +64,13 @@ def _refuse_changed(place: str, value: Any) -> None:
 
 
 class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
-    """A SyncVectorEnv with float32 rewards, whose state can be saved.
+    """A SyncVectorEnv with float32 rewards, whose state can be saved if it is known.
 
-    Of the environments' own `metadata` and `info`, it passes on only what a collector cannot mistake for ours, and action masks.
+    It passes on action masks, and drops entries of the environments' `metadata` and `info` that a collector could mistake for ours.
     """
 
     def __init__(self, env: SyncVectorEnv, env_id: str, masks: bool):
-        """`env_id`: its name in errors. `masks`: whether to report action masks, if the environments do."""
+        """`env_id`: the name in error messages. `masks`: whether to report action masks, if the environments do."""
         super().__init__(env)
         self.env_id = env_id
         self.metadata = {key: env.metadata[key] for key in ("autoreset_mode", "render_modes", "render_fps") if key in env.metadata}
@@ -95,7 +95,7 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
             return observation, np.asarray(reward, np.float32), terminated, truncated, info
 
     def _moved(self, observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """What environments returned, with the masks of a Dict observation in `info`. UsageError for masks that nobody expected."""
+        """Moves the masks of a Dict observation to `info`. UsageError for masks that `step` reports but `reset` did not."""
         if self.masks and self.masks_in is None and KEY in info and not isinstance(self.single_action_space, gymnasium.spaces.Box):
             raise UsageError(f"env.id = {self.env_id}: info['{KEY}'] came from step but not from reset, which must report it, too")
         if isinstance(observation, dict) and KEY in observation:
@@ -113,7 +113,7 @@ class SyncEnvs(VectorWrapper[Any, Any, Any, Any, Any]):
         return {"envs": states, "autoreset": np.array(self._sync._autoreset_envs)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_state` returned. To be called after a reset, because the wrappers require one."""
+        """Restores what `get_state` returned. Call it after a reset, because the wrappers require one."""
         self._sync._autoreset_envs = state["autoreset"].copy()
         for env, saved in zip(self._sync.envs, state["envs"], strict=True):
             for name, value in saved["attributes"].items():

@@ -155,7 +155,7 @@ def _one_hot(index: Ints, size: int) -> NDArray[np.bool_]:
 
 
 def solve(env: KeyDoor, observation: NDArray[np.float32]) -> Ints:
-    """A policy that solves every game, for `rlsuite record --policy`: actions [L] to the key, the door and at last the goal."""
+    """A scripted policy that solves every game, for `rlsuite record --policy`: actions [L] to the key, the door and the goal."""
     last = env.room == env.rooms - 1
     to_door = ~last & (env.held | env.open)
     row = np.where(to_door, env.door, env.item_row)
@@ -170,7 +170,7 @@ def solve(env: KeyDoor, observation: NDArray[np.float32]) -> Ints:
 
 
 def keys(config: Config) -> tuple[dict[frozenset[str], int], int | None]:
-    """For keyboard play: the action for each set of keys, and None, because the game waits while no key is held."""
+    """For keyboard play: the action for each set of keys, and None for no key: the game waits until one is held."""
     names = {"up": UP, "down": DOWN, "left": LEFT, "right": RIGHT, "space": USE}
     return {frozenset({name}): action for name, action in names.items()}, None
 

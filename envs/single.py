@@ -14,9 +14,9 @@ from rlsuite.envs import key_door, recall
 
 
 class Single(gymnasium.Env[NDArray[np.float32], np.int64]):
-    """A vector of one environment; keyword arguments are the keys of its module's `Config`."""
+    """A vector environment of size 1 as a single environment; keyword arguments are the keys of its module's `Config`."""
 
-    module: ClassVar[ModuleType]  # subclasses name it, and have the `metadata` of what it makes
+    module: ClassVar[ModuleType]  # set by subclasses, like `metadata`, which is that of the module's environments
     id: ClassVar[str]
 
     def __init__(self, render_mode: str | None = None, **settings: Any):
@@ -35,7 +35,7 @@ class Single(gymnasium.Env[NDArray[np.float32], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """A new episode."""
+        """Starts a new episode."""
         super().reset(seed=seed)
         observation, info = self.vector.reset(seed=seed)
         self._over = False
@@ -58,7 +58,7 @@ class Single(gymnasium.Env[NDArray[np.float32], np.int64]):
 
 
 class KeyDoorEnv(Single):
-    """See `envs/key_door.py`."""
+    """KeyDoor as a single Gymnasium environment: see `envs/key_door.py`."""
 
     module: ClassVar[ModuleType] = key_door
     id = "rlsuite/KeyDoor-v0"
@@ -66,7 +66,7 @@ class KeyDoorEnv(Single):
 
 
 class RecallEnv(Single):
-    """See `envs/recall.py`."""
+    """Recall as a single Gymnasium environment: see `envs/recall.py`."""
 
     module: ClassVar[ModuleType] = recall
     id = "rlsuite/Recall-v0"

@@ -16,7 +16,7 @@ class OneGeneratorEnv(VectorEnv[Observations, NDArray[np.int64], Any]):
     """A vector environment with NEXT_STEP autoreset whose environments share one random generator, and so one seed."""
 
     def __init__(self, num_envs: int, observation: gymnasium.Space[Any], actions: int, **metadata: Any):
-        """`observation`: the space of one environment. `metadata`: entries that `core.types.describe` reads."""
+        """`observation`: the observation space of one environment. `metadata`: entries for `core.types.describe`."""
         self.num_envs = num_envs
         self.single_observation_space = observation
         self.observation_space = batch_space(observation, num_envs)
@@ -37,4 +37,4 @@ class OneGeneratorEnv(VectorEnv[Observations, NDArray[np.int64], Any]):
 
     @abstractmethod
     def _restart(self) -> tuple[Observations, dict[str, Any]]:
-        """Starts new episodes in all environments, once the random generator is seeded."""
+        """Starts new episodes in all environments; called by `reset` after seeding the random generator."""

@@ -9,13 +9,13 @@ Four models are trained in three stages, which `configs/boards/alphago.yaml` run
 The search uses p_σ^β as its prior, and evaluates a leaf as (1 - λ) v_θ(s) + λ z_π, where z_π is the outcome of a rollout: a game
 that p_π plays from there to its end.
 
-Where we differ: positions are encoded as for our AlphaZero (5 planes, not 48); the nets use `net.torso` and Adam; each move of the
-reinforced stage is learned from about once, a few updates after it was played, its gradient weighted by min(2, p_ρ / p_played) with
-the probability p_played that it had then; there is no second pass with the value net as a baseline; the rollout policy has fewer
-features (`rollouts.py`); a leaf is evaluated by the net and a rollout at once, where AlphaGo's search waited for 40 visits before
-it asked the net, and there is no separate tree policy.
+Where we differ: positions are encoded as for our AlphaZero (5 planes, not 48); the nets use `net.torso` and Adam; the reinforced
+stage learns from each move about once, a few updates after it was played, with the gradient weighted by min(2, p_ρ / p_played),
+where p_played is the probability at the time of play; there is no second pass with the value net as a baseline; the rollout policy
+has fewer features (`rollouts.py`); net and rollout evaluate a leaf at its first visit, where AlphaGo's search waited for 40 visits
+before it asked the net, and there is no separate tree policy.
 
-Shapes: T = 1 step, B batch, A = H W + 1 actions, N positions, C planes of H x W, R bytes a row.
+Shapes: T = 1 step, B batch, A = H W + 1 actions, N positions, C planes of H x W, R bytes per row.
 """
 
 from typing import Any, ClassVar, Literal
@@ -42,7 +42,7 @@ from rlsuite.nets.precision import inference
 from rlsuite.search import Evaluate, Puct
 from rlsuite.search.evaluators import PolicyValue, encoder
 
-# Keys of `AlphaGoConfig` that count in one stage only.
+# Keys of `AlphaGoConfig` that have an effect in one stage only.
 _ONLY_IN = {
     "policy": ("records", "records_from_move", "records_tested"),
     "reinforced": ("pool_learner_steps", "pool_size"),
@@ -54,21 +54,21 @@ class AlphaGoConfig(BoardConfig):
     """Settings of AlphaGo."""
 
     stage: Literal["policy", "reinforced", "value"] = "policy"
-    """What is trained: the policies on game records, the policy in self-play, or the value net."""
+    """What to train: the policies, on game records (policy); the policy, in self-play (reinforced); or the value net (value)."""
     records: str | None = None
     """Stage policy: a folder of game records, as SGF or in rlsuite's text format."""
     records_from_move: int = Field(0, ge=0)
     """Stage policy: the first move of a game to learn from, counted from 0; skips a random opening, for example."""
     records_tested: float = Field(0.1, ge=0, le=0.5)
-    """Stage policy: share of the games that is held out for testing."""
+    """Stage policy: fraction of the games held out for testing."""
     symmetries: bool = True
     """Learn from a random symmetric image of each position."""
     pool_learner_steps: int = Field(500, ge=1)
     """Stage reinforced: learner steps between additions to the pool of opponents."""
     pool_size: int = Field(32, ge=1)
-    """Stage reinforced: largest size of the pool; the oldest policies are dropped."""
+    """Stage reinforced: maximum size of the pool; when it is full, the oldest policies are dropped."""
     latest_random_move: int = Field(450, ge=1)
-    """Stage value: the number U of the random move is drawn from 1 to this."""
+    """Stage value: the number U of the move that is played at random is drawn uniformly from 1 to this."""
     mix: float = Field(0.5, ge=0, le=1)
     """λ: weight of the rollout in the value of a leaf; the value net gets the rest."""
     prior_exponent: float = Field(0.67, gt=0)
@@ -87,7 +87,7 @@ class AlphaGoConfig(BoardConfig):
 
 
 class AlphaGoNet(nn.Module):
-    """All four models; only those of the stage are trained."""
+    """A module that holds AlphaGo's four models; only those of the current stage are trained."""
 
     def __init__(self, net: NetConfig, game: Game, stage: str):
         super().__init__()
@@ -139,7 +139,7 @@ class AlphaGo(BoardAgent):
 
     @classmethod
     def ignores(cls, config: schema.Config) -> dict[str, str]:
-        """Also what a `BoardNet` ignores, and what concerns other stages than its own, unless the config is that of all stages."""
+        """Also ignores what a `BoardNet` ignores and, in a config for a single stage, the keys of the other stages."""
         assert isinstance(config.agent, AlphaGoConfig)
         others = [] if config.stages is not None else [stage for stage in _ONLY_IN if stage != config.agent.stage]
         ignored = {f"agent.{key}": f"agent.stage = {stage}" for stage in others for key in _ONLY_IN[stage]}
@@ -152,7 +152,7 @@ class AlphaGo(BoardAgent):
         return AlphaGoNet(self.net_config, self.game, self.config.stage)
 
     def init_net(self, net: Net) -> None:
-        """In stage reinforced, sets the policy that is trained to the supervised one."""
+        """In stage reinforced, copies the supervised policy's weights to the policy that is trained."""
         if self.config.stage == "reinforced":
             nets = _as_ours(net)
             nets.reinforced.load_state_dict(nets.policy.state_dict())
@@ -193,7 +193,7 @@ class AlphaGo(BoardAgent):
         return RecordedPlay(num_envs, self.game, seed, learned, tested, evaluate)
 
     def evaluator(self, net: Net, game: Game | None = None) -> Evaluate:
-        """The search's leaf evaluator: the policy as prior, and values from rollouts, in the last stage mixed with the net's."""
+        """The search's leaf evaluator: priors from the policy, values from rollouts, in stage value mixed with the value net's."""
         config, game, nets = self.config, game or self.game, _as_ours(net)
         encode, play_out = encoder(game.rules), playouts(game.rules.play)
         weights, device = nets.rollouts.weights(), next(net.parameters()).device
@@ -235,7 +235,7 @@ class AlphaGo(BoardAgent):
         return Loss(error, None, {"losses/value_error": error.detach().mean()})
 
     def _imitate(self, nets: AlphaGoNet, planes: Tensor, action: Tensor, last: Tensor) -> Loss:
-        """The loss of stage policy: the policy learns all moves, the rollout policy all but passes."""
+        """The loss of stage policy: the policy learns all moves, the rollout policy all moves but passes."""
         logits = nets.policy.evaluate(planes).logits  # [B,A]
         policy_loss = F.cross_entropy(logits, action, reduction="none")  # [B]
         empty = (planes[:, :2].sum(1) == 0).flatten(1)  # [B,H*W]
@@ -252,7 +252,7 @@ class AlphaGo(BoardAgent):
         return Loss(policy_loss + rollout_loss, None, metrics)
 
     def _turned(self, planes: Tensor, action: Tensor, last: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """A random symmetric image of each position: planes [B,C,H,W], moves [B]."""
+        """A random symmetry of each position, applied to its planes [B,C,H,W] and its moves [B]."""
         maps = self.game.action_maps  # [S,A]
         if not self.config.symmetries:
             return planes, action, last

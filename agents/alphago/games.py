@@ -1,7 +1,7 @@
 """The collectors of AlphaGo's stages: game records, games against a pool of earlier policies, and games for the value net.
 
 Each is a `GameCollector`; `advance` counts the positions to learn from.
-Shapes: L environments, n positions, A actions, R bytes a row, [C,H,W] planes, K positions of an unroll.
+Shapes: L environments, n positions, A actions, R bytes per row, [C,H,W] planes, K positions of an unroll.
 """
 
 import copy
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
 @cache
 def batched(rules: Rules, num_actions: int) -> Batch:
-    """The batched functions of a game, compiled once for each game."""
+    """Compiles the rules of a game into functions on many rows, once for each game."""
     legal, play, outcome = rules.legal, rules.play, rules.outcome
 
     @kernel(nogil=True, error_model="numpy")
@@ -71,10 +71,10 @@ def drawn(logits: NDArray[np.float32], legal: NDArray[np.bool_], rng: np.random.
 
 
 class _Games:
-    """Base class of the three `GameCollector`s: keeps the positions until they are taken, and applies the rules to many rows."""
+    """Base class of AlphaGo's three `GameCollector`s: keeps positions until they are taken, and applies the rules to many rows."""
 
     def __init__(self, num_envs: int, game: Game, seed: int, extras: dict[str, Any]):
-        """`extras`: name -> dtype of the arrays that a position has besides its planes and the move."""
+        """`extras`: name -> dtype of the arrays stored with a position besides its planes and its move."""
         self.game, self.dtypes = game, extras
         self.num_envs = num_envs
         self.version = 0
@@ -102,7 +102,7 @@ class _Games:
         return over, values
 
     def ready(self, steps: int) -> bool:
-        """Whether `steps` positions for each environment can be taken."""
+        """Whether `steps` positions per environment are ready to be taken."""
         return sum(len(part["action"]) for part in self.waiting) >= steps * self.num_envs
 
     def take(self) -> Unroll:
@@ -119,7 +119,7 @@ class _Games:
         return {"rng": self.rng.bit_generator.state, "version": self.version, "waiting": self.waiting}
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """Always True: the saved games continue."""
+        """Restores the saved games, which continue; always True."""
         self.rng.bit_generator.state = state["rng"]
         self.version, self.waiting = state["version"], state["waiting"]
         return True
@@ -133,14 +133,14 @@ class Expert(NamedTuple):
     last: NDArray[np.int32]  # [n] the move before, NO_MOVE at the start
 
     def digest(self) -> str:
-        """Distinguishes these positions and moves from others."""
+        """A SHA-256 hash of the positions and moves."""
         return hashlib.sha256(self.planes.tobytes() + self.action.tobytes()).hexdigest()
 
     @staticmethod
     def read(folder: str, game: Game, from_move: int, tested: float) -> "tuple[Expert, Expert]":
-        """Reads all game records in a folder: positions to learn from, and those of a held-out share `tested` of the games.
+        """Reads all game records in a folder: positions to learn from, and those of a held-out fraction `tested` of the games.
 
-        Records that cannot be read are left out, and told on standard error. UsageError for a folder without any that can.
+        Records that cannot be read are skipped with a message on standard error. UsageError if none can be read.
         """
         try:
             games = game_records.read_folder(Path(folder), game)
@@ -172,13 +172,13 @@ class RecordedPlay(_Games):
     """Collects recorded positions in random order, each once before any is repeated."""
 
     def __init__(self, num_envs: int, game: Game, seed: int, learned: Expert, tested: Expert, evaluate: Tester):
-        """`evaluate` returns metrics of the held-out positions `tested`."""
+        """`evaluate` computes metrics on the held-out positions `tested`."""
         super().__init__(num_envs, game, seed, {"last": "int32"})
         self.learned, self.tested, self.evaluate = learned, tested, evaluate
         self.order, self.at = self.rng.permutation(len(learned.action)), 0
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """The next `num_envs` positions."""
+        """Collects the next `num_envs` positions, or the fewer that are left of this pass."""
         chosen = self.order[self.at : self.at + self.num_envs]
         self.at += len(chosen)
         if self.at == len(self.order):
@@ -188,7 +188,7 @@ class RecordedPlay(_Games):
         return len(chosen), []
 
     def diagnostics(self) -> dict[str, float]:
-        """Metrics of the held-out positions."""
+        """Metrics on the held-out positions, at most 4096 of them."""
         tested = self.tested
         return self.evaluate(tested.planes[:4096], tested.action[:4096], tested.last[:4096]) if len(tested.action) else {}
 
@@ -196,7 +196,7 @@ class RecordedPlay(_Games):
         return {**super().state_dict(), "order": self.order, "at": self.at, "digest": self.learned.digest()}
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """ValueError if the records have changed."""
+        """Restores the order of positions. ValueError if the records have changed."""
         if state["digest"] != self.learned.digest():
             raise ValueError("agent.records holds different games than when the run began")
         self.order, self.at = state["order"], state["at"]
@@ -204,10 +204,11 @@ class RecordedPlay(_Games):
 
 
 class PoolPlay(_Games):
-    """Plays the learning policy against one from a pool, L games at a time; draws the next opponent when all have ended.
+    """Plays the learning policy against one from a pool, L games at a time; draws a new opponent when all of them have ended.
 
-    The pool holds the policy as it was at the start, and after every `every` learner steps, the last `size` of them. The sides
-    alternate from game to game. Only the learning policy's moves are collected, with the outcome for it.
+    The pool holds the latest `size` of these: the policy at the start, and copies of it made every `every` learner steps, between
+    games. The sides alternate from one environment to the next. Only the learning policy's moves are collected, each with the
+    outcome for this policy.
     """
 
     def __init__(
@@ -220,7 +221,7 @@ class PoolPlay(_Games):
         every: int,
         size: int,
     ):
-        """`ask` wraps a net as the policy that plays with it."""
+        """`ask` wraps a net as a policy on planes."""
         super().__init__(num_envs, game, seed, {"outcome": "float32", "log_prob": "float32", "legal": "bool"})
         self.policy, self.every, self.size = policy, every, size
         self.opponent = copy.deepcopy(policy).requires_grad_(False)
@@ -277,7 +278,7 @@ class PoolPlay(_Games):
         return moved, episodes
 
     def diagnostics(self) -> dict[str, float]:
-        """The size of the pool, and the mean score of the games since the last call."""
+        """The size of the pool, and the learning policy's mean score in the games since the last call."""
         scores, self.scores = self.scores, []
         metrics = {"selfplay/pool": float(len(self.pool))}
         return metrics | ({"selfplay/score_against_pool": float(np.mean(scores))} if scores else {})
@@ -308,7 +309,7 @@ class ValuePlay(_Games):
     """Plays games for the value net, and collects one position of each (Silver et al. 2016, Methods).
 
     U is drawn from 1 to `latest`. The supervised policy plays U - 1 moves, move U is a random legal one, and the reinforced policy
-    plays to the end. The position after the random move is collected, with the outcome for the player to move there.
+    plays from there to the end. The position after the random move is collected, with the outcome for the player to move there.
     """
 
     def __init__(self, num_envs: int, game: Game, seed: int, supervised: PlanePolicy, reinforced: PlanePolicy, latest: int):
@@ -346,7 +347,7 @@ class ValuePlay(_Games):
         return int(done.size), episodes
 
     def diagnostics(self) -> dict[str, float]:
-        """The variance of the outcomes since the last call: the error of predicting their mean, which a value net has to beat."""
+        """The variance of the outcomes since the last call: a value net's error has to be below it to beat a constant."""
         seen, self.seen = self.seen, []
         return {"selfplay/outcome_variance": float(np.var(seen))} if seen else {}
 

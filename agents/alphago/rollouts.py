@@ -3,11 +3,11 @@
     p(a | s) ∝ exp(w_pattern[surroundings of a] + w_near[offset of a from the last move])
 
 A pattern is the content of the eight points around a (empty, own, opposing or off the board), and for the four direct neighbours
-whether their chain is in atari. AlphaGo has more features of both kinds (Extended Data Table 4). A player passes when all its other
-moves are illegal or fill an eye of its own.
+whether their chain is in atari. AlphaGo has more features of both kinds (Extended Data Table 4). A player passes when every other
+move is illegal or fills one of its own eyes.
 
 The weights are learned in torch (`Rollouts`), together with the policy net and from the same positions; numba plays the games.
-Shapes: B batch, n positions, H = W points a side, A = H W + 1 actions, R bytes a row, P patterns.
+Shapes: B batch, n positions, H = W points per side, A = H W + 1 actions, R bytes per row, P patterns.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ _CORNER = (0, 1, 1, 2, 2, 3)  # diagonal points count by colour only, whether in
 _AROUND = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # neighbours, then diagonals
 PATTERNS = 6**4 * 4**4
 _REACH = 2  # rows and columns from the last move that count as near
-NEAR = (2 * _REACH + 1) ** 2 + 1  # numbers of offsets, the last of which is FAR
+NEAR = (2 * _REACH + 1) ** 2 + 1  # how many offsets there are; the last is FAR
 FAR = NEAR - 1  # not near the last move, or there is none
 NONE = -1  # no last move, or a pass
 
@@ -55,7 +55,7 @@ class Rollouts(nn.Module):
         return self.pattern[patterns(planes)] + self.near[nearness(last, planes.shape[-1])]
 
     def weights(self) -> Weights:
-        """The learned weights for `draw`, as factors."""
+        """The learned weights as factors of a move's probability, for `draw`."""
         tables = [table.detach().float().clamp(-30, 30).exp().cpu().numpy() for table in (self.pattern, self.near)]
         return Weights(*tables)
 
@@ -106,7 +106,7 @@ def _near(point: int, last: int, n: int) -> int:
 
 @kernel(error_model="numpy")
 def _eye(points: NDArray[np.int8], n: int, point: int, own: int) -> bool:
-    """Whether a point is an eye: own stones on all neighbours, and at most one opposing stone (none at the edge) diagonally."""
+    """Whether a point is an eye: own stones on all direct neighbours, at most one opposing diagonal stone (none at the edge)."""
     y, x = point // n, point % n
     for dy, dx in STEPS:
         r, c = y + dy, x + dx
@@ -168,7 +168,7 @@ Playout = Callable[[NDArray[np.int8], NDArray[np.int64], NDArray[np.uint64], Wei
 
 @cache
 def playouts(play: Callable[[NDArray[np.int8], int], None]) -> Playout:
-    """A compiled function that plays games to their end by the rollout policy; `play` is that of Go's rules."""
+    """A compiled function that plays games to their end with the rollout policy; `play` is that of Go's rules."""
 
     @kernel(nogil=True, error_model="numpy")
     def play_out(
@@ -178,7 +178,7 @@ def playouts(play: Callable[[NDArray[np.int8], int], None]) -> Playout:
         weights: Weights,
         values: NDArray[np.float32],
     ) -> int:
-        """Plays rows [n,R] to the end, in place. Writes `values` [n] for the players to move at first; returns the moves made."""
+        """Plays rows [n,R] to the end, in place; returns how many moves. Writes `values` [n] for the players who move first."""
         moves = 0
         for i in range(rows.shape[0]):
             row, mover, before = rows[i], rows[i, 1], last[i]

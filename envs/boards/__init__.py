@@ -1,4 +1,4 @@
-"""Board games: name -> "module:function", which makes the `Game` and is imported when needed."""
+"""Board games: name -> "module:function" that makes the `Game`, imported on first use."""
 
 GAMES = {
     "connect_four": "rlsuite.envs.boards.connect_four:connect_four",

@@ -1,4 +1,4 @@
-"""Checks by random games whether a game keeps the contract of `rlsuite.core.game`."""
+"""Plays random games to check that a game keeps the contract of `rlsuite.core.game`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ _UNWRITTEN = 77  # a value that no plane holds by chance
 
 
 class BrokenContract(RlsuiteError):
-    """A game breaks a rule of the contract; the message names the game, the rule and the moves before."""
+    """A game breaks a rule of the contract; the message names the game, the rule and the moves so far."""
 
 
 def check_game(game: Game, games: int = 100, seed: int = 0) -> dict[str, float]:
@@ -38,7 +38,7 @@ def check_game(game: Game, games: int = 100, seed: int = 0) -> dict[str, float]:
 
 
 def _check_fields(game: Game) -> None:
-    """Checks what does not depend on a position."""
+    """Checks the game's fields, which do not depend on a position."""
     _, height, width = game.observation_shape
     for name, maps, size in (("cell_maps", game.cell_maps, height * width), ("action_maps", game.action_maps, game.num_actions)):
         _need(game, maps.ndim == 2 and maps.shape[1] == size, f"{name} has shape {maps.shape}, expected [S,{size}]", [])
@@ -111,7 +111,7 @@ def _planes(game: Game, row: Row, moves: list[int]) -> Planes:
 
 
 def _check_sides(game: Game, row: Row, mover: int, planes: Planes, moves: list[int]) -> None:
-    """Checks what both players see, if the game says so."""
+    """Checks each player's view of the position, if the game has `set_player`."""
     if game.set_player is None:
         return
     same = np.array_equal(game.planes(row, mover), planes)
@@ -140,7 +140,7 @@ def _check_text(game: Game, row: Row, planes: Planes, moves: list[int]) -> None:
 
 
 def _pure(game: Game, row: Row, moves: list[int], name: str, call: Callable[[Row], Any]) -> Any:
-    """The result of a function that must not write to the row and must return the same twice."""
+    """The result of a function on a row; checks that it leaves the row unchanged and returns the same value twice."""
     before = row.copy()
     once, twice = call(row), call(row)
     _need(game, np.array_equal(row, before), f"{name} writes to the row", moves)

@@ -22,7 +22,7 @@ _ONE = np.uint64(1)
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    """An empty board is all zeros."""
+    """Does nothing: an empty board is all zeros."""
 
 
 @njit(cache=True)
@@ -101,7 +101,7 @@ def position_hash(row: Row) -> np.uint64:
 
 
 def set_player(row: Row, player: int) -> None:
-    """Makes a player the one to move: by the number of stones, whose lowest bit says who it is."""
+    """Makes `player` the one to move: sets the lowest bit of the number of stones, which decides who moves."""
     row[16] = (row[16] & ~1) | player
 
 
@@ -109,7 +109,7 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
 def connect_four() -> Game:
-    """Connect Four."""
+    """The game Connect Four."""
     mirror = np.arange(WIDTH * HEIGHT, dtype=np.int32).reshape(HEIGHT, WIDTH)[:, ::-1].reshape(-1)
     columns = np.arange(WIDTH, dtype=np.int32)
     return Game(

@@ -1,10 +1,10 @@
-"""A board game as a vector of environments, the agent against an opponent: id `connect_four`, `go(size=9,komi=7.5)`, ...
+"""A board game as a vector environment, in which the agent plays an opponent: id `connect_four`, `go(size=9,komi=7.5)`, ...
 
-Sides alternate from episode to episode; in its first episode the agent moves first in every second environment, from environment 0
-on. The reward is the agent's result, at the end of the game. Observations are planes [C,H,W] int8, as the agent sees the position
-when it is to move; `info` holds the whole position (`row` [R]) and the legal actions (`action_mask` [A]). Agents that learn from
-self-play meet the opponent in evaluations only.
-Shapes: L environments, A actions, R bytes a row, [C,H,W] planes.
+Sides alternate from episode to episode; in the first episodes the agent moves first in environments 0, 2, 4 and so on. The reward
+is the agent's result, given at the end of the game. Observations are planes [C,H,W] int8, as seen by the agent when it is to move;
+`info` holds the whole position (`row` [R]) and the legal actions (`action_mask` [A]). Agents that learn from self-play meet the
+opponent in evaluations only.
+Shapes: L environments, A actions, R bytes per row, [C,H,W] planes.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,20 @@ from rlsuite.core.game import Game
 from rlsuite.core.types import EnvSpec
 from rlsuite.envs.vector import OneGeneratorEnv
 
-INFO_KEYS = ("row", "action_mask")  # of `info`, which an agent needs to act
+INFO_KEYS = ("row", "action_mask")  # keys of `info` that an agent needs to act
 
 
 class Config(EnvSection):
-    """A board game against an opponent."""
+    """Settings of a board game against an opponent."""
 
     num_envs: int = Field(128, ge=1, le=65_536)
     opponent: str = "mcts(simulations=100)"
-    """Who the agent plays in evaluations: random, mcts(simulations=...), gtp(command=...) or uci(command=...)."""
+    """Opponent in evaluations: random, mcts(simulations=...), gtp(command=...) or uci(command=...)."""
     opening_moves: int = Field(0, ge=0)
-    """Random moves before a game, at most: without them, games against a deterministic opponent repeat."""
+    """Maximum number of random moves before a game; without them, games against a deterministic opponent repeat."""
 
     sizes: list[int] = Field(default_factory=list)
-    """Sizes of the board that self-play plays, each in as many games; the largest is that of `id`. []: only that one."""
+    """Board sizes for self-play, with equally many games of each; the largest must be the size of `id`. []: only that size."""
 
     @field_validator("opponent")
     @classmethod
@@ -99,14 +99,14 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
         return self._planes(), reward, self._over.copy(), np.zeros(self.num_envs, bool), self._info()
 
     def begin_next(self) -> tuple[NDArray[np.int8], dict[str, Any]]:
-        """A new game in every environment, in which the agent has the other side."""
+        """Starts a new game in every environment, with the agent on the other side."""
         self.side ^= 1
         self._over[:] = False
         self._deal()
         return self._planes(), self._info()
 
     def _deal(self) -> None:
-        """A new game in every environment, with the agent to move; games that the opponent's first move ends are dealt again."""
+        """Starts a new game in every environment, with the agent to move; a game that ends before that is replaced."""
         indices: Sequence[int] = range(self.num_envs)
         while indices:
             self._begin(indices)
@@ -114,13 +114,13 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
             indices = [i for i in indices if self.game.rules.outcome(self.rows[i])[0]]
 
     def _next_games(self) -> None:
-        """New games with sides swapped where the last one is over."""
+        """Starts new games, with sides swapped, where the last one is over."""
         over = np.flatnonzero(self._over)
         self.side[over] ^= 1
         self._begin(over.tolist())
 
     def _reply(self, indices: Sequence[int]) -> None:
-        """The opponent moves in these environments until it is the agent's turn or the game is over."""
+        """Plays the opponent's moves in these environments until it is the agent's turn or the game is over."""
         rules = self.game.rules
         while True:
             indices = [
@@ -138,7 +138,7 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
                     self._play(i, int(action))
 
     def _begin(self, indices: Sequence[int]) -> None:
-        """New games in these environments, from random openings."""
+        """Starts new games in these environments, from random openings."""
         for i in indices:
             moves = int(self._rng.integers(self.opening_moves + 1)) if self.opening_moves else 0
             self._history[i], self.rows[i] = random_opening(self.game, moves, self._rng)
@@ -182,7 +182,7 @@ class Boards(OneGeneratorEnv[NDArray[np.int8]]):
         self._rng.bit_generator.state = state["rng"]
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Ends the opponent."""
+        """Closes the opponent."""
         self.opponent.close()
 
 
@@ -194,7 +194,7 @@ def make(config: Config, num_envs: int, threads: int = 1, render: bool = False) 
 
 
 def more_games(game: Game, sizes: Sequence[int]) -> tuple[str, ...]:
-    """The names of the games of other `sizes`. UsageError for one that the game does not have, or that is larger than its own."""
+    """The names of the same game on the other `sizes`. UsageError if it has one size only, or if its own is not the largest."""
     if not sizes:
         return ()
     own = game.parameters.get("size")
@@ -208,7 +208,7 @@ def more_games(game: Game, sizes: Sequence[int]) -> tuple[str, ...]:
 
 
 def describe_config(config: Config) -> EnvSpec:
-    """What `describe` says of the environment, without starting the opponent. UsageError for an opponent that there is not."""
+    """The environment's spec, as `describe` returns it, without starting the opponent. UsageError for an unknown opponent."""
     parse_opponent(config.opponent)
     game = make_game(config.id)
     return EnvSpec(

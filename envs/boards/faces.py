@@ -25,7 +25,7 @@ _RENDERING: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps
 
 
 class BoardEnv(gymnasium.Env[Planes, np.int64]):
-    """Games against an opponent, in which sides alternate. The reward is the result, at the end of a game."""
+    """A board game against an opponent as a Gymnasium environment. Sides alternate; the reward is the result at a game's end."""
 
     metadata: ClassVar[dict[str, Any]] = _RENDERING  # type: ignore[misc]
 
@@ -49,7 +49,7 @@ class BoardEnv(gymnasium.Env[Planes, np.int64]):
         return BoardState(self.boards.game, self.boards.rows[0].copy())
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Planes, dict[str, Any]]:
-        """A new game: with a seed the agent moves first, without one sides alternate."""
+        """Starts a new game: with a seed the agent moves first; without one, sides alternate."""
         super().reset(seed=seed)
         again = self._begun and seed is None
         observation, info = self.boards.begin_next() if again else self.boards.reset(seed=seed)
@@ -59,8 +59,8 @@ class BoardEnv(gymnasium.Env[Planes, np.int64]):
     def step(self, action: np.int64) -> tuple[Planes, float, bool, bool, dict[str, Any]]:
         """Plays a move and the opponent's reply; an illegal move loses the game, with `info["illegal_action"]`.
 
-        The last observation of a game is from the agent's side, too. UsageError for what is no action of the space, and once the
-        game is over.
+        The last observation of a game is from the agent's side, too. UsageError if the action is not in the action space, or if
+        the game is over.
         """
         game, number = self.boards.game, action_number(self.boards.game, action)
         if not 0 <= number < game.num_actions:
@@ -79,7 +79,7 @@ class BoardEnv(gymnasium.Env[Planes, np.int64]):
         return observation, float(reward[0]), self._over, False, _first_env(infos)
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions [A], as sb3-contrib's MaskablePPO asks for them; none once the game is over."""
+        """A mask [A] of the legal actions, for sb3-contrib's MaskablePPO; none are legal once the game is over."""
         mask = action_mask(self.state).astype(bool)
         return np.zeros_like(mask) if self._over else mask
 
@@ -88,7 +88,7 @@ class BoardEnv(gymnasium.Env[Planes, np.int64]):
         return _rendered(self.state, self.render_mode)
 
     def close(self) -> None:
-        """Ends the opponent."""
+        """Closes the opponent."""
         self.boards.close()
 
 
@@ -129,7 +129,7 @@ def action_mask(state: BoardState) -> NDArray[np.int8]:
 def two_players(game: str, render_mode: str | None = None, **parameters: Any) -> Any:
     """The game as a PettingZoo AEC environment.
 
-    UsageError without `pip install rlsuite[pettingzoo]`, and for a game of one's own that has no `set_player`.
+    UsageError without `pip install rlsuite[pettingzoo]`, and for a custom game that has no `set_player`.
     """
     try:
         from pettingzoo import AECEnv
@@ -148,7 +148,7 @@ def two_players(game: str, render_mode: str | None = None, **parameters: Any) ->
         def __init__(self) -> None:
             self.render_mode = mode
             self.possible_agents = ["player_0", "player_1"]
-            self.agents: list[str] = []  # before `reset`, and once both have seen the end of a game
+            self.agents: list[str] = []  # empty before `reset`, and once both agents have seen the end of a game
             self.board = start
             planes = spaces.Box(-128, 127, played.observation_shape, np.int8)
             mask = spaces.Box(0, 1, (played.num_actions,), np.int8)
@@ -174,7 +174,7 @@ def two_players(game: str, render_mode: str | None = None, **parameters: Any) ->
             self.agent_selection = self.agents[self.board.player]
 
         def observe(self, agent: str) -> dict[str, Any]:
-            """What an agent sees, from its own side whoever moves; if it is not to move, it has no legal actions."""
+            """An agent's observation, always from its own side; if it is not the agent's turn, no action is legal."""
             if agent not in self.possible_agents:
                 raise unknown("agent", agent, self.possible_agents)
             number = self.possible_agents.index(agent)
@@ -183,7 +183,7 @@ def two_players(game: str, render_mode: str | None = None, **parameters: Any) ->
             return {"observation": played.planes(self.board.row, number), "action_mask": mask}
 
         def step(self, action: Any) -> None:
-            """Plays a move. UsageError for one that is illegal or no integer, which changes nothing."""
+            """Plays a move. UsageError if it is illegal or not an integer; the position then stays unchanged."""
             if not self.agents:
                 raise UsageError(f"{played.name}: no game is on; reset the environment")
             agent = self.agent_selection
@@ -205,6 +205,6 @@ def two_players(game: str, render_mode: str | None = None, **parameters: Any) ->
             return _rendered(self.board, self.render_mode)
 
         def close(self) -> None:
-            """Nothing is open."""
+            """Does nothing: there is nothing to close."""
 
     return TwoPlayers()

@@ -4,8 +4,8 @@ Actions are points, row * n + column with row 0 at the top, and n * n to pass. S
 back the arrangement of stones of any earlier position of the game, whoever was to move. A game also ends after `max_moves` actions
 and is scored as it is.
 
-What a net sees: `planes=chains`, the position with the chains in atari marked, or `planes=stones`, AlphaGo Zero's (Silver et al.
-2017, Methods): the stones of the last `history` positions, and whose turn it is.
+Observations: with `planes=chains`, the position with the chains in atari marked; with `planes=stones`, as in AlphaGo Zero (Silver
+et al. 2017, Methods), the stones of the last `history` positions, and whose turn it is.
 
 Row: n, the player to move, the number of passes in a row, over (0 or 1); then two 16-bit numbers, twice the komi and the actions
 played; then H, the number of earlier positions that are kept for the planes, whether these are of stones alone (0 or 1), and 6
@@ -46,7 +46,7 @@ STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 @njit(cache=True)
 def _moves(n: int) -> int:
-    """The length of the longest game. Random play on 9x9 takes about 120 moves, ordinary games n * n * 2/3."""
+    """The maximum number of moves in a game. Random play on 9x9 takes about 120 moves, ordinary games n * n * 2/3."""
     return 2 * n * n
 
 
@@ -81,13 +81,13 @@ def _earlier(row: Row) -> Row:
 
 @njit(cache=True)
 def stone_hash(point: int, stone: int) -> np.uint64:
-    """The Zobrist hash of a stone (1 or 2) on a point; that of an arrangement is the exclusive or of its stones."""
+    """The Zobrist hash of a stone (1 or 2) on a point; the hash of an arrangement is the XOR of its stones' hashes."""
     return finalise(np.uint64(point * 2 + stone) * np.uint64(0x9E3779B97F4A7C15))
 
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    """Records the stones on the board, none as a rule, as the first arrangement."""
+    """Records the stones on the board (usually none) as the first arrangement."""
     past, points = past_of(row), points_of(row)
     past[0] = 1
     past[1] = 0
@@ -133,7 +133,7 @@ def _chain(points: Row, n: int, start: int, chain: Actions) -> tuple[int, int]:
 
 @njit(cache=True)
 def survey(points: Row, n: int, head: Actions, liberties: Actions, hashes: Words) -> None:
-    """Writes every stone's `head`, the first point of its chain; at that point the chain's liberties (0, 1, 2) and hash."""
+    """Writes every stone's `head`, the first point of its chain, and at that point the chain's liberties (0, 1, 2) and hash."""
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     for point in range(n * n):
         head[point] = -1
@@ -201,7 +201,7 @@ def legal(row: Row, actions: Actions) -> int:
 
 @njit(cache=True)
 def _keep(row: Row) -> None:
-    """Makes the position the latest of the earlier ones, of which the oldest goes."""
+    """Stores the position as the latest of the H earlier ones, and drops the oldest."""
     points, earlier, hashes, past = points_of(row), _earlier(row), _earlier_hashes(row), past_of(row)
     for i in range(earlier.size - 1, points.size - 1, -1):
         earlier[i] = earlier[i - points.size]
@@ -248,7 +248,7 @@ def play(row: Row, action: int) -> None:
 
 @njit(cache=True)
 def owners(row: Row, owned: Owners) -> None:
-    """The owners of all points [n*n]: of stones, and of empty regions that touch stones of one colour only."""
+    """Writes the owners of all points [n*n]: of stones, and of empty regions that touch stones of one colour only."""
     n, points = int(row[0]), points_of(row)
     chain = np.empty(_LARGEST * _LARGEST, np.int32)
     for start in range(n * n):
@@ -341,7 +341,7 @@ def encode(row: Row, planes: Planes) -> None:
 
 @njit(cache=True)
 def position_hash(row: Row) -> np.uint64:
-    """A hash of the stones, the player to move, whether the last move was a pass, and of the earlier positions that are kept."""
+    """A hash of the stones, the player to move, whether the last move was a pass, and the earlier positions that are kept."""
     past = past_of(row)
     found = finalise(past[int(past[0])] ^ np.uint64(row[1] + 2 * (row[2] > 0) + 4))
     for one in _earlier_hashes(row):
@@ -350,12 +350,12 @@ def position_hash(row: Row) -> np.uint64:
 
 
 def set_player(row: Row, player: int) -> None:
-    """Makes a player the one to move."""
+    """Makes `player` the one to move."""
     row[1] = player
 
 
 def resume(row: Row) -> None:
-    """Forgets that the last moves were passes, so that the game goes on, unless it has had as many moves as there may be."""
+    """Forgets that the last moves were passes, so that the game goes on, unless it has reached `max_moves`."""
     row[2] = 0
     row[3] = row[:_NUMBERS].view(np.int16)[3] >= _moves(int(row[0]))
 
@@ -364,9 +364,9 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash, owners)
 
 
 def go(size: int = 9, komi: float = 7.5, planes: str = "chains", history: int = 8) -> Game:
-    """Go on size x size points. UsageError for a size, komi, planes or history that cannot be.
+    """The game Go on size x size points. UsageError for an invalid size, komi, planes or history.
 
-    `planes`: what a net sees, chains or stones; `history`: positions that it sees, with stones.
+    `planes`: the kind of observation, chains or stones; `history`: the number of positions in it, with stones.
     """
     if not 1 <= size <= _LARGEST:
         raise UsageError(f"go: size {size}; allowed are 1 to {_LARGEST}")
@@ -393,7 +393,7 @@ def go(size: int = 9, komi: float = 7.5, planes: str = "chains", history: int = 
         return "\n".join("".join(".xo"[stone] for stone in line) for line in cells) + f"\n{turn}"
 
     def parse(text: str) -> Row:
-        """The position without its history: superko knows no earlier arrangement."""
+        """The position without its history, so that superko knows no earlier arrangement."""
         lines = text.strip().splitlines()
         turns = {
             f"{stone} to play{after}": (i, int(after != "")) for i, stone in enumerate("xo") for after in ("", " after a pass")

@@ -37,7 +37,7 @@ _FIRST, _LAST, _STONE = 4, 8, 3
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    """An empty board is all zeros."""
+    """Does nothing: an empty board is all zeros."""
 
 
 @njit(cache=True)
@@ -124,7 +124,7 @@ def position_hash(row: Row) -> np.uint64:
 
 
 def set_player(row: Row, player: int) -> None:
-    """Makes a player the one to move."""
+    """Makes `player` the one to move."""
     row[1] = player
 
 
@@ -132,7 +132,7 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash)
 
 
 def hex_game(size: int = 11) -> Game:
-    """Hex on size x size cells. UsageError for a size that is not allowed."""
+    """The game Hex on size x size cells. UsageError for a size that is not allowed."""
     if not 2 <= size <= _LARGEST:
         raise UsageError(f"hex: size {size}; allowed are 2 to {_LARGEST}")
     name = f"hex(size={size})"
@@ -180,7 +180,7 @@ def hex_game(size: int = 11) -> Game:
 
 
 def _replayed(start: Row, cells: Row) -> Row:
-    """The row after placing these stones one by one; the player to move is left for the caller to set."""
+    """The row after placing these stones one by one; the caller must set the player to move."""
     row = start.copy()
     won = 0
     for cell in np.flatnonzero(cells).tolist():

@@ -1,8 +1,8 @@
 """Exact play in Hex where few cells are empty, on boards of any size: a proof search with a table of positions.
 
 Stones never leave the board, so only the empty cells matter: for each player, which of them touch each other, directly or through
-the player's stones, and which touch the player's two edges. A position of the search is then two sets of the empty cells, as bits.
-Shapes: A actions, R bytes a row, E empty cells, D depths (E + 1), K entries of the table.
+the player's stones, and which touch the player's two edges. A position of the search is then two sets of these cells, as bits: the
+cells that each player has taken. Shapes: A actions, R bytes per row, E empty cells, D depths (E + 2), K entries of the table.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ _BITS = 18  # of the table's index
 
 @njit(cache=True)
 def _links(row: Row, cells: NDArray[np.int64], stone: int) -> tuple[NDArray[np.int64], int, int]:
-    """What one player can connect: the empty cells that touch each empty cell [E], and those that touch the first and last edge."""
+    """A player's links, as bits: the empty cells that touch each empty cell [E], and those that touch the first and last edge."""
     n, count = int(row[0]), len(cells)
     number = np.full(n * n, -1, np.int64)  # of the empty cells
     number[cells] = np.arange(count)
@@ -33,7 +33,7 @@ def _links(row: Row, cells: NDArray[np.int64], stone: int) -> tuple[NDArray[np.i
     for cell in range(n * n):
         if number[cell] < 0 and (seen[cell] or row[_HEAD + cell] & _STONE != stone):
             continue
-        border, left, marks = 0, 1, 0  # of an empty cell, or of a group of the player's stones
+        border, left, marks = 0, 1, 0  # for an empty cell, or for a group of the player's stones
         todo[0], seen[cell] = cell, True
         while left:
             left -= 1
@@ -88,11 +88,11 @@ def _wins(
     edges: NDArray[np.int64],
     table: NDArray[np.int64],
 ) -> bool:
-    """Whether the player to move wins who holds `mine` of the empty cells.
+    """Whether the player to move, `me`, who holds `mine` of the empty cells, wins.
 
-    `touching` int64 [2,E] and `edges` int64 [2,2] are those of the players. `table` int64 [K] holds what is proven, zeros at first.
-    Every proof has a set of empty cells that the winner needs. A move outside the set by which the opponent answered another move
-    loses too, so it is not tried.
+    `touching` int64 [2,E] and `edges` int64 [2,2] are the links of both players. `table` int64 [K] holds proven positions, zeros at
+    first. Every proof includes the set of empty cells that the winner needs. If the opponent refutes a move, any other move outside
+    the cells needed for this loses too, so it is not tried.
     """
     count = touching.shape[1]
     every = (1 << count) - 1
@@ -136,7 +136,7 @@ def _wins(
 
 @njit(cache=True)
 def _scores(row: Row, cells: NDArray[np.int64], table: NDArray[np.int64], found: NDArray[np.float64]) -> None:
-    """Writes 1 for every move that wins and -1 for those that lose into `found` [A]."""
+    """Writes 1 for every winning move and -1 for every losing move into `found` [A]."""
     touching, edges = np.empty((2, len(cells)), np.int64), np.empty((2, 2), np.int64)
     for again in range(2):
         for player in range(2):
@@ -153,9 +153,9 @@ def _scores(row: Row, cells: NDArray[np.int64], table: NDArray[np.int64], found:
 
 
 def scores(row: Row) -> NDArray[np.float64]:
-    """1 for every action [A] that wins under best play, -1 for one that loses, nan for illegal ones; the game goes on in `row` [R].
+    """The result of every action [A] under best play: 1 if it wins, -1 if it loses, nan if it is illegal.
 
-    UsageError for more than `MOST_EMPTY` empty cells.
+    The game in `row` [R] must not be over. UsageError for more than `MOST_EMPTY` empty cells.
     """
     n = int(row[0])
     cells = np.flatnonzero(row[_HEAD : _HEAD + n * n] == 0)

@@ -31,7 +31,7 @@ _HEAD = 8
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    """An empty board is all zeros."""
+    """Does nothing: an empty board is all zeros."""
 
 
 @njit(cache=True)
@@ -110,7 +110,7 @@ def position_hash(row: Row) -> np.uint64:
 
 
 def set_player(row: Row, player: int) -> None:
-    """Makes a player the one to move."""
+    """Makes `player` the one to move."""
     row[2] = player
 
 
@@ -176,19 +176,19 @@ def _game(
 
 
 def _was_last(row: Row, cell: int) -> bool:
-    """Whether nobody had won before the stone on `cell` was placed."""
+    """Whether the stone on `cell` may have been placed last: without it, nobody has won."""
     before = row.copy()
     before[_HEAD + cell] = 0
     return not any(_wins(before, other) for other in range(int(row[0]) ** 2) if before[_HEAD + other])
 
 
 def tic_tac_toe() -> Game:
-    """Tic-tac-toe."""
+    """The game tic-tac-toe."""
     return _game("tic_tac_toe", 3, 3, {}, cell_name, Presentation())
 
 
 def gomoku(size: int = 15, connect: int = 5) -> Game:
-    """Freestyle Gomoku: `connect` or more in a row win on size x size cells. UsageError for numbers that are not allowed."""
+    """The game freestyle Gomoku: `connect` or more in a row win on size x size cells. UsageError for numbers out of range."""
     parameters = {"size": size, "connect": connect}
     presentation = Presentation(sides=("Black", "White"), board="points", sgf=4)
     return _game(f"gomoku(size={size},connect={connect})", size, connect, parameters, go_point, presentation)

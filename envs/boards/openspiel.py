@@ -1,8 +1,9 @@
 """Games of OpenSpiel (Lanctot et al. 2019) as a `Game`: `openspiel(game=chess)`, `openspiel(game=go(board_size=9))`.
 
-They must be deterministic, sequential, zero-sum and for two players, and hide nothing. A row holds the moves since the start; the
-positions that these lead to are kept in Python. So a search is slower than with rules in numba (thousands of simulations a second,
-not a million), and transpositions are different positions. A net sees OpenSpiel's planes and one more that says whose turn it is.
+They must be deterministic, sequential, zero-sum games for two players with perfect information. A row holds the moves since the
+start; the positions that these lead to are kept in Python. So a search is slower than with rules in numba (thousands of simulations
+per second, not a million), and transpositions count as different positions. Observations are OpenSpiel's planes and one more plane
+that says whose turn it is.
 """
 
 import ctypes
@@ -21,8 +22,8 @@ from rlsuite.core.game import Actions, Game, Planes, Presentation, Row, Rules
 from rlsuite.core.hashing import mix
 from rlsuite.core.kernel_cache import kernel
 
-_HEAD = 16  # bytes of a row before the moves: the game's number, how many moves there are, how many there may be
-_ASKED = 15  # that byte, the highest of the last number: 1 + the player whom `set_player` has named
+_HEAD = 16  # bytes of a row before the moves: the game's number (8), how many moves there are (4), how many there may be (4)
+_ASKED = 15  # the last of these bytes, which is otherwise 0: 1 + the player named by `set_player`
 _KEPT = 50_000  # positions of all games together
 _FRACTION = 100  # planes with fractions are stored in hundredths
 
@@ -40,7 +41,7 @@ _states: OrderedDict[bytes, Any] = OrderedDict()  # a game and its moves -> posi
 
 
 def openspiel(game: str, max_moves: int = 512) -> Game:
-    """A game by its name in `pyspiel.load_game`. If it is not over after `max_moves` moves, it is a draw.
+    """An OpenSpiel game by its name in `pyspiel.load_game`. If it is not over after `max_moves` moves, it is a draw.
 
     UsageError if open_spiel is not installed, for an unknown game, and for one with chance, hidden information, simultaneous
     moves, another number of players, or payoffs that are not zero-sum.
@@ -79,7 +80,7 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
         raise UsageError(f"OpenSpiel refuses {game}: {one_line(error)}") from error
 
     def register(row: Row, first: Any, text: str) -> None:
-        """Makes an empty row one of the games that begin with the state `first`."""
+        """Registers a start state `first`, whose text is `text`, and writes its number into an empty row."""
         number = int(mix(np.frombuffer(f"{name}{text}".encode(), np.int8), np.uint64(0))) >> 1
         row[:8].view(np.int64)[0] = number
         _games[number] = _Loaded(first, text, scale)
@@ -134,7 +135,7 @@ def openspiel(game: str, max_moves: int = 512) -> Game:
 
 
 def _uci(row: Row, action: int) -> str:
-    """A chess move as UCI writes it."""
+    """A chess move in UCI notation."""
     import pyspiel
 
     return str(pyspiel.chess.action_to_move(action, position(row).board()).to_lan())
@@ -177,7 +178,7 @@ def _moves(row: Row) -> list[int]:
 
 
 def position(row: Row) -> Any:
-    """The OpenSpiel state that the row's moves lead to, shared: it must not be changed."""
+    """The OpenSpiel state that the row's moves lead to. It is shared with the cache: do not change it."""
     count = known = _count(row)
     while (state := _states.get(_key(row, known))) is None and known > 0:  # back to the last position that is cached
         known -= 1
@@ -198,14 +199,14 @@ def _key(row: Row, count: int) -> bytes:
     return row[:8].tobytes() + row[_HEAD : _HEAD + 2 * count].tobytes()
 
 
-# Compiled rules call Python through these. `objmode` would do the same, but with addresses of this process in the code, which could
-# then not be kept on disk. The names are looked up when code is loaded.
+# Compiled rules call Python through these functions. `objmode` would do the same, but it puts addresses of this process into the
+# compiled code, which could then not be cached on disk. These names are looked up when the code is loaded.
 _ARGUMENTS = 5  # address and bytes of the row, address of an array for the answer, its length or [rows, columns]
 _FAILED, _INTERRUPTED = -1, -2
 
 
 def _callable(ask: Callable[[Row, int, int, int], int]) -> Any:
-    """A function of Python as one that compiled rules call. It returns its result, or what its exception is called there."""
+    """Makes a Python function callable from compiled rules; an exception becomes the result `_FAILED` or `_INTERRUPTED`."""
 
     def answer(row: int, size: int, out: int, rows: int, columns: int) -> int:
         try:
@@ -222,11 +223,11 @@ def _callable(ask: Callable[[Row, int, int, int], int]) -> Any:
     return types.ExternalFunction(name, types.int64(*[types.uintp] * _ARGUMENTS))
 
 
-_exposed: list[Any] = []  # keeps them alive
+_exposed: list[Any] = []  # keeps the callbacks alive
 
 
 def _array(address: int, size: int, dtype: Any) -> NDArray[Any]:
-    """The array of `size` elements that lies at an address."""
+    """A view of the `size` elements at a memory address."""
     return np.frombuffer((ctypes.c_char * (size * np.dtype(dtype).itemsize)).from_address(address), dtype)
 
 
@@ -266,12 +267,12 @@ def _ask_planes(row: Row, out: int, rows: int, columns: int) -> int:
 
 
 class Interrupted(KeyboardInterrupt, Exception):
-    """Ctrl-C while Python was asked, as something that compiled code can raise."""
+    """Ctrl-C during a call to Python, as an exception that compiled code can raise."""
 
 
 @kernel()
 def _checked(answer: int) -> int:
-    """An answer of Python's. Interrupted or RuntimeError if there is none."""
+    """The result of a call to Python. Interrupted or RuntimeError if the call failed."""
     if answer == _INTERRUPTED:
         raise Interrupted
     if answer == _FAILED:
@@ -281,7 +282,7 @@ def _checked(answer: int) -> int:
 
 @kernel()
 def init(row: Row) -> None:
-    """No moves yet: all zeros."""
+    """Does nothing: a new game has no moves."""
 
 
 @kernel()
@@ -292,7 +293,7 @@ def player(row: Row) -> int:
 
 @kernel()
 def outcome(row: Row) -> tuple[bool, float]:
-    """OpenSpiel's result, or a draw once there are as many moves as allowed."""
+    """OpenSpiel's result, or a draw once the maximum number of moves is reached."""
     value = np.empty(1)
     over = _checked(_ask_outcome(row.ctypes.data, row.size, value.ctypes.data, 1, 1))
     return over == 1, value[0]
@@ -306,7 +307,7 @@ def legal(row: Row, actions: Actions) -> int:
 
 @kernel()
 def play(row: Row, action: int) -> None:
-    """Adds a move to the list."""
+    """Appends a move to those of the row."""
     head = row[8:_HEAD].view(np.int32)
     row[_HEAD:].view(np.int16)[head[0]] = action
     head[0] += 1
@@ -326,7 +327,7 @@ def position_hash(row: Row) -> np.uint64:
 
 
 def set_player(row: Row, player: int) -> None:
-    """Names the player whose observation `encode` writes; the row can only be encoded then."""
+    """Sets the player whose observation `encode` writes; afterwards, the row can only be encoded."""
     row[_ASKED] = 1 + player
 
 

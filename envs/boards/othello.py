@@ -33,7 +33,7 @@ _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1,
 
 @njit(cache=True)
 def init(row: Row) -> None:
-    """The four discs in the middle, which are never empty once the game has begun."""
+    """Places the four discs in the middle if they are missing; these cells are never empty once the game has begun."""
     n = int(row[0])
     half = n // 2
     if row[_HEAD + half * n + half] != 0:
@@ -131,7 +131,7 @@ def outcome(row: Row) -> tuple[bool, float]:
 
 @njit(cache=True)
 def owners(row: Row, owned: Owners) -> None:
-    """The owners of all discs [n*n]."""
+    """Writes the owners of all cells [n*n]."""
     for cell in range(owned.size):
         stone = row[_HEAD + cell]
         owned[cell] = 1 if stone == 1 else -1 if stone == 2 else 0
@@ -155,7 +155,7 @@ def position_hash(row: Row) -> np.uint64:
 
 
 def set_player(row: Row, player: int) -> None:
-    """Makes a player the one to move."""
+    """Makes `player` the one to move."""
     row[1] = player
 
 
@@ -163,7 +163,7 @@ RULES = Rules(init, player, legal, play, outcome, encode, position_hash, owners)
 
 
 def othello(size: int = 8) -> Game:
-    """Othello on size x size cells. UsageError for a size that is not allowed."""
+    """The game Othello on size x size cells. UsageError for a size that is not allowed."""
     if size % 2 or not 4 <= size <= 16:
         raise UsageError(f"othello: size {size}; allowed are even sizes from 4 to 16")
     name = f"othello(size={size})"
@@ -219,7 +219,7 @@ def othello(size: int = 8) -> Game:
 
 
 def _connected(cells: Row) -> bool:
-    """Whether all discs are connected, also diagonally: a disc is only ever put next to another."""
+    """Whether all discs are connected, also diagonally, as they must be: discs are only ever placed next to others."""
     todo = {(int(y), int(x)) for y, x in zip(*np.nonzero(cells), strict=True)}
     group = [todo.pop()]
     while group:

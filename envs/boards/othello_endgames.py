@@ -1,9 +1,9 @@
 """Exact play in Othello's endgames, on boards of up to 8 x 8 cells: alpha-beta over bitboards, with a table of positions.
 
 The score of a position is the difference of discs at the end of the game under best play, for the player to move; empty cells count
-for nobody. Bit y * 8 + x is the cell in row y and column x, also of smaller boards, whose other cells stay empty. Moves are tried
-in the order of the replies they leave to the opponent, corners and odd regions first: the fewest replies are the fastest to refute.
-Shapes: A actions, R bytes a row, D depths, M moves of a position, K entries of the table.
+for nobody. Bit y * 8 + x is the cell in row y and column x, also on smaller boards, whose other cells stay empty. Moves that leave
+the opponent few replies are tried first, since few replies are quick to search; corners and odd regions are preferred.
+Shapes: A actions, R bytes per row, D depths, M moves of a position, K entries of the table.
 """
 
 import numpy as np
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Row
 
-LARGEST = 8  # cells a side
+LARGEST = 8  # cells per side
 MOST_EMPTY = 14
 _HEAD = 8  # bytes of a row before the cells
 _BITS = 16  # of the table's index
 _TABLE_FROM = 5  # positions with fewer empty cells are faster to search than to look up
-_SORT_FROM = 4  # and with fewer than these to search than to sort
+_SORT_FROM = 4  # positions with fewer empty cells are faster to search than to sort
 _DEPTHS = 2 * MOST_EMPTY + 4  # a move and a pass for each empty cell, and some to spare
 _MOVES = 34  # no position has more
 _ONE, _NONE = np.uint64(1), np.uint64(0)
@@ -38,7 +38,7 @@ def _count(bits: np.uint64) -> int:
 
 @njit(cache=True)
 def _places(own: np.uint64, other: np.uint64) -> np.uint64:
-    """The cells behind rows of opposing discs, seen from own discs: where they are empty, they are legal moves."""
+    """The cells behind lines of opposing discs, seen from own discs; those that are empty are legal moves."""
     found = _NONE
     for shift, along in ((1, other & _INNER), (8, other), (7, other & _INNER), (9, other & _INNER)):
         by = np.uint64(shift)
@@ -69,7 +69,7 @@ def _turned(own: np.uint64, other: np.uint64, move: np.uint64) -> np.uint64:
 
 @njit(cache=True)
 def _slot(own: np.uint64, other: np.uint64) -> int:
-    """The place of a position in the table."""
+    """The index of a position in the table."""
     mixed = own * np.uint64(0x9E3779B97F4A7C15) ^ (other * np.uint64(0xC2B2AE3D27D4EB4F) >> np.uint64(7))
     mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     return np.int64(mixed >> np.uint64(64 - _BITS))  # type: ignore[return-value]
@@ -119,8 +119,8 @@ def solve(
 ) -> int:
     """The exact score of a position for the player to move, whose discs are `own`.
 
-    `cells` and `corners` are those of the board. `keys` uint64 [K,2] and `bounds` int8 [K,2] are a table: zeros at first, and to be
-    used again only on the same board.
+    `cells` and `corners` are those of the board. `keys` uint64 [K,2] and `bounds` int8 [K,2] are the table: zeros at first, and
+    reusable only for the same board.
     """
     owns, others = np.empty(_DEPTHS, np.uint64), np.empty(_DEPTHS, np.uint64)
     moves, flips = np.empty((_DEPTHS, _MOVES), np.uint64), np.empty((_DEPTHS, _MOVES), np.uint64)
@@ -206,9 +206,9 @@ def _scores(row: Row, found: NDArray[np.float64], keys: NDArray[np.uint64], boun
 
 
 def scores(row: Row) -> NDArray[np.float64]:
-    """The exact score of every action [A] for the player to move, nan for illegal ones; the game goes on in `row` [R].
+    """The exact score of every action [A] for the player to move, nan for illegal ones.
 
-    UsageError for more than `MOST_EMPTY` empty cells.
+    The game in `row` [R] must not be over. UsageError for more than `MOST_EMPTY` empty cells.
     """
     if (count := empty(row)) > MOST_EMPTY:
         raise UsageError(f"othello: {count} cells are empty; endgames are solved with at most {MOST_EMPTY}")

@@ -1,4 +1,4 @@
-"""The section `learner.augment`: random changes of images."""
+"""The config section `learner.augment`: random image augmentation."""
 
 from typing import Literal
 
@@ -30,13 +30,13 @@ class AugmentConfig(Section):
     cutout: int = Field(0, ge=0)
     """Cover a square of this side length in pixels with grey (DeVries & Taylor 2017); 0: none."""
     recolour: float = Field(0.0, ge=0, le=1)
-    """Share of the sequences whose colours are changed, in all steps alike: grey by a random monotone curve, rising or falling;
-    red, green and blue by a random hue rotation, channel mixing and inversion."""
+    """Fraction of sequences whose colours are changed, the same way at every step: grey frames by a random monotone curve, rising
+    or falling; RGB images by a random hue rotation, channel mixing and inversion."""
     style: float = Field(0.0, ge=0, le=1)
-    """Share of the sequences whose brightness and contrast are mixed with those of another in the batch (MixStyle, Zhou et al.
-    2021)."""
+    """Fraction of sequences whose brightness and contrast are mixed with those of another sequence in the batch (MixStyle, Zhou
+    et al. 2021)."""
     planes: Literal["grey", "colours"] = "grey"
-    """What the planes of an image are, for recolour and style: grey frames, all changed alike, or red, green and blue."""
+    """How recolour and style read an image's planes: as grey frames, all changed alike (grey), or as RGB channels (colours)."""
 
     @model_validator(mode="after")
     def _has_planes_for_something(self) -> "AugmentConfig":

@@ -16,15 +16,15 @@ class Reconstruct:
     """Settings of `net.auxiliary=reconstruct`: a decoder reconstructs the observation from the torso's features."""
 
     weight: float = 1.0  # of the squared error in the loss
-    latent: int = 64  # numbers between the features and the decoder
+    latent: int = 64  # width of the bottleneck between features and decoder
 
 
 @dataclass(frozen=True)
 class Bonus:
-    """Settings of every `agent.novelty`."""
+    """Settings that every `agent.novelty` has."""
 
-    weight: float = 0.5  # of the bonus in the reward, or of its advantage beside that of rewards
-    discount: float | None = None  # of a value of its own; None: `DISCOUNT`
+    weight: float = 0.5  # of the bonus in the reward or, if bonuses have their own value head, of their advantage
+    discount: float | None = None  # of bonuses that have their own value head; None: `DISCOUNT`
     width: int = 256  # units of the predictor's dense layers
     rate: float = 1.0  # factor on `learner.learning_rate` for the predictor
 
@@ -38,7 +38,7 @@ class Rnd(Bonus):
 class ReconstructionError(Bonus):
     """Settings of `agent.novelty=reconstruction`: the error of an autoencoder."""
 
-    latent: int = 64  # numbers of its code
+    latent: int = 64  # size of its code
 
 
 DISCOUNT = 0.99  # of bonuses (Burda et al. 2018, appendix A.4)

@@ -1,4 +1,4 @@
-"""Keys that have an effect only under a condition, and the refusal of those that are set where they have none.
+"""Config keys that have an effect only under a condition, and the error for setting one while its condition is not met.
 
     class ReplayConfig(Section):
         prioritized: bool = False
@@ -20,7 +20,7 @@ class Ignored(NamedTuple):
 
     value: Any
     default: Any
-    needs: str  # what would give it one, beginning with the key that decides: "prioritized = true"
+    needs: str  # the condition under which it has one, beginning with the key tested: "prioritized = true"
 
 
 class IgnoredKeys(ValueError):
@@ -32,7 +32,7 @@ class IgnoredKeys(ValueError):
 
 
 class OnlyIf:
-    """The annotation of a key that has an effect only under a condition on another key of its section.
+    """Annotation for a key that has an effect only if another key of its section meets a condition.
 
     Conditions: "key = value", "key other than value", "key < number", "key > number", and "key", which must not be null. The value
     may be the name of a third key.
@@ -80,9 +80,10 @@ def refuse_without_effect(section: BaseModel, of_all: OnlyIf | None) -> None:
 
 
 def refuse_ignored(section: BaseModel, needs: Mapping[str, str]) -> None:
-    """Raises IgnoredKeys for those of the dotted keys that differ from their defaults; `needs`: what each needs, see `Ignored`.
+    """Raises IgnoredKeys for the keys of `needs` that differ from their defaults.
 
-    Keys are relative to the section. One that names a section stands for all keys in it.
+    `needs` maps dotted keys, relative to the section, to the conditions that they need (see `Ignored`). A key that names a section
+    stands for all keys in it.
     """
     given = {name: Ignored(value, default, what) for key, what in needs.items() for name, value, default in _set(section, key)}
     if given:
@@ -90,7 +91,7 @@ def refuse_ignored(section: BaseModel, needs: Mapping[str, str]) -> None:
 
 
 def _set(section: BaseModel, key: str) -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, value, default) of a key, or of all keys of a section, where these differ."""
+    """Yields (dotted key, value, default) for a key, or for each key of a section, if it differs from its default."""
     owner: Any = section
     *parents, last = key.split(".")
     for parent in parents:

@@ -32,7 +32,7 @@ RENAMED = {
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader with the numbers of YAML 1.2 that refuses a key that is there twice.
+    """A YAML loader that reads numbers as YAML 1.2 does and refuses duplicate keys.
 
     To PyYAML, 1e-4 is a string, 010 is 8, 1:30 is 90, and the last of two equal keys wins.
     """
@@ -68,14 +68,14 @@ def resolve(config: str | Path, overrides: Overrides = (), saved: bool = False) 
     """The checked config from a shipped name or a YAML file, with overrides.
 
     UsageError for an unknown name, a file that is not a mapping, and everything that the schema refuses. If an override switches
-    something off (`replay.prioritized=false`), keys of the file that depend on it return to their defaults. If a run has `saved`
-    the file, all keys without effect do.
+    something off (`replay.prioritized=false`), keys of the file that depend on it return to their defaults. With `saved`, for a
+    file written by a run, so do all other keys of the file without effect.
     """
     return check(mapping(config, overrides), overridden(overrides), file_name(config), saved)
 
 
 def file_name(config: str | Path) -> str:
-    """What errors call a config: the path of a file, and "" for a shipped one, whose own settings are right."""
+    """The name of a config in error messages: a file's path, or "" for a shipped config, whose own settings are valid."""
     return str(config) if _is_file(Path(config)) else ""
 
 
@@ -103,7 +103,7 @@ def overridden(overrides: Overrides) -> set[str]:
 
 
 def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "", saved: bool = False) -> Config:
-    """A mapping of sections as a checked config, with the sections that its agent and its environment family define.
+    """Checks a mapping of sections and returns it as a config, whose `agent` and `env` are those of its agent and env family.
 
     `overridden`, `where` and `saved`: see `validate`.
     """
@@ -146,11 +146,11 @@ def refuse_vision(data: dict[str, Any]) -> None:
 def validate(
     schema: type[Model], data: dict[str, Any], overridden: Collection[str] = (), where: str = "", saved: bool = False
 ) -> Model:
-    """A mapping as an instance of `schema`. UsageError that lists everything wrong with it.
+    """Validates a mapping and returns it as an instance of `schema`. UsageError that lists everything wrong with it.
 
-    `where` the mapping comes from, such as a file or a run, begins an error that no override can have caused. `overridden`: dotted
-    keys that overrides have set. Keys without effect are refused, except those that an override has switched
-    off, which return to their defaults. So do all that are not overridden if the config is `saved`, by a run.
+    `where`: the file or run that the mapping comes from, named first in errors that no override can have caused. `overridden`:
+    dotted keys set by overrides. Keys without effect are refused, except those that an override has switched off: these return to
+    their defaults. With `saved`, for a config written by a run, so do all keys without effect that are not overridden.
     """
     try:
         return schema.model_validate(data)
@@ -220,9 +220,10 @@ def _pairs(overrides: Overrides) -> Iterator[tuple[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value of Python's as YAML has it: NumPy's scalars and arrays become numbers and lists, paths become strings.
+    """A Python value in the form that YAML would load: NumPy scalars and arrays become numbers and lists, paths become strings.
 
-    Inside lists and mappings only integers, bools and float64 do, which are the same as Python's; the schema judges the rest.
+    Inside lists and mappings, only NumPy integers, bools and float64, which have exact Python equivalents, are converted; the
+    schema judges the rest.
     """
     match value:
         case np.generic() | np.ndarray():
@@ -244,7 +245,7 @@ def _plain_inside(value: Any) -> Any:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """The key and the value of `key=value`, whose value is YAML. UsageError for what does not read so."""
+    """The key and the value of an override `key=value`, whose value is YAML. UsageError for any other text."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"override {text!r} must read key=value, such as learner.batch_size=64")
@@ -274,7 +275,7 @@ def name_in(data: dict[str, Any], section: str, key: str) -> str:
 
 
 def _plug_in(data: dict[str, Any], section: str, key: str) -> str:
-    """The name at `section.key`, where a file's path is made absolute. UsageError if that file is missing."""
+    """The agent or environment at `section.key`; a file's path is made absolute. UsageError if the file is missing."""
     name = name_in(data, section, key)
     found = registry.file_of(name)
     file = name if found is None else found[0]
@@ -302,7 +303,7 @@ def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
 
 
 def _without_effect(prefix: str, ignored: IgnoredKeys) -> Iterator[str]:
-    """A sentence for the keys that need the same."""
+    """Yields one sentence for each condition, about all the keys that need it."""
     for needs in dict.fromkeys(one.needs for one in ignored.keys.values()):
         keys = {name: one for name, one in ignored.keys.items() if one.needs == needs}
         given = " and ".join(f"{prefix}{name} = {literal(one.value)}" for name, one in keys.items())
@@ -327,7 +328,7 @@ def _ignored(error: dict[str, Any]) -> IgnoredKeys | None:
 
 
 def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str], saved: bool) -> Iterator[str]:
-    """Dotted keys without effect that are not overridden, if an override has switched them off or the config is of a run."""
+    """Yields the dotted keys without effect that are not overridden: those that an override has switched off; if `saved`, all."""
 
     for error in errors:
         if (ignored := _ignored(error)) is not None:
@@ -339,7 +340,7 @@ def _switched_off(errors: list[dict[str, Any]], overridden: Collection[str], sav
 
 
 def _touches(key: str, overridden: Collection[str]) -> bool:
-    """Whether an override has set this dotted key, or a section that it is in."""
+    """Whether an override has set this dotted key or a section that contains it."""
     return any(key == one or key.startswith(one + ".") for one in overridden)
 
 

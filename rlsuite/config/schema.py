@@ -20,17 +20,17 @@ from rlsuite.core.errors import unknown
 
 
 def absolute(path: str | None) -> str | None:
-    """An existing path made absolute, since a run may be resumed in another folder and workers run in others."""
+    """Makes an existing path absolute: a run may be resumed from another folder, and workers run in other folders."""
     return str(Path(path).resolve()) if path is not None and Path(path).exists() else path
 
 
 def _absolute_folder(path: str | None) -> str | None:
-    """A folder made absolute, whether it exists yet or not."""
+    """Makes a folder's path absolute, whether or not it exists yet."""
     return None if path is None else str(Path(path).resolve())
 
 
 def _located(text: str) -> str:
-    """A name with parameters; the path of a file in `file.py:Name(...)` is made absolute."""
+    """A name with parameters, with the path in `file.py:Name(...)` made absolute."""
     name, bracket, parameters = text.partition("(")
     return registry.absolute(name) + bracket + parameters
 
@@ -122,7 +122,7 @@ class ReplayConfig(Section):
     min_agent_steps: int = Field(50_000, ge=1)
     """Agent steps stored before the first learner step."""
     samples_per_insert: float = Field(8.0, gt=0)
-    """Sequences sampled per agent step stored; DQN's batch of 32 every 4 steps is 8."""
+    """Sequences sampled per agent step stored; DQN's batch of 32 every 4 steps corresponds to 8."""
     prioritized: bool = False
     """Sample by priority instead of uniformly."""
     priority_exponent: Annotated[float, OnlyIf("prioritized = true")] = Field(0.6, ge=0, le=1)
@@ -130,7 +130,7 @@ class ReplayConfig(Section):
     initial_priority: Annotated[Literal["max", "td"], OnlyIf("prioritized = true")] = "max"
     """Priority of a new sequence: the largest in the replay (max), or its TD error under the acting net (td)."""
     window: Annotated[str | None, AfterValidator(_absolute_folder)] = None
-    """Board agents: folder to store the positions in, as files; null: they are kept in memory and in checkpoints."""
+    """Board agents: folder to store positions in, as files; null: keep them in memory and in checkpoints."""
     demonstrations: SomePath = None
     """Demonstrations to mix into batches or, for offline agents, to learn from: a folder from `rlsuite record` or a Minari dataset;
     null: none."""
@@ -172,7 +172,7 @@ class PruneConfig(Section):
     all_only_if = OnlyIf("share > 0")
 
     share: float = Field(0.0, ge=0, lt=1)
-    """Share of each layer that is pruned in the end; 0: no pruning."""
+    """Fraction of each layer that is pruned in the end; 0: no pruning."""
     what: Literal["weights", "channels"] = "weights"
     """Prune single weights, or whole channels and units, which `rlsuite shrink` can then remove from the net."""
     begin_agent_steps: int = Field(0, ge=0)
@@ -214,8 +214,8 @@ class LearnerConfig(Section):
     target_ema: float | None = Field(None, gt=0, le=1)
     """τ: an update moves the target net this fraction of the way to the online net; null: it copies the online net."""
     act_with_target: bool = False
-    """Act, evaluate and save with the target net instead of the online net. With target_ema, that is an average of recent weights,
-    often better than the latest ones, even for agents whose loss uses no target net."""
+    """Act, evaluate and save with the target net instead of the online net. With target_ema, the target net is an average of recent
+    weights, often better than the latest ones, even for agents whose loss uses no target net."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the nets; with bf16 the optimizer keeps fp32 weights. A CPU without bf16 falls back to fp32 and says so."""
     channels_last: bool = True
@@ -228,7 +228,7 @@ class LearnerConfig(Section):
     resets: ResetConfig = ResetConfig()
     prune: PruneConfig = PruneConfig()
     prefetch_batches: int = Field(0, ge=0, le=8)
-    """Batches sampled before the priorities of earlier ones are back, so that the GPU need not wait for batches."""
+    """Batches to sample ahead, before the priorities of earlier batches are updated, so that the GPU need not wait for data."""
 
     @model_validator(mode="after")
     def _fits(self) -> "LearnerConfig":
@@ -241,7 +241,7 @@ class LearnerConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Keys that the `run` sections of agents and vision models share."""
+    """Settings shared by the `run` sections of agents and vision models."""
 
     minutes: float | None = Field(None, gt=0)
     """Stop training after this much wall time, including time before a resume; the final evaluation is extra."""
@@ -297,10 +297,10 @@ class DistillConfig(Section):
     temperature: float | None = Field(None, gt=0)
     """τ: temperature of the teachers' scores; null: 0.01 for action values, 1 for policy logits."""
     teacher_share: float = Field(0.5, ge=0, le=1)
-    """Share of the environments in which the teachers act instead of the student. In board games the teachers play all games."""
+    """Fraction of the environments in which the teachers act instead of the student. In board games, teachers play all games."""
 
 
-# For keys of collectors and a learner that do not wait for each other, and of a Ray that we start.
+# Conditions of keys: collectors and learner do not wait for each other; rlsuite starts Ray itself.
 _ASYNCHRONOUS, _OWN = OnlyIf("synchronous other than true"), OnlyIf("address = null")
 
 
@@ -387,7 +387,8 @@ class Config(AnyConfig):
     distill: DistillConfig = DistillConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     stages: dict[str, dict[str, Any]] | None = None
-    """Runs in sequence, each starting from the previous one's weights: name -> the keys that differ, by section; null: one run."""
+    """Training stages, run one after the other, each from the previous one's weights: name -> the keys that it changes, by section;
+    null: a single run."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":

@@ -56,7 +56,7 @@ def shipped_text(name: str) -> str:
 
 
 def shipped(name: str) -> Shipped:
-    """Task and head of a shipped config."""
+    """A shipped config's name, task and head."""
     text = shipped_text(name)
     return Shipped(name, _task(yaml.safe_load(text)), parse_head(text, name))
 

@@ -17,7 +17,7 @@ def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
     """The name and the parameters of a spec: `go(size=9)` -> ("go", {"size": 9}).
 
     A name may also be `file.py:Name`. A string with commas or parentheses is written in quotes:
-    `gtp(command="engine --options a,b")`. UsageError for anything else; its message says what was expected: a `what`.
+    `gtp(command="engine --options a,b")`. UsageError for anything else, which says that the text names no `what`.
     """
     match = _CALL.match(text)
     if match is None:
@@ -62,7 +62,7 @@ def split_calls(text: str) -> list[str]:
 
 
 def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, Any], skip: int = 0) -> None:
-    """UsageError with the nearest name if `make` does not accept a keyword. Its first `skip` parameters are not for users."""
+    """UsageError with the nearest name if `make` does not accept a keyword. The first `skip` parameters are not for users."""
     allowed = list(inspect.signature(make).parameters)[skip:]
     for key in parameters:
         if not allowed:
@@ -72,7 +72,7 @@ def check_keywords(what: str, make: Callable[..., Any], parameters: dict[str, An
 
 
 def read_by(read: Callable[[str], Any]) -> AfterValidator:
-    """The check of a key: whatever `read` refuses by a UsageError. Its value is what `read` returns, if that is a string, too."""
+    """A validator of a config key: refuses what `read` refuses with a UsageError. If `read` returns a string, that is the value."""
 
     def checked(value: str) -> str:
         try:

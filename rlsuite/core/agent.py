@@ -27,11 +27,11 @@ Capability = Literal[
     "net.last_action_reward",
     "net.separate_value",
     "net.any_size",
-    "looking ahead",  # its net may read later steps (`nets.memory.Core.looks_ahead`), because it does not act
+    "looking ahead",  # its net may read later steps (`nets.memory.Core.looks_ahead`), because the agent does not act
     "net.auxiliary",
     "agent.novelty",
     "old weights",  # an on-policy agent that corrects for rollouts of older weights
-    "inference server",  # its `act` calls the net by `forward` alone, or for board games its `evaluate` by the net's `evaluate`
+    "inference server",  # `act` calls only the net's `forward`; for board games, `evaluate` calls only the net's `evaluate`
 ]
 
 
@@ -46,7 +46,7 @@ class Mode(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """The result of `Objective.loss`."""
+    """The loss of a batch, with TD errors and metrics, as returned by `Objective.loss`."""
 
     loss: Tensor  # [B] f32, before importance weights
     td: Tensor | None  # [T,B] f32, TD errors that priorities are computed from; None: no priorities
@@ -84,7 +84,7 @@ class Transitions:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences for recurrent replay, which start every `stride` steps: T = burn_in + unroll + n."""
+    """Sequences for recurrent replay, one starting every `stride` steps: T = burn_in + unroll + n."""
 
     burn_in: int  # steps at the start that only bring the recurrent state up to date
     unroll: int  # steps that are learned from
@@ -104,17 +104,17 @@ class Sequences:
 class Rollouts:
     """Whole unrolls of the collector, each learned from once and then dropped, for on-policy agents."""
 
-    recorded: bool = False  # a recorded step beside each of their own, drawn uniformly from `replay.demonstrations`
+    recorded: bool = False  # pair each step with a recorded one, drawn uniformly from `replay.demonstrations`
 
     def beside(self, spec: EnvSpec) -> tuple[Extra, ...]:
-        """The extras in which the recorded steps come."""
+        """The extras that hold the recorded steps; () if there are none."""
         observation = Extra("recorded_observation", spec.observation_shape, spec.observation_dtype)
         return (observation, Extra("recorded_action", spec.action_shape, spec.action_dtype)) if self.recorded else ()
 
 
 @dataclass(frozen=True)
 class Games:
-    """Single positions of finished games that the agent's own collector plays: T = 1."""
+    """Single positions from finished games, played by the agent's own collector: T = 1."""
 
     extras: tuple[Extra, ...] = ()
     length: ClassVar[int] = 1
@@ -131,7 +131,7 @@ class Part(NamedTuple):
     without: tuple[nn.Module, ...] = ()  # modules within them that belong to other parts
 
     def parameters(self) -> list[nn.Parameter]:
-        """Those of its parameters that are trained, each once."""
+        """The parameters that this part trains, each once."""
         others = {id(p) for module in self.without for p in module.parameters()}
         own = {id(p): p for module in self.modules for p in module.parameters() if p.requires_grad}
         return [p for key, p in own.items() if key not in others]
@@ -140,17 +140,17 @@ class Part(NamedTuple):
 class Objective(ABC):
     """A net and a loss: all that the learner needs. Agents are objectives that also act; vision models are objectives only."""
 
-    has_target: ClassVar[bool] = True  # whether `loss` uses `target`; without it the learner has one only to act with it
-    heads: ClassVar[tuple[str, ...]] = ()  # the parts of its net that `learner.resets` replaces; (): it cannot be reset
+    has_target: ClassVar[bool] = True  # whether `loss` uses `target`; if not, there is a target net only for `act_with_target`
+    heads: ClassVar[tuple[str, ...]] = ()  # names of the net's heads, which `learner.resets` replaces; (): it cannot be reset
 
     @abstractmethod
     def make_net(self) -> Net:
         """A new net with its initial weights, on the CPU in fp32."""
 
     def observe(self, net: Net, trajectory: Trajectory, learning: bool) -> Trajectory:
-        """A trajectory with what the net adds to it, such as bonuses, before `prepare`; by default as it is. Without gradients.
+        """Adds what the net computes, such as bonuses, to a trajectory before `prepare`; by default nothing. Without gradients.
 
-        `learning`: it is learned from once, so the net's running statistics change; otherwise only looked at.
+        `learning`: the trajectory is about to be learned from, so running statistics are updated; otherwise they stay as they are.
         """
         return trajectory
 
@@ -163,21 +163,21 @@ class Objective(ABC):
         """The loss of a trajectory, leaves [T,B,...]; `target` is the target net, or the net itself without one."""
 
     def parts(self, net: Net) -> dict[str, Part]:
-        """The parts of its net by name, in the order in which each update trains them; by default one, the whole net.
+        """The parts of the net by name, in the order in which each update trains them; by default one part, the whole net.
 
-        Every trained parameter is in one of them.
+        Every trained parameter must belong to exactly one part.
         """
         return {"": Part((net,))}
 
     def of_part(self, name: str) -> "Objective":
-        """The objective whose `loss` trains the part `name`; itself if there is one part only.
+        """The objective whose `loss` trains the part `name`; by default the objective itself, which has one part only.
 
         Gradients of that loss pass through the other parts, but do not change them.
         """
         return self
 
     def at(self, updates: int) -> Self:
-        """The objective whose `loss` is taken `updates` learner steps after the start or the last reset; itself if none changes."""
+        """The objective to use `updates` learner steps after the start or the last reset; by default the objective itself."""
         return self
 
     def priority(self, td: Tensor, valid: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class Actor(ABC):
 
     @property
     def sees_last_action(self) -> bool:
-        """Whether the last leaf of its state is the previous action. `acting.act` puts it there; the agent need not."""
+        """Whether the last leaf of the recurrent state is the previous action, which `acting.act` puts there, not the agent."""
         return False
 
     def initial_state(self, batch: int) -> State:
@@ -212,10 +212,10 @@ class Actor(ABC):
 class Agent(Actor, Objective):
     """Base class of agents. Abstract methods must be implemented; everything else has a default."""
 
-    Config: ClassVar[type[Any]]  # its section of a run's config, derived from `rlsuite.config.schema.AgentSection`
-    offline: ClassVar[bool] = False  # it learns from `replay.demonstrations` alone: its environment is for evaluations
-    plays: ClassVar[bool] = True  # False: it learns something else from recordings than to act, and `rate` says how well
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()  # what it supports besides discrete actions without a memory
+    Config: ClassVar[type[Any]]  # the section `agent` of a run's config, derived from `rlsuite.config.schema.AgentSection`
+    offline: ClassVar[bool] = False  # learns from `replay.demonstrations` alone; the environment is for evaluations only
+    plays: ClassVar[bool] = True  # False: learns something other than acting from recordings; `rate` measures how well
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()  # features supported beyond discrete actions without a memory
 
     def __init__(self, config: Any, net: Any, spec: EnvSpec):
         """`config`: a `Config`; `net`: the run's `NetConfig`. UsageError if they do not fit the environment."""
@@ -223,7 +223,7 @@ class Agent(Actor, Objective):
 
     @classmethod
     def needs_recordings(cls) -> bool:
-        """Whether it learns from `replay.demonstrations` without a replay to mix them into: alone, or beside its rollouts."""
+        """Whether the agent cannot learn without `replay.demonstrations`: it uses them alone, or paired with its rollouts."""
         return cls.offline or (isinstance(cls.sequence, Rollouts) and cls.sequence.recorded)
 
     @classmethod
@@ -237,9 +237,9 @@ class Agent(Actor, Objective):
 
     @classmethod
     def ignores(cls, config: Any) -> dict[str, str]:
-        """Keys of the whole config that have no effect with this agent -> what they need; they are refused where they are set.
+        """Config keys that have no effect with this agent -> the condition under which they would; setting them is an error.
 
-        A section's name stands for all its keys. What they need begins with the key that decides, as "replay.prioritized = true".
+        A section's name stands for all its keys. Conditions begin with the key that they test, as in "replay.prioritized = true".
         """
         ignored: dict[str, str] = {}
         if not cls.has_target:
@@ -264,23 +264,23 @@ class Agent(Actor, Objective):
         """Changes the initial weights of a new net in place, after those of `net.init_from` have been loaded."""
 
     def recorded(self, steps: Step) -> Step:
-        """Recorded steps [N,...] with the extras that its sequences have. UsageError if it cannot learn from them."""
+        """Adds the extras that the agent's sequences need to recorded steps [N,...]. UsageError if it cannot learn from them."""
         return steps
 
     def rate(self, net: Net, episode: Step) -> float:
-        """How well it does on a recorded episode, leaves [n+1,...]; the larger the better. For agents that do not play."""
+        """The score on a recorded episode, leaves [n+1,...], of an agent that does not play; larger is better."""
         raise NotImplementedError
 
     def scores(self, net: Net, steps: Step, state: State) -> tuple[Tensor, State]:
-        """How it rates discrete actions: values or logits [T,B,A] f32 for `steps` [T,B,...] from `state`, and the state after them.
+        """Action values or logits [T,B,A] f32 for `steps` [T,B,...] from `state`, and the state after them.
 
-        Of continuous actions the means [T,B,A]. Export and distillation use it; without it an agent can do neither.
+        For continuous actions, the means [T,B,A]. Export and distillation need this method.
         """
         raise NotImplementedError
 
     @property
     def has_scores(self) -> bool:
-        """Whether it implements `scores`."""
+        """Whether the agent implements `scores`."""
         return type(self).scores is not Agent.scores
 
     @property
@@ -290,7 +290,7 @@ class Agent(Actor, Objective):
 
     @property
     def on_policy(self) -> bool:
-        """Whether it learns from every rollout once, without a replay."""
+        """Whether the agent learns from every rollout once, without a replay."""
         return isinstance(self.sequence, Rollouts)
 
 
@@ -309,7 +309,7 @@ def agent_class(name: str) -> type[Agent]:
 
 
 def with_capability(capability: Capability) -> list[str]:
-    """Names of the known agents with this capability. An agent of somebody else's that cannot be imported has none."""
+    """Names of the known agents with this capability, except third-party agents that cannot be imported."""
     found = []
     for name in registry.agents.names():
         with suppress(UsageError):

@@ -1,7 +1,7 @@
 """Arrays without reference counts, for compiled code that takes many views of them.
 
-Numba counts the references to an array's memory in atomic operations, for each view that is made and dropped. In a tree search,
-where every function looks at rows of arrays, that took two thirds of the time.
+Numba counts the references to an array's memory with atomic operations, for each view that is made and dropped. In a tree search,
+where every function takes views of rows, that took two thirds of the time.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ cgutils: Any = core.cgutils
 
 
 def _borrowed(typing_context: Any, array: Any) -> Any:
-    """The same array, whose views are not counted either.
+    """The same array without a reference count, for it and for its views.
 
-    Something else must hold it for as long. The caller does that for an argument of a kernel; nothing does for an array that the
-    kernel has made itself.
+    Something else must keep the array alive. For an argument of a kernel, the caller does; for an array that the kernel has made
+    itself, nothing does.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Where libraries keep what they compile: in a private temporary folder if this user has no cache folder to write to.
+"""Cache folders for compiled code: a private temporary folder if the user has no writable cache folder.
 
-Numba refuses to compile a cached function that it can cache nowhere, as in a container whose packages are read-only and whose user
-has no home. Matplotlib and Triton complain or fail.
+Numba refuses to compile a cached function if it finds no folder for the cache, as in a container with read-only packages and a user
+without a home. Matplotlib and Triton complain or fail.
 """
 
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 
 
 def set_up(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Names folders that can be written to in the environment, where the user's own cannot; before Numba compiles anything.
+    """Sets cache folders in the environment variables if the user's own is not writable. Call it before Numba compiles anything.
 
-    What the environment names already, and can be written to, stays.
+    Variables that already name a writable folder stay as they are.
     """
     home = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if writable(Path(home)) and not home.startswith("~"):  # a user without a name has no home
@@ -33,16 +33,16 @@ def set_up(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def writable(folder: Path) -> bool:
-    """Whether a folder can be written to, or made."""
+    """Whether a folder can be written to, or created."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def private_folder() -> Path | None:
-    """A temporary folder that only this user can write to, the same for all processes; None where nothing can be written.
+    """A temporary folder that only this user can write to, usually the same for all processes; None if none can be made.
 
-    What lies in it is executed, so a folder that somebody else made is not taken.
+    Code in it is executed, so a folder of that name that somebody else has made, or could write to, is not used.
     """
     try:
         folder = Path(tempfile.gettempdir()) / f"rlsuite-cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"

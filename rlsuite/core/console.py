@@ -10,17 +10,17 @@ from typing import TextIO
 
 
 def say(line: str, out: TextIO | None = None) -> None:
-    """Prints a line to `out`, or stderr. Where nobody reads it any more it is dropped: a run must not end for that."""
+    """Prints a line to `out`, or stderr. If the reader is gone, the line is dropped: a run must not end because of it."""
     out = out or sys.stderr
     try:
         print(line, file=out, flush=True)
-    except (OSError, ValueError):  # a reader that has gone, as `tee` after Ctrl-C; a closed file
+    except (OSError, ValueError):  # a reader that is gone, such as `tee` after Ctrl-C; a closed file
         with suppress(OSError, ValueError):
             _mute(out.fileno())
 
 
 def mute_closed_terminals() -> None:
-    """Lets stdout and stderr write to nowhere where they were a terminal that has been closed."""
+    """Redirects stdout and stderr to the null device if they are a terminal that has been closed."""
     for descriptor in (1, 2):
         with suppress(OSError):
             if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
@@ -34,5 +34,5 @@ def _mute(descriptor: int) -> None:
 
 
 def command(*words: str | Path) -> str:
-    """A command to be copied into a shell: its words quoted where that is needed."""
+    """A command to copy into a shell, with its words quoted where needed."""
     return shlex.join(map(str, words))

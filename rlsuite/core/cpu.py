@@ -1,10 +1,10 @@
 """Thread count and malloc tuning of a process.
 
-The best number of threads depends on the work and on what else runs: two threads speed up the update of a small net by half, and
-take ten times as long as one where another process keeps a core busy, because each waits for the other at the end of every layer.
+The best number of threads depends on the work and on what else runs: two threads speed up the update of a small net by half, but
+take ten times as long as one if another process keeps a core busy, because each waits for the other at the end of every layer.
 So torch's threads are chosen by measurement, for each kind of work:
 
-    cpu.set_up(threads=None)  # a number: as many threads, always
+    cpu.set_up(threads=None)  # a number would fix the number of threads
     with cpu.working("updates"):
         ...  # the same amount of work every time
 """
@@ -50,15 +50,15 @@ _threads = _Threads()
 
 
 def set_up(threads: int | None, most: int | None = None) -> None:
-    """Sets the threads of torch in this process, and avoids page faults in every update.
+    """Sets the number of torch's threads in this process, and tunes malloc to avoid page faults in every update.
 
-    `threads`: their number, for results that are the same bit for bit; None: the fastest number up to `most` (None: one per core)
+    `threads`: a fixed number, for results that are the same bit for bit; None: the fastest number up to `most` (None: one per core)
     for each kind of work (`working`), which depends on the machine and on what else runs on it.
 
     The batch and activations of an update are megabytes that live for milliseconds. By default glibc returns such blocks to the
     system and gets them back page by page, which costs a seventh of a small net's update and a fifth of R2D2's at paper size. So
-    all blocks come from the heap (M_MMAP_THRESHOLD would not do, it ends at 32 MB), which keeps up to half a gigabyte of freed
-    memory. Without glibc only the threads are set.
+    all blocks come from the heap, which keeps up to half a gigabyte of freed memory (M_MMAP_THRESHOLD would not be enough: its
+    maximum is 32 MB). Without glibc, only the threads are set.
     """
     most = most or limits.cores()
     _threads.fixed = threads is not None or most == 1
@@ -74,19 +74,19 @@ def set_up(threads: int | None, most: int | None = None) -> None:
 
 @cache
 def has_bf16() -> bool:
-    """Whether the processor computes in bf16. Where it does not, torch emulates it, several times slower than fp32."""
+    """Whether the processor supports bf16. If not, torch emulates it, several times slower than fp32."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]
 
 
 def working(work: str) -> AbstractContextManager[None]:
-    """Context of a piece of work, the same amount every time, whose number of threads is chosen by how long it takes.
+    """A context for one piece of work, which is timed to choose the number of threads for its kind.
 
-    `work` names its kind, as in "updates". It sets no threads where `set_up` has fixed their number.
+    `work`: the kind, such as "updates"; every piece must be the same amount of work. No effect if `set_up` has fixed the number.
     """
     return nullcontext() if _threads.fixed else _threads.measured(work)
 
 
 def threads_for(work: str) -> int:
-    """The number of threads that a kind of work runs with."""
+    """The number of threads chosen for a kind of work."""
     choice = _threads.choices.get(work)
     return torch.get_num_threads() if choice is None else choice.threads

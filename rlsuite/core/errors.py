@@ -49,7 +49,7 @@ def unknown(what: str, name: str, options: Iterable[str]) -> UsageError:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an error in one line: its type where that is not ours, and its message."""
+    """An error as one line of text: its message, after its type unless the error is an RlsuiteError."""
     text = " ".join(str(error).split())
     if isinstance(error, RlsuiteError):
         return text

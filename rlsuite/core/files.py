@@ -1,4 +1,4 @@
-"""Reading and writing files.
+"""Reading and writing files, with errors that name the file and with atomic replacement.
 
     with writing(folder, ", or choose another --run-dir"):
         folder.mkdir()  # OSError -> RlsuiteError: cannot write FOLDER: File exists; remove what is in the way, or choose ...
@@ -6,7 +6,7 @@
     with replacing(folder / "curves.png") as beside:
         figure.savefig(beside)
 
-Errors name the file and what to do; what is replaced survives a kill.
+Errors name the file and what to do. If the process is killed, the old file or the new one is there, whole.
 """
 
 import errno
@@ -42,7 +42,7 @@ def reading(path: Path, *, kind: type[RlsuiteError] = UsageError) -> Iterator[No
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A JSON document. ValueError for anything else, also for one that is nested too deep to be read."""
+    """The value of a JSON document. ValueError for anything else, also for one that is nested too deeply to be read."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -51,11 +51,11 @@ def parse_json(text: str | bytes) -> Any:
 
 @contextmanager
 def replacing(path: Path, more: str = "") -> Iterator[Path]:
-    """A path beside `path` to write to, which replaces `path` at the end: a kill at any moment leaves the old file or the new one.
+    """Yields a temporary path beside `path` to write to, and then moves it to `path`: a kill leaves the old file or the new one.
 
-    Makes the folders above it. Leaves nothing behind on an error; an OSError becomes RlsuiteError as in `writing`.
+    Makes parent folders. Leaves nothing behind on an error; an OSError becomes a RlsuiteError as in `writing`.
     """
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # writers go by the suffix
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # some writers choose the format by the suffix
     with writing(path, more):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -69,13 +69,13 @@ def replacing(path: Path, more: str = "") -> Iterator[Path]:
 
 
 def atomic_write(path: Path, data: str | bytes, more: str = "") -> None:
-    """Writes `data` (text as UTF-8) in place of `path`, as `replacing` does."""
+    """Writes `data` (text as UTF-8) to `path` by way of `replacing`, so that a kill leaves the old file or the new one."""
     with replacing(path, more) as beside:
         beside.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def reason(error: OSError, path: Path) -> str:
-    """What the operating system says, and of which file where that is neither `path` nor beside it."""
+    """The operating system's reason for an error, and the file that it is about unless that is `path` or in the same folder."""
     text = error.strerror or str(error) or type(error).__name__
     other = isinstance(error.filename, str | os.PathLike) and Path(error.filename).parent != path.parent
     return f"{text} ({error.filename})" if other else text

@@ -1,4 +1,4 @@
-"""Board games: rules over a row of bytes, compiled by numba, and what nets, programs and people need to know about a game.
+"""Board games: rules over a row of bytes, compiled by numba, and the facts that nets, programs and people need about a game.
 
 A game has two players, 0 and 1, is zero-sum and deterministic, and hides nothing. A position is a row of `row_size` bytes (int8, a
 multiple of 8, so that a game can view it as 64-bit words) that holds everything the rest of the game depends on. Values belong to
@@ -30,8 +30,8 @@ ALL_AROUND: Steps = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1)
 class Rules(NamedTuple):
     """A game's rules as functions compiled by numba (`njit`). They keep no state, and only `init` and `play` write to the row."""
 
-    # Sets up the first position in a copy of `Game.start`. A game can begin from any position (`Game.starting_from`) if this leaves
-    # a position that is there already as it is.
+    # Sets up the first position in a copy of `Game.start`. A game can begin from any position (`Game.starting_from`) if `init`
+    # leaves the row of such a position unchanged.
     init: Callable[[Row], None]
     player: Callable[[Row], int]  # the player to move, 0 or 1; anything once the game is over
     legal: Callable[[Row, Actions], int]  # writes the legal actions in increasing order, returns how many; 0 once the game is over
@@ -39,7 +39,7 @@ class Rules(NamedTuple):
     outcome: Callable[[Row], tuple[bool, float]]  # (over, value for player 0 in [-1, 1]); the value is read only if over
     encode: Callable[[Row, Planes], None]  # writes every element of the planes, as the player to move sees the position
     hash: Callable[[Row], np.uint64]  # a hash of everything that `encode` depends on
-    # Writes who owns each cell of a board that is decided by how many cells a player owns; None: the game is decided otherwise.
+    # Writes the owner of each cell, in games won by owning more cells; None: the game is decided otherwise.
     owners: Callable[[Row, Owners], None] | None = None
 
 
@@ -47,7 +47,7 @@ Board = Literal["squares", "points", "felt", "hexes", "columns", "chess", "text"
 
 
 class GtpDialect(NamedTuple):
-    """How programs that speak GTP play a game. They name its moves as `action_text` does."""
+    """How programs that speak GTP play a game. GTP names moves as `action_text` does."""
 
     forced_passes: bool = False  # a pass is sent even if it is the only legal move; otherwise both sides take it for granted
     resume: Callable[[Row], None] | None = None  # forgets, in place, that the last moves were passes: GTP lets the game go on
@@ -72,19 +72,19 @@ class Presentation:
 
 
 class Endgames(NamedTuple):
-    """A solver of a game's last positions, on which agents are graded (`rlsuite.boardgames.endgames`)."""
+    """An exact solver of a game's endgames, to grade agents by (`rlsuite.boardgames.endgames`)."""
 
     empty: Callable[[Row], int]  # how many cells are empty
-    most: int  # positions with at most so many empty cells are solved in well under a second
-    # The score of every action [A] under best play, for the player to move, nan for illegal ones. It is above 0 for a win, 0 for a
-    # draw, below 0 for a loss. The game goes on in the row.
+    most: int  # positions with at most this many empty cells are solved in well under a second
+    # The score of every action [A] under best play, for the player to move, nan for illegal ones: above 0 for a win, 0 for a draw,
+    # below 0 for a loss. The game in the row must not be over.
     scores: Callable[[Row], NDArray[np.float64]]
-    unit: str | None = None  # of the scores ("discs"); None: they say who wins, and no more
+    unit: str | None = None  # of the scores ("discs"); None: scores only say who wins
 
 
 @dataclass(frozen=True)
 class Game:
-    """One game of one size."""
+    """A board game with all its parameters, such as Go on 9 x 9 points."""
 
     name: str  # as `make_game` takes it, with all parameters: "go(size=9,komi=7.5)"
     rules: Rules
@@ -102,13 +102,13 @@ class Game:
     has_draws: bool = True
     plane_scale: float = 1.0  # what a net multiplies the planes by
     parameters: dict[str, Any] = field(default_factory=dict)
-    views: tuple[str, ...] = ()  # the parameters that change nothing but the planes
+    views: tuple[str, ...] = ()  # names of the parameters that change nothing but the planes
     make: Callable[..., "Game"] | None = None  # makes this game from `parameters`, or one of another size or komi
     move_text: Callable[[Row, int], str] | None = None  # an action's name where it depends on the position: "Nf3"
     presentation: Presentation = Presentation()
     graded_positions: Path | None = None  # a file of positions with known best moves (`rlsuite.boardgames.graded_positions`)
     endgames: Endgames | None = None  # None: the game has no solver
-    # Makes a player the one to move, in place, so that `encode` writes what that player sees; None: there is no other side's view.
+    # Makes a player the one to move, in place, so that `encode` writes what that player sees; None: only the mover has a view.
     set_player: Callable[[Row, int], None] | None = None
     usual_start: Row | None = None  # what `start` was before `starting_from` replaced it
 
@@ -124,7 +124,7 @@ class Game:
         return BoardState(self, row)
 
     def planes(self, row: Row, player: int) -> Planes:
-        """Planes [C,H,W], as a player sees the position, whoever moves. UsageError without `set_player`."""
+        """Planes [C,H,W] as `player` sees the position, whoever is to move. UsageError without `set_player`."""
         if self.set_player is None:
             raise UsageError(f"{self.name} does not say what the player sees who is not to move: its Game needs set_player")
         row = row.copy()
@@ -166,9 +166,10 @@ class Game:
         return made.starting_from(str(self.new_state()))
 
     def seen_as(self, other: "Game") -> "Game":
-        """This game with the planes of `other`, if it is of the same kind: positions and actions are the same, names differ.
+        """This game with the planes of `other`, if both are the same kind of game; positions and actions stay the same.
 
-        It keeps its first position and all parameters that are not `views`. A game of another kind is returned as it is.
+        The result keeps this game's first position and all parameters that are not `views`. If `other` is of another kind, this
+        game is returned unchanged.
         """
         rules = {name: value for name, value in self.parameters.items() if name not in self.views}
         if (not self.views and not other.views) or self.make is None or self.make is not other.make:
@@ -178,7 +179,7 @@ class Game:
 
 
 def whole_number(value: Any) -> int | None:
-    """The integer that a value is, of Python or NumPy and of any width; None for all else, bools and floats included."""
+    """A Python or NumPy integer of any width as an int; None for anything else, bools and floats included."""
     if str(getattr(value, "dtype", type(value).__name__)).rpartition(".")[2] == "bool":  # also NumPy's and torch's
         return None
     try:
@@ -188,7 +189,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def action_number(game: Game, action: Any) -> int:
-    """An action as an int. UsageError for what is no integer."""
+    """An action as an int. UsageError if it is not an integer."""
     number = whole_number(action)
     if number is None:
         raise UsageError(f"{game.name}: the action {action!r} is not an integer; actions are 0 to {game.num_actions - 1}")
@@ -220,7 +221,7 @@ class BoardState:
         return [int(action) for action in actions[: self.game.rules.legal(self._row, actions)]]
 
     def apply(self, action: int) -> "BoardState":
-        """The position after a move. UsageError for an action that is illegal or no integer, and once the game is over."""
+        """The position after a move. UsageError if the action is illegal or not an integer, or if the game is over."""
         action, legal = action_number(self.game, action), self.legal_actions()
         if action not in legal:
             if self.is_terminal():
@@ -242,7 +243,7 @@ class BoardState:
         return bool(self.game.rules.outcome(self._row)[0])
 
     def returns(self) -> tuple[float, float]:
-        """The results of players 0 and 1; zeros while the game is on."""
+        """The results of players 0 and 1; zeros until the game is over."""
         over, value = self.game.rules.outcome(self._row)
         return (float(value), -float(value)) if over else (0.0, 0.0)
 
@@ -270,7 +271,7 @@ DIAGONALS = ((0, False), (2, False), (1, True), (3, True))  # the half turn, and
 def square_maps(size: int, extra_actions: int = 0, symmetries: tuple[tuple[int, bool], ...] = _ALL) -> tuple[Any, Any]:
     """(cell maps [S,n*n], action maps [S,n*n+extra]) of a square board whose actions are its cells, then `extra_actions` more.
 
-    `symmetries`: (quarter turns, then mirrored left to right), those under which the rules and the first position stay the same.
+    `symmetries`: (quarter turns, whether then mirrored left to right), under which the rules and the first position stay the same.
     """
     cells = np.arange(size * size, dtype=np.int32).reshape(size, size)
     turned = [np.fliplr(np.rot90(cells, turns)) if mirrored else np.rot90(cells, turns) for turns, mirrored in symmetries]
@@ -306,7 +307,7 @@ def letter(number: int) -> str:
 
 
 def player_in_turn(cells: NDArray[np.int8], name: str) -> int:
-    """The player to move where stones are placed in turn: cells hold 0, 1 (player 0) or 2. UsageError if the counts cannot be."""
+    """The player to move if stones are placed in turn: cells hold 0, 1 (player 0) or 2. UsageError for impossible counts."""
     first, second = int((cells == 1).sum()), int((cells == 2).sum())
     if first - second not in (0, 1):
         raise UsageError(f"{name}: {first} x and {second} o cannot arise: x begins and turns alternate")

@@ -1,14 +1,14 @@
-"""Compiled functions on disk, once for a machine: also closures over a game's rules, which numba's `cache=True` compiles anew.
+"""A disk cache of compiled numba functions, also for closures over a game's rules, which `cache=True` compiles in every process.
 
-    @kernel(nogil=True, error_model="numpy")   # as `njit`
+    @kernel(nogil=True, error_model="numpy")   # takes the options of `njit`
     def encode_all(rows, planes): ...
 
-A file is found by a digest of everything that compiled code depends on: the bytecode, options and constants of the function and of
-all that it calls, from whatever module, the types of its arguments, the versions of numba, llvmlite, NumPy and Python, and the CPU.
-So whatever is edited is compiled anew, and nothing has to be removed. What cannot be described so, such as calls into Python, is
-compiled in every process. A cache that cannot be read or written costs time and nothing else.
+A file is named by a digest of everything that compiled code depends on: the bytecode, options and constants of the function and of
+all functions that it calls, in any module, the types of its arguments, the versions of numba, llvmlite, NumPy and Python, and the
+CPU. So edited code is compiled again, and no file ever has to be removed by hand. Functions that cannot be described this way, such
+as those that call into Python, are compiled in every process. A cache that cannot be read or written costs only time.
 
-A file is a header, which is checked first, and a pickle: `_private` says which folders and files are read.
+A file is a header, which is checked first, and a pickle. Only folders and files that pass `_private` are read.
 """
 
 import dis
@@ -43,11 +43,11 @@ dumps: Any = serialize.dumps
 
 LIMIT = 256 << 20  # bytes of all files; the least recently used are removed
 _MAGIC = b"rlsuite kernel 1"
-_KNOWN = ("numpy", "numba", "math", "cmath", "builtins", "typing")  # packages whose version, or Python's, says what is in them
+_KNOWN = ("numpy", "numba", "math", "cmath", "builtins", "typing")  # packages whose contents are fixed by a version in the digest
 _SETTINGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE", "USING_SVML")
 
-# Compiled functions are linked by names that end in a number. Numba counts these from 1 in each process, so that functions of two
-# processes can have one name, and a third process, which loads both, calls the wrong one. Random numbers do not meet.
+# Compiled functions are linked by names that end in a number. Numba counts these from 1 in each process, so functions compiled in
+# two processes can have the same name, and a third process that loads both calls the wrong one. Random numbers do not collide.
 bytecode.FunctionIdentity._unique_ids = iter(lambda: int.from_bytes(os.urandom(8), "little") >> 1, None)  # type: ignore[assignment]
 
 
@@ -56,12 +56,12 @@ class _NotCacheable(Exception):
 
 
 def kernel(**options: Any) -> Callable[[F], F]:
-    """A decorator as `numba.njit(**options)`, whose compiled functions are kept on disk."""
+    """A decorator like `numba.njit(**options)` that caches compiled functions on disk."""
     return lambda function: keep(numba.njit(**options)(function))
 
 
 def keep(function: F) -> F:
-    """Keeps what a function of `njit` compiles on disk, in place of numba's own cache; any other function stays as it is."""
+    """Gives an `njit` function this disk cache in place of numba's own; any other function stays as it is. Returns the function."""
     compiled: Any = function
     if isinstance(compiled, Dispatcher) and not isinstance(compiled._cache, _KernelCache):
         compiled._cache = _KernelCache(compiled)
@@ -69,7 +69,7 @@ def keep(function: F) -> F:
 
 
 def is_compiled(function: Any, *arguments: Any) -> bool:
-    """Whether a call of an `njit` function with these arguments needs no compiler: it has been compiled here, or is on disk."""
+    """Whether an `njit` function is already compiled for these arguments, in this process or on disk."""
     if not isinstance(function, Dispatcher):
         return True  # NUMBA_DISABLE_JIT
     signature = tuple(function.typeof_pyval(argument) for argument in arguments)
@@ -79,23 +79,23 @@ def is_compiled(function: Any, *arguments: Any) -> bool:
 
 
 class _KernelCache(caching._Cache):
-    """The cache of one dispatcher, as numba's compiler asks it."""
+    """The disk cache of one dispatcher, with the interface that numba's compiler expects."""
 
     def __init__(self, dispatcher: Any):
         self.dispatcher, self.digest = dispatcher, ""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function for these types of arguments; None if it is not there, or cannot be loaded."""
+        """The compiled function for these argument types; None if it is not cached or cannot be loaded."""
         target_context.refresh()
         found = self.read(sig, target_context)
         if found is None:
             return None
-        with suppress(Exception):  # whatever a damaged or foreign file causes: it is compiled anew
+        with suppress(Exception):  # any error from a damaged or foreign file: the function is then compiled
             return CompileResult._rebuild(target_context, *pickle.loads(found))
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Writes a compiled function, whole or not at all."""
+        """Writes a compiled function to the cache, completely or not at all."""
         folder, key = _folder(), self._key(sig, data.target_context)
         if folder is None or key is None or data.lifted or data.library.has_dynamic_globals:
             return
@@ -113,7 +113,7 @@ class _KernelCache(caching._Cache):
                 raise
 
     def read(self, sig: Any, target_context: Any) -> bytes | None:
-        """The pickle of a compiled function; None if it is not there, not whole, or not this user's own."""
+        """The pickle of a compiled function; None if it is missing, incomplete, or not private to this user."""
         folder, key = _folder(), self._key(sig, target_context)
         if folder is None or key is None:
             return None
@@ -130,7 +130,7 @@ class _KernelCache(caching._Cache):
         return None
 
     def _key(self, sig: Any, target_context: Any) -> bytes | None:
-        """What identifies the compiled function for these types; None if it cannot be cached."""
+        """The digest that identifies the compiled function for these argument types; None if it cannot be cached."""
         with suppress(_NotCacheable, AttributeError, TypeError, ValueError):
             if not self.digest:
                 description = _Description()
@@ -145,18 +145,18 @@ class _KernelCache(caching._Cache):
 
     @property
     def cache_path(self) -> str | None:
-        """The folder."""
+        """The cache folder; None if there is none."""
         folder = _folder()
         return None if folder is None else str(folder)
 
     def enable(self) -> None:
-        """Nothing to do, as in `disable` and `flush`: numba's interface has them."""
+        """Does nothing, like `disable` and `flush`, which are part of numba's interface."""
 
     disable = flush = enable
 
 
 def _folder() -> Path | None:
-    """Where compiled functions are kept, private to this user; None if there is no such place."""
+    """The folder of compiled functions, private to this user; None if there is none."""
     homes = (config.CACHE_DIR, os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     found = (_own(os.path.join(home, "rlsuite-kernels")) for home in homes if os.path.isabs(home))
     return next((folder for folder in found if folder is not None), None)
@@ -174,12 +174,12 @@ def _own(name: str) -> Path | None:
 
 
 def _private(status: os.stat_result) -> bool:
-    """Whether a file or folder is this user's, and nobody else can write to it: what is in it is executed."""
+    """Whether a file or folder belongs to this user and nobody else can write to it, as its contents are executed."""
     return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
 
 
 def _make_room(folder: Path, size: int) -> None:
-    """Removes the files that were not used for longest, until `size` more bytes are within LIMIT."""
+    """Removes the least recently used files until `size` more bytes fit within LIMIT."""
     files = sorted(((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in os.scandir(folder)), reverse=True)
     for _, taken, path in files:
         size += taken
@@ -188,7 +188,7 @@ def _make_room(folder: Path, size: int) -> None:
 
 
 def _machine(target_context: Any) -> Iterator[str]:
-    """What compiled code depends on besides its source."""
+    """Yields what compiled code depends on besides its source: versions, the CPU and numba's settings."""
     yield from (__version__, numba.__version__, llvmlite.__version__, np.__version__, platform.python_version())
     yield from (platform.python_implementation(), str(target_context.codegen().magic_tuple()))
     yield from (f"{name}={getattr(config, name, None)}" for name in _SETTINGS)
@@ -207,7 +207,7 @@ class _Description:
             self.hash.update(len(data).to_bytes(8, "little") + data)
 
     def value(self, value: Any) -> None:
-        """A constant, or what a compiled function calls."""
+        """Adds a constant, or something that a compiled function calls."""
         if isinstance(value, Dispatcher):
             self._dispatcher(value)
         elif isinstance(value, Intrinsic):
@@ -237,7 +237,7 @@ class _Description:
         elif isinstance(value, np.ufunc) or (hasattr(value, "__name__") and _known(value.__module__)):
             self.add("function", value.__name__)
         else:
-            raise _NotCacheable  # such as a function of Python
+            raise _NotCacheable  # such as a Python function
 
     def values(self, values: Any) -> None:
         self.add(str(len(values)))
@@ -245,7 +245,7 @@ class _Description:
             self.value(value)
 
     def numba_type(self, one: Any) -> None:
-        """A type of numba's, as an argument or a constant has it."""
+        """Adds the numba type of an argument or a constant."""
         if isinstance(one, types.BaseTuple):
             if isinstance(one, types.BaseNamedTuple):
                 self._named(one.instance_class)
@@ -270,18 +270,18 @@ class _Description:
         return number < before
 
     def _named(self, one: type) -> None:
-        """A class: a named tuple with its fields, an exception, or one whose package has a version."""
+        """Adds a class: a named tuple with its fields, an exception, or a class of one of the `_KNOWN` packages."""
         if not (hasattr(one, "_fields") or issubclass(one, BaseException) or _known(one.__module__)):
             raise _NotCacheable
         self.add("class", one.__module__, one.__qualname__, *getattr(one, "_fields", ()))
 
     def _dispatcher(self, one: Any) -> None:
         if one in self.within:
-            raise _NotCacheable  # a recursion: with numba 0.68 it ends the process when it is loaded
+            raise _NotCacheable  # recursion: loading it crashes the process with numba 0.68
         if self._again(one):
             return
         self.within.append(one)
-        keep(one)  # numba's own cache does not see when a function that another file holds has changed
+        keep(one)  # numba's own cache does not notice changes to functions in other files
         self.value(one.targetoptions)
         self.value(one.locals)
         self._function(one.py_func)
@@ -300,13 +300,13 @@ class _Description:
 
     def _code(self, code: CodeType) -> None:
         if "objmode" in code.co_names:
-            raise _NotCacheable  # Python code, with the addresses of this process
+            raise _NotCacheable  # calls Python by addresses of this process
         self.add("code", code.co_code, code.co_exceptiontable, str((code.co_argcount, code.co_kwonlyargcount, code.co_flags)))
         self.values((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars))
         self.values(code.co_consts)
 
     def _globals(self, code: CodeType, names: dict[str, Any]) -> None:
-        """The values of the globals that a function reads."""
+        """Adds the values of the globals that a function reads."""
         for read in sorted({at.argval for at in dis.get_instructions(code) if at.opname in ("LOAD_GLOBAL", "LOAD_NAME")}):
             self.add("global", read)
             if read in names:
@@ -316,7 +316,7 @@ class _Description:
                 self._globals(constant, names)
 
     def _member(self, value: Any, code: CodeType) -> None:
-        """A global's value; of a module, whatever in it has a name that the function uses."""
+        """Adds a global's value; for a module, its members whose names the function uses."""
         if not isinstance(value, ModuleType) or _known(value.__name__):
             self.value(value)
             return

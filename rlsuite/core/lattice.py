@@ -1,4 +1,4 @@
-"""Which cells of a board are next to each other, and which edges are alike, for boards of every size. Shapes: H rows, W columns."""
+"""A board as a graph: which cells are neighbours, and which edges are equivalent, for any size. Shapes: H rows, W columns."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,18 @@ from rlsuite.core.game import ALL_AROUND, Game, Steps
 
 
 class Lattice(NamedTuple):
-    """A board as a graph: its nodes are the cells and the four sides, top, right, bottom and left.
+    """A board as a graph whose nodes are the cells and the four sides: top, right, bottom and left.
 
-    An edge leads from a cell along each of the steps, to another cell or to the side that is there.
+    Each cell has an edge along each of the steps, to another cell or, at the border, to a side.
     """
 
     steps: Steps = ALL_AROUND
-    kinds: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 1, 1)  # of each step; the game's symmetries turn steps of one kind into each other
-    sides: tuple[int, ...] = (0, 0, 0, 0)  # of each side, likewise
+    kinds: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 1, 1)  # of each step; symmetries of the game map steps to steps of the same kind
+    sides: tuple[int, ...] = (0, 0, 0, 0)  # the kind of each side, likewise
 
 
 def lattice_of(game: Game) -> Lattice:
-    """The lattice of a game's board. UsageError if the game names no neighbours, or such that cannot be."""
+    """The lattice of a game's board. UsageError if the game names no neighbours, or impossible ones."""
     steps, (_, height, width) = game.neighbours, game.observation_shape
     if not steps:
         raise UsageError(f"{game.name} does not say which cells are neighbours (Game.neighbours), which a graph net needs")
@@ -46,12 +46,12 @@ def lattice_of(game: Game) -> Lattice:
 
 
 def _join(kinds: list[int], a: int, b: int) -> None:
-    """Makes the kinds of a and b one."""
+    """Merges the kinds of a and b into one."""
     old, new = kinds[a], kinds[b]
     kinds[:] = [new if kind == old else kind for kind in kinds]
 
 
 def _numbered(kinds: list[int]) -> tuple[int, ...]:
-    """The kinds, numbered from 0 in the order in which they come."""
+    """The kinds renumbered from 0, in order of first appearance."""
     names = list(dict.fromkeys(kinds))
     return tuple(names.index(kind) for kind in kinds)

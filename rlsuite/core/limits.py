@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, in a container as many as its control groups (cgroups) allow.
+"""The cores and the memory that this process may use; in a container, its control groups (cgroups) limit them.
 
 A group's limits also bind the groups in it, so the tightest one from this process's group up to the root counts. Both versions of
 cgroups are read; Docker, Kubernetes, Slurm and systemd all set limits by one of them.
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MEMBERSHIP, _MOUNT, _MEMINFO = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"), Path("/proc/meminfo")
-_UNLIMITED = 1 << 60  # version 1 has no word for it: a limit beyond any machine's memory
+_UNLIMITED = 1 << 60  # version 1 writes no limit as a number beyond any machine's memory
 
 
 def cores() -> int:
-    """The number of cores that this process may keep busy: those that it may run on, at most its share of CPU time; at least 1."""
+    """The number of cores that this process may keep busy, by its CPU affinity and its share of CPU time; at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = cpu_share()
     return allowed if share is None else max(1, min(allowed, int(share)))
@@ -28,13 +28,13 @@ def available_bytes() -> int | None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held at once, without its children, in bytes."""
+    """The peak memory of this process, without its children, in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def cpu_share(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> float | None:
-    """The CPU time that this process's groups allow, in seconds per second: 0.5 is half a core. None: no limit."""
+    """The CPU time that this process's groups allow, in seconds per second (0.5 is half a core); None: no limit."""
     shares = []
     for version, folder in _groups("cpu", membership, mount):
         if version == 2:
@@ -47,7 +47,7 @@ def cpu_share(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> float | N
 
 
 def free_in_groups(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int | None:
-    """Memory in bytes that this process's groups leave it, files in the kernel's cache counted as free. None: no limit."""
+    """Memory in bytes that is left in this process's groups, counting inactive file cache as free; None: no limit."""
     free = []
     for version, folder in _groups("memory", membership, mount):
         limit, used = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
@@ -82,8 +82,8 @@ def _groups(controller: str, membership: Path, mount: Path) -> Iterator[tuple[in
             continue
         for version, root in roots:
             inside = Path(os.path.normpath(f"{root}/{place}"))
-            # A container may see its own group as the root of what is mounted, while its path is of the machine outside: what is
-            # not there has no limit.
+            # In a container, the group's path may be that of the machine outside, while the mount shows its own group as the root:
+            # folders that do not exist set no limit.
             folder = inside if inside.is_relative_to(root) else root
             while folder.is_relative_to(root):
                 yield version, folder
@@ -96,7 +96,7 @@ def _number(path: Path) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """The text of a file of the kernel; "" where there is none."""
+    """The text of one of the kernel's files; "" if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:

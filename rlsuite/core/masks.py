@@ -1,11 +1,11 @@
 """Action masks: which discrete actions an environment allows at an observation. Shapes: L environments, A actions.
 
-An environment reports them in `info["action_mask"]` and names that key in its metadata's `info_keys`. The collector puts them into
-`Step.extras` as [L,A] bool, and stores keep them. An agent chooses among `masked` values only, when it acts and when it computes
+An environment reports masks in `info["action_mask"]` and names that key in its metadata's `info_keys`. The collector puts them into
+`Step.extras` as [L,A] bool, and stores keep them. Agents choose among `masked` values, both when they act and when they compute
 targets.
 
-A mask is a row of 0 and 1 for the actions counted from 0. Where actions are MultiDiscrete it has an entry for every value of every
-part, one part after the other, or is a tuple of such rows, one for each part.
+A mask is a row of 0s and 1s, one per action. For MultiDiscrete actions, it has an entry for every value of every part, one part
+after the other, or it is a tuple of such rows, one for each part.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ FORBIDDEN = -1e9  # finite, so that 0 times it is 0
 
 
 def read(info: Mapping[str, Any], spec: EnvSpec, num_envs: int) -> NDArray[np.bool_]:
-    """The masks [L,A] bool of what L environments returned as `info`; all actions are allowed where one reports no mask.
+    """The masks [L,A] bool in the `info` of L environments; an environment that reports no mask allows all actions.
 
-    UsageError for a mask of another form.
+    UsageError for a mask of the wrong form.
     """
     space: Space[Any] = Discrete(spec.num_actions) if spec.action_space is None else from_plain(spec.action_space)
     sizes = space.nvec.reshape(-1) if isinstance(space, MultiDiscrete) else np.array([spec.num_actions])
@@ -45,7 +45,7 @@ def read(info: Mapping[str, Any], spec: EnvSpec, num_envs: int) -> NDArray[np.bo
 
 
 def _parts(mask: Any, sizes: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
-    """A mask as one row for each part of an action."""
+    """Splits a mask into one row for each part of an action. UsageError for a mask of the wrong form."""
     rows = [np.asarray(row) for row in mask] if isinstance(mask, tuple) else [np.asarray(mask)]
     if all(row.ndim == 1 and row.dtype.kind in "biuf" for row in rows):
         values = np.concatenate(rows)
@@ -56,7 +56,7 @@ def _parts(mask: Any, sizes: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
 
 
 def _combined(parts: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """The mask of all combinations [A] of the values of the parts."""
+    """The mask [A] of all combinations of the parts' values."""
     out = np.ones(1, bool)
     for part in parts:
         out = (out[:, None] & part).reshape(-1)
@@ -64,24 +64,24 @@ def _combined(parts: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
 
 
 def stored(spec: EnvSpec) -> tuple[Extra, ...]:
-    """What a store must keep with every step for targets to obey the masks; () where the environment reports none."""
+    """The extra that a store must keep for targets to obey masks; () if the environment reports none."""
     return (Extra(KEY, (spec.num_actions,), "bool"),) if KEY in spec.info_keys else ()
 
 
 def with_masks(sequence: SequenceSpec, spec: EnvSpec) -> SequenceSpec:
-    """What an agent gets from its store, with the environment's masks: rollouts have them anyway, games need none."""
+    """Adds the environment's masks to an agent's sequences; rollouts have them anyway, and games need none."""
     if isinstance(sequence, Transitions | Sequences) and KEY not in {extra.name for extra in sequence.extras}:
         return replace(sequence, extras=(*sequence.extras, *stored(spec)))
     return sequence
 
 
 def kept(extras: dict[str, Any]) -> dict[str, Any]:
-    """The mask among `Step.extras`, if there is one."""
+    """Only the mask from `Step.extras`, if there is one."""
     return {KEY: extras[KEY]} if KEY in extras else {}
 
 
 def allowed(step: Step) -> Tensor | None:
-    """The actions that may be chosen, [...,A] bool; None: all of them. Where the environment allows none, all may be."""
+    """The mask of allowed actions, [...,A] bool; None: all. Where the environment allows none, the mask allows all."""
     mask: Tensor | None = step.extras.get(KEY)
     return None if mask is None else mask | ~mask.any(-1, keepdim=True)
 

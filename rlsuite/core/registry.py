@@ -27,7 +27,7 @@ class Registry:
     """The parts of one kind, by name. A part is an object or its import path "package.module:Name", imported on first use."""
 
     def __init__(self, what: str, group: str):
-        """`what`: the word for a name in errors, such as "agent"; `group`: the entry-point group in which packages add parts."""
+        """`what`: the word for a part in errors, such as "agent"; `group`: the entry-point group for parts of other packages."""
         self.what, self.group = what, group
         self.shipped: dict[str, str] = {}
         self.registered: dict[str, Any] = {}
@@ -56,7 +56,7 @@ class Registry:
         return _import(table[name])
 
     def is_foreign(self, name: str) -> bool:
-        """Whether `get` would import code that is neither rlsuite's nor registered in this process. `name` may have parameters."""
+        """Whether `get` would import third-party code that is not registered in this process. `name` may have parameters."""
         kind = name.split("(")[0].strip()
         if _IN_FILE.match(name) or _IN_FILE.match(kind):  # a path may have a parenthesis, too
             return True
@@ -93,7 +93,7 @@ envs = Environments("env.id", "rlsuite.envs")
 games = Registry("game", "rlsuite.games")
 torsos = Registry("net.torso", "rlsuite.torsos")
 memory_cores = Registry("net.memory", "rlsuite.memory_cores")
-trackers = Registry("tracker", "rlsuite.trackers")  # of run.trackers; like callbacks, only the process that trains has them
+trackers = Registry("tracker", "rlsuite.trackers")  # like callbacks, only the process that trains has them
 callbacks = Registry("callback", "rlsuite.callbacks")
 
 ALL: dict[str, Registry] = {"agents": agents, "envs": envs, "games": games, "torsos": torsos, "memory_cores": memory_cores}
@@ -148,7 +148,7 @@ def file_of(name: str) -> tuple[str, str] | None:
 
 
 def absolute(name: str) -> str:
-    """`file.py:Name` with the file's absolute path, as runs keep it; any other name unchanged."""
+    """`file.py:Name` with the file's absolute path, as saved in runs; any other name unchanged."""
     found = file_of(name)
     return name if found is None else ":".join(found)
 
@@ -156,7 +156,7 @@ def absolute(name: str) -> str:
 def load_file(path: str) -> ModuleType:
     """The module in a .py file, executed once for each version of the file. UsageError if it cannot be read or loaded.
 
-    Files beside it can be imported by it, as by a script.
+    Like a script, it can import files in the same folder.
     """
     place = Path(path).resolve()
     try:
@@ -188,7 +188,7 @@ def _load_file(path: str, changed: int) -> ModuleType:
 
 @contextmanager
 def third_party(what: str, kind: type[RlsuiteError] = UsageError) -> Iterator[None]:
-    """Turns whatever code of others raises into an error of `kind`: `what` failed, why, and the line of their file."""
+    """Turns any exception from third-party code into an error of `kind`: `what` failed, why, and the file and line."""
     try:
         yield
     except RlsuiteError:
@@ -198,7 +198,7 @@ def third_party(what: str, kind: type[RlsuiteError] = UsageError) -> Iterator[No
 
 
 def make_env(section: Any, num_envs: int, threads: int, render: bool = False) -> Any:
-    """The vector environment of an `env` section. UsageError for whatever a family of somebody else's raises."""
+    """The vector environment of an `env` section. UsageError for any exception from a third-party family."""
     module = envs.get(section.id)
     if str(getattr(module, "__name__", "")).startswith("rlsuite."):
         return module.make(section, num_envs, threads=threads, render=render)
@@ -207,13 +207,13 @@ def make_env(section: Any, num_envs: int, threads: int, render: bool = False) ->
 
 
 def described(error: BaseException) -> str:
-    """What code of others has raised, in one line: type, message, and the file and line where that is known."""
+    """An exception from third-party code as one line: type, message, and file and line if known."""
     reason = " ".join(str(error).split())
     return f"{type(error).__name__}: {reason}{_place(error)}"
 
 
 def _place(error: BaseException) -> str:
-    """` (file.py, line 3)`: the last line that ran outside rlsuite and installed packages, else in a package, else empty."""
+    """Where an error arose, as ` (file.py, line 3)`: the last line outside rlsuite and packages, else in a package, else ""."""
     frames = traceback.extract_tb(error.__traceback__)
     package = Path(__file__).resolve().parents[1]
     ours = (*(str(package / room) for room in ("", "agents", "envs")), sys.prefix, sys.base_prefix)

@@ -9,7 +9,7 @@ from rlsuite.core.types import Step, TransitionBatch
 
 
 class NStep(NamedTuple):
-    """An n-step return y = reward + discount * v(bootstrap observation)."""
+    """The parts of an n-step return y = reward + discount * v(bootstrap observation)."""
 
     reward: Tensor  # [B] f32: Σ_k γ^k r_{t+k+1} over n transitions, or fewer if the episode ends
     discount: Tensor  # [B] f32: γ^m for m transitions summed, or 0 if they end in a terminal state
@@ -34,8 +34,8 @@ def n_step(transitions: TransitionBatch) -> NStep:
 def n_step_targets(transitions: TransitionBatch, values: Tensor, n: int) -> Tensor:
     """The n-step return of every step [T-n,B], bootstrapped from values [T,B]; transitions are [T-1,B].
 
-    y_t = r_{t+1} + γ r_{t+2} + ... + γ^n V_{t+n}, which stops at the end of an episode as in `n_step`: a terminal state has no
-    value, a time limit has that of its final observation. At a final observation, where no action is taken, y is its value.
+    y_t = r_{t+1} + γ r_{t+2} + ... + γ^n V_{t+n}, which stops at the end of an episode as in `n_step`: a terminal state has value
+    0; at a time limit, the final observation's value counts. At a final observation, where no action is taken, y is its value.
     """
     y = values  # 0 steps ahead
     for _ in range(n):
@@ -52,7 +52,7 @@ def rescale(x: Tensor, epsilon: float) -> Tensor:
 
 
 def unscale(y: Tensor, epsilon: float) -> Tensor:
-    """The inverse of `rescale`, for ε > 0, written so that no nearly equal numbers are subtracted."""
+    """The inverse of `rescale`, for ε > 0, in a form without cancellation (no nearly equal numbers are subtracted)."""
     size = y.abs()
     root = 2 * (size + 1 + epsilon) / ((1 + 4 * epsilon * (size + 1 + epsilon)).sqrt() + 1)  # sqrt(|x| + 1)
     return y / (1 + epsilon * (root + 1)) * (root + 1)
@@ -89,7 +89,7 @@ def finished(last: Tensor) -> Tensor:
 
 
 class VTrace(NamedTuple):
-    """The results of `v_trace`."""
+    """Value targets and policy-gradient advantages from `v_trace`."""
 
     values: Tensor  # [T-1,B] f32: v_t, targets of the value function
     advantages: Tensor  # [T-1,B] f32: ρ_t (r_{t+1} + γ v_{t+1} - V_t), for the policy gradient
@@ -133,17 +133,17 @@ def _backwards(errors: Tensor, transitions: TransitionBatch, decay: Tensor | flo
     return out
 
 
-BONUS = "bonus"  # of `Step.extras`: f32 [T,B], what a step's observation adds to the reward that came with it
+BONUS = "bonus"  # key of `Step.extras`: f32 [T,B], the bonus added to the reward that came with each observation
 
 
 def learned_reward(steps: Step, bound: float | None) -> Tensor:
-    """The rewards [T,B] that an agent learns from: clipped to ± `bound`, and their bonuses where `steps` [T,B,...] have any."""
+    """The rewards [T,B] that an agent learns from: those of `steps` [T,B,...] clipped to ± `bound`, plus their bonuses, if any."""
     reward = clip_reward(steps.reward, bound)
     return reward + steps.extras[BONUS] if BONUS in steps.extras else reward
 
 
 class BonusStream(NamedTuple):
-    """Bonuses that go on through the ends of episodes, for `gae` and `v_trace`."""
+    """Bonuses and their values as one stream that continues across episode ends: arguments for `gae` and `v_trace`."""
 
     transitions: TransitionBatch  # leaves [T-1,B]
     values: Tensor  # [T,B] f32
@@ -151,11 +151,11 @@ class BonusStream(NamedTuple):
 
 
 def continuing(steps: Step, bonus: Tensor, values: Tensor, discount: float, decay: float) -> BonusStream:
-    """Bonuses [T,B] of steps [T,B,...] as a stream that goes on through the ends of episodes (Burda et al. 2018, section 2.3).
+    """Bonuses [T,B] of steps [T,B,...] as a stream that continues across episode ends (Burda et al. 2018, section 2.3).
 
-    From a final observation to the first of the next episode no time passes and no bonus comes, whatever `bonus` is there: that
-    transition has the discount 1 and the decay 1, and the final observation, at which no value is learned, has the value of that
-    first one. `discount` is γ and `decay` λ of all others.
+    Between an episode's final observation and the next episode's first, no time passes and no bonus is received, whatever `bonus`
+    holds there: this transition has discount 1 and decay 1, and the final observation takes the value of the first observation that
+    follows, since no value is learned there. All other transitions have discount γ = `discount` and decay λ = `decay`.
     """
     found = [values[-1]]
     for value, last in zip(values[:-1].flip(0), steps.last[:-1].flip(0), strict=True):
@@ -171,5 +171,5 @@ def continuing(steps: Step, bonus: Tensor, values: Tensor, discount: float, deca
 
 
 def clip_reward(reward: Tensor, bound: float | None) -> Tensor:
-    """Rewards clipped to ± `bound`; None leaves them as they are. Agents clip in their losses, nothing else does."""
+    """Rewards clipped to ± `bound`; None leaves them unchanged. Only losses clip rewards."""
     return reward if bound is None else reward.clamp(-bound, bound)

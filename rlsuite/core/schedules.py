@@ -8,6 +8,6 @@ def linear(start: float, end: float, over: int, at: int) -> float:
 
 
 def geometric(start: float, end: float, over: int, at: int) -> float:
-    """A schedule in equal ratios between positive numbers: `start` at 0, `end` from the count `over` on."""
+    """A geometric schedule between positive numbers: `start` at 0, `end` from the count `over` on. `at` is the current count."""
     fraction = min(1.0, at / over)
     return float(start ** (1 - fraction) * end**fraction)

@@ -1,10 +1,10 @@
 """Translates observations and actions between an environment's spaces and the agent's.
 
-Only this module knows their dtypes, bounds, starts and layouts.
+Only this module knows the dtypes, bounds, starts and layouts of spaces.
 
-Agents see arrays of moderate numbers and choose actions that are counted from 0 or vectors around [-1, 1]. What collectors, stores
-and nets hold is in the agent's terms; what an environment or a user's own loop gives and takes is in the environment's. No function
-here changes its argument.
+Agents see arrays of moderate numbers; their actions are numbers from 0, or vectors around [-1, 1]. Collectors, stores and nets hold
+arrays in the agent's form; environments and a user's own loop give and take them in the environment's form. No function here
+changes its argument.
 
 | the environment's observations    | the agent sees                                                                     |
 | --------------------------------- | ---------------------------------------------------------------------------------- |
@@ -46,13 +46,13 @@ Array = NDArray[Any]
 Plain = tuple[Any, ...]  # a space as nested tuples of numbers and strings, which JSON keeps
 
 LARGE = 100.0  # numbers up to this go into a net as they are
-_CATEGORIES = 100_000  # in all one-hot vectors of an observation
+_CATEGORIES = 100_000  # maximum total size of an observation's one-hot vectors
 _BOUND = 1e6  # a larger bound only says what fits into the dtype
-_COMBINATIONS = 4096  # of the values of a MultiDiscrete action: a net has an output for each
+_COMBINATIONS = 4096  # maximum combinations of the values of a MultiDiscrete action: a net has an output for each
 
 
 class Translation(NamedTuple):
-    """How one space of an environment maps to the agent's, and back."""
+    """The translation between one of an environment's spaces and the agent's, in both directions."""
 
     space: Any  # the agent's: Discrete from 0, or a Box
     to_agent: Callable[[Any], Array]  # [L,...] of the environment's, a dict of them for a Dict -> [L,...] of the agent's
@@ -65,7 +65,7 @@ SAME = Translation(None, np.asarray, np.asarray, same=True)
 
 
 def observations(space: Space[Any], stack: int = 1) -> Translation:
-    """How observations are translated. UsageError for a space that agents cannot see. `stack`: planes that are frame-stacked."""
+    """The translation of an observation space. UsageError for an unsupported space. `stack`: planes of a frame stack."""
     match space:
         case Discrete():
             return _discrete(space)
@@ -84,7 +84,7 @@ def observations(space: Space[Any], stack: int = 1) -> Translation:
 
 
 def actions(space: Space[Any]) -> Translation:
-    """How actions are translated. UsageError for a space that agents cannot choose from."""
+    """The translation of an action space. UsageError for an unsupported space."""
     match space:
         case Discrete():
             return _discrete(space)
@@ -98,7 +98,7 @@ def actions(space: Space[Any]) -> Translation:
 
 
 def plain(space: Space[Any]) -> Plain:
-    """A supported space as plain data; `from_plain` makes it again."""
+    """A supported space as plain data, from which `from_plain` restores it."""
     match space:
         case Discrete():
             return ("Discrete", int(space.n), int(space.start), _dtype(space))
@@ -115,7 +115,7 @@ def plain(space: Space[Any]) -> Plain:
 
 
 def from_plain(data: Plain) -> Space[Any]:
-    """The space that `plain` described. ValueError for anything else."""
+    """The space that `plain` returned as `data`. ValueError for anything else."""
     try:
         return _from_plain(data)
     except TypeError as error:  # not nested tuples
@@ -154,7 +154,7 @@ def _nested(array: Array) -> Any:
 
 
 def _bounds(bound: Array, finite: NDArray[np.bool_]) -> Any:
-    """One number if all are the same, else nested tuples; None where there is no bound."""
+    """A Box's bounds as plain data: one number if all are equal, else nested tuples; None where there is no bound."""
     held = (bound.astype(np.int8) if bound.dtype == np.bool_ else bound).astype(object)
     held[~finite] = None
     first = held.flat[0] if held.size else None
@@ -233,7 +233,7 @@ def _combinations(space: MultiDiscrete) -> Translation:
 
 
 def _parts(space: Dict) -> Translation:
-    """A Dict of pictures of bytes, at most one, and of anything that becomes a vector."""
+    """The translation of a Dict with at most one picture of bytes, and any number of parts that become vectors."""
     found: dict[str, Translation] = {}
     if not all(isinstance(key, str) for key in space.spaces):
         raise UsageError(
@@ -293,7 +293,7 @@ def _parts(space: Dict) -> Translation:
 
 
 def batch_of(given: Any, space: Space[Any], name: str = "observations") -> int:
-    """L of a batch of an environment's observations. ValueError for one of another form, by its `name`."""
+    """The size L of a batch of an environment's observations. ValueError, which calls them `name`, if they do not fit the space."""
     if isinstance(space, Dict):
         if not isinstance(given, dict) or (missing := [key for key in space.spaces if key not in given]):
             what = f"no {missing[0]!r}" if isinstance(given, dict) else type(given).__name__
@@ -310,7 +310,7 @@ def batch_of(given: Any, space: Space[Any], name: str = "observations") -> int:
 
 
 def _cast(ours: Box, space: Space[Any]) -> Translation:
-    """Other dtypes for the same values."""
+    """A translation that changes only dtype and shape, not values."""
     return Translation(
         ours,
         lambda given: np.asarray(given).astype(ours.dtype).reshape(-1, *ours.shape),
@@ -340,7 +340,7 @@ def _observed_box(space: Box, stack: int) -> Translation:
     shape = shape or (1,)
     low, high = low.astype(np.float64).reshape(shape), high.astype(np.float64).reshape(shape)
     below, above = space.bounded_below.reshape(shape), space.bounded_above.reshape(shape)
-    size = np.maximum(np.where(below, abs(low), 0.0), np.where(above, abs(high), 0.0))  # of the largest bound
+    size = np.maximum(np.where(below, abs(low), 0.0), np.where(above, abs(high), 0.0))  # the larger bound's magnitude
     scaled = below & above & (size > LARGE) & (size <= _BOUND)
     logarithmic = (size > LARGE) & ~scaled
     middle, half = _halves(low, high, scaled)
@@ -388,7 +388,7 @@ def _chosen_box(space: Box) -> Translation:
 
 
 def _halves(low: Array, high: Array, where: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """The middle between two bounds and the distance to either, never 0; 0 and 1 elsewhere than `where`."""
+    """The middle between two bounds and the distance to either (never 0) at `where`; 0 and 1 elsewhere."""
     low, high = np.where(where, low, -1.0), np.where(where, high, 1.0)
     half = high / 2 - low / 2
     return low / 2 + high / 2, np.where(half > 0, half, 1.0)

@@ -1,19 +1,20 @@
-"""The number of threads for a kind of work, chosen by the time that the work takes."""
+"""Chooses the number of threads for a kind of work by measuring how long it takes."""
 
 from collections.abc import Sequence
 
 
 class ThreadChoice:
-    """The number of threads for one kind of work, chosen by the time that the work takes with each of several.
+    """Chooses the number of threads for one kind of work, by timing it with each of several numbers.
 
-    A trial does the work `SAMPLES` times with each number, in turns; a number that is far slower gets no further turn. Trials are
-    repeated once a minute, and as soon as the work takes far longer than it did; they cost at most 3% of the time.
+    A trial does the work in turns with each number: once as warm-up, then `SAMPLES` times, or fewer if it is long. Far slower
+    numbers drop out early. Trials are repeated once a minute, or as soon as the work takes far longer than before; they cost at
+    most 3% of the time.
     """
 
     SAMPLES = 6
     LONG = 0.5  # seconds of work with a number, after which two samples are enough
-    FAR = 1.5  # times as long is far slower
-    GAIN = 0.05  # share of the time that another number must save
+    FAR = 1.5  # factor on the time from which a number is far slower
+    GAIN = 0.05  # fraction of the time that more threads must save
     EVERY, SOONEST = 60.0, 5.0  # seconds between trials
     MOST_OVERHEAD = 0.03
 
@@ -35,7 +36,7 @@ class ThreadChoice:
         return self.turns[0] if self.trying else self.threads
 
     def took(self, seconds: float, now: float) -> bool:
-        """Notes how long a piece of work has taken, and that it ended at time `now`; whether another number is chosen now."""
+        """Records that a piece of work took `seconds` and ended at time `now`; returns whether the chosen number has changed."""
         if self.trying:
             return self._try_next(seconds, now)
         self.recent = seconds if self.recent is None else 0.8 * self.recent + 0.2 * seconds
@@ -65,7 +66,7 @@ class ThreadChoice:
         return len(seen) >= self.SAMPLES or (len(seen) >= 2 and sum(seen) >= self.LONG)
 
     def _mean(self, count: int) -> float:
-        """Mean seconds without the first turn, and without the longest of many."""
+        """Mean seconds, without the first turn and, if there are many, without the longest."""
         seen = sorted(self.seconds[count][1:] or self.seconds[count])
         kept = seen[:-1] if len(seen) >= self.SAMPLES else seen
         return sum(kept) / len(kept)
@@ -75,7 +76,7 @@ class ThreadChoice:
         fastest = min(means.values())
         self.threads = min(count for count in self.left if means[count] <= (1 + self.GAIN) * fastest)
         if before in means and means[before] <= (1 + 2 * self.GAIN) * fastest:
-            self.threads = before  # so that two that are nearly equal do not alternate
+            self.threads = before  # so that two nearly equal numbers do not alternate
         self.usual, self.recent, self.trying = means[self.threads], None, False
         lost = sum(sum(seen) - len(seen) * self.usual for seen in self.seconds.values())
         self.next_trial = now + max(self.EVERY, lost / self.MOST_OVERHEAD)

@@ -31,22 +31,22 @@ class Step(NamedTuple):
     last: Any  # bool: final observation of an episode
     terminal: Any  # bool: the value of this state is 0 (game over, or a life lost if the env signals it), not a time limit
     action: Any  # i64 (or f32 [..., A] where actions are continuous), chosen at this observation; ignored where last
-    extras: dict[str, Any]  # further arrays that the agent wants back, such as log-probabilities
+    extras: dict[str, Any]  # further arrays that the agent's loss needs, such as log-probabilities
 
 
 class Unroll(NamedTuple):
-    """A contiguous piece of the streams of L environments, as collectors send it to stores: single planes, none of them twice.
+    """A contiguous piece of the streams of L environments, as collectors send it to stores: single planes, each of them once.
 
-    `before` and `current_step` are for stores that use an unroll by itself, without its neighbours.
+    `before` and `current_step` are for stores that use an unroll on its own, without its neighbours.
     """
 
     steps: Step  # [K,L,...]
     before: Any = None  # [S-1,L,...]: the older planes of the stack at the first step; None if nothing is stacked
-    current_step: Step | None = None  # [L,...]: the step after the last, not yet acted on, with which the next unroll begins
+    current_step: Step | None = None  # [L,...]: the step after the last, not yet acted on; the next unroll begins with it
     starts: Any = None  # bool [K,L]: where sequences start; None: at every step
     state: State = ()  # leaves [M,...]: the recurrent states before the M steps that `starts` marks, step by step
     version: int = 0  # learner steps of the weights that acted
-    priority: Any = None  # f64 [K',L] for the sequences that this unroll completes; None: the store decides
+    priority: Any = None  # f64 [K',L] for the sequences that this unroll completes; None: the store chooses them
 
 
 class Planes(NamedTuple):
@@ -90,9 +90,9 @@ class TransitionBatch(NamedTuple):
 
 
 class EnvSpec(NamedTuple):
-    """What nets, stores and agents need to know about an environment: observations and actions as the agent sees and chooses them.
+    """The facts about an environment that nets, stores and agents need: observations and actions in the agent's form.
 
-    `observation_space` and `action_space` are the environment's own; `translations` leads from one to the other.
+    `observation_space` and `action_space` are the environment's own; `translations` converts between the two.
     """
 
     observation_shape: tuple[int, ...]  # (S,H,W) for stacked planes, () for a discrete state
@@ -106,13 +106,13 @@ class EnvSpec(NamedTuple):
     game: str | None = None  # name of the board game, as `make_game` takes it; None: it is not one
     more_games: tuple[str, ...] = ()  # names of board games of other sizes that self-play plays, too
     has_pictures: bool = False  # whether its episodes can be recorded as videos
-    info_keys: tuple[str, ...] = ()  # keys of `info` that go with an observation, in `Step.extras`
+    info_keys: tuple[str, ...] = ()  # keys of `info` that are passed on in `Step.extras`
     observation_space: spaces.Plain | None = None  # the environment's own; None: the same as the agent's
     action_space: spaces.Plain | None = None  # likewise
-    picture: tuple[int, ...] | None = None  # (C,H,W) if observations are the bytes of a picture, and then those of a f32 vector
+    picture: tuple[int, ...] | None = None  # (C,H,W) if observations are the bytes of a picture, then those of an f32 vector
 
 
-# Where these fields of two specs agree, what an agent has learned with one means the same with the other.
+# If these fields of two specs agree, a net trained with one can be used with the other.
 SPACES = (
     "observation_shape",
     "observation_dtype",
@@ -128,7 +128,7 @@ SPACES = (
 def describe(env: Any) -> EnvSpec:
     """The spec of a Gymnasium VectorEnv, whose `metadata` may hold `frame_stack`, `frames_per_step`, `game` and `info_keys`.
 
-    UsageError for a space that no agent can see or choose from.
+    UsageError for an observation or action space that is not supported.
     """
     stack = int(env.metadata.get("frame_stack", 1))
     observed = spaces.observations(env.single_observation_space, stack)
@@ -248,5 +248,5 @@ def to_tensors(tree: Tree, device: torch.device) -> Tree:
 
 
 def as_tuples(tree: Any) -> Any:
-    """A tree with its lists turned into tuples, as they were before a file, which stores no tuples."""
+    """A tree with its lists turned back into tuples, which files store as lists."""
     return tuple(as_tuples(item) for item in tree) if isinstance(tree, list | tuple) else tree

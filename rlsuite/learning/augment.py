@@ -1,6 +1,6 @@
-"""Random augmentation of images with their boxes and masks, for a batch at once, on the images' device.
+"""Random augmentation of images with their boxes and masks, for a whole batch at once, on the images' device.
 
-The geometric changes of an image are a single affine map, so that image, masks and boxes cannot drift apart.
+All geometric changes of an image are one affine map, so that image, masks and boxes cannot drift apart.
 Shapes: N images, C channels, H x W pixels, at most M objects in an image.
 """
 
@@ -17,7 +17,7 @@ LABELS = ("mask", "boxes", "classes", "masks", "target")  # labels that move wit
 
 
 def random_shift(images: Tensor, pixels: int, rng: torch.Generator) -> Tensor:
-    """Images [N,C,H,W], of any dtype, each moved by whole pixels, its border repeated: DrQ's augmentation (Kostrikov et al. 2021).
+    """DrQ's augmentation (Kostrikov et al. 2021): shifts each image [N,C,H,W], of any dtype, by whole pixels; borders repeat.
 
     All channels of an image move together.
     """
@@ -31,12 +31,12 @@ def random_shift(images: Tensor, pixels: int, rng: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Generator, steps: int = 1) -> tuple[Tensor, Labels]:
-    """Augments images [N,C,H,W] uint8, and moves their labels with them.
+    """Augments images [N,C,H,W] uint8, and transforms their labels with them.
 
-    Colours change alike in all `steps` of a sequence; images are those of the first step, then those of the second, and so on.
+    Colours change in the same way in all `steps` of a sequence; images are ordered by step, then by sequence.
 
     Labels may hold `mask` [N,H,W], `boxes` [N,M,4] with `classes` [N,M] (-1: none), `masks` [N,M,H,W] and `target` [N,P,H,W], which
-    is another picture. Pixels from outside the image become 0, and 255 (ignored) in `mask`; with `shift` alone and no labels the
+    is another picture. Pixels from outside the image become 0, and 255 (ignored) in `mask`; with `shift` alone and no labels, the
     border is repeated instead. A box that loses more than three quarters of its area at the border is dropped.
     """
     if config.recolour or config.style:
@@ -57,7 +57,7 @@ def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Ge
 
 
 def _brighten(images: Tensor, factor: Tensor) -> Tensor:
-    """Images [N,C,H,W] times their factors [N], rounded and cut off at 255, which keeps their dtype."""
+    """Images [N,C,H,W] times their factors [N], rounded and clamped to 0..255, in their own dtype."""
     return (images.float() * factor.view(-1, 1, 1, 1)).round().clamp(0, 255).to(images.dtype)
 
 
@@ -70,7 +70,7 @@ def _maps(images: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor
     n, device = len(images), images.device
 
     def both_ways(most: float) -> Tensor:
-        """Uniform in ± `most`, [N]."""
+        """Uniform samples from ± `most`, [N]."""
         return most * (2 * _uniform(n, rng, device) - 1)
 
     angle = both_ways(config.rotate) * torch.pi / 180
@@ -121,7 +121,7 @@ def _move(images: Tensor, labels: Labels, maps: Tensor) -> tuple[Tensor, Labels]
 
 
 def _sample(pictures: Tensor, grid: Tensor) -> Tensor:
-    """Pictures [N,C,H,W] between their pixels; 0 outside."""
+    """Pictures [N,C,H,W] at the points of a grid, interpolated bilinearly; 0 outside."""
     return F.grid_sample(pictures.float(), grid, align_corners=False).round().to(pictures.dtype)
 
 
@@ -142,11 +142,11 @@ def _cut(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
 
 
 def augmented(trajectory: Trajectory, config: AugmentConfig, rng: torch.Generator) -> Trajectory:
-    """A trajectory with augmented observations [T,B,C,H,W], each on its own, as DrQ augments a state and the next one.
+    """A trajectory with observations [T,B,C,H,W] augmented independently, as DrQ augments a state and the next one.
 
-    Only the colours of a sequence change alike: where they are something else in every step, nothing can be learned from time.
+    Only colours change in the same way throughout a sequence: if they varied by step, changes over time would mean nothing.
 
-    Extras [T,B,...] that label an image (`LABELS`) move with it.
+    Extras [T,B,...] that label an image (`LABELS`) are transformed with it.
     """
     steps = trajectory.steps
     t, b = steps.observation.shape[:2]

@@ -13,12 +13,12 @@ Update = Callable[[Trajectory, Tensor], tuple[Loss, Tensor]]
 
 
 class Graph:
-    """One update captured as a CUDA graph and replayed on static buffers. The first calls warm up, as capture demands."""
+    """An update captured as a CUDA graph and replayed on static buffers. The first calls are warm-up, which capture requires."""
 
     WARM_UP = 3
 
     def __init__(self, update: Update, rng: torch.Generator):
-        """`update`: what is captured, all of it on the device; `rng`: the generator that it draws from."""
+        """`update`: the function to capture, which runs entirely on the device; `rng`: the generator that it draws from."""
         self.update, self.calls = update, 0
         self.graph = torch.cuda.CUDAGraph()
         self.graph.register_generator_state(rng)
@@ -26,7 +26,7 @@ class Graph:
         self.outputs: tuple[Loss, Tensor] | None = None
 
     def __call__(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
-        """The update of a minibatch, leaves [T,B,...], with the weights [B] of its sequences: its loss and gradient norm."""
+        """Runs the update on a minibatch, leaves [T,B,...], with the weights [B] of its sequences -> (loss, gradient norm)."""
         self.calls += 1
         if self.calls <= self.WARM_UP:
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

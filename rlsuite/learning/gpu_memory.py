@@ -1,4 +1,4 @@
-"""What to do when a GPU's memory is full."""
+"""An error that says what to do when a GPU's memory is full."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from rlsuite.core.errors import RlsuiteError
 
 @contextmanager
 def explained(what: str, device: torch.device, batch: int) -> Iterator[None]:
-    """Context in which a full GPU is an RlsuiteError that says how much `what` took, how much there is, and what to lower."""
+    """A context that turns a full GPU into an RlsuiteError: how much `what` took, how much there is, and what to lower."""
     try:
         yield
     except torch.OutOfMemoryError as error:

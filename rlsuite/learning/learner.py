@@ -32,10 +32,10 @@ from rlsuite.runs.checkpoint import load_weights_into
 
 
 class Update(NamedTuple):
-    """The results of `Learner.step`."""
+    """Metrics and new priorities from `Learner.step`."""
 
     metrics: dict[str, Tensor]  # scalars on the learner's device
-    priority: Callable[[], NDArray[np.float64]] | None  # waits for them, [B]; None if the agent has none or they were not wanted
+    priority: Callable[[], NDArray[np.float64]] | None  # waits for priorities [B]; None if there are none, or none were wanted
 
 
 class DeviceBatch(NamedTuple):
@@ -44,7 +44,7 @@ class DeviceBatch(NamedTuple):
     trajectory: Trajectory  # leaves [T,B,...]
     weights: Tensor  # [B] f32
     keys: NDArray[np.int64]  # [B]
-    ready: torch.cuda.Event | None  # recorded once it has been copied; None: it is there already
+    ready: torch.cuda.Event | None  # recorded once the batch has been copied; None: it is there already
     version: int | None = None  # as in `Sample`
 
 
@@ -56,7 +56,7 @@ class Weights(NamedTuple):
 
 
 class Learner:
-    """Trains the net of an agent: optimizers, target network, gradient clipping, mixed precision. `step` learns from one batch."""
+    """Trains an agent's net, with optimizers, target net, gradient clipping and mixed precision. `step` learns from one batch."""
 
     def __init__(
         self,
@@ -72,10 +72,10 @@ class Learner:
     ):
         """Makes the net and an optimizer for each of its parts.
 
-        `anneal_over`: agent steps over which the learning rate goes to `learning_rate_end`.
-        `reduce`: averages gradients across learners, in place; None: there is one learner.
+        `anneal_over`: agent steps over which the learning rate is annealed to `learning_rate_end`.
+        `reduce`: averages gradients across learners, in place; None: there is only one learner.
         `adapt`: called once with the new net, to load initial weights and freeze parameters.
-        `rates`: groups a net's parameters, each group with a factor on the learning rate; None: all have the same.
+        `rates`: groups a net's parameters, each group with a factor on the learning rate; None: all have the same rate.
         """
         self.reduce = reduce
         self.agent, self.config, self.anneal_over = agent, config, anneal_over
@@ -106,10 +106,10 @@ class Learner:
         self.steps = 0
         if config.resets.every_agent_steps is not None:
             check_heads(self.online.master, agent.heads)
-        self.resets = 0  # so far
-        self.reset_at = 0  # learner steps before the last of them
+        self.resets = 0  # resets so far
+        self.reset_at = 0  # learner steps before the last reset
         self._rate = config.learning_rate  # of the current update
-        # On a GPU the first learner step whose gradients were not finite; the CPU stops there.
+        # On a GPU: the first learner step whose gradients were not finite. On a CPU, training stops there.
         self.unsound = None if self.device.type == "cpu" else torch.tensor(2**62, device=self.device)
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.graph: Graph | None = None
@@ -123,7 +123,7 @@ class Learner:
 
     @property
     def net(self) -> nn.Module:
-        """The net to act with, as it computes; its weights change in place."""
+        """The net to act with, in the precision that it computes in; its weights change in place."""
         return self.acting.net
 
     @property
@@ -132,9 +132,9 @@ class Learner:
         return self.online.net if self.frozen is None else self.frozen.net
 
     def stage(self, sample: Sample) -> DeviceBatch:
-        """Copies a batch to the device, with its frames stacked.
+        """Copies a batch to the device and stacks its frames.
 
-        On CUDA single planes go through pinned memory on a stream of its own, in parallel to updates, and are stacked there.
+        On CUDA, single planes are copied from pinned memory on a separate stream, in parallel with updates, and stacked there.
         """
         if self.copies is None:
             trajectory = to_tensors(stacked(sample.trajectory), self.device)
@@ -150,7 +150,7 @@ class Learner:
         return DeviceBatch(trajectory, weights, sample.keys, ready, sample.version)
 
     def step(self, batch: DeviceBatch, agent_steps: int = 0, want_priority: bool = True) -> Update:
-        """Learns from a batch, by one update for each minibatch that the agent's `prepare` yields; metrics are means over them.
+        """Learns from a batch, with one update for each minibatch that the agent's `prepare` yields; metrics are their means.
 
         `agent_steps`: agent steps of the run so far, for the learning rate and resets. RlsuiteError if the device's memory is full.
         """
@@ -202,9 +202,9 @@ class Learner:
         return Update(metrics, priority)
 
     def _on_its_way(self, priority: Tensor) -> Callable[[], NDArray[np.float64]]:
-        """Priorities [B] on their way to the host. On CUDA it need not wait: they come on the updates' own stream, when they may.
+        """Starts copying priorities [B] to the host, on CUDA without waiting; returns a function that waits for them.
 
-        NotFiniteError, where it is called for them, if one is not finite.
+        That function raises NotFiniteError if a priority is not finite.
         """
         copied = None
         if self.copies is not None:
@@ -223,7 +223,7 @@ class Learner:
         return arrived
 
     def observed(self, trajectory: Trajectory) -> Trajectory:
-        """What `Objective.observe` makes of a trajectory on the device."""
+        """A trajectory on the device, with what `Objective.observe` adds to it."""
         with torch.no_grad(), self._autocast():
             return self.agent.observe(self.online.net, trajectory, learning=True)
 
@@ -240,9 +240,9 @@ class Learner:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def update(self, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
-        """An optimizer step of each part on a minibatch, all of it on the device: the loss and the gradient norm before clipping.
+        """Takes an optimizer step of each part on a minibatch -> (loss, gradient norm before clipping), all on the device.
 
-        On the CPU, NotFiniteError that names the cause instead of a step with gradients that are not finite.
+        On the CPU, raises a NotFiniteError that names the cause before a step with gradients that are not finite.
         """
         if self.config.augment != AugmentConfig():
             trajectory = augmented(trajectory, self.config.augment, self.rng)
@@ -250,7 +250,7 @@ class Learner:
         return joined(self.parts, [self._turn(part, agent.of_part(part.name), trajectory, weights) for part in self.parts])
 
     def _turn(self, part: TrainedPart, agent: Objective, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:
-        """One optimizer step of one part."""
+        """Takes one optimizer step of one part."""
         with self._autocast(), turn_of(part, self.parts):
             loss = agent.loss(self.online.net, self.target, trajectory, self.rng)
         part.optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
@@ -259,7 +259,7 @@ class Learner:
         if self.reduce is not None:
             self.reduce(part.gradients())
         norm = nn.utils.get_total_norm(part.gradients())
-        if self.device.type == "cpu" and not torch.isfinite(norm):  # a GPU would have to wait for this; there `check` notices
+        if self.device.type == "cpu" and not torch.isfinite(norm):  # on a GPU, this would wait; `check` notices later
             named = [(name, p) for name, p in self.online.master.named_parameters() if p.requires_grad]
             found = f"{part.name}: " * bool(part.name) + cause(trajectory, weights, loss, named)
             raise NotFiniteError(f"learner step {self.steps + 1}: {found} (learner.learning_rate was {self._rate:.3g}): {KEPT}")
@@ -285,7 +285,7 @@ class Learner:
                     raise NotFiniteError(self._not_finite(name))
 
     def weights(self) -> Weights:
-        """The weights that act, in fp32 (not copied)."""
+        """The weights of the net to act with, in fp32 (not copied)."""
         return Weights(self.steps, {name: tensor.detach() for name, tensor in self.acting.master.state_dict().items()})
 
     def learning_rate(self, agent_steps: int) -> float:
@@ -310,7 +310,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + due)  # the same for all learners, and after a resume
             fresh = dict(self.agent.make_net().named_parameters())
-        own = {id(parameter) for parameter in self.parts[0].parameters}  # what learns beside the agent's own part stays as it is
+        own = {id(parameter) for parameter in self.parts[0].parameters}  # other parts, such as a bonus's predictor, are not reset
         trained = {name for name, parameter in self.online.master.named_parameters() if id(parameter) in own}
         for net in (self.online, self.frozen):
             if net is not None:
@@ -320,7 +320,7 @@ class Learner:
         self.parts[0].reset()
 
     def _apply_masks(self) -> None:
-        """Prunes both nets, after anything but an update has changed weights or masks."""
+        """Applies the pruning masks to both nets, after anything but an update has changed weights or masks."""
         for net in (self.online, self.frozen):
             if net is not None and self.pruner is not None:
                 self.pruner.apply(net.master)
@@ -346,13 +346,13 @@ class Learner:
             else:
                 old.lerp_(new, self.config.target_ema)
         for kept, current in zip(self.frozen.master.buffers(), self.online.master.buffers(), strict=True):
-            kept.copy_(current)  # such as a normalisation's statistics, of which an average makes no sense
-        if self.pruner is not None:  # an average still holds some of what is pruned
+            kept.copy_(current)  # such as normalisation statistics, which should not be averaged
+        if self.pruner is not None:  # averaged weights are not yet 0 where the online net is pruned
             self.pruner.apply(self.frozen.master)
         self.frozen.refresh()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the weights that act, which checkpoints keep in a file of their own."""
+        """Everything but the weights of the net to act with, which checkpoints keep in a separate file."""
         other = self.online if self.acting is self.frozen else self.frozen
         return {
             self._other: {} if other is None else other.master.state_dict(),
@@ -379,7 +379,7 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned; load the weights first.
 
-        ValueError if the state is of another optimizer, or if other weights acted.
+        ValueError if the state is of another optimizer, or was saved with another `act_with_target`.
         """
         if self._other not in state:
             raise ValueError(f"it was saved with learner.act_with_target = {str(not self.config.act_with_target).lower()}")

@@ -16,9 +16,9 @@ KEPT = "training stopped, the last checkpoint is untouched"
 
 
 def cause(trajectory: Trajectory, shares: Tensor, loss: Loss, named: Iterable[tuple[str, nn.Parameter]]) -> str:
-    """What is not finite in an update before its optimizer step, from leaves [T,B,...], the rows' weights [B] and the loss [B].
+    """A message about what is not finite in an update, before its optimizer step: leaves [T,B,...], weights [B] or loss [B].
 
-    `named`: the parameters, with their gradients.
+    `shares`: the weights of the sequences. `named`: the parameters by name, with their gradients.
     """
     named = list(named)
     for name, leaf in _leaves(trajectory):
@@ -51,7 +51,7 @@ def _leaves(trajectory: Trajectory) -> Iterator[tuple[str, Tensor]]:
 
 
 def _rows(leaf: Tensor) -> int | None:
-    """How many of the sequences of a leaf [T,B,...] hold a number that is not finite; None if none does."""
+    """The number of sequences of a leaf [T,B,...] that hold a non-finite number; None if none does."""
     bad = int((~torch.isfinite(leaf)).transpose(0, 1).flatten(1).any(1).sum())
     return bad or None
 

@@ -1,4 +1,4 @@
-"""The optimizer of a config, one of torch's own."""
+"""Makes the optimizer of a config from torch.optim."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from rlsuite.config.optimizers import optimizer_of
 from rlsuite.config.schema import LearnerConfig
 from rlsuite.core.types import as_tuples
 
-Groups = list[tuple[float, list[nn.Parameter]]]  # factors on the learning rate, and the parameters that have them
+Groups = list[tuple[float, list[nn.Parameter]]]  # (factor on the learning rate, parameters)
 
 _CLASSES: dict[str, Any] = {
     "sgd": torch.optim.SGD,
@@ -20,13 +20,13 @@ _CLASSES: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
     "radam": torch.optim.RAdam,
 }
-_FREE = ("params", "lr", "eps", "factor", "fused", "foreach", "capturable")  # what a resumed run may change in a group
+_FREE = ("params", "lr", "eps", "factor", "fused", "foreach", "capturable")  # entries of a group that a resumed run may change
 
 
 def make_optimizer(config: LearnerConfig, parameters: list[nn.Parameter], groups: Groups | None = None) -> torch.optim.Optimizer:
     """The optimizer of a config. `groups`: parameters with a factor on the learning rate; None: all have the same rate.
 
-    Weight decay leaves out tensors of rank 1 (biases, normalisation), which have no directions to choose among.
+    Weight decay applies only to tensors of rank 2 or more, not to biases and normalisation parameters.
     """
     name, settings = optimizer_of(config.optimizer)
     rate: float | Tensor = config.learning_rate
@@ -58,7 +58,7 @@ def _by_decay(group: list[nn.Parameter], decay: float) -> list[tuple[list[nn.Par
 
 
 def same_kind(ours: dict[str, Any], saved: dict[str, Any]) -> bool:
-    """Whether two `state_dict`s are of the same optimizer with the same settings, but for the learning rate and epsilon."""
+    """Whether two `state_dict`s are of the same optimizer with the same settings, ignoring learning rate and epsilon."""
 
     def kind(state: dict[str, Any]) -> list[dict[str, Any]]:
         return [{k: as_tuples(v) for k, v in group.items() if k not in _FREE} for group in state["param_groups"]]

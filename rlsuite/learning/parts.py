@@ -1,4 +1,4 @@
-"""The parts of a net that a learner trains in turn, each with an optimizer and a loss of its own. Most nets are one part.
+"""The parts of a net that a learner trains in turn, each with its own optimizer and loss. Most nets have only one part.
 
 Shapes: B batch.
 """
@@ -24,7 +24,7 @@ class TrainedPart:
     """A part of a net and its optimizer."""
 
     def __init__(self, name: str, config: LearnerConfig, parameters: list[nn.Parameter], groups: Groups | None):
-        """`parameters`: fp32. `groups`: the same in groups with factors on the learning rate; None: all have the same."""
+        """`parameters`: fp32. `groups`: the same in groups with factors on the learning rate; None: all have the same rate."""
         self.name, self.config, self.parameters, self.groups = name, config, parameters, groups
         self.optimizer = self._new_optimizer()
         self.computing: list[nn.Parameter] = []  # the same parameters, in the precision that the net computes in
@@ -33,11 +33,11 @@ class TrainedPart:
         return make_optimizer(self.config, self.parameters, self.groups)
 
     def gradients(self) -> list[Tensor]:
-        """The gradients of its last loss."""
+        """The gradients of the part's last loss."""
         return [p.grad for p in self.parameters if p.grad is not None]
 
     def set_learning_rate(self, rate: float) -> None:
-        """Sets the learning rate of the coming updates; groups have their factors of it."""
+        """Sets the learning rate for the coming updates; groups multiply it by their factors."""
         for group in self.optimizer.param_groups:
             own = rate * group.get("factor", 1.0)
             if isinstance(group["lr"], Tensor):
@@ -46,11 +46,11 @@ class TrainedPart:
                 group["lr"] = own
 
     def reset(self) -> None:
-        """Sets the optimizer's moments back, in place."""
+        """Resets the optimizer's moments, in place."""
         reset_optimizer(self.optimizer, self._new_optimizer())
 
     def load(self, state: dict[str, Any]) -> None:
-        """Restores the optimizer's `state_dict`, but for what this config sets: learning rate and epsilon."""
+        """Restores the optimizer's `state_dict`, except learning rate and epsilon, which come from this config."""
         self.optimizer.load_state_dict(state)
         now = self._new_optimizer().param_groups
         for group, fresh in zip(self.optimizer.param_groups, now, strict=True):
@@ -86,7 +86,7 @@ def make_parts(agent: Objective, online: Precision, config: LearnerConfig, rates
 
 @contextmanager
 def turn_of(part: TrainedPart, parts: Sequence[TrainedPart]) -> Iterator[None]:
-    """Context of the loss of one part: gradients pass through the others, but not into their parameters."""
+    """A context for the loss of one part: gradients pass through the other parts, but not into their parameters."""
     others = [p for other in parts if other is not part for p in other.computing]
     try:
         for parameter in others:
@@ -98,7 +98,7 @@ def turn_of(part: TrainedPart, parts: Sequence[TrainedPart]) -> Iterator[None]:
 
 
 def joined(parts: Sequence[TrainedPart], turns: Sequence[tuple[Loss, Tensor]]) -> tuple[Loss, Tensor]:
-    """The losses and gradient norms of an update's turns as one: sums [B], the norm over all parts, and metrics of each part."""
+    """Combines the losses and gradient norms of an update's turns: summed losses [B], total norm, and metrics of each part."""
     if len(turns) == 1:
         return turns[0]
     metrics: dict[str, Tensor] = {}
@@ -118,13 +118,13 @@ def joined(parts: Sequence[TrainedPart], turns: Sequence[tuple[Loss, Tensor]]) -
 
 
 def optimizer_state(parts: Sequence[TrainedPart]) -> dict[str, Any]:
-    """The state of the optimizer of the whole net, or those of its parts by name."""
+    """The state of the whole net's optimizer or, with several parts, those of their optimizers by name."""
     states = {part.name: part.optimizer.state_dict() for part in parts}
     return states.get("", states)
 
 
 def load_optimizer_state(parts: Sequence[TrainedPart], state: dict[str, Any]) -> None:
-    """Restores `optimizer_state`. ValueError if it is of other parts or of another optimizer."""
+    """Restores what `optimizer_state` returned. ValueError if it is for other parts or another optimizer."""
     saved = {"": state} if "param_groups" in state else state
     ours, theirs = [part.name for part in parts], sorted(saved)
     if theirs != sorted(ours):

@@ -1,11 +1,11 @@
-"""Pruning while a net trains: the smallest weights, or whole channels and units, become and stay 0.
+"""Pruning during training: the smallest weights, or whole channels and units, become and stay 0.
 
-The share grows by a cubic schedule (Zhu & Gupta 2017, eq. 1): s_t = s (1 - (1 - t)³), t from 0 to 1. Within each layer the weights
-of least magnitude go (Han et al. 2015), or the channels of least L2 norm (as in Li et al. 2017). Last layers are left whole. With
-`rewind` the weights that are left go back to what they were when pruning began, and train from there (the lottery ticket hypothesis
-with rewinding, Frankle et al. 2019).
+The pruned share grows by a cubic schedule (Zhu & Gupta 2017, eq. 1): s_t = s (1 - (1 - t)³), t from 0 to 1. Within each layer, the
+weights of least magnitude are pruned (Han et al. 2015), or the channels of least L2 norm (as in Li et al. 2017). Output layers are
+not pruned. With `rewind`, the remaining weights are reset to their values when pruning began and train from there (the lottery
+ticket hypothesis with rewinding, Frankle et al. 2019).
 
-A net whose channels are 0 can be made smaller: `rlsuite shrink`.
+`rlsuite shrink` can remove channels that are 0 from a net.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from rlsuite.nets.auxiliary import BESIDE
 
 
 class Pruner:
-    """The masks of a net's weights: which of them are left."""
+    """Computes and applies the masks of a net's remaining weights."""
 
     def __init__(self, net: nn.Module, config: PruneConfig):
-        """UsageError for channels of a net in which other parts depend on theirs."""
+        """UsageError if the net has nothing to prune, or to prune channels on which several other parts depend."""
         self.net, self.config = net, config
         layers = prunable(net)
         if not any(getattr(module, "fp32", False) for module in net.modules()):
@@ -40,20 +40,20 @@ class Pruner:
         self.begun: dict[str, Tensor] = {}  # weights when pruning began, if it rewinds
         self.taken_at = -1  # learner step of the last masks
         self.rewound = False
-        self.done = False  # the whole share is 0
-        self.pruned = 0.0  # share of the masked weights that is 0
+        self.done = False  # whether the full share is pruned
+        self.pruned = 0.0  # fraction of the weights under masks that is pruned
 
     def share(self, agent_steps: int) -> float:
-        """The share of weights that are 0 after `agent_steps` agent steps."""
+        """The share of each layer to prune after `agent_steps` agent steps."""
         begin, end = self.config.begin_agent_steps, self.config.end_agent_steps
         t = min(max((agent_steps - begin) / max(end - begin, 1), 0.0), 1.0)
         return self.config.share * (1 - (1 - t) ** 3)
 
     @torch.no_grad()
     def advance(self, agent_steps: int, learner_steps: int, reset: Callable[[], None]) -> bool:
-        """New masks, if they are due; whether they were. `apply` is left to the caller.
+        """Computes new masks if they are due, and returns whether they were. The caller has to call `apply`.
 
-        `reset`: called after weights have been set back, to begin with the optimizer, too.
+        `reset`: called after weights have been rewound, to reset the optimizers, too.
         """
         config = self.config
         if agent_steps < config.begin_agent_steps or self.rewound:
@@ -84,7 +84,7 @@ class Pruner:
             single = self.config.what == "weights"
             size = weight.abs().flatten() if single else weight.flatten(1).norm(dim=1)
             kept = torch.ones_like(size, dtype=torch.bool)
-            kept[size.argsort()[: min(int(share * len(size)), len(size) - 1)]] = False  # one is left at least
+            kept[size.argsort()[: min(int(share * len(size)), len(size) - 1)]] = False  # at least one is left
             if single:
                 mask.copy_(kept.view(mask.shape))
             else:
@@ -94,7 +94,7 @@ class Pruner:
 
     @torch.no_grad()
     def apply(self, net: nn.Module) -> None:
-        """Sets the pruned weights of `net`, which has the same parameters, to 0."""
+        """Sets the pruned weights of `net`, which must have the same parameters, to 0."""
         parameters = dict(net.named_parameters())
         for name, mask in self.masks.items():
             parameters[name].mul_(mask)
@@ -103,11 +103,11 @@ class Pruner:
         self.pruned = 1 - sum(int(mask.sum()) for mask in self.masks.values()) / sum(mask.numel() for mask in self.masks.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Masks, and what a rewind needs."""
+        """The masks, the progress, and the weights for a rewind."""
         return {"masks": self.masks, "begun": self.begun, "taken_at": self.taken_at, "rewound": self.rewound, "done": self.done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned. ValueError if it is of a run without pruning, or of another kind."""
+        """Restores what `state_dict` returned. ValueError if it is from a run without pruning, or with another kind of pruning."""
         if set(state.get("masks", ())) != set(self.masks):
             raise ValueError("it was saved without learner.prune, or with another learner.prune.what")
         for name, mask in self.masks.items():
@@ -118,7 +118,7 @@ class Pruner:
 
 
 def prunable(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """The convolutions and dense layers that act and are trained, by name, without the last ones, which compute in fp32."""
+    """The trainable convolutions and dense layers by name, without auxiliary modules and output layers (which compute in fp32)."""
     found: dict[str, nn.Conv2d | nn.Linear] = {}
     for name, module in net.named_modules():
         if name.startswith(BESIDE):
@@ -129,13 +129,13 @@ def prunable(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     return found
 
 
-# The parts of a net whose channels and units depend on nothing but the layer before.
+# Modules whose channels and units depend only on the layer before.
 _NETS = ("QNet", "PolicyNet", "Trunk", "QHead", "Mlp", "FeedForward", "PixelTorso", "Backbone", "ConvReLU")
 _CHAIN = frozenset((*_NETS, "Sequential", "ModuleList", "Conv2d", "Linear", "ReLU", "LeakyReLU", "Identity"))
 
 
 def refuse_dependent(net: nn.Module, what: str) -> None:
-    """UsageError, which begins with `what`, for a net that is more than one chain: its channels cannot be taken away."""
+    """Raises a UsageError that begins with `what` if a net is not a simple chain, from which channels can be removed."""
     for name, module in net.named_modules():
         if name and type(module).__name__ not in _CHAIN:
             raise UsageError(

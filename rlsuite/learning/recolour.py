@@ -1,6 +1,6 @@
-"""Random colours of images, so that a net learns what does not depend on them (domain randomisation, Tobin et al. 2017).
+"""Random changes of images' colours, so that a net learns not to depend on them (domain randomisation, Tobin et al. 2017).
 
-Shapes: B sequences of T steps, N = T * B images, those of a step together; C planes of H x W pixels.
+Shapes: B sequences of T steps, N = T * B images, ordered by step; C planes of H x W pixels.
 """
 
 import torch
@@ -11,17 +11,17 @@ from rlsuite.core.errors import UsageError
 
 LEVELS = 256  # of a byte
 WAVES = 4  # cosines in the slope of a curve
-MIXTURE = 0.5  # largest share of a random mixture of the channels
+MIXTURE = 0.5  # largest weight of a random mixture of the channels
 
 
 def check_planes(config: AugmentConfig, channels: int) -> None:
-    """UsageError if images of so many planes cannot be red, green and blue, as the config says they are."""
+    """UsageError if the config says that planes are colours, but images do not have three."""
     if config.planes == "colours" and channels != 3:
         raise UsageError(f"learner.augment.planes = colours: the images have {channels} planes, not red, green and blue; use grey")
 
 
 def change_colours(images: Tensor, config: AugmentConfig, rng: torch.Generator, steps: int) -> Tensor:
-    """Images [N,C,H,W] uint8 with `config.recolour` and `config.style`, alike in all planes and `steps` of a sequence.
+    """Applies `config.recolour` and `config.style` to images [N,C,H,W] uint8, in the same way to all `steps` of a sequence.
 
     Blank frames, such as those before the first one of an episode, stay blank.
     """
@@ -43,12 +43,12 @@ def _some(share: float, images: Tensor, changed: Tensor, rng: torch.Generator, s
 
 
 def _of_all(draws: Tensor, steps: int) -> Tensor:
-    """Draws [B,...] for sequences as those of their images [N,...]."""
+    """Repeats draws [B,...] for sequences to those for their images [N,...]."""
     return draws.repeat(steps, *([1] * (draws.dim() - 1)))
 
 
 def random_curves(images: Tensor, rng: torch.Generator, steps: int) -> Tensor:
-    """Grey images through `curves`, one for each sequence."""
+    """Applies a random one of `curves` to the grey levels of each sequence."""
     tables = curves(len(images) // steps, rng)  # [B,256]
     start = LEVELS * torch.arange(len(tables), device=images.device)[:, None, None, None]
     found = torch.empty_like(images)
@@ -58,7 +58,7 @@ def random_curves(images: Tensor, rng: torch.Generator, steps: int) -> Tensor:
 
 
 def curves(count: int, rng: torch.Generator) -> Tensor:
-    """Random smooth curves over the levels of grey [`count`,256] uint8: half of them rise all the way, half of them fall.
+    """Random smooth, monotone curves over the levels of grey [`count`,256] uint8, rising or falling with equal probability.
 
     Their slope is the exponential of a sum of cosines, so contrasts differ by large factors; they span 0.4 to 1 of the range.
     """
@@ -75,7 +75,7 @@ def curves(count: int, rng: torch.Generator) -> Tensor:
 
 
 def random_mixtures(images: Tensor, rng: torch.Generator, steps: int) -> Tensor:
-    """Red, green and blue of each sequence turned by a random angle around the grey axis, mixed, and in half of them inverted."""
+    """Rotates the RGB colours of each sequence by a random angle around the grey axis, mixes them, and inverts half of them."""
     count, device = len(images) // steps, images.device
     matrices = _of_all(mixtures(count, rng), steps)  # [N,3,3]
     inverted = _of_all(torch.rand(count, generator=rng, device=device) < 0.5, steps)[:, None, None, None]
@@ -85,7 +85,7 @@ def random_mixtures(images: Tensor, rng: torch.Generator, steps: int) -> Tensor:
 
 
 def mixtures(count: int, rng: torch.Generator) -> Tensor:
-    """Random matrices [`count`,3,3] of colours whose rows sum to 1, so that grey stays as it is."""
+    """Random colour matrices [`count`,3,3] whose rows sum to 1, so that greys stay the same."""
     device = rng.device
     angle = 2 * torch.pi * torch.rand(count, generator=rng, device=device)
     # A rotation around (1, 1, 1) is circulant.
@@ -97,10 +97,10 @@ def mixtures(count: int, rng: torch.Generator) -> Tensor:
 
 
 def mixed_styles(images: Tensor, rng: torch.Generator, steps: int, by_channel: bool) -> Tensor:
-    """Each sequence with means and standard deviations on the way to those of another one of the batch.
+    """Moves each sequence's mean and standard deviation some way towards those of another sequence in the batch.
 
-    As MixStyle, on the image instead of the features, and with a uniform share instead of one from a beta distribution.
-    Statistics are of all pixels of a sequence, `by_channel` or of all channels together.
+    Like MixStyle, but on images instead of features, and with a uniform mixing weight instead of one from a beta distribution.
+    Statistics are over all pixels of a sequence, `by_channel` or over all channels together.
     """
     count, device = len(images) // steps, images.device
     pixels = images.float().view(steps, count, *images.shape[1:])  # [T,B,C,H,W]

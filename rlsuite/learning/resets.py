@@ -9,12 +9,12 @@ from rlsuite.core.errors import UsageError
 
 
 def is_head(name: str, heads: Collection[str]) -> bool:
-    """Whether a parameter belongs to one of the parts `heads` of its net: `head.value.out.bias` does to `head`."""
+    """Whether a parameter belongs to one of the modules `heads` of its net: `head.value.out.bias` belongs to `head`."""
     return any(name == head or name.startswith(f"{head}.") for head in heads)
 
 
 def check_heads(net: nn.Module, heads: Collection[str]) -> None:
-    """UsageError if a net has no parameter in one of the parts `heads`."""
+    """UsageError if a net has no parameters in one of the modules `heads`."""
     names = [name for name, _ in net.named_parameters()]
     for head in heads:
         if not any(is_head(name, (head,)) for name in names):
@@ -28,8 +28,8 @@ def check_heads(net: nn.Module, heads: Collection[str]) -> None:
 def reset_net(net: nn.Module, fresh: Mapping[str, Tensor], heads: Collection[str], keep: float, names: Collection[str]) -> None:
     """Mixes the parameters `names` of a net with the new random ones in `fresh`, in place.
 
-    Heads take the new ones (Nikishin et al. 2022). The others become `keep` of the old and 1 - `keep` of the new (Ash & Adams 2020,
-    as in D'Oro et al. 2023), so that features are not lost.
+    Heads are replaced (Nikishin et al. 2022). The others become `keep` times the old values plus 1 - `keep` times the new ones (Ash
+    & Adams 2020, as in D'Oro et al. 2023), so that features are not lost.
     """
     for name, parameter in net.named_parameters():
         if name in names:
@@ -39,9 +39,9 @@ def reset_net(net: nn.Module, fresh: Mapping[str, Tensor], heads: Collection[str
 
 @torch.no_grad()
 def reset_optimizer(optimizer: torch.optim.Optimizer, fresh: torch.optim.Optimizer) -> None:
-    """Sets the moments of an optimizer back to those of a `fresh` one over the same parameters.
+    """Resets the moments of an optimizer to those of a `fresh` one over the same parameters.
 
-    In place, because a CUDA graph has recorded where they are.
+    This happens in place, because a CUDA graph has recorded their addresses.
     """
     for parameter, moments in optimizer.state.items():
         initial = fresh.state.get(parameter, {})

@@ -1,4 +1,4 @@
-"""Skip-gram with negative sampling (word2vec): vectors of words from the words around them, such as moves from games.
+"""Skip-gram with negative sampling (word2vec): learns vectors of words, such as moves of games, from the words around them.
 
 Mikolov et al. 2013, "Distributed Representations of Words and Phrases", section 2.2, eq. 4. For a word w, a word c near it and K
 words n drawn from the noise P(n), whose exponent of the counts is 3/4:
@@ -6,10 +6,10 @@ words n drawn from the noise P(n), whose exponent of the counts is 3/4:
     L = -log σ(v'_c · v_w) - Σ_k log σ(-v'_{n_k} · v_w)
 
 The vectors v are the result; v' are those of words as context. A word at a distance d within a window of R is drawn with the weight
-(R - d + 1) / R, as word2vec does by drawing the window's size. Where we differ: frequent words are not left out, since a game has
-few of them, and a symmetry of the board, drawn for each pair, turns both words.
+(R - d + 1) / R, as word2vec does by drawing the window's size. Where we differ: frequent words are not subsampled, since a game has
+few of them, and a random symmetry of the board is applied to both words of each pair.
 
-Shapes: W words, D numbers a vector, S symmetries, B pairs, K words of noise.
+Shapes: W words, D numbers per vector, S symmetries, B pairs, K words of noise.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _EXPONENT = 0.75  # of the counts, in P(n)
 
 
 class Vectors(nn.Module):
-    """The vectors of W words, and those of the words as context, which start at 0."""
+    """The vectors of W words, and their vectors as context, which start at 0."""
 
     def __init__(self, words: int, width: int):
         super().__init__()
@@ -44,7 +44,7 @@ class Vectors(nn.Module):
 
 
 class SkipGram(Objective):
-    """Tells words near a word from noise: `Step.action` is the word, its extras are the other words."""
+    """The skip-gram objective: tells words near a word from noise. `Step.action` is the word, its extras are the others."""
 
     has_target = False
 
@@ -69,7 +69,7 @@ def negative_sampling(word: Tensor, near: Tensor, noise: Tensor) -> Tensor:
 
 
 class Pairs:
-    """A store of words with a word near each, drawn by their distance, and noise."""
+    """A store of pairs of nearby words, drawn with weights that depend on their distance, and of noise words."""
 
     def __init__(self, texts: Sequence[Sequence[int]], symmetries: NDArray[np.int32], window: int, negatives: int, seed: int):
         """`symmetries` [S,W]: each row a permutation of the words. UsageError if no text has two words."""
@@ -105,21 +105,21 @@ class Pairs:
         return Sample(Trajectory(steps, ()), rows, np.ones(count, np.float32))
 
     def _drawn(self, shares: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """Places drawn by their cumulative shares."""
+        """Random indices, drawn by the cumulative probabilities `shares`."""
         found: NDArray[np.int64] = np.searchsorted(shares, self.rng.random(shape) * shares[-1], "right").astype(np.int64)
         return found
 
 
 class Learned(NamedTuple):
-    """What was learned."""
+    """The learned vectors, with the loss reached."""
 
     vectors: NDArray[np.float32]  # [W,D]
     loss: float  # mean over the last tenth of the updates
-    untrained: float  # of vectors that know nothing: (1 + K) log 2
+    untrained: float  # loss of untrained vectors: (1 + K) log 2
 
 
 def learn(pairs: Pairs, width: int, passes: int, seed: int) -> Learned:
-    """Vectors of `width` numbers from `passes` times as many pairs as there are."""
+    """Learns vectors of `width` numbers from `passes` times as many sampled pairs as there are in `pairs`."""
     cpu.set_up(1)
     words, updates = pairs.symmetries.shape[1], max(-(-passes * len(pairs) // _BATCH), 10)
     config = LearnerConfig(

@@ -1,4 +1,4 @@
-"""Files of vectors of actions, and their way into a net (`net.action_embedding_from`). Shapes: A actions, D numbers a vector."""
+"""Files of action vectors, and loading them into a net (`net.action_embedding_from`). Shapes: A actions, D numbers per vector."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -19,20 +19,20 @@ _NAME = "vectors"
 
 
 class ActionVectors(NamedTuple):
-    """A vector for each action."""
+    """A vector for each action, as stored in a file."""
 
     vectors: NDArray[np.float32]  # [A,D]
     game: str | None  # the board game, as `make_game` takes it; None: the file does not say
 
 
 def write(path: Path, found: ActionVectors) -> None:
-    """Writes a file in safetensors."""
+    """Writes action vectors to a safetensors file."""
     metadata = {} if found.game is None else {"game": found.game}
     atomic_write(path, save({_NAME: np.ascontiguousarray(found.vectors, np.float32)}, metadata))
 
 
 def read(path: Path) -> ActionVectors:
-    """Reads a file that `write` wrote, or another of safetensors with a tensor "vectors" [A,D]. UsageError for anything else."""
+    """Reads a safetensors file with a float32 tensor "vectors" [A,D], such as `write` writes. UsageError for anything else."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder, not a file of rlsuite embed")
     try:
@@ -47,7 +47,7 @@ def read(path: Path) -> ActionVectors:
 
 @torch.no_grad()
 def load_into(net: nn.Module, path: Path, spec: EnvSpec) -> None:
-    """Makes the vectors of a file those of the last action in `net`. UsageError if they are of another game, number or width."""
+    """Loads a file's vectors into the last-action embedding of `net`. UsageError if their game, number or width differs."""
     found = read(path)
     kinds = [name.split("(")[0] for name in (found.game, spec.game) if name is not None]
     if found.game is not None and (spec.game is None or kinds[0] != kinds[1]):

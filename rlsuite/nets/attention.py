@@ -27,7 +27,7 @@ class Attention(Core):
 
     @property
     def receptive_field(self) -> int:
-        """See `Core`: every layer looks back from what the layer before it saw."""
+        """See `Core`: every layer extends it by `window` steps."""
         return 1 + len(self.layers) * self.window
 
     def initial_state(self, batch: int) -> State:

@@ -1,4 +1,4 @@
-"""What makes observations again from a torso's features. Shapes: T time, B batch, N observations, D features."""
+"""Reconstruction of observations from a torso's features. Shapes: T time, B batch, N observations, D features."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from rlsuite.core.types import EnvSpec
 from rlsuite.nets.decoders import Decoder, DenseDecoder
 from rlsuite.nets.torso import PixelTorso, Torso
 
-BESIDE = ("auxiliary.", "novelty.", "bonus_value.")  # names of what only helps a net to learn
+BESIDE = ("auxiliary.", "novelty.", "bonus_value.")  # name prefixes of modules that only help a net to learn
 
 
 class Reconstruction(nn.Module):
@@ -33,7 +33,7 @@ class Reconstruction(nn.Module):
         )
 
     def forward(self, features: Tensor, observation: Tensor) -> Tensor:
-        """Mean squared errors [T,B] f32 of observations [T,B,*shape] made from their features [T,B,D]; white is 1 in pictures."""
+        """Mean squared errors [T,B] f32 of reconstructing observations [T,B,*shape] (bytes as [0,1]) from features [T,B,D]."""
         made = self.decoder(self.encoder(features.flatten(0, 1)))  # [N,*shape]
         true = observation.flatten(0, 1).float()
         if self.bytes:
@@ -42,14 +42,14 @@ class Reconstruction(nn.Module):
 
 
 def refuse_undecodable(spec: EnvSpec, what: str) -> None:
-    """UsageError, which begins with `what`, for observations that no decoder makes."""
+    """Raises a UsageError that begins with `what` for observations that no decoder can reconstruct."""
     seen = "numbers of states" if spec.num_states is not None else "pictures with numbers beside them" if spec.picture else None
     if seen is not None:
         raise UsageError(f"{what}: observations are {seen}, which no decoder makes again; it takes pictures or vectors")
 
 
 def torso_of(net: nn.Module) -> Torso:
-    """The torso of a net; of two, that of the policy. UsageError if it has none."""
+    """The torso of a net; the policy's, if it has two. UsageError if it has none."""
     found = next((module for module in net.modules() if isinstance(module, Torso)), None)
     if found is None:
         raise UsageError(f"net.auxiliary needs a net with a torso: {type(net).__name__} has none")

@@ -16,7 +16,7 @@ _POLICY_PLANES, _VALUE_PLANES = 8, 16
 _MOST_CELLS = 19 * 19  # of a board of any size
 
 
-# Keys that concern other nets: this one normalises nothing of its own, and is called by `evaluate`, which is not compiled.
+# Keys that have no effect on this net: it has no layer normalisation of its own, and its `evaluate` is not compiled.
 IGNORED = ("net.layer_norm", "learner.compile")
 
 
@@ -36,14 +36,14 @@ class BoardOutput(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What a player asks of a `BoardOutput`, from whatever stands in a net's place."""
+    """Logits and values of positions, all that a player needs of a `BoardOutput`, from a net or its replacement."""
 
     logits: Tensor  # [N,A] f32
     value: Tensor  # [N] f32, in [-1, 1]
 
 
 class Territory(NamedTuple):
-    """How a game that cells decide will end, from the point of view of the player to move."""
+    """Predicted owners and lead at the end of a game decided by cells, from the point of view of the player to move."""
 
     owners: Tensor  # [N,H*W] f32: logits that a cell is the player's at the end
     lead: Tensor  # [N,2*M+1] f32: logits of the number of cells by which the player leads, from -M on; M = H*W, or 19 x 19
@@ -55,7 +55,7 @@ def pooled(planes: Tensor) -> Tensor:
 
 
 class CellPolicy(nn.Module):
-    """A policy for boards of any size: a convolution gives every cell its logit, what is pooled gives that of the pass."""
+    """A policy for boards of any size: a convolution gives every cell's logit, a dense layer on pooled planes that of the pass."""
 
     def __init__(self, channels: int, passes: bool):
         super().__init__()
@@ -71,7 +71,7 @@ class CellPolicy(nn.Module):
 class BoardNet(nn.Module):
     """A backbone with a policy head and a value head (Silver et al. 2017, Methods). The last layers run in fp32.
 
-    With `territory` also heads for the cells' owners at the end, and for the lead (Wu 2019, section 4.1): only training asks them.
+    With `territory`, it also has heads for the cells' final owners and for the lead (Wu 2019, section 4.1), used in training only.
     """
 
     def __init__(self, net: NetConfig, game: Game, outcomes: int, territory: bool = False):
@@ -109,11 +109,11 @@ class BoardNet(nn.Module):
             self.lead = keep_fp32(nn.Linear(net.hidden, 2 * (_MOST_CELLS if self.any_size else cells) + 1))
 
     def evaluate(self, planes: Tensor) -> BoardOutput:
-        """planes [N,C,H,W] int8, on any device -> output with leaves [N,...], on the net's."""
+        """planes [N,C,H,W] int8, on any device -> output with leaves [N,...], on the net's device."""
         return self._heads(*self._features(planes))
 
     def evaluate_all(self, planes: Tensor) -> tuple[BoardOutput, Territory]:
-        """`evaluate`, and what the heads of the territory say."""
+        """The output of `evaluate`, and that of the territory heads."""
         x, value = self._features(planes)
         with torch.autocast(x.device.type, enabled=False):
             territory = Territory(self.owners(x.float()).flatten(1), self.lead(value.float()))

@@ -104,7 +104,7 @@ def core_facts(name: str) -> CoreFacts:
 
 
 def core_table() -> str:
-    """The facts of our memory cores as a table for the terminal, and the names of others."""
+    """The facts of our memory cores as a table for the terminal, followed by the names of other cores."""
     lines = [f"{f'core, {_UNITS} inputs and units':<30} {'parameters':>12} {'MACs':>9}  sees"]
     for name in MEMORY_CORES:
         row = core_facts(name)

@@ -17,10 +17,10 @@ Shape = Sequence[int]  # (C,H,W) of a map or a picture
 
 
 def up(i: int, o: int, size: Shape, to: Shape, how: str, *, norm: str = "none", act: str = "none") -> nn.Sequential:
-    """Maps [N,`i`,*`size`] to [N,`o`,*`to`], then normalisation and activation.
+    """A layer that upsamples [N,`i`,*`size`] to [N,`o`,*`to`], followed by normalisation and activation.
 
-    `how`: `transpose`, the transposed convolution of the convolution that would lead from `to` to `size` (Dumoulin & Visin 2016,
-    section 4); or `resize`, the nearest pixels and a 3x3 convolution, which draws no chequered pattern (Odena et al. 2016).
+    `how`: `transpose`, the transpose of the convolution that would lead from `to` to `size` (Dumoulin & Visin 2016, section 4); or
+    `resize`, nearest-neighbour resizing and a 3x3 convolution, which avoids checkerboard artefacts (Odena et al. 2016).
     """
     layer: list[nn.Module]
     if how == "transpose":
@@ -36,7 +36,7 @@ def up(i: int, o: int, size: Shape, to: Shape, how: str, *, norm: str = "none", 
 def _transposed(side: int, to: int) -> tuple[int, int, int]:
     """Kernel, stride and padding of a transposed convolution from `side` to `to` pixels: (side - 1) stride - 2 padding + kernel.
 
-    The least padding with which every pixel of the result has the kernels of two inputs over it, or of three at stride 1.
+    The padding is the smallest with which every output pixel is covered by the kernels of two inputs, or of three at stride 1.
     """
     stride = max(1, round(to / side))
     least = 2 * stride - 1 if stride > 1 else 3
@@ -47,11 +47,11 @@ def _transposed(side: int, to: int) -> tuple[int, int, int]:
 
 
 class Decoder(nn.Module):
-    """A dense layer to a map of the size of the backbone's last, and upsampling through the sizes of the finer ones.
+    """A decoder to pictures: a dense layer to a map as large as the backbone's last, and upsampling through its finer maps' sizes.
 
-    A `spatial` code is such a map of `latent` channels, flattened: a convolution over single places takes the dense layer's place.
+    A `spatial` code is a flattened map of that size with `latent` channels: a 1x1 convolution replaces the dense layer.
 
-    Each map has as many channels as the backbone's of that size. The result has no activation: a picture is its sigmoid.
+    Each map has as many channels as the backbone's of that size. The output has no activation: its sigmoid is a picture.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Decoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """Dense layers with ReLU, as in the first generator of a GAN (Goodfellow et al. 2014, section 5); to any shape."""
+    """A decoder to any shape: dense layers with ReLU, as in the first generator of a GAN (Goodfellow et al. 2014, section 5)."""
 
     def __init__(self, latent: int, shape: Shape, hidden: int = 256):
         super().__init__()

@@ -34,7 +34,7 @@ class NoisyLinear(nn.Module):
         self.noise: tuple[Tensor, Tensor] | None = None  # f(ε_in) [B,in], f(ε_out) [B,out]
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [...,B,in] -> [...,B,out]; with the mean weights alone where there is no noise."""
+        """x [...,B,in] -> [...,B,out]; if there is no noise, with the mean weights alone."""
         y = self.mean(x)
         if self.noise is None:
             return y  # type: ignore[no-any-return]
@@ -89,7 +89,7 @@ class QHead(nn.Module):
         layer_norm: bool = False,
         predicts: bool = False,
     ):
-        """`predicts`: it has a predictor of projections, for the self-predictive loss."""
+        """`predicts`: add a predictor of projections, for the self-predictive loss."""
         super().__init__()
         linear: Linear = nn.Linear if noisy_sigma is None else partial(NoisyLinear, sigma=noisy_sigma)
         self.shape = (num_actions, outputs)

@@ -1,6 +1,6 @@
-"""Memory cores, which give a net a recurrent state. All have one signature, for a single step and for sequences.
+"""Memory cores, which give a net a recurrent state. All have the same signature, for single steps and for sequences.
 
-The state is passed in and returned; a core resets it by itself where `step.first` is set.
+The state is passed in and returned; a core itself resets it where `step.first` is set.
 
 Shapes: T time, B batch, D input features, M memory units, A actions.
 """
@@ -27,11 +27,11 @@ class Core(nn.Module):
     """
 
     features: int  # width of the output
-    looks_ahead = False  # whether outputs depend on later steps, too, so that nobody can act with it
+    looks_ahead = False  # whether outputs depend on later steps, too, so that no agent can act with it
 
     @property
     def receptive_field(self) -> int | None:
-        """Steps that an output depends on, the present one included; None: all of the episode."""
+        """The number of steps that an output depends on, including the present one; None: the whole episode."""
         return None
 
     def initial_state(self, batch: int) -> State:
@@ -57,9 +57,9 @@ class Recurrent(Core):
     """One layer of LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014) or RNN (Elman 1990), with gates and state in fp32.
 
     PyTorch's fused kernels (cuDNN's on a GPU) cannot reset the state within a sequence. So a sequence is split at the steps at
-    which any environment begins an episode, and the state of those environments is set to 0 there. A single step on a CPU does
-    without the fused kernels, which would copy all weights into another layout for it: that halves its time. So does a sequence
-    with `fixed_shapes`, step by step with the resets as masks: a CUDA graph cannot look where episodes begin.
+    which any environment begins an episode, and the state of those environments is set to 0 there. A single step on a CPU avoids
+    the fused kernels, which would copy all weights into another layout: that halves its time. With `fixed_shapes`, sequences avoid
+    them, too: steps are computed one by one, with resets as masks, because a CUDA graph cannot depend on where episodes begin.
     """
 
     fixed_shapes = False
@@ -104,7 +104,7 @@ class Recurrent(Core):
         return torch.cat(outs), state
 
     def masked(self, x: Tensor, first: Tensor, state: State) -> tuple[Tensor, State]:
-        """`forward` step by step, with the same operations wherever episodes begin; arguments and result as of `fused`."""
+        """`forward` step by step, with the same operations wherever episodes begin; arguments and results as in `fused`."""
         outs = []
         for t in range(len(x)):
             out, state = self.single(x[t : t + 1], first[t : t + 1], state)
@@ -131,7 +131,7 @@ _SINGLE: dict[type[nn.Module], Callable[..., Any]] = {
 class Bidirectional(Core):
     """Two recurrent cores, one of which reads backwards (Schuster & Paliwal 1997): an output depends on its whole episode.
 
-    The one that reads forwards has the state. The other begins with zeros at the end of the sequence and of every episode in it.
+    The forward core carries the state. The backward core starts from zeros at the end of the sequence and of each episode in it.
     """
 
     looks_ahead = True
@@ -173,7 +173,7 @@ class Causal(Core):
 
     @property
     def receptive_field(self) -> int:
-        """See `Core`: every level looks back from what the level before it saw."""
+        """See `Core`: every level extends it by the steps that it looks back."""
         return 1 + sum(self.reach)
 
     def initial_state(self, batch: int) -> State:
@@ -203,10 +203,10 @@ class Causal(Core):
 
 
 class ReturnToGo(Core):
-    """A wrapper that also feeds a core the return that is still asked for (Chen et al. 2021), divided by `scale`.
+    """A wrapper that also feeds a core the return to go (Chen et al. 2021), divided by `scale`.
 
-    In recorded steps that is their extra `to_go`. Otherwise it is `target` at the first step of an episode, less the rewards since;
-    the last leaf of the state holds it.
+    For recorded steps, this is their extra `to_go`. Otherwise, it is `target` at the first step of an episode, minus the rewards
+    since then; the last leaf of the state holds it.
     """
 
     def __init__(self, make: Callable[[int], Core], features: int, target: float, scale: float):
@@ -240,7 +240,7 @@ class LastActionReward(Core):
     """
 
     def __init__(self, make: Callable[[int], Core], features: int, spec: EnvSpec, width: int | None = None):
-        """`width`: numbers of the embedding; None: there is none. UsageError for an embedding of continuous actions."""
+        """`width`: size of the action embedding; None: none. UsageError for an embedding of continuous actions."""
         super().__init__()
         self.actions, self.action_shape = spec.num_actions, spec.action_shape
         if width is not None and spec.action_shape:
@@ -301,9 +301,9 @@ Make = Callable[[int], Core]  # input features -> a core
 
 
 def make_core(net: NetConfig, features: int, spec: EnvSpec, wrap: Callable[[Make, int], Core] | None = None) -> Core:
-    """The core that `net.memory` and `net.last_action_reward` ask for, with `features` inputs.
+    """The core for `net.memory` and `net.last_action_reward`, with `features` inputs.
 
-    `wrap`: makes a core around that of `net.memory`, from what makes the latter and from the number of features.
+    `wrap(make, features)`: a core with `features` inputs around the core of `net.memory`, which `make` builds.
     UsageError for an unknown core and for wrong parameters.
     """
 
@@ -317,9 +317,9 @@ def make_core(net: NetConfig, features: int, spec: EnvSpec, wrap: Callable[[Make
 
 
 def named_core(name: str, features: int, size: int, key: str = "net.memory") -> Core:
-    """The core that `name` asks for, with `features` inputs and `size` units. UsageError for an unknown one and wrong parameters.
+    """The core named `name`, with `features` inputs and `size` units. UsageError for an unknown core or wrong parameters.
 
-    `key`: the setting that the name is the value of.
+    `key`: the setting whose value is `name`, for errors.
     """
     kind, parameters = parse_call("memory", name)
     if kind == "none":
@@ -340,7 +340,7 @@ def named_core(name: str, features: int, size: int, key: str = "net.memory") -> 
 
 
 def _check(core: Core, name: str, features: int) -> None:
-    """Tries out a core of somebody else's on a blank step. UsageError if it breaks the contract."""
+    """Tries out a third-party core on a blank step. UsageError if it breaks the contract."""
     where, kind = f"net.memory = {name}", type(core).__name__
     if not isinstance(core, Core):
         raise UsageError(f"{where} returned a {kind}, not a rlsuite.nets.memory.Core")
@@ -364,7 +364,7 @@ def _check(core: Core, name: str, features: int) -> None:
 
 
 def initial_state(net: NetConfig, spec: EnvSpec, batch: int, wrap: Callable[[Make, int], Core] | None = None) -> State:
-    """The state at the start of an episode for the core that `net` asks for: leaves [B,...]; () without a memory.
+    """The state at the start of an episode for the core of a net with this config: leaves [B,...]; () without a memory.
 
     `wrap`: see `make_core`.
     """
@@ -374,6 +374,6 @@ def initial_state(net: NetConfig, spec: EnvSpec, batch: int, wrap: Callable[[Mak
 
 
 def without_weights(net: NetConfig) -> Core:
-    """The core that `net.memory` asks for on the meta device: for what it says of itself."""
+    """The core of `net.memory` on the meta device, without weights, to look up its properties."""
     with torch.device("meta"):
         return named_core(net.memory, 1, net.memory_size)

@@ -1,12 +1,12 @@
-"""Bonuses for observations that are new: the errors of a predictor that learns them as they come.
+"""Bonuses for novel observations: the errors of a predictor that learns from the observations that the agent meets.
 
-    rnd             |p(x) - f(x)|²    f: a random net that stays as it is, p: the predictor (Burda et al. 2018)
+    rnd             |p(x) - f(x)|²    f: a fixed random net, p: the predictor (Burda et al. 2018)
     reconstruction  |d(e(x)) - x|²    an autoencoder
 
-x is the observation, of a frame stack its newest plane alone, moved and scaled by running means and standard deviations and
-clipped to ±5 (section 2.4). Errors are means over outputs. A bonus is the error divided by a running standard deviation: that of
-discounted sums of errors, where bonuses have a value of their own, as in the paper; that of errors, where bonuses are added to
-rewards, because a replay's batches are in no order of time in which errors could be summed.
+x is the observation (the newest plane of a frame stack), normalised by running means and standard deviations and clipped to ±5
+(section 2.4). Errors are means over outputs. A bonus is the error divided by a running standard deviation: if bonuses have their
+own value, that of discounted sums of errors, as in the paper; if they are added to rewards, that of errors, because a replay's
+batches are not in an order of time in which errors could be summed.
 
 Where we differ: the running statistics begin with the first batch, not with random play.
 
@@ -35,7 +35,7 @@ CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, kernel, stride
 class Moments(nn.Module):
     """Running mean and variance of numbers or arrays (Chan et al. 1979), as buffers.
 
-    It begins with a ten-thousandth of a number, of mean 0 and variance 1, as in the code of the RND paper.
+    They start as if from 1e-4 samples of mean 0 and variance 1, as in the code of the RND paper.
     """
 
     def __init__(self, shape: Sequence[int] = ()):
@@ -48,9 +48,9 @@ class Moments(nn.Module):
         self.register_buffer("count", torch.tensor(1e-4, dtype=torch.float64))
 
     def update(self, x: Tensor, counted: Tensor) -> None:
-        """Takes in those of x [N,*shape] that are `counted` [N] bool."""
+        """Updates mean and variance with those of x [N,*shape] that are `counted` [N] bool."""
         number = counted.sum()
-        share = (counted / number.clamp(min=1)).view(-1, *[1] * (x.dim() - 1))  # [N,1,...] of each in the batch
+        share = (counted / number.clamp(min=1)).view(-1, *[1] * (x.dim() - 1))  # [N,1,...] weight of each in the batch
         mean = (x * share).sum(0)
         variance = ((x - mean).square() * share).sum(0)
         total = self.count + number
@@ -61,15 +61,15 @@ class Moments(nn.Module):
         self.count.copy_(total)
 
     def deviation(self) -> Tensor:
-        """The standard deviation."""
+        """The running standard deviation."""
         return self.variance.sqrt()
 
 
 class Novelty(nn.Module):
-    """Base class: normalises observations and bonuses. A subclass has a predictor and its `squared_error`."""
+    """Base class of novelty bonuses: normalises observations and bonuses. A subclass implements the predictor's `squared_error`."""
 
     def __init__(self, spec: EnvSpec, settings: Bonus, discount: float | None):
-        """`discount`: of the sums of errors whose deviation bonuses are divided by; None: they are divided by that of errors."""
+        """`discount`: of sums of errors; bonuses are divided by these sums' deviation. None: by the deviation of errors."""
         super().__init__()
         keep_fp32(self)  # in bf16 small errors would be noise
         self.num_states, self.stacked = spec.num_states, spec.stack > 1
@@ -82,11 +82,11 @@ class Novelty(nn.Module):
         self.register_buffer("sum", torch.zeros(()))  # the discounted sum at the end of the last rollout, a mean over its columns
 
     def squared_error(self, x: Tensor) -> Tensor:
-        """The predictor's errors [N] for normalised observations [N,*shape], with its gradients."""
+        """The predictor's mean squared errors [N] for normalised observations [N,*shape], with gradients."""
         raise NotImplementedError
 
     def forward(self, observation: Tensor) -> Tensor:
-        """The predictor's errors [T,B] f32 for observations [T,B,...], with its gradients."""
+        """The predictor's mean squared errors [T,B] f32 for observations [T,B,...], with gradients."""
         x = self._plain(observation).flatten(0, 1)  # [N,*shape]
         with torch.autocast(x.device.type, enabled=False):
             x = (x - self.seen.mean) / (self.seen.variance + 1e-8).sqrt()
@@ -95,7 +95,7 @@ class Novelty(nn.Module):
     def bonus(self, observation: Tensor, counted: Tensor, learning: bool) -> Tensor:
         """The bonuses [T,B] for observations [T,B,...], 0 where they are not `counted` [T,B] bool.
 
-        `learning`: takes observations and errors into the running statistics first.
+        `learning`: first update the running statistics with the observations and errors.
         """
         if learning:
             self.seen.update(self._plain(observation).flatten(0, 1), counted.flatten())
@@ -105,10 +105,9 @@ class Novelty(nn.Module):
         return error / (self.size.deviation() + 1e-8)
 
     def _sums(self, error: Tensor, counted: Tensor) -> Tensor:
-        """Discounted sums of errors up to each step, [T,B], which go on through the ends of episodes (section 2.4).
+        """Discounted sums of errors up to each step, [T,B], which continue across episode ends (section 2.4).
 
-        They begin with the mean over the columns of the last rollout, because a batch does not say which of its columns goes on
-        with which.
+        They start from the mean over the columns of the last rollout, because a batch does not say which column continues which.
         """
         assert self.discount is not None
         total, found = self.sum.expand(error.shape[1:]), []
@@ -119,7 +118,7 @@ class Novelty(nn.Module):
         return torch.stack(found)
 
     def _plain(self, observation: Tensor) -> Tensor:
-        """Observations [T,B,...] as f32 [T,B,*shape]: the newest plane of a stack, white as 1, states one-hot."""
+        """Observations [T,B,...] as f32 [T,B,*shape]: the newest plane of a stack, bytes scaled to [0,1], states one-hot."""
         if self.num_states is not None:
             return F.one_hot(observation.long(), self.num_states).float()
         newest = observation[:, :, -1:] if self.stacked else observation
@@ -127,7 +126,7 @@ class Novelty(nn.Module):
 
 
 class RandomNet(Novelty):
-    """Random network distillation: the error in predicting a random net's output."""
+    """Random network distillation: bonuses from the error in predicting a random net's output."""
 
     def __init__(self, spec: EnvSpec, settings: Rnd, discount: float | None):
         super().__init__(spec, settings, discount)
@@ -145,7 +144,7 @@ class RandomNet(Novelty):
 
 
 class Autoencoder(Novelty):
-    """The error of an autoencoder in making the normalised observation again."""
+    """Bonuses from the error of an autoencoder in reconstructing the normalised observation."""
 
     def __init__(self, spec: EnvSpec, settings: ReconstructionError, discount: float | None):
         """UsageError for observations that are neither pictures nor vectors."""
@@ -187,7 +186,7 @@ def trunk(shape: Sequence[int], width: int) -> tuple[list[nn.Module], int]:
 
 
 def make_novelty(spec: EnvSpec, settings: Bonus, discount: float | None) -> Novelty:
-    """The module that `agent.novelty` asks for; `discount`: see `Novelty`. UsageError for observations that it cannot take."""
+    """The module for the `settings` of `agent.novelty`; `discount`: see `Novelty`. UsageError for unsupported observations."""
     if spec.picture is not None:
         raise UsageError("agent.novelty: observations are pictures with numbers beside them, which it cannot take")
     if isinstance(settings, Rnd):

@@ -20,7 +20,7 @@ from rlsuite.nets.torso import Trunk, orthogonal_
 class PolicyOutput(NamedTuple):
     """Policy and value of T x B observations."""
 
-    logits: Tensor  # [T,B,A] f32, those of masked actions so low that they have no probability; or the mean of a Gaussian
+    logits: Tensor  # [T,B,A] f32, so low for masked actions that their probability is 0; or the mean of a Gaussian
     log_std: Tensor | None  # [A] f32 for continuous actions, else None
     value: Tensor  # [T,B] f32
     bonus_value: Tensor | None = None  # [T,B] f32, of bonuses for novelty; None if the net has no such value
@@ -29,11 +29,11 @@ class PolicyOutput(NamedTuple):
 class PolicyNet(nn.Module):
     """Policy and value net. The last layers run in fp32, for the reason given in `nets.heads`.
 
-    With `net.separate_value` the value has a torso of its own and no memory core.
+    With `net.separate_value`, the value has its own torso and dense layer, and no memory core.
     """
 
     def __init__(self, net: NetConfig, spec: EnvSpec, wrap: Callable[[Make, int], Core] | None = None, values_bonus: bool = False):
-        """`wrap`: see `make_core`. `values_bonus`: it has a value of bonuses, too."""
+        """`wrap`: see `make_core`. `values_bonus`: add a head for the value of novelty bonuses."""
         super().__init__()
         self.trunk = Trunk(net, spec)
         self.value_trunk = Trunk(net, spec) if net.separate_value else None

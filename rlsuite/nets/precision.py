@@ -1,7 +1,7 @@
 """Nets with bf16 weights for computing, kept next to the fp32 weights that are trained and saved.
 
-Under autocast a net with fp32 weights casts all of them in every call, which is most of the work of the Nature net on a single
-observation. A bf16 copy casts them once per update.
+Under autocast, a net with fp32 weights casts all of them in every call, which is most of the work of the Nature net on a single
+observation. With a bf16 copy, they are cast once per update.
 """
 
 import copy
@@ -28,16 +28,16 @@ def keep_fp32(module: Module) -> Module:
 
 @contextmanager
 def inference(device: torch.device, bf16: bool) -> Iterator[None]:
-    """Context of a net's forward pass to act or evaluate: without gradients, in bf16 or not, with the threads that suit it."""
+    """A context for forward passes that act or evaluate: no gradients, autocast if `bf16`, and on a CPU the best thread count."""
     threads = cpu.working("acting") if device.type == "cpu" else nullcontext()
     with threads, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         yield
 
 
 def in_bf16(precision: str, device: torch.device) -> bool:
-    """Whether a net with `learner.precision` computes in bf16 on `device`; on a CPU without bf16 it computes in fp32, once told.
+    """Whether a net with this `learner.precision` computes in bf16 on `device`; False, with a message, on a CPU without bf16.
 
-    What is trained and saved is fp32 either way, so a run can go on, and an agent play, on either kind of machine.
+    Trained and saved weights are fp32 either way, so a run can continue, and an agent play, on either kind of machine.
     """
     if precision != "bf16" or device.type != "cpu" or cpu.has_bf16():
         return precision == "bf16"
@@ -69,12 +69,12 @@ class Precision:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Rounds the master's weights into the copy again; to be called after every change of them."""
+        """Copies the master's weights, rounded to bf16, into `net`. Call it after every change to them."""
         for full, half in self.halves:
             half.copy_(full)
 
     def take_gradients(self) -> None:
-        """Moves the gradients of `net` to `master`, as fp32; to be called after the backward pass."""
+        """Moves the gradients of `net` to `master`, as fp32. Call it after the backward pass."""
         for full, half in self.halves:
             full.grad = None if half.grad is None else half.grad.to(full.dtype)
             half.grad = None

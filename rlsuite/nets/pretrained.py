@@ -19,7 +19,7 @@ from rlsuite.runs import checkpoint, pretrained_agents
 
 _MARK = "backbone."
 _BODY = ("trunk.", "core.")  # torso with dense layer, and memory core
-_ACTOR = "actor."  # in front of them in a net that is more than what acts
+_ACTOR = "actor."  # precedes them in a net that has parts besides the one that acts
 _AUXILIARY = ("aux", "AuxLogits")  # classifiers at intermediate layers, used in training only
 
 
@@ -50,8 +50,8 @@ def load_backbones(net: nn.Module, source: str | Path) -> None:
 def load_all(net: nn.Module, source: str | Path, agent: str) -> None:
     """Loads the weights of a run or a checkpoint into the `net` of an agent.
 
-    All of them where it is of the same agent, but for what learns beside its loss, which may be there on one side only. Otherwise
-    those of torso, dense layer and memory core, which agents have in common.
+    If the source is from the same agent, all weights are loaded, except that auxiliary modules (`BESIDE`) may be missing on either
+    side. Otherwise, only those of torso, dense layer and memory core are, which agents have in common.
     UsageError or CheckpointError if the source does not exist or does not fit.
     """
     path = checkpoint.find(pretrained_agents.located(source))
@@ -75,12 +75,12 @@ def load_all(net: nn.Module, source: str | Path, agent: str) -> None:
 
 
 def _body(names: Iterable[str]) -> dict[str, str]:
-    """Names of the parameters of torso, dense layer and memory core: as they are in a net that only acts -> as they are here."""
+    """Names of the parameters of torso, dense layer and memory core: without the prefix `actor.` -> as given."""
     return {bare: name for name in names if (bare := name.removeprefix(_ACTOR)).startswith(_BODY)}
 
 
 def without_files(net: NetConfig) -> NetConfig:
-    """The same net without the files that its first weights come from: once it has been trained, they may be gone."""
+    """The net's config without the files of its initial weights, which may be gone once it has been trained."""
     return net.model_copy(update={"weights": None, "init_from": None, "action_embedding_from": None})
 
 
@@ -101,7 +101,7 @@ def _load(backbone: Backbone, tensors: Mapping[str, Tensor], what: str) -> None:
 def fold_into(plain: nn.Module, normalised: nn.Module, what: str) -> None:
     """Copies the weights of `normalised` into `plain`, the same net without batch normalisation; `what` names the source in errors.
 
-    The output of `plain` is that of `normalised` in evaluation mode. CheckpointError where a normalisation does not follow a
+    The output of `plain` is that of `normalised` in evaluation mode. CheckpointError if a normalisation does not follow a
     convolution, as in pre-activation nets, and so cannot be folded.
     """
     follows: dict[int, nn.BatchNorm2d] = {}  # id of a convolution -> the normalisation after it
@@ -138,9 +138,9 @@ def backbones_of(net: nn.Module) -> list[Backbone]:
 
 
 def copy_in_order(module: nn.Module, source: Mapping[str, Tensor], what: str) -> None:
-    """Copies tensors into `module` in the order of both state dicts; further tensors of `source` (a classifier) are left over.
+    """Copies tensors into `module` in the order of both state dicts; further tensors of `source` (a classifier) are ignored.
 
-    `what` names the source in errors. CheckpointError if shapes differ, with the first such pair; the module is then unchanged.
+    `what` names the source in errors. CheckpointError if tensors are missing or shapes differ; the module is then unchanged.
     """
     own = module.state_dict()
     given = [(key, tensor) for key, tensor in source.items() if not key.startswith(_AUXILIARY)]
@@ -216,7 +216,7 @@ def layer_groups(net: nn.Module, decay: float) -> list[tuple[float, list[nn.Para
 
 
 def in_order_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict whose names begin with numbers, which keep the order in a safetensors file (the format sorts by name)."""
+    """A state dict with a number before each name, to keep the order in a safetensors file (the format sorts by name)."""
     return {f"{index:05d}.{key}": tensor.contiguous().clone() for index, (key, tensor) in enumerate(weights.items())}
 
 
@@ -254,10 +254,10 @@ _MEAN, _STD, _HALF = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (0.5, 0.5, 0.
 
 
 def take_over_normalisation(weights: dict[str, Tensor], mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
-    """The weights of a net for inputs (x - mean) / std, changed to those of the same net for inputs x in [0,1], which ours take.
+    """Converts the weights of a net for inputs (x - mean) / std to those of the same net for inputs x in [0,1], as our nets take.
 
     The scale moves into the first convolution, the constant into its bias or into the running mean of the normalisation after it.
-    Outputs differ at the border only, where padding means the mean colour in the one net and black in the other.
+    Outputs differ only at the border, where padding means the mean colour in one net and black in the other.
     """
     names = list(weights)
     first = next(name for name in names if weights[name].dim() == 4)

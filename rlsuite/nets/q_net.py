@@ -21,7 +21,7 @@ class QNet(nn.Module):
     def __init__(
         self, net: NetConfig, spec: EnvSpec, outputs: int, dueling: bool, noisy_sigma: float | None, predicts: bool = False
     ):
-        """`predicts`: it has a transition model, for the self-predictive loss. UsageError if the torso has no feature map."""
+        """`predicts`: add a transition model, for the self-predictive loss. UsageError if the torso then has no feature map."""
         super().__init__()
         self.torso = make_torso(net.torso, net.hidden, spec, net.layer_norm)
         self.core = FeedForward(self.torso.features)
@@ -40,7 +40,7 @@ class QNet(nn.Module):
         return self.head(features), state
 
     def features(self, observation: Tensor) -> Tensor:
-        """observation [T,B,*shape] -> features [T,B,D]; from 0 to 1 where there is a transition model."""
+        """observation [T,B,*shape] -> features [T,B,D], scaled to [0,1] if there is a transition model."""
         features: Tensor = self.torso(observation)
         return features if self.transition is None else renormalised(features)
 

@@ -7,13 +7,13 @@ WIDTH = 64  # channels of the hidden layer, as in the authors' code
 
 
 def renormalised(features: Tensor) -> Tensor:
-    """Features [...,D] moved and scaled so that they reach from 0 to 1 in every row, which keeps a model applied again bounded."""
+    """Features [...,D] rescaled to [0,1] in every row, which keeps a model bounded that is applied repeatedly."""
     low, high = features.amin(-1, keepdim=True), features.amax(-1, keepdim=True)
     return (features - low) / (high - low + 1e-5)
 
 
 class Transition(nn.Module):
-    """Predicts the feature map of the next observation from that of this one and the action: two convolutions of 3x3."""
+    """Predicts the next observation's feature map from the current one and the action, by two 3x3 convolutions."""
 
     def __init__(self, shape: tuple[int, ...], num_actions: int):
         """`shape`: (C,H,W) of the map."""

@@ -59,9 +59,9 @@ def as_input(images: Tensor, top: float = 255.0) -> Tensor:
 
 
 def cast_once(observation: Tensor, net: NetConfig, spec: EnvSpec) -> Tensor:
-    """Bytes of pictures [T,B,C,H,W] as floats of up to 255, where several passes would each cast them; others as they are.
+    """Casts byte images [T,B,C,H,W] to floats up to 255, once for several forward passes; other observations stay unchanged.
 
-    A torso on one of our backbones takes either. One of somebody else's gets the environment's dtype.
+    Torsos on our backbones take either. Third-party torsos get the environment's dtype.
     """
     if spec.observation_dtype != "uint8" or spec.picture is not None or parse_call("torso", net.torso)[0] not in BACKBONES:
         return observation
@@ -69,7 +69,7 @@ def cast_once(observation: Tensor, net: NetConfig, spec: EnvSpec) -> Tensor:
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """The dtype that convolutions compute in under the current autocast. Those of autocast hold every byte exactly."""
+    """The dtype that convolutions compute in under the current autocast. Autocast dtypes represent every byte exactly."""
     kind = device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
 
@@ -99,16 +99,16 @@ class MlpTorso(Torso):
 
     def forward(self, observation: Tensor) -> Tensor:
         """observation [T,B,*shape] of any dtype -> [T,B,D] f32."""
-        states = self.num_states  # whose numbers are not sizes
+        states = self.num_states  # the numbers of states are not quantities
         x = observation.flatten(2) if states is None else nn.functional.one_hot(observation.long(), states)
         return self.net(x / 255.0 if x.dtype == torch.uint8 else x.float())  # type: ignore[no-any-return]
 
 
 class PartsTorso(Torso):
-    """A torso for the picture of an observation, and a dense layer with ReLU for its vector; their features one after the other."""
+    """A torso for an observation's picture and a dense layer with ReLU for its vector, with their features concatenated."""
 
     def __init__(self, name: str, hidden: int, spec: EnvSpec, picture: tuple[int, ...]):
-        """`name`: of the picture's torso. `picture`: its shape, (C,H,W)."""
+        """`name`: the picture's torso. `picture`: the picture's shape (C,H,W)."""
         super().__init__()
         self.picture, self.split = picture, int(torch.Size(picture).numel())
         self.torso = _bare(name, hidden, spec._replace(observation_shape=picture, picture=None))
@@ -138,8 +138,8 @@ class OneHotTorso(Torso):
 def orthogonal_(net: nn.Module, skip: nn.Module | None = None) -> None:
     """Initialises dense layers and convolutions with orthogonal weights of gain sqrt(2) and zero biases (Saxe et al. 2014).
 
-    Modules within `skip` are left as they are. With PyTorch's default initialisation the difference between two images of a game
-    fades from layer to layer, and what all images share remains: after three convolutions and a dense layer, the difference between
+    Modules within `skip` are left as they are. With PyTorch's default initialisation, the differences between images of a game fade
+    from layer to layer, and only what all images share remains: after three convolutions and a dense layer, the difference between
     images of Pong was 28 times smaller.
     """
     skipped = set(skip.modules()) if skip is not None else set()
@@ -156,7 +156,7 @@ def torso_names() -> list[str]:
 
 
 def make_torso(name: str, hidden: int, spec: EnvSpec, layer_norm: bool = False) -> Torso:
-    """The torso that `net.torso` = `name` asks for, followed by a layer normalisation if `layer_norm` is set.
+    """The torso for `net.torso` = `name`, followed by a layer normalisation if `layer_norm` is set.
 
     UsageError if the torso is unknown or does not fit the observations.
     """
@@ -192,7 +192,7 @@ def _bare(name: str, hidden: int, spec: EnvSpec) -> Torso:
 
 
 def _check(torso: Torso, name: str, spec: EnvSpec) -> None:
-    """Tries out a torso of somebody else's on blank observations. UsageError if it breaks the contract."""
+    """Tries out a third-party torso on blank observations. UsageError if it breaks the contract."""
     where = f"net.torso = {name}"
     if not isinstance(torso, Torso):
         raise UsageError(f"{where} returned a {type(torso).__name__}, not a rlsuite.nets.torso.Torso")

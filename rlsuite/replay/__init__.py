@@ -1,4 +1,4 @@
-"""Replay stores. `Replay` combines storage (a ring), a selector and a limiter."""
+"""Replay stores. A `Replay` combines storage (a ring), a selector and a limiter."""
 
 from rlsuite.replay.replay import Replay, Sample, build_replay
 

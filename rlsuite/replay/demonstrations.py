@@ -55,7 +55,7 @@ class Demonstrations(NamedTuple):
 
 
 def check_new(folder: Path) -> None:
-    """Checks, before anybody plays, that `save` can write `folder`; makes its parent folders. UsageError if it cannot."""
+    """Checks that `save` will be able to write `folder`, and makes its parent folders. UsageError if not."""
     if folder.exists():
         raise UsageError(f"{folder} exists already: name a new folder")
     try:
@@ -92,16 +92,16 @@ def save(demonstrations: Demonstrations, folder: Path) -> None:
 
 
 def has_actions(path: Path) -> bool:
-    """Whether a recording has actions: our own folders may have none, of play that was only seen."""
+    """Whether a recording has actions; our own folders may have none, if the play was only watched."""
     return not (path / _FILE).is_file() or (path / "action.npy").exists()
 
 
 def load(path: Path, spec: EnvSpec | None = None, env_id: str | None = None, actions: bool = True) -> Demonstrations:
     """Reads demonstrations from our own folder, or from a Minari dataset, given by its id or its folder (which contains `data/`).
 
-    `spec`: of the environment that they must fit. `env_id`: the environment that they must come from; not checked for Minari
-    datasets, where environments have other names. `actions`: they must have actions; otherwise missing ones are 0. UsageError that
-    names the file and what is wrong with it.
+    `spec`: the spec of an environment that they must fit. `env_id`: the environment that they must come from; not checked for
+    Minari datasets, which may use other ids. `actions`: require actions; otherwise missing ones are 0. A UsageError names the file
+    and what is wrong with it.
     """
     ours = (path / _FILE).is_file()
     if actions and not has_actions(path):
@@ -190,7 +190,7 @@ def _minari(path: Path) -> Demonstrations:
 
 
 def _refuse_without_spaces(where: Path, path: Path) -> None:
-    """UsageError for a dataset without its spaces: Minari would make the environment, which is whatever function it names."""
+    """UsageError for a dataset without spaces: Minari would make the environment to find them, which can run any code."""
     file = where / "data" / "metadata.json"
     try:
         metadata = parse_json(file.read_bytes())
@@ -270,7 +270,7 @@ def _check_stream(found: Demonstrations, path: Path | str) -> None:
 
 
 def _fitting(found: Demonstrations, spec: EnvSpec, path: Path) -> Demonstrations:
-    """The demonstrations as steps of an environment with this `spec`. UsageError if the spaces differ."""
+    """The demonstrations converted to an environment with this `spec`. UsageError if the spaces differ."""
     has, observation = found.spec, found.steps.observation
     if spec.stack > 1 and has.stack == 1 and observation.shape[1:] == spec.observation_shape:
         observation = np.ascontiguousarray(observation[:, -1])  # the newest plane of every stack
@@ -286,7 +286,7 @@ def _fitting(found: Demonstrations, spec: EnvSpec, path: Path) -> Demonstrations
 
 
 def check_minari(dataset_id: str) -> None:
-    """Checks, before anybody plays, that `save_minari` can write this dataset. UsageError if it cannot."""
+    """Checks that `save_minari` will be able to write this dataset. UsageError if not."""
     try:
         import minari
     except ImportError as error:

@@ -10,7 +10,7 @@ from rlsuite.core.types import State, as_tuples, tree_map, tree_zip
 
 
 class Layout(NamedTuple):
-    """What a ring has to know about its sequences."""
+    """The layout of sequences in a ring: their length, starts and stored arrays."""
 
     length: int  # T, steps of a sequence
     sparse: bool = False  # observations only at step 0 and at the bootstrap step
@@ -21,18 +21,18 @@ class Layout(NamedTuple):
     extras: tuple[Extra, ...] = ()  # arrays stored with every step
 
     def facts(self) -> dict[str, int | str]:
-        """What a saved ring must have in common with the one that it is restored to."""
+        """The facts in which a saved ring must agree with the ring that it is restored to."""
         extras = ", ".join(extra.name for extra in self.extras)
         return {"length": self.length, "stride": self.stride, "within_episodes": int(self.within_episodes), "extras": extras}
 
     def check(self, saved: dict[str, int | str]) -> None:
-        """ValueError if the `facts` of a saved ring are others."""
+        """ValueError if the `facts` of a saved ring differ from these."""
         if (found := {"extras": "", **saved}) != self.facts():  # older versions did not save the names of extras
             raise ValueError(f"agent.* or env.* has changed: the saved replay has sequences of {found}, this one of {self.facts()}")
 
 
 def layout_of(sequence: SequenceSpec) -> Layout:
-    """The layout of an agent's sequences in a ring. ValueError for rollouts, which are never stored in one."""
+    """The layout of an agent's sequences in a ring. ValueError for rollouts, which are never stored in a ring."""
     if isinstance(sequence, Rollouts):
         raise ValueError("rollouts are not stored in a ring: they are queued as whole unrolls")
     if isinstance(sequence, Sequences):
@@ -62,7 +62,7 @@ class Starts:
         self.since = np.zeros(num_envs, np.int64)  # [L] steps since the one from which strides are counted
 
     def mark(self, first: NDArray[np.bool_], state: State) -> None:
-        """To be called before each step, with its `first` [L] bool and the recurrent state before it, tensors [L,...]."""
+        """Marks starts at the coming step, given its `first` [L] bool and the recurrent state before it, tensors [L,...]."""
         if self.layout is None:
             marks = np.full(len(first), not self.marks)
         elif self.layout.stride > 1:
@@ -96,7 +96,7 @@ class Starts:
         self.marks, self.states = [], []
 
     def restart(self) -> None:
-        """Counts strides anew, because all environments begin new episodes."""
+        """Restarts the count of strides, because all environments begin new episodes."""
         self.since[:] = 0
 
     def state_dict(self) -> dict[str, Any]:

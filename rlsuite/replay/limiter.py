@@ -1,4 +1,4 @@
-"""Limiters: how many samples a replay gives for each insert. They only count; they never block."""
+"""Limiters, which decide whether a replay may sample or insert, by the ratio of samples to inserts. They never block."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from rlsuite.core.errors import CheckpointError
 
 
 class SamplesPerInsert:
-    """Limiter that keeps `sampled` (items) at `ratio` times `inserted` (agent steps, not counting the first `min_size`).
+    """A limiter that keeps `sampled` (items) at `ratio` times `inserted` (agent steps, not counting the first `min_size`).
 
     Sampling is allowed once `inserted >= min_size` and while
 
@@ -21,11 +21,11 @@ class SamplesPerInsert:
     min_size + sampled / ratio + tolerance. None: inserts are never refused. An insert is never refused while sampling is, so
     that an unroll larger than the tolerance cannot block everything: the limit is then max(tolerance, unroll).
 
-    On resume, the config given to the constructor counts, not the saved one. If `ratio` and `min_size` are unchanged, counting
-    continues exactly. If one of them has changed, counting restarts at the loaded point: earlier inserts and samples neither
-    have to be caught up with (no flood of samples) nor delay new ones (no blocked store). Sampling continues with one batch
-    at once, or when `inserted` reaches a `min_size` that is still ahead, and follows the new ratio from there. `inserted` and
-    `sampled` remain the totals of the whole run.
+    On resume, the constructor's config applies, not the saved one. If `ratio` and `min_size` are unchanged, counting continues
+    exactly. If one of them has changed, counting restarts at the loaded point: earlier inserts and samples neither have to be
+    caught up with (no flood of samples) nor delay new ones (no blocked store). Sampling continues with one batch at once, or when
+    `inserted` reaches a `min_size` that is still ahead, and follows the new ratio from there. `inserted` and `sampled` remain the
+    totals of the whole run.
     """
 
     def __init__(self, ratio: float, min_size: int, tolerance: float | None = None) -> None:
@@ -76,7 +76,7 @@ class SamplesPerInsert:
         }
 
     def load_state_dict(self, state: Mapping[str, int | float]) -> None:
-        """Takes the counts from `state`, but not the config (see the class). CheckpointError if a count is missing."""
+        """Restores the counts, but not the config (see the class). CheckpointError if a count is missing or negative."""
         names = ("inserted", "sampled", "inserted_from", "sampled_from")
         missing = [name for name in (*names, "ratio", "min_size") if name not in state]
         if missing:
@@ -95,7 +95,7 @@ class SamplesPerInsert:
 
 
 class Unlimited(SamplesPerInsert):
-    """Limiter that refuses and counts nothing: for a replay that is one of several shards, all paced by another limiter."""
+    """A limiter that refuses and counts nothing, for one of several replay shards that another limiter paces together."""
 
     def __init__(self) -> None:
         super().__init__(ratio=1.0, min_size=1)

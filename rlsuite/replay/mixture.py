@@ -23,8 +23,8 @@ from rlsuite.replay.ring import joined
 class Mixture:
     """A store whose samples come from the demonstrations with probability `ratio`, and otherwise from the agent's own replay.
 
-    Each of the two has its own priorities, and importance weights are computed from those; then they are divided by the largest
-    weight of the whole batch. Keys of demonstrations are negative.
+    Each of the two has its own priorities, from which importance weights are computed; these are then divided by the largest weight
+    of the whole batch. Keys of demonstrations are negative.
     """
 
     def __init__(self, own: Replay, demonstrations: Replay, ratio: float, seed: int, recorded: str):
@@ -35,25 +35,25 @@ class Mixture:
 
     @property
     def dropped_updates(self) -> int:
-        """Priorities that came back for sequences that were overwritten meanwhile."""
+        """The number of priority updates dropped because their sequences had been overwritten."""
         return self.own.dropped_updates
 
     @property
     def capacity_steps(self) -> int:
-        """Steps that the agent's own replay holds when full."""
+        """The number of steps that the agent's own replay holds when full."""
         return self.own.capacity_steps
 
     @property
     def inserted(self) -> int:
-        """Steps that the agent has inserted, including those overwritten since."""
+        """The number of steps that the agent has inserted, including those overwritten since."""
         return self.own.inserted
 
     def __len__(self) -> int:
-        """Steps stored in the agent's own replay."""
+        """The number of steps stored in the agent's own replay."""
         return len(self.own)
 
     def total_weight(self) -> float:
-        """See `Replay.total_weight`; of the agent's own replay."""
+        """The total weight of the agent's own replay; see `Replay.total_weight`."""
         return self.own.total_weight()
 
     def add(self, unroll: Unroll, source: int = 0) -> None:
@@ -99,7 +99,7 @@ class Mixture:
         return {"own": self.own.state_dict(), "demonstrations": kept, "digest": self.recorded, "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> str | None:
-        """Restores `state`; see `Store`. ValueError if it is of another kind of agent, or if the demonstrations have changed."""
+        """Restores `state`; see `Store`. ValueError if it is from another kind of agent, or if the demonstrations have changed."""
         saved = SavedReplay.of(state)
         self.load_demonstrations(saved.shards[0])
         return self.own.restore(saved)
@@ -114,7 +114,7 @@ class Mixture:
         self.own.fill(portions)
 
     def load_demonstrations(self, state: Mapping[str, Any]) -> None:
-        """Restores all but the agent's own steps. ValueError if the demonstrations are not those of the saved run."""
+        """Restores everything but the agent's own replay. ValueError if the demonstrations are not those of the saved run."""
         if "own" not in state:
             raise ValueError("the saved replay has no demonstrations (replay.demonstrations), this one has")
         if state.get("digest", self.recorded) != self.recorded:
@@ -129,12 +129,12 @@ def store_of(
 ) -> Replay:
     """A replay filled with recorded `steps` [N,...] (frames as single planes), which stay in it for good.
 
-    The recurrent states in it are zero. UsageError if the steps do not fit into memory, or if no sequence would have a step to
-    learn from.
+    Stored recurrent states are those of an episode's start. UsageError if the steps do not fit into memory, or if no sequence would
+    have a step to learn from.
     """
     layout = layout_of(sequence)
-    # The recording is padded with blank episodes of one step each: before it, so that burn-in falls on them and not on recorded
-    # steps, and after it, so that sequences that start at its last steps are complete.
+    # The recording is padded with blank episodes of one step each: before it, so that burn-in falls on blanks and not on recorded
+    # steps; after it, so that sequences that start at its last steps are complete.
     n, before, after = len(steps.first), 0 if layout.within_episodes else layout.burn_in, layout.length - 1
     longest = int(np.diff([*np.flatnonzero(steps.first), n]).max()) - 1
     if layout.within_episodes and longest <= layout.burn_in:
@@ -161,7 +161,7 @@ def store_of(
 
 
 def digest(steps: Step) -> str:
-    """A hash of recorded steps [N,...], by which a resumed run recognises them."""
+    """A hash of recorded steps [N,...] without extras, by which a resumed run recognises them."""
     found = hashlib.sha256()
     for leaf in steps[:-1]:
         found.update(np.ascontiguousarray(leaf).view(np.uint8).data)

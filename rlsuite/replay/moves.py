@@ -1,6 +1,6 @@
-"""The steps of a saved replay, for a replay of another shape: another number of collectors or shards, or another runtime.
+"""Moves the steps of a saved replay to a replay of another shape: other numbers of collectors or shards, or another runtime.
 
-Streams are cut in time and dealt out by capacity, so that every ring gets its share; nothing is learned across a cut. Priorities
+Streams are cut in time and distributed by capacity, so that every ring gets its share; nothing is learned across a cut. Priorities
 move with their sequences.
 
 Shapes: K steps of an unroll, L environments, N slots of each, M starts of sequences.
@@ -20,7 +20,7 @@ State = Mapping[str, Any]
 
 
 class Place(NamedTuple):
-    """A ring of a run: one source of a shard."""
+    """Identifies a ring of a run: one source of a shard."""
 
     shard: int
     source: int
@@ -28,19 +28,19 @@ class Place(NamedTuple):
 
 
 def places(sources: Sequence[int]) -> list[Place]:
-    """All rings of a run whose shards have so many `sources` each."""
+    """All rings of a run; `sources`: the number of sources of each shard."""
     return [Place(shard, at, 1 / (len(sources) * count)) for shard, count in enumerate(sources) for at in range(count)]
 
 
 class SavedReplay(NamedTuple):
-    """The state of a replay, whatever runtime has saved it."""
+    """The saved state of a replay, in the same form for every runtime."""
 
     shards: list[State]  # states of `Replay` or of `Mixture`
     limiter: State
 
     @staticmethod
     def of(state: State) -> "SavedReplay":
-        """Of a local run's replay, or that of a run on Ray. ValueError if it has none, as the run of an on-policy agent."""
+        """Reads the state of a local run's store or a Ray run's. ValueError if it is not a replay's, but an on-policy agent's."""
         if state.get("shards"):
             return SavedReplay(state["shards"], state["limiter"])
         if "rings" in state or "own" in state:
@@ -49,16 +49,16 @@ class SavedReplay(NamedTuple):
 
     @property
     def sources(self) -> list[int]:
-        """Rings of each shard."""
+        """The number of rings in each shard."""
         return [len(own["rings"]) for own in self.own]
 
     @property
     def own(self) -> list[State]:
-        """The shards without their demonstrations."""
+        """The states of the shards, without demonstrations."""
         return [state.get("own", state) for state in self.shards]
 
     def steps(self) -> int:
-        """Steps of all environments."""
+        """The number of saved steps of all environments."""
         rings = [ring for own in self.own for ring in own["rings"]]
         return sum(min(ring["head"], ring["slots"]) if "window" in ring else ring["reward"].size for ring in rings)
 
@@ -71,7 +71,7 @@ class SavedReplay(NamedTuple):
     def portions(
         self, spec: EnvSpec, layout: Layout, targets: Sequence[Place], shard: int | None = None
     ) -> Iterator[tuple[Place, Unroll]]:
-        """Everything saved, as unrolls of the rings `targets`, or what comes to one shard of them.
+        """Yields all saved steps as unrolls for the rings `targets`, or only those for one of their shards.
 
         ValueError if sequences or environments differ.
         """
@@ -102,12 +102,12 @@ def newest(unroll: Unroll, count: int) -> Unroll:
 
 
 def moved(saved: int, kept: int) -> str:
-    """What a move did to a replay, as a part of a sentence."""
+    """Describes a moved replay, as part of a sentence."""
     return f"the replay ({kept:,} of its {saved:,} steps, in streams cut anew)"
 
 
 def ring_shape(spec: EnvSpec) -> tuple[int, ...]:
-    """The shape of an observation as a ring stores it: of a frame stack, a single plane."""
+    """The shape of an observation as a ring stores it; for a frame stack, that of a single plane."""
     return spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
 
 

@@ -29,12 +29,12 @@ class Queue:
         self.unrolls: deque[Unroll] = deque()
 
     def __len__(self) -> int:
-        """Stored steps of all environments."""
+        """The number of stored steps of all environments."""
         return len(self.unrolls) * self.steps * self.num_envs
 
     @property
     def capacity_steps(self) -> int:
-        """Steps of all environments in a full queue."""
+        """The number of steps of all environments in a full queue."""
         return self.capacity * self.steps * self.num_envs
 
     def can_insert(self) -> bool:
@@ -68,7 +68,7 @@ class Queue:
     def _trajectory(self, unroll: Unroll) -> Trajectory:
         steps, current_step = unroll.steps, unroll.current_step
         assert current_step is not None
-        # No action has been taken at the last step, so its extras are zeros, which no loss reads, but for the environment's own.
+        # No action has been taken at the last step, so the agent's extras there are zeros, which no loss reads.
         extras = {name: current_step.extras.get(name, np.zeros_like(leaf[0])) for name, leaf in steps.extras.items()}
         blank = current_step._replace(extras=extras)
         whole: Step = tree_zip(lambda leaf, last: np.concatenate([leaf, last[None]]), steps, blank)  # [K+1,L,...]
@@ -82,7 +82,7 @@ class Queue:
         return {"unrolls": [self._plain(unroll) for unroll in self.unrolls]}
 
     def load_state_dict(self, state: dict[str, Any]) -> str | None:
-        """Replaces the queued unrolls by those of `state`; see `Store`. ValueError if it is the state of a replay."""
+        """Replaces the queued unrolls with those of `state`; see `Store`. ValueError if it is the state of a replay."""
         if "rings" in state or "own" in state or state.get("shards"):
             raise ValueError("the saved run is of an off-policy agent, which has a replay")
         if "unrolls" not in state:
@@ -107,15 +107,15 @@ class Queue:
 
 
 class QueueBesideRecorded(Queue):
-    """A queue that puts a recorded step beside each step of its rollouts, drawn uniformly (see `Rollouts.beside`)."""
+    """A queue that pairs each step of its rollouts with a recorded step, drawn uniformly (see `Rollouts.beside`)."""
 
     def __init__(self, spec: EnvSpec, num_envs: int, steps: int, capacity_unrolls: int, recorded: Replay, digest: str):
-        """`recorded`: filled with recorded transitions, the digest of whose steps is `digest`. The others: see `Queue`."""
+        """`recorded`: a replay filled with recorded transitions; `digest`: a hash of their steps. The others: see `Queue`."""
         super().__init__(spec, num_envs, steps, capacity_unrolls)
         self.recorded, self.digest = recorded, digest
 
     def sample(self, count: int) -> Sample:
-        """See `Queue`; the recorded steps are extras of the trajectory's, [K+1,count,...]."""
+        """See `Queue`; the recorded steps are in the trajectory's extras, [K+1,count,...]."""
         sample = super().sample(count)
         shape = (self.steps + 1, count)
         drawn = self.recorded.draw(shape[0] * shape[1], 0.0).trajectory.steps
@@ -127,7 +127,7 @@ class QueueBesideRecorded(Queue):
         return sample._replace(trajectory=sample.trajectory._replace(steps=steps))
 
     def state_dict(self) -> dict[str, Any]:
-        """All queued unrolls, and the random state; the recorded steps stay in their own folder."""
+        """All queued unrolls, and the random generator's state; the recorded steps stay in their own folder."""
         return {**super().state_dict(), "digest": self.digest, "recorded_rng": self.recorded.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> str | None:

@@ -10,18 +10,18 @@ from rlsuite.replay.replay import Replay, Sample
 
 
 class Recorded:
-    """A store of recorded steps that gives one batch for each call of `add`, which adds nothing."""
+    """A store of recorded steps that allows one batch for each call of `add`, which stores nothing."""
 
     dropped_updates = 0
 
     def __init__(self, recorded: Replay, steps: int, digest: str):
-        """`recorded`: filled with the `steps` recorded steps, whose digest is `digest`."""
+        """`recorded`: a replay filled with `steps` recorded steps; `digest`: their hash."""
         self.recorded, self.steps, self.digest = recorded, steps, digest
         self.due = 0  # batches to draw
 
     @property
     def capacity_steps(self) -> int:
-        """Recorded steps."""
+        """The number of recorded steps."""
         return self.steps
 
     def __len__(self) -> int:
@@ -41,13 +41,13 @@ class Recorded:
         return self.recorded.draw(count, 0.0)
 
     def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
-        """Nothing: there are no priorities."""
+        """Does nothing, because there are no priorities."""
 
     def end_streams(self) -> None:
-        """Nothing: recordings do not go on."""
+        """Does nothing, because recordings are complete."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The random state; the steps stay in their own folder."""
+        """The random generator's state and the batches due; the steps stay in their own folder."""
         return {"digest": self.digest, "rng": self.recorded.rng.bit_generator.state, "due": self.due}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

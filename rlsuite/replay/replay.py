@@ -32,7 +32,7 @@ class Sample(NamedTuple):
     trajectory: Trajectory  # NumPy leaves [T,B,...]
     keys: NDArray[np.int64]  # [B], to be passed to `update` with new priorities
     weights: NDArray[np.float32]  # [B], importance weights divided by the largest of them; ones for a uniform selector
-    version: int | None = None  # of the oldest weights that acted in it, in learner steps; None: unknown
+    version: int | None = None  # learner steps of the oldest weights that acted in the batch; None: unknown
 
     def part(self, index: int, of: int) -> "Sample":
         """The `index`-th of `of` equal parts of the batch."""
@@ -44,7 +44,7 @@ class Sample(NamedTuple):
 
 
 def normalised(sample: Sample) -> Sample:
-    """The sample with its weights divided by the largest of the batch, so that they only scale updates down."""
+    """The sample with its weights divided by the batch's largest weight, so that they only scale updates down."""
     return sample._replace(weights=sample.weights / sample.weights.max())
 
 
@@ -53,16 +53,16 @@ class Store(Protocol):
 
     @property
     def dropped_updates(self) -> int:
-        """Priorities that came back for sequences that were overwritten meanwhile."""
+        """The number of priority updates dropped because their sequences had been overwritten."""
         ...
 
     @property
     def capacity_steps(self) -> int:
-        """Steps of all environments in a full store."""
+        """The number of steps of all environments in a full store."""
         ...
 
     def __len__(self) -> int:
-        """Stored steps of all environments."""
+        """The number of stored steps of all environments."""
         ...
 
     def add(self, unroll: Unroll) -> None:
@@ -82,7 +82,7 @@ class Store(Protocol):
         ...
 
     def end_streams(self) -> None:
-        """The environments start anew: nothing may be learned across this point."""
+        """Ends all streams, because the environments restart: nothing may be learned across this point."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,17 +90,17 @@ class Store(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> str | None:
-        """Restores `state`. Returns what could not be kept as it was; None if it all was. ValueError if it is of another kind."""
+        """Restores `state`; returns a note about what could not be kept, None if all was. ValueError for another kind of state."""
         ...
 
 
 class Replay:
     """A replay of sequences, sampled uniformly or by priority.
 
-    A sequence can be sampled from the time when its last step arrives until its first frame stack loses a plane. Every source (a
+    A sequence can be sampled from the arrival of its last step until its first frame stack loses a plane. Every source (a
     collector) has its own ring of L environments that advance together. A key is absolute time * number of environments +
-    environment, with environments counted over all sources. So it also contains the generation of its slot: a priority that comes
-    back for a sequence that was overwritten meanwhile is dropped and counted in `dropped_updates`.
+    environment, with environments counted over all sources. So a key also identifies the generation of its slot: a new priority for
+    a sequence that has been overwritten in the meantime is dropped and counted in `dropped_updates`.
     """
 
     def __init__(self, rings: Sequence[Ring], selector: Selector, limiter: SamplesPerInsert, config: ReplayConfig, seed: int):
@@ -113,16 +113,16 @@ class Replay:
 
     @property
     def capacity_steps(self) -> int:
-        """Steps of all environments in a full replay."""
+        """The number of steps of all environments in a full replay."""
         return self.slots * self.num_envs
 
     def __len__(self) -> int:
-        """Stored steps of all environments."""
+        """The number of stored steps of all environments."""
         return sum(ring.filled * ring.num_envs for ring in self.rings)
 
     @property
     def inserted(self) -> int:
-        """Steps of all environments that were ever inserted."""
+        """The number of steps of all environments that were ever inserted."""
         return sum(ring.head * ring.num_envs for ring in self.rings)
 
     def total_weight(self) -> float:
@@ -151,7 +151,7 @@ class Replay:
         self.selector.add(self._ids(source, starts)[valid], None if priority is None else priority[valid])
 
     def can_sample(self, count: int) -> bool:
-        """Whether there is a sequence, and the limiter allows a batch of `count` now."""
+        """Whether there is a sequence to sample and the limiter allows a batch of `count` now."""
         return len(self.selector) > 0 and self.limiter.can_sample(count)
 
     def sample(self, count: int, inserted: int | None = None) -> Sample:
@@ -162,7 +162,7 @@ class Replay:
         return normalised(self.draw(count, self.importance_exponent(inserted)))
 
     def draw(self, count: int, importance_exponent: float) -> Sample:
-        """Like `sample`, but with the weights (N P)^-exponent not normalised."""
+        """Like `sample`, but with unnormalised importance weights (N P)^-exponent."""
         ids, probability = self.selector.sample(count, self.rng)
         self.limiter.did_sample(count)
         if len(self.rings) > 1:  # `_read` needs the sequences ordered by source
@@ -189,7 +189,7 @@ class Replay:
         return joined(parts)
 
     def update(self, keys: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
-        """Sets new priorities f64 [B] for the sequences with the keys i64 [B]; those overwritten meanwhile are dropped."""
+        """Sets new priorities f64 [B] for the sequences with the keys i64 [B]; those for overwritten sequences are dropped."""
         time, env_index = keys // self.num_envs, keys % self.num_envs
         oldest = np.array([ring.oldest for ring in self.rings])[env_index // self.rings[0].num_envs]  # [B]
         alive = time >= oldest
@@ -197,12 +197,12 @@ class Replay:
         self.selector.update((env_index * self.slots + time % self.slots)[alive], priority[alive])
 
     def importance_exponent(self, inserted: int | None = None) -> float:
-        """The schedule's value after `inserted` steps; None: after all that the limiter has counted."""
+        """The importance exponent after `inserted` steps; None: after all steps that the limiter has counted."""
         c, at = self.config, self.limiter.inserted if inserted is None else inserted
         return linear(c.importance_exponent_start, c.importance_exponent_end, c.importance_anneal_agent_steps, at=at)
 
     def end_streams(self, source: int | None = None) -> None:
-        """The environments, or those of one source, start anew: nothing may be learned across this point.
+        """Ends the streams of all sources or of one, because environments restart: nothing may be learned across this point.
 
         See `Ring.end_streams`.
         """
@@ -220,18 +220,18 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> str | None:
-        """Restores `state`, also that of a run on Ray; see `Store`. ValueError if it is of an agent with other sequences."""
+        """Restores `state`, also a Ray run's; see `Store`. ValueError if it is from an agent with other sequences."""
         saved = SavedReplay.of(state)
         self.load_demonstrations(saved.shards[0])
         return self.restore(saved)
 
     def load_demonstrations(self, state: Mapping[str, Any]) -> None:
-        """ValueError if the saved replay had any: see `Mixture.load_demonstrations`."""
+        """ValueError if the saved replay had demonstrations, as this one has none; see `Mixture.load_demonstrations`."""
         if "own" in state:
             raise ValueError("the saved replay has demonstrations (replay.demonstrations), this one has none")
 
     def restore(self, saved: SavedReplay) -> str | None:
-        """Restores the agent's own steps: exactly where the rings are the same, else by `fill`."""
+        """Restores the agent's own steps, exactly if the rings are the same, else by `fill`; returns a note as `Store` does."""
         note = None
         if saved.sources == [len(self.rings)]:
             self.load_exactly(saved.own[0])
@@ -249,7 +249,7 @@ class Replay:
         return note
 
     def load_exactly(self, state: Mapping[str, Any]) -> None:
-        """Restores all but the limiter from the state of a replay with the same rings. ValueError if they are of another size."""
+        """Restores everything but the limiter from the state of a replay with the same rings. ValueError if their sizes differ."""
         self.load_demonstrations(state)
         for ring, saved in zip(self.rings, state["rings"], strict=True):
             ring.load_state_dict(saved)
@@ -260,7 +260,7 @@ class Replay:
         self.dropped_updates = state["dropped_updates"]
 
     def fill(self, portions: Iterable[tuple[int, Unroll]]) -> None:
-        """Stores unrolls of `SavedReplay.portions`, each with its source. Nothing is learned across the end of one."""
+        """Stores unrolls of `SavedReplay.portions`, each with its source. Nothing is learned across the end of an unroll."""
         for source, unroll in portions:
             self.add(newest(unroll, self.slots), source)
             self.end_streams(source)
@@ -272,7 +272,7 @@ class Replay:
 
 
 def predicted_bytes(spec: EnvSpec, config: ReplayConfig, sequence: SequenceSpec) -> int:
-    """Bytes of a full replay, bookkeeping included."""
+    """The size of a full replay in bytes of memory, bookkeeping included."""
     selector = 8 + 2 * 8 / 7 if config.prioritized else 8  # an 8-ary tree of sums and maxima, or two i32 arrays
     step = 0 if config.window is not None else Ring.bytes_per_step(spec, layout_of(sequence))
     return int(config.capacity_agent_steps * (step + selector))
@@ -326,7 +326,7 @@ def _refuse_full_disk(config: ReplayConfig, spec: EnvSpec, layout: Layout) -> No
     while not place.exists():
         place = place.parent
     each, free = Window.bytes_per_step(spec, layout), shutil.disk_usage(place).free
-    free += sum(path.stat().st_size for path in Path(config.window).glob("*.bin"))  # of this run, before a resume
+    free += sum(path.stat().st_size for path in Path(config.window).glob("*.bin"))  # files of this run from before a resume
     if (need := config.capacity_agent_steps * each) > free:
         raise UsageError(
             f"replay.capacity_agent_steps = {config.capacity_agent_steps} needs {need / 1e9:.1f} GB at replay.window, but "

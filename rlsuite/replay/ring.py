@@ -41,7 +41,7 @@ class Ring:
 
     @property
     def filled(self) -> int:
-        """Slots per environment that hold a step."""
+        """The number of slots per environment that hold a step."""
         return min(self.head, self.slots)
 
     @property
@@ -53,7 +53,7 @@ class Ring:
 
     @staticmethod
     def bytes_per_step(spec: EnvSpec, layout: Layout) -> int:
-        """Bytes that one step of one environment takes, recurrent states included."""
+        """The bytes that one step of one environment takes, including its share of recurrent states."""
         shape = spec.observation_shape[1:] if spec.stack > 1 else spec.observation_shape
         leaves = [(shape, spec.observation_dtype), (spec.action_shape, spec.action_dtype)]
         leaves += [(extra.shape, extra.dtype) for extra in layout.extras]
@@ -89,14 +89,14 @@ class Ring:
         own = (self.flags[env_index, slot] & FIRST) == 0  # [M]
         for row, at in zip(env_index[own], slot[own], strict=True):
             # An earlier start in the same cell occurs only if the store was restored from an older checkpoint than its collector.
-            # Its state is about to be overwritten, so it is no start any more.
+            # Its state is about to be overwritten, so its mark is removed.
             earlier = self.flags[row, at // self.layout.stride * self.layout.stride : at]  # a view
             earlier[(earlier & FIRST) == 0] &= ~np.uint8(START)
         for stored, leaf in zip(self.state, unroll.state, strict=True):
             stored[env_index[own], slot[own] // self.layout.stride] = leaf[own]
 
     def end_streams(self) -> None:
-        """The environments start anew: the newest step of each becomes a final observation, as at a time limit."""
+        """Ends all streams, because the environments restart: each newest step becomes a final observation, as at a time limit."""
         if self.head:
             self.flags[:, (self.head - 1) % self.slots] |= LAST
 
@@ -110,7 +110,7 @@ class Ring:
     def read(self, env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
         """Sequences that start at `time` [B] in the environments [B]: leaves [T,B,...], frame stacks as `Planes`.
 
-        If sparse, whole observations [2,B,...].
+        If the layout is sparse, observations are whole: [2,B,...].
         """
         times = time + np.arange(self.layout.length)[:, None]  # [T,B]
         slots = times % self.slots
@@ -136,7 +136,7 @@ class Ring:
         )
 
     def _rows(self, env_index: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The planes [K,S] of the stacks at `times` [K], as indices of all slots, the oldest first; -1: of an earlier episode."""
+        """The planes [K,S] of the stacks at `times` [K], as indices over all slots, oldest first; -1: from an earlier episode."""
         rows = np.empty((len(times), self.spec.stack), np.int64)
         _find_planes(self.flags, env_index, times % self.slots, rows)
         return rows
@@ -166,7 +166,7 @@ class Ring:
         return {**arrays, "extras": extras, "state": state, **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state`. ValueError if it has another layout or size: a ring can only be restored as it was."""
+        """Restores `state`. ValueError if it has another layout or size, to which a ring cannot be converted."""
         saved, own = state["observation"].shape, self.observation.shape
         if state["slots"] != self.slots or (saved[0], *saved[2:]) != (own[0], *own[2:]):
             raise ValueError(
@@ -190,7 +190,7 @@ def _bytes(leaves: list[tuple[tuple[int, ...], str]]) -> int:
 
 
 def completed(before: int, head: int, length: int) -> NDArray[np.int64]:
-    """Starts [K'] of the sequences of `length` steps that became complete while a ring's head went from `before` to `head`."""
+    """Starts [K'] of the sequences of `length` steps that became complete as a ring's head moved from `before` to `head`."""
     delay = length - 1
     return np.arange(max(before - delay, 0), max(head - delay, 0))
 

@@ -1,4 +1,4 @@
-"""Selectors, which decide what slots of a replay are sampled. They know slot numbers and priorities, but no data."""
+"""Selectors, which decide which slots of a replay are sampled. They know slot numbers and priorities, but no data."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -45,7 +45,7 @@ class Selector(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Replaces everything by `state`. CheckpointError if it does not fit."""
+        """Restores what `state_dict` returned. CheckpointError if it does not fit."""
         ...
 
 
@@ -157,7 +157,7 @@ class Prioritized:
         return ids, self._tree.get(ids) / self._tree.total
 
     def update(self, ids: npt.ArrayLike, priority: npt.ArrayLike) -> None:
-        """See `Selector`. ValueError for a priority that is not finite and > 0, present slot or not."""
+        """See `Selector`. ValueError for a priority that is not finite and > 0, even if its slot is not present."""
         slots, weights = as_ids(ids, self.capacity), self._weights(priority)
         if weights.shape != slots.shape:
             raise ValueError(f"{slots.size} slots but priority of shape {list(weights.shape)}")

@@ -1,4 +1,4 @@
-"""Frame stacks. Stores keep every plane once and give a batch as `Planes`; the learner stacks them, on its own device.
+"""Frame stacks. Stores keep every plane once and return batches with `Planes`; the learner stacks them on its own device.
 
 Shapes: T steps and B sequences of a trajectory, S planes of a stack, H x W = P pixels of a plane, M planes and K stacks in all.
 """
@@ -16,7 +16,7 @@ from rlsuite.core.types import Planes, Trajectory
 
 
 def stack_rows(planes: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Frame stacks [K,P,S] of `planes` [M,P]. `rows` [K,S] are the indices of their planes, the oldest first; -1: a blank one."""
+    """Frame stacks [K,P,S] of `planes` [M,P]. `rows` [K,S] are the indices of their planes, oldest first; -1: a blank plane."""
     out = np.empty((len(rows), planes.shape[1], rows.shape[1]), planes.dtype)
     if rows.shape[1] == 4 and out.dtype == np.uint8:
         _stack_four(planes, rows, out.view(np.uint32)[..., 0])
@@ -40,7 +40,7 @@ def stacked(trajectory: Trajectory) -> Trajectory:
 
 
 def stacked_tensors(trajectory: Trajectory) -> Trajectory:
-    """The same for a trajectory of tensors, on their device and without waiting for it."""
+    """A trajectory of tensors with its `Planes` stacked as in `stacked`, on their device and without waiting for it."""
     if not isinstance(trajectory.steps.observation, Planes):
         return trajectory
     planes: Tensor = trajectory.steps.observation.planes
@@ -75,7 +75,7 @@ def _stack_four(planes: Any, rows: Any, out: Any) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _stack_any(planes: Any, rows: Any, out: Any) -> None:
-    """Stacks of any depth and dtype into `out` [K,P,S]."""
+    """Writes stacks of any depth and dtype into `out` [K,P,S]."""
     for i in range(rows.shape[0]):
         for s in range(rows.shape[1]):
             for p in range(out.shape[1]):

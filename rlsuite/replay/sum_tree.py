@@ -168,7 +168,7 @@ def as_ids(ids: npt.ArrayLike, capacity: int) -> Ids:
 
 
 class SumTree:
-    """Weights float64 [capacity], all zero at first, that can be sampled in proportion. Not thread-safe."""
+    """Weights float64 [capacity], all zero at first, from which indices are sampled in proportion. Not thread-safe."""
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
@@ -199,7 +199,7 @@ class SumTree:
         return self._positive
 
     def set(self, indices: npt.ArrayLike, values: npt.ArrayLike) -> None:
-        """Overwrites the leaves `indices` int64 [n] with `values` float64 [n]; of equal indices the last one counts.
+        """Overwrites the leaves `indices` int64 [n] with `values` float64 [n]; for repeated indices, the last value counts.
 
         IndexError for an index out of range, ValueError for a value that is negative, infinite or nan; the tree is then unchanged.
         """

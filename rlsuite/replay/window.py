@@ -1,9 +1,9 @@
-"""A ring whose steps lie in files: the window of games that a board agent learns from, larger than memory if need be.
+"""A ring whose steps are kept in files: the window of games that a board agent learns from, which may be larger than memory.
 
-Steps are appended to a block in memory. A block that is full becomes a file, which is mapped into memory from then on and never
-changes. Files that the window has passed are removed once a checkpoint no longer needs them. So a killed run loses nothing: after a
-resume, the same games come again and replace the files of steps that came after the checkpoint. A file that cannot be read costs
-its steps, no more. A folder belongs to one run, whose number is in every file.
+Steps are appended to a block in memory. A full block becomes a file, which never changes and is mapped into memory from then on.
+Files that the window has passed are removed once no checkpoint needs them. So a killed run loses nothing: after a resume, the same
+games are played again and replace the files written after the checkpoint. A file that cannot be read costs only its own steps. A
+folder belongs to one run, whose random id is in every file.
 
 Shapes: S = `BLOCK` steps of a file, K steps of an unroll, B samples, N steps of the window.
 """
@@ -34,20 +34,20 @@ class Window(Ring):
     """A ring of one environment, whose sequences are single steps, in the files of a folder."""
 
     def __init__(self, spec: EnvSpec, slots: int, layout: Layout, folder: Path):
-        """`slots`: N. The folder is made with the first block; UsageError by `write` if it holds the games of another run."""
+        """`slots`: N. `folder` is made with the first block; `write` raises UsageError if it holds the games of another run."""
         assert layout.length == 1, "only single positions are kept in files"
         super().__init__(spec, 1, 0, layout)
         self.slots, self.folder = slots, folder
         leaves = [("observation", spec.observation_dtype, spec.observation_shape), ("first", "u1", ()), ("action", "i8", ())]
         self.dtype = np.dtype(leaves + [(extra.name, extra.dtype, extra.shape) for extra in layout.extras])
         self.block: Records = np.zeros(BLOCK, self.dtype)  # the newest steps
-        self.files: dict[int, Records] = {}  # the blocks that are full, by number
+        self.files: dict[int, Records] = {}  # the full blocks, by number
         self.kept_from = 0  # the first block that the last checkpoint needs
-        self.owner = os.urandom(16)  # by which its files are told from those of other runs
+        self.owner = os.urandom(16)  # distinguishes this run's files from those of other runs
 
     @staticmethod
     def bytes_per_step(spec: EnvSpec, layout: Layout) -> int:
-        """Bytes that a step takes on disk."""
+        """The bytes that a step takes on disk."""
         return Window(spec, 1, layout, Path()).dtype.itemsize
 
     def write(self, unroll: Unroll) -> None:
@@ -69,7 +69,7 @@ class Window(Ring):
                 self._finish(self.head // BLOCK - 1)
 
     def _finish(self, number: int) -> None:
-        """Makes the block, which is full, a file."""
+        """Writes the full block to a file. UsageError if another run has written to the folder."""
         path, content = _path(self.folder, number), self.block.tobytes()
         if _owner(path) not in (None, self.owner):
             raise UsageError(f"replay.window = {self.folder} is another run's by now: name a folder for each run")
@@ -84,11 +84,11 @@ class Window(Ring):
         return np.memmap(path, self.dtype, "r", offset=_HEADER.size, shape=BLOCK)
 
     def starts(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Every step can be sampled: bool [K,1]."""
+        """Whether each step is still in the window, and so can be sampled: bool [K,1]."""
         return np.asarray(times >= self.oldest)[:, None]
 
     def end_streams(self) -> None:
-        """Nothing: no sequence is longer than a step."""
+        """Does nothing, because no sequence is longer than one step."""
 
     def read(self, env_index: NDArray[np.int64], time: NDArray[np.int64]) -> Trajectory:
         """The steps at `time` [B]: leaves [1,B,...]."""
@@ -114,7 +114,7 @@ class Window(Ring):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The unfinished block and the counters; all else is in the files. Removes those that the last checkpoint needed, too."""
+        """The unfinished block and the counters; all else is in files. Removes files that not even the last checkpoint needs."""
         for number in _numbers(self.folder):
             if number < self.kept_from:
                 with writing(_path(self.folder, number), action="delete"):
@@ -155,7 +155,7 @@ class Window(Ring):
         self.lost = self.lost[self.lost >= self.oldest]
 
     def _is_whole(self, number: int) -> bool:
-        """Whether a block's file is there, and what was written."""
+        """Whether a block's file exists and holds exactly what was written."""
         try:
             content = _path(self.folder, number).read_bytes()
             magic, owner, own, size, crc = _HEADER.unpack_from(content)
@@ -171,7 +171,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _owner(path: Path) -> bytes | None:
-    """Whose file it is; None if it is not there or cannot be read."""
+    """The id of the run that wrote a file; None if the file is missing or cannot be read."""
     try:
         with open(path, "rb") as file:
             found: bytes = _HEADER.unpack(file.read(_HEADER.size))[1]

@@ -94,12 +94,12 @@ BACKBONES: dict[str, Entry] = {
 
 
 def make_backbone(name: str, in_channels: int, acting: bool = False, game: Game | None = None) -> Backbone:
-    """A new backbone: `nature`, or with parameters, as in `tower(width=64,depth=5)` or `resnet18(norm=none)`.
+    """A new backbone by its name, such as `nature`, or with parameters: `tower(width=64,depth=5)`, `resnet18(norm=none)`.
 
     `acting`: for an agent. Agents act on small batches and learn from large ones, and their target net copies parameters only. With
-    batch statistics, the acting, the learning and the target net would compute three different functions: agents get group
-    normalisation instead, and norm=batch is refused. `game`: the board game that it sees, whose neighbours a graph needs; None: it
-    sees pictures, whose pixels have eight. UsageError for an unknown name or parameter.
+    batch statistics, the acting, the learning and the target net would compute three different functions, so agents get group
+    normalisation instead, and norm=batch is refused. `game`: the board game that the net sees, for the neighbours in a graph; None:
+    it sees pictures, whose pixels have eight neighbours. UsageError for an unknown name or parameter.
     """
     kind, parameters = _parse(name)
     entry = BACKBONES[kind]
@@ -155,7 +155,7 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _widths(name: str, key: str, value: Any, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Several whole numbers, as in `widths=8-16-16`."""
+    """Parses several whole numbers, as in `widths=8-16-16`."""
     parts = str(value).split("-")
     if len(parts) != len(default) or not all(part.isdecimal() and int(part) > 0 for part in parts):
         example = "-".join(map(str, default))

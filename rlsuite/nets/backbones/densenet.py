@@ -37,7 +37,7 @@ def _layers(i: int, count: int, growth: int, norm: str, bottleneck: bool) -> tup
 def _stages(
     opening: list[nn.Module], i: int, blocks: tuple[int, ...], growth: int, norm: str, bottleneck: bool, theta: float
 ) -> list[nn.Module]:
-    """The stages of a net, one per block; `theta`: share of the channels that a transition keeps."""
+    """The stages of a net, one per block; `theta`: the fraction of the channels that a transition keeps."""
     stages: list[nn.Module] = []
     for index, count in enumerate(blocks):
         if index:

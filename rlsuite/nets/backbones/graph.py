@@ -1,9 +1,9 @@
 """Graph nets on boards: messages along the edges between cells, and between cells and the four sides of the board.
 
-A node hears the sum of what its neighbours send, by one matrix for each kind of edge (relational graph convolutions, Schlichtkrull
-et al. 2018; with a single kind these are Kipf & Welling's of 2017, with sums instead of means). With attention each message is
-weighed by what both its ends hold (GAT, Velickovic et al. 2018). A board is a lattice, so a cell's neighbours lie at the same
-steps everywhere, and the sum over its edges is computed as a convolution whose weights are tied by the kinds of edges.
+A node receives the sum of its neighbours' messages, computed by one matrix for each kind of edge (relational graph convolutions,
+Schlichtkrull et al. 2018; with a single kind, those of Kipf & Welling 2017, with sums instead of means). With attention, each
+message is weighted by the features of both its nodes (GAT, Velickovic et al. 2018). A board is a lattice, so a cell's neighbours
+are at the same steps everywhere, and the sum over its edges is a convolution whose weights are tied by the kinds of edges.
 
 Shapes: N positions, C channels, H x W cells, S sides (top, right, bottom, left), E steps to neighbours, K kinds of edges and the
 node itself, A attention heads.
@@ -25,7 +25,7 @@ HEADS = 4
 
 
 def ringed(x: Tensor, sides: Tensor) -> Tensor:
-    """The cells x [N,C,H,W] with what stands behind each side [N,S,C] around them; corners are the mean of two: [N,C,H+2,W+2]."""
+    """Pads the cells x [N,C,H,W] with the sides' features [N,S,C]; corners are the mean of two sides: [N,C,H+2,W+2]."""
     n, c, height, width = x.shape
     cells = x.permute(0, 2, 3, 1)  # [N,H,W,C]
     top, right, bottom, left = (side.view(n, 1, 1, c) for side in sides.to(x.dtype).unbind(1))
@@ -35,7 +35,7 @@ def ringed(x: Tensor, sides: Tensor) -> Tensor:
 
 
 def border_shares(x: Tensor) -> Tensor:
-    """The share of each cell of x [N,C,H,W] in the mean over a side's cells: [S,H*W]."""
+    """The weight of each cell of x [N,C,H,W] in the mean over the cells at each side: [S,H*W]."""
     height, width = x.shape[2:]
     shares = x.new_zeros(4, height, width)
     shares[0, 0], shares[2, -1] = 1 / width, 1 / width
@@ -46,7 +46,7 @@ def border_shares(x: Tensor) -> Tensor:
 class EdgeConv2d(nn.Conv2d):
     """The sum of a node's own and its neighbours' features, by a matrix for each kind of edge: a convolution with tied weights.
 
-    Its weights are [C',C,1,K], the node's own matrix last; what computes are those of a 3x3 convolution.
+    Its weights are [C',C,1,K], the node's own matrix last; `dense` spreads them to those of the 3x3 convolution that is computed.
     """
 
     def __init__(self, i: int, o: int, steps: Steps, kinds: tuple[int, ...]):
@@ -56,13 +56,13 @@ class EdgeConv2d(nn.Conv2d):
         places = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
         self.register_buffer("kinds", torch.tensor([table.get(place, own) for place in places]), persistent=False)
         self.register_buffer("edges", torch.tensor([float(place in table) for place in places]), persistent=False)
-        self.kinds: Tensor  # [9] of each place around a node
+        self.kinds: Tensor  # [9] the kind of each place around a node
         self.edges: Tensor  # [9] 1 where there is an edge, 0 where there is none
-        bound = 1 / math.sqrt(i * (len(steps) + 1))  # as a convolution has it that sees as many cells
+        bound = 1 / math.sqrt(i * (len(steps) + 1))  # as for a convolution over as many cells
         nn.init.uniform_(self.weight, -bound, bound)
 
     def dense(self) -> Tensor:
-        """The weights [C',C,3,3] of the convolution that it is."""
+        """The weights [C',C,3,3] of the equivalent 3x3 convolution."""
         weight = self.weight.squeeze(2).index_select(2, self.kinds) * self.edges.to(self.weight.dtype)
         return weight.view(*weight.shape[:2], 3, 3).contiguous(memory_format=torch.channels_last)
 
@@ -72,7 +72,7 @@ class EdgeConv2d(nn.Conv2d):
 
 
 class EdgeAttention(nn.Module):
-    """The mean of a node's own and its neighbours' features, weighed by attention (Velickovic et al. 2018, eq. 1-6).
+    """The mean of a node's own and its neighbours' features, weighted by attention (Velickovic et al. 2018, eq. 1-6).
 
     e = LeakyReLU(a·Wh_i + b·Wh_j + c), α = softmax(e) over the neighbours j and i itself. c, which is not in the paper, depends on
     the kind of edge: without it a node could not tell in which direction a neighbour is.
@@ -106,7 +106,7 @@ class EdgeAttention(nn.Module):
 
 
 class Start(nn.Module):
-    """What nodes hold before the first message: a dense layer of a cell's planes, a learned vector for each kind of side."""
+    """Initial features of the nodes: a dense layer on each cell's planes, and a learned vector for each kind of side."""
 
     def __init__(self, in_channels: int, channels: int, norm: str, sides: tuple[int, ...]):
         super().__init__()
@@ -119,10 +119,10 @@ class Start(nn.Module):
 
 
 class Messages(nn.Module):
-    """What nodes hear: cells from their neighbours and from the sides next to them, sides from the mean of their cells."""
+    """One step of messages: cells receive from their neighbours and the sides next to them, sides from the mean of their cells."""
 
     def __init__(self, channels: int, norm: str, lattice: Lattice, attention: bool, sides: bool):
-        """`sides`: whether the sides hear, too."""
+        """`sides`: whether the sides receive messages, too."""
         super().__init__()
         self.cells = (EdgeAttention if attention else EdgeConv2d)(channels, channels, lattice.steps, lattice.kinds)
         self.norm = norm_of(norm, channels)
@@ -131,7 +131,7 @@ class Messages(nn.Module):
     def forward(
         self, x: Tensor, sides: Tensor, borders: Tensor, added: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """relu(what the cells [N,C,H,W] and sides [N,S,C] hear + `added`). `borders` [S,H*W]: the shares of a side's cells."""
+        """relu(messages to the cells [N,C,H,W] and sides [N,S,C] + `added`). `borders` [S,H*W]: see `border_shares`."""
         more, beside = added or (None, None)
         if self.sides is not None:
             cells = torch.matmul(borders.to(x.dtype), x.flatten(2).mT)  # [N,S,C]
@@ -147,10 +147,10 @@ class Messages(nn.Module):
 
 
 class Round(nn.Module):
-    """A residual block of two messages. The second begins at 0, so a new block changes nothing, as one of `tower`."""
+    """A residual block of two `Messages`. The second starts at 0, so a new block changes nothing, as in `tower`."""
 
     def __init__(self, channels: int, norm: str, lattice: Lattice, attention: bool, last: bool):
-        """`last`: nobody hears the sides any more."""
+        """`last`: no later block reads the sides, so the second step does not update them."""
         super().__init__()
         self.first = Messages(channels, norm, lattice, attention, sides=True)
         self.second = Messages(channels, norm, lattice, attention, sides=not last)
@@ -166,7 +166,7 @@ class Round(nn.Module):
 
 
 class GraphNet(Backbone):
-    """A backbone whose first stage is a `Start`, and each other one a `Round`: the sides go with the maps from one to the next."""
+    """A backbone whose first stage is a `Start` and whose others are `Round`s; it passes the sides along with the maps."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """See `Backbone`."""
@@ -187,10 +187,10 @@ def graph(
     directions: bool = True,
     lattice: Lattice = Lattice(),  # noqa: B008  (a tuple)
 ) -> Backbone:
-    """`depth` residual blocks of two messages each, between nodes of `width` numbers: a `tower` on the board's graph.
+    """A `tower` on the board's graph: `depth` residual blocks of two messages each, between nodes with `width` features.
 
-    `directions`: an edge's kind is its direction; otherwise directions are alike that the game's symmetries turn into each other,
-    and the output for a position that is turned by one of them is turned with it. UsageError if `width` does not fit the heads.
+    `directions`: an edge's kind is its direction; otherwise, directions that the game's symmetries map to each other are of one
+    kind, and the output for a transformed position is transformed likewise. UsageError if `width` does not fit the heads.
     """
     if attention and width % HEADS:
         raise UsageError(f"graph: width = {width} must be a multiple of {HEADS}, the heads of its attention")

@@ -19,7 +19,7 @@ def lenet(in_channels: int, norm: str = "none") -> Backbone:
 
 
 def alexnet(in_channels: int, norm: str = "none") -> Backbone:
-    """AlexNet, the variant of a single tower (Krizhevsky 2014, One Weird Trick)."""
+    """AlexNet, the single-tower variant (Krizhevsky 2014, One Weird Trick)."""
     first = nn.Conv2d(in_channels, 64, 11, 4, padding=2, bias=norm == "none")
     stages: list[nn.Module] = [
         nn.Sequential(first, norm_of(norm, 64), nn.ReLU(inplace=True)),
