@@ -12,8 +12,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# Torch's idle worker threads spin for milliseconds before they sleep, on cores that the emulators need: after a net's forward pass,
-# emulators on all cores took a third longer. This makes them sleep after a tenth of that time; libgomp reads it when torch loads.
+# Torch's idle worker threads spin for milliseconds before they sleep, on cores that the emulators need: right after a net's forward
+# pass, emulators on all cores took a third longer. With this they spin a tenth as long; libgomp reads it when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 from rlsuite.agents import AGENTS

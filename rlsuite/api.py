@@ -1,4 +1,4 @@
-"""The Python interface: the commands as functions."""
+"""The Python interface: the main commands as functions."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -78,7 +78,7 @@ def evaluate(
 ) -> Summary:
     """Evaluates a saved agent over whole episodes; scores are raw returns. `video`: a folder for an MP4. `trust`: see `load`.
 
-    `recolour`: plays an Atari game in other colours: `inverted`, `hue(degrees=180)`, or `none` for the game's own.
+    `recolour`: other colours for an Atari game, `inverted` or `hue(degrees=180)`; `none` for the game's own.
     """
     with allowing(trust):
         path, folder = Path(run_or_checkpoint), None if video is None else Path(video)
@@ -86,7 +86,10 @@ def evaluate(
 
 
 def make_env(env_id: str, num_envs: int = 1, threads: int = 1, **settings: Any) -> Any:
-    """Makes the vector environment that agents train in (Gymnasium's VectorEnv, NEXT_STEP autoreset); `settings`: as in `env.*`."""
+    """Makes a vector environment like those that agents train in (Gymnasium's VectorEnv, NEXT_STEP autoreset).
+
+    `settings`: as in `env.*` of a config.
+    """
     given = loader.plain({"id": env_id, "num_envs": num_envs, **settings})
     section: EnvSection = loader.validate(registry.envs.get(env_id).Config, given)
     return registry.make_env(section, section.num_envs, threads)

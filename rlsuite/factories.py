@@ -45,7 +45,7 @@ from rlsuite.replay.queue import Queue, QueueBesideRecorded
 from rlsuite.replay.recorded import Recorded
 from rlsuite.replay.replay import Replay, Store, build_replay
 
-# Every role has a random stream of its own, so that moving one to another process does not change the others.
+# Every role has its own random stream, so that moving a role to another process does not change the other streams.
 _COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _PERIODIC_EVALUATION, _GATE, _PRIORITIES, _MIXTURE = range(9)
 
 
@@ -53,7 +53,7 @@ _COLLECTOR, _LEARNER, _REPLAY, _EVALUATION, _RESTART, _PERIODIC_EVALUATION, _GAT
 class Parts:
     """The parts of a local run, wired together."""
 
-    env: Any | None  # what the collector steps; None for a board agent, which plays its games by itself
+    env: Any | None  # the environment that the collector steps; None for a board agent, which plays its games itself
     spec: EnvSpec
     agent: Agent
     learner: Learner
@@ -62,7 +62,7 @@ class Parts:
     replay: Store
 
     def close(self) -> None:
-        """Closes the environment and whatever it has started."""
+        """Closes the environment and any processes or threads that it has started."""
         if self.env is not None:
             self.env.close()
 
@@ -75,13 +75,13 @@ def stream_seed(seed: int, role: int, count: int = 0) -> int:
 def evaluation_seed(seed: int, final: bool = True) -> int:
     """The seed of a run's evaluations.
 
-    The final one plays other games than the periodic ones, which decided when to stop and which weights are the best.
+    The final evaluation plays different games from the periodic ones, which decide when to stop and which weights are best.
     """
     return stream_seed(seed, _EVALUATION if final else _PERIODIC_EVALUATION)
 
 
 def restart_seed(seed: int, agent_steps: int) -> int:
-    """The seed for environments that cannot be restored from a checkpoint and so begin new episodes."""
+    """The seed for environments that cannot be restored from a checkpoint and therefore begin new episodes."""
     return stream_seed(seed, _RESTART, agent_steps)
 
 
@@ -108,7 +108,7 @@ def threads_of(config: Config) -> int:
 
 
 def make_env(config: Config, num_envs: int | None = None, render: bool = False, threads: int | None = None) -> Any:
-    """The vector environment of a config. `num_envs` and `threads` replace those of the config; `render`: it can render videos."""
+    """The vector environment of a config. `num_envs`, `threads`: replace the config's. `render`: whether it can render videos."""
     return registry.make_env(config.env, num_envs or config.env.num_envs, threads or threads_of(config), render)
 
 
@@ -125,7 +125,7 @@ def make_spec(config: Config) -> EnvSpec:
 def make_collector_env(config: Config, threads: int | None = None) -> tuple[Any | None, EnvSpec]:
     """The environment that a collector steps, and its spec.
 
-    None for a board agent, which plays its games by itself, and for one that learns from recordings.
+    The environment is None for a board agent, which plays its games itself, and for an agent that learns from recordings.
     """
     kind = agent_class(config.agent.name)
     if issubclass(kind, BoardAgent) or kind.offline:
@@ -167,19 +167,19 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     with registry.third_party(f"agent.name = {config.agent.name}, {kind.__name__}.__init__"):
         agent = kind(config.agent, config.net, spec)
         agent.sequence = masks.with_masks(agent.sequence, spec)
-    check_agent(agent, spec)  # ours have tests
+    check_agent(agent, spec)  # only third-party agents: ours have tests
     return agent
 
 
 def _is_shipped(table: registry.Registry, name: str) -> bool:
-    """Whether a part, as a config names it, is one of rlsuite's own, with whatever parameters."""
+    """Whether `name`, as a config has it, is one of rlsuite's own parts, with any parameters."""
     return registry.file_of(name) is None and name.split("(")[0] in {*table.shipped, *BACKBONES, "none"}
 
 
 def refuse_short_sequences(agent: Agent, config: Config) -> None:
-    """UsageError for a core that would act on more steps than it has learned from, in sequences that start without a state.
+    """UsageError for a memory core that would act over more steps than it learns from, in sequences that start without a state.
 
-    For new runs: one that was trained so can be evaluated and goes on.
+    Only new runs are refused: one that was trained this way can still be evaluated and resumed.
     """
     sequence, core = agent.sequence, memory.without_weights(config.net)
     if not isinstance(sequence, Sequences) or sequence.state or core.receptive_field is None:
@@ -194,7 +194,7 @@ def refuse_short_sequences(agent: Agent, config: Config) -> None:
 
 
 def _refuse_huge(agent: Agent) -> None:
-    """UsageError for a net that cannot fit into memory, before any of it is taken."""
+    """UsageError for a net that cannot fit into memory, before any is allocated."""
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             size = sum(tensor.nbytes for tensor in agent.make_net().state_dict().values())
@@ -206,7 +206,7 @@ def _refuse_huge(agent: Agent) -> None:
 
 
 def make_store(config: Config, spec: EnvSpec, agent: Agent) -> Store:
-    """A queue of rollouts for an on-policy agent, recordings for one that learns from these alone, a replay for any other."""
+    """The store of an agent: a queue of rollouts if it is on-policy, recordings if it learns only from them, otherwise a replay."""
     if agent.offline:
         return make_recorded(config, spec, agent)
     return make_queue(config, spec, agent) if agent.on_policy else make_replay(config, spec, agent)
@@ -221,12 +221,12 @@ def make_recorded(config: Config, spec: EnvSpec, agent: Agent) -> Recorded:
 
 
 def load_rated(config: Config, spec: EnvSpec) -> Demonstrations:
-    """The recordings that an agent which does not play is evaluated on. UsageError if they are of another environment."""
+    """The recordings for evaluating an agent that does not play. UsageError if they are of another environment."""
     return demonstrations.load(Path(config.eval.demonstrations or config.replay.demonstrations or ""), spec, config.env.id)
 
 
 def _recordings(config: Config, spec: EnvSpec, agent: Agent, sequence: SequenceSpec) -> tuple[Step, Replay]:
-    """The recorded steps [N,...] that an agent learns from without a replay to mix them into, and a store of them.
+    """The recorded steps [N,...] for an agent that does not mix them into a replay, and a store that holds them.
 
     UsageError as for `make_recorded`.
     """
@@ -249,7 +249,7 @@ def _refuse_masks(config: Config, spec: EnvSpec) -> None:
 
 
 def make_queue(config: Config, spec: EnvSpec, agent: Agent) -> Queue:
-    """A queue that holds one batch of rollouts, with recorded steps beside them where the agent asks for these.
+    """A queue that holds one batch of rollouts and, if the agent asks for them, recorded steps beside it.
 
     UsageError as for `make_recorded`.
     """
@@ -267,7 +267,7 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
     if isinstance(agent, BoardAgent):
         if config.replay.prioritized:
             raise UsageError(f"replay.prioritized = true: agent.name={config.agent.name} samples positions uniformly; use false")
-        num_envs = unroll = sources = 1  # finished games, one after the other
+        num_envs = unroll = sources = 1  # finished games are stored one after the other
     elif config.replay.window is not None:
         raise UsageError(f"replay.window is for the games of board agents: leave it out with agent.name={config.agent.name}")
     if parts > 1 and sized.window is not None:
@@ -290,7 +290,7 @@ def make_replay(config: Config, spec: EnvSpec, agent: Agent, sources: int = 1, p
 def make_learner(
     config: Config, agent: Agent, device: torch.device, reduce: Callable[[list[torch.Tensor]], None] | None = None
 ) -> Learner:
-    """The learner of a config, its net with the initial weights that `net.*` asks for. `reduce`: see `Learner`."""
+    """The learner of a config; its net has the initial weights that `net.*` asks for. `reduce`: see `Learner`."""
 
     def adapt(net: nn.Module) -> None:
         if config.net.init_from is not None:
@@ -319,16 +319,16 @@ def make_learner(
 
 
 def resumed(config: Config) -> Config:
-    """The config of a run that is resumed, without files of initial weights: the checkpoint has the weights, they may be gone."""
+    """The config for resuming a run, without files of initial weights: the checkpoint has weights, and the files may be gone."""
     return config.model_copy(update={"net": pretrained.without_files(config.net)})
 
 
 def make_collector(
     config: Config, env: Any, agent: Agent, net: Net, device: torch.device, index: int = 0, of: int = 1, restart: int = 0
 ) -> Collector | GameCollector | Offline:
-    """Collector number `index` of `of`, each with random streams of its own, which change with every `restart`.
+    """Collector number `index` of `of`; each has its own random streams, which change with every `restart`.
 
-    `env`: the environment that it steps; None for a board agent, which plays its games by itself.
+    `env`: the environment that it steps; None for a board agent, which plays its games itself.
     """
     count, bf16 = index + of * restart, in_bf16(config.learner.precision, device)
     seed = stream_seed(config.seed, _COLLECTOR, count)
@@ -346,7 +346,7 @@ def make_collector(
 
 
 def make_lag(config: Config, agent: Agent, learner: Learner) -> PolicyLag | BestNetGate:
-    """Which weights the collector of a local run acts with: the newest, older ones, or the best so far."""
+    """The object that chooses the weights that the collector of a local run acts with: the newest, older, or the best so far."""
     if isinstance(agent, SelfPlayAgent) and agent.gated:
         bf16 = in_bf16(config.learner.precision, learner.device)
         return BestNetGate(learner.net, agent, stream_seed(config.seed, _GATE), learner.device, bf16)
@@ -354,10 +354,10 @@ def make_lag(config: Config, agent: Agent, learner: Learner) -> PolicyLag | Best
 
 
 def build(config: Config, resumed_at: int = 0, make: Callable[[Config, EnvSpec], Agent] = make_agent) -> Parts:
-    """The parts of a local run. Everything that can be refused is refused here, before the first step.
+    """The parts of a local run. Any UsageError is raised here, before the first step.
 
-    `resumed_at`: agent steps of the checkpoint that it goes on from, for other random streams than the run began with.
-    `make`: makes the agent.
+    `resumed_at`: agent steps of the checkpoint to resume from, so that the random streams differ from those at the run's start.
+    `make`: creates the agent.
     """
     cpu.set_up(config.run.threads)
     device = device_of(config)
@@ -368,6 +368,6 @@ def build(config: Config, resumed_at: int = 0, make: Callable[[Config, EnvSpec],
     replay = make_store(config, spec, agent)
     learner = make_learner(config, agent, device)
     lag = make_lag(config, agent, learner)
-    # One process: without a lag the collector reads the learner's weights themselves.
+    # In one process and without a lag, the collector uses the learner's own weights.
     collector = make_collector(config, env, agent, lag.net, device, restart=resumed_at)
     return Parts(env, spec, agent, learner, lag, collector, replay)

@@ -45,7 +45,7 @@ class _Check:
         if isinstance(self.agent, BoardAgent):
             self.positions(self.agent, net)
         if set(self.spec.info_keys) - {masks.KEY}:
-            return  # it acts on what the environment reports, for which no blank can stand
+            return  # it acts on info values from the environment, which blank data cannot stand in for
         blank = {name: torch.ones(1, BATCH, *shape, dtype=torch.bool) for name, shape, _ in masks.stored(self.spec)}
         extras: dict[str, Tensor] = {}
         for explore in (True, False) if self.agent.plays else ():
@@ -71,7 +71,7 @@ class _Check:
         self.losses(net, state, extras)
 
     def positions(self, agent: BoardAgent, net: Any) -> None:
-        """What the agent says of the first position of its game."""
+        """Checks the shapes that `evaluator` returns for the first position of the agent's game."""
         state = agent.game.new_state()
         with self.calling("evaluator"):
             found = agent.evaluator(net)(state.row[None], np.array([agent.game.rules.hash(state.row)], np.uint64))
@@ -138,12 +138,12 @@ class _Check:
         return [(list(leaf.shape), str(leaf.dtype)) for leaf in state]
 
     def expect(self, right: bool, method: str, found: str) -> None:
-        """UsageError that `method` did what `found` describes, if that is not `right`."""
+        """Raises UsageError with `found`, a description of what `method` did wrong, unless `right`."""
         if not right:
             raise UsageError(f"{self.where}.{method} {found}")
 
     def calling(self, method: str) -> AbstractContextManager[None]:
-        """Reports what the agent's own code raises as one line with its place."""
+        """Context that reports an error of the agent's own code in one line that says where it happened."""
         return registry.third_party(f"{self.where}.{method}")
 
 

@@ -1,7 +1,7 @@
 """Self-play on boards of several sizes, for a net that plays all of them (Wu 2019, section 4.1).
 
-Positions of smaller boards come in the arrays of the largest: their planes in the first rows and columns, their policy and cells in
-the first places, in their own order. Shapes: K positions, [C,H,W] planes and A actions of the largest board.
+Positions of smaller boards are zero-padded to the arrays of the largest board: their planes fill the first rows and columns, their
+policy and cells the first entries, in their own order. Shapes: K positions, [C,H,W] planes and A actions of the largest board.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from rlsuite.acting.collector import Episode
 from rlsuite.core.game import Game
 from rlsuite.core.types import Unroll
 
-GAME = "game"  # the extra that says which of the agent's games a position is of
+GAME = "game"  # the extra with the index of the agent's game that a position belongs to
 
 
 class _OneSize(Protocol):
@@ -36,7 +36,7 @@ class _OneSize(Protocol):
 
 
 class AllSizes:
-    """A `GameCollector` of several others, one for each size of the board, the largest first."""
+    """A `GameCollector` that combines several others, one for each board size, the largest first."""
 
     def __init__(self, parts: Sequence[_OneSize]):
         self.parts = parts
@@ -45,7 +45,7 @@ class AllSizes:
 
     @property
     def version(self) -> int:
-        """Learner steps of the weights that it plays with."""
+        """The learner step of the weights that it plays with."""
         return self.parts[0].version
 
     @version.setter
@@ -68,7 +68,7 @@ class AllSizes:
         return moved, episodes
 
     def take(self) -> Unroll:
-        """Positions of all sizes, leaves [K,1,...]; their extra "game" is the number of the part."""
+        """Positions of all sizes, leaves [K,1,...]; the extra "game" is the index of the part that a position comes from."""
         unrolls = [part.take() for part in self.parts]
         largest = unrolls[0].steps
         steps = [self._padded(unroll, largest, number) for number, unroll in enumerate(unrolls)]
@@ -84,23 +84,23 @@ class AllSizes:
         return steps._replace(observation=_padded(steps.observation, largest.observation.shape[2:]), extras=extras)
 
     def diagnostics(self) -> dict[str, float]:
-        """Means over the sizes of what each of them says."""
+        """The diagnostics of all parts; those of the same name are averaged."""
         found = [part.diagnostics() for part in self.parts]
         names = dict.fromkeys(name for one in found for name in one)
         return {name: float(np.mean([one[name] for one in found if name in one])) for name in names}
 
     def state_dict(self) -> dict[str, Any]:
-        """Those of all sizes, by the names of their games."""
+        """The states of all parts, keyed by the names of their games."""
         return {part.game.name: part.state_dict() for part in self.parts}
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """Restores what `state_dict` returned."""
+        """Restores what `state_dict` returned. True if all parts continue their games."""
         found = [part.load_state_dict(state[part.game.name], reseed + i) for i, part in enumerate(self.parts)]
         return all(found)
 
 
 def _padded(leaf: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """A leaf [K,1,...] with zeros up to [K,1,*shape]."""
+    """A leaf [K,1,...], padded with zeros to [K,1,*shape]."""
     whole = np.zeros((*leaf.shape[:2], *shape), leaf.dtype)
     whole[(slice(None), slice(None), *(slice(size) for size in leaf.shape[2:]))] = leaf
     return whole

@@ -15,12 +15,12 @@ from rlsuite.nets.precision import inference
 from rlsuite.search import Cached, plane_evaluator
 from rlsuite.search.evaluators import PolicyValue
 
-OPENING_MOVES = 6  # random moves at most, so that the games of a match differ
+OPENING_MOVES = 6  # maximum number of random moves, so that the games of a match differ
 CACHED = 32_768  # positions in each net's cache
 
 
 class BestNetGate:
-    """Keeps the best net so far to act with, as `net`. It has the interface of `PolicyLag`."""
+    """Keeps the best net so far, as `net`, for the collector to act with. Has the same interface as `PolicyLag`."""
 
     def __init__(self, newest: nn.Module, agent: SelfPlayAgent, seed: int, device: torch.device, bf16: bool):
         """`newest`: the learner's net, which changes in place."""
@@ -28,11 +28,11 @@ class BestNetGate:
         self.net = copy.deepcopy(newest).requires_grad_(False)
         self.version = 0  # learner steps of the acting weights
         self.tried = 0  # learner steps at the last match
-        self.score = 0.0  # share of the points that the newer net scored there
+        self.score = 0.0  # share of the points that the newer net scored in it
         self.passed = self.matches = 0
 
     def follow(self, steps: int) -> None:
-        """Called after updates, with the learner's steps so far: plays a match if one is due, and takes over a net that wins."""
+        """Called after updates with the learner's step count: plays a match if one is due, and adopts the newer net if it wins."""
         config = self.agent.config
         if steps - self.tried < config.gate_learner_steps:
             return
@@ -68,7 +68,7 @@ class BestNetGate:
         return {**counters, "acting": self.net.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned, once the learner's net has been; without acting weights that net acts."""
+        """Restores what `state_dict` returned; call it after the learner's net is restored, which stands in for missing weights."""
         for name in ("version", "tried", "score", "passed", "matches"):
             setattr(self, name, state.get(name, state["version"] if name == "tried" else 0))
         self.net.load_state_dict(state.get("acting") or self.newest.state_dict())

@@ -42,14 +42,14 @@ class GameCollector(Protocol):
     """A collector that plays board games by itself. Its unrolls are the positions of finished games, leaves [K,1,...]."""
 
     num_envs: int
-    version: int  # learner steps of the weights that it plays with
+    version: int  # learner step of the weights that it plays with
 
     def ready(self, steps: int) -> bool:
-        """Whether the finished games have `steps` moves for each environment, and a position that is learned from."""
+        """Whether the finished games have at least `steps` moves per environment, and at least one position to learn from."""
         ...
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """Plays on; returns the number of positions that this adds, and the games that ended."""
+        """Continues the games; returns the number of moves made, and the games that ended."""
         ...
 
     def take(self) -> Unroll:
@@ -89,10 +89,10 @@ class BoardAgent(Agent):
 
     @abstractmethod
     def evaluator(self, net: Net, game: Game | None = None) -> Evaluate:
-        """The search's leaf evaluator with `net`: positions of `game`, None: the agent's own, -> logits and values."""
+        """A leaf evaluator for the search: positions of `game` (None: the agent's own game) -> logits and values from `net`."""
 
     def act(self, net: Net, step: Step, state: State, mode: Mode) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Moves [B] i64 in the positions `step.extras["row"]` [1,B,R] int8, by search or by the policy; 0 if the game is over."""
+        """Moves [B] i64 for the positions `step.extras["row"]` [1,B,R] int8, by search or by the policy; 0 if the game is over."""
         rows, config = step.extras["row"][0].cpu().numpy(), self.config  # [B,R]
         running = np.flatnonzero(step.extras["action_mask"][0].any(-1).cpu().numpy())  # no move is legal once a game is over
         action = np.zeros(len(rows), np.int64)  # [B]

@@ -56,12 +56,12 @@ class Collector:
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.state: State = self._initial_state()
         self.version = 0  # learner steps of the net's weights
-        self.under_way: Step | None = None  # steps [L,...] whose results `advance` will wait for
-        self.pending: list[Step] = []  # steps [L,...] of the unroll that has not been taken yet, with single planes
+        self.under_way: Step | None = None  # steps [L,...] in the background, which the next `advance` waits for
+        self.pending: list[Step] = []  # steps [L,...] of the unroll that `take` will return, with single planes
         self.start: Unroll | None = None  # that unroll without its steps
         self.starts = Starts(agent.sequence, self.num_envs)
-        self.returns = np.zeros(self.num_envs, np.float64)  # [L] of the running episodes
-        self.lengths = np.zeros(self.num_envs, np.int64)  # [L] of the running episodes
+        self.returns = np.zeros(self.num_envs, np.float64)  # [L] so far, of the current episodes
+        self.lengths = np.zeros(self.num_envs, np.int64)  # [L] so far, of the current episodes
         self.current_step = self._first(*env.reset(seed=seed))
 
     def _initial_state(self) -> State:
@@ -81,21 +81,21 @@ class Collector:
         )
 
     def _extras(self, info: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        """What the environments report with an observation, [L,...]."""
+        """The info values that come with an observation, [L,...]: those of `spec.info_keys`."""
         keys = self.spec.info_keys
         extras = {name: info[name] for name in keys if name != masks.KEY}
         return extras | ({masks.KEY: masks.read(info, self.spec, self.num_envs)} if masks.KEY in keys else {})
 
     def tick(self, agent_steps: int) -> tuple[Step, list[Episode]]:
-        """Steps every environment once: returns that step (leaves [L,...], all planes), and the episodes that it ended.
+        """Steps every environment once; returns that step (leaves [L,...], all planes), and the episodes that it ended.
 
-        It does not keep the step: that is for playing without collecting. `advance` adds it to the unroll.
+        The step is not kept: this is for playing without collecting. `advance` also adds the step to the unroll.
         """
         step = self._decide(agent_steps)
         return step, self._arrive(step, self.env.step(self.chosen.to_env(step.action)))
 
     def _decide(self, agent_steps: int) -> Step:
-        """The current steps, leaves [L,...], with the actions that the agent takes."""
+        """The current steps, leaves [L,...], with the actions that the agent chooses."""
         mode = Mode(self.explore, agent_steps, self.rng, *self.place)
         seen: Step = self.crossing.to_device(tree_map(lambda leaf: leaf[None], self.current_step))  # [1,L,...]
         with inference(self.device, self.bf16):
@@ -109,7 +109,7 @@ class Collector:
         return step
 
     def _arrive(self, step: Step, results: tuple[Any, ...]) -> list[Episode]:
-        """Moves on to what the environments returned for `step`; the episodes that ended with it."""
+        """Makes the environments' results for `step` the current step; returns the episodes that ended with `step`."""
         observation, reward, terminated, truncated, info = results
         episodes = self._score(step)
         self.current_step = Step(
@@ -128,7 +128,7 @@ class Collector:
         return len(self.pending) >= steps
 
     def diagnostics(self) -> dict[str, float]:
-        """Scalars since the last call, besides those of episodes: none here."""
+        """Scalars since the last call, other than those of episodes: none here."""
         return {}
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
@@ -146,9 +146,9 @@ class Collector:
         return self.num_envs, episodes
 
     def begin(self, agent_steps: int) -> None:
-        """Lets the environments take the step of the next `advance` in the background, if they can; no unroll may have begun.
+        """Starts the step of the next `advance` in the background, if the environments can do that; no unroll may have begun.
 
-        Not those that can be saved: a checkpoint could not hold them in the middle of a step.
+        Environments whose state can be saved are excluded, because a checkpoint cannot hold them in the middle of a step.
         """
         assert self.start is None
         if hasattr(self.env, "step_async") and not hasattr(self.env, "get_state"):
@@ -176,7 +176,7 @@ class Collector:
             return unroll._replace(priority=self.priorities(self.net, unroll))
 
     def collect(self, steps: int, agent_steps: int) -> tuple[Unroll, list[Episode]]:
-        """An unroll of K = `steps` steps, and the episodes that ended in it; `agent_steps` is the run's count at its start."""
+        """Collects an unroll of K = `steps` steps; returns it, and the episodes that ended. `agent_steps`: the count before it."""
         episodes = []
         for k in range(steps):
             episodes += self.advance(agent_steps + k * self.num_envs)[1]
@@ -187,7 +187,7 @@ class Collector:
         return record._replace(observation=record.observation[:, -1]) if self.stack > 1 else record
 
     def _refuse_not_finite(self, step: Step, agent_steps: int) -> None:
-        """RlsuiteError that names the first of reward, observation and action that is not finite."""
+        """RlsuiteError if a reward, an observation or an action is not finite; it names the first."""
         leaves = {
             "environment {} returned a reward": step.reward,
             "environment {} returned an observation": step.observation,
@@ -200,7 +200,7 @@ class Collector:
                 raise RlsuiteError(f"{what.format(bad)} that is not finite, at agent step {agent_steps}: {seen}")
 
     def _refuse_masked(self, step: Step) -> None:
-        """RlsuiteError for the first action that its environment masks."""
+        """RlsuiteError if the agent chose an action that its environment masks; it names the first."""
         if (mask := step.extras.get(masks.KEY)) is None:
             return
         allowed = mask[np.arange(self.num_envs), step.action] | ~mask.any(1) | step.last  # [L]
@@ -222,9 +222,9 @@ class Collector:
         return episodes
 
     def state_dict(self) -> dict[str, Any]:
-        """`env` is None if the environment cannot be saved; a restored collector then begins new episodes.
+        """The state for a checkpoint. `env` is None if the environment cannot be saved; restoring then begins new episodes.
 
-        A step that is under way is not part of it.
+        A step that is under way in the background is not included.
         """
         get = getattr(self.env, "get_state", None)
         return {
@@ -242,7 +242,7 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """Returns True if the streams continue, False if every environment starts a new episode, seeded with `reseed`."""
+        """Restores what `state_dict` returned. True if the episodes continue, False if new ones begin, seeded with `reseed`."""
         if self.under_way is not None:
             self.env.step_wait()
             self.under_way = None
@@ -254,7 +254,7 @@ class Collector:
         start = state["start"]
         self.start = start and Unroll(self.current_step, start["before"], version=self.version)
         self.starts.load_state_dict(state["starts"])
-        if not self.pending:  # the mark of a step that was under way
+        if not self.pending:  # drops the mark of a step that was under way
             self.starts.drop()
         if state["env"] is None or not hasattr(self.env, "set_state"):
             self.current_step = self._first(*self.env.reset(seed=reseed))

@@ -1,4 +1,4 @@
-"""Between the environments, whose arrays are the host's, and the net on its device."""
+"""Copies between the environments, whose arrays are in host memory, and the net on its device."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from rlsuite.core.types import Tree, to_tensors, tree_map, tree_zip
 
 
 class Crossing:
-    """Takes a tree of arrays to a device and a tree of tensors back, each time with leaves of the same shapes.
+    """Copies a tree of arrays to a device, and a tree of tensors back to the host; leaf shapes must be the same in every call.
 
-    For CUDA both go through page-locked memory that is kept: the copies are queued behind each other, and the host waits once,
-    for the last of those back (LeanRL). On the CPU nothing is copied.
+    For CUDA, both directions go through page-locked buffers that are reused: all copies are queued, and the host waits only once,
+    for the last copy back (LeanRL). On the CPU nothing is copied.
     """
 
     def __init__(self, device: torch.device, buffered: bool | None = None):
-        """`buffered`: whether to keep memory to copy through; None: for CUDA."""
+        """`buffered`: whether to copy through buffers; None: only for CUDA."""
         self.device = device
         self.buffered = device.type == "cuda" if buffered is None else buffered
-        self.out: Tree = None  # buffers of the way to the device, made at the first use
+        self.out: Tree = None  # buffers for copies to the device, made on first use
         self.back: Tree = None
 
     def to_device(self, arrays: Tree) -> Tree:
         """The arrays as tensors on the device; on the CPU they share memory.
 
-        The buffers are written anew by the next call, so call `to_host` in between, which waits for the device to have read them.
+        The next call overwrites the buffers. Call `to_host` in between, which waits until the device has read them.
         """
         if not self.buffered:
             return to_tensors(arrays, self.device)
@@ -47,6 +47,6 @@ class Crossing:
         return tree_map(lambda buffer: buffer.numpy().copy(), self.back)
 
     def _buffer(self, leaf: Tensor) -> Tensor:
-        """Memory for such a leaf, with its strides: channels_last stays channels_last."""
+        """A buffer with the shape and strides of a leaf, so that channels_last stays channels_last."""
         options: dict[str, Any] = {"device": "cpu", "pin_memory": self.device.type == "cuda"}
         return torch.empty_like(leaf, **options)

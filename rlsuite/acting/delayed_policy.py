@@ -1,4 +1,4 @@
-"""Acting with weights a fixed number of updates old, to study on one machine what happens to distributed collectors."""
+"""Acting with weights that are a fixed number of updates old, to study the policy lag of distributed collectors on one machine."""
 
 import copy
 from collections import deque
@@ -18,7 +18,7 @@ class PolicyLag:
         self._waiting: deque[tuple[int, dict[str, torch.Tensor]]] = deque()
 
     def follow(self, steps: int) -> None:
-        """Called after updates, with the learner's steps so far."""
+        """Called after updates with the learner's step count: moves the acting weights on when newer ones are old enough."""
         if self.learner_steps == 0:
             self.version = steps
             return
@@ -35,13 +35,13 @@ class PolicyLag:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The acting weights, and the newer ones that wait for their turn."""
+        """The acting weights, and the newer ones that are queued to replace them."""
         waiting = [{"version": version, "weights": weights} for version, weights in self._waiting]
         acting = self.net.state_dict() if self.learner_steps else {}
         return {"version": self.version, "acting": acting, "waiting": waiting}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned, once the learner's net has been; without acting weights that net acts."""
+        """Restores what `state_dict` returned; call it after the learner's net is restored, which stands in for missing weights."""
         self.version = state["version"]
         if self.learner_steps:
             self.net.load_state_dict(state.get("acting") or self.newest.state_dict())

@@ -1,9 +1,9 @@
-"""One net that acts for many collectors (SEED RL, Espeholt et al. 2020): a server owns it, and collectors send what they see.
+"""One net that acts for many collectors (SEED RL, Espeholt et al. 2020): a server owns it, and collectors send observations.
 
-A collector and the server share a piece of memory with room for one request and its answer; their socket only says when one is
-there. The server answers all requests that have come by the time it is free in one batch, and waits for no others.
+Each collector shares a block of memory with the server that holds one request and its answer; their socket only signals that one is
+there. Whenever the server is free, it answers all requests that have arrived in one batch, and does not wait for others.
 
-Shapes: n rows of a request, which are environments or positions of a board game, and at most L of them.
+Shapes: n rows of a request, which are environments or positions of a board game; L is the maximum of n.
 """
 
 import math
@@ -30,32 +30,32 @@ from rlsuite.core.errors import RlsuiteError, one_line
 from rlsuite.core.types import EnvSpec, State, Step, Tree, tree_map
 from rlsuite.nets.precision import inference
 
-ANSWER_SECONDS = 60.0  # for a batch: a server that takes longer hangs
-RETURN_SECONDS = 180.0  # for the successor of a server that has died
-CLIENT_SECONDS = 1.0  # for the rest of a message that has begun: meanwhile nobody is answered
+ANSWER_SECONDS = 60.0  # to wait for an answer: a server that takes longer is taken to hang
+RETURN_SECONDS = 180.0  # to wait for the successor of a server that has died
+CLIENT_SECONDS = 1.0  # to wait for the rest of a message: the server answers nobody else meanwhile
 _COUNT, _LENGTH = struct.Struct("<q"), struct.Struct("<bq")  # rows of a request; whether it failed, and bytes of the error
-_ALIGN = 64  # bytes, so that tensors begin at a cache line
-_LONGEST_PATH = 90  # bytes of a socket's path; systems allow 104 or 108
+_ALIGN = 64  # bytes, so that tensors start at a cache line
+_LONGEST_PATH = 90  # maximum bytes of a socket's path; systems allow 104 or 108
 
 
 def socket_of(run: str) -> Path:
-    """Where the inference server of a run listens on its machine; `run`: a name that no other run has."""
+    """The path of the socket that a run's inference server listens at; `run`: a name that no other run has."""
     folder = tempfile.gettempdir()
     return Path(folder if len(os.fsencode(folder)) < _LONGEST_PATH - len(run) else "/tmp", f"rlsuite-{run}", "net")
 
 
 class Layout:
-    """The arrays of a request and of its answer, and where they lie in shared memory: trees of tensors [L,...]."""
+    """The layout of a request and its answer in shared memory: two trees of tensors [L,...]."""
 
     def __init__(self, agent: Agent, spec: EnvSpec, rows: int):
-        """Tries a new net of the agent out on blank observations. `rows`: L."""
+        """Finds the answer's shapes by calling a new net of the agent on blank observations. `rows`: L."""
         self.request = _blank(agent, spec, rows)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             self.answer = tree_map(_stored, _call(agent.make_net(), self.request))
         self.size = sum(_padded(leaf) for leaf in (*_leaves(self.request), *_leaves(self.answer)))  # bytes
 
     def within(self, memory: mmap.mmap) -> tuple[Tree, Tree]:
-        """Request and answer as views of the memory."""
+        """The request and the answer as views of `memory`."""
         at = 0
 
         def view(leaf: Tensor | None) -> Tensor | None:
@@ -70,7 +70,7 @@ class Layout:
 
 
 def _blank(agent: Agent, spec: EnvSpec, rows: int) -> Tree:
-    """A request of `rows` rows: planes of positions, or a step and a recurrent state."""
+    """A blank request of `rows` rows: planes of positions, or a step and a recurrent state."""
     seen = torch.zeros(rows, *spec.observation_shape, dtype=getattr(torch, spec.observation_dtype))
     if isinstance(agent, BoardAgent):
         return (seen.to(torch.int8),)
@@ -91,14 +91,14 @@ def _call(net: Any, request: Tree) -> Tree:
 
 
 def _rows(leaf: Tensor | None, count: int) -> Tensor | None:
-    """An output [1,n,...] as [n,...]; what is the same for all rows, such as a standard deviation, is repeated."""
+    """An output [1,n,...] as [n,...]; one without these dimensions, such as a shared standard deviation, is repeated n times."""
     if leaf is None:
         return None
     return leaf[0] if leaf.shape[:2] == (1, count) else leaf.expand(count, *leaf.shape)
 
 
 def _stored(leaf: Tensor | None) -> Tensor | None:
-    """As it lies in shared memory: bf16 as fp32."""
+    """A leaf as it is stored in shared memory: floating-point numbers as fp32."""
     return leaf.float() if leaf is not None and leaf.is_floating_point() else leaf
 
 
@@ -113,13 +113,13 @@ def _padded(leaf: Tensor) -> int:
 
 
 class ServedNet(nn.Module):
-    """Stands in for a net that a server owns: an agent acts with it as with the net itself.
+    """Stands in for a net that a server owns: an agent acts with it just as with the net itself.
 
     It has no weights. Each thread that calls it has a connection of its own.
     """
 
     def __init__(self, agent: Agent, spec: EnvSpec, rows: int, path: Path):
-        """`rows`: L. `path`: of the server's socket."""
+        """`rows`: L. `path`: the server's socket."""
         super().__init__()
         self.layout, self.path, self.of_thread = Layout(agent, spec, rows), path, threading.local()
 
@@ -135,9 +135,9 @@ class ServedNet(nn.Module):
         return self._ask((planes,), planes.shape[0])
 
     def _ask(self, request: Tree, rows: int) -> Tree:
-        """The answer to a request of `rows` rows. A server that has died gets it again once its successor is there.
+        """The answer to a request of `rows` rows. If the server has died, the request is sent again to its successor.
 
-        RlsuiteError if the server hangs or does not come back, or with what went wrong in it.
+        RlsuiteError if the server hangs, is not replaced, or reports an error of its own.
         """
         given_up = time.monotonic() + RETURN_SECONDS
         while True:
@@ -163,9 +163,9 @@ class ServedNet(nn.Module):
                 time.sleep(0.1)
 
     def _connection(self) -> tuple[socket.socket, Tree, Tree]:
-        """This thread's socket, and its memory for requests and for answers."""
+        """This thread's socket, and its views of the shared request and answer."""
         if not hasattr(self.of_thread, "connection"):
-            with tempfile.TemporaryFile() as file:  # which has no name, so that nothing is left of it
+            with tempfile.TemporaryFile() as file:  # it has no name, so nothing has to be cleaned up
                 file.truncate(self.layout.size)
                 connection = socket.socket(socket.AF_UNIX)
                 connection.settimeout(ANSWER_SECONDS)
@@ -202,30 +202,30 @@ class InferenceServer:
         path: Path,
         failed: Callable[[], None] = lambda: None,
     ):
-        """`net`: as it computes, on the device. `path`: of the socket that it makes, in a folder that only this user can open.
+        """`net`: on `device`, ready to evaluate. `path`: the socket to make, in a folder that only this user can open.
 
-        `failed`: called if the thread ends by an error of its own, after which it would answer nobody.
+        `failed`: called if an error ends the thread, since the server would then never answer again.
         """
         self.agent, self.spec, self.net, self.device, self.bf16, self.path = agent, spec, net, device, bf16, path
-        self.busy = threading.Lock()  # held while the net computes: its weights change in between
+        self.busy = threading.Lock()  # held while the net computes; its weights change only while nobody holds it
         self.closed, self.failed = threading.Event(), failed
         self.clients: dict[socket.socket, tuple[Tree, Tree]] = {}  # request and answer of each
         self.layouts: dict[int, Layout] = {}  # by rows
         self.batches = 0  # answered so far
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.unlink(missing_ok=True)  # of a predecessor
+        path.unlink(missing_ok=True)  # the socket of a predecessor
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(str(path))
         self.thread = threading.Thread(target=self._serve, daemon=True)
 
     def start(self) -> None:
-        """Begins to answer, unless it has; until then nobody can connect."""
+        """Starts to answer, if it has not yet; until then nobody can connect."""
         if not self.thread.is_alive():
             self.listening.listen(1024)
             self.thread.start()
 
     def close(self) -> None:
-        """Stops, and removes the socket."""
+        """Stops the server, and removes its socket and the socket's folder."""
         self.closed.set()
         if self.thread.is_alive():
             self.thread.join()
@@ -261,10 +261,10 @@ class InferenceServer:
             self._leave(client)
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
-        """A new client: it brings its rows, and the memory that it shares."""
+        """Accepts a new client, which sends its number of rows and the file of the shared memory."""
         try:
             client, _ = self.listening.accept()
-        except OSError:  # it is gone again, or there are too many
+        except OSError:  # the client is gone again, or there are too many open files
             return
         client.settimeout(CLIENT_SECONDS)
         files: list[int] = []
@@ -275,7 +275,7 @@ class InferenceServer:
                 self.layouts[rows] = Layout(self.agent, self.spec, rows)
             layout = self.layouts[rows]
             self.clients[client] = layout.within(mmap.mmap(files[0], layout.size))
-        except (OSError, ValueError, IndexError, struct.error):  # it is gone again, or none of ours
+        except (OSError, ValueError, IndexError, struct.error):  # the client is gone again, or not one of ours
             client.close()
             return
         finally:
@@ -288,7 +288,7 @@ class InferenceServer:
         client.close()
 
     def _reply(self, asked: list[tuple[socket.socket, int]]) -> None:
-        """Answers requests, (client, rows) each, in one batch."""
+        """Answers a list of requests, each (client, rows), in one batch."""
         parts = [[leaf[:rows] for leaf in _leaves(self.clients[client][0])] for client, rows in asked]
         like, message = self.clients[asked[0][0]][0], b""
         try:

@@ -19,7 +19,7 @@ from rlsuite.replay.stacks import stacked
 class InitialPriorities:
     """Priorities of the sequences that an unroll completes, from the agent's own `loss` and `priority` with the acting net.
 
-    A small ring holds the newest steps, and reads the same sequences from them as the store will.
+    A small ring buffer holds the newest steps, and yields the same sequences from them as the store will.
     """
 
     def __init__(self, agent: Agent, spec: EnvSpec, num_envs: int, steps: int, seed: int, device: torch.device):

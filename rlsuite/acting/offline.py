@@ -1,4 +1,4 @@
-"""The place of a collector for agents that learn from recordings alone."""
+"""Stands in for the collector of agents that learn from recordings alone."""
 
 from typing import Any
 
@@ -9,31 +9,31 @@ from rlsuite.core.types import Step, Unroll
 
 
 class Offline:
-    """A collector that steps no environment: every `advance` counts the recorded steps that the next update learns from."""
+    """A collector that steps no environment: each `advance` counts the recorded steps that the next update learns from."""
 
     def __init__(self, num_envs: int, steps: int):
-        """`steps`: recorded steps of an update."""
+        """`steps`: recorded steps per update."""
         self.num_envs, self.steps = num_envs, steps
         self.version = 0
-        self.counted = False  # steps that no update has followed yet
+        self.counted = False  # whether `advance` was called and its update is still to come
 
     def ready(self, steps: int) -> bool:
-        """Whether an update may follow: one for each `advance`."""
+        """Whether an update is due: there is one for each `advance`."""
         return self.counted
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """The steps that the next update learns from, and no episodes."""
+        """Returns the number of recorded steps that the next update learns from, and no episodes."""
         self.counted = True
         return self.steps, []
 
     def take(self) -> Unroll:
-        """No steps [0,L]: those that are learned from lie in `replay.recorded.Recorded`."""
+        """An empty unroll, leaves [0,L]: the steps to learn from are in `replay.recorded.Recorded`."""
         self.counted = False
         no = np.zeros((0, self.num_envs), bool)
         return Unroll(Step((), np.zeros(no.shape, np.float32), no, no, no, np.zeros(no.shape, np.int64), {}))
 
     def diagnostics(self) -> dict[str, float]:
-        """None."""
+        """Scalars to log: none."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The self-play collector: plays many games at once, each in a slot with a search tree of its own.
 
-In each `advance`, compiled code (`slots`) goes on in every slot until its search waits for an evaluation by the net: with those in
-the table of earlier evaluations, and across the move of a search that is done. So the batch for the net has a position of every
-slot. On a CPU, each of torch's threads takes a share of the slots, their searches and their evaluations: that is faster than
-dividing each operation of a small net, and threads that wait for each other once in a batch lose less beside other programs.
+In each `advance`, compiled code (`slots`) continues every slot's search until it needs the net: evaluations in the table of earlier
+ones are used at once, and a search that is done makes its move and the next one begins. So nearly every slot has a position in the
+net's batch. On a CPU, each of torch's threads takes a share of the slots, both their searches and their evaluations: that is faster
+than dividing each operation of a small net, and threads that meet only once per batch lose less time to other programs.
 Shapes: L slots, n some of them, D moves of a game, K positions of an unroll, A actions, R bytes a row.
 """
 
@@ -43,12 +43,12 @@ from rlsuite.search.evaluators import PolicyValue, make_table
 from rlsuite.search.search import METHODS
 from rlsuite.search.tree import Tree, make_tree
 
-NEVER = -1.0  # a resignation threshold that nothing falls below
-_SMALLEST_PART = 32  # slots that a thread takes
-_MOVES, _POSITIONS = 64, 1024  # for how many there is room at first, in each slot and of finished games
-_MOVE = ("policy", "value", "action", "learned")  # of `Slots`: arrays of moves
-_RAGGED = (*_MOVE, "rows", "node", "edge")  # arrays of `Slots` and `Tree` of which each slot uses as much as it needs
-_NOT_SAVED = ("source", "sums")  # of `Slots`
+NEVER = -1.0  # a resignation threshold that no value falls below
+_SMALLEST_PART = 32  # minimum number of slots per thread
+_MOVES, _POSITIONS = 64, 1024  # initial capacity: moves per slot, and positions of finished games
+_MOVE = ("policy", "value", "action", "learned")  # arrays of `Slots` with an entry per move
+_RAGGED = (*_MOVE, "rows", "node", "edge")  # arrays of `Slots` and `Tree` of which each slot uses only a first part
+_NOT_SAVED = ("source", "sums")  # arrays of `Slots`
 
 
 class SelfPlayAgent(BoardAgent):
@@ -73,12 +73,12 @@ class SelfPlayAgent(BoardAgent):
 
     @property
     def learns_owners(self) -> bool:
-        """Whether its data hold the cells' owners at the end of the game."""
+        """Whether its training data include the owner of each cell at the end of the game."""
         return any(extra.name == "owners" for extra in self.sequence.extras)
 
     @property
     def gated(self) -> bool:
-        """Whether a net must win a match before it plays."""
+        """Whether a new net must win a match before it is used for self-play."""
         return self.config.gate_games > 0
 
     @abstractmethod
@@ -123,7 +123,7 @@ class SelfPlay:
         bf16: bool = False,
         game: Game | None = None,
     ):
-        """Plays `num_envs` games at once. `game`: None is the agent's own."""
+        """Plays `num_envs` games at once. `game`: None for the agent's own."""
         self.agent, self.net, self.bf16 = agent, net, bf16
         self.device = device or torch.device("cpu")
         self.num_envs = num_envs
@@ -140,29 +140,29 @@ class SelfPlay:
         self.finished, self.positions = (
             make_finished(game, _POSITIONS, agent.learns_owners),
             0,
-        )  # those that `take` will return, and how many they are
-        self.waiting = 0  # moves of games that have ended since `take`, also those that are not learned from
-        self.ended: deque[int] = deque(maxlen=1000)  # hashes of the last games' moves
+        )  # the positions that `take` will return, and their number
+        self.waiting = 0  # moves of games that have ended since `take`, including those that are not learned from
+        self.ended: deque[int] = deque(maxlen=1000)  # hashes of the moves of the last games
         self.sums: dict[str, tuple[float, int]] = {}  # metric -> sum and count since the last `diagnostics`
         self.workers: ThreadPoolExecutor | None = None
         self.last_parts = 1
         self.run.begin(self.tree, self.slots, self.plan, np.arange(num_envs, dtype=np.int32), self.start)
 
     def ready(self, steps: int) -> bool:
-        """Whether the finished games have `steps` moves for each slot, and a position that is learned from."""
+        """Whether the finished games have at least `steps` moves per slot, and at least one position to learn from."""
         return self.waiting >= steps * self.num_envs and self.positions > 0
 
     @property
     def parts(self) -> int:
-        """Threads that share the slots."""
+        """The number of threads that the slots are divided among."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         return max(1, min(threads, self.num_envs // _SMALLEST_PART))
 
     def advance(self, agent_steps: int) -> tuple[int, list[Episode]]:
-        """Evaluates one leaf in every slot, after those that need no net and the moves whose searches are done.
+        """Continues the search in every slot until it needs the net, makes the moves that are due, and evaluates one batch.
 
-        Returns the number of these moves, and the games that they ended: as the return the outcome for player 0, as the environment
-        the slot.
+        Returns the number of moves, and the games that ended, as episodes: the return is the outcome for player 0, the environment
+        index is the slot.
         """
         if self.version != self.table_version:
             self.table.clear()
@@ -183,21 +183,21 @@ class SelfPlay:
         return moved, self._end(np.flatnonzero(self.slots.over).astype(np.int32))
 
     def _settle(self) -> None:
-        """Puts the evaluation that each slot waits for at the slot's own place: elsewhere another part may write meanwhile."""
+        """Copies the evaluation that each slot waits for to the slot's own place, where no other part will overwrite it."""
         waits = self.slots.source != NONE
         places = self.slots.source[waits]
         self.batch.logits[waits], self.batch.values[waits] = self.batch.logits[places], self.batch.values[places]
         self.slots.source[:] = np.where(waits, np.arange(self.num_envs), NONE)
 
     def _grow(self, moves: int, positions: int) -> None:
-        """Makes room for games of that many moves, and for that many positions of finished games."""
+        """Makes room for games of `moves` moves, and for `positions` positions of finished games."""
         while moves > self.slots.action.shape[1]:
             self.slots = self.slots._replace(**{name: _longer(getattr(self.slots, name), 1) for name in _MOVE})
         while positions > len(self.finished.value):
             self.finished = Finished._make(_longer(leaf, 0) for leaf in self.finished)
 
     def _play(self, begin: int, end: int) -> tuple[int, int, int, int]:
-        """Plays in some of the slots, and evaluates what their searches then wait for. See `SlotKernels.play`."""
+        """Plays in the slots `begin` to `end`, then evaluates the positions that their searches need. See `SlotKernels.play`."""
         policy, places = np.empty(self.game.num_actions), np.empty(2 * (end - begin) + 1, np.int32)
         state = (self.tree, self.slots, self.table, self.batch)
         done = self.run.play(*state, self.method, self.plan, self.threshold, begin, end, policy, places)
@@ -208,7 +208,7 @@ class SelfPlay:
         return done
 
     def _at_once(self, bounds: list[int]) -> list[tuple[int, int, int, int]]:
-        """`_play` of all parts, each in a thread in which torch uses no others."""
+        """Calls `_play` for all parts in parallel, each in a thread of its own in which torch uses only that thread."""
         threads = torch.get_num_threads()
         if self.workers is None or self.workers._max_workers < len(bounds) - 2:
             self.workers = ThreadPoolExecutor(len(bounds) - 2, initializer=torch.set_num_threads, initargs=(1,))
@@ -221,7 +221,7 @@ class SelfPlay:
             torch.set_num_threads(threads)
 
     def _end(self, ended: NDArray[np.int32]) -> list[Episode]:
-        """Keeps the positions of the games that have ended, in slots `ended` [n], and begins new ones there."""
+        """Stores the positions of the games that have ended in slots `ended` [n], and begins new games there."""
         if not ended.size:
             return []
         slots, endings = self.slots, make_endings(len(ended))
@@ -242,7 +242,7 @@ class SelfPlay:
         return episodes
 
     def _regret(self, outcome: float, lowest: list[float]) -> None:
-        """Takes the lowest values of both players, in a game that was played out, into account for the threshold."""
+        """Updates the resignation threshold with both players' lowest values in a game that was played out."""
         for own, value in zip((outcome, -outcome), lowest, strict=True):
             if own >= 0 and value < np.inf:
                 self.regrets.append(value)
@@ -270,7 +270,7 @@ class SelfPlay:
         self.sums[name] = (total + value, count + times)
 
     def diagnostics(self) -> dict[str, float]:
-        """Means since the last call, of the searches and games; also the share of different games among the last ones."""
+        """Means over the searches and games since the last call, and the share of distinct games among the last 1000."""
         moves, entropy, largest = self.slots.sums.sum(0).tolist()
         self._count("search/policy_entropy", entropy, int(moves))
         self._count("search/top_move_share", largest, int(moves))
@@ -285,9 +285,9 @@ class SelfPlay:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Games, unfinished searches included, and the random state, without what is left from earlier ones.
+        """The games, unfinished searches included, and the random state, without the unused parts of arrays.
 
-        Means of diagnostics are not saved.
+        The means of the diagnostics are not saved.
         """
         tree, slots = self.tree, self.slots
         waits = slots.source != NONE
@@ -309,14 +309,14 @@ class SelfPlay:
         }
 
     def load_state_dict(self, state: dict[str, Any], reseed: int) -> bool:
-        """Restores what `state_dict` returned. False, with new games, for what an earlier version of rlsuite saved."""
+        """Restores what `state_dict` returned. False if an earlier version of rlsuite saved it: new games begin then."""
         if "slots" not in state:
             self.tree.rng[:] = make_tree(self.game, self.num_envs, 1, reseed).rng
             self.run.begin(self.tree, self.slots, self.plan, np.arange(self.num_envs, dtype=np.int32), self.start)
             return False
         self._grow(int(state["slots"]["length"].max()), len(state["finished"]["value"]))
         for leaves, saved in ((self.tree, state["tree"]), (self.slots, state["slots"])):
-            for name in sorted(saved, key=lambda name: name in _RAGGED):  # these come last: their sizes stand in the others
+            for name in sorted(saved, key=lambda name: name in _RAGGED):  # ragged ones last: the others hold their lengths
                 leaf, one = getattr(leaves, name), saved[name]
                 leaf[_in_use(leaves, name)] = one.view(leaf.dtype)[..., 0] if leaf.dtype.names else one
         waits = state["waits"]
@@ -335,7 +335,7 @@ class SelfPlay:
 
 
 def _in_use(leaves: Tree | Slots, name: str) -> Any:
-    """The index of what is in use of an array of the trees or slots."""
+    """An index that selects the part in use of an array of the trees or slots."""
     leaf: NDArray[Any] = getattr(leaves, name)
     if name not in _RAGGED or (name == "rows" and isinstance(leaves, Slots)):
         return slice(None)
@@ -350,5 +350,5 @@ def _plain(leaf: NDArray[Any]) -> NDArray[Any]:
 
 
 def _longer(leaf: NDArray[Any], axis: int) -> NDArray[Any]:
-    """An array with twice the room along an axis."""
+    """An array with twice the length along an axis, filled up with zeros."""
     return np.concatenate([leaf, np.zeros_like(leaf)], axis)

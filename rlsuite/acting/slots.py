@@ -20,15 +20,15 @@ from rlsuite.search.evaluators import Table
 from rlsuite.search.random import uniform
 from rlsuite.search.tree import Method, Tree, borrow, functions
 
-UNKNOWN_OWNER = 2  # what a cell's owner is if the game was resigned
+UNKNOWN_OWNER = 2  # the owner of every cell if the game was resigned
 NONE = -1  # the `source` of a slot whose search waits for no evaluation
-RUNS, ENDED, RESIGNED = 0, 1, 2  # what `over` says of a game
+RUNS, ENDED, RESIGNED = 0, 1, 2  # values of `Slots.over`
 
 
 class Slots(NamedTuple):
     """L games, and the moves that each has made after its opening."""
 
-    rows: NDArray[np.int8]  # [L,R] the positions that are searched
+    rows: NDArray[np.int8]  # [L,R] the positions being searched
     first: NDArray[np.int8]  # [L,R] the positions after the opening
     plies: NDArray[np.int32]  # [L] moves since the first position of the game, those of the opening included
     length: NDArray[np.int32]  # [L] moves after the opening
@@ -36,14 +36,14 @@ class Slots(NamedTuple):
     resigns: NDArray[np.bool_]  # [L] whether the game may be resigned
     over: NDArray[np.int8]  # [L] RUNS, ENDED or RESIGNED
     outcome: NDArray[np.float64]  # [L] for player 0, once the game is over
-    checked: NDArray[np.int32]  # [L] simulations of the search when `visits` were kept
-    visits: NDArray[np.int32]  # [L,A] of the root's edges then, in their order
+    checked: NDArray[np.int32]  # [L] simulations that the search had done when `visits` was last updated
+    visits: NDArray[np.int32]  # [L,A] visits of the root's edges at that time, in the order of the edges
     source: NDArray[np.int32]  # [L] the evaluation that the search waits for, or NONE
-    policy: NDArray[np.float32]  # [L,D,A] of the search before each move
-    value: NDArray[np.float64]  # [L,D] of the search, for the player to move
+    policy: NDArray[np.float32]  # [L,D,A] the policy that the search found for each move
+    value: NDArray[np.float64]  # [L,D] the search's value, for the player to move
     action: NDArray[np.int32]  # [L,D]
     learned: NDArray[np.bool_]  # [L,D] whether that search was full, so that the position is learned from
-    sums: NDArray[np.float64]  # [L,3] since the last diagnostics: moves, and of their policies the entropies and largest shares
+    sums: NDArray[np.float64]  # [L,3] since the last diagnostics: moves, their policies' entropies, and their largest probabilities
 
 
 class Plan(NamedTuple):
@@ -60,12 +60,12 @@ class Plan(NamedTuple):
     opening_fraction: float
     opening_moves: int
     resigning: float  # share of games that may be resigned
-    gain: float  # full searches end once a simulation changes the visits' distribution by less, in nats; 0: they do not
-    gain_simulations: int  # over which that is measured
+    gain: float  # a full search ends once a simulation changes the visit distribution by less than this, in nats; 0: never
+    gain_simulations: int  # number of simulations over which that change is averaged
 
 
 class Batch(NamedTuple):
-    """Positions to evaluate, and what the net says of them. A part of the slots uses the places with its own numbers."""
+    """Positions to evaluate, and the net's evaluations of them. Slots `begin` to `end` use the places of the same numbers."""
 
     planes: NDArray[np.int8]  # [L,C,H,W]
     keys: NDArray[np.uint64]  # [L] hashes
@@ -74,7 +74,7 @@ class Batch(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """Positions of games that have ended, game by game, with room for more of them."""
+    """Positions of games that have ended, game by game, with spare room at the end."""
 
     planes: NDArray[np.int8]  # [K,C,H,W]
     policy: NDArray[np.float32]  # [K,A]
@@ -86,11 +86,11 @@ class Finished(NamedTuple):
 
 
 class Endings(NamedTuple):
-    """What is counted of n games that have ended."""
+    """Statistics of n games that have ended."""
 
-    lowest: NDArray[np.float64]  # [n,2] the lowest value that each player's searches had; inf without a move
-    error: NDArray[np.float64]  # [n] sum of the squared differences between the values of the searches and the outcome
-    hash: NDArray[np.uint64]  # [n] of the moves
+    lowest: NDArray[np.float64]  # [n,2] the lowest value of each player's searches; inf for a player without a move
+    error: NDArray[np.float64]  # [n] sum of the squared differences between the searches' values and the outcome
+    hash: NDArray[np.uint64]  # [n] a hash of the game's moves
 
 
 class SlotKernels(NamedTuple):
@@ -132,7 +132,7 @@ def make_batch(game: Game, count: int) -> Batch:
 
 
 def make_finished(game: Game, count: int, owners: bool = False) -> Finished:
-    """Room for K = `count` positions, `owners` of cells included or not."""
+    """Room for K = `count` positions; `owners`: whether to include the cells' owners."""
     cells = game.observation_shape[1] * game.observation_shape[2] if owners else 0
     return Finished(
         planes=np.zeros((count, *game.observation_shape), np.int8),
@@ -174,10 +174,10 @@ def _borrow(slots: Slots) -> Slots:
 
 @njit(inline="always", error_model="numpy")
 def _drawn(tree: Tree, b: int, policy: NDArray[np.float64], temperature: float) -> int:
-    """An action, in proportion to policy [A] to the power of 1 / temperature."""
+    """Samples an action with probability proportional to policy [A] to the power of 1 / temperature."""
     total, largest, chosen = 0.0, 0.0, 0
     for action in range(policy.shape[0]):
-        largest = max(largest, policy[action])  # its power is 1: at low temperatures all others come to 0
+        largest = max(largest, policy[action])  # dividing by it keeps one power at 1 where low temperatures take all others to 0
     for action in range(policy.shape[0]):
         total += (policy[action] / largest) ** (1.0 / temperature)
     left = uniform(tree.rng, b) * total
@@ -192,9 +192,9 @@ def _drawn(tree: Tree, b: int, policy: NDArray[np.float64], temperature: float) 
 
 @njit(inline="always", error_model="numpy")
 def _gain(tree: Tree, b: int, before: NDArray[np.int32]) -> float:
-    """How much the distribution of the root's visits has changed since `before` [A], which it updates: KL(before, now) in nats.
+    """KL(before, now), in nats, of the root's visit distribution since the visits `before` [A], which it updates.
 
-    Infinite if there were none.
+    Infinite if `before` has no visits.
     """
     edges, then, now, gain = tree.edge[b], 0, 0, 0.0
     for e in range(tree.node[b, 0].fanout):
@@ -210,12 +210,12 @@ def _gain(tree: Tree, b: int, before: NDArray[np.int32]) -> float:
 
 @njit(error_model="numpy")
 def _no_owners(row: Row, owned: Owners) -> None:
-    """In the place of `Rules.owners`."""
+    """Stands in for `Rules.owners` where a game has none."""
 
 
 @cache
 def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
-    """The compiled functions of a game and method. What slot b draws comes from stream b of its tree."""
+    """The compiled functions for a game and a search method. The random numbers of slot b come from stream b of the tree."""
     set_root, simulate, expand, root_value = functions(rules, method)
     conclude = method.conclude
     player, legal, play_move, outcome_of, encode, position_hash = rules[1:7]
@@ -235,7 +235,7 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
 
     @njit(inline="always", error_model="numpy")
     def move(tree: Tree, slots: Slots, config: Any, plan: Plan, threshold: float, b: int, policy: NDArray[np.float64]) -> None:
-        """Plays the move of a search that is done; begins the next search if the game goes on. `policy` [A] is scratch space."""
+        """Makes the move of a finished search, and begins the next search if the game continues. `policy` [A] is scratch space."""
         num_actions = policy.shape[0]
         for action in range(num_actions):
             policy[action] = 0.0
@@ -283,11 +283,11 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
         policy: NDArray[np.float64],
         places: NDArray[np.int32],
     ) -> tuple[int, int, int, int]:
-        """Plays on in the slots `begin` to `end`, each of which uses the evaluation that it waited for.
+        """Continues the games in the slots `begin` to `end`, each with the evaluation that it was waiting for.
 
-        A slot's search runs until it needs an evaluation that is not in the table, or the game is over; at most one move is made.
-        The positions to evaluate are written into the batch from place `begin` on, each once. Returns how many they are, the moves
-        made, the leaves that were reached, and how many of them needed no place. `policy` [A] and `places` [2 L + 1] are scratch.
+        A slot runs until its search needs an evaluation that is not in the table, the game is over, or a second move would be due.
+        The positions to evaluate are written into the batch from place `begin` on, each once. Returns their number, the moves made,
+        the leaves reached, and how many of these needed no place. `policy` [A], `places` [2 (end - begin) + 1]: scratch space.
         """
         tree, slots, logits = borrow(tree), _borrow(slots), borrowed(batch.logits)
         planes, known, policy = borrowed(batch.planes), borrowed(table.logits), borrowed(policy)
@@ -343,7 +343,7 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
 
     @kernel(nogil=True, error_model="numpy")
     def store(table: Table, batch: Batch, begin: int, count: int) -> None:
-        """Puts `count` evaluations, from place `begin` on, into the table."""
+        """Copies `count` evaluations of the batch, from place `begin` on, into the table."""
         mask, known, logits = np.uint64(table.keys.shape[0] - 1), borrowed(table.logits), borrowed(batch.logits)
         for place in range(begin, begin + count):
             entry = np.int64(batch.keys[place] & mask)
@@ -353,9 +353,9 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
 
     @kernel(nogil=True, error_model="numpy")
     def harvest(slots: Slots, ended: NDArray[np.int32], finished: Finished, count: int, endings: Endings) -> int:
-        """Adds the positions of the games in slots `ended` [n] that are learned from to the `count` before; returns the new count.
+        """Appends the positions to learn from, of the games in slots `ended` [n], to the first `count`; returns the new count.
 
-        The moves are made once more, which takes less than keeping the planes of every position.
+        The games are replayed from their moves, which is cheaper than keeping the planes of every position.
         """
         slots, planes, policy = _borrow(slots), borrowed(finished.planes), borrowed(finished.policy)
         owners = borrowed(finished.owners)
@@ -387,7 +387,7 @@ def slot_kernels(rules: Rules, method: Method) -> SlotKernels:
 
     @kernel(nogil=True, error_model="numpy")
     def begin(tree: Tree, slots: Slots, plan: Plan, which: NDArray[np.int32], start: NDArray[np.int8]) -> None:
-        """Begins new games in the slots `which` [n], from position `start` [R], a share of them with random moves."""
+        """Begins new games in the slots `which` [n] from position `start` [R], a share of them with random opening moves."""
         tree, slots, start = borrow(tree), _borrow(slots), borrowed(start)
         for i in range(which.shape[0]):
             b = which[i]

@@ -53,8 +53,8 @@ __all__ = ["BENCHMARKS", "BenchSettings", "format_report", "run"]
 def run(names: Sequence[str], settings: BenchSettings) -> dict[str, Any]:
     """Runs the named benchmarks, or all of them for `all`, and returns {machine, settings, results}, ready for JSON.
 
-    Each result has name, what, ours, reference, unit, ratio (ours / reference), target and met, None where there is nothing to
-    report. Progress goes to stderr. UsageError for an unknown name, no name, or a device that is not available.
+    Each result has name, what, ours, reference, unit, ratio (ours / reference), target and met; None if there is nothing to report.
+    Progress goes to stderr. UsageError for an unknown name, no name, or a device that is not available.
     """
     for name in names:
         if name not in BENCHMARKS and name != "all":
@@ -76,7 +76,7 @@ def run(names: Sequence[str], settings: BenchSettings) -> dict[str, Any]:
                 rows += benchmark(settings)
     finally:
         torch.set_num_threads(threads_before)
-    verdict = {"met": None} if settings.quick else {}  # the figures of a smoke test are not judged
+    verdict = {"met": None} if settings.quick else {}  # the figures of a smoke test mean nothing
     return {"machine": facts, "settings": asdict(settings), "results": [row.as_dict() | verdict for row in rows]}
 
 

@@ -1,4 +1,4 @@
-"""crowd: the quick start beside processes that keep half of the cores busy, against the same alone."""
+"""crowd: the quick start while other processes keep half of the cores busy, against the quick start alone."""
 
 import subprocess
 import sys

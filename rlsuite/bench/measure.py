@@ -1,4 +1,4 @@
-"""How every benchmark measures: contenders take turns (A B A B) in one process, and the median of the turns counts."""
+"""The measurement of all benchmarks: contenders take turns (A B A B) in one process, and the median of the turns counts."""
 
 import math
 import os
@@ -90,7 +90,7 @@ class BenchSettings:
 
 
 class Target(NamedTuple):
-    """What a row should reach: a bound on its ratio, or on our own figure."""
+    """The target of a row: a bound on its ratio, or on our own figure."""
 
     of: Literal["ratio", "ours"]
     sign: Literal[">=", "<="]

@@ -12,7 +12,7 @@ from rlsuite.factories import build
 
 
 def bench_selfplay(settings: BenchSettings) -> list[Row]:
-    """Self-play of the shipped Connect Four config: what is left of the rate at which its compiled code and its net alone play."""
+    """Moves per second in self-play of the shipped Connect Four config, against its compiled code and its net alone."""
     collector = self_player(settings)
     spent = watch(collector)
     rate = alternate("selfplay", {"ours": moves(collector)}, settings)["ours"]
@@ -45,7 +45,7 @@ def moves(collector: SelfPlay) -> Work:
 
 
 def watch(collector: SelfPlay) -> dict[str, float]:
-    """Seconds of all threads that share the slots, counted from now on: in the compiled search, in the net, and all."""
+    """Starts to count the seconds of all threads that share the slots: in the compiled search, in the net, and in total."""
     spent, lock = {"search": 0.0, "net": 0.0, "all": 0.0}, threading.Lock()
 
     def timed(name: str, function: Callable[..., Any], threads: int = 1) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""start: seconds from launch to the first thing that a command does, each time in a process of its own."""
+"""start: seconds from launch until a command has done its first step, each time in a new process."""
 
 import os
 import statistics
@@ -14,7 +14,7 @@ from rlsuite.bench.measure import BenchSettings, Row, Target, say
 from rlsuite.core.errors import RlsuiteError
 
 _DONE = "first"
-# Runs a command until a method has been called, or has counted something: module, class, method, arguments of rlsuite.
+# Runs a command until a method has been called (`count`: with at least 1): module, class, method, arguments of rlsuite.
 _UNTIL = f"""
 import importlib, os, sys
 module, name, method, *arguments = sys.argv[1:]
@@ -36,13 +36,13 @@ main()
 
 
 class _Start(NamedTuple):
-    """A command, and what it does first."""
+    """A command, and how to recognise that it has started."""
 
     what: str
     words: list[str]  # after the Python interpreter
-    typed: str  # into its standard input
-    shows: str  # in the line of its output that tells that it was done; "": it ends
-    seconds: float  # that it may take with a warm cache
+    typed: str  # text for its standard input
+    shows: str  # text in the line of output that shows that it is done; "": it exits
+    seconds: float  # limit with a warm cache
 
 
 def _starts(settings: BenchSettings, run: Path) -> dict[str, _Start]:
@@ -66,7 +66,7 @@ def _starts(settings: BenchSettings, run: Path) -> dict[str, _Start]:
 
 
 def bench_start(settings: BenchSettings) -> list[Row]:
-    """Seconds of each command with what earlier processes have compiled, against those with an empty cache.
+    """Seconds of each command with the compilation cache of earlier processes, against those with an empty cache.
 
     With `quick` each command starts once, with the cache of this machine.
     """
@@ -84,7 +84,7 @@ def bench_start(settings: BenchSettings) -> list[Row]:
 
 
 def _seconds(name: str, settings: BenchSettings, folder: Path, turn: int) -> float:
-    """Seconds that a command takes, with what is compiled kept in `folder`, unless `quick`.
+    """Seconds that a command takes, with its compilation cache in `folder`, unless `quick`.
 
     RlsuiteError if it ends before it has done its part.
     """

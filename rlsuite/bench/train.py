@@ -107,7 +107,7 @@ def setup_of(settings: BenchSettings, num_envs: int, unroll: int, batch: int, pr
 
 
 class Ours:
-    """A local run that trains piece by piece, with metrics but without checkpoints and evaluations."""
+    """A local run that can be trained piece by piece, with metrics but without checkpoints and evaluations."""
 
     def __init__(self, setup: Config, folder: Path) -> None:
         self.parts = build(setup)

@@ -1,1 +1,1 @@
-"""Playing board games: games by name, openings, matches, ratings, records and opponents."""
+"""Tools for playing board games: games by name, openings, matches, ratings, records and opponents."""

@@ -1,8 +1,9 @@
 """Endgames to grade agents on: late positions of games between searches, solved exactly. Shapes: A actions, R bytes a row, n games.
 
-Games begin with up to 8 random moves, then plain Monte Carlo tree search plays both sides. A game gives one position: the first in
-which moves differ in score and at most so many cells are empty, a number drawn for a game from half to all that the solver takes.
-So the positions depend on the game, their number and the seed only, and every agent is graded on the same ones.
+Games begin with up to 8 random moves, then plain Monte Carlo tree search plays both sides. A game gives at most one position, the
+first in which moves differ in score and the number of empty cells is within a limit. The limit is drawn for each game, between half
+of the solver's maximum and all of it. So the positions depend only on the game, their number and the seed: all agents are graded on
+the same ones.
 """
 
 from collections.abc import Callable
@@ -18,15 +19,15 @@ from rlsuite.core.game import Endgames, Game, Row
 
 RESULTS = ("won", "drawn", "lost")  # for the player to move, under best play
 _OPENING_MOVES, _SIMULATIONS = 8, 50
-_AT_ONCE = 128  # games
-_BARREN = 256  # so many games in a row without a new position are enough
+_AT_ONCE = 128  # games played at once
+_BARREN = 256  # games in a row without a new position after which the draw is given up
 
 
 def draw(game: Game, count: int, seed: int, show: Callable[[int, int], None] = lambda done, of: None) -> list[Graded]:
-    """`count` different positions, in classes by their result; a mistake is a move that changes it.
+    """Draws `count` different positions, in classes by their result; a mistake is a move that changes the result.
 
-    `show` is called with the positions found so far, and `count`. UsageError for a game without a solver, and where games hold too
-    few positions.
+    `show` is called with the number of positions so far, and `count`. UsageError for a game without a solver, or if the games have
+    too few positions.
     """
     solver = game.endgames
     if solver is None:
@@ -52,7 +53,7 @@ def draw(game: Game, count: int, seed: int, show: Callable[[int, int], None] = l
 def _play(
     game: Game, solver: Endgames, player: Mcts, games: int, rng: np.random.Generator
 ) -> list[tuple[Row, NDArray[np.float64]] | None]:
-    """Plays n games -> from each a position [R] with the scores of its moves [A], None if it ended without one."""
+    """Plays n games; returns from each a position [R] with the scores of its moves [A], or None if there was no such position."""
     most = rng.integers(solver.most // 2, solver.most + 1, games)  # [n] empty cells
     rows = [random_opening(game, int(rng.integers(_OPENING_MOVES + 1)), rng)[1] for _ in range(games)]
     found: list[tuple[Row, NDArray[np.float64]] | None] = [None] * games
@@ -74,7 +75,7 @@ def _play(
 
 
 def _classes(found: list[tuple[Row, NDArray[np.float64]]], solver: Endgames) -> list[Graded]:
-    """The positions as classes by their result; those that do not occur are left out."""
+    """The positions in classes by their result; empty classes are left out."""
     classes = []
     for name, sign in zip(RESULTS, (1, 0, -1), strict=True):
         chosen = [(row, scores) for row, scores in found if np.sign(np.nanmax(scores)) == sign]

@@ -1,6 +1,6 @@
-"""Game records: SGF for Go, Hex, Othello and Gomoku, PGN for chess, and a text of our own for any game, written and read.
+"""Reads and writes game records: SGF for Go, Hex, Othello and Gomoku, PGN for chess, and a text format of our own for any game.
 
-Our own text names the game and lists the actions by number, so that it can be read for every game.
+Our text format names the game and lists the actions by number, so that it works for every game.
 """
 
 import json
@@ -21,7 +21,7 @@ _HEAD = "rlsuite game"
 
 
 def suffix(game: Game) -> str:
-    """The kind of file that a game is written to: `.sgf`, `.pgn` or `.txt`."""
+    """The file name suffix of a game's records: `.sgf`, `.pgn` or `.txt`."""
     shown = game.presentation
     return ".sgf" if shown.sgf is not None else ".pgn" if shown.uci is not None else ".txt"
 
@@ -31,7 +31,7 @@ def write(
 ) -> None:
     """Writes a game, from `game.new_state()` on, in the format of its `suffix`.
 
-    `points` of player 0: 1, 0.5, 0, or None if the game is not over; `ending` says how it ended, if not by the rules.
+    `points`: of player 0: 1, 0.5, 0, or None if the game is not over. `ending`: how it ended, if not by the rules.
     """
     form: Callable[..., str] = {".sgf": sgf.written, ".pgn": pgn.written, ".txt": _text}[suffix(game)]
     atomic_write(path, form(game, actions, players, points, ending))
@@ -53,9 +53,9 @@ def _text(game: Game, actions: list[int], players: tuple[str, str], points: floa
 def read(source: Path | bytes, game: Game | None = None) -> GameRecord:
     """The first game of a file, or of its content; a note says if there are more.
 
-    `game` is what the record must be of; it decides where the record is vague, such as an SGF with another komi, and which planes a
-    net sees (`Game.seen_as`). UsageError for a file that is not a record, an unknown game, another game than `game`, and an illegal
-    move, with the move's number.
+    `game`: the game that the record must be of. It settles what the record leaves open, such as an SGF with another komi, and which
+    planes a net sees (`Game.seen_as`). UsageError for a file that is not a record, an unknown game, a game other than `game`, or an
+    illegal move, with the move's number.
     """
     games = read_all(source, game)
     first = next(games)
@@ -67,7 +67,7 @@ def read(source: Path | bytes, game: Game | None = None) -> GameRecord:
 
 
 def read_all(source: Path | bytes, game: Game | None = None) -> Iterator[GameRecord | BadRecord]:
-    """All games of a file, or of its content, with an error for each that `read` would refuse; at least one of either.
+    """Yields all games of a file, or of its content, and an error for each that `read` would refuse; at least one item.
 
     UsageError for PGN if python-chess is not installed.
     """
@@ -97,10 +97,10 @@ def read_all(source: Path | bytes, game: Game | None = None) -> Iterator[GameRec
 
 
 def read_folder(folder: Path, game: Game) -> list[GameRecord]:
-    """The games of all records of `game` in a folder and those below it, in the order of their paths.
+    """The games of all records of `game` in a folder and its subfolders, in the order of their paths.
 
-    What is left out and what is not read as it stands is told on standard error, a line for each kind of fault. UsageError if there
-    is no record, or none that can be read.
+    Records that are left out or not read literally are reported on standard error, a line for each kind of fault. UsageError if
+    there is no record, or none that can be read.
     """
     found, faults, notes = list[GameRecord](), dict[str, list[str]](), dict[str, list[str]]()
     for path in sorted(path for path in folder.rglob("*") if _is_record(path, game)):
@@ -124,13 +124,13 @@ def read_folder(folder: Path, game: Game) -> list[GameRecord]:
 
 
 def _is_record(path: Path, game: Game) -> bool:
-    """Whether a file is a record that `game` may be read from: by its suffix, or because it begins as our own text does."""
+    """Whether a file may be a record of `game`: it has the right suffix, or begins like our own text format."""
     kind = path.suffix.lower()
     if kind != ".txt" or not path.is_file():
         return kind == suffix(game) and path.is_file()
     try:
         with path.open("rb") as file:
-            return file.read(len(_HEAD)) == _HEAD.encode()  # not a README.txt
+            return file.read(len(_HEAD)) == _HEAD.encode()  # unlike a README.txt
     except OSError:
         return True  # `read_all` says why it cannot be read
 
@@ -172,7 +172,7 @@ def _text_record(text: str, where: str, game: Game | None) -> GameRecord:
 
 
 def _named(name: str, where: str, game: Game | None) -> str:
-    """The name of a record's game. A game in a file is Python code, which a record must not run unless the caller named it too."""
+    """The name of a record's game. A game in a file is Python code, which a record may only run if the caller named it too."""
     foreign = own_game(name) is not None or registry.games.is_foreign(name) or "filename" in name
     if foreign and (game is None or name != game.name):
         raise BadRecord(

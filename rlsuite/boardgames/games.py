@@ -14,14 +14,14 @@ from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game
 
-CHESS = "openspiel(game=chess)"  # the game that PGN and UCI are about
+CHESS = "openspiel(game=chess)"  # the game of PGN and UCI
 
 
 def make_game(name: str, **parameters: Any) -> Game:
-    """The game of that name: `make_game("hex", size=7)`, `make_game("hex(size=7)")`.
+    """Makes a game by name: `make_game("hex", size=7)` or `make_game("hex(size=7)")`.
 
     `name` may also be a .py file or a dotted module with a function `make()` that returns a `Game`. UsageError for an unknown game,
-    parameter or value, and for a file or module that makes no game.
+    parameter or value, or for a file or module that makes no game.
     """
     if own := own_game(name):
         return _load_own(own)

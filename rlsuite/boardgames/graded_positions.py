@@ -26,7 +26,7 @@ from rlsuite.core.errors import UsageError, nearest, one_line
 from rlsuite.core.files import reading
 from rlsuite.core.game import BoardState, Game
 
-ONE_CLASS = "positions"  # the class of positions that name none
+ONE_CLASS = "positions"  # the class of positions without a class name
 
 
 class Graded(NamedTuple):
@@ -34,13 +34,13 @@ class Graded(NamedTuple):
 
     name: str  # such as beginning-hard
     rows: NDArray[np.int8]  # [B,R]
-    right: NDArray[np.bool_]  # [B,A] moves that are no mistake
-    loss: NDArray[np.float64]  # [B,A] how much less than the best move a move scores; nan where no scores are known
+    right: NDArray[np.bool_]  # [B,A] whether a move is no mistake
+    loss: NDArray[np.float64]  # [B,A] difference between the scores of the best move and a move; nan where no scores are known
     unit: str = "points"  # of the scores
 
 
 class _Position(NamedTuple):
-    """One position of a file as it is written."""
+    """One position of a file, as written there."""
 
     where: str  # "positions.csv, line 3"
     name: str  # of its class
@@ -60,8 +60,8 @@ def own_positions(game: Game, most: int | None = None) -> list[Graded]:
 def read(path: Path, game: Game, most: int | None = None) -> list[Graded]:
     """The first `most` positions of every class in a file of `game`.
 
-    UsageError that names the line and the reason for a file that cannot be read as above: a column or a score is missing or no
-    number, a move is unknown or illegal, the game is over, there is no position.
+    UsageError, with the line and the reason, for a file that cannot be read as above: a column or a score is missing, a score is no
+    number, a move is unknown or illegal, the game is over, or there is no position.
     """
     by_class: dict[str, list[tuple[NDArray[np.int8], NDArray[np.bool_], NDArray[np.float64]]]] = {}
     for position in _written(path):
@@ -80,7 +80,7 @@ def read(path: Path, game: Game, most: int | None = None) -> list[Graded]:
 
 
 def _written(path: Path) -> Iterator[_Position]:
-    """The positions of a file as they are written."""
+    """Yields the positions of a file, as written there."""
     with reading(path):
         content = path.read_bytes()
     try:
@@ -136,7 +136,7 @@ def _from_lines(text: str, path: Path) -> Iterator[_Position]:
 
 
 def _graded(position: _Position, game: Game) -> tuple[NDArray[np.int8], NDArray[np.bool_], NDArray[np.float64]]:
-    """The row [R], the moves that are no mistake [A], and what moves give away [A]. UsageError without file and line."""
+    """The row [R], whether each move is no mistake [A], and how much it loses [A]. UsageErrors do not name file and line."""
     state = game.parse_state(position.board) if position.board else game.new_state()
     for number, word in enumerate(position.moves.split(), 1):
         if state.is_terminal():
@@ -176,9 +176,9 @@ def _number(text: str) -> float | None:
 
 
 def action_named(state: BoardState, name: str, where: str = "") -> int:
-    """The legal action of that name; upper and lower case are the same unless that is ambiguous, as with Bxc3 and bxc3.
+    """The legal action of that name; case is ignored unless that would be ambiguous, as with Bxc3 and bxc3.
 
-    UsageError for a move that is illegal or that the game does not know; `where` goes before the reason.
+    UsageError for a move that is illegal or unknown in the game; `where` is put before the reason.
     """
     game, legal = state.game, state.legal_actions()
     exact = {state.text_of(action): action for action in legal}

@@ -1,4 +1,4 @@
-"""An opponent that is another program, which speaks the Go Text Protocol, version 2 (Farnebäck 2002): Go, Othello, Hex.
+"""An opponent that is another program, over the Go Text Protocol, version 2 (Farnebäck 2002): for Go, Othello and Hex.
 
 Shapes: n positions, R bytes a row.
 """
@@ -20,8 +20,8 @@ COLOURS = ("black", "white")
 class Gtp:
     """`gtp(command=gnugo --mode gtp --level 10 --chinese-rules --positional-superko --capture-all-dead --play-out-aftermath)`.
 
-    One process plays all games and has `seconds` for each answer; it replays a game's moves where it last played another. Our Go
-    counts all stones on the board as alive: without these options GNU Go passes before dead stones are captured.
+    One process plays all games and has `seconds` for each answer; when it switches to another game, it replays the moves of that
+    game. Our Go counts all stones on the board as alive: without these options, GNU Go passes before it has captured dead stones.
     """
 
     def __init__(self, game: Game, command: str = "", seconds: float = 120.0):
@@ -54,13 +54,13 @@ class Gtp:
         return actions
 
     def _set_up(self, history: Sequence[int]) -> None:
-        """Plays the moves that are not on the program's board yet."""
+        """Sends the program the moves that are not on its board yet."""
         known = self.played
         if known is None or list(history[: len(known)]) != known:
             self._say("clear_board")
             known = []
             for cell, symbol in enumerate(placed(self.game.new_state()) if self.game.usual_start is not None else []):
-                if symbol != ".":  # one by one they capture nothing: each chain has a liberty, or a point where it grows
+                if symbol != ".":  # stones placed one by one capture nothing: each chain has a liberty, or a point where it grows
                     self._say(f"play {COLOURS['xo'.index(symbol)]} {self.game.action_text(cell)}")
         state = self.game.new_state()
         for at, action in enumerate(history):
@@ -82,7 +82,7 @@ class Gtp:
         raise OpponentError(f"gtp: {self.command!r} answered {answer!r}, which is no legal move here")
 
     def _say(self, line: str) -> str:
-        """The answer to a command; OpponentError if the program refuses it."""
+        """Sends a command and returns the answer. OpponentError if the program refuses it."""
         self.program.say(line)
         answer, deadline = list[str](), self.program.deadline()
         while True:

@@ -24,12 +24,12 @@ Mover = Callable[[NDArray[np.int8]], NDArray[np.int64]]  # positions [n,R] of un
 
 
 def searcher(game: Game, evaluate: Evaluate, method: Puct | Gumbel, simulations: int, solve: bool = True) -> Mover:
-    """A player that searches every position afresh."""
+    """A player that searches every position with a new tree."""
     return lambda rows: choose_actions(game, rows, evaluate, simulations, method, solve=solve)
 
 
 class Failure(NamedTuple):
-    """Returned instead of an action by a player that crashed, was too slow or broke the rules; it has lost the game."""
+    """Returned instead of an action if a player has crashed, was too slow or broke the rules; it loses the game."""
 
     why: str
 
@@ -38,14 +38,14 @@ class Seat(Protocol):
     """One side of a match. It plays many games at once."""
 
     def __call__(self, slots: Sequence[int], rows: NDArray[np.int8], histories: Sequence[Sequence[int]]) -> Sequence[int | Failure]:
-        """The actions of n games in which it is to move; RESIGNS is allowed.
+        """Returns the actions in n games in which it is to move; RESIGNS is allowed.
 
-        `slots` number the games that are played at once, `rows` [n,R] are the positions, `histories` the actions so far.
+        `slots`: numbers of the games, among those that are played at once; `rows` [n,R]: positions; `histories`: actions so far.
         """
         ...
 
     def close(self) -> None:
-        """Ends what it has started."""
+        """Ends any programs that it has started."""
         ...
 
 
@@ -84,13 +84,13 @@ class Replayed:
 
 
 class Programs:
-    """A seat of other programs, one for each game played at once. One that fails is restarted for the next game."""
+    """A seat for another program, with a copy for each game played at once. A copy that fails is restarted for the next game."""
 
     def __init__(self, make: Callable[[], Opponent], count: int):
-        self.make, self.rng = make, np.random.default_rng(0)  # programs draw nothing from it
+        self.make, self.rng = make, np.random.default_rng(0)  # programs do not use it
         self.programs: list[Opponent | None] = [None] * count
         self.pool = ThreadPoolExecutor(count)
-        self.programs[0] = make()  # so that a command that cannot be started is an error right away
+        self.programs[0] = make()  # so that a command that cannot be started fails right away
 
     def _move(self, slot: int, row: NDArray[np.int8], history: Sequence[int]) -> int | Failure:
         program = None
@@ -111,7 +111,7 @@ class Programs:
         """Ends all programs."""
         for program in self.programs:
             if program is not None:
-                program.close()  # also ends the wait for a move
+                program.close()  # this also ends the wait for a move
         self.pool.shutdown()
 
 
@@ -119,11 +119,11 @@ class Played(NamedTuple):
     """A finished game of a match."""
 
     number: int  # from 0; games 2i and 2i + 1 are a pair
-    side: int  # the player, 0 or 1, that the first seat was
+    side: int  # the player, 0 or 1, that the first seat played
     actions: list[int]
-    opening: int  # how many of them were random
+    opening: int  # number of random moves at the start
     points: float  # of the first seat: 1, 0.5 or 0
-    ending: str  # "" by the rules, or what happened
+    ending: str  # how it ended; "" if by the rules
 
 
 def play_games(
@@ -131,8 +131,8 @@ def play_games(
 ) -> Iterator[Played]:
     """Plays `games` games (rounded up to an even number) and yields each as it ends.
 
-    Every random opening of up to `opening_moves` moves is played from both sides: without openings, two deterministic agents would
-    repeat the same two games. At most `at_once` games run at a time; None: all.
+    Every random opening of up to `opening_moves` moves is played from both sides. Without openings, two deterministic agents would
+    repeat the same two games. At most `at_once` games are played at a time; None: all.
     """
     rng, rules, total = np.random.default_rng(seed), game.rules, games + games % 2
     openings = [random_opening(game, int(rng.integers(opening_moves + 1)), rng) for _ in range(total // 2)]
@@ -179,7 +179,7 @@ def play_match(game: Game, first: Mover, second: Mover, games: int, opening_move
 
 
 class _Positions:
-    """A `Mover`, which sees positions only, as an `Opponent`."""
+    """Adapts a `Mover`, which sees only positions, to the interface of `Opponent`."""
 
     def __init__(self, mover: Mover):
         self.mover = mover
@@ -188,7 +188,7 @@ class _Positions:
         return self.mover(rows)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: there is nothing to close."""
 
 
 def score(points: Sequence[float]) -> Score:

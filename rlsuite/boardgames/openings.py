@@ -6,7 +6,7 @@ from rlsuite.core.game import Game, Row
 
 
 def random_opening(game: Game, moves: int, rng: np.random.Generator) -> tuple[list[int], Row]:
-    """`moves` random moves from the start, fewer where the next one would end the game, and the row that they lead to."""
+    """`moves` random moves from the start, and the row that they lead to; fewer moves if the next one would end the game."""
     rules, row, actions = game.rules, game.new_state().row, list[int]()
     legal = np.empty(game.num_actions, np.int32)  # [A]
     for _ in range(moves):

@@ -21,14 +21,14 @@ from rlsuite.search.search import search_rows
 
 
 class Opponent(Protocol):
-    """A player of board games, of many at once."""
+    """A player of board games that can play many games at once."""
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Positions [n,R] of unfinished games, and the actions since the start of each -> legal actions [n], or RESIGNS."""
+        """Legal actions [n], or RESIGNS, for the positions [n,R] of unfinished games; `histories`: the actions of each so far."""
         ...
 
     def close(self) -> None:
-        """Ends what it has started."""
+        """Ends any program that it has started."""
         ...
 
 
@@ -72,9 +72,9 @@ OPPONENTS: dict[str, Callable[..., Any]] = {"random": Random, "mcts": Mcts, "gtp
 
 
 def parse_opponent(name: str) -> tuple[str, dict[str, Any]]:
-    """The kind of an opponent and its parameters, starting nothing.
+    """The kind of an opponent and its parameters; nothing is started.
 
-    UsageError for an unknown kind, for parameters that it does not take, and for a program that is not installed.
+    UsageError for an unknown kind, for parameters that it does not have, or for a program that is not installed.
     """
     kind, parameters = parse_call("opponent", name)
     if kind not in OPPONENTS:
@@ -85,17 +85,17 @@ def parse_opponent(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def located_opponent(name: str) -> str:
-    """An opponent whose command names its files by absolute paths, as runs keep it; any other name unchanged."""
+    """An opponent's name with the paths in its command made absolute, as runs store it; any other name unchanged."""
     try:
         kind, parameters = parse_call("opponent", name)
         command = located(str(parameters["command"]))
-    except (KeyError, ValueError, UsageError):  # no command, or a wrong one, which `parse_opponent` refuses
+    except (KeyError, ValueError, UsageError):  # no command, or an invalid one, which `parse_opponent` refuses
         return name
     return name if command == parameters["command"] else write_call(kind, {**parameters, "command": command})
 
 
 def make_opponent(name: str, game: Game) -> Opponent:
-    """The opponent of that name in a game. UsageError as `parse_opponent`, and for values that it does not take."""
+    """Makes the opponent of that name for a game. UsageError as for `parse_opponent`, and for invalid parameter values."""
     kind, parameters = parse_opponent(name)
     opponent: Opponent = OPPONENTS[kind](game, **parameters)
     return opponent

@@ -1,6 +1,6 @@
-"""Records of chess in PGN, read by python-chess: the main line of every game in a file, from any position.
+"""Reads and writes chess games in PGN. python-chess reads the main line of every game in a file, from any position.
 
-A record begins from `SetUp`'s FEN where it has one. Chess960, other variants and null moves are refused.
+A record may begin from the position of its FEN tag. Chess960, other variants and null moves are refused.
 """
 
 import io
@@ -27,7 +27,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 
 
 def read(text: str, path: str, game: Game | None) -> Iterator[GameRecord | BadRecord]:
-    """The games of a file, with an error for each that cannot be read. UsageError without python-chess or OpenSpiel."""
+    """Yields the games of a file, and an error for each that cannot be read. UsageError without python-chess or OpenSpiel."""
     try:
         import chess.pgn  # noqa: F401
     except ImportError as error:
@@ -49,7 +49,7 @@ def read(text: str, path: str, game: Game | None) -> Iterator[GameRecord | BadRe
 
 
 def _parsed(text: str) -> Iterator[tuple["_Found", str]]:
-    """Every game that python-chess finds, with its text."""
+    """Yields every game that python-chess finds, with its text."""
     import chess.pgn
 
     stream, begin, visitor = io.StringIO(text), 0, _visitor()
@@ -61,7 +61,7 @@ def _parsed(text: str) -> Iterator[tuple["_Found", str]]:
 def _read_one(
     found: "_Found", chunk: str, path: str, usual: Game, before: "_Found | None", after: "_Found | None"
 ) -> GameRecord | BadRecord:
-    """A game between those before and after it in the file: the parser takes a blank line among the moves for the end of a game."""
+    """Reads a game, given its neighbours in the file: the parser takes a blank line among the moves for the end of a game."""
     if any(one and other and not one.ended and not other.tags for one, other in ((before, found), (found, after))):
         return BadRecord("a game in pieces", f"{path}: a blank line comes before the end of a game")
     try:
@@ -71,15 +71,15 @@ def _read_one(
 
 
 class _Found(NamedTuple):
-    """A game as python-chess has read it."""
+    """A game as python-chess read it."""
 
     game: Any  # chess.pgn.Game
-    tags: dict[str, str]  # those that the file has
-    ended: bool  # there is a result behind the moves
+    tags: dict[str, str]  # the tags in the file
+    ended: bool  # whether there is a result after the moves
 
 
 def _visitor() -> Any:
-    """The class that builds a game from what python-chess's parser finds."""
+    """A class that builds a game from the events of python-chess's parser."""
     import chess.pgn
 
     class Builder(chess.pgn.GameBuilder[chess.pgn.Game]):
@@ -98,7 +98,7 @@ def _visitor() -> Any:
         def handle_error(self, error: Exception) -> None:
             self.game.errors.append(error)  # without the parser's line in the log
 
-        # After an error in a variation the parser goes on from a wrong board, so nothing more of that game is taken.
+        # After an error in a variation, the parser continues from a wrong board, so the rest of that game is skipped.
 
         def begin_parse_san(self, board: chess.Board, san: str) -> Any:
             return chess.pgn.SKIP if self.game.errors else None
@@ -117,7 +117,7 @@ def _visitor() -> Any:
 
 
 class _Reader:
-    """One game of a file."""
+    """Reads one game of a file."""
 
     def __init__(self, found: _Found, chunk: str, path: str, usual: Game):
         """`chunk` is the game's text."""
@@ -183,7 +183,7 @@ class _Reader:
             raise BadRecord("a start position that cannot be", f"{self.path}: its start position: {error}") from error
 
     def _check_text(self, moves: list[Any]) -> None:
-        """BadRecord for words that the parser passes over: in `Sf3` (a knight in German) it sees the pawn's move f3."""
+        """BadRecord for words that the parser skips: in `Sf3` (a German knight move), it sees the pawn move f3."""
         from chess.pgn import MOVETEXT_REGEX
 
         body = _COMMENT.sub(" ", _TAGS.sub("", self.chunk))

@@ -1,4 +1,4 @@
-"""Another program, talked to line by line over its standard input and output, with a time limit for its answers."""
+"""Runs another program and talks to it line by line over its standard input and output, with a time limit for its answers."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ from pathlib import Path
 
 from rlsuite.core.errors import OpponentError, UsageError
 
-_SECONDS = 2.0  # to exit before it is killed
-_LONGEST = 65_536  # characters of a line; a longer one is cut into several
+_SECONDS = 2.0  # for the program to exit, before it is killed
+_LONGEST = 65_536  # characters of a line; a longer line is cut into several
 
 
 class Program:
     """A running program: `say` writes a line, `line` waits for one. OpponentError if it has ended or is too slow."""
 
     def __init__(self, kind: str, command: str, seconds: float):
-        """`kind` is its name in errors, `seconds` the limit for every answer. UsageError for a command that cannot be started."""
+        """`kind`: its name in errors. `seconds`: the limit for every answer. UsageError for a command that cannot be started."""
         if not command.strip():
             raise UsageError(f"{kind} needs a program: {kind}(command=...)")
         if not (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
@@ -59,7 +59,7 @@ class Program:
             raise OpponentError(f"{self.kind}: {self.command!r} has ended") from error
 
     def line(self, deadline: float, asked: str) -> str:
-        """The next line that the program writes before time.monotonic() reaches `deadline`; `asked` is named in the error."""
+        """The next line that the program writes before time.monotonic() reaches `deadline`; `asked`: the command, for errors."""
         try:
             found = self._lines.get(timeout=max(deadline - time.monotonic(), 0.0))
         except queue.Empty as error:
@@ -71,7 +71,7 @@ class Program:
         return found
 
     def deadline(self) -> float:
-        """When an answer to what is said now must be complete, in time.monotonic()."""
+        """The time, by time.monotonic(), by which the answer to a command sent now must be complete."""
         return time.monotonic() + self.seconds
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Program:
 
 
 def command_words(kind: str, command: str) -> list[str]:
-    """A command line split as a shell does. UsageError if it cannot be, or if its program is not there."""
+    """A command line, split into words as a shell does. UsageError if that is impossible or the program is not installed."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -99,9 +99,9 @@ def command_words(kind: str, command: str) -> list[str]:
 
 
 def located(command: str) -> str:
-    """A command line whose relative paths of a program and of files are made absolute, since a run may go on in another folder.
+    """A command line with relative paths of the program and of files made absolute, since a run may be resumed in another folder.
 
-    ValueError if it cannot be split.
+    ValueError if it cannot be split into words.
     """
     words = shlex.split(command)
     found = [

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_UNSEEN = 1e-3  # count of a result that was never observed: both hypotheses need every result to be possible
+_UNSEEN = 1e-3  # count for a result that was never observed, since every result must be possible under both hypotheses
 _PAIR_SCORES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of a pair's points, from 2 losses to 2 wins
 
 
 class Score(NamedTuple):
-    """Results of the first of two players."""
+    """Results of a match, for the first of two players."""
 
     wins: int
     draws: int
@@ -23,7 +23,7 @@ class Score(NamedTuple):
 
     @property
     def games(self) -> int:
-        """All games."""
+        """The number of games."""
         return sum(self)
 
     @property
@@ -55,8 +55,8 @@ def wilson(share: float, trials: float, z: float = 1.96) -> tuple[float, float]:
 def interval_of(pairs: Sequence[float], z: float = 1.96) -> tuple[float, float]:
     """The 95% interval of the share of the points, from each pair's points in [0, 1].
 
-    Wilson's interval with the number of independent trials that the pairs' variance amounts to: more than there are games if many
-    are drawn, fewer if the games of a pair tend to end alike. One more pair, decided, keeps the variance from being zero.
+    It is Wilson's interval, with the number of independent trials that gives the pairs' variance: more than the number of games if
+    many are drawn, fewer if the games of a pair tend to end alike. One extra decided pair keeps the variance above zero.
     """
     n, mean = len(pairs), sum(pairs) / len(pairs)
     middle = (sum(pairs) + 0.5) / (n + 1)  # with one pair more, which is drawn
@@ -65,10 +65,10 @@ def interval_of(pairs: Sequence[float], z: float = 1.96) -> tuple[float, float]:
 
 
 class Sprt(NamedTuple):
-    """Sequential probability ratio test of two rating differences: stops once errors are as rare as asked for (Wald 1945).
+    """Sequential probability ratio test between two rating differences: stops at the requested error probabilities (Wald 1945).
 
     The likelihood ratio is that of the pairs' five possible results, maximised under each hypothesis (the generalised test that is
-    common for chess engines). With single games, all decided, it is W log(p1/p0) + L log((1-p1)/(1-p0)).
+    common for chess engines). For single games, all decided, it would be W log(p1/p0) + L log((1-p1)/(1-p0)).
     """
 
     elo0: float  # the difference is at most this ...
@@ -90,7 +90,7 @@ class Sprt(NamedTuple):
         return high - low
 
     def verdict(self, pairs: Sequence[float]) -> str | None:
-        """What is accepted: `elo0`, `elo1`, or None if more games are needed."""
+        """The accepted hypothesis, `elo0` or `elo1`; None if more games are needed."""
         ratio, (low, high) = self.ratio(pairs), self.bounds
         return "elo0" if ratio <= low else "elo1" if ratio >= high else None
 
@@ -139,9 +139,9 @@ def elo(results: Sequence[tuple[int, int, Score]], players: int) -> NDArray[np.f
 
 
 def elo_intervals(results: Sequence[tuple[int, int, Score]], players: int, seed: int, resamples: int = 200) -> NDArray[np.float64]:
-    """95% bootstrap intervals [N,2] of `elo`: the games of every match are resampled.
+    """95% bootstrap intervals [N,2] of `elo`, from resampling the games of every match.
 
-    The results drawn from include the extra draw of `elo`: else a player who won all of a few games would have no interval.
+    The resampled results include the extra draw of `elo`; without it, a player who won all of a few games would have no interval.
     """
     rng = np.random.default_rng(seed)
     all_chances = [np.array([s.wins + 0.5, s.draws, s.losses + 0.5]) / (s.games + 1) for _, _, s in results]

@@ -1,4 +1,4 @@
-"""What a record of a game holds, whatever its format, and how its moves are replayed."""
+"""The contents of a game record, independent of its format, and the replay of its moves."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ RESIGNED = "resigned"
 
 
 class BadRecord(UsageError):
-    """A record that cannot be read; `kind` names the fault in words that other records with that fault share."""
+    """The error for a record that cannot be read; `kind`: the fault, in words that are the same for all records with it."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -21,19 +21,19 @@ class BadRecord(UsageError):
 
 @dataclass(frozen=True)
 class GameRecord:
-    """A game as it was read."""
+    """A game that was read from a record."""
 
-    game: Game  # of the record's size and komi; `game.new_state()` is the position that the record begins from
+    game: Game  # with the record's size and komi; `game.new_state()` is the position that the record begins from
     actions: list[int]
     players: tuple[str, str] = ("", "")  # the names of players 0 and 1, if given
     points: float | None = None  # of player 0: 1, 0.5, 0, or None if the record does not say
     ending: str = ""  # how it ended, if not by the rules: "resigned", "out of time", ...
-    notes: list[str] = field(default_factory=list)  # what was not taken as it stands, a phrase each
-    komi: float | None = None  # in points, if the record gives one that can be understood, whatever that of `game` is
-    variations: bool = False  # there are variations beside the main line, which are not read
+    notes: list[str] = field(default_factory=list)  # a phrase about each thing that was not read literally
+    komi: float | None = None  # in points, if the record gives one that can be understood, independent of that of `game`
+    variations: bool = False  # whether there are variations beside the main line, which are not read
 
     def has_komi_of(self, game: Game) -> bool:
-        """Whether its komi gives the results of a game's own; True if it gives none, and in games that have none."""
+        """Whether its komi leads to the same results as that of `game`; True if the record or the game has none."""
         if self.komi is None or "komi" not in game.parameters:
             return True
         try:
@@ -42,7 +42,7 @@ class GameRecord:
             return False
 
     def remarks(self) -> list[str]:
-        """All that was not taken as it stands, a phrase each: the notes, variations, and a komi other than that of `game`."""
+        """A phrase for each thing that was not read literally: the notes, variations, and a komi other than that of `game`."""
         lines = [*self.notes, *["only the main line is read, without the variations"] * self.variations]
         if not self.has_komi_of(self.game):
             lines.append(f"its komi is {self.komi:g}; here it is {self.game.parameters['komi']:g}")
@@ -51,7 +51,7 @@ class GameRecord:
 
 @dataclass
 class Replay:
-    """The moves of a record, made one by one."""
+    """Replays the moves of a record one by one."""
 
     game: Game
     path: str
@@ -62,7 +62,7 @@ class Replay:
         self.state = self.game.new_state()
 
     def bad(self, kind: str, what: str) -> BadRecord:
-        """The error for the next move; `what` goes behind its number."""
+        """The error for the next move; `what` comes after the move's number."""
         return BadRecord(kind, f"{self.path}: move {len(self.actions) + 1}{what}")
 
     def play(self, action: int, name: str) -> None:
@@ -75,7 +75,7 @@ class Replay:
 
 
 def placed(state: BoardState) -> list[str]:
-    """What is on the cells [H*W] of a board whose text begins with H lines of W of `.xo`."""
+    """The symbols on the cells [H*W] of a board whose text begins with H lines of W of `.xo`."""
     _, height, width = state.game.observation_shape
     return [char for line in str(state).splitlines()[:height] for char in line.replace(" ", "")][: height * width]
 

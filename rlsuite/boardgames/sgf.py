@@ -1,7 +1,7 @@
-"""Records in SGF, FF[4] (https://www.red-bean.com/sgf), of Go, Othello, Gomoku and Hex, read by sgfmill's parser.
+"""Reads and writes SGF, FF[4] (https://www.red-bean.com/sgf), of Go, Othello, Gomoku and Hex, with sgfmill's parser.
 
-Around the parser: charsets, sizes and komi as other programs write them, stones set up before the first move, and Hex's own points
-and moves (https://www.hexwiki.net/index.php/Smart_Game_Format). Only the main line is read.
+Beyond the parser, it handles charsets, sizes and komi as other programs write them, stones set up before the first move, and Hex's
+own points and moves (https://www.hexwiki.net/index.php/Smart_Game_Format). Only the main line is read.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from rlsuite.core import registry
 from rlsuite.core.errors import UsageError
 from rlsuite.core.game import Game, letter
 
-START = re.compile(r"\(\s*;\s*([A-Za-z]+\s*\[|[();])")  # where a game begins, after whatever text
+START = re.compile(r"\(\s*;\s*([A-Za-z]+\s*\[|[();])")  # where a game begins, after any text
 GUESSED = "its charset is not declared and is guessed"
 _GO, _HEX = 1, 11
 _ENDINGS = {"R": RESIGNED, "T": "out of time", "F": "forfeited"}
@@ -43,11 +43,11 @@ class Line(NamedTuple):
 
 
 def decoded(content: bytes) -> list[str]:
-    """The content as text: one reading, or several if it is not certain which bytes are brackets.
+    """The content as text: one reading, or several if it is uncertain which bytes are brackets.
 
-    In some charsets a character's last byte may look like a bracket or a backslash. Some programs put a backslash before such a
-    byte, some do not; for the former the last reading, Latin-1, takes every byte as it is. In a reading that had to replace
-    something there is a U+FFFD.
+    In some charsets, a character's last byte may look like a bracket or a backslash. Some programs put a backslash before such a
+    byte, others do not; for the former, the last reading is Latin-1, which keeps every byte as it is. A reading that had to replace
+    bytes contains a U+FFFD.
     """
     for mark, codec in _BOMS.items():
         if content.startswith(mark):
@@ -68,7 +68,7 @@ def decoded(content: bytes) -> list[str]:
 
 
 def _declared(content: bytes) -> str:
-    """The charset of the first property CA as Python calls it; "" if there is none that is known."""
+    """Python's name for the charset of the first CA property; "" if there is none or it is unknown."""
     found = re.search(rb"(?<![A-Za-z])CA\s*\[\s*(?:x-)?([\w.:+-]+)\s*\]", content)
     try:
         name = codecs.lookup(found[1].decode("ascii", "replace")).name if found else ""
@@ -78,7 +78,7 @@ def _declared(content: bytes) -> str:
 
 
 def _lines(text: str) -> list[Line | ValueError]:
-    """Every game's main line; an error where the text can no longer be read, which ends it."""
+    """Every game's main line; where the text can no longer be read, the list ends with an error."""
     content, position, found = text.encode("utf-8", "replace"), 0, list[Line | ValueError]()
     while True:
         tokens, end = sgf_grammar.tokenise(content, position)
@@ -97,13 +97,13 @@ def _lines(text: str) -> list[Line | ValueError]:
 
 
 def _read_alike(content: bytes, path: str) -> tuple[list[Line | ValueError], str, list[str]]:
-    """(the games of a file, the charset of their bytes if they were read byte by byte, notes).
+    """Returns the games of a file, the charset of their texts if they were read byte by byte, and notes.
 
-    BadRecord if with another charset it holds other games.
+    BadRecord if another charset would give different games.
     """
 
     def unlikely(games: list[Line | ValueError]) -> tuple[bool, int]:
-        """Faults, then how often a value looks as if it had swallowed the next property."""
+        """Sort key: whether there are faults, then how often a value seems to have swallowed the next property."""
         nodes = [node for game in games if isinstance(game, Line) for node in game.nodes]
         looks = sum(len(re.findall(rb"[A-Z]\[", value)) for node in nodes for values in node.values() for value in values)
         return any(isinstance(game, ValueError) for game in games), looks
@@ -124,12 +124,12 @@ def _read_alike(content: bytes, path: str) -> tuple[list[Line | ValueError], str
 
 
 def _bare(node: Node) -> Node:
-    """A node without texts."""
+    """A node without its text properties."""
     return {name: node[name] for name in ("B", "W", *_SET_UP, "PL", "GM", "SZ", "KM", "HA", "RE") if name in node}
 
 
 def read(content: bytes, path: str, game: Game | None) -> Iterator[GameRecord | BadRecord]:
-    """The games of a file, with an error for each that cannot be read."""
+    """Yields the games of a file, and an error for each that cannot be read."""
     try:
         found, charset, notes = _read_alike(content, path)
     except BadRecord as error:
@@ -146,10 +146,10 @@ def read(content: bytes, path: str, game: Game | None) -> Iterator[GameRecord | 
 
 
 class _Reader:
-    """One game's main line."""
+    """Reads one game's main line."""
 
     def __init__(self, line: Line, path: str, game: Game | None, charset: str, notes: list[str]):
-        """`charset` of the texts in the nodes if these have been read byte by byte; "" otherwise."""
+        """`charset`: of the texts in the nodes, if these were read byte by byte; otherwise ""."""
         self.nodes, self.path, self.charset, self.notes = line.nodes, path, charset, list(notes)
         self.variations = line.variations
         self.hex, self.size = False, 0
@@ -186,7 +186,7 @@ class _Reader:
         return single_spaced(value.decode(self.charset or "utf-8", "replace"))
 
     def _game(self, asked: Game | None) -> Game:
-        """The game of the root, of its size and komi; the one that is asked for if it is of that kind."""
+        """The game of the root node, with its size and komi; `asked` itself if it is of that kind."""
         kind, size = self._text("GM") or "1", self._text("SZ") or None
         if not re.fullmatch(r"[0-9]{1,4}", kind):
             raise BadRecord("another game", f"{self.path}: GM[{kind}] is not the number of a game")
@@ -247,7 +247,7 @@ class _Reader:
         if cells == placed(usual) and mover == usual.player:
             return self.game
         lines = ["".join(cells[at : at + self.size]) for at in range(0, len(cells), self.size)]
-        if len(str(usual).splitlines()) > self.size:  # then the last line says whose turn it is
+        if len(str(usual).splitlines()) > self.size:  # the last line then says whose turn it is
             lines.append(f"{'xo'[mover]} to play")
         kind = "a start position that cannot be"
         try:
@@ -259,7 +259,7 @@ class _Reader:
         return game
 
     def _handicap(self, stones: int, nodes: list[Node], cells: list[str]) -> None:
-        """Handicap stones that are given as Black's first moves; takes those nodes away."""
+        """Handles handicap stones that are recorded as Black's first moves, and removes those nodes."""
         given = [node["B"] for node in nodes[:stones] if "B" in node and not {"W", *_SET_UP} & set(node)]
         if len(given) < stones or (len(nodes) > stones and "B" in nodes[stones]):
             raise BadRecord("a handicap without its stones", f"{self.path}: HA[{stones}], but no stones are set up")
@@ -326,10 +326,10 @@ class _Reader:
             replay.play(cell % self.size * self.size + cell // self.size if self.swapped else cell, repr(text))
 
     def _swap(self, text: str) -> None:
-        """Hex: the second player takes over the first one's stones. Ours has no such move, so the colours change hands instead.
+        """Handles a swap in Hex, by which the second player takes over the first stone. Our Hex has no swap, so the colours change.
 
-        `swap-sides` is just that, and White moves next. After `swap-pieces` the players keep their colours, but the stones are
-        mirrored and change theirs: the same game with the later moves mirrored and of the other colour.
+        `swap-sides` is exactly that, and White moves next. After `swap-pieces`, the players keep their colours, but the stones are
+        mirrored and change colour: the same game, with the later moves mirrored and in the other colour.
         """
         if text == "swap-pieces":
             self.swapped = not self.swapped
@@ -359,7 +359,7 @@ def _result(text: str) -> tuple[float | None, str]:
 
 
 def _numbers() -> dict[int, str]:
-    """SGF's number -> name, of all games by name that SGF knows; of two with one number the one that rlsuite ships."""
+    """SGF's number -> name, for all games that SGF knows; if two have the same number, the one that rlsuite ships."""
     found: dict[int, str] = {}
     for name in [*registry.games.shipped, *registry.games.names()]:
         try:
@@ -374,7 +374,7 @@ def _numbers() -> dict[int, str]:
 def written(
     game: Game, actions: list[int], players: tuple[str, str], points: float | None, ending: str, comments: Sequence[str] = ()
 ) -> str:
-    """A game as SGF. `comments`: on its first moves, one on each."""
+    """A game as SGF text. `comments`: one for each of its first moves."""
     size, state = game.observation_shape[1], game.new_state()
 
     def value(text: str) -> str:

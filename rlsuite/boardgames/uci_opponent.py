@@ -1,4 +1,4 @@
-"""An opponent that is another program, which speaks the Universal Chess Interface. Shapes: n positions, R bytes a row."""
+"""An opponent that is another program, over the Universal Chess Interface. Shapes: n positions, R bytes a row."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from rlsuite.core.game import Game, Row
 
 
 def uci_names(game: Game) -> Callable[[Row, int], str]:
-    """The function that names an action as UCI does: `e2e4`, `e7e8q`. UsageError for a game that is not chess."""
+    """A function that returns the UCI name of an action: `e2e4`, `e7e8q`. UsageError for a game that is not chess."""
     if game.presentation.uci is None:
         raise UsageError(f"UCI is for chess, such as {CHESS}, not for {game.name}")
     return game.presentation.uci
@@ -25,7 +25,7 @@ def moves_by_name(game: Game, row: Row) -> dict[str, int]:
 
 
 class Uci:
-    """`uci(command=stockfish,go=movetime 100,options="Skill Level=0;Threads=1")`; `go` is how long it may think, in UCI's words."""
+    """`uci(command=stockfish,go=movetime 100,options="Skill Level=0;Threads=1")`; `go`: how long it may think, in UCI's terms."""
 
     def __init__(self, game: Game, command: str = "", go: str = "movetime 100", options: str = "", seconds: float = 120.0):
         if not command.strip():
@@ -64,7 +64,7 @@ class Uci:
         return actions
 
     def _say(self, line: str, awaited: str) -> str:
-        """The line of the answer that begins with `awaited`; those before it report on the search."""
+        """Sends a line and returns the line of the answer that begins with `awaited`; lines before it report on the search."""
         self.program.say(line)
         deadline = self.program.deadline()
         while True:

@@ -42,7 +42,7 @@ def family(**settings: Any) -> typer.Typer:
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a command's help."""
+    """Example commands as the epilog of a command's help."""
     return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 

@@ -27,7 +27,7 @@ def list_(
 ) -> None:
     """List agents, configs, environments, games, nets or pretrained agents.
 
-    Configs come with task, cost and expected score. Nets are backbones with their size and cost, other torsos, and memory cores.
+    Configs are listed with task, cost and expected score. Nets are backbones with size and cost, other torsos, and memory cores.
     """
     found: list[Any]
     more: dict[str, list[str]] = {}

@@ -43,7 +43,7 @@ def check_game(
 
 
 def examine() -> dict[str, Any]:
-    """Facts about this machine; `problems` lists what would keep a run from working."""
+    """Facts about this machine; `problems` lists everything that would keep a run from working."""
     import torch
     from ale_py import roms
     from ale_py.vector_env import AtariVectorEnv

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rlsuite.evaluation.grading import Grade
     from rlsuite.evaluation.statistics import Summary
 
-SOLVER, ENDGAMES = "solver", "endgames"  # in place of an opponent: positions that a solver has scored, or scores now
+SOLVER, ENDGAMES = "solver", "endgames"  # instead of an opponent: positions that a solver has scored before, or scores now
 
 app = family()
 
@@ -106,7 +106,7 @@ def evaluate(
     if recolour is not None:
         colours = [*(split_calls(recolour) or [recolour])]
         for text in split_calls(recolour):
-            evaluation.check_colours(text)  # refuses all that are unknown before the first game
+            evaluation.check_colours(text)  # refuses unknown colours before the first game
     found = {
         colour or "": evaluation.evaluate(
             run_or_checkpoint, episodes, seed, video, opponent, simulations, precision, settings, colour
@@ -129,7 +129,7 @@ def evaluate(
 
 
 def _print_grades(grades: "list[Grade]", simulations: int, what: str, as_json: bool) -> None:
-    """A line for each class, under a line that says what counts as a mistake."""
+    """Prints a line for each class, below a line that explains what counts as a mistake."""
     if as_json:
         print_json({"simulations": simulations, "grades": [grade._asdict() for grade in grades]})
         return

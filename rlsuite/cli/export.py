@@ -30,8 +30,8 @@ def export(
 ) -> None:
     """Export a saved agent for other programs.
 
-    An ONNX or torch.export net is checked against the agent's own net on the agent's games. docs/export.md shows how to play with
-    it without rlsuite.
+    An ONNX or torch.export net is checked against the agent's own net on the agent's games. docs/export.md shows how to use it
+    without rlsuite.
     """
     from rlsuite.evaluation.export import export as write
 
@@ -61,7 +61,7 @@ def push(
 ) -> None:
     """Upload a saved agent to a model hub.
 
-    Uploads what `rlsuite export --format folder` writes, through huggingface-hub, with the token from HF_TOKEN or `hf auth login`.
+    Uploads the files of `rlsuite export --format folder` with huggingface-hub, using the token from HF_TOKEN or `hf auth login`.
     """
     from rlsuite.evaluation.export.hub import push as send
 
@@ -99,7 +99,7 @@ def shrink(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Remove the channels and units that pruning has set to 0 from the net of a run.
+    """Remove channels and units that pruning has set to 0 from the net of a run.
 
     The result is an ordinary run whose agent chooses the same actions.
     """

@@ -30,7 +30,7 @@ app.add_typer(vision.app, name="vision")
 
 
 def main() -> None:
-    """Runs the command in sys.argv. An expected error becomes one line on stderr and an exit code."""
+    """Runs the command in sys.argv. Expected errors become one line on stderr and an exit code."""
     atexit.register(_ignore_signals)
     try:
         sys.exit(app(standalone_mode=False) or 0)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _ignore_signals() -> None:
-    """A signal that comes while Python shuts down must not replace the exit code of what is done."""
+    """Ignores signals from here on: one that comes while Python shuts down must not replace the command's exit code."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

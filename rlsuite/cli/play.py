@@ -13,7 +13,7 @@ from rlsuite.core.errors import UsageError
 PLAYERS = (
     "a run or checkpoint, run(path=...,eval_simulations=50), mcts(simulations=1000), random, gtp(command=...) or uci(command=...)"
 )
-SEARCH = "mcts(simulations=2000)"  # who plays where nobody is named and there is no trained agent
+SEARCH = "mcts(simulations=2000)"  # the opponent if none is named and there is no trained agent
 SIDES = ("first", "second", "both", "watch")
 GameName = Annotated[str | None, typer.Option("--game", help="Game to play (rlsuite list games); default: the run's.")]
 Simulations = Annotated[
@@ -151,7 +151,7 @@ def analyse(
 ) -> None:
     """Search every position of a recorded game, and show how much each move lost.
 
-    Win rates are for the player to move; a draw counts as half a win. Ctrl-C stops, and prints and writes the results so far.
+    Win rates are for the player to move; a draw counts as half a win. Ctrl-C stops early, with output for the moves so far.
     """
     from rlsuite.play import analysis
     from rlsuite.play.players import BoardPlayer
@@ -375,7 +375,7 @@ def gtp(
     seed: PlayerSeed = 0,
     trust: Trust = False,
 ) -> None:
-    """Run as a GTP engine, for Sabaki, Lizzie and other programs. Speaks GTP 2 on standard input and output."""
+    """Run a player as a GTP engine, for Sabaki, Lizzie and other programs. Speaks GTP 2 on standard input and output."""
     from rlsuite.play import gtp_engine
     from rlsuite.play.lines import Lines
     from rlsuite.play.players import BoardPlayer, game_of
@@ -401,7 +401,7 @@ def uci(
     seed: PlayerSeed = 0,
     trust: Trust = False,
 ) -> None:
-    """Run as a UCI engine, for chess programs. Needs OpenSpiel's chess: pip install open-spiel."""
+    """Run a player as a UCI engine, for chess programs. Needs OpenSpiel's chess: pip install open-spiel."""
     from rlsuite.boardgames.games import CHESS, make_game
     from rlsuite.play import uci_engine
     from rlsuite.play.lines import Lines
@@ -420,12 +420,12 @@ def uci(
 
 
 def _tell(text: str) -> None:
-    """What one has to wait for; standard output belongs to the protocol."""
+    """Prints to stderr what the user has to wait for; standard output belongs to the protocol."""
     print(text, file=sys.stderr, flush=True)
 
 
 def _end() -> None:
-    """Flushes stdout, silently if its reader is gone."""
+    """Flushes stdout; no error if nobody reads it any more."""
     try:
         sys.stdout.flush()
     except (BrokenPipeError, ValueError):

@@ -52,7 +52,7 @@ def distill(
 ) -> None:
     """Train an agent to imitate trained agents.
 
-    Several teachers are averaged. The same as `rlsuite train CONFIG` with `distill.teachers`.
+    The policies of several teachers are averaged. Equivalent to `rlsuite train CONFIG` with `distill.teachers`.
     """
     from rlsuite.runs import checkpoint, pretrained_agents
 
@@ -60,7 +60,7 @@ def distill(
     if len(named) < 2:
         raise UsageError("name one or more teachers, and then the student's config, such as: pretrained:pong atari/pong_pqn")
     *teachers, config = named
-    # A checkpoint, not a run that may go on: a resumed student has the same teachers.
+    # Checkpoints rather than runs, which may be trained further: a resumed student then has the same teachers.
     places = [one if pretrained_agents.is_name(one) else str(checkpoint.find(Path(one))) for one in teachers]
     overrides = [f"distill.teachers={json.dumps(places)}", *(argument for argument in arguments if argument not in named)]
     _train(config, overrides, run_dir, None, as_json)

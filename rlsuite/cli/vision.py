@@ -372,7 +372,7 @@ def import_(
         typer.Option(help="A safetensors file saved from that library; default: the library's own weights, which it may download."),
     ] = None,
 ) -> None:
-    """Convert torchvision or timm weights for our backbones.
+    """Convert torchvision or timm weights for the backbones of rlsuite.
 
     Tensors are matched in order, one by one.
     """

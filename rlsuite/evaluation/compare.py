@@ -1,4 +1,4 @@
-"""Comparison of runs: a plot of their learning curves, and a table with one row for each group of seeds.
+"""Compares runs: a plot of their learning curves, and a table with one row for each group of seeds.
 
     rows = compare([Path("runs/dqn-1"), Path("runs/dqn-2"), Path("runs/rainbow-1")], Path("curves.png"))
     print(format_table(rows))
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 EVALUATION = "eval/episodic_return"
-_GRID = 1000  # points of a line: more than the plot has pixels for
+_GRID = 1000  # points of a line, more than the plot has pixels
 # Okabe and Ito's colours, which colour-blind readers can distinguish, without the pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 _DASHES = ("-", "--", "-.", ":")  # one style for each round of colours
-_MOST_CHANGES = 3  # differences between runs that fit into a label
+_MOST_CHANGES = 3  # maximum number of differences in a label
 _GREY = "#555555"
 _NOT_COMPARED = ("seed", "run", "eval")  # how long a run trains and how it is evaluated do not make it another one
 
@@ -51,7 +51,7 @@ class Row:
     best_evaluation: float | None  # best evaluation of any run; None without evaluations
     steps_per_second: float | None  # agent steps a second over all runs; None if no time was measured
     best_interval: float | None = None  # half the width of the best evaluation's 95% interval; None if unknown
-    best_games: tuple[int, int] | None = None  # its games, and how many are different; None of runs that did not log them
+    best_games: tuple[int, int] | None = None  # its games, and how many are different; None if they were not logged
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class _Curve:
 
 @dataclass(frozen=True)
 class _Run:
-    """What is compared of a run."""
+    """The parts of a run that are compared."""
 
     path: Path
-    config: dict[str, Any]  # what runs of a group have in common; {} stands alone
+    config: dict[str, Any]  # the settings that all runs of a group share; a run with {} is a group by itself
     label: str
     env_id: str | None
     seed: int | None
@@ -95,7 +95,7 @@ def compare(runs: Sequence[Path], out: Path, metric: str = "charts/episodic_retu
         raise UsageError(f"the plot is a PNG: name it {out.with_suffix('.png').name!r}, not {out.name!r}")
     if window < 1:
         raise UsageError(f"window must be at least 1 episode, got {window}")
-    distinct = {path.resolve(): path for path in runs}  # a folder given twice is one run, not two seeds
+    distinct = {path.resolve(): path for path in runs}  # a folder that is given twice is one run, not two seeds
     groups = _groups([_read(path, metric) for path in distinct.values()])
     figure = _draw(groups, metric, window)
     with replacing(out) as beside:
@@ -198,7 +198,7 @@ def _field(config: dict[str, Any], section: str, field: str) -> Any:
 
 
 def _groups(runs: list[_Run]) -> dict[str, list[_Run]]:
-    """Label -> runs. A second group of the same label is told apart by the settings that differ, or by its first run's folder."""
+    """Label -> runs of a group. If two groups have the same name, the differing settings or a folder are added to the label."""
     groups: list[list[_Run]] = []
     for run in runs:
         for group in groups:
@@ -218,7 +218,7 @@ def _groups(runs: list[_Run]) -> dict[str, list[_Run]]:
 
 
 def _changes(first: _Run, run: _Run) -> str:
-    """Settings of `run` that differ from those of `first`, e.g. `net.weights=pong`; its folder if they are none or too many."""
+    """The settings of `run` that differ from `first`, e.g. `net.weights=pong`; its folder instead if there are none or too many."""
     found = [f"{key}={Path(str(value)).name}" for key, (_, value) in changes(first.config, run.config).items()]
     return ", ".join(found) if 0 < len(found) <= _MOST_CHANGES else str(run.path)
 
@@ -282,7 +282,7 @@ def _draw(groups: dict[str, list[_Run]], metric: str, window: int) -> "Figure":
 
 
 def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations: bool, x_of: Callable[[_Curve], Floats]) -> None:
-    """The mean of each group with the range of its seeds, where all of them have data, and each seed as a faint line."""
+    """Draws each group's mean, the range of its seeds (where all of them have data), and each seed as a faint line."""
     for number, (label, runs) in enumerate(groups.items()):
         label = legible(label)
         colour = COLOURS[number % len(COLOURS)]
@@ -298,7 +298,7 @@ def _lines(axes: "Axes", groups: dict[str, list[_Run]], window: int, evaluations
             for x, y in zip(xs, smoothed, strict=True):
                 own = np.linspace(x.min(), x.max(), _GRID)
                 axes.plot(own, _at(own, x, y), color=colour, linewidth=0.7, alpha=0.4)
-        # A single value makes no line: it gets a dot.
+        # A single value would be an invisible line, so it is drawn as a dot.
         dot = "." if first == last else ""
         axes.plot(grid, lines.mean(axis=0), color=colour, linestyle=dash, linewidth=2.0, marker=dot, label=label)
         for run in runs if evaluations else []:
@@ -319,7 +319,7 @@ def legible(label: str) -> str:
 
 
 def _at(grid: Floats, x: Floats, y: Floats) -> Floats:
-    """y over a grid; of episodes that end at the same x (parallel environments) the last counts, whose mean includes the others."""
+    """y interpolated at a grid. Of values at the same x (parallel environments), the last counts: its mean includes the others."""
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     kept = np.append(np.diff(x) > 0, True)
@@ -328,7 +328,7 @@ def _at(grid: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def _human_level(panels: list["Axes"], human: float) -> None:
-    """A dashed line at the human score; only a legend entry if it is so far off that it would flatten the curves."""
+    """Draws a dashed line at the human score, or only a legend entry if the line is so far off that it would flatten the curves."""
     low, high = panels[0].get_ylim()
     seen = abs(human - (low + high) / 2.0) <= 1.5 * (high - low)
     for axes in panels:

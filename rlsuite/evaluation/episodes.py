@@ -1,4 +1,4 @@
-"""Whole episodes played with a given net: how agents are scored, both during and after training."""
+"""Scores agents by whole episodes, both during and after training."""
 
 import zlib
 from collections.abc import Callable
@@ -31,9 +31,9 @@ def play_episodes(
     stop: Callable[[], bool] = lambda: False,
     show: Callable[[int, int, int], None] = lambda done, of, steps: None,
 ) -> Summary | None:
-    """A summary of `episodes` whole episodes without exploration; None if `stop` returned true before they were finished.
+    """Plays `episodes` whole episodes without exploration, and summarises them; None if `stop` returned true before the end.
 
-    `show` is called often, with the games finished, how many there are, and the agent steps played so far.
+    `show` is called often, with the number of finished games, their total, and the agent steps so far.
     """
     num_envs = min(episodes, MAX_ENVS)
     share = shares(episodes, num_envs)  # [L]
@@ -68,13 +68,13 @@ def play_episodes(
 
 
 class Traces:
-    """What happens in each of L running episodes, as `statistics.count_different` compares it."""
+    """Records a trace of each of L running episodes, for `statistics.count_different`."""
 
     def __init__(self, num_envs: int):
         self.running = [bytearray() for _ in range(num_envs)]
 
     def add(self, step: Step) -> None:
-        """Adds a step, with leaves [L,...]. The action of a last one does not count: no environment sees it."""
+        """Adds a step, with leaves [L,...]. The action of a last step is left out, because no environment sees it."""
         for env_index, trace in enumerate(self.running):
             value = 0
             for leaf in (step.observation, step.reward, *(() if step.last[env_index] else (step.action,))):
@@ -82,11 +82,11 @@ class Traces:
             trace += value.to_bytes(TRACE_BYTES, "little")
 
     def take(self, env_index: int) -> bytes:
-        """The trace of an episode that has ended; the next one begins."""
+        """Returns the trace of an episode that has ended, and begins the next one."""
         trace, self.running[env_index] = bytes(self.running[env_index]), bytearray()
         return trace
 
 
 def shares(episodes: int, num_envs: int) -> NDArray[np.int64]:
-    """How many episodes each of L environments plays [L]: fixed beforehand, so that short episodes are not favoured."""
+    """The number of episodes [L] that each environment plays, fixed in advance so that short episodes are not favoured."""
     return episodes // num_envs + (np.arange(num_envs) < episodes % num_envs)

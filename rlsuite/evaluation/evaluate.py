@@ -1,4 +1,4 @@
-"""Scores of saved agents, and how often board agents err in positions where the best moves are known."""
+"""Scores saved agents by whole episodes, and board agents also by positions where the best moves are known."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ OWN_COLOURS = "none"
 
 
 class Evaluated(NamedTuple):
-    """A score, the videos that were recorded, and the size of the net that played."""
+    """The score of a saved agent, the videos that were recorded, and the size of the net that played."""
 
     summary: Summary
     videos: list[Path]
@@ -50,8 +50,8 @@ def evaluate(
 
     Writes the summary beside the checkpoint, and a video of one episode into the folder `video`, if given. `opponent` and
     `simulations` per move replace those of a board game's config; the summary is not written then. `precision`: fp32, bf16 or int8
-    instead of what it was trained in. `settings`: values of the agent's own section that replace those of its config.
-    `recolour`: an Atari game's colours, see `rlsuite.envs.atari_colours`; "none": the game's own.
+    instead of the training precision. `settings`: values of the config's `agent` section to replace. `recolour`: an Atari game's
+    colours, see `rlsuite.envs.atari_colours`; "none": the game's own.
     """
     if precision not in (None, *PRECISIONS):
         raise unknown("precision", str(precision), PRECISIONS)
@@ -77,11 +77,11 @@ def evaluate(
     count = episodes or saved.config.eval.episodes
     with Counter("games") as show:
         summary = play_episodes(saved.config, agent, net, count, seed, saved.device, show=show)
-    assert summary is not None  # it is only for evaluations that are stopped
+    assert summary is not None  # it is None only if the evaluation is stopped
     if summary.warning is not None:
         say(f"rlsuite: {summary.warning}")
     as_configured = opponent is None and simulations is None and precision is None and not settings and recolour is None
-    if as_configured and not pretrained_agents.is_name(path):  # an agent in the package has its card
+    if as_configured and not pretrained_agents.is_name(path):  # an agent in the package has a card instead
         write_summary(saved.path, summary, seed)
     videos = []
     if video is not None:
@@ -92,7 +92,7 @@ def evaluate(
 
 
 def _recolour(saved: Saved, recolour: str) -> None:
-    """Gives a saved agent's environment these colours. UsageError if it is not a game of Atari, or for unknown colours."""
+    """Changes the colours of a saved agent's environment. UsageError if it is not an Atari game, or for unknown colours."""
     env = saved.config.env
     if not isinstance(env, atari.Config):
         raise UsageError(f"--recolour changes the screen of an Atari game, and {saved.path} plays {env.id}; leave it out")
@@ -112,9 +112,9 @@ def grade(
 ) -> tuple[int, list[Grade]]:
     """Grades a saved board agent on positions with known best moves; returns simulations per move and a grade for each class.
 
-    `file`: the positions (`rlsuite.boardgames.graded_positions`), and a grade for all of them comes last; None: the game's own.
-    `positions`: the most to play of each class. UsageError for an agent of another kind, for a file that cannot be read, and for a
-    game without graded positions.
+    `file`: the positions (`rlsuite.boardgames.graded_positions`), with a last grade for all of them; None: the game's own file.
+    `positions`: the maximum per class. UsageError for an agent that plays no board game, a file that cannot be read, or a game
+    without graded positions.
     """
     saved, game = _board_agent(path)
     read = graded_positions.own_positions(game, positions) if file is None else graded_positions.read(file, game, positions)
@@ -122,10 +122,10 @@ def grade(
 
 
 def grade_endgames(path: Path, simulations: int | None, positions: int, seed: int) -> tuple[int, list[Grade]]:
-    """Grades a saved board agent on `positions` solved endgames (`rlsuite.boardgames.endgames`), the same ones for a seed.
+    """Grades a saved board agent on `positions` solved endgames (`rlsuite.boardgames.endgames`), which depend only on the seed.
 
-    Returns simulations per move and a grade for won, drawn and lost positions, and for all. UsageError for an agent of another kind
-    and for a game without a solver.
+    Returns simulations per move and a grade for won, drawn and lost positions, and for all of them. UsageError for an agent that
+    plays no board game, or a game without a solver.
     """
     saved, game = _board_agent(path)
     with Counter("endgames") as show:
@@ -134,7 +134,7 @@ def grade_endgames(path: Path, simulations: int | None, positions: int, seed: in
 
 
 def _board_agent(path: Path) -> tuple[Saved, Game]:
-    """A saved agent and the board game it plays. UsageError for an agent of another kind."""
+    """A saved agent and the board game that it plays. UsageError if it plays none."""
     saved = Saved(path, device="auto")
     cpu.set_up(saved.config.run.threads)
     if saved.spec.game is None:

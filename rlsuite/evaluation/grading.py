@@ -1,4 +1,4 @@
-"""How often a board agent errs in positions with known best moves, and what its moves give away. Shapes: B positions, A actions."""
+"""Grades a board agent on positions with known best moves: how often it errs, and the cost. Shapes: B positions, A actions."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,16 +18,16 @@ _BATCH = 250
 
 
 class Grade(NamedTuple):
-    """How an agent plays the positions of one class."""
+    """The results of an agent on the positions of one class."""
 
     name: str
     positions: int
-    mistakes: float  # a share, in [0, 1]
+    mistakes: float  # share of mistakes, in [0, 1]
     interval: tuple[float, float]  # 95%, Wilson's
-    loss: float | None  # mean of how much less than the best move the agent's moves score; None if no scores are known
+    loss: float | None  # mean difference between the scores of the best move and the agent's; None if no scores are known
     loss_interval: tuple[float, float] | None  # 95%, percentile bootstrap; None if all moves lose the same, such as nothing
-    unit: str  # of the loss
-    random: float  # the share of mistakes that random moves would make
+    unit: str  # unit of the loss
+    random: float  # share of mistakes that random moves would make
 
 
 def grade(
@@ -41,10 +41,10 @@ def grade(
     total: bool = False,
     show: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Grade]:
-    """A grade for every class, and with `total` one for all positions if there are several classes.
+    """Returns a grade for every class and, with `total` and several classes, one for all positions.
 
-    `simulations` = 0 plays the net's best move, without a search. `show` is called with the positions played so far, and how many
-    there are.
+    `simulations` = 0 plays the net's best move, without a search. `show` is called with the number of positions so far, and their
+    total.
     """
     wrong: list[NDArray[np.bool_]] = []  # [B] of each class
     loss: list[NDArray[np.float64]] = []
@@ -67,13 +67,13 @@ def grade(
 
 
 def _random_mistakes(game: Game, row: NDArray[np.int8], right: NDArray[np.bool_]) -> float:
-    """The share of the legal moves in a row [R] that are mistakes."""
+    """The share of mistakes among the legal moves in the position `row` [R]."""
     legal = np.empty(game.num_actions, np.int32)
     return float(1 - right[legal[: game.rules.legal(row, legal)]].mean())
 
 
 def _grade(name: str, unit: str, wrong: NDArray[np.bool_], loss: NDArray[np.float64], random: NDArray[np.float64]) -> Grade:
-    """The grade of moves that are mistakes or not [B] and give something away [B], nan where that is unknown."""
+    """The grade of moves. `wrong` [B]: whether each is a mistake; `loss` [B]: how much it loses, nan where that is unknown."""
     share, count, known = float(wrong.mean()), len(wrong), loss[~np.isnan(loss)]
     interval = bootstrap_interval(known, np.mean) if len(np.unique(known)) > 1 else None
     return Grade(

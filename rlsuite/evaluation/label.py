@@ -1,4 +1,4 @@
-"""What agents that do not play say of recordings: how well they do on them, and the actions that they name."""
+"""Applies agents that do not play to recordings: rates them on recorded episodes, and labels recordings with their actions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def rate_episodes(
     stop: Callable[[], bool] = lambda: False,
     show: Callable[[int, int, int], None] = lambda done, of, steps: None,
 ) -> Summary | None:
-    """A summary of how an agent rates on the first `episodes` recorded episodes; None if `stop` returned true meanwhile.
+    """Rates an agent on the first `episodes` recorded episodes, and summarises its scores; None if `stop` returned true meanwhile.
 
     `show`: see `play_episodes`.
     """
@@ -54,16 +54,16 @@ def _seen(episode: Step, stack: int, device: torch.device) -> Step:
 
 
 class Labelled(NamedTuple):
-    """A recording with the actions that an agent has named."""
+    """A recording with the actions that an agent has inferred."""
 
     demonstrations: Demonstrations
-    scores: list[float] | None  # how it rates on the episodes; None: no actions were recorded
+    scores: list[float] | None  # the agent's score on each episode; None if no actions were recorded
 
 
 def label(path: Path, run: Path) -> Labelled:
-    """The recording at `path` with the actions that the agent of `run` sees in it, in place of its own, which may be missing.
+    """Labels the recording at `path` with actions inferred by the agent of `run`; its own actions, if any, are replaced.
 
-    UsageError for an agent that names no actions, and for a recording of another environment.
+    UsageError for an agent that infers no actions, and for a recording of another environment.
     """
     saved = Saved(run, device="auto")
     cpu.set_up(saved.config.run.threads)
@@ -84,5 +84,5 @@ def label(path: Path, run: Path) -> Labelled:
             if scores is not None:
                 scores.append(agent.score(named, seen.action[:-1]))
             array = named.cpu().numpy().astype(given.steps.action.dtype)
-            actions += [array, np.zeros_like(array[:1])]  # no environment sees the last
+            actions += [array, np.zeros_like(array[:1])]  # no environment sees the last action
     return Labelled(given._replace(steps=given.steps._replace(action=np.concatenate(actions))), scores)

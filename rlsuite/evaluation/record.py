@@ -84,7 +84,7 @@ def find_policy(name: str) -> ScriptedPolicy:
         found = registry.member(registry.load_file(module), function, module)
     else:
         if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # modules in the current folder, as for `python -m`
+            sys.path.insert(0, os.getcwd())  # also finds modules in the current folder, as `python -m` does
         try:
             found = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, SyntaxError) as error:
@@ -95,7 +95,7 @@ def find_policy(name: str) -> ScriptedPolicy:
 
 
 def _without_masks(section: EnvSection) -> EnvSection:
-    """The same environment without action masks: a policy or a person plays by the environment's own rules."""
+    """The same environment without action masks, since a policy or a person plays by the environment's own rules."""
     return section.model_copy(update={"action_masks": False}) if "action_masks" in type(section).model_fields else section
 
 
@@ -104,7 +104,7 @@ def _make(section: EnvSection, num_envs: int) -> Any:
 
 
 def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
-    """`episodes` whole episodes, or those finished before Ctrl-C.
+    """Plays `episodes` whole episodes; after Ctrl-C, returns those that are finished.
 
     Every environment plays a fixed share of them, so that short episodes are not favoured.
     """
@@ -115,7 +115,7 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
         while any(share):
             try:
                 record, _ = player.tick(agent_steps=0)
-            except KeyboardInterrupt:  # whole episodes are kept
+            except KeyboardInterrupt:  # finished episodes are kept
                 if not done:
                     raise
                 break
@@ -137,8 +137,7 @@ def _played(player: Collector, env_id: str, episodes: int) -> Demonstrations:
 class Keyboard:
     """A policy that shows the game in a window and turns held keys into actions. Needs pygame and a display.
 
-    `keys`: names of keys held together, such as `w` or `space` -> action. With none held the action is `idle`; if that is None, the
-    game waits for a key.
+    `keys`: names of keys held together, such as `w` or `space` -> action. `idle`: the action with none held; None waits for a key.
     """
 
     def __init__(self, picture: Callable[[], NDArray[np.uint8]], keys: dict[frozenset[str], int], idle: int | None, fps: float):
@@ -159,7 +158,7 @@ class Keyboard:
         pygame.display.set_caption("rlsuite record: close the window to stop")
 
     def __call__(self, env: Any, observation: NDArray[Any]) -> NDArray[np.int64]:
-        """Shows the game and returns the action [1] of the keys held meanwhile. KeyboardInterrupt if the window is closed."""
+        """Shows the game and returns the action [1] of the keys that are held. KeyboardInterrupt if the window is closed."""
         pygame = self.pygame
         frame = self.picture()
         surface = pygame.surfarray.make_surface(frame.swapaxes(0, 1).repeat(self.scale, 0).repeat(self.scale, 1))

@@ -32,9 +32,9 @@ class Saved:
     def __init__(self, path: Path, device: str = "cpu", changes: dict[str, dict[str, Any]] | None = None):
         """`path`: a run folder, for its newest checkpoint, a checkpoint folder, or `pretrained:NAME`.
 
-        `changes`: section -> key -> value, replacing values of the saved config; where one switches something off, what depends on
-        it returns to its default. UsageError or CheckpointError for a folder that is
-        neither, for a damaged checkpoint, and for one whose weights do not fit the net.
+        `changes`: section -> key -> value, to replace in the saved config; if a value switches something off, the settings that
+        depend on it return to their defaults. UsageError or CheckpointError for a folder that is neither, for a damaged checkpoint,
+        and for one whose weights do not fit the net.
         """
         self.path = checkpoint.find(pretrained_agents.located(path))
         saved = checkpoint.load(self.path, weights_only=True)
@@ -56,10 +56,10 @@ class Saved:
         trust.tell_changes(data.get("files"), sections, path)
         self.config: Config = check(sections, overridden, str(path), saved=True)
         self.agent = make_agent(self.config, self.spec)
-        if device == "auto":  # wherever it was trained
+        if device == "auto":  # the device that it was trained on
             device = "cuda" if torch.cuda.is_available() and self.config.run.device != "cpu" else "cpu"
         self.device = torch.device(device)
-        if not saved.own:  # a damaged or hostile config may ask for a net of any size: first without memory
+        if not saved.own:  # a damaged or hostile config may ask for a net of any size: built on the meta device first
             with torch.device("meta"):
                 checkpoint.check_weights(self.agent.make_net(), saved.weights, str(self.path))
         net = self.agent.make_net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -69,7 +69,7 @@ class Saved:
 
 
 class LoadedAgent:
-    """A saved agent for your own loop, on NumPy arrays. One that plays a board game can also guide `rlsuite.search`."""
+    """A saved agent for your own loop, on NumPy arrays. If it plays a board game, it can also guide `rlsuite.search`."""
 
     def __init__(self, saved: Saved, seed: int = 0):
         self.saved = saved
@@ -79,7 +79,7 @@ class LoadedAgent:
         self._space: Space[Any] = Box(-np.inf, np.inf, saved.spec.observation_shape) if plain is None else from_plain(plain)
 
     def make_env(self, num_envs: int = 1) -> Any:
-        """A vector environment like the one it was trained in (`env.*` of its config), with `num_envs` environments."""
+        """A vector environment of `num_envs` environments like those that it was trained in (`env.*` of its config)."""
         return make_env(self.saved.config, num_envs)
 
     def initial_state(self, batch: int) -> Any:
@@ -94,15 +94,14 @@ class LoadedAgent:
         info: dict[str, NDArray[Any]] | None = None,
         reward: NDArray[Any] | None = None,
     ) -> tuple[NDArray[Any], Any]:
-        """The actions [B,...] without exploration, as the environment takes them, and the state to pass to the next call.
+        """Returns the actions [B,...] without exploration, as the environment takes them, and the state to pass to the next call.
 
-        `observation` [B,...], as the environment returns it, with the `reward` [B] that came with it; agents with
-        `net.last_action_reward` need the latter. `first` [B] marks new episodes; a memory core needs it. `info`, as the environment
-        returns it, is needed where the environment's metadata names `info_keys`: in board games, for the whole position, and where
-        actions are masked.
+        `observation` [B,...]: as the environment returns it. `reward` [B]: the one that came with it, for agents with
+        `net.last_action_reward`. `first` [B]: marks new episodes, for agents with a memory core. `info`: as the environment returns
+        it, if the environment's metadata has `info_keys`: board games need it for the whole position, others for action masks.
         """
         spec = self.saved.spec
-        if isinstance(observation, dict) and masks.KEY in observation:  # the masks of a Dict, which our own vectors put into info
+        if isinstance(observation, dict) and masks.KEY in observation:  # masks in a Dict, which our own vectors move to info
             info = {masks.KEY: observation[masks.KEY], **(info or {})}
         given = observation if isinstance(observation, dict) else np.asarray(observation)
         batch, info_keys = batch_of(given, self._space), spec.info_keys
@@ -131,14 +130,14 @@ class LoadedAgent:
         return self._chosen.to_env(action.cpu().numpy()), state
 
     def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-        """Its evaluator of positions, with a cache, and its search method without noise. UsageError for another game."""
+        """The agent's position evaluator, with a cache, and its search method without noise. UsageError for another game."""
         return board_evaluator(self.saved, game)
 
 
 def board_evaluator(saved: Saved, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-    """A saved agent's evaluator of positions, with a cache, and its search method without noise. UsageError for another game.
+    """A saved agent's position evaluator, with a cache, and its search method without noise. UsageError for another game.
 
-    Go with another komi counts as the same game, since the net does not see the komi, and so do other sizes with `net.any_size`.
+    Go with another komi counts as the same game, since the net does not see the komi; with `net.any_size`, so do other sizes.
     """
     if saved.spec.game is None or not _same_board(make_game(saved.spec.game), game, saved.config.net.any_size):
         raise UsageError(f"{saved.path} plays {saved.spec.game or saved.config.env.id}, not {game.name}")

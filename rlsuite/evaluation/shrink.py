@@ -1,4 +1,4 @@
-"""A run whose channels were pruned (`learner.prune.what=channels`) as a run with a smaller net. Shapes: O outputs, I inputs."""
+"""Converts a run whose channels were pruned (`learner.prune.what=channels`) to a smaller net. Shapes: O outputs, I inputs."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +20,11 @@ from rlsuite.nets.pretrained import without_files
 from rlsuite.runs import checkpoint, run_folder
 
 TORSOS = ("nature", "small", "data_efficient")
-_STEPS, _TOLERANCE = 20, 1e-4  # of the comparison: steps of its own games, and the difference in scores of 1
+_STEPS, _TOLERANCE = 20, 1e-4  # of the comparison: steps of the agent's games, and relative difference in scores
 
 
 class Shrunk(NamedTuple):
-    """The nets before and after."""
+    """The sizes of the nets before and after, and how much their scores differ."""
 
     before: Size
     after: Size
@@ -34,10 +34,10 @@ class Shrunk(NamedTuple):
 
 
 def shrink(path: Path, out: Path) -> Shrunk:
-    """Writes the run folder `out` with the net of a saved agent without the channels and units that are 0.
+    """Writes the run folder `out` with the net of a saved agent, without the channels and units that are 0.
 
-    Its scores are compared with the agent's before anything is written. UsageError for a net of another kind than one of
-    `TORSOS` with dense layers behind it, or without a channel that is 0.
+    Its scores are compared with the agent's before anything is written. UsageError for a net that is not one of `TORSOS` followed
+    by dense layers, or that has no channel or unit that is 0.
     """
     if out.exists():
         raise UsageError(f"{out} exists already: choose a new folder for --out")
@@ -74,7 +74,7 @@ def shrink(path: Path, out: Path) -> Shrunk:
     for layer, module in dense.items():
         if layer in hidden:
             into |= _part(layer, module, rows[layer], flat)
-        else:  # an output, of the hidden layer whose name begins like its own
+        else:  # an output, which belongs to the hidden layer whose name begins like its own
             source = max(hidden, key=lambda one: len(_common(one, layer)))
             into |= _part(layer, module, torch.ones(len(module.weight), dtype=torch.bool), rows[source])
     rest = {key: tensor for key, tensor in net.state_dict().items() if key not in into}
@@ -89,7 +89,7 @@ def shrink(path: Path, out: Path) -> Shrunk:
 
 
 def _alive(layer: nn.Conv2d | nn.Linear) -> Tensor:
-    """Which outputs [O] of a layer are not always 0; one at least."""
+    """Mask of the outputs [O] of a layer that are not always 0; at least one is True."""
     size = layer.weight.detach().flatten(1).abs().sum(1)
     if layer.bias is not None:
         size = size + layer.bias.detach().abs()
@@ -97,7 +97,7 @@ def _alive(layer: nn.Conv2d | nn.Linear) -> Tensor:
 
 
 def _at_least(alive: Tensor, count: int) -> Tensor:
-    """`alive` with the first others added until there are `count`."""
+    """`alive`, with the first of the other outputs added until there are `count`."""
     alive = alive.clone()
     missing = count - int(alive.sum())
     if missing > 0:
@@ -106,12 +106,12 @@ def _at_least(alive: Tensor, count: int) -> Tensor:
 
 
 def _flattened(alive: Tensor, channels: int, features: int) -> Tensor:
-    """Which features of a flattened map belong to channels that are alive."""
+    """Mask of the features of a flattened map that belong to channels that are alive."""
     return alive.repeat_interleave(features // channels)
 
 
 def _part(name: str, layer: Any, outputs: Tensor, inputs: Tensor) -> dict[str, Tensor]:
-    """The parameters of a layer for these outputs and inputs."""
+    """The parameters of a layer, reduced to these outputs and inputs."""
     found = {f"{name}.weight": layer.weight.detach()[outputs][:, inputs].contiguous()}
     if layer.bias is not None:
         found[f"{name}.bias"] = layer.bias.detach()[outputs]
@@ -123,7 +123,7 @@ def _common(a: str, b: str) -> str:
 
 
 def _difference(saved: Saved, before: ActingNet, after: ActingNet) -> float:
-    """The largest difference of scores in the agent's own games. RlsuiteError if it is more than rounding."""
+    """The largest difference in scores over the agent's own games. RlsuiteError if it is more than rounding."""
     largest = 0.0
     with torch.no_grad():
         for given in own_games(saved, before, _STEPS, 0):

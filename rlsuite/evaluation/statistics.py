@@ -3,8 +3,8 @@
 The interquartile mean and its bootstrap interval follow Agarwal et al. 2021 (Deep RL at the edge of the statistical
 precipice, `rliable`). Random and human scores of 57 games are in `data/atari57.csv`, whose header names their source.
 
-Intervals count different games only. An agent that plays nearly deterministically meets the same few games again and again, and a
-game played twice says no more than played once; with a single one the intervals are unknown.
+Intervals count only different games. An agent that plays nearly deterministically repeats the same few games, and a game that is
+played twice gives no more information than once. With a single different game, the intervals are unknown.
 
 Shapes: n episodes.
 """
@@ -24,11 +24,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from rlsuite.runs.metrics import write_evaluation
 
-TRACE_BYTES = 4  # of a step in a trace, see `count_different`
+TRACE_BYTES = 4  # bytes per step of a trace, see `count_different`
 Statistic = Callable[..., Any]  # called as statistic(samples [...,n], axis=-1) -> [...]: iqm, np.mean, np.median
 
 # Ids as people write them: "ALE/Pong-v5", "ale_py:ALE/Pong-v5", "Pong-ramNoFrameskip-v4", "PongDeterministic-v4", "pong".
-# Another namespace is another environment, whose scores mean something else.
+# Ids in other namespaces are other environments, whose scores are not comparable.
 _ID = re.compile(r"(?:\w+:)?(?:(?:ale|atari)/)?(?P<game>\w+?)(?:-ram)?(?:NoFrameskip|Deterministic)?(?:-v\d+)?", re.I)
 
 
@@ -88,7 +88,7 @@ def bootstrap_interval(
 
 
 def mean_interval(returns: ArrayLike, different: int) -> tuple[float, float] | None:
-    """The 95% t-interval (low, high) of the mean of f64[n] that come from `different` games; None if that is one."""
+    """The 95% t-interval (low, high) of the mean of f64[n] from `different` different games; None if there is only one."""
     values = np.asarray(returns, dtype=np.float64)
     if different < 2:
         return None
@@ -113,11 +113,12 @@ def _t975(freedom: int) -> float:
 
 
 def count_different(returns: Sequence[float], traces: Sequence[bytes]) -> int:
-    """How many of n episodes are different games.
+    """The number of different games among n episodes.
 
-    `traces`: for each episode `TRACE_BYTES` a step, a hash of what was seen, done and paid. Two episodes are the same game if they
-    have the same return and agree over the second half of the longer one. Equality from the first step on would miss most of them:
-    no-ops at the start of an Atari game only delay a nearly deterministic agent, which then plays the same game a few steps later.
+    `traces`: for each episode, `TRACE_BYTES` per step, a hash of observation, action and reward. Two episodes are the same game if
+    they have the same return and agree over the second half of the longer one. Comparing from the first step would miss most
+    repetitions: no-ops at the start of an Atari game only delay a nearly deterministic agent, which then plays the same game a few
+    steps later.
     """
     games: dict[tuple[float, bytes], list[bytes]] = {}  # return and last step -> traces of different games
     for episodic_return, trace in zip(returns, traces, strict=True):
@@ -154,7 +155,7 @@ def game_of(env_id: str) -> str | None:
 
 
 def human_score(env_id: str) -> float | None:
-    """The human tester's score in points a game; None if the game is not in the table."""
+    """The human tester's score in points per game; None if the game is not in the table."""
     entry = _entry(env_id)
     return entry[2] if entry else None
 
@@ -182,13 +183,13 @@ class Summary:
     min: float
     max: float
     std: float  # of these episodes (divides by n)
-    human_normalised: float | None  # of the mean; None if the game is not in the table
+    human_normalised: float | None  # the mean, normalised; None if the game is not in the table
     returns: list[float]
     lengths: list[int]
-    by_game: dict[str, float] | None = None  # mean return of each game; None: there is only one
+    by_game: dict[str, float] | None = None  # mean return of each game; None if there is only one
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready: plain numbers, strings, lists and None."""
+        """The summary as a dict that can be written as JSON: plain numbers, strings, lists and None."""
         intervals = {"mean_interval": self.mean_interval, "iqm_interval": self.iqm_interval}
         return {**asdict(self), **{name: pair and list(pair) for name, pair in intervals.items()}}
 
@@ -211,7 +212,7 @@ class Summary:
 
     @property
     def warning(self) -> str | None:
-        """What to say where fewer than half of the games are different; None elsewhere."""
+        """A warning if fewer than half of the games are different; None otherwise."""
         if 2 * self.different_games >= self.episodes:
             return None
         count = f"only {self.different_games} of {self.episodes} games {'is' if self.different_games == 1 else 'are'} different"
@@ -221,7 +222,7 @@ class Summary:
 
 
 def describe_mean(mean: float, half_width: float | None, games: int, different: int) -> str:
-    """A mean with its interval, as all who print an evaluation write it: `20.10 ± 0.94 over 30 games, 12 different`."""
+    """A mean with its interval, in the form that is printed for every evaluation: `20.10 ± 0.94 over 30 games, 12 different`."""
     interval = "unknown" if half_width is None else f"{half_width:,.2f}"
     return f"{mean:,.2f} ± {interval} over {games} game{'s' if games > 1 else ''}, {different} different"
 
@@ -229,8 +230,8 @@ def describe_mean(mean: float, half_width: float | None, games: int, different: 
 def summarise(returns: Sequence[float], lengths: Sequence[int], env_id: str, traces: Sequence[bytes] | None = None) -> Summary:
     """The `Summary` of n episodes.
 
-    `traces`: see `count_different`; None: games are the same if their returns and lengths are. ValueError for n = 0, returns that
-    are not finite, or unequal counts.
+    `traces`: see `count_different`; without them, games with equal returns and lengths count as the same. ValueError for n = 0,
+    returns that are not finite, or unequal counts.
     """
     if len(returns) != len(lengths):
         raise ValueError(f"one length per episode: got {len(returns)} returns and {len(lengths)} lengths")

@@ -16,7 +16,7 @@ from rlsuite.core.files import replacing
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.factories import make_env
 
-LONGEST = 20_000  # agent steps; a game that never ends must not fill the disk
+LONGEST = 20_000  # maximum agent steps, so that a game that never ends does not fill the disk
 
 
 def record(saved: Saved, folder: Path, seed: int, tag: str = "") -> Path:
@@ -38,7 +38,7 @@ def record(saved: Saved, folder: Path, seed: int, tag: str = "") -> Path:
 
 
 def _frames(saved: Saved, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Frames [H,W,3] u8 of the first game, one for each agent step."""
+    """Yields the frames [H,W,3] u8 of the first game, one for each agent step."""
     module = registry.envs.get(saved.config.env.id)
     twin = module.ColourTwin(saved.config.env, num_envs=1) if hasattr(module, "ColourTwin") else None
     env = make_env(saved.config, 1, render=twin is None)
@@ -57,7 +57,7 @@ def _frames(saved: Saved, seed: int) -> Iterator[NDArray[np.uint8]]:
 def _picture(env: Any) -> NDArray[np.uint8]:
     try:
         return np.asarray(env.render()[0], np.uint8)
-    except Exception as error:  # pygame missing, no display: the renderer knows best
+    except Exception as error:  # pygame missing, no display, ...: the renderer's message says which
         raise UsageError(f"this environment cannot be drawn: {error}") from error
 
 

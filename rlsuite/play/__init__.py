@@ -1,1 +1,1 @@
-"""Board games against a person or another program: in the terminal, in the browser, over GTP and UCI."""
+"""Plays board games with people and other programs: in the terminal, in the browser, and over GTP and UCI."""

@@ -1,4 +1,4 @@
-"""A recorded game, searched position by position: what every move gave away, as a table and as a picture.
+"""Analyses a recorded game position by position: how much win rate every move lost, as a table and as a picture.
 
     game = read_game(Path("game.sgf"), "pretrained:go")
     for move in analyse(game, BoardPlayer("pretrained:go", game.game, simulations=400)):
@@ -19,26 +19,26 @@ from rlsuite.core.game import BoardState, Game
 from rlsuite.play.players import BoardPlayer, game_of, is_saved
 from rlsuite.search import Puct, search
 
-_BATCH = 64  # leaves that the net evaluates at once:
-_POSITIONS = 16  # of so many trees at most, so that a block of positions is soon done,
-_NODES = 65_536  # and of fewer where these would have more nodes than this
-_LEAVES = 16  # at most so many of one tree, as a `Searcher` has
-_UNSET = 100  # simulations of a player that plays without a search
-_WORST = 3  # moves of each side that are named
-_SMALL = 1.0  # points: a smaller loss is not named
+_BATCH = 64  # leaves that the net evaluates at once
+_POSITIONS = 16  # maximum number of positions searched together, so that a block of positions is soon done
+_NODES = 65_536  # maximum number of nodes in their trees; fewer positions are searched together if these would have more
+_LEAVES = 16  # maximum number of leaves of one tree at once, as in a `Searcher`
+_UNSET = 100  # simulations for a player that plays without a search
+_WORST = 3  # number of worst moves listed for each side
+_SMALL = 1.0  # points: moves that lose less are not listed
 _RED = "#c0392b"
 
 
 class MoveAnalysis(NamedTuple):
-    """What a search says about a move that was made."""
+    """The search's assessment of a move that was made."""
 
     number: int  # from 1
-    player: int  # who made it, 0 or 1
+    player: int  # the player who made it, 0 or 1
     action: int
     move: str
     before: float  # the player's win rate in the position before the move
-    after: float  # and in the position after it
-    proven_before: bool  # the win rate before the move is that of perfect play
+    after: float  # the same player's win rate in the position after it
+    proven_before: bool  # whether the win rate before the move is proven to be that of perfect play
     proven_after: bool
     best: int  # the action that the search would have chosen
     best_move: str
@@ -49,16 +49,16 @@ class MoveAnalysis(NamedTuple):
         return 0.0 if self.action == self.best else max(100 * (self.before - self.after), 0.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it for JSON."""
+        """The analysis as a dict for JSON."""
         return {**self._asdict(), "loss": self.loss}
 
 
 def read_game(path: Path, player: str, number: int = 1, any_komi: bool = False) -> GameRecord:
-    """Game `number`, from 1, of a file, for the player of that name to analyse. Its remarks say what of the file is left out.
+    """Reads game `number`, from 1, of a file, to be analysed by `player`. The record's remarks say what is left out.
 
-    A saved agent's record may show a net other planes than the agent's (`Game.seen_as`). One that gives no komi has the agent's, as
-    has every record with `any_komi`. UsageError for a record that cannot be read, has no such game or no moves, or is of another
-    game, board size or komi than the agent's.
+    If `player` is a saved agent, the record's game may show a net other planes than the agent's (`Game.seen_as`). A record without
+    a komi gets the agent's; with `any_komi`, every record does. UsageError for a record that cannot be read, has no such game or no
+    moves, or has a different game, board size or komi than the agent's.
     """
     game = game_of([player], None) if is_saved(player) else None
     records = list(game_records.read_all(path, game))
@@ -83,10 +83,10 @@ def read_game(path: Path, player: str, number: int = 1, any_komi: bool = False) 
 
 
 def analyse(record: GameRecord, player: BoardPlayer, seed: int = 0) -> Iterator[MoveAnalysis]:
-    """Searches all positions of a game with `player.simulations` each, and yields its moves in order, some positions at a time.
+    """Searches all positions of a game, with `player.simulations` each, and yields an analysis of each move, in order.
 
-    It searches as the player does, but by PUCT, as an analysis over GTP does: Gumbel's halving spends visits on all moves that it
-    considers, bad ones too. UsageError for a player that does not search.
+    It uses the player's evaluator and settings, but always PUCT, like an analysis over GTP: Gumbel's sequential halving also spends
+    visits on bad moves. UsageError for a player that does not search.
     """
     game, states = record.game, [record.game.new_state()]
     for action in record.actions:
@@ -114,12 +114,12 @@ def analyse(record: GameRecord, player: BoardPlayer, seed: int = 0) -> Iterator[
 
 
 class _Value(NamedTuple):
-    """What a search has found in a position."""
+    """The result of a search of one position."""
 
     state: BoardState
     rate: float  # win rate of player 0
     proven: bool
-    best: int  # the action that it would choose; -1 where the game is over
+    best: int  # the action that the search would choose; -1 if the game is over
 
 
 def _share(value: float, player: int) -> float:
@@ -144,7 +144,7 @@ def _judged(number: int, action: int, before: _Value, after: _Value) -> MoveAnal
 
 
 def worst(moves: Sequence[MoveAnalysis], player: int, most: int = _WORST) -> list[MoveAnalysis]:
-    """A player's moves that lost the most, the worst first; none that lost less than a point."""
+    """A player's moves that lost the most, the worst first, without those that lost less than a point."""
     costly = [move for move in moves if move.player == player and move.loss >= _SMALL]
     return sorted(costly, key=lambda move: -move.loss)[:most]
 
@@ -162,7 +162,7 @@ def row(move: MoveAnalysis, game: Game) -> str:
 
 
 def summary(moves: Sequence[MoveAnalysis], game: Game) -> list[str]:
-    """A line for each side: what its moves lost on average, and its worst ones."""
+    """A line for each side: the average loss of its moves, and its worst moves."""
     lines = []
     for player, side in enumerate(game.presentation.sides):
         own = [move for move in moves if move.player == player]
@@ -182,7 +182,7 @@ def check_sgf(game: Game) -> None:
 
 
 def write_sgf(record: GameRecord, moves: Sequence[MoveAnalysis], out: Path) -> None:
-    """Writes the game with a comment on each of `moves`, its first or all of them. UsageError as in `check_sgf`."""
+    """Writes the game with a comment on each of `moves`, which are its first moves or all. UsageError as in `check_sgf`."""
     game = record.game
     check_sgf(game)
     comments = [
@@ -221,7 +221,7 @@ def draw(moves: Sequence[MoveAnalysis], game: Game, title: str, out: Path) -> No
         label = f"worst moves of {sides[player]}: {named}"
         numbers, heights = [spot[0] for spot in spots], [spot[1] for spot in spots]
         axes.plot(numbers, heights, "o", color=colour, markeredgecolor=_RED, label=label)
-        for spot in spots:  # below the curve, which falls to a bad move of player 0, or above it
+        for spot in spots:  # labels are below the curve, which falls after a bad move of player 0, or above it
             place: Any = {
                 "xytext": (0, (-6, 6)[player]),
                 "textcoords": "offset points",

@@ -1,26 +1,26 @@
-"""Clocks of engines, in GTP's words and in UCI's: the time for a move, and how often a search looks at it."""
+"""Time control of engines, for GTP and UCI: the time for a move, and how often a search checks the clock."""
 
 import time
 from typing import NamedTuple
 
-_MOVES_LEFT = 25  # that the time for the rest of a game is divided among
+_MOVES_LEFT = 25  # number of moves that the time for the rest of a game is divided among
 _LAG = 0.1  # seconds that an answer may take to arrive
-_SHARE = 8  # of the time that is left, one such share passes between two looks at the clock,
-_LOOK = 0.01  # or so many seconds where that is more,
-_LONGEST = 0.2  # but not more than these
-_MOST = 1024  # simulations between two looks
+_SHARE = 8  # the time between two looks at the clock is 1 / _SHARE of the time that is left,
+_LOOK = 0.01  # but at least these seconds,
+_LONGEST = 0.2  # and at most these
+_MOST = 1024  # maximum number of simulations between two looks
 _FADING = 0.6  # weight of a batch, as a multiple of the next one's
-_ANOTHER = 10.0  # a batch that took longer than this multiple of the mean is the first of another kind
-_WORST = 4.0  # a batch that took longer than this multiple of what was expected says nothing about the next one
-_UNTIMED = 64  # the same for a search that only commands can end: always as many, so that it can be repeated
+_ANOTHER = 10.0  # a batch that took longer than this multiple of the mean starts new statistics
+_WORST = 4.0  # limit of a batch's time, as a multiple of the expected time, when it corrects later estimates
+_UNTIMED = 64  # simulations between two looks without a clock: constant, so that the search can be repeated
 
 
 class Left(NamedTuple):
-    """What a player has on the clock."""
+    """The time that a player has left."""
 
     seconds: float
-    moves: int = 0  # that they are for; 0: the rest of the game
-    more: float = 0.0  # seconds that every move brings: an increment, or the byo-yomi that will follow
+    moves: int = 0  # number of moves that the seconds are for; 0: the rest of the game
+    more: float = 0.0  # seconds that are added for every move: an increment, or the byo-yomi that will follow
 
     def for_move(self) -> float:
         """The seconds to spend on the next move."""
@@ -34,22 +34,22 @@ class Clock:
     def __init__(self) -> None:
         self.main = self.extra = 0.0  # seconds: main time, and byo-yomi for `stones` moves
         self.stones = 0
-        self.periods = False  # Japanese byo-yomi: the stones that a controller tells are periods of one move each
+        self.periods = False  # Japanese byo-yomi: the controller's number of stones is a number of periods of one move each
         self.limited = False  # whether there is a time limit
         self.left: dict[int, Left] = {}  # player -> time left
 
     def set(self, main: float, extra: float, stones: int, periods: bool = False) -> None:
-        """Byo-yomi without stones means, by the protocol, that there is no limit."""
+        """Sets the time control. By the protocol, byo-yomi time without stones means that there is no limit."""
         self.main, self.extra, self.stones, self.periods = main, extra, stones, periods
         self.limited = not (extra > 0 and stones == 0)
         self.reset()
 
     def reset(self) -> None:
-        """A new game: both players have their full time."""
+        """Gives both players their full time, for a new game."""
         self.left = {}
 
     def set_left(self, player: int, seconds: float, stones: int) -> None:
-        """What the controller says is left to a player; 0 stones: main time."""
+        """Sets the time that a player has left, as reported by the controller; 0 stones: main time."""
         moves = min(stones, 1) if self.periods else stones
         self.left[player] = self._main(max(seconds, 0.0)) if moves == 0 else Left(max(seconds, 0.0), moves)
         self.limited = True
@@ -59,7 +59,7 @@ class Clock:
         return self._of(player).for_move() if self.limited else None
 
     def spend(self, player: int, seconds: float) -> None:
-        """Takes a move's time off, until the controller says what is left."""
+        """Subtracts the time of a move, until the controller reports the time that is left."""
         if self.limited:
             left = self._of(player)
             rest = left.seconds - seconds
@@ -72,26 +72,26 @@ class Clock:
         return self.left.get(player) or self._main(self.main)
 
     def _main(self, seconds: float) -> Left:
-        """So much main time; byo-yomi instead where that is the more."""
+        """The clock with `seconds` of main time, or byo-yomi instead if one period of it is longer."""
         period = self.extra / self.stones if self.stones else 0.0
         return Left(self.extra, self.stones) if self.stones and seconds < period else Left(seconds, 0, period)
 
 
 class Pace:
-    """How many simulations a search makes between two looks at the clock, by what its last ones have cost.
+    """Chooses how many simulations a search makes between two looks at the clock, from the cost of its last batches.
 
-    A batch costs the time of one simulation and, for every further one, usually much less: so batches grow where there is time.
+    A batch has a fixed cost, and each further simulation in it usually costs much less, so batches grow while there is time.
     """
 
     def __init__(self, deadline: float | None = None, timed: bool = True):
-        """`deadline` in time.monotonic(), and may be set later; `timed`: there is or will be one."""
+        """`deadline`: by time.monotonic(); it may be set later. `timed`: whether there is or will be one."""
         self.deadline, self.timed = deadline, timed
         self._looked = time.monotonic()
         self.chunk = 1 if timed else _UNTIMED
-        self._made = -1  # simulations at the last look; -1: not even the root is evaluated
-        self._sums = [0.0] * 5  # over the last batches, the newer the more: 1, simulations, seconds, simulations², their product
-        self._batch = self._each = 0.0  # seconds for a batch as such, and for each of its simulations
-        self._late = 1.0  # the most that batches of late have taken, as a multiple of what was expected
+        self._made = -1  # simulations at the last look; -1: the root is not evaluated yet
+        self._sums = [0.0] * 5  # weighted sums over the last batches: 1, simulations, seconds, simulations², simulations * seconds
+        self._batch = self._each = 0.0  # estimated seconds per batch, and per simulation in it
+        self._late = 1.0  # largest ratio of actual to expected time among recent batches
 
     @property
     def left(self) -> float | None:
@@ -99,7 +99,7 @@ class Pace:
         return None if self.deadline is None else self.deadline - time.monotonic()
 
     def over(self, made: int) -> bool:
-        """Looks at the clock after so many simulations of this search: whether there is no time for another one."""
+        """Looks at the clock after `made` simulations of this search; returns whether there is no time for another one."""
         if not self.timed:
             return False
         now = time.monotonic()
@@ -107,15 +107,15 @@ class Pace:
         self._looked, self._made = now, made
         left = _LONGEST * _SHARE if self.deadline is None else self.deadline - now
         fitting = self._fitting(left / self._late)
-        until = max(min(max(left / _SHARE, _LOOK), _LONGEST), 2 * self._batch)  # the latter: what all simulations share is half
+        until = max(min(max(left / _SHARE, _LOOK), _LONGEST), 2 * self._batch)  # the latter: the fixed cost is at most half of it
         self.chunk = max(min(self._fitting(until), 2 * self.chunk, fitting, _MOST), 1)
         return self.deadline is not None and fitting < 1
 
     def _learn(self, seconds: float, simulations: int) -> None:
-        """Takes the cost of the last batch into account, by linear regression."""
+        """Updates the estimates with the cost of the last batch, by linear regression."""
         n, before = max(simulations, 1), self._sums
         if before[0] and seconds > _ANOTHER * before[2] / before[0]:
-            before = [0.0] * 5  # a cache has answered until now
+            before = [0.0] * 5  # a cache had answered until now
         elif before[0]:
             expected = self._batch + n * self._each
             self._late = max(1.0, 0.9 * self._late, min(seconds / max(expected, 1e-9), _WORST))
@@ -128,7 +128,7 @@ class Pace:
         self._batch = max((sum_s - self._each * sum_n) / weight, 0.0)
 
     def _fitting(self, seconds: float) -> int:
-        """How many simulations a batch of so many seconds has."""
+        """The number of simulations that fit into a batch of `seconds`."""
         if seconds < self._batch + self._each:
             return 0
         return int(min((seconds - self._batch) / max(self._each, 1e-9), _MOST))

@@ -1,4 +1,4 @@
-"""Analysis in the GTP engine: reports on a running search, as Leela Zero and KataGo write them."""
+"""Analysis in the GTP engine: reports on a running search, in the formats of Leela Zero and KataGo."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,20 +14,20 @@ from rlsuite.play.session import Session
 from rlsuite.search import Puct, Searcher
 from rlsuite.search.tree import UNKNOWN
 
-_MOST = 20_000  # simulations of an analysis
-_LONGEST = 10  # moves of a variation, after the first
+_MOST = 20_000  # maximum number of simulations of an analysis
+_LONGEST = 10  # maximum number of moves of a variation, after the first
 
 Form = Callable[[str, int, float, float, int, str], str]  # move, visits, share of wins, prior, rank, variation -> words
 
 
 def leela_zero(move: str, visits: int, wins: float, prior: float, rank: int, variation: str) -> str:
-    """The words of `lz-analyze` about a move; shares are in ten thousandths."""
+    """A move in the format of `lz-analyze`; shares are in ten thousandths."""
     rate, chance = round(10_000 * wins), round(10_000 * prior)
     return f"info move {move} visits {visits} winrate {rate} prior {chance} lcb {rate} order {rank} pv {variation}"
 
 
 def katago(move: str, visits: int, wins: float, prior: float, rank: int, variation: str) -> str:
-    """The words of `kata-analyze` about a move, without those about scores, which a search for wins does not know."""
+    """A move in the format of `kata-analyze`, without the fields about scores, which our search does not estimate."""
     return (
         f"info move {move} visits {visits} utility {2 * wins - 1:.4f} winrate {wins:.4f} "
         f"prior {prior:.4f} lcb {wins:.4f} order {rank} pv {variation}"
@@ -36,29 +36,29 @@ def katago(move: str, visits: int, wins: float, prior: float, rank: int, variati
 
 @dataclass
 class Reports:
-    """Writes reports on a search of a session's, one every `seconds`."""
+    """Writes reports on a session's search, one every `seconds`."""
 
     form: Form
     seconds: float
-    moves: int = 1000  # at most so many in a report
+    moves: int = 1000  # maximum number in a report
 
     def __post_init__(self) -> None:
         self.reported, self.heard = time.monotonic(), True
 
     def write(self, searcher: Searcher) -> None:
-        """Writes a report. Afterwards `heard` says whether anybody reads standard output."""
+        """Writes a report. Afterwards, `heard` says whether anybody still reads standard output."""
         self.reported, self.heard = time.monotonic(), write(self._text(searcher) + "\n")
 
     def look(self, searcher: Searcher) -> bool:
-        """Writes a report if it is time for one; whether nobody reads it."""
+        """Writes a report if one is due; returns True if nobody reads standard output any more."""
         if time.monotonic() - self.reported >= self.seconds:
             self.write(searcher)
         return not self.heard
 
     def _text(self, searcher: Searcher) -> str:
-        """The moves of the root: first the one that the search would play, then the most visited, of them losses last.
+        """The report: first the move that the search would play, then the most visited moves, with proven losses last.
 
-        Without visits only the best by prior.
+        If there are no visits, it has only the best move by prior.
         """
         tree, game, found = searcher.tree, searcher.game, searcher.found()
         root = tree.edge[0, : tree.node[0, 0]["fanout"]]
@@ -84,11 +84,10 @@ def vertex(game: Game, action: int) -> str:
 
 
 def analyse(session: Session, state: BoardState, only: Sequence[int], reports: Reports, stop: Callable[[], bool]) -> None:
-    """Searches a position, of its actions `only` these if there are any, and reports until `stop`.
+    """Searches a position and reports until `stop`. `only`: the actions to consider; empty: all.
 
-    A search that has come to its end stays silent until then.
-
-    It searches as the session's player does, but by PUCT: Gumbel's schedule would have to know where the analysis ends.
+    A search that ends earlier stays silent until `stop`. It uses the evaluator and settings of the session's player, but always
+    PUCT: Gumbel's schedule would have to know when the analysis ends.
     """
     player = session.player
     evaluate, method = player.evaluator(session.game)
@@ -104,7 +103,7 @@ def analyse(session: Session, state: BoardState, only: Sequence[int], reports: R
 
 
 def _following(searcher: Searcher, node: int) -> list[int]:
-    """The most visited moves from a node on."""
+    """The line of most visited moves from a node on."""
     tree, moves = searcher.tree, list[int]()
     while node >= 0 and len(moves) < _LONGEST:
         record: Any = tree.node[0, node]

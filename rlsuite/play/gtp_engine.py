@@ -1,8 +1,8 @@
-"""A player as an engine that speaks the Go Text Protocol, version 2 (Farnebäck 2002), for Go and every other board game.
+"""Runs a player as an engine over the Go Text Protocol, version 2 (Farnebäck 2002), for Go and every other board game.
 
-Besides the standard's commands it knows `lz-analyze`, `lz-genmove_analyze`, `kata-analyze` and `kata-genmove_analyze`, which Sabaki
-and others use. Either colour may move at any time, also after passes have ended the game, where the game's rules allow it
-(`set_player` and `resume`); a pass out of turn then changes nothing.
+Besides the standard commands, it has `lz-analyze`, `lz-genmove_analyze`, `kata-analyze` and `kata-genmove_analyze`, which Sabaki
+and others use. If the game's rules allow it (`set_player` and `resume`), either colour may move at any time, even after passes have
+ended the game; a pass out of turn then changes nothing.
 """
 
 import re
@@ -29,14 +29,14 @@ class Engine:
     """Answers GTP commands about one game at a time."""
 
     def __init__(self, session: Session, name: str, version: str, lines: Lines | None = None, resign_below: float | None = None):
-        """`resign_below`: it resigns where it expects less than this, in [-1, 1]; None: never."""
+        """`resign_below`: it resigns if its value for the position is below this, in [-1, 1]; None: never."""
         self.session, self.name, self.version, self.lines = session, name, version, lines
         self.resign_below = resign_below
         self.clock = Clock()
-        self.marks: list[Any] = []  # the game before every `play` and `genmove`, for `undo`
+        self.marks: list[Any] = []  # copies of the game before every `play` and `genmove`, for `undo`
         self.quitting = False
-        self.number = ""  # of the command that is being answered
-        self.streamed = False  # the answer to it has begun
+        self.number = ""  # number of the command that is being answered
+        self.streamed = False  # whether its answer has already begun
         self.commands: dict[str, Callable[[list[str]], str]] = {
             "protocol_version": lambda _: "2",
             "name": lambda _: self.name,
@@ -71,14 +71,14 @@ class Engine:
         }
 
     def run(self) -> None:
-        """Answers standard input until `quit` or its end."""
+        """Answers commands on standard input until `quit` or its end."""
         assert self.lines is not None
         while not self.quitting and (line := self.lines.next()) is not None:
             if (answer := self.respond(line)) is not None and not write(answer):
                 return
 
     def respond(self, line: str) -> str | None:
-        """The answer to a line, with the empty line that ends it; None for a line without a command."""
+        """The answer to a line, including the empty line that ends it; None for a line without a command."""
         line = "".join(char for char in line.replace("\t", " ") if char == " " or char.isprintable()).split("#")[0]
         words = line.split()
         if not words:
@@ -116,7 +116,7 @@ class Engine:
         return self._clear_board(words)
 
     def _change_board(self, game: Game) -> None:
-        """Begins a game of another size. UsageError if the player does not play it."""
+        """Begins a game on another board size. UsageError if the player does not play it."""
         session = self.session
         player = BoardPlayer(session.player.name, game)
         session.player.close()
@@ -187,7 +187,7 @@ class Engine:
         return " ".join(vertex(session.game, action) for action in actions)
 
     def _loadsgf(self, words: list[str]) -> str:
-        """The game of a file, up to the move before the given one."""
+        """Loads the game of a file, up to the move before the given one."""
         word(words, 0)
         last = max(integer(words, len(words) - 1) - 1, 0) if len(words) > 1 and words[-1].isdecimal() else None
         path = Path(" ".join(words if last is None else words[:-1]))
@@ -214,7 +214,7 @@ class Engine:
         return {game.action_text(action).lower(): action for action in range(game.num_actions)}
 
     def _turn(self, player: int) -> None:
-        """Makes it the player's turn: by the other's pass where nothing else is legal. UsageError where that cannot be."""
+        """Makes it the player's turn, by the other's pass if nothing else is legal. UsageError if that is not possible."""
         session = self.session
         legal = session.state.legal_actions()
         if session.state.player != player and len(legal) == 1 and self._is_pass(legal[0]):
@@ -243,11 +243,11 @@ class Engine:
         return ""
 
     def _genmove(self, player: int, reports: Reports | None = None, only: Sequence[int] = ()) -> str:
-        """Makes the player's move in the time that there is for it. `only`: the actions to consider; (): all."""
+        """Makes the player's move within its time. `only`: the actions to consider; (): all."""
         session, before = self.session, self.session.copy()
         if session.over:
             if session.resigned is None and any(self._is_pass(action) for action in range(session.game.num_actions)):
-                self.marks.append(before)  # so that `undo` takes back this pass, which changes nothing
+                self.marks.append(before)  # so that `undo` takes back just this pass, which changes nothing
                 return "pass"
             raise Refused("the game is over")
         session.ready()
@@ -345,7 +345,7 @@ class Engine:
         return "0" if points == 0.5 else "B+" if points > 0.5 else "W+"
 
     def _final_status_list(self, words: list[str]) -> str:
-        """In games decided by area, all stones are alive: dead ones have to be captured."""
+        """Lists stones by status: in games decided by area, all stones are alive, since dead ones have to be captured."""
         status, game = word(words, 0).lower(), self.session.game
         if status not in ("alive", "dead", "seki"):
             raise Refused("syntax error")
@@ -354,7 +354,7 @@ class Engine:
         return "\n".join(vertex(game, point) for point, stone in enumerate(placed(self.session.state)) if stone != ".")
 
     def _analyze(self, words: list[str], form: Form) -> str:
-        """Reports what the player thinks of a colour's moves until the next line comes."""
+        """Reports the player's analysis of a colour's moves until the next line of input."""
         wish = Wish.of(words, self.session.state.player, self._known())
         state, only = self.session.turned(wish.player), self._allowed(wish)
         reports = self._begin(form, wish)
@@ -385,7 +385,7 @@ class Engine:
         return f"play {answer}"
 
     def _begin(self, form: Form, wish: Wish) -> Reports:
-        """Begins an answer that is written while the search runs. UsageError before it for a player that does not search."""
+        """Begins an answer that is written while the search runs. UsageError, before that, for a player that does not search."""
         self.session.player.evaluator(self.session.game)
         self.session.ready()
         self.streamed = True

@@ -1,4 +1,4 @@
-"""Where the Go Text Protocol, version 2, puts handicap stones (section 4.1.1). Points are (column, row), both from 0."""
+"""The places of handicap stones in the Go Text Protocol, version 2 (section 4.1.1). Points are (column, row), both from 0."""
 
 from itertools import product
 
@@ -22,7 +22,7 @@ def fixed(size: int, stones: int) -> list[Point]:
 
 
 def free(size: int, stones: int) -> list[Point]:
-    """The points that the engine chooses: the fixed ones, then whichever are farthest from stones and not at the edge."""
+    """The points of a free handicap: the fixed points, then those that are farthest from other stones and not at the edge."""
     found = fixed(size, min(stones, most_fixed(size)))
     while len(found) < stones:
         left = [point for point in product(range(size), range(size)) if point not in found]

@@ -1,9 +1,9 @@
-"""The words of a GTP command."""
+"""Parses the words of a GTP command."""
 
 import re
 from typing import NamedTuple
 
-# Values that KataGo's analysis knows and that say nothing about which moves are searched.
+# Options of KataGo's analysis that do not affect which moves are searched.
 _UNUSED = (
     "minmoves",
     "ownership",
@@ -18,16 +18,16 @@ PLAYERS = {"b": 0, "black": 0, "w": 1, "white": 1}
 
 
 class Refused(Exception):
-    """A command that is answered with `?` and this message."""
+    """Raised for a command that is to be answered with `?` and this message."""
 
 
 class Wish(NamedTuple):
-    """What an analysis should show."""
+    """The options of an analysis command."""
 
     player: int
     seconds: float  # between two reports
     most: int  # moves in a report
-    moves: list[tuple[bool, set[int]]]  # the only actions at the root that are allowed (True), or some that are not
+    moves: list[tuple[bool, set[int]]]  # actions at the root: the only allowed ones (True), or forbidden ones (False)
 
     def allows(self, action: int) -> bool:
         """Whether an action is to be considered."""
@@ -35,7 +35,7 @@ class Wish(NamedTuple):
 
     @classmethod
     def of(cls, words: list[str], mover: int, known: dict[str, int]) -> "Wish":
-        """What follows `lz-analyze` and the like: a colour, hundredths of a second, then names with values, as KataGo has them."""
+        """Parses the words after `lz-analyze` and the like: a colour, hundredths of a second, then KataGo's options with values."""
         rest = list(words)
         player = PLAYERS[rest.pop(0).lower()] if rest and rest[0].lower() in PLAYERS else mover
         seconds, most, moves = 0.5, 1000, list[tuple[bool, set[int]]]()
@@ -76,7 +76,7 @@ def colour(words: list[str]) -> int:
 
 
 def integer(words: list[str], at: int) -> int:
-    """The word at a position as a whole number of at most nine digits. Refused if it is none."""
+    """The word at a position as a whole number of at most nine digits. Refused if it is not one."""
     text = word(words, at)
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
         raise Refused("syntax error")
@@ -84,7 +84,7 @@ def integer(words: list[str], at: int) -> int:
 
 
 def number(words: list[str], at: int) -> float:
-    """The word at a position as a number below a billion. Refused if it is none."""
+    """The word at a position as a number below a billion. Refused if it is not one."""
     try:
         found = float(word(words, at))
     except ValueError as error:

@@ -38,11 +38,11 @@ def climb(
     against: Sequence[str] = (),
     parallel: int = 2,
 ) -> list[Rung]:
-    """Rates up to `most` evenly spaced checkpoints by `games` games between every two, oldest first.
+    """Rates up to `most` evenly spaced checkpoints, oldest first, from `games` games between every two.
 
-    Each player of `against` also plays each of the checkpoints, with its own settings, and comes after them; the first is then 0
-    Elo. `parallel` copies of a program play at once. UsageError for a run with too few checkpoints, for one that plays no board
-    game, and for a player that does not exist, does not play the game or is named twice; before any game is played.
+    Each player of `against` also plays each checkpoint, with its own settings, and is listed after them; the first of these players
+    is then 0 Elo. `parallel` copies of a program play at once. UsageError, before any game is played, for a run with too few
+    checkpoints or without a board game, and for a player that does not exist, does not play the game or is named twice.
     """
     paths = checkpoint.list_complete(pretrained_agents.located(run))
     if len(paths) < (1 if against else 2):
@@ -81,7 +81,7 @@ def _check(against: Sequence[str], game: Game) -> None:
 
 
 def zero(rungs: Sequence[Rung]) -> str:
-    """What has 0 Elo: the name of the first other player, or the oldest checkpoint."""
+    """The name of the player with 0 Elo: the first other player, or the oldest checkpoint."""
     return next((rung.player for rung in rungs if rung.agent_steps is None), "oldest checkpoint")
 
 

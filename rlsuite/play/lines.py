@@ -1,4 +1,4 @@
-"""Standard input and output line by line; input is read in a thread, so that a running search can see that a line has come."""
+"""Standard input and output line by line. A thread reads the input, so that a running search can notice a new line."""
 
 import os
 import queue
@@ -16,7 +16,7 @@ class Lines:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        """Reads the file descriptor: a thread that waits in `sys.stdin` would hold its lock when the program exits."""
+        """Reads the file descriptor itself: a thread that waits in `sys.stdin` would hold its lock when the program exits."""
         begun = b""
         try:
             while piece := os.read(0, _PIECE):
@@ -39,7 +39,7 @@ class Lines:
         return found
 
     def waiting(self) -> bool:
-        """Whether a line (or the end) has come."""
+        """Whether a line, or the end of the input, has arrived."""
         return not self._queue.empty()
 
 

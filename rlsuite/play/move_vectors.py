@@ -1,4 +1,4 @@
-"""Vectors of a game's moves, from recorded games: which moves stand near each other, as a table and on the board.
+"""Vectors of a game's moves, learned from recorded games, and each move's nearest neighbours, as a table and on the board.
 
     game = make_game("go(size=7)")
     found = of_records(game_records.read_folder(Path("games"), game), game)
@@ -30,15 +30,16 @@ def of_records(
     passes: int = 10,
     seed: int = 0,
 ) -> Learned:
-    """Vectors [A,`width`] of the moves of both players, see `rlsuite.learning.skip_gram`. UsageError without any."""
+    """Learns vectors [A,`width`] of the moves of both players, see `rlsuite.learning.skip_gram`. UsageError without any moves."""
     texts = [record.actions for record in records]
     return learn(Pairs(texts, game.action_maps, window, negatives, seed), width, passes, seed)
 
 
 def similarities(vectors: NDArray[np.float32], action: int) -> NDArray[np.float32]:
-    """Cosines [A] of the angles between an action's vector and all others, after their mean has been taken from each.
+    """Cosine similarities [A] between an action's vector and all vectors, after their mean has been subtracted from each.
 
-    What all vectors share only says that a pair is rarer than noise (Levy & Goldberg 2014: v·v' is the pair's PMI less log K).
+    The common part of all vectors only says that a pair is rarer than noise (Levy & Goldberg 2014: v·v' is the pair's PMI less
+    log K).
     """
     vectors = vectors - vectors.mean(0)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -54,9 +55,9 @@ def neighbours(vectors: NDArray[np.float32], action: int, count: int) -> list[tu
 
 
 def actions_of(game: Game, names: str | None) -> list[int]:
-    """The actions of names with commas between them; None: the first cell, the one in the middle of its side, and the central one.
+    """The actions of comma-separated names; None: the first cell, the one in the middle of its side, and the central one.
 
-    UsageError for a name that no action has.
+    UsageError for an unknown name.
     """
     if names is None:
         _, height, width = game.observation_shape
@@ -72,9 +73,9 @@ def actions_of(game: Game, names: str | None) -> list[int]:
 
 
 def places(game: Game) -> NDArray[np.float64]:
-    """(across, down) of each action [A,2] in a picture: its cell or column, in Hex shifted as the rows are; a pass below the board.
+    """The position (across, down) [A,2] of each action in a picture: its cell or column, shifted with the rows in Hex.
 
-    UsageError for a game whose actions are neither.
+    A pass is below the board. UsageError for a game whose actions are neither cells nor columns.
     """
     _, height, width = game.observation_shape
     actions = np.arange(game.num_actions)
@@ -88,7 +89,7 @@ def places(game: Game) -> NDArray[np.float64]:
 
 
 def draw(vectors: NDArray[np.float32], game: Game, actions: Sequence[int], count: int, out: Path) -> None:
-    """A PNG picture of the board for each of the `actions`: how like it each other move is, and the order of its neighbours."""
+    """Draws a PNG with a board for each of the `actions`: the similarity of all other moves, and the order of its neighbours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -29,12 +29,12 @@ _UNSET = 100  # simulations of a search by a player that plays without one
 
 
 class BoardPlayer:
-    """A player by name: an `Opponent`, and if it searches also something to search with (`evaluator`)."""
+    """A player by name: an `Opponent` which, if it searches, also has an `evaluator`."""
 
     def __init__(self, name: str, game: Game, simulations: int | None = None, seed: int = 0):
-        """`simulations` per move replace the player's own number; `seed` is that of its random games.
+        """`simulations`: per move, instead of the player's own number. `seed`: for its random games.
 
-        UsageError for an unknown player, and for one of another game.
+        UsageError for an unknown player, or one of another game.
         """
         self.name, self.game = name, game
         self.title = name if simulations is None else f"{name}, {simulations} simulations"
@@ -49,7 +49,7 @@ class BoardPlayer:
             opponent.simulations = self.simulations = simulations or opponent.simulations
             self._evaluator, self.solve = (rollout_evaluator(game, seed), opponent.method), False
         elif simulations is not None:
-            self.title = name  # it has no simulations to set
+            self.title = name  # it has no number of simulations to set
         self.opponent = opponent
 
     def _use(self, saved: "Saved", simulations: int | None) -> None:
@@ -69,7 +69,7 @@ class BoardPlayer:
         return self._evaluator is not None
 
     def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-        """How it evaluates positions, and how it searches. UsageError for a player that does not search."""
+        """Its position evaluator and its search method. UsageError for a player that does not search."""
         if self._evaluator is None:
             raise UsageError(f"{self.name} does not search, so it has nothing to show; a run or mcts(simulations=...) does")
         return self._evaluator
@@ -79,7 +79,7 @@ class BoardPlayer:
         return Searcher(self.game, self, simulations or self.simulations or _UNSET, solve=self.solve, seed=seed)
 
     def change_game(self, game: Game) -> None:
-        """Plays on with other parameters of its game that a net does not see, such as the komi, or another first position."""
+        """Continues with other parameters of its game that a net does not see, such as the komi, or with another first position."""
         if self.opponent is not None and is_program(self.name):
             before, self.opponent = self.opponent, make_opponent(self.name, game)
             before.close()
@@ -95,13 +95,13 @@ class BoardPlayer:
         return choose_actions(self.game, rows, evaluate, self.simulations, method, int(rng.integers(2**31)), self.solve)
 
     def close(self) -> None:
-        """Ends the program that it is, if any."""
+        """Ends its program, if it is one."""
         if self.opponent is not None:
             self.opponent.close()
 
 
 def is_saved(name: str) -> bool:
-    """Whether a player is a folder or `run(path=...)`. UsageError for a name that is neither that nor a kind of player."""
+    """Whether a player is a saved run: a folder or `run(path=...)`. UsageError for a name that is no kind of player either."""
     if _is_path(name):
         return True
     kind, known = name.split("(")[0].strip(), [*OPPONENTS, RUN]
@@ -130,7 +130,7 @@ def _is_path(name: str) -> bool:
 
 def _load(name: str) -> "Saved":
     """The agent in a folder, or in `run(path=FOLDER,key=value)`, where the keys are those of its config's section `agent`."""
-    from rlsuite.evaluation.saved_agent import Saved  # torch takes a second to import, and other players do without it
+    from rlsuite.evaluation.saved_agent import Saved  # torch takes a second to import, and other players do not need it
 
     if _is_path(name):
         return Saved(Path(name), device="auto")

@@ -1,4 +1,4 @@
-"""A game in progress: its moves, taking them back, and what a player expects of it."""
+"""A game in progress: making and taking back moves, and a player's evaluations of the positions."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ _PLANNED = 0.9  # share of the time that Gumbel's halving plans for
 
 
 def waits_for(game: Game, method: type[Puct | Gumbel]) -> str:
-    """What a search of a game has to wait for: that it is compiled; "" if it is."""
+    """A line about what a search of a game has to wait for, its compilation; "" if it is compiled."""
     return "" if compiled(game, method) else f"compiling the search for {game.name}, which takes some seconds"
 
 
@@ -36,7 +36,7 @@ class Session:
         self.searcher: Searcher | None = None
         self.searched: BoardState | None = None  # the position of the last search
         self.rate = 0.0  # simulations per second of the last search
-        self.tell: Callable[[str], None] = lambda text: None  # called with a line about what one has to wait for
+        self.tell: Callable[[str], None] = lambda text: None  # called with a line about what the user has to wait for
         self.clear()
 
     def clear(self, start: BoardState | None = None) -> None:
@@ -45,7 +45,7 @@ class Session:
         self.actions: list[int] = []
         self.values: list[float | None] = [None]
         self.resigned: int | None = None  # the player who resigned
-        self.regular = start is None  # from the usual start, and nobody has moved out of turn
+        self.regular = start is None  # whether it is from the usual start, without moves out of turn
 
     def copy(self) -> Any:
         """The game as it is now, for `restore`."""
@@ -56,7 +56,7 @@ class Session:
         states, actions, values, resigned, regular = copy
         if states[0].game is self.game:
             self.states, self.actions, self.values = states[:], actions[:], values[:]
-        else:  # made before the rules changed
+        else:  # the copy was made before the rules changed
             self.clear()
             for before, action in zip(states, actions, strict=False):
                 self.turn(before.player)
@@ -66,7 +66,7 @@ class Session:
         self.resigned, self.regular = resigned, regular
 
     def change_game(self, game: Game) -> None:
-        """Plays on under other rules that leave the moves as they are, such as another komi."""
+        """Continues under other rules that do not affect the moves, such as another komi."""
         copy, self.game, self.searcher = self.copy(), game, None
         self.player.change_game(game)
         self.restore(copy)
@@ -83,7 +83,7 @@ class Session:
 
     @property
     def points(self) -> float | None:
-        """The points of player 0: 1, 0.5 or 0; None while the game is on."""
+        """The points of player 0: 1, 0.5 or 0; None while the game is not over."""
         if self.resigned is not None:
             return float(self.resigned)
         return (1 + self.state.returns()[0]) / 2 if self.state.is_terminal() else None
@@ -102,7 +102,7 @@ class Session:
         self.values.append(None)
 
     def turned(self, player: int) -> BoardState:
-        """The position with that player to move, also after passes have ended the game. UsageError where that cannot be."""
+        """The position with `player` to move, even after passes have ended the game. UsageError if that is not possible."""
         state, game = self.state, self.game
         if state.player == player and not state.is_terminal():
             return state
@@ -119,7 +119,7 @@ class Session:
         return found
 
     def turn(self, player: int) -> None:
-        """Makes it that player's turn. UsageError as in `turned`."""
+        """Makes it the player's turn. UsageError as in `turned`."""
         found = self.turned(player)
         self.regular = self.regular and found is self.state
         self.states[-1] = found
@@ -136,7 +136,7 @@ class Session:
             raise UsageError("there is no move to take back")
 
     def ready(self) -> None:
-        """Compiles the search, if it is not in the cache, and measures how fast it is: no clock has to pay for it."""
+        """Compiles the search, if it is not in the cache, and measures its speed, so that this does not cost time on a clock."""
         if not self.player.can_search or not self.simulations or self.rate:
             return
         self._announce()
@@ -144,12 +144,12 @@ class Session:
         state = state.apply(searcher.search(state).action)
         begin = time.monotonic()
         if not state.is_terminal():
-            searcher.search(state)  # keeps a part of its tree, so that this is compiled, too
+            searcher.search(state)  # reuses a part of the tree, so that this code is compiled, too
         self.rate = max(searcher.made, 1) / max(time.monotonic() - begin, 1e-6)
 
     @property
     def waits(self) -> str:
-        """What the next search has to wait for: that it is compiled; "" if it is."""
+        """A line about what the next search has to wait for, its compilation; "" if it is compiled."""
         return waits_for(self.game, type(self.player.evaluator(self.game)[1])) if self.player.can_search else ""
 
     def _announce(self) -> None:
@@ -165,7 +165,7 @@ class Session:
     ) -> Found:
         """Searches the position as the player does, until the root has `simulations` visits.
 
-        `pace` ends it by a clock. `look` is called again and again and can end it, too. `only`: the actions to consider.
+        `pace` ends it by a clock. `look` is called repeatedly and ends it by returning True. `only`: the actions to consider.
         UsageError for a player that does not search.
         """
         self._announce()
@@ -176,7 +176,7 @@ class Session:
         if pace.left is not None:
             planned = int(_PLANNED * self.rate * max(pace.left, 0.0))
         if isinstance(searcher.method, Gumbel) and self.state != self.searched:
-            searcher.forget()  # halving needs a root without visits; the evaluator's cache still knows what was evaluated
+            searcher.forget()  # halving needs a root without visits; the evaluator's cache still has earlier evaluations
         self.searched = self.state
         searcher.begin(self.state, wanted, only, planned)
         begin = time.monotonic()
@@ -189,7 +189,7 @@ class Session:
         return found
 
     def choose(self) -> int:
-        """The player's action, or RESIGNS, without a search of the session's. UsageError for a game that it cannot be told of."""
+        """The player's action, or RESIGNS, without a search by the session. UsageError if the game cannot be described to it."""
         if not self.regular and is_program(self.player.name):
             raise UsageError(f"{self.player.name} plays only games from the usual start in which nobody moved out of turn")
         return int(self.player(self.state.row[None], [self.actions], self.rng)[0])

@@ -1,4 +1,4 @@
-"""A game in the terminal: boards are text, moves are typed by name."""
+"""Plays a game in the terminal: boards are text, moves are typed by name."""
 
 import re
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def run(
 
 
 def resumed(session: Session, side: int | None, read: Callable[[str], str], show: Callable[[str], None]) -> bool:
-    """Reads commands about a finished game; whether it goes on, because a move was taken back."""
+    """Reads commands about a finished game; returns whether it continues, because a move was taken back."""
     while session.over:
         try:
             words = read("game over (save FILE, undo, or Enter to quit)> ").split()
@@ -70,7 +70,7 @@ def resumed(session: Session, side: int | None, read: Callable[[str], str], show
 
 
 def command(session: Session, words: list[str], side: int | None, show: Callable[[str], None]) -> bool:
-    """Does what a person typed; False for `quit`."""
+    """Carries out a command that a person has typed; False for `quit`."""
     state = session.state
     names = {state.text_of(action).lower(): action for action in state.legal_actions()}
     word = " ".join(words).lower()
@@ -115,7 +115,7 @@ def players(session: Session, side: int | None) -> tuple[str, str]:
 
 
 def side_name(session: Session, player: int) -> str:
-    """What a player is called, and its symbol on the board."""
+    """The name of a side, and its symbol on the board."""
     shown, symbol = session.game.presentation, "xo"[player]
     name = shown.sides[player]
     return name if name == symbol or shown.board in ("chess", "text") else f"{name} ({symbol})"
@@ -147,7 +147,7 @@ def axes(game: Game) -> tuple[list[str], list[str]]:
 
 
 def outcome(session: Session, side: int | None) -> str:
-    """Who has won."""
+    """A line that says who has won."""
     points = session.points
     if points is None or points == 0.5:
         return "not over" if points is None else "a draw"

@@ -21,9 +21,9 @@ _ALL_AT_ONCE = 256  # games, if no other program plays
 
 
 class Entrant(NamedTuple):
-    """A player as it takes part in a match."""
+    """A participant of a match."""
 
-    name: str  # as `make_seat` takes it
+    name: str  # as for `make_seat`
     simulations: int | None = None  # per move if it searches, instead of its own number
 
 
@@ -36,12 +36,12 @@ class Meeting(NamedTuple):
     interval: tuple[float, float]  # 95%, of the first player's share of the points
     failures: tuple[int, int]  # games that each player lost by a crash, a time-out or an illegal move
     moves: float  # average length of a game
-    different: int  # games that were not played before move by move, as players that draw nothing repeat them
+    different: int  # number of games that differ from all earlier ones; deterministic players repeat games
     ratio: float | None  # log likelihood ratio of the sequential test
-    verdict: str | None  # elo0, elo1, or None if it is open
+    verdict: str | None  # elo0, elo1, or None if it is undecided
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it for JSON, with Elo differences; None stands for infinity."""
+        """The result as a dict for JSON, with Elo differences; None stands for infinity."""
         low, high = (elo_of(share) for share in self.interval)
         difference = elo_of(self.score.points)
         return {
@@ -72,7 +72,7 @@ def meet(
     sprt: Sprt | None,
     out: Path | None,
 ) -> list[Meeting]:
-    """Plays a match between every two players. UsageError for an unknown player, before its match is played."""
+    """Plays a match between every two players. UsageError for an unknown player, raised before its match."""
     pairs = list(combinations([Entrant(name, simulations) for name in names], 2))
     return meet_pairs(pairs, game, games, opening_moves, seed, parallel, sprt, out)
 
@@ -87,7 +87,7 @@ def meet_pairs(
     sprt: Sprt | None = None,
     out: Path | None = None,
 ) -> list[Meeting]:
-    """Plays a match between the two players of every pair. UsageError for an unknown player, before its match is played."""
+    """Plays a match between the two players of every pair. UsageError for an unknown player, raised before its match."""
     if sprt is not None and not -2000 <= sprt.elo0 < sprt.elo1 <= 2000:
         raise UsageError(f"--sprt {sprt.elo0:g} {sprt.elo1:g}: the second must be larger, and both between -2000 and 2000")
     if out is not None:
@@ -153,7 +153,7 @@ def _meet(
 
 
 def _show_progress(result: Score, first: str, second: str, total: int) -> None:
-    """Writes the score so far to standard error: a line that is overwritten, or about 20 lines if it is not a terminal."""
+    """Writes the score so far to standard error: one line that is overwritten, or about 20 lines if it is not a terminal."""
     tty = sys.stderr.isatty()
     if tty or result.games % max(1, total // 20) == 0:
         text = f"{_short(first)} against {_short(second)}: {result.games} of {total} games, "

@@ -1,7 +1,7 @@
-"""A player as an engine that speaks the Universal Chess Interface.
+"""Runs a player as an engine over the Universal Chess Interface.
 
-Whether a game is drawn is for the GUI to say: after a repetition or fifty moves the engine goes on from the position as it is.
-`depth` is the length of the principal variation, `nodes` the visits of the root; `go depth` and `go mate` end at `Simulations`.
+The GUI decides whether a game is drawn: after a repetition or fifty moves, the engine continues from the position as it is. `depth`
+is the length of the principal variation, `nodes` the visits of the root; `go depth` and `go mate` also end at `Simulations`.
 """
 
 import re
@@ -15,8 +15,8 @@ from rlsuite.play.clock import Left, Pace
 from rlsuite.play.lines import Lines, write
 from rlsuite.play.session import Session
 
-_MARGIN = 0.01  # seconds of a movetime that are kept for the answer
-_MOST = 20_000  # simulations of a search without a limit
+_MARGIN = 0.01  # seconds of a movetime that are reserved for the answer
+_MOST = 20_000  # maximum number of simulations of a search without a limit
 _EVERY = 0.9  # seconds between two reports
 _NUMBERS = ("movetime", "wtime", "btime", "winc", "binc", "movestogo", "nodes", "depth", "mate")
 _WAITS = ("infinite", "ponder")  # the search ends when the GUI says so
@@ -24,7 +24,7 @@ _POSITION = re.compile(r"[1-8KQRBNPkqrbnp]+(/[1-8KQRBNPkqrbnp]+){7} [wb] (-|[KQk
 
 
 class Limits(NamedTuple):
-    """What follows `go`."""
+    """The limits of a search, from the words after `go`."""
 
     numbers: dict[str, int]
     moves: list[str]  # searchmoves
@@ -32,7 +32,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, words: list[str]) -> "Limits":
-        """From the words after `go`; what makes no sense is ignored."""
+        """Parses the words after `go`; invalid ones are ignored."""
         numbers, moves, key = dict[str, int](), list[str](), ""
         for word in words:
             if word in (*_NUMBERS, *_WAITS, "searchmoves"):
@@ -61,13 +61,13 @@ class Engine:
         """UsageError for a game that is not chess."""
         self.name_of = uci_names(session.game)
         self.session, self.name, self.lines = session, name, lines
-        self.held: list[str | None] = []  # lines that came during a search
+        self.held: list[str | None] = []  # lines that arrived during a search and are still to be answered
         self.start, self.moves = "", list[str]()  # the position on the session's board: a FEN or "", and the moves from there
-        self.refused = False  # the last position could not be set up
-        self.waits = False  # the search that runs must not end by itself
+        self.refused = False  # whether the last position could not be set up
+        self.waits = False  # whether the current search must not end by itself
 
     def run(self) -> None:
-        """Answers standard input until `quit` or its end."""
+        """Answers commands on standard input until `quit` or its end."""
         while (line := self.held.pop(0) if self.held else self.lines.next()) is not None:
             words = line.split()
             if words[:1] == ["quit"] or not self._answer(words):
@@ -77,7 +77,7 @@ class Engine:
         return write(f"{text}\n")
 
     def _answer(self, words: list[str]) -> bool:
-        """Answers a line, or ignores an unknown one, as the protocol demands; False if nobody reads the answers any more."""
+        """Answers a line, or ignores an unknown one, as the protocol requires; False if nobody reads the answers any more."""
         kind = words[0] if words else ""
         try:
             if kind == "uci":
@@ -101,7 +101,7 @@ class Engine:
                 return self._say("bestmove (none)") if self.refused else self._go(words[1:])
         except (RlsuiteError, ValueError, IndexError) as error:
             told = self._say(f"info string {kind}: {' '.join(str(error).split())}")
-            return self._say("bestmove (none)") if kind == "go" else told  # or the GUI would wait for ever
+            return self._say("bestmove (none)") if kind == "go" else told  # otherwise the GUI would wait forever
         return True
 
     def _set_option(self, text: str) -> bool:
@@ -116,7 +116,7 @@ class Engine:
         return True
 
     def _position(self, words: list[str]) -> None:
-        """Sets up `startpos` or a FEN, and makes the moves. ValueError for what is neither, and for an illegal move."""
+        """Sets up `startpos` or a FEN, and makes the moves. ValueError for any other position, and for an illegal move."""
         at = words.index("moves") if "moves" in words else len(words)
         what, names, start = words[:at], words[at + 1 :], ""
         if what[:1] == ["fen"]:
@@ -130,7 +130,7 @@ class Engine:
         self._set_up(start, names)
 
     def _set_up(self, start: str, names: list[str]) -> None:
-        """Makes the moves that are not on the board yet, from the beginning where the board shows another game."""
+        """Makes the moves that are not on the board yet, from the beginning if the board has another game."""
         known = len(self.moves)
         if start != self.start or names[:known] != self.moves:
             self.session.clear(self.session.game.parse_state(f"start: {start}\nmoves:") if start else None)
@@ -144,7 +144,7 @@ class Engine:
             self.moves.append(name)
 
     def _go_on(self) -> None:
-        """Forgets how the position came about if the rules end the game there: unless by mate or the like, it goes on then."""
+        """If the rules end the game here, drops the position's history, so that it continues unless it is mate or the like."""
         session = self.session
         if session.state.is_terminal():
             words = str(session.state).split("\n")[0].split()
@@ -192,10 +192,10 @@ class Engine:
         return self._say(f"bestmove {self.name_of(session.state.row, best)}{ponder}")
 
     def _told(self, pace: Pace, seconds: float | None) -> bool:
-        """Whether the search should end, by the lines that came during it.
+        """Handles the lines that arrived during the search; returns whether it should end.
 
-        `isready`, `setoption` and `ponderhit` are heard at once; other commands are held until the search is over, and end one that
-        would not end by itself.
+        `isready`, `setoption` and `ponderhit` are handled at once; other commands are held until the search is over, and they end a
+        search that would not end by itself.
         """
         while self.lines.waiting() and not self.held:
             line = self.lines.next()
@@ -216,7 +216,7 @@ class Engine:
         return self.waits and bool(self.held)
 
     def _reached(self, numbers: dict[str, int]) -> bool:
-        """Whether the search is as deep as `go depth` wants it, or has found the mate of `go mate`."""
+        """Whether the search has reached the depth of `go depth`, or found the mate of `go mate`."""
         if "depth" not in numbers and "mate" not in numbers:
             return False
         line, mates = self._line()
@@ -224,7 +224,7 @@ class Engine:
         return len(line) >= numbers.get("depth", _MOST) or (mates > 0 and len(line) <= plies)
 
     def _line(self) -> tuple[list[int], int]:
-        """The principal variation, and whether it is proven to mate: 1, or to be mated: -1; 0: neither."""
+        """The principal variation, and 1 if it is proven to mate, -1 if it is proven to be mated, otherwise 0."""
         session, searcher = self.session, self.session.searcher
         assert searcher is not None
         if forced := searcher.forced():
@@ -235,7 +235,7 @@ class Engine:
         return line, int(len(line) == 1 and after.is_terminal() and after.returns()[mover] > 0)
 
     def _info(self, begin: float) -> tuple[str, list[int]]:
-        """The line that reports on a search that began then, and the principal variation."""
+        """The `info` line about a search that began at `begin`, and the principal variation."""
         state, names, searcher = self.session.state, list[str](), self.session.searcher
         assert searcher is not None
         (line, mates), value = self._line(), searcher.found().value

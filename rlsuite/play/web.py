@@ -68,16 +68,16 @@ class OwnOnly:
 
 
 class Table:
-    """The game that the page shows, who plays which side, and a lock, because requests come while a search runs."""
+    """The game on the page, the side that each player has, and a lock, because requests arrive while a search runs."""
 
     def __init__(self, session: Session | None, side: int | None, videos: Path | None):
-        """`side` is the person's; None: both. Without a session there are only videos."""
+        """`side`: the person's; None: both. Without a session, there are only videos."""
         self.session, self.side, self.videos = session, side, videos
-        self.watching = False  # the player plays both sides
+        self.watching = False  # whether the player plays both sides
         self.lock = threading.Lock()
         self.closing = threading.Event()  # ends a search
         self.hint: dict[str, Any] | None = None  # for the current position
-        self.notes: list[str] = []  # what was not read as it stands in the record that was loaded last
+        self.notes: list[str] = []  # what was not read literally in the last record that was loaded
 
     def game(self) -> Session:
         """The session. UsageError if there is none."""
@@ -196,11 +196,11 @@ class Table:
         session, text = self.game(), body.get("record")
         if not isinstance(text, str):
             raise UsageError("no record")
-        if "\ufffd" in text:  # what the browser puts for bytes that are not UTF-8
+        if "\ufffd" in text:  # the browser's replacement for bytes that are not UTF-8
             raise UsageError("the record is not in UTF-8, all that the page reads: use rlsuite play --load FILE --web")
         record = game_records.read(text.encode("utf-8", "replace"), session.game)
         session.clear()
-        if record.game is not session.game:  # it begins from another position
+        if record.game is not session.game:  # the record begins from another position
             session.change_game(record.game)
         for action in record.actions:
             session.play(action)
@@ -216,10 +216,10 @@ class Table:
 
 
 def layout(game: Game, state: BoardState) -> dict[str, Any] | None:
-    """How the page draws a board: cells [H*W] of 0, 1 (player 0) or 2, or chess pieces; `clicks` [H*W], a cell's action or -1.
+    """The data for drawing a board on the page; None for a board that is shown as text.
 
-    `columns` and `rows` are their names, rows from the top.
-    None for a board that is shown as text.
+    Cells [H*W] are 0, 1 (player 0) or 2, or chess pieces; `clicks` [H*W]: each cell's action or -1; `columns` and `rows`: their
+    names, rows from the top.
     """
     shape, (height, width) = game.presentation.board, game.observation_shape[1:]
     if shape == "chess":
@@ -260,7 +260,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(table: Table, port: int) -> ASGIApp:
-    """The server of a table's page."""
+    """The web application that serves a table's page."""
 
     async def page(request: Request) -> Response:
         name, kind = _PAGES[request.url.path]

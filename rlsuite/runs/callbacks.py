@@ -1,4 +1,4 @@
-"""Callbacks: a user's own code that a run calls while it goes on.
+"""Callbacks: your own code, called at certain points of a run.
 
     class Patience(Callback):
         def evaluation(self, run: Run, result: Evaluation) -> None:
@@ -8,7 +8,7 @@
     rlsuite.train("classic/dqn", callbacks=[Patience()])
     rlsuite train classic/dqn 'run.callbacks=["patience.py:Patience"]'
 
-They are called in the process that trains; on Ray, that is the driver.
+Callbacks run in the process that trains; on Ray, that is the driver.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,62 +24,66 @@ from rlsuite.runs.metrics import Clock, Outcome
 
 
 class Run(Protocol):
-    """What a callback sees of the run."""
+    """The run, as a callback sees it."""
 
     @property
     def run_dir(self) -> Path:
-        """Its folder."""
+        """The folder of the run."""
 
     @property
     def config(self) -> AnyConfig:
-        """Its config."""
+        """The config of the run."""
 
     def clock(self) -> Clock:
-        """How far the run has come."""
+        """The progress of the run so far: its steps and seconds."""
 
     def stop(self, reason: str) -> None:
-        """Ends the training as if its steps were used up: a checkpoint and the final evaluation follow."""
+        """Ends the training early, as if all its steps were done: a checkpoint and the final evaluation follow."""
 
 
 class Evaluation(NamedTuple):
     """The result of an evaluation."""
 
-    clock: Clock  # of the weights; on Ray the run may be further
-    score: float  # mean return; of a vision model its main metric
+    clock: Clock  # when the weights were current; on Ray the run may have moved on
+    score: float  # mean return; for a vision model, its main metric
     scalars: Mapping[str, float]  # as in metrics.jsonl: tag -> number
-    final: bool  # whether it is the one after the training
+    final: bool  # whether it is the evaluation after the training
 
 
 class Callback:
     """Base class of callbacks. Every method does nothing unless a subclass defines it."""
 
     def start(self, run: Run) -> None:
-        """The training begins, or goes on after a resume."""
+        """Called when the training begins, or continues after a resume."""
 
     def metrics(self, run: Run, values: Mapping[str, float]) -> None:
-        """A row of losses and rates has been logged: tag -> number (every `run.log_seconds`)."""
+        """Called when a row of losses and rates was logged: tag -> number (every `run.log_seconds`)."""
 
     def episode(self, run: Run, episodic_return: float, length: int) -> None:
-        """An episode of the training has ended, after `length` agent steps. Vision models have none."""
+        """Called when an episode of the training has ended, after `length` agent steps. Vision models have no episodes."""
 
     def evaluation(self, run: Run, result: Evaluation) -> None:
-        """An evaluation is done: a periodic one, or the final one."""
+        """Called after each evaluation: the periodic ones and the final one."""
 
     def checkpoint(self, run: Run, path: Path) -> None:
-        """A checkpoint has been written to this folder, for a resume or for its weights alone."""
+        """Called when a checkpoint was written to the folder `path`: one to resume from, or one with weights only."""
 
     def end(self, run: Run, outcome: Outcome) -> None:
-        """The run ends: "finished", "interrupted" by a signal, or "failed" by an error. All is saved that can be."""
+        """Called when the run ends: "finished", "interrupted" by a signal, or "failed" by an error.
+
+        Everything that can be saved has been saved.
+        """
 
 
 class Callbacks:
     """The callbacks of a run, called one after the other.
 
-    The first error is kept, nothing more is called (but `end`), and `check` raises it, where the run can end without losing a step.
+    After the first error, no callback is called any more, except for `end`. `check` raises the error; the run calls it where it can
+    end without losing a step.
     """
 
     def __init__(self, named: Mapping[str, Callback] | None = None):
-        """`named`: name in errors -> callback."""
+        """`named`: name (for error messages) -> callback."""
         self._named = dict(named or {})
         self._error: RlsuiteError | None = None
 
@@ -100,8 +104,8 @@ class Callbacks:
         self._call(lambda one: one.checkpoint(run, path), "checkpoint")
 
     def end(self, run: Run, outcome: Outcome) -> None:
-        """Calls all of them, and then raises the first error; of a run that has failed already it says it."""
-        self._error = None  # a failed run has ended by it already
+        """Calls `end` of all callbacks, then raises the first error; if the run has failed anyway, it only prints the error."""
+        self._error = None  # an earlier error has been raised already: it is why the run failed
         for name, one in self._named.items():
             self._guarded(name, lambda one: one.end(run, outcome), one, "end")
         if outcome != "failed":
@@ -110,7 +114,7 @@ class Callbacks:
             say(f"rlsuite: {self._error}")
 
     def check(self) -> None:
-        """Raises the error of the callback that has failed, if one has: RlsuiteError with its name."""
+        """RlsuiteError, with the name of the callback, if one has failed."""
         if self._error is not None:
             raise self._error
 
@@ -129,7 +133,7 @@ class Callbacks:
 
 
 def load_callbacks(specs: Sequence[str], given: Sequence[Callback] = ()) -> Callbacks:
-    """The callbacks that a config names, and after them those `given` in code. UsageError for one that cannot be made."""
+    """The callbacks that a config names, followed by those `given` in code. UsageError if one cannot be created."""
     named: dict[str, Callback] = {}
     for spec in specs:
         named[spec] = _made(spec)

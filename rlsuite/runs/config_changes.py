@@ -1,4 +1,4 @@
-"""Configs as flat mappings, and what differs between two, e.g. of a run before and after it was resumed."""
+"""Configs as flat mappings, and the differences between two, such as those of a run before and after a resume."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ _FREE = ("run", "eval", "runtime")  # sections that a resume may change
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (value before, value after) of every key that both configs have with different values.
+    """Dotted key -> (value before, value after), for every key that both configs have with different values.
 
     `changes({"env": {"num_envs": 8}}, {"env": {"num_envs": 4}, "seed": 2})` is `{"env.num_envs": (8, 4)}`.
     """
@@ -29,7 +29,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @contextmanager
 def naming_changes(checkpoint: Path, changed: Mapping[str, tuple[Any, Any]]) -> Iterator[None]:
-    """UsageError, with the settings that a resume changes, if the checkpoint does not fit and one of them may be why."""
+    """Context that turns a CheckpointError into a UsageError with the settings that a resume changes, if one may be the cause."""
     try:
         yield
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""The metrics that a run writes: rows for `metrics.jsonl`, TensorBoard and other trackers, and evaluations beside checkpoints.
+"""Metrics of a run: rows for `metrics.jsonl`, TensorBoard and other trackers, and the results of evaluations beside checkpoints.
 
     {"agent_steps": 400, "env_frames": 1600, "learner_steps": 20, "wall_seconds": 3.1, "losses/loss": 0.25}
 
@@ -28,7 +28,7 @@ _THEN = ", then resume the run"
 
 
 class Clock(NamedTuple):
-    """How far a run has come, over all its sessions."""
+    """The progress of a run, summed over all its sessions."""
 
     agent_steps: int
     env_frames: int
@@ -37,7 +37,7 @@ class Clock(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a run logs at one moment."""
+    """The values that a run logs at one moment."""
 
     clock: Clock
     values: dict[str, float]  # tag -> number
@@ -47,33 +47,33 @@ Outcome = Literal["finished", "interrupted", "failed"]  # how a run ends: by its
 
 
 class TrackedRun(NamedTuple):
-    """What a tracker that the config names is made with, as its first argument."""
+    """Facts about a run for its trackers: the first argument that a tracker is created with."""
 
     run_dir: Path
     name: str
     config: dict[str, Any]  # dotted key -> value
-    run_id: str | None  # the tracker's id of the run, if an earlier session has kept one: to be continued
-    last_step: int  # the largest agent step that the tracker may have already; -1 for none
-    keep: Callable[[str], None]  # keeps the id in the run folder for later sessions
+    run_id: str | None  # the tracker's id of the run to continue, if an earlier session has kept one
+    last_step: int  # the largest agent step that the tracker may already have; -1 for none
+    keep: Callable[[str], None]  # keeps the tracker's id in the run folder for later sessions
 
 
 class Tracker(Protocol):
-    """Somewhere that rows of metrics go. The step axis is `clock.agent_steps`; it may go back by a little (evaluations on Ray)."""
+    """A destination for rows of metrics. The step axis is `clock.agent_steps`; it may go back slightly (evaluations on Ray)."""
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Takes the next rows."""
+        """Logs the next rows."""
 
     def flush(self) -> None:
         """Called with every checkpoint."""
 
     def close(self, outcome: Outcome) -> None:
-        """Takes leave: the run has ended, or goes on in another process later."""
+        """Called at the end of the session: the run has ended, or will be continued later in another process."""
 
 
 class JsonLines:
     """The tracker that appends rows to `<run>/metrics.jsonl`.
 
-    Every row has reached the operating system when `write` returns, so a kill -9 loses none; `flush` syncs to disk.
+    Every row has reached the operating system when `write` returns, so a kill -9 loses none. `flush` syncs to disk.
     """
 
     def __init__(self, run_dir: Path, resume_at: int | None) -> None:
@@ -106,7 +106,7 @@ class JsonLines:
         end = os.fstat(self._file.fileno()).st_size
         rest = memoryview(line)
         try:
-            while rest:  # a disk that fills up takes part of a line first, and refuses the rest
+            while rest:  # a disk that fills up takes part of a line, then refuses the rest
                 rest = rest[self._file.write(rest) :]
         except OSError:
             with suppress(OSError):
@@ -149,13 +149,13 @@ class TensorBoard:
 
 
 class MetricLog:
-    """Gives every row of a run to `metrics.jsonl`, to TensorBoard, and to the trackers that the config names.
+    """Writes every row of a run to `metrics.jsonl`, to TensorBoard, and to the trackers that the config names.
 
-    `resume_at=N` first drops what an earlier session logged after the checkpoint at agent step N, from the first two. A write that
-    fails raises RlsuiteError; `trackers` see to their own failures.
+    `resume_at=N` first drops the rows that an earlier session logged after the checkpoint at agent step N, from `metrics.jsonl` and
+    TensorBoard. RlsuiteError if a write fails; `trackers` handle their own failures.
     """
 
-    outcome: Outcome = "failed"  # what trackers hear at the end; the session sets it
+    outcome: Outcome = "failed"  # passed to the trackers at the end; the session sets it
 
     def __init__(self, run_dir: Path, resume_at: int | None = None, trackers: Sequence[Tracker] = ()) -> None:
         self._board = TensorBoard(run_dir, resume_at)
@@ -229,7 +229,7 @@ class RollingMean:
 
 
 def _parse(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Lines with their rows. What follows the last newline is empty, or a line that was cut short."""
+    """The lines of the file, each with its row, without a last line that was cut short."""
     with reading(path):
         lines = path.read_bytes().split(b"\n")
     parsed = []

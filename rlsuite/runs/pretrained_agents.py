@@ -1,6 +1,7 @@
-"""The trained agents in the package: `pretrained:NAME` stands wherever a saved agent can stand.
+"""The trained agents in the package: `pretrained:NAME` can be used wherever a saved agent is expected.
 
-Each is a run folder with one checkpoint, without what only training needs, and a card: how it was trained, and how well it plays.
+Each is a run folder with one checkpoint, without the state that only training needs, and a card that says how the agent was trained
+and how well it plays.
 `scripts/pretrained.py` makes them.
 """
 
@@ -15,21 +16,21 @@ PREFIX = "pretrained:"
 
 
 class Card(NamedTuple):
-    """What `card.json` says of an agent."""
+    """The contents of an agent's `card.json`."""
 
     name: str
     task: str  # "dqn on ALE/Pong-v5"
     game: str | None  # the board game, as `make_game` takes it
-    command: str  # that trained it, but for the folder
+    command: str  # the command that trained it, without the folder
     seed: int
     agent_steps: int
-    minutes: float  # of wall time
+    minutes: float  # wall time
     machine: str
-    date: str  # of the training
-    version: str  # of rlsuite
+    date: str  # date of the training
+    version: str  # version of rlsuite
     parameters: int
     evaluation: str  # the command whose result `score` is
-    score: float  # mean return: for a board game the mean result, between -1 and 1
+    score: float  # mean return; for a board game, the mean result between -1 and 1
     low: float  # 95% interval
     high: float
     games: int
@@ -51,7 +52,7 @@ def names() -> list[str]:
 
 
 def is_name(path: str | Path) -> bool:
-    """Whether it is written as the name of an agent in the package; there may be none of that name."""
+    """Whether `path` has the form `pretrained:NAME`, even if there is no agent of that name."""
     return str(path).startswith(PREFIX)
 
 
@@ -70,7 +71,7 @@ def located(path: str | Path) -> Path:
 
 
 def absent(path: str | Path) -> str:
-    """Why there is no run folder `path`, as the rest of a sentence about it."""
+    """Why `path` is not a run folder, worded as the end of a sentence about it."""
     if is_name(path):
         return "is an agent of the package: it has weights and a card, but no log, and nothing to resume"
     return "does not exist"

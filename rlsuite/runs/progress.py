@@ -16,21 +16,21 @@ from rlsuite.core.console import say
 
 
 class Status(NamedTuple):
-    """What is shown of a run at one moment. None leaves a value out."""
+    """The values shown for a run at one moment. None leaves a value out."""
 
     agent_steps: int
     total_agent_steps: int
     env_frames: int | None
     learner_steps: int
     replay_fill: float | None  # share of the capacity
-    mean_return: float | None  # unclipped, last 100 episodes; nan before the first
-    seconds: float  # wall-clock time, all sessions
+    mean_return: float | None  # unclipped, over the last 100 episodes; nan before the first
+    seconds: float  # wall-clock time of all sessions
     minutes_limit: float | None
     more: Mapping[str, str] = MappingProxyType({})  # name -> value, shown after the others
 
 
 class Progress:
-    """Shows a run's `Status`. Rates are of the last 30 seconds, so they and the time left follow current speed."""
+    """Shows a run's `Status`. Rates are over the last 30 seconds, so they and the time left follow the current speed."""
 
     def __init__(self, out: TextIO | None = None, plain_seconds: float = 60.0):
         """`out`: None for the current `sys.stderr`."""
@@ -45,7 +45,7 @@ class Progress:
         self._next = 0.0
 
     def update(self, status: Status) -> None:
-        """Call it as often as you like: it refreshes twice a second at most."""
+        """Shows a new status. Call it as often as you like: it refreshes at most twice a second."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -95,14 +95,14 @@ class Progress:
 
 
 class Counter:
-    """Shows on stderr how far an evaluation is: a live line on a terminal, one line every 10 seconds elsewhere.
+    """Shows the progress of an evaluation on stderr: a live line on a terminal, one line every 10 seconds elsewhere.
 
     with Counter("games") as show:
         show(3, 30, 5_120)  # as often as you like
     """
 
     def __init__(self, what: str, out: TextIO | None = None, plain_seconds: float = 10.0):
-        """`what` is counted. `out`: None for the current `sys.stderr`."""
+        """`what`: the name of the things counted. `out`: None for the current `sys.stderr`."""
         self._what, self._out, self._plain_seconds = what, out or sys.stderr, plain_seconds
         self._live: Live | None = None
         self._begun = self._shown = time.monotonic()
@@ -119,7 +119,7 @@ class Counter:
                 self._live.stop()
 
     def __call__(self, done: int, of: int, steps: int | None = None) -> None:
-        """So many of the total are done, after so many agent steps."""
+        """Shows that `done` of `of` are done, after `steps` agent steps."""
         now = time.monotonic()
         if now - self._shown < (0.25 if self._live else self._plain_seconds):
             return
@@ -132,12 +132,12 @@ class Counter:
 
 
 def how_far(done: int, of: int, what: str, steps: int | None = None) -> str:
-    """`3 of 30 games, 5,120 steps`: games that are played side by side end late, but their steps move."""
+    """Progress as text: `3 of 30 games, 5,120 steps`. Games that are played in parallel end late, but their steps advance."""
     return f"{done:,} of {of:,} {what}" + ("" if steps is None else f", {steps:,} steps")
 
 
 def duration(seconds: float) -> str:
-    """`1:02:03`, `2:03`, or `-` if unknown."""
+    """A duration as text: `1:02:03`, `2:03`, or `-` if unknown."""
     if seconds != seconds or seconds == float("inf"):
         return "-"
     minutes, second = divmod(int(max(seconds, 0)), 60)

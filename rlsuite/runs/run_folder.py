@@ -3,10 +3,10 @@
     runs/atari-pong__seed1__20260101-120000/
         config.yaml       every setting, overrides included
         run.json          versions of the packages, git commit, signature of config.yaml
-        metrics.jsonl     see `metrics`; TensorBoard's event files lie beside it
+        metrics.jsonl     see `metrics`; TensorBoard's event files are beside it
         checkpoints/      see `checkpoint`
 
-It is created, locked while a process trains in it, and found again to be resumed.
+This module creates it, locks it while a process trains in it, and finds it again for a resume.
 """
 
 import json
@@ -37,7 +37,7 @@ _ELSEWHERE = ", or choose another --run-dir"
 
 
 def new_path(config: AnyConfig) -> Path:
-    """Makes the folder that a new run goes to by default: `runs/<name>__seed<seed>__<time>`, with `-2` and so on if it is taken."""
+    """Makes the default folder of a new run, `runs/<name>__seed<seed>__<time>`, with `-2` and so on appended if it exists."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{config.name.replace('/', '-')}__seed{config.seed}__{stamp}"
     with writing(Path("runs"), _ELSEWHERE):
@@ -45,7 +45,7 @@ def new_path(config: AnyConfig) -> Path:
         for number in count(1):
             folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
             try:
-                folder.mkdir()  # whoever makes it has it: runs often start in the same second
+                folder.mkdir()  # the process that makes it owns it: runs often start in the same second
             except FileExistsError:
                 continue
             return folder
@@ -58,18 +58,18 @@ def create(config: AnyConfig, run_dir: Path) -> None:
         raise already_a_run(run_dir)
     with writing(run_dir, _ELSEWHERE):
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that died before its first checkpoint
+        (run_dir / "metrics.jsonl").unlink(missing_ok=True)  # left by a run that died before its first checkpoint
     write_config(config, run_dir, {"versions": versions(), "git_commit": git_commit()})
 
 
 def whole(run_dir: Path) -> Path:
-    """The folder to give to `--resume`: of a stage, that of the run which it is a stage of."""
+    """The folder to pass to `--resume`: `run_dir`, or for a stage, the folder of the run that it belongs to."""
     stage = re.fullmatch(r"[1-9]_.+", run_dir.name) and (run_dir.parent / "config.yaml").exists()
     return run_dir.parent if stage else run_dir
 
 
 def already_a_run(run_dir: Path) -> UsageError:
-    """The refusal to start a new run in the folder of another."""
+    """The error for starting a new run in the folder of another."""
     return UsageError(f"{run_dir} already holds a run: resume it with {command('--resume', run_dir)}, or choose another --run-dir")
 
 
@@ -83,13 +83,13 @@ def requested(
 ) -> tuple[C, Path | None]:
     """The config and folder of the run that a user asks for: a new one, or with `resume` one to continue.
 
-    `load` resolves a config with overrides, as `loader.resolve` does; `example` names a shipped one. UsageError if the arguments
-    contradict each other.
+    `load`: resolves a config with overrides, as `loader.resolve` does. `example`: the name of a shipped config. UsageError if the
+    arguments contradict each other.
     """
     if resume is None:
         if config is None:
             raise UsageError(f"name a config, such as {example}, or a run to --resume")
-        if run_dir == Path():  # as an empty variable of a script gives it
+        if run_dir == Path():  # from an empty variable in a script
             raise UsageError("--run-dir is empty or the current folder: name a folder for the run")
         admit_config(config, overrides)
         return load(config, overrides, False), run_dir
@@ -97,7 +97,7 @@ def requested(
         raise UsageError("--run-dir and --resume name different folders: a resumed run stays in its folder")
     if (resume / ".lock").exists():
         with lock(resume):
-            pass  # else what a run has not written yet would be missed, instead of saying that it is being written
+            pass  # checked first: otherwise a run that is being written would be reported as incomplete, not as in use
     admit(resume, overrides)
     resolved = load(config_file(resume), overrides, True)
     if config is not None and load(config, (), False).name != resolved.name:
@@ -125,7 +125,7 @@ def lock(run_dir: Path) -> Iterator[None]:
 
 
 def write_config(config: AnyConfig, run_dir: Path, facts: dict[str, Any] | None = None) -> None:
-    """Writes or replaces `config.yaml`, and its signature in `run.json`, which gets new `facts` or keeps its old ones."""
+    """Writes or replaces `config.yaml`, and its signature in `run.json`. `facts`: new contents of `run.json`; None keeps them."""
     text = loader.dump(config)
     facts = _facts(run_dir) if facts is None else facts
     atomic_write(run_dir / "run.json", json.dumps({**facts, "signature": trust.sign(text.encode())}, indent=1), _ELSEWHERE)
@@ -133,13 +133,13 @@ def write_config(config: AnyConfig, run_dir: Path, facts: dict[str, Any] | None 
 
 
 def admit(run_dir: Path, overrides: loader.Overrides) -> None:
-    """UsageError if `config.yaml` is not this user's, and would execute code with these overrides: see `trust.admit`."""
+    """UsageError if `config.yaml` is not this user's and would, with these overrides, execute code: see `trust.admit`."""
     sections, changed = loader.mapping(config_file(run_dir), overrides), loader.overridden(overrides)
     trust.admit(sections, run_dir, is_own(run_dir), changed, training=True)
 
 
 def admit_config(config: str | Path, overrides: loader.Overrides) -> None:
-    """`admit` for a config that is the `config.yaml` of a run; any other is trusted, since the user names it."""
+    """Calls `admit` if the config is the `config.yaml` of a run; any other is trusted, since the user names it."""
     path = Path(config)
     if path.name == "config.yaml" and ((path.parent / "checkpoints").exists() or (path.parent / "run.json").exists()):
         admit(path.parent, overrides)
@@ -153,7 +153,7 @@ def is_own(run_dir: Path) -> bool:
 
 
 def _facts(run_dir: Path) -> dict[str, Any]:
-    """The contents of `run.json`; nothing if it is missing or damaged."""
+    """The contents of `run.json`; empty if it is missing or damaged."""
     with suppress(OSError, ValueError):
         if isinstance(facts := parse_json((run_dir / "run.json").read_bytes()), dict):
             return facts

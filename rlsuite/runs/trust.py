@@ -1,10 +1,9 @@
 """Trust in saved runs: signs the user's own, and keeps other people's from running code that their configs name.
 
-What this user's rlsuite writes is signed with a key in the user's own configuration folder (`$XDG_CONFIG_HOME/rlsuite/key`, by
-default `~/.config/rlsuite/key`): the manifest of a checkpoint, which has the hashes of its other files, and `config.yaml`. A run
-without a valid signature may still be read, since its files hold only data; but where its config names a Python file, a module, an
-entry point, a command or a Ray cluster, it is refused, unless the user allows it (`--trust`, `trust=True`) or names another value.
-docs/security.md has the whole model.
+rlsuite signs `config.yaml` and the manifest of each checkpoint, which has the hashes of its other files. The key is in the user's
+configuration folder (`$XDG_CONFIG_HOME/rlsuite/key`, by default `~/.config/rlsuite/key`). A run without a valid signature may still
+be read, since its files hold only data. If its config names a Python file, a module, an entry point, a command or a Ray cluster, it
+is refused, unless the user allows it (`--trust`, `trust=True`) or overrides the value. docs/security.md has the whole model.
 """
 
 import hashlib
@@ -24,18 +23,18 @@ from rlsuite.core.errors import UsageError
 
 _KEY_BYTES = 32
 _GYMNASIUM = ("gymnasium.envs.classic_control", "gymnasium.envs.toy_text", "gymnasium.envs.box2d", "rlsuite.")
-_OPPONENTS = ("random", "mcts")  # those that are not programs
+_OPPONENTS = ("random", "mcts")  # opponents that are not external programs
 _allowed: ContextVar[bool] = ContextVar("allowed", default=False)
 
 
 def allow(wanted: bool = True) -> None:
-    """Lets runs of others execute what they name, from here on in this context."""
+    """From now on in this context, lets other people's runs execute the code and commands that they name."""
     _allowed.set(wanted)
 
 
 @contextmanager
 def allowing(wanted: bool) -> Iterator[None]:
-    """Lets runs of others execute what they name within the block, if `wanted`."""
+    """Within the block, lets other people's runs execute the code and commands that they name, if `wanted`."""
     token = _allowed.set(_allowed.get() or wanted)
     try:
         yield
@@ -44,13 +43,13 @@ def allowing(wanted: bool) -> Iterator[None]:
 
 
 def sign(data: bytes) -> str | None:
-    """The signature of this user for some data; None where no key can be kept, as without a writable home."""
+    """This user's signature of the data; None if no key can be kept, for example without a writable home folder."""
     key = _key(make=True)
     return None if key is None else hmac.new(key, data, hashlib.sha256).hexdigest()
 
 
 def is_own(data: bytes, signature: Any) -> bool:
-    """Whether `sign` gave this signature for the data, with this user's key."""
+    """Whether `signature` is the one that `sign` made for the data with this user's key."""
     key = _key(make=False)
     if key is None or not isinstance(signature, str):
         return False
@@ -65,11 +64,11 @@ def admit(
     game: str | None = None,
     training: bool = False,
 ) -> None:
-    """Checks the unchecked config of a saved run before anything that it names is imported or started.
+    """Checks the raw config of a saved run before anything that it names is imported or started.
 
-    `own`: the run is signed. `overridden`: dotted keys with values of the user. `game`: the board game by the run's account.
-    `training`: callbacks and trackers would be started, too. UsageError that names what would be executed if the run is not this
-    user's and nobody has allowed it.
+    `own`: whether this user signed the run. `overridden`: dotted keys that the user has set. `game`: the board game, according to
+    the run. `training`: whether callbacks and trackers would be started, too. UsageError, with what would be executed, if the run
+    is not this user's and has not been allowed.
     """
     if own or _allowed.get():
         return
@@ -84,7 +83,7 @@ def admit(
 
 
 def refuse_links(folder: Path) -> None:
-    """UsageError if a folder of somebody else's has links out of itself, since commands write into runs."""
+    """UsageError if another user's folder has links that lead out of it, since commands write into run folders."""
     inside = folder.resolve()
     for path in folder.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
@@ -95,9 +94,9 @@ def refuse_links(folder: Path) -> None:
 
 
 def executed(sections: Mapping[str, Any], game: str | None = None) -> dict[str, str]:
-    """Dotted key -> value of whatever a config names that would run code which is not rlsuite's.
+    """Dotted key -> value of every setting that would run code other than rlsuite's own.
 
-    That is files, modules, entry points, commands, and the address of a Ray cluster.
+    These are files, modules, entry points, commands, and the address of a Ray cluster.
     """
     found: dict[str, str] = {}
     for key, runs_code in (
@@ -106,14 +105,14 @@ def executed(sections: Mapping[str, Any], game: str | None = None) -> dict[str, 
         ("env.opponent", _is_program),
         ("net.torso", registry.torsos.is_foreign),
         ("net.memory", registry.memory_cores.is_foreign),
-        ("runtime.address", lambda address: True),  # a cluster answers with what this process unpickles
+        ("runtime.address", lambda address: True),  # this process unpickles the answers of a cluster
     ):
         section, _, name = key.partition(".")
         value = part.get(name) if isinstance(part := sections.get(section), Mapping) else None
         if isinstance(value, str) and runs_code(value):
             found[key] = value
     env = part if isinstance(part := sections.get("env"), Mapping) else {}
-    if str(env.get("id")).startswith("rlsuite/") and env.get("kwargs"):  # among them may be a game or an opponent
+    if str(env.get("id")).startswith("rlsuite/") and env.get("kwargs"):  # they may include a game or an opponent
         found["env.kwargs"] = str(env["kwargs"])
     if game is not None and _foreign_env(str(game)):
         found["game"] = str(game)
@@ -125,7 +124,7 @@ def executed(sections: Mapping[str, Any], game: str | None = None) -> dict[str, 
 
 
 def watching(sections: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key -> value of the callbacks and trackers that a config names: the former run code, the latter send data away."""
+    """Dotted key -> value of the callbacks and trackers in a config: callbacks run code, trackers send data to other machines."""
     run = part if isinstance(part := sections.get("run"), Mapping) else {}
     found = {f"run.{key}": str(value) for key in ("callbacks", "trackers") if (value := run.get(key))}
     stages = sections.get("stages")
@@ -147,7 +146,7 @@ def fingerprints(sections: Mapping[str, Any]) -> dict[str, str]:
 
 
 def tell_changes(before: Any, sections: Mapping[str, Any], where: Path) -> None:
-    """Tells on stderr which of the files with these earlier `fingerprints` have changed since."""
+    """Reports on stderr which of the files have changed since their earlier `fingerprints` (`before`) were taken."""
     now = fingerprints(sections)
     for path, digest in before.items() if isinstance(before, Mapping) else ():
         if path in now and now[path] != digest:
@@ -159,7 +158,7 @@ def _is_program(opponent: str) -> bool:
 
 
 def _foreign_env(name: str) -> bool:
-    """Whether an environment or a game is somebody else's code. Ids that nobody knows are refused later, as unknown."""
+    """Whether an environment or a game is code other than rlsuite's. Unknown ids are refused later, as unknown."""
     if own_game(name) is not None or registry.file_of(name) is not None or ":" in name.split("(")[0]:
         return True
     if name.strip().startswith("openspiel(") and "filename" in name:  # OpenSpiel would print what it cannot parse
@@ -173,7 +172,7 @@ def _foreign_env(name: str) -> bool:
 
 
 def _key(make: bool) -> bytes | None:
-    """The user's key; with `make` a new one if there is none yet. None if there is none and none can be kept."""
+    """The user's key; with `make`, a new one is created if there is none yet. None without a key, or if none can be kept."""
     try:
         home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
         path = Path(home) / "rlsuite" / "key"
@@ -186,7 +185,7 @@ def _key(make: bool) -> bytes | None:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(secrets.token_bytes(_KEY_BYTES))
         with suppress(FileExistsError):
-            os.link(fresh, path)  # whole, and only if no other process was first
+            os.link(fresh, path)  # the complete file appears at once, and only if no other process was first
         fresh.unlink()
         return _valid(path.read_bytes())
     except (OSError, RuntimeError):  # RuntimeError: there is no home

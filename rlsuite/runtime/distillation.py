@@ -1,14 +1,14 @@
-"""Distillation: a student learns to choose as trained agents do (Hinton et al. 2015; Rusu et al. 2016, "Policy Distillation").
+"""Distillation: a student learns to act like trained agents (Hinton et al. 2015; Rusu et al. 2016, "Policy Distillation").
 
     p_T = mean over teachers of softmax(z_T(s) / τ)        z: a teacher's action values, or the logits of its policy
     L   = KL(p_T || softmax(z_S(s)))
 
-The student is any agent with another loss: its net, its acting, its replay or rollouts, and all that a run has, stay as they are.
-Teachers see what the student sees, in the collector, and what they say is stored with the step; in a share of the environments they
-also play. A student that plays board games learns from games of its teachers' searches instead: the search's policy is its target
-anyway, so there a teacher's net takes the place of its own in self-play, and nothing else changes.
+The student is any agent with a different loss: its net, its acting, its replay or rollouts, and the rest of the run are unchanged.
+In the collector, teachers see the student's observations, and their policy is stored with each step. In a share of the environments
+they also choose the actions. A student that plays board games learns from games that its teachers' searches play: its target is the
+search's policy anyway, so the teachers' nets replace its own in self-play, and nothing else changes.
 
-Where we differ from Rusu et al.: the student plays too, so that it sees the states that it gets into, instead of a teacher alone.
+Unlike in Rusu et al., where a teacher plays alone, the student plays too, so that it learns in the states that it gets into.
 
 Shapes: T time, B batch, A actions, N positions.
 """
@@ -36,14 +36,14 @@ from rlsuite.factories import make_agent
 from rlsuite.nets.board_net import Evaluation
 from rlsuite.nets.heads import clear_noise
 
-KEY = "teacher"  # of `Step.extras`: p_T, [B,A] f32
+KEY = "teacher"  # key of p_T in `Step.extras`, [B,A] f32
 OF_VALUES, OF_LOGITS = 0.01, 1.0  # the default τ; values of good and bad actions lie close (Rusu et al. 2016, section 4)
 
 
 def make_trained_agent(config: Config, spec: EnvSpec) -> Agent:
-    """The agent that a run trains: that of its config, or with `distill.teachers` a student.
+    """The agent that a run trains: the one of its config or, with `distill.teachers`, a student version of it.
 
-    UsageError for teachers that it cannot learn from.
+    UsageError if it cannot learn from one of the teachers.
     """
     agent = make_agent(config, spec)
     if not config.distill.teachers:
@@ -81,12 +81,12 @@ def make_trained_agent(config: Config, spec: EnvSpec) -> Agent:
 class _Group(NamedTuple):
     """The teachers of one game."""
 
-    actions: slice  # the game's own among those of all games that the student plays
+    actions: slice  # the game's actions, among those of all games that the student plays
     teachers: list[Saved]
 
 
 def _problem(student: Agent, config: Config, teacher: Saved) -> str | None:
-    """Why the student cannot learn from a teacher, as the rest of a sentence about it; None if it can."""
+    """Why the student cannot learn from a teacher, worded as the end of a sentence about the teacher; None if it can."""
     theirs = teacher.config
     if isinstance(student, SelfPlayAgent) != isinstance(teacher.agent, SelfPlayAgent):
         return f"is of agent.name={theirs.agent.name}, from which agent.name={config.agent.name} cannot learn"
@@ -109,21 +109,21 @@ def _problem(student: Agent, config: Config, teacher: Saved) -> str | None:
 
 
 def _games(config: Config) -> dict[str, int | None]:
-    """The games that a student plays, each with its number of actions where there are several games."""
+    """The games that a student plays, each with its number of actions; None instead if there is only one game."""
     if "+" not in config.env.id or not isinstance(config.env, atari_mixture.Config):
         return {config.env.id: None}
     return dict(atari_mixture.actions_of(config.env))
 
 
 class _Teachers(nn.Module):
-    """What teachers say of positions, as a net that self-play can use."""
+    """The mean evaluation of several teachers, as a net that self-play can use."""
 
     def __init__(self, teachers: list[Saved]):
         super().__init__()
         self.nets = nn.ModuleList(teacher.net for teacher in teachers)
 
     def evaluate(self, planes: Tensor) -> Evaluation:
-        """planes [N,C,H,W] int8 -> means over the teachers."""
+        """planes [N,C,H,W] int8 -> logits and values, averaged over the teachers."""
         found = [net.evaluate(planes) for net in self.nets]  # type: ignore[operator]
         return Evaluation(torch.stack([one.logits for one in found]).mean(0), torch.stack([one.value for one in found]).mean(0))
 
@@ -141,9 +141,9 @@ def _player(agent: SelfPlayAgent, teachers: list[Saved]) -> Agent:
 
 
 def _student(agent: Agent, groups: list[_Group], config: DistillConfig) -> Agent:
-    """A student like `agent` that learns to choose as its teachers do."""
+    """A student like `agent` that learns to choose the same actions as its teachers."""
     kind: Any = type(agent)
-    prepared = agent.makes_minibatches  # which leave out the step after a rollout
+    prepared = agent.makes_minibatches  # minibatches leave out the step after a rollout
     burn_in = agent.sequence.burn_in if isinstance(agent.sequence, Sequences) else 0
 
     class Student(kind):  # type: ignore[misc]
@@ -182,7 +182,7 @@ def _student(agent: Agent, groups: list[_Group], config: DistillConfig) -> Agent
 
 
 def _with_policy(sequence: SequenceSpec, spec: EnvSpec) -> SequenceSpec:
-    """What a student gets from its store: also the teachers' policy, and nothing that only its own loss would need."""
+    """The sequence spec of a student: adds the teachers' policy, and makes n-step transitions one-step ones."""
     extra = Extra(KEY, (spec.num_actions,), "float32")
     if isinstance(sequence, Transitions):
         return Transitions(1, (*sequence.extras, extra))
@@ -192,7 +192,7 @@ def _with_policy(sequence: SequenceSpec, spec: EnvSpec) -> SequenceSpec:
 
 
 def _policy(groups: list[_Group], step: Step, temperature: float | None) -> Tensor:
-    """p_T [B,A] f32 for `step`, leaves [1,B,...]."""
+    """The teachers' policy p_T [B,A] f32 for `step`, leaves [1,B,...]."""
     if len(groups) == 1:
         return _of_game(groups[0].teachers, step, temperature)
     mask = step.extras[masks.KEY][0]  # [B,A]: which game a row plays
@@ -209,7 +209,7 @@ def _of_game(teachers: list[Saved], step: Step, temperature: float | None) -> Te
     """The mean policy [B,A] f32 of teachers of one game for `step`, leaves [1,B,...]."""
     found = []
     for teacher in teachers:
-        values = isinstance(teacher.agent, ValueAgent) and not teacher.config.distill.teachers  # a student's are logits
+        values = isinstance(teacher.agent, ValueAgent) and not teacher.config.distill.teachers  # a student's scores are logits
         default = OF_VALUES if values else OF_LOGITS
         scores, _ = teacher.agent.scores(teacher.net.to(step.reward.device), step, ())  # [1,B,A]
         found.append((masks.masked(scores, step)[0].float() / (temperature or default)).softmax(-1))

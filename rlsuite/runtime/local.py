@@ -1,8 +1,8 @@
 """The local runtime: one process, deterministic for a seed and a number of threads.
 
-Collector and learner take turns. Every tick steps all environments; after `collect_agent_steps` ticks the unroll goes to the
-store, and then the learner runs for as long as the limiter allows. Environments that can step in the background (Atari) do so
-meanwhile: they take the first step of the next unroll, with actions chosen before these updates, except for on-policy agents.
+Collector and learner take turns. Every tick steps all environments. After `collect_agent_steps` ticks, the unroll goes to the
+store, and the learner makes updates for as long as the limiter allows. Except for on-policy agents, environments that can step in
+the background (Atari) meanwhile take the first step of the next unroll, with actions chosen before these updates.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False, callba
 
     `run_dir`: None creates a folder under runs/; with `resume`, the folder of the run to continue.
     """
-    # Signals first of all, so that Ctrl-C never comes too early.
+    # Signals are handled before anything is built, so that Ctrl-C never comes too early.
     saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None
     fresh, steps = resumed(config) if resume else config, checkpoint.steps_of(saved)
     with signals() as stopped, closing(build(fresh, steps, make_trained_agent)) as parts:
@@ -42,7 +42,7 @@ def run_local(config: Config, run_dir: Path | None, resume: bool = False, callba
 
 
 def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: Stop) -> bool:
-    """Trains until the steps, the minutes or the return asked for are reached; True if a signal came first."""
+    """Trains until the requested steps, minutes or return are reached; True if a signal came first."""
     pending: Pending = deque()
 
     def collect() -> None:
@@ -57,9 +57,9 @@ def train_loop(parts: Parts, loop: Loop, progress: Progress, stopped: Stop) -> b
 
 
 def _learn(parts: Parts, loop: Loop, pending: Pending) -> dict[str, torch.Tensor] | None:
-    """Stores the unroll, then makes as many updates as the limiter allows; the metrics of the last one.
+    """Stores the unroll, then makes as many updates as the limiter allows; returns the metrics of the last one.
 
-    On a GPU an update is only begun: with `learner.prefetch_batches` the next batches are drawn before its priorities are there.
+    On a GPU an update is only queued: with `learner.prefetch_batches`, the next batches are drawn before its priorities are known.
     """
     replay, learner, config = parts.replay, parts.learner, loop.config
     replay.add(parts.collector.take())

@@ -1,9 +1,9 @@
-"""A run of an agent, on any runtime.
+"""A training run of an agent, on any runtime.
 
     with signals() as stopped, closing(build(config)) as parts:
         result = run(config, run_dir, resume, parts, partial(train_loop, parts), stopped)
 
-`Loop` is the session of the run, `run` takes it from the first step to the final evaluation.
+`Loop` is the session of the run; `run` takes it from the first step to the final evaluation.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ from rlsuite.runtime.signals import Stop
 
 
 class CollectorRole(Protocol):
-    """What a run asks of its collectors, wherever they live."""
+    """The interface that a run needs from its collectors, in whatever process they are."""
 
     def diagnostics(self) -> dict[str, float]: ...
 
@@ -50,7 +50,7 @@ class CollectorRole(Protocol):
 
 
 class ReplayRole(Protocol):
-    """What a run asks of its replay, wherever that lives."""
+    """The interface that a run needs from its replay, in whatever process it is."""
 
     @property
     def dropped_updates(self) -> int: ...
@@ -68,7 +68,7 @@ class ReplayRole(Protocol):
 
 
 class LagRole(Protocol):
-    """What a run asks of whatever decides which weights act."""
+    """The interface that a run needs from the object that decides which weights act."""
 
     def diagnostics(self) -> dict[str, float]: ...
 
@@ -78,7 +78,7 @@ class LagRole(Protocol):
 
 
 class Roles(Protocol):
-    """The parts of a run: `factories.Parts`, or stand-ins for parts that live in other processes."""
+    """The parts of a run: `factories.Parts`, or stand-ins for parts in other processes."""
 
     @property
     def spec(self) -> EnvSpec: ...
@@ -101,7 +101,7 @@ class Roles(Protocol):
 
 @dataclass
 class Result:
-    """What `rlsuite.train` returns."""
+    """The result of a training run, as `rlsuite.train` returns it."""
 
     run: Path
     agent_steps: int
@@ -111,10 +111,10 @@ class Result:
     interrupted: bool = False
     board_game: bool = False
     pictures: bool = False  # whether its games can be recorded as videos
-    plays: bool = True  # whether its agent plays
+    plays: bool = True  # whether its agent acts in an environment at all
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, as `rlsuite train --json` prints it."""
+        """The result as a dict that can be written as JSON, as `rlsuite train --json` prints it."""
         facts: dict[str, Any] = {
             "run": str(self.run),
             "agent_steps": self.agent_steps,
@@ -158,7 +158,7 @@ class Loop(session.Session[Summary]):
         return run_folder.metadata(self.config, self.parts.spec)
 
     def measure(self, final: bool, stopped: Stop) -> Summary | None:
-        """Plays whole episodes with the current weights, or rates what they say of recorded ones."""
+        """Evaluates the current weights by playing whole episodes or, if the agent does not play, on recorded ones."""
         config, learner = self.config, self.learner
         episodes = config.eval.episodes if final else config.eval.every_episodes
         seed = evaluation_seed(config.seed, final)
@@ -181,7 +181,7 @@ class Loop(session.Session[Summary]):
         return goal is not None and result.mean >= goal
 
     def count(self, steps: int, episodes: list[Episode]) -> None:
-        """Moves the clock by `steps` of all environments and logs the episodes that ended."""
+        """Advances the clock by `steps`, the sum over all environments, and logs the episodes that ended."""
         self.moved = steps
         self.collected += steps
         for episode in episodes:
@@ -237,7 +237,7 @@ class Loop(session.Session[Summary]):
         return "\n".join(lines)
 
     def check_resume(self, saved: checkpoint.Checkpoint) -> None:
-        """UsageError if the run is of another board game, or its environment has other spaces now."""
+        """UsageError if the checkpoint is of another board game, or if its environment had other spaces than now."""
         spec, now = spec_in(saved), self.parts.spec.game
         if spec.game != now:
             raise UsageError(f"{self.run_dir} is a run of {spec.game or 'no board game'}, not of {now or self.config.env.id}")
@@ -255,7 +255,7 @@ class Loop(session.Session[Summary]):
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         state["loop"] |= {"lag": self.parts.lag.state_dict(), "returns": self.returns.state_dict()}
-        collector = {} if self.collecting else self.parts.collector.state_dict()  # within a step it has no state to go on from
+        collector = {} if self.collecting else self.parts.collector.state_dict()  # within a step, it has no consistent state
         return state | {"collector": collector, "replay": self.parts.replay.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -269,7 +269,7 @@ class Loop(session.Session[Summary]):
             reseed = restart_seed(self.config.seed, self.collected)
             continues = parts.collector.load_state_dict(state["collector"], reseed=reseed)
         if not continues and not parts.collector.ready(1):
-            parts.replay.end_streams()  # new episodes begin, and the newest records are in the store already
+            parts.replay.end_streams()  # new episodes begin, and the newest steps are already in the store
         episodes = "the running episodes" + ("" if self.config.net.memory == "none" else ", with their recurrent states")
         notes = ([] if continues else [episodes]) + ([lost] if lost else [])
         if notes:
@@ -277,13 +277,13 @@ class Loop(session.Session[Summary]):
 
 
 def _has_time_limit(config: Config) -> bool:
-    """Whether the environment, or the config, limits the length of an episode; False where `envs.classic` does it for them."""
+    """Whether the environment or the config limits the length of an episode; if neither does, `envs.classic` sets a limit."""
     if not isinstance(config.env, classic.Config) or config.env.max_episode_steps or "max_episode_steps" in config.env.kwargs:
         return True
     module = registry.envs.get(config.env.id)
     if module is classic:
         return gymnasium.spec(config.env.id.rpartition(":")[2]).max_episode_steps is not None
-    return not isinstance(module, classic.FromClass)  # a package's own family knows best
+    return not isinstance(module, classic.FromClass)  # environments of other modules are left to set their own limits
 
 
 Train = Callable[[Loop, Progress, Stop], bool]  # trains to the end; True if a signal came first

@@ -1,12 +1,12 @@
-"""One training run, whatever it trains: folder, lock, resume, checkpoints, evaluations, progress and signals.
+"""A training run of any kind of model: its folder, lock, resume, checkpoints, evaluations, progress and signals.
 
     with signals() as stopped:  # of `runtime.signals`
         session = Training(config, run_dir, ...)             # a subclass of `Session`
         result = run(session, session.train, resume, stopped)
 
-`Session` is what all runs share. Subclasses supply what differs: state, evaluation and description (`runtime.run_loop.Loop` for
-agents, `vision.train.Training` for supervised models). `take_turns` is the training loop of a single process; a runtime that is
-not one brings its own.
+`Session` has what all runs share. Subclasses add what differs: state, evaluation and description (`runtime.run_loop.Loop` for
+agents, `vision.train.Training` for vision models). `take_turns` is the training loop of a single process; runtimes with several
+processes have their own.
 """
 
 import time
@@ -37,7 +37,7 @@ Train = Callable[[Progress, Stop], bool]  # trains to the end; True if a signal 
 
 
 class LearnerRole(Protocol):
-    """What a run asks of its learner, wherever that lives."""
+    """The interface that a run needs from its learner, in whatever process it is."""
 
     @property
     def steps(self) -> int: ...
@@ -62,25 +62,25 @@ class LearnerRole(Protocol):
 
 
 class Report(NamedTuple):
-    """The result of an evaluation, as a run uses it."""
+    """The result of an evaluation, in the forms that a run uses."""
 
-    score: float  # decides which weights are the best
+    score: float  # decides which weights are best
     scalars: dict[str, float]  # tag -> number, for the log
     document: dict[str, Any]  # for the JSON file beside the checkpoint
     warning: str | None = None  # for the user
 
 
 class Session(ABC, Generic[R]):
-    """A run while it trains: counters, clock, log and checkpoints.
+    """A training run in progress: counters, clock, log and checkpoints.
 
-    Its clock counts agent steps; a vision model's are the pictures it has learned from.
+    Its clock counts agent steps; for a vision model, these are the pictures that it has learned from.
     """
 
     steps_key: ClassVar[str]  # the config key of `total_agent_steps`
-    command: ClassVar[tuple[str, ...]]  # that trains and evaluates such runs, such as ("rlsuite",)
+    command: ClassVar[tuple[str, ...]]  # the command that trains and evaluates such runs, such as ("rlsuite",)
     config: AnyConfig
     log: MetricLog  # `run` opens it
-    progress: Progress | None = None  # where evaluations are shown; `run` sets it
+    progress: Progress | None = None  # shows evaluations; `run` sets it
 
     def __init__(self, run_dir: Path, learner: LearnerRole, frames_per_step: int = 1, callbacks: Callbacks | None = None):
         self.run_dir, self.learner, self.frames_per_step = run_dir, learner, frames_per_step
@@ -94,8 +94,8 @@ class Session(ABC, Generic[R]):
         self.best_path: Path | None = None  # and its checkpoint
         self.full_at = -1  # agent steps at the last checkpoint to resume from
         self.logged = (0, 0.0, 0)  # agent steps, seconds, learner steps at the last row of losses
-        self.stopped = Stop()  # `run` gives it that of the run
-        self.collecting = False  # whether the environments are within a step
+        self.stopped = Stop()  # `run` replaces it with its own
+        self.collecting = False  # whether the environments are in the middle of a step
 
     # ------------------------------------------------------------------------------------------- what a kind of run supplies
 
@@ -112,15 +112,15 @@ class Session(ABC, Generic[R]):
     @property
     @abstractmethod
     def evaluate_every(self) -> int | None:
-        """Agent steps between two periodic evaluations; None: there are none."""
+        """Agent steps between two periodic evaluations; None if there are no periodic evaluations."""
 
     @abstractmethod
     def describe(self) -> str:
-        """What is trained and on what, for the first lines on stderr."""
+        """A description of the model and its data or environment, for the first lines on stderr."""
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
-        """The metadata of a checkpoint: with its weights, enough to use what was trained."""
+        """The metadata of a checkpoint; together with the weights, it is enough to use the model."""
 
     @abstractmethod
     def measure(self, final: bool, stopped: Stop) -> R | None:
@@ -128,7 +128,7 @@ class Session(ABC, Generic[R]):
 
     @abstractmethod
     def report(self, result: R, final: bool) -> Report:
-        """What to log, write and compare of a result."""
+        """A result in the forms to log, write and compare."""
 
     def good_enough(self, result: R) -> bool:
         """Whether a periodic evaluation ends the run early."""
@@ -138,7 +138,7 @@ class Session(ABC, Generic[R]):
         """UsageError if the checkpoint is not of this kind of run."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resume needs besides the weights; subclasses add to it."""
+        """Everything that a resume needs besides the weights; subclasses add to it."""
         counters = {
             "collected": self.collected,
             "moved": self.moved,
@@ -159,34 +159,34 @@ class Session(ABC, Generic[R]):
 
     @property
     def agent_steps(self) -> int:
-        """Steps that count."""
+        """Agent steps so far, at most the total."""
         return min(self.collected, self.total_agent_steps)
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time, all sessions."""
+        """Wall-clock seconds over all sessions."""
         return self.wall_before + time.monotonic() - self.started
 
     @property
     def finished(self) -> bool:
-        """Whether the steps or the minutes are used up, or a callback has had enough."""
+        """Whether the steps or the minutes are used up, or a callback has ended the training."""
         minutes = self.settings.minutes
         used_up = self.collected >= self.total_agent_steps or (minutes is not None and self.seconds >= minutes * 60)
         return used_up or self.ended_by_callback
 
     def stop(self, reason: str) -> None:
-        """Ends the training as if its steps were used up; for callbacks. Does nothing once they are."""
+        """Ends the training as if its steps were used up, for callbacks. Does nothing if it is finished already."""
         if not self.finished:
             say(f"a callback ends the training at step {self.agent_steps:,}: {reason}")
             self.ended_by_callback = True
 
     def clock(self) -> Clock:
-        """The position of the next row in the log."""
+        """The current steps and seconds, for a row of the log."""
         steps = self.agent_steps
         return Clock(steps, steps * self.frames_per_step, self.learner.steps, round(self.seconds, 3))
 
     def status(self, more: dict[str, str] | None = None) -> Status:
-        """What the progress display shows; `more` comes after the rest."""
+        """The values for the progress display; `more` is shown after the rest."""
         return Status(
             agent_steps=self.agent_steps,
             total_agent_steps=self.total_agent_steps,
@@ -200,14 +200,14 @@ class Session(ABC, Generic[R]):
         )
 
     def show_evaluation(self, how_far: str) -> None:
-        """Shows how far the evaluation is that is going on."""
+        """Shows the progress of the current evaluation."""
         if self.progress is not None:
             self.progress.update(self.status({"evaluation": how_far}))
 
     # --------------------------------------------------------------------------------------------- log, evaluations, checkpoints
 
     def log_losses(self, metrics: dict[str, torch.Tensor], more: dict[str, float] | None = None) -> None:
-        """Logs a row of losses and rates, and `more`. RlsuiteError if a loss is not finite."""
+        """Logs a row with losses, rates and `more`. RlsuiteError if a loss is not finite."""
         values = {name: float(value) for name, value in metrics.items()}
         self.learner.check(values)
         steps, seconds, updates = self.logged
@@ -230,7 +230,7 @@ class Session(ABC, Generic[R]):
     def note_evaluation(
         self, result: R, clock: Clock, final: bool = False, weights: Callable[[], dict[str, torch.Tensor]] | None = None
     ) -> None:
-        """Logs a result; if it is the best of all periodic ones, keeps the weights: the learner's current ones or `weights()`."""
+        """Logs a result; if it is the best periodic one so far, saves the weights: `weights()`, or the learner's current ones."""
         report = self.report(result, final)
         self.log.scalars(clock, report.scalars | ({"eval/final": 1.0} if final else {}))
         if not final and report.score > self.best:
@@ -240,9 +240,9 @@ class Session(ABC, Generic[R]):
         self.callbacks.evaluation(self, Evaluation(clock, report.score, report.scalars, final))
 
     def save(self, full: bool, weights: dict[str, torch.Tensor] | None = None) -> Path:
-        """Writes a checkpoint: a `full` one to resume from, or one to evaluate, with `weights` or the learner's current ones."""
+        """Writes a checkpoint, with `weights` or the learner's current ones: a `full` one to resume from, or one to evaluate."""
         if not full and weights is None and self.full_at == self.agent_steps:
-            return self.run_dir / "checkpoints" / f"step_{self.agent_steps:012d}"  # it already holds these weights, and more
+            return self.run_dir / "checkpoints" / f"step_{self.agent_steps:012d}"  # the full one already has these weights
         with self.stopped.finishing():
             state = self.state_dict() if full else {}
             self.learner.check_weights()
@@ -256,7 +256,7 @@ class Session(ABC, Generic[R]):
         return path
 
     def rescue(self, error: BaseException) -> str:
-        """Saves what was trained until `error`, if there is something new and sound; what became of it, as a sentence."""
+        """After `error`, saves the progress since the last checkpoint if it is sound; returns a sentence on how to continue."""
         unsound = isinstance(error, NotFiniteError | CheckpointError)
         failure = ""
         if not unsound and self.collected and self.full_at != self.agent_steps:
@@ -274,7 +274,7 @@ class Session(ABC, Generic[R]):
         return command(*self.command, "train", "--resume", run_folder.whole(self.run_dir))
 
     def _tidy(self, newest: Path) -> None:
-        """Gigabytes of replay stay in the newest checkpoint only: the others are there to be evaluated."""
+        """Prunes checkpoints; the gigabytes of replay stay in the newest only, since the others are kept for evaluation."""
         try:
             for older in checkpoint.list_complete(self.run_dir):
                 if older != newest:
@@ -288,7 +288,7 @@ class Session(ABC, Generic[R]):
         """Continues from a checkpoint. CheckpointError if it does not fit the config."""
         try:
             self.learner.load(saved.weights, saved.state["learner"], str(saved.path))
-            # What games and environments are restored from goes into code that trusts it: somebody else's begin new episodes.
+            # Games and environments restore their state unchecked, so those of another user's run begin new episodes instead.
             self.load_state_dict(saved.state if saved.own else {**saved.state, "collector": {}})
             self.seconds + 0.0, self.collected + 0, self.moved + 0  # TypeError
         except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
@@ -302,9 +302,9 @@ class Session(ABC, Generic[R]):
 
 
 def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | None:
-    """Creates or restores the run, trains it, saves it and evaluates it. None if a signal came first.
+    """Creates or restores the run, trains it, saves it and evaluates it. Returns None if a signal came first.
 
-    `stopped` fills when a signal arrives (see `signals`). Whatever else ends the training is raised once all is saved that can be.
+    `stopped` fills when a signal arrives (see `signals`). An error during training is raised once everything possible is saved.
     """
     config, run_dir = session.config, session.run_dir
     session.stopped = stopped
@@ -331,8 +331,8 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
                 for line in _changes(session, before, loader.as_mapping(config)):
                     say(f"changed: {line}")
                 trust.tell_changes(saved.metadata.get("files"), loader.as_mapping(config), run_dir)
-                saved = None  # its copy of the replay takes gigabytes
-                run_folder.write_config(config, run_dir)  # so that the next resume knows the overrides of this one
+                saved = None  # frees its copy of the replay, which takes gigabytes
+                run_folder.write_config(config, run_dir)  # so that the next resume has the overrides of this one
             resumed = f", resumed at step {session.agent_steps:,}" if session.collected else ""
             say(f"{session.describe()}\nrun folder {run_dir}{resumed}")
             try:
@@ -346,7 +346,7 @@ def run(session: Session[R], train: Train, resume: bool, stopped: Stop) -> R | N
 
 
 def _changes(session: Session[Any], before: Any, after: Any) -> list[str]:
-    """What a resume changes: settings, and what follows from them without being said."""
+    """Lines on what a resume changes: settings, and a learning-rate schedule that changes implicitly."""
     found = changes(before, after)
     lines = [f"{key} {old} -> {new}" for key, (old, new) in found.items()]
     end = after["learner"]["learning_rate_end"] if "learner" in after else None
@@ -385,7 +385,7 @@ def _train_and_evaluate(session: Session[R], train: Train, stopped: Stop) -> R |
 
 
 def _evaluate_at_the_end(session: Session[R], stopped: Stop) -> R | None:
-    """The final evaluation, which may take minutes after nothing is left to train: it is shown from its beginning."""
+    """The final evaluation. It may take minutes, so its progress is shown from the start."""
     say("final evaluation")
     session.progress = Progress(plain_seconds=10.0)
     try:
@@ -405,9 +405,9 @@ def take_turns(
     progress: Progress,
     stopped: Stop,
 ) -> bool:
-    """The training loop of one process: collects, then learns, until the run is finished; True if a signal came first.
+    """The training loop of a single process: learns and collects in turn until the run is finished; True if a signal came first.
 
-    `collect` moves the clock: it sets `session.moved` and `session.collected`. `learn` learns from what has been collected, if
+    `collect` advances the clock: it sets `session.moved` and `session.collected`. `learn` learns from what has been collected, if
     that is enough, and returns the metrics of its last update.
     """
     settings, every = session.settings, session.evaluate_every

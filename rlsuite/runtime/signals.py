@@ -1,8 +1,8 @@
-"""What ends a run from outside: Ctrl-C, SIGTERM, and the SIGHUP of a closed terminal.
+"""Signals that end a run: Ctrl-C, SIGTERM, and the SIGHUP of a closed terminal.
 
-The first signal asks the run to stop: it finishes the update under way, writes a checkpoint and ends. Another one changes nothing
-at first, since launchers often pass a signal on that their children have received too. Later it ends whatever the run waits for, an
-environment that hangs, say; but never an update or a checkpoint.
+The first signal asks the run to stop: it finishes the current update, writes a checkpoint and ends. For some seconds, further
+signals change nothing, since launchers often forward a signal that their children have already received. After that, another signal
+interrupts whatever the run waits for, such as an environment that hangs, but never an update or a checkpoint.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any
 
 from rlsuite.core.console import mute_closed_terminals
 
-PATIENCE_SECONDS = 10.0  # from the first signal until another one no longer waits
+PATIENCE_SECONDS = 10.0  # after the first signal, during which further ones change nothing
 _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
 
@@ -24,13 +24,13 @@ class Stop(list[int]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first_at = 0.0  # time of the first
-        self.held = 0  # contexts of `finishing` that are open
-        self.numbers: list[int] = []  # of the signals that it handles
+        self.first_at = 0.0  # time of the first signal
+        self.held = 0  # number of open `finishing` contexts
+        self.numbers: list[int] = []  # numbers of the signals that it handles
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
-        """Context that no signal ends: an update, or a checkpoint."""
+        """Context that no signal interrupts, for an update or a checkpoint."""
         self.held += 1
         try:
             yield
@@ -38,12 +38,12 @@ class Stop(list[int]):
             self.held -= 1
 
     def arm(self) -> None:
-        """Handles its signals, also where something has replaced the handlers since."""
+        """Installs the handlers of its signals; call it again if other code may have replaced them."""
         for number in self.numbers:
             signal.signal(number, self.note)
 
     def note(self, number: int, _: Any) -> None:
-        """Handles a signal. KeyboardInterrupt if one came before, and whatever has been waited for since is not worth it."""
+        """Handles a signal. KeyboardInterrupt if the first came `PATIENCE_SECONDS` ago or more and no `finishing` is open."""
         self.append(number)
         if number == getattr(signal, "SIGHUP", None):
             mute_closed_terminals()
@@ -58,9 +58,9 @@ class Stop(list[int]):
 
 @contextmanager
 def signals() -> Iterator[Stop]:
-    """A `Stop` that notes signals for the length of the context. Only the main thread can receive them.
+    """Context with a `Stop` that records signals. Only the main thread can receive them.
 
-    A process started by nohup goes on ignoring SIGHUP.
+    A process started by nohup continues to ignore SIGHUP.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -74,10 +74,10 @@ def signals() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: installed from C
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was installed from C
 
 
 def _tell(line: str) -> None:
-    """Writes to stderr as a signal handler may: the code that it interrupts may be printing, too."""
+    """Prints a line to stderr in a way that is safe in a signal handler, which may interrupt code that is printing."""
     with suppress(OSError):
         os.write(2, f"rlsuite: {line}\n".encode())

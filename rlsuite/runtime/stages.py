@@ -1,11 +1,11 @@
-"""Runs that follow one another: the `stages` of a config.
+"""Several runs in a row: the `stages` of a config.
 
     stages:
       supervised: {run: {agent_steps: 100_000}}
       selfplay: {agent: {simulations: 200}}
 
-Each stage is an ordinary run in its own folder, `1_supervised`, `2_selfplay`, ..., and starts from the weights of the stage
-before; the checkpoint of the last one is the result.
+Each stage is an ordinary run in its own folder, `1_supervised`, `2_selfplay`, ..., and starts from the weights of the previous
+stage. The checkpoint of the last stage is the result.
 """
 
 import re
@@ -51,12 +51,12 @@ def split(config: Config, folder: Path) -> list[tuple[Path, Config]]:
 
 
 def run_stages(config: Config, run_dir: Path | None, resume: bool, run: Callable[[Config, Path, bool], Result]) -> Result:
-    """Trains the stages one after the other, each by `run(config, folder, resume)`.
+    """Trains the stages one after the other, each with `run(config, folder, resume)`; returns the result of the last.
 
     Ctrl-C ends the current stage, and `resume` continues it.
     """
     if run_dir is None:
-        split(config, Path())  # what it refuses, it refuses before there is a folder
+        split(config, Path())  # raises its errors before there is a folder
     folder = run_dir or run_folder.new_path(config)
     stages = split(config, folder)
     if not resume and (folder / "config.yaml").exists():

@@ -1,10 +1,10 @@
-"""Tree search: trees of many games as arrays (`tree`), a call for a batch of positions (`search.search`), and one for a position:
+"""Tree search: trees of many games as arrays (`tree`), a search of a batch of positions (`search.search`), and one of a position:
 
     import rlsuite
     game = rlsuite.make_game("connect_four")
     found = rlsuite.search(game, game.new_state(), "uniform", simulations=800)
 
-`Searcher` searches move after move and keeps the part of the tree below the moves that were made.
+`Searcher` searches one position of a game after another, and keeps the part of the tree below the moves that were made.
 
 The package itself is callable, so that `rlsuite.search(...)` works whether or not the package was imported before.
 """
@@ -44,22 +44,22 @@ __all__ = [
 
 
 class Found(NamedTuple):
-    """What a search found in one position."""
+    """The result of a search of one position."""
 
     action: int  # the action to play
     policy: NDArray[np.float64]  # [A]
     value: float  # in [-1, 1], for the player to move
-    variation: list[int]  # the principal variation: actions from here on
+    variation: list[int]  # the principal variation: actions from this position on
     visits: NDArray[np.int32]  # [A]
-    proven: bool  # the value is that of perfect play
+    proven: bool  # whether the value is proven to be that of perfect play
 
 
 @runtime_checkable
 class HasEvaluator(Protocol):
-    """Something that can be searched with, such as what `rlsuite.load` returns."""
+    """An agent that can guide a search, such as the one that `rlsuite.load` returns."""
 
     def evaluator(self, game: Game) -> tuple[Evaluate, Puct | Gumbel]:
-        """How it evaluates positions of a game, and how it searches. UsageError for a game that it does not play."""
+        """Its evaluator for positions of a game, and its search method. UsageError for a game that it does not play."""
         ...
 
 
@@ -72,10 +72,10 @@ def search_one(
     solve: bool = True,
     seed: int = 0,
 ) -> Found:
-    """Searches one position as for play, that is without noise, `leaves` leaves of the tree at once.
+    """Searches one position as for play, without exploration noise, and evaluates up to `leaves` leaves at once.
 
-    `agent`: what `rlsuite.load` returns, an `Evaluate` function, or "uniform" or "rollout" to search without an agent. UsageError
-    for an agent of another game, a position where the game is over, and fewer than one simulation.
+    `agent`: an agent from `rlsuite.load`, an `Evaluate` function, or "uniform" or "rollout" to search without an agent. UsageError
+    for an agent of another game, a position where the game is over, or fewer than one simulation.
     """
     evaluate, method = _evaluator(game, agent, seed)
     return _first(search(game, [state], evaluate, simulations, method, seed, leaves, solve))
@@ -88,7 +88,7 @@ def _first(found: SearchResult) -> Found:
 
 
 def _evaluator(game: Game, agent: Any, seed: int) -> tuple[Evaluate, Puct | Gumbel]:
-    """How the `agent` of `search_one` evaluates positions, and how it searches."""
+    """The evaluator and the search method for the `agent` of `search_one`."""
     method: Puct | Gumbel = Puct(noise_fraction=0.0)
     if agent == "uniform":
         return uniform_evaluator(game), method
@@ -102,9 +102,9 @@ def _evaluator(game: Game, agent: Any, seed: int) -> tuple[Evaluate, Puct | Gumb
 
 
 class Searcher:
-    """`search_one` along a game: the part of the tree below the moves that were made is kept, and its visits count.
+    """Searches the positions of a game in turn, like `search_one`, and reuses the part of the tree below the moves that were made.
 
-    A search ends when its root has `simulations` visits, including those of earlier searches.
+    A search ends when its root has `simulations` visits, including those from earlier searches.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Searcher:
         solve: bool = True,
         seed: int = 0,
     ):
-        """The arguments and errors are those of `search_one`; `simulations` is the most that a search can be asked for."""
+        """Arguments and errors as in `search_one`; `simulations` is also the maximum for a single search."""
         self.game, self.simulations, (self.evaluate, self.method) = game, simulations, _evaluator(game, agent, seed)
         check(simulations, leaves)
         self.run = kernels(game.rules, METHODS[type(self.method)])
@@ -126,16 +126,16 @@ class Searcher:
 
     @property
     def done(self) -> int:
-        """The root's visits: simulations so far, including those of earlier searches that were kept."""
+        """The root's visits: simulations so far, including those kept from earlier searches."""
         return int(self.tree.slot["done"][0])
 
     @property
     def made(self) -> int:
-        """Simulations that this search has made itself."""
+        """The simulations that this search has made itself."""
         return self.done - self.kept
 
     def search(self, state: BoardState, simulations: int | None = None) -> Found:
-        """Searches a position until it has `simulations` visits; called again with more, it continues."""
+        """Searches a position until it has `simulations` visits; a further call with more visits continues the search."""
         self.begin(state, simulations)
         while self.step():
             pass
@@ -144,15 +144,15 @@ class Searcher:
     def begin(
         self, state: BoardState, simulations: int | None = None, only: Iterable[int] = (), planned: int | None = None
     ) -> None:
-        """Sets up a search for `step` to make: of a position, until it has `simulations` visits.
+        """Sets up a search of a position until it has `simulations` visits; calls of `step` then run it.
 
-        `only`: the legal actions to consider; none: all. `planned`: as many simulations will probably be made, if a clock ends the
-        search. Only Gumbel's halving needs it; the default is that all `simulations` are.
+        `only`: the legal actions to consider; empty: all. `planned`: the expected number of simulations if a clock ends the search;
+        the default is `simulations`. Only Gumbel's sequential halving uses it.
         """
         check_position(self.game, state)
         slot = self.tree.slot
         if self.only != (only := frozenset(only)):
-            self.forget()  # the tree knows other moves at its root
+            self.forget()  # the tree has different moves at its root
         self.only, self.most = only, min(max(simulations or self.simulations, 1), self.simulations)
         slot["planned"] = self.most if planned is None else min(planned, self.most)
         node = self._find(state.row)
@@ -163,7 +163,7 @@ class Searcher:
         elif node > 0:
             keep_below(self.tree, 0, node)
         elif self.done > 0:
-            slot["kept"] = 1  # sequential halving has come to the end of its schedule for fewer simulations
+            slot["kept"] = 1  # sequential halving has already ended its schedule for fewer simulations
         self.kept = self.done
 
     def forget(self) -> None:
@@ -171,17 +171,17 @@ class Searcher:
         self.tree.slot["nodes"] = 0
 
     def step(self, simulations: int | None = None) -> bool:
-        """Makes up to `simulations` more, at most one batch for the evaluator; whether the search goes on after that."""
+        """Makes up to `simulations` more, at most one batch for the evaluator; returns whether the search is still unfinished."""
         self.tree.slot["budget"] = self.most if simulations is None else min(self.most, self.done + max(simulations, 1))
         advance(self.tree, self.run, self.evaluate, self.method)
         return self.done < self.most and not self.tree.node[0, 0]["proven"]
 
     def found(self) -> Found:
-        """What the search has found so far. There must have been a `step`."""
+        """The result of the search so far; `step` must have been called at least once."""
         return _first(read(self.tree, self.run, self.method))
 
     def forced(self) -> list[int]:
-        """The shortest line found to a result that is proven, against the longest defence; [] unless it is a win or a loss."""
+        """The shortest line found to a proven win or loss, against the longest defence; [] if neither is proven."""
         return [] if abs(self._proven_value(0)) != 1.0 else self._line(0)
 
     def _proven_value(self, node: int) -> float:
@@ -189,7 +189,7 @@ class Searcher:
         return float(self.tree.node[0, node]["value"]) if self.tree.node[0, node]["proven"] else 0.0
 
     def _line(self, node: int) -> list[int]:
-        """`forced` from a node on whose value is proven to be a win or a loss."""
+        """`forced` from a node whose value is proven to be a win or a loss."""
         record, edges = self.tree.node[0, node], self.tree.edge[0]
         below = edges[record["first"] : record["first"] + record["fanout"]]
         value = self._proven_value(node)
@@ -203,7 +203,7 @@ class Searcher:
         return (min if (value > 0) == (record["player"] == 0) else max)(lines, key=len)
 
     def _restrict(self) -> None:
-        """Expands the root and drops its edges to other actions than `only`."""
+        """Expands the root, and drops its edges to actions other than `only`."""
         self.tree.slot["budget"] = 0
         advance(self.tree, self.run, self.evaluate, self.method)
         root, edges = self.tree.node[0, 0], self.tree.edge[0]

@@ -25,12 +25,12 @@ Planes = NDArray[np.int8]  # [n,C,H,W]
 
 
 def uniform_evaluator(game: Game) -> Evaluate:
-    """An evaluator that knows nothing: uniform policies, values of 0."""
+    """An evaluator without knowledge: uniform policies, values of 0."""
     return lambda rows, keys: (np.zeros((len(rows), game.num_actions), np.float32), np.zeros(len(rows), np.float32))
 
 
 def rollout_evaluator(game: Game, seed: int = 0) -> Evaluate:
-    """Uniform policies; the value is the result of one random game, which depends only on the position and `seed`."""
+    """An evaluator by rollouts: uniform policies, and as value the result of one random game, given by the position and `seed`."""
     play_out, salt = _rollouts(game.rules), np.uint64(seed)
 
     def evaluate(rows: NDArray[np.int8], keys: NDArray[np.uint64]) -> PolicyValue:
@@ -54,7 +54,7 @@ def plane_evaluator(game: Game, net: Callable[[Planes], PolicyValue]) -> Evaluat
 
 
 class Table(NamedTuple):
-    """Evaluations of M positions, a power of two, by their hashes: direct-mapped, newer positions replace older ones.
+    """A direct-mapped cache of the evaluations of M positions, by hash: newer positions replace older ones. M is a power of two.
 
     Two positions with equal 64-bit hashes would be confused.
     """
@@ -64,16 +64,16 @@ class Table(NamedTuple):
     values: NDArray[np.float32]  # [M]
 
     def clear(self) -> None:
-        """Empties it, which is due whenever the weights have changed."""
+        """Empties the table; call it whenever the weights have changed."""
         self.keys[:] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The places in use."""
+        """The entries in use."""
         used = np.flatnonzero(self.keys)
         return {name: leaf[used] for name, leaf in self._asdict().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores it, also from one of another size."""
+        """Restores what `state_dict` returned, even from a table of another size."""
         self.clear()
         places = state["keys"] & np.uint64(len(self.keys) - 1)
         for name, leaf in self._asdict().items():
@@ -87,7 +87,7 @@ def make_table(num_actions: int, positions: int) -> Table:
 
 
 class Cached:
-    """An evaluator with a table: `evaluate` gets only positions that are not in it, and each position of a batch once."""
+    """An evaluator with a cache: `evaluate` gets only positions that are not in it, and each position of a batch only once."""
 
     def __init__(self, evaluate: Evaluate, num_actions: int, positions: int):
         """`positions` is M, rounded up to a power of two."""
@@ -116,9 +116,9 @@ _IN_TABLE = -1  # the source of a position that is in the table
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _look_up(table: Any, table_logits: Any, table_values: Any, keys: Any, source: Any, ask: Any, logits: Any, values: Any) -> int:
-    """Copies what is in the table and returns how many different positions are not.
+    """Copies the evaluations that are in the table; returns the number of different positions that are not.
 
-    These are listed in `ask` [n]; `source` [n] is the place in that list, or _IN_TABLE.
+    Those are listed in `ask` [n]; `source` [n] is each position's place in that list, or _IN_TABLE.
     """
     mask, asks = np.uint64(table.shape[0] - 1), 0
     first = np.zeros(2 * keys.shape[0] + 1, np.int32)  # a hash table of the batch with open addressing: 1 + place in `ask`
@@ -151,7 +151,7 @@ def _store(
     logits: Any,
     values: Any,
 ) -> None:
-    """Puts the evaluations of the positions `ask` into the table, and gives them to all positions of the batch that need them."""
+    """Stores the evaluations of the positions `ask` in the table, and copies them to all positions of the batch that need them."""
     mask = np.uint64(table.shape[0] - 1)
     for j in range(ask.shape[0]):
         slot = keys[ask[j]] & mask

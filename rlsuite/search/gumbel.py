@@ -25,9 +25,10 @@ class Gumbel(NamedTuple):
 
 @njit(cache=True, error_model="numpy")
 def considered_visits(considered: int, simulations: int, at: int) -> int:
-    """Sequential halving as a schedule: the visits that an edge must have to be tried by simulation `at` (from 0).
+    """The schedule of sequential halving: the number of visits that an edge must have to be tried by simulation `at` (from 0).
 
-    `considered` edges share the simulations in ceil(log2(considered)) phases. After each, half of the edges stay, at least two.
+    `considered` edges share the simulations in ceil(log2(considered)) phases. After each phase, half of the edges remain, at least
+    two.
     """
     if considered <= 1:
         return at
@@ -84,7 +85,7 @@ def _softmax(scores: PerAction, count: int) -> None:
 
 @njit(cache=True, error_model="numpy")
 def begin(tree: Tree, b: int, config: Gumbel) -> None:
-    """Draws the Gumbel variates of the root's edges, once it has them."""
+    """Draws the Gumbel variates of the root's edges; called once the root has edges."""
     for e in range(tree.node[b, 0].fanout):
         tree.noise[b, e] = config.noise * gumbel(tree.rng, b) if config.noise > 0.0 and tree.slot[b].no_root_noise == 0 else 0.0
 
@@ -93,9 +94,9 @@ def begin(tree: Tree, b: int, config: Gumbel) -> None:
 def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
     """The edge to follow.
 
-    At the root, the best Gumbel score among the edges that sequential halving tries now. Below the root, at a root that has visits
-    from an earlier search, and once there are as many simulations as were planned, the edge whose visits are furthest below the
-    improved policy (eq. 14).
+    At the root, it has the best Gumbel score among the edges that sequential halving tries now. Below the root, at a root with
+    visits from an earlier search, and after the planned number of simulations, its visits are the furthest below the improved
+    policy (eq. 14).
     """
     nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
     first, count = nodes[node].first, nodes[node].fanout
@@ -119,8 +120,8 @@ def choose(tree: Tree, b: int, node: int, begun: int, config: Gumbel) -> int:
 def conclude(tree: Tree, b: int, config: Gumbel, policy: PerAction) -> int:
     """Writes the improved policy [A], softmax(log prior + sigma(completed q)), and returns the action to play.
 
-    That is the best Gumbel score among the most visited edges. If the root is proven, only moves that keep its value count; if not,
-    moves that are proven lost do not.
+    The action has the best Gumbel score among the most visited edges. If the root is proven, only moves that keep its value are
+    considered; if not, moves that are proven lost are left out.
     """
     nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
     count = nodes[0].fanout
@@ -148,7 +149,7 @@ def conclude(tree: Tree, b: int, config: Gumbel, policy: PerAction) -> int:
 def value(tree: Tree, b: int, config: Gumbel) -> float:
     """The expectation of q under the improved policy, over the actions that were tried.
 
-    The mean of what was backed up would be too low: sequential halving gives bad moves their visits, too.
+    The mean of the values backed up would be too low, because sequential halving also gives visits to bad moves.
     """
     nodes, edges, scores = tree.node[b], tree.edge[b], tree.scores[b]
     count, mover = nodes[0].fanout, nodes[0].player

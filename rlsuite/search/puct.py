@@ -59,7 +59,7 @@ def choose(tree: Tree, b: int, node: int, begun: int, puct: Puct) -> int:
 
 @njit(cache=True, error_model="numpy")
 def begin(tree: Tree, b: int, puct: Puct) -> None:
-    """Mixes Dirichlet noise into the priors of the root's edges, once it has them."""
+    """Mixes Dirichlet noise into the priors of the root's edges; called once the root has edges."""
     if puct.noise_fraction == 0.0 or tree.slot[b].no_root_noise != 0:
         return
     edges, count = tree.edge[b], tree.node[b, 0].fanout
@@ -75,8 +75,8 @@ def begin(tree: Tree, b: int, puct: Puct) -> None:
 def conclude(tree: Tree, b: int, puct: Puct, policy: PerAction) -> int:
     """Writes the policy [A], visits as probabilities, and returns the most visited action.
 
-    If the root is proven, only moves that keep its value count, and they share the policy evenly. If not, moves that are proven
-    lost do not count. Visits that were forced do not count either, unless they made a move look as good as the best one.
+    If the root is proven, only moves that keep its value count, and they share the policy evenly. Otherwise, moves that are proven
+    lost do not count, nor do forced visits, unless they made a move look as good as the best one.
     """
     nodes, edges = tree.node[b], tree.edge[b]
     visits, keep = 0, 0

@@ -1,4 +1,4 @@
-"""Random numbers with one stream per tree, so that what a tree draws does not depend on the batch around it."""
+"""Random numbers with one stream per tree, so that a tree's draws do not depend on the rest of the batch."""
 
 from math import cos, log, pi, sqrt
 

@@ -1,4 +1,4 @@
-"""Going on from a node of a tree that has been searched. Shapes: as in `tree`."""
+"""Makes a node of a searched tree its new root. Shapes: as in `tree`."""
 
 import numpy as np
 from numba import njit
@@ -8,7 +8,7 @@ from rlsuite.search.tree import NO_CHILD, Tree
 
 @njit(cache=True, error_model="numpy")
 def keep_below(tree: Tree, b: int, root: int) -> None:
-    """Makes an expanded node the root of tree b and keeps everything below it. No leaf may be waiting."""
+    """Makes an expanded node the root of tree b, and keeps everything below it. No leaf may be waiting for its evaluation."""
     count = tree.slot[b].nodes
     place = np.zeros(count, np.int32)  # 0: dropped, otherwise 1 + the node's new place
     old = tree.edge[b, : tree.slot[b].edges].copy()

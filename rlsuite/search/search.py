@@ -1,4 +1,4 @@
-"""One call that searches a batch of positions. Shapes: B positions, A actions, R bytes a row, n leaves in a batch for the net."""
+"""Searches a batch of positions in one call. Shapes: B positions, A actions, R bytes a row, n leaves in a batch for the net."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,13 +18,13 @@ METHODS = {Puct: PUCT, Gumbel: GUMBEL}
 
 
 class SearchResult(NamedTuple):
-    """What a search found in each of B positions."""
+    """The results of a search of B positions."""
 
     action: NDArray[np.int64]  # [B] the action to play
     policy: NDArray[np.float64]  # [B,A] PUCT: visits as probabilities; Gumbel: the improved policy
     visits: NDArray[np.int32]  # [B,A] of the root's actions; their sum is the number of simulations, or less where `proven`
     value: NDArray[np.float64]  # [B] for the player to move: proven; or PUCT: the mean of all simulations; Gumbel: of the policy
-    proven: NDArray[np.bool_]  # [B] with `solve`: the value is that of perfect play
+    proven: NDArray[np.bool_]  # [B] with `solve`: whether the value is proven to be that of perfect play
     prior: NDArray[np.float32]  # [B,A] of the root, including noise
     variations: list[list[int]]  # B principal variations: the most visited actions
 
@@ -39,12 +39,12 @@ def search(
     leaves: int = 1,
     solve: bool = False,
 ) -> SearchResult:
-    """Searches each of B `states` in a tree of its own; `evaluate` gets the leaves of all trees in one batch.
+    """Searches each of B `states` in its own tree; `evaluate` gets the leaves of all trees in one batch.
 
     The result for a position does not depend on the rest of the batch, as long as `evaluate` does not either.
-    `leaves`: how many leaves of one tree may wait at once, with virtual losses; more than 1 fills the batch if states are few.
+    `leaves`: how many leaves of one tree may wait at once, with virtual losses; more than 1 makes larger batches of few states.
     `solve`: values proven by the rules are backed up, and a proven position gets no more simulations.
-    UsageError for a position where the game is over, and for fewer than one simulation or leaf.
+    UsageError for a position where the game is over, or for fewer than one simulation or leaf.
     """
     check(simulations, leaves)
     for state in states:
@@ -61,7 +61,7 @@ def check(simulations: int, leaves: int) -> None:
 
 
 def check_position(game: Game, state: BoardState) -> None:
-    """UsageError for a position of another game, and for one where the game is over."""
+    """UsageError for a position of another game, or one where the game is over."""
     if state.game.name != game.name:
         raise UsageError(f"a position of {state.game.name} in a search of {game.name}")
     if state.is_terminal():

@@ -3,8 +3,8 @@
 Shapes: B trees, N nodes and E edges per tree, A actions, R bytes a row, K leaves of one tree that may wait at once, D moves of the
 longest game. A node's legal moves are a contiguous range of its tree's edges (compressed sparse rows), so positions with few moves
 cost little. Values are kept on edges, for the player who moves along the edge, because a player may move twice in a row.
-Leaves are evaluated outside; a ticket, b * K + k, names a leaf that waits for its evaluation. Small functions are inlined
-(`inline="always"`): passing a tree passes a hundred words, which took longer than the functions themselves.
+Leaves are evaluated by the caller; a ticket, b * K + k, is the number of a leaf that waits for its evaluation. Small functions are
+inlined (`inline="always"`): passing a tree passes a hundred words, which took longer than the functions themselves.
 """
 
 from collections.abc import Callable
@@ -34,9 +34,9 @@ NODE = np.dtype(
         ("first", "i4"),  # first edge
         ("fanout", "i4"),  # number of edges; 0: not expanded, or the game is over
         ("player", "i1"),  # to move
-        ("over", "u1"),  # the game is over
-        ("proven", "u1"),  # `value` is that of perfect play; only with `solve`
-        ("pending", "u1"),  # waits for its evaluation
+        ("over", "u1"),  # whether the game is over
+        ("proven", "u1"),  # whether `value` is proven to be that of perfect play; only with `solve`
+        ("pending", "u1"),  # whether it waits for its evaluation
     ],
     align=True,
 )
@@ -61,7 +61,7 @@ SLOT = np.dtype(
         ("budget", "i4"),  # simulations to run
         ("planned", "i4"),  # simulations that sequential halving divides among the root's edges
         ("no_root_noise", "u1"),
-        ("kept", "u1"),  # the root was a node of an earlier search and has kept its visits
+        ("kept", "u1"),  # whether the root was a node of an earlier search and has kept its visits
         ("solve", "i2"),  # proven values are backed up (MCTS-Solver, Winands et al. 2008)
     ],
     align=True,
@@ -70,7 +70,7 @@ TICKET = np.dtype([("depth", "i4"), ("leaf", "i4")])  # number of edges in `path
 
 
 class Tree(NamedTuple):
-    """B trees. Node 0 is the root. `visits` and `total` of an edge count what was backed up through it."""
+    """B trees. Node 0 is the root. An edge's `visits` and `total` are the number and the sum of the values backed up through it."""
 
     rows: NDArray[np.int8]  # [B,N,R] positions
     node: NDArray[Any]  # [B,N] NODE
@@ -105,7 +105,7 @@ def make_tree(game: Game, trees: int, simulations: int, seed: int, leaves: int =
 
 @njit(inline="always", error_model="numpy")
 def borrow(tree: Tree) -> Tree:
-    """The same trees as `borrowed` arrays, which a kernel begins with."""
+    """The same trees as `borrowed` arrays; a kernel starts with this."""
     return Tree(
         borrowed(tree.rows),
         borrowed(tree.node),
@@ -198,7 +198,7 @@ def back_up(tree: Tree, b: int, k: int, value: float) -> None:
 
 
 class Method(NamedTuple):
-    """How a search explores: functions compiled by numba, whose last argument but one or last is the method's settings."""
+    """A search method: functions compiled by numba, each with the method's settings as an argument."""
 
     begin: Callable[[Tree, int, Any], None]  # (tree, b, settings): called once the root of tree b has its edges
     choose: Callable[[Tree, int, int, int, Any], int]  # (tree, b, node, simulations begun, settings) -> the edge to follow
@@ -218,13 +218,13 @@ def mean_value(tree: Tree, b: int) -> float:
 
 
 class Functions(NamedTuple):
-    """What compiled code does with one tree of a game, inlined where it is called. See `functions`."""
+    """Functions on one tree of a game, inlined into the compiled code that calls them. See `functions`."""
 
     set_root: Callable[[Tree, int, NDArray[np.int8]], None]  # (tree, b, row)
-    simulate: Callable[[Tree, int, Any], int]  # (tree, b, settings) -> how many tickets wait; 0: the search is done
+    simulate: Callable[[Tree, int, Any], int]  # (tree, b, settings) -> number of tickets that wait; 0: the search is done
     # (tree, b, k, logits [A], value for the player to move, settings): expands the leaf of ticket k and backs up its value
     expand: Callable[[Tree, int, int, NDArray[np.float32], float, Any], None]
-    root_value: Callable[[Tree, int, Any], float]  # (tree, b, settings) -> what a search that is done says, for the player to move
+    root_value: Callable[[Tree, int, Any], float]  # (tree, b, settings) -> value found by a finished search, for the player to move
 
 
 class Kernels(NamedTuple):
@@ -261,7 +261,7 @@ def functions(rules: Rules, method: Method) -> Functions:
 
     @njit(error_model="numpy", inline="always")
     def descend(tree: Tree, b: int, k: int, begun: int, config: Any) -> int:
-        """Goes down to a leaf, which it returns, and writes the path of ticket k."""
+        """Descends to a leaf and returns it; writes the path of ticket k."""
         nodes, edges, path = tree.node[b], tree.edge[b], tree.path[b, k]
         node, depth = 0, 0
         while nodes[node].fanout > 0 and nodes[node].proven == 0:
@@ -289,7 +289,7 @@ def functions(rules: Rules, method: Method) -> Functions:
         while out < tree.ticket.shape[1] and tree.slot[b].done + out < tree.slot[b].budget and tree.node[b, 0].proven == 0:
             node = descend(tree, b, out, tree.slot[b].done + out, config)
             if tree.node[b, node].pending != 0:
-                break  # the descent led to a leaf that is waiting already
+                break  # the descent led to a leaf that is already waiting
             if tree.node[b, node].over != 0 or tree.node[b, node].proven != 0:
                 back_up(tree, b, out, tree.node[b, node].value)
                 continue
@@ -374,7 +374,7 @@ def kernels(rules: Rules, method: Method) -> Kernels:
 
         `tickets` [m], in the order of their trees, waited; `logits` [m,A] and `values` [m], for the players to move, evaluate them.
         The tickets that wait now are written into `waiting` [n*K], their positions into `rows` [n*K,R] with their hashes `keys`
-        [n*K]; returns how many they are. Ends of games need no evaluation.
+        [n*K]; returns their number. Positions where the game is over need no evaluation.
         """
         tree, logits, rows = borrow(tree), borrowed(logits), borrowed(rows)
         found, expanded, leaves = 0, 0, tree.ticket.shape[1]
@@ -407,9 +407,9 @@ def kernels(rules: Rules, method: Method) -> Kernels:
         lines: NDArray[np.int32],
         lengths: NDArray[np.int32],
     ) -> None:
-        """Writes what the searches of all trees have found, into zeros.
+        """Writes the results of the searches of all trees into arrays of zeros.
 
-        That is the actions [B] to play, the policies and visits [B,A], the roots' values [B] for the players to move, the priors
+        These are the actions [B] to play, the policies and visits [B,A], the roots' values [B] for the players to move, the priors
         [B,A], and the principal variations [B,D] with their lengths [B]: the action, then the most visited ones.
         """
         tree, policies = borrow(tree), borrowed(policies)

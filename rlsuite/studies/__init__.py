@@ -1,1 +1,1 @@
-"""Studies: many runs of agents x games x seeds (`sweep`), and the tables that others believe (`report`)."""
+"""Studies: many runs of agents x games x seeds (`sweep`), and reports on them with intervals and aggregates (`report`)."""

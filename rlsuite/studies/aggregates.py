@@ -1,7 +1,7 @@
 """Aggregates over games and runs, with stratified bootstrap intervals (Agarwal et al. 2021, `rliable`).
 
-Scores are a list with an f64[R_g] for each game: its runs' scores, normalised where games are mixed. Where every game has as many
-runs they equal rliable's of the matrix [R,G]; rliable refuses anything else, and a study under way has gaps.
+Scores are a list with an f64[R_g] for each game: its runs' scores, normalised if games are mixed. If all games have the same number
+of runs, the aggregates equal rliable's for the matrix [R,G]. rliable accepts nothing else, but an unfinished study has gaps.
 
 Shapes: G games, R_g runs of game g, B resamples, N = sum of R_g.
 """
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from rlsuite.evaluation.statistics import iqm
 
 Floats = NDArray[np.float64]
-Scores = Sequence[Floats]  # G times [R_g]; in resamples, G times [B,R_g]
+Scores = Sequence[Floats]  # G arrays [R_g]; for resamples, G arrays [B,R_g]
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95% interval; None where no game has two runs."""
+    """A value with its 95% interval, which is None if no game has two runs."""
 
     value: float
     interval: tuple[float, float] | None = None
@@ -44,12 +44,12 @@ def iqm_of_game_means(scores: Scores) -> Floats:
 
 
 def iqm_over_runs(scores: Scores) -> Floats:
-    """The interquartile mean of all runs of all games: rliable's IQM, which differs from that of game means by up to 0.12."""
+    """The interquartile mean of all runs of all games: rliable's IQM, which differs from the IQM of game means by up to 0.12."""
     return np.asarray(iqm(np.concatenate(scores, axis=-1), axis=-1))
 
 
 def optimality_gap(scores: Scores) -> Floats:
-    """How far scores stay below 1 on average, where what is above 1 counts as 1."""
+    """The mean shortfall of scores below 1; scores above 1 count as 1."""
     return _of_means([1.0 - np.minimum(game, 1.0) for game in scores], lambda means: means.mean(axis=-1))
 
 
@@ -74,7 +74,7 @@ def aggregates(scores: Scores, seed: int = 0) -> dict[str, Estimate]:
 
 
 def resample(scores: Scores, seed: int, resamples: int = RESAMPLES) -> list[Floats]:
-    """Stratified bootstrap: of each game its runs, drawn with replacement. G times [R_g] -> G times [B,R_g]."""
+    """Stratified bootstrap: draws each game's runs with replacement. G arrays [R_g] -> G arrays [B,R_g]."""
     rng = np.random.default_rng(seed)
     return [game[rng.integers(len(game), size=(resamples, len(game)))] for game in scores]
 
@@ -89,7 +89,7 @@ def percentile_interval(values: Floats) -> tuple[float, float]:
 def probability_of_improvement(a: Scores, b: Scores, seed: int = 0) -> Estimate:
     """The probability that a run of `a` beats one of `b` on the same game, averaged over games; a tie counts half.
 
-    Both hold the same games in the same order.
+    `a` and `b` must have the same games in the same order.
     """
     value = float(_improvement(a, b))
     if all(len(game) < 2 for game in [*a, *b]):
@@ -111,7 +111,7 @@ def performance_profile(scores: Scores, thresholds: Floats) -> Floats:
 
 
 def percentile_range(runs: Floats) -> tuple[float, float]:
-    """The 10th and 90th percentile between the runs [R] of a game."""
+    """The 10th and the 90th percentile of the runs [R] of a game."""
     low, high = np.percentile(runs, [10, 90])
     return float(low), float(high)
 

@@ -1,10 +1,10 @@
-"""Published scores and human scores to compare with, and lists of games by name.
+"""Published and human scores for comparison, and lists of games by name.
 
     game,random,human,SPR,CURL
     Alien,227.8,7127.7,841.89,711.03
 
 A baseline is a CSV file with a row for each game; lines that begin with # are its sources. `atari100k` and `atari57` are shipped.
-Two tables of human scores circulate (Assault 742 or 1,496 points): both of ours hold the former, and every report names its table.
+Two tables of human scores are in use, with 742 or 1,496 points in Assault: both of ours are the former, and reports name theirs.
 """
 
 import csv
@@ -24,13 +24,13 @@ BASELINES = ("atari100k", "atari57")
 ATARI5 = ("battle_zone", "double_dunk", "name_this_game", "phoenix", "qbert")
 GAME_LISTS = ("atari100k", "atari57", "atari5")
 _NOT_SCORES = ("game", "random", "human")
-# Human starts have random and human scores of their own, and records are no agent's scores.
+# Scores from human starts need their own random and human scores, and records are not scores of an agent.
 _OTHER_REGIME = ("_humanstart", "human_world_record")
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Random, human and published scores of games. Games are keyed as by `game_key`."""
+    """Random, human and published scores of games, keyed by `game_key`."""
 
     name: str  # as given: atari100k, or the path of a file
     random: Mapping[str, float]
@@ -44,7 +44,7 @@ class Baseline:
         return (score - self.random[game]) / (self.human[game] - self.random[game])
 
 
-# What the published numbers of Atari-100k were measured with (docs/studies.md).
+# The protocol by which the published numbers of Atari-100k were measured (docs/studies.md).
 _ATARI_100K = {
     "env.protocol": "classic",
     "env.life_loss": True,
@@ -57,7 +57,7 @@ _ATARI_100K = {
 
 
 def game_key(env_id: str) -> str:
-    """What identifies a game in tables: `ms_pacman` for ALE/MsPacman-v5, MsPacman and ms_pacman; other ids as they are."""
+    """The key of a game in tables: `ms_pacman` for ALE/MsPacman-v5, MsPacman and ms_pacman; any other id is unchanged."""
     return game_of(env_id) or env_id
 
 
@@ -85,7 +85,7 @@ def games(name: str) -> list[str]:
 
 
 def ale_id(game: str) -> str:
-    """ALE/MsPacman-v5 for ms_pacman. UsageError if ale-py has no ROM of it."""
+    """The environment id of a game: ALE/MsPacman-v5 for ms_pacman. UsageError if ale-py has no ROM of it."""
     env_id = f"ALE/{''.join(word.capitalize() for word in game.split('_'))}-v5"
     if atari_game(env_id) is None:
         raise UsageError(f"{game}: ale-py has no ROM of {env_id}")

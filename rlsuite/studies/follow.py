@@ -13,7 +13,7 @@ _RATE_ROWS = 20  # rows that the rate is measured over
 
 
 class Follower:
-    """How far a run has come: its steps, its rate, and its periodic evaluations so far."""
+    """Follows a run in its log: its steps, its rate, and its periodic evaluations so far."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / metrics.FILE
@@ -25,13 +25,13 @@ class Follower:
 
     @property
     def rate(self) -> float | None:
-        """Agent steps a second, lately; None while unknown."""
+        """Agent steps per second over the last rows; None while unknown."""
         if len(self._past) < 2 or self._past[-1][1] <= self._past[0][1]:
             return None
         return (self._past[-1][0] - self._past[0][0]) / (self._past[-1][1] - self._past[0][1])
 
     def look(self) -> bool:
-        """Reads what is new; True if it holds a periodic evaluation."""
+        """Reads new rows; True if there is a periodic evaluation among them."""
         rows = self._new_rows()
         for row in rows:
             self.agent_steps = row["agent_steps"]

@@ -26,7 +26,7 @@ _NAMES = {
 
 
 def write(document: Mapping[str, Any], out: Path) -> list[Path]:
-    """Writes the page, the document as JSON, and the pictures that there is data for; -> their paths."""
+    """Writes the page, the document as JSON, and the pictures for which there is data; returns their paths."""
     pictures = {}
     profiles = {label: agent["profile"] for label, agent in document["agents"].items() if agent["profile"]}
     curves = {label: agent["curve"] for label, agent in document["agents"].items() if agent["curve"]}
@@ -41,7 +41,7 @@ def write(document: Mapping[str, Any], out: Path) -> list[Path]:
 
 
 def markdown(document: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
-    """The page."""
+    """The report as Markdown."""
     parts = ["# Report", *_how(document)]
     agents, columns = document["agents"], document["columns"]
     if document["normalised"]:
@@ -62,7 +62,7 @@ def markdown(document: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
 
 
 def _how(document: Mapping[str, Any]) -> list[str]:
-    """What the numbers are."""
+    """Lines that explain what the numbers are and how they were measured."""
     lines = []
     if document["agents"]:
         lines.append("A run counts with the mean of its final evaluation, never with its best one.")

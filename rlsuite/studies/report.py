@@ -1,12 +1,12 @@
-"""The report on a study or on runs: scores a game, aggregates over games, and how likely one agent is better than another.
+"""Reports on studies or runs: scores per game, aggregates over games, and probabilities that one agent is better than another.
 
     document = report([Path("studies/der")], baseline="atari100k")
     print(document["agents"]["der"]["aggregates"]["iqm_over_runs"])
 
-`document` is what `rlsuite report --json` prints; `rlsuite.studies.pages` makes Markdown and pictures of it.
+`rlsuite report --json` prints the document; `rlsuite.studies.pages` turns it into Markdown and pictures.
 
-A run counts with the mean of its final evaluation, never with its best one. Scores are human-normalised where the table of human
-scores has all games; each aggregate says in its name what it averages, since the two kinds of IQM differ.
+A run's score is the mean of its final evaluation, never its best one. Scores are human-normalised if the table of human scores has
+all games. The name of each aggregate says what it averages, since the two kinds of IQM differ.
 
 Shapes: G games, R_g runs of a game.
 """
@@ -29,15 +29,15 @@ from rlsuite.studies.study import is_study, run_folders
 
 THRESHOLDS = np.linspace(0.0, 2.0, 41)  # of performance profiles, in human-normalised scores
 _CURVE_POINTS = 100
-# What a published table's one number a game allows: its mean over runs is known, their spread is not.
+# The aggregates that one published number per game allows: the mean over runs is known, but not their spread.
 _OF_MEANS = ("mean", "median", "iqm_of_game_means")
 
 
 def report(folders: Sequence[Path] = (), baseline: str | None = None, mixed_protocols: bool = False) -> dict[str, Any]:
-    """The report, JSON-ready, on runs and studies beside a baseline's columns; without runs, on the columns alone.
+    """The report on runs and studies beside a baseline's columns, ready for JSON; without runs, on the columns alone.
 
-    UsageError for a folder that is neither or holds no finished run, a game without a row in the baseline, and runs of different
-    protocols unless `mixed_protocols`.
+    UsageError for a folder that is neither a run nor a study or has no finished run, for a game without a row in the baseline, and
+    for runs with different protocols unless `mixed_protocols`.
     """
     if not folders and baseline is None:
         raise UsageError("nothing to report on: name a study, runs, or a --baseline")
@@ -67,7 +67,7 @@ def report(folders: Sequence[Path] = (), baseline: str | None = None, mixed_prot
 
 
 def _read(folders: Sequence[Path]) -> tuple[list[RunResult], list[Path]]:
-    """Finished runs, each once, and the folders of those that are not finished. UsageError for a run given by name that is not."""
+    """Finished runs, each once, and the folders of unfinished ones. UsageError if a run that is named itself is unfinished."""
     found: dict[Path, RunResult] = {}
     unfinished = []
     for folder in folders:
@@ -87,7 +87,7 @@ def _read(folders: Sequence[Path]) -> tuple[list[RunResult], list[Path]]:
 
 
 def _table(baseline: str | None, runs: Sequence[RunResult]) -> Baseline | None:
-    """The table to normalise by; None if nobody asked for one and no such table has all games."""
+    """The table to normalise by; None if no baseline is given and no shipped table has all games."""
     games = sorted({run.game for run in runs})
     if baseline is None:
         table = baselines.load("atari57")
@@ -121,7 +121,7 @@ def _agent(runs: Sequence[RunResult], table: Baseline | None) -> dict[str, Any]:
 
 
 def _game(game: str, runs: Sequence[RunResult], table: Baseline | None) -> dict[str, Any]:
-    """The scores of an agent in a game. The interval of the mean is over runs; over episodes where there is a single run."""
+    """The scores of an agent in a game. The interval of the mean is over runs, or over episodes if there is only one run."""
     values = np.array([run.score for run in runs])
     mean = float(values.mean())
     return {
@@ -156,7 +156,7 @@ def _columns(table: Baseline, games: Sequence[str]) -> dict[str, Any]:
 
 
 def _improvement(agents: Mapping[str, Sequence[RunResult]], table: Baseline | None) -> list[dict[str, Any]]:
-    """For each ordered pair of agents the probability that a run of the first beats one of the second, over the games of both."""
+    """The probability, for each ordered pair of agents, that a run of the first beats one of the second, over common games."""
     found = []
     scores = {label: _scores(runs) for label, runs in agents.items()}
     for a, b in permutations(scores, 2):
@@ -168,9 +168,9 @@ def _improvement(agents: Mapping[str, Sequence[RunResult]], table: Baseline | No
 
 
 def _curve(runs: Sequence[RunResult], table: Baseline | None) -> dict[str, Any] | None:
-    """The IQM over runs of periodic evaluations by agent steps, with its interval; None unless every run has some.
+    """The learning curve: the IQM over runs of periodic evaluations, with its interval; None unless every run has some.
 
-    Human-normalised, or raw where the agent plays a single game without human score.
+    Scores are human-normalised, or raw if the agent plays a single game without a human score.
     """
     if (table is None and len({run.game for run in runs}) > 1) or not all(run.evaluations for run in runs):
         return None
@@ -220,7 +220,7 @@ def _at_human(normalised: Mapping[str, Floats]) -> int:
 
 
 def _differences(protocol: Mapping[str, Sequence[str]], table: Baseline) -> list[str]:
-    """Settings of the runs that differ from those that the baseline was scored by, in words."""
+    """Settings of the runs that differ from the baseline's protocol, in words."""
     return [
         f"{key} = {' and '.join(protocol[key])}, the baseline's is {value}"
         for key, value in table.protocol.items()

@@ -1,4 +1,4 @@
-"""What finished runs say: the score of each, its periodic evaluations, and the protocol that it was scored by."""
+"""The results of finished runs: score, periodic evaluations, and the protocol by which each was scored."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from rlsuite.runs.metrics import read_metrics
 from rlsuite.runs.run_folder import config_file
 from rlsuite.studies.baselines import game_key
 
-# Scores that differ in one of these cannot stand in one table.
+# Scores with different values of these settings must not be in the same table.
 PROTOCOL = (
     "env.protocol", "env.life_loss", "env.full_action_set", "env.frame_skip", "env.noop_max", "env.max_frames", "env.recolour",
     "run.agent_steps",
@@ -26,7 +26,7 @@ PROTOCOL = (
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run."""
+    """The result of a finished run."""
 
     path: Path
     config: Mapping[str, Any]
@@ -50,7 +50,7 @@ class RunResult:
 
 
 def read(run: Path) -> RunResult | None:
-    """The result of a run; None if it is not finished. UsageError if the folder is not a run, RlsuiteError if it is damaged."""
+    """Reads the result of a run; None if it is unfinished. UsageError if the folder is not a run, RlsuiteError if it is damaged."""
     config = _config(run)
     evaluation = final_evaluation(run, config["seed"])
     if evaluation is None:
@@ -70,7 +70,7 @@ def read(run: Path) -> RunResult | None:
 
 
 def final_evaluation(run: Path, seed: int) -> dict[str, Any] | None:
-    """The final evaluation of a run with this seed; None if the run has not come to it. RlsuiteError if it was tampered with."""
+    """The final evaluation of a run with this seed; None if there is none yet. RlsuiteError if it was tampered with."""
     complete = checkpoint.list_complete(run)
     path = complete[-1].with_name(complete[-1].name.lstrip(".") + ".evaluation.json") if complete else run / "none"
     if not path.is_file():
@@ -85,7 +85,7 @@ def final_evaluation(run: Path, seed: int) -> dict[str, Any] | None:
         sound = False
     if not sound:
         raise RlsuiteError(f"{path} is damaged or was edited (it must hold returns and their mean); remove it to evaluate anew")
-    # A periodic one, of the best weights so far, plays other games: see `evaluation_seed`.
+    # A periodic evaluation, of the best weights so far, has another seed: see `evaluation_seed`.
     return found if own_seed == evaluation_seed(seed) else None
 
 
@@ -97,9 +97,9 @@ def periodic_evaluations(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, f
 
 
 def by_agent(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
-    """Label -> the runs of an agent: those whose configs differ only in seed, game, and in how they were run and evaluated.
+    """Groups runs by agent, label -> runs: their configs differ only in seed, game, and in how they were run and evaluated.
 
-    The label is the config's name; a second agent of the same name is told apart by the settings that differ.
+    The label is the config's name; for a second agent of the same name, the differing settings are added.
     """
     groups: list[list[RunResult]] = []
     for run in runs:
@@ -147,7 +147,7 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes an agent another one: its budget, but not how it was run and evaluated."""
+    """The settings that distinguish agents: these include the budget, but not how it was run and evaluated."""
     rest = {key: value for key, value in config.items() if key not in ("seed", "eval", "runtime")}
     rest["env"] = {key: value for key, value in config["env"].items() if key != "id"}
     rest["run"] = {

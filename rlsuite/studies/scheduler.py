@@ -1,7 +1,7 @@
-"""Runs the trials of a study side by side, and tries again what fails.
+"""Runs the trials of a study in parallel, and retries those that fail.
 
 The folders are the only state: a finished trial has its final evaluation, an interrupted one its checkpoints. So a study can be
-killed at any moment, and the same command goes on with it.
+killed at any moment, and the same command continues it.
 """
 
 import shutil
@@ -26,16 +26,16 @@ _POLL_SECONDS = 0.2
 
 @dataclass(eq=False)
 class Job:
-    """A trial under way."""
+    """A trial and its progress."""
 
     trial: Trial
-    folder: Path  # of its run
+    folder: Path  # its run folder
     log: Path
     total_agent_steps: int
     state: str = "waiting"  # waiting, running, finished, failed, pruned
-    skipped: bool = False  # whether it was finished before
+    skipped: bool = False  # whether an earlier sweep had finished it
     attempts: int = 0
-    error: str | None = None  # of its first attempt that failed
+    error: str | None = None  # error of its first failed attempt
     score: float | None = None  # mean of the final evaluation
     worker: Worker | None = None
     follower: Follower = field(init=False)
@@ -45,16 +45,16 @@ class Job:
 
 
 class Source(Protocol):
-    """Where jobs come from: a list, or a search."""
+    """A source of jobs: a list, or a search."""
 
     def next(self) -> Job | None:
-        """The next job to run; None while there is none."""
+        """The next job to run; None if there is none now."""
 
     def evaluated(self, job: Job) -> list[Job]:
-        """Takes note of new periodic evaluations of a running job; -> jobs that are not worth going on with."""
+        """Called after new periodic evaluations of a running job; returns the jobs to stop early."""
 
     def ended(self, job: Job) -> None:
-        """Takes note of a job that is finished or has failed for good."""
+        """Called when a job is finished or has failed for good."""
 
 
 class Grid:
@@ -74,24 +74,24 @@ class Grid:
 
 
 def job_of(trial: Trial, study_dir: Path) -> Job:
-    """The job of a trial, in its place in the study's folder."""
+    """The job of a trial, with its run folder in the study's folder."""
     steps = trial.resolve().run.agent_steps
     return Job(trial, study_dir / "trials" / trial.name, study_dir / "logs" / f"{trial.name}.log", steps)
 
 
 class Scheduler:
-    """Runs the jobs of a source, `slots` at a time, each `attempts` times at most."""
+    """Runs the jobs of a source, `slots` at a time, with at most `attempts` attempts each."""
 
     def __init__(self, source: Source, workers: Workers, slots: int, attempts: int, show: Callable[["Scheduler"], None]) -> None:
-        """`show` is called a few times a second, and after each job that ended."""
+        """`show` is called a few times a second, and after each job that has ended."""
         self._source, self._workers, self._slots, self._attempts, self._show = source, workers, slots, attempts, show
         self.running: list[Job] = []
         self.ended: list[Job] = []
         self._stopping = False
-        self._again: list[Job] = []  # to be tried again, or whose folder another process is still using
+        self._again: list[Job] = []  # jobs to retry, or whose folder another process is still using
 
     def run(self, stopped: Stop) -> None:
-        """Runs until there are no more jobs, or a signal came and the running ones have written their checkpoints."""
+        """Runs until there are no more jobs or, after a signal, until the running ones have written their checkpoints."""
         while True:
             for job in list(self.running):
                 self._look_at(job)
@@ -126,7 +126,7 @@ class Scheduler:
                 self._end(job, "finished")
                 return
             arguments = _arguments(job)
-        except RlsuiteError as error:  # another attempt would change nothing
+        except RlsuiteError as error:  # another attempt would not help
             job.error = one_line(error)
             self._end(job, "failed")
             return
@@ -186,7 +186,7 @@ class Scheduler:
 
 
 def _arguments(job: Job) -> list[str]:
-    """The command that begins a trial or continues it. RlsuiteError if its folder is damaged."""
+    """The arguments of the command that starts or continues a trial. RlsuiteError if its folder is damaged."""
     if job.folder.is_dir():
         if checkpoint.list_complete(job.folder):
             try:
@@ -202,7 +202,7 @@ def _arguments(job: Job) -> list[str]:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether a process is training in the folder: that of a sweep that was killed a moment ago, say."""
+    """Whether a process is training in the folder, for example one of a sweep that was killed a moment ago."""
     if not folder.is_dir():
         return False
     try:
@@ -213,7 +213,7 @@ def _in_use(folder: Path) -> bool:
 
 
 def _last_error(log: Path) -> str | None:
-    """The last line that a process wrote."""
+    """The last line that is not empty in the log of a process; None if there is none."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

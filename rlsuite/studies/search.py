@@ -1,10 +1,10 @@
-"""A search over the axes of a study by Optuna, which decides after each setting which one to try next.
+"""A search over the axes of a study with Optuna, which chooses the next setting from the results so far.
 
-The objective of a setting is the IQM over its runs of the mean of their last K periodic evaluations: never the best evaluation,
-which is luck, nor the last one alone. Over several games returns are human-normalised.
+The objective of a setting is the IQM over its runs of the mean of their last K periodic evaluations: not the best evaluation, which
+would reward luck, nor the last one alone. With several games, returns are human-normalised.
 
-Optuna's journal in the study's folder is the only state. A setting that was under way when the study was killed is found in it
-again, and its runs go on from their own checkpoints.
+Optuna's journal in the study's folder is the only state. After a kill, unfinished settings are found in it, and their runs continue
+from their own checkpoints.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _ENDED = ("finished", "failed", "pruned")
 
 @dataclass
 class _Setting:
-    """A setting under way, with a job for each game and seed."""
+    """An unfinished setting, with a job for each game and seed."""
 
     number: int  # Optuna's
     jobs: list[Job]
@@ -45,7 +45,7 @@ class Search:
     """A source of jobs for the scheduler."""
 
     def __init__(self, study: Study, folder: Path) -> None:
-        """UsageError if Optuna is missing, or the journal is that of another study."""
+        """UsageError if Optuna is missing or the journal belongs to another study."""
         assert study.search is not None
         self._study, self._folder, self._spec = study, folder, study.search
         self._optuna = _import_optuna()
@@ -72,7 +72,7 @@ class Search:
         return self._waiting.pop(0) if self._waiting else None
 
     def evaluated(self, job: Job) -> list[Job]:
-        """Reports the objective so far to Optuna's pruner; the step is how many evaluations it rests on."""
+        """Reports the objective so far to Optuna's pruner; its step is the number of evaluations that it is based on."""
         setting = self._owner[job.trial.name]
         if setting.number not in self._open or self._spec.pruner == "none":
             return []
@@ -114,7 +114,7 @@ class Search:
         ]
 
     def _adopt(self) -> None:
-        """Takes up the settings that were under way, after those that were finished before: the scheduler counts their trials."""
+        """Restores the settings of earlier sessions, finished ones first, so that the scheduler counts their trials."""
         state = self._optuna.trial.TrialState
         for one in self._search.get_trials(deepcopy=False, states=(state.COMPLETE,)):
             self._begin(one.number, one.params, self._optuna.trial.Trial(self._search, one._trial_id))
@@ -126,11 +126,11 @@ class Search:
                 self._search.tell(one.number, state=state.FAIL)
 
     def _tried(self) -> int:
-        """How many settings count: those with all their values."""
+        """The number of settings that have values for all axes; only these count."""
         return sum(one.params.keys() == self._distributions.keys() for one in self._search.get_trials(deepcopy=False))
 
     def _ask(self) -> None:
-        # A sampler of its own for each setting, so that a search that was killed goes on as one that was left alone.
+        # A new sampler for each setting, so that a search that was killed continues as if it had not been.
         self._search.sampler = _sampler(self._optuna, self._study, self._spec.seed + len(self._search.get_trials(deepcopy=False)))
         asked = self._search.ask(self._distributions)
         self._begin(asked.number, asked.params, asked)
@@ -189,7 +189,7 @@ def _storage(optuna: Any, path: Path, name: str) -> Any:
     """The journal, without a last line that a kill cut short. UsageError if it is another study's or is damaged."""
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
-    class NoLock(JournalFileOpenLock):  # Optuna's own would stay behind after a kill, and the study's folder is locked already
+    class NoLock(JournalFileOpenLock):  # Optuna's own lock would remain after a kill, and the study's folder is already locked
         def acquire(self) -> bool:
             return True
 
@@ -212,7 +212,7 @@ def _storage(optuna: Any, path: Path, name: str) -> Any:
 
 
 def _fingerprint(study: Study) -> str:
-    """A name for everything that the objective depends on."""
+    """A fingerprint of everything that the objective depends on."""
     facts = study.model_dump(mode="json", exclude={"search": {"trials"}})
     return "rlsuite-" + hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 

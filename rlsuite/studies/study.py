@@ -1,4 +1,4 @@
-"""The file of a study, and the trials that it amounts to.
+"""The file of a study, and the trials that it describes.
 
     config: atari100k/der            # or a list of configs
     seeds: [1, 2]
@@ -8,11 +8,10 @@
       learner.learning_rate: [1e-4, 3e-4]
     search: null                     # see `Search`
 
-Without a search every combination of config, axes, game and seed is a trial: an ordinary run, in a folder of its own below the
-study's.
+Without a search, every combination of config, axes, game and seed is a trial: an ordinary run, in its own folder in the study's.
 
     STUDY/
-        study.yaml       the study, as it was given first
+        study.yaml       the study
         trials/NAME/     the run of each trial
         logs/NAME.log    what it printed
         search.journal   Optuna's storage, with a search
@@ -187,19 +186,19 @@ class Study(Section):
 
 @dataclass(frozen=True)
 class Trial:
-    """A run of a study."""
+    """One run of a study, before it starts."""
 
     name: str  # of its folder
     config: str
     overrides: Mapping[str, Any]  # dotted key -> value; with seed and env.id
 
     def resolve(self) -> Config:
-        """The config that its run must have."""
+        """The config of its run."""
         return loader.resolve(self.config, self.overrides)
 
 
 def load(source: str | Path | Mapping[str, Any]) -> Study:
-    """A study from a YAML file, or a mapping with the same keys. UsageError that says what is wrong and where."""
+    """Loads a study from a YAML file, or from a mapping with the same keys. UsageError that says what is wrong and where."""
     if isinstance(source, Mapping):
         where, folder, data = "study", Path(), dict(loader.plain(dict(source)))
     else:
@@ -241,7 +240,7 @@ def grid(study: Study) -> list[Trial]:
 def trial(
     study: Study, setting: Mapping[str, Any], game: str | None, seed: int, prefix: str = "", config: str | None = None
 ) -> Trial:
-    """The run of a setting (dotted key -> value) in a game with a seed; `prefix` begins its name instead of the setting."""
+    """The trial of a setting (dotted key -> value) with a game and a seed; its name begins with `prefix` instead of the setting."""
     parts = [prefix] if prefix else []
     if study.search is None:
         parts += [f"{key.rpartition('.')[2]}={_slug(loader.literal(value))}" for key, value in setting.items()]
@@ -283,9 +282,9 @@ def _bound(axis: Range, value: float) -> float | int:
 
 
 def keep(study: Study, folder: Path) -> None:
-    """Writes `study.yaml`. UsageError, with what differs, if the folder is of another study.
+    """Writes `study.yaml`. UsageError, with the differences, if the folder belongs to another study.
 
-    Seeds and games may be appended where there is no search, and a search may be given more trials.
+    Without a search, seeds and games may be appended; a search may get more trials.
     """
     path = folder / FILE
     now = study.model_dump(mode="json", exclude_none=True)
@@ -304,12 +303,12 @@ def keep(study: Study, folder: Path) -> None:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder is that of a study."""
+    """Whether a folder belongs to a study."""
     return (folder / FILE).is_file()
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The run folders of a study's trials that have begun. RlsuiteError if one is not as the study says."""
+    """The run folders of a study's trials that have begun. RlsuiteError if the config of one is not what the study says."""
     study = load(folder / FILE)
     if study.search is None:
         for one in grid(study):
@@ -319,7 +318,7 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def refuse_changed(trial: Trial, run: Path) -> None:
-    """RlsuiteError, with the settings that differ, if a run's `config.yaml` is not what its trial asks for."""
+    """RlsuiteError, with the differing settings, if a run's `config.yaml` is not the config of its trial."""
     path = run / "config.yaml"
     if not path.is_file():
         return
@@ -338,7 +337,7 @@ def _grown(key: str, old: Any, new: Any, study: Study) -> bool:
 
 
 def _dotted(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """`{learner: {batch_size: [32]}}` as `{learner.batch_size: [32]}`; ranges stay whole."""
+    """Converts `{learner: {batch_size: [32]}}` to `{learner.batch_size: [32]}`; ranges are kept as mappings."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and "." not in str(key) and not {"low", "high"} & value.keys():
@@ -349,7 +348,7 @@ def _dotted(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _located(config: str, folder: Path) -> str:
-    """A config's name; of a file its absolute path, also where it is relative to the study's file."""
+    """A config's name or, for a file, its absolute path; a relative path may be relative to the study's file."""
     for path in (Path(config), folder / config):
         if path.is_file():
             return str(path.resolve())

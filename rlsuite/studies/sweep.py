@@ -18,22 +18,22 @@ from rlsuite.studies.search import Search
 from rlsuite.studies.table import StudyTable
 from rlsuite.studies.workers import Processes, Workers, ray_tasks
 
-ATTEMPTS = 2  # of a trial, in a sweep; the next sweep tries again
+ATTEMPTS = 2  # per trial and sweep; the next sweep tries again
 
 
 @dataclass
 class SweepResult:
-    """What `rlsuite.sweep` returns."""
+    """The result of a sweep, as `rlsuite.sweep` returns it."""
 
     folder: Path
-    trials: list[Job]  # that have ended, also those that were finished before
-    total: int  # trials of the study
+    trials: list[Job]  # that have ended, including those that were finished before
+    total: int  # number of trials in the study
     interrupted: bool
     settings: list[dict[str, Any]] | None = None  # that a search has tried; None without a search
 
     @property
     def failed(self) -> dict[str, str]:
-        """Name of a trial -> its first error."""
+        """Name of a failed trial -> its first error."""
         return {job.trial.name: str(job.error) for job in self.trials if job.state == "failed"}
 
     @property
@@ -43,12 +43,12 @@ class SweepResult:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The setting of the highest objective; None without a search, or before it has finished one."""
+        """The setting with the highest objective; None without a search, or before a setting is finished."""
         complete = [one for one in self.settings or () if one["objective"] is not None]
         return max(complete, key=lambda one: float(one["objective"]), default=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, as `rlsuite sweep --json` prints it."""
+        """The result as a dict that can be written as JSON, as `rlsuite sweep --json` prints it."""
         counts = {state: sum(job.state == state for job in self.trials) for state in ("finished", "pruned", "failed")}
         facts: dict[str, Any] = {"study": str(self.folder), "trials": self.total, **counts}
         facts |= {"scores": self.scores, "errors": self.failed, "interrupted": self.interrupted}
@@ -58,10 +58,10 @@ class SweepResult:
 def sweep(
     study: str | Path | Mapping[str, Any], out: str | Path, jobs: int = 1, address: str | None = None, attempts: int = ATTEMPTS
 ) -> SweepResult:
-    """Runs the trials of a study (a YAML file, or a mapping with its keys) in the folder `out`, `jobs` side by side.
+    """Runs the trials of a study (a YAML file, or a mapping with its keys) in the folder `out`, `jobs` at a time.
 
-    What is finished there is skipped, what was interrupted goes on. `address` of a Ray cluster, such as auto: trials are its tasks.
-    UsageError for a study that is impossible, before anything starts. Trials that fail are in the result.
+    Finished trials in the folder are skipped, interrupted ones continue. `address`: a Ray cluster, such as auto, to run the trials
+    on. UsageError for an impossible study, before anything starts. Trials that fail are in the result.
     """
     if jobs < 1 or attempts < 1:
         raise UsageError(f"jobs and attempts must be at least 1, got {jobs} and {attempts}")

@@ -1,4 +1,4 @@
-"""Shows how far a study is on stderr: a live table on a terminal; elsewhere a line for each trial that ends, and one a minute."""
+"""Shows a study's progress on stderr: a live table on a terminal; elsewhere a line for each trial that ends, and one a minute."""
 
 import math
 import sys
@@ -19,12 +19,12 @@ _PLAIN_SECONDS = 60.0
 
 
 class StudyTable:
-    """Call it with the scheduler as often as you like."""
+    """The progress display of a study. Call it with the scheduler as often as you like."""
 
     def __init__(self, total: int, out: TextIO | None = None) -> None:
-        """`total`: trials of the study. `out`: None for the current `sys.stderr`."""
+        """`total`: number of trials in the study. `out`: None for the current `sys.stderr`."""
         self._total, self._out = total, out or sys.stderr
-        self._seen = 0  # trials that ended and were told
+        self._seen = 0  # number of ended trials that were reported
         self._last_line = time.monotonic()
         self._live: Live | None = None
         if self._out.isatty():

@@ -1,6 +1,6 @@
-"""Where trials run: processes on this machine, or tasks of a Ray cluster.
+"""Runs trials as processes on this machine, or as tasks of a Ray cluster.
 
-Either way a trial is the command `rlsuite train ...` in a process of its own, so that a crash, a leak or a kill stays its own.
+Either way, a trial is the command `rlsuite train ...` in its own process, so that a crash, a leak or a kill affects no other trial.
 """
 
 import os
@@ -34,7 +34,7 @@ class Workers(Protocol):
 
 
 def start_process(arguments: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
-    """Starts `rlsuite ARGUMENTS`. It has a session of its own, so that Ctrl-C reaches it once, from us; it does not outlive us."""
+    """Starts `rlsuite ARGUMENTS` in a session of its own, so that Ctrl-C reaches it only through us; it ends when we do."""
     command = [sys.executable, str(_LAUNCH), str(os.getpid()), sys.executable, "-m", "rlsuite", *arguments]
     with writing(log, ", or choose another --out"):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ class _Task:
             return None
         try:
             return int(self._ray.get(self._reference))
-        except self._ray.exceptions.RayError:  # it was stopped, or its node died: its folder says how far it came
+        except self._ray.exceptions.RayError:  # it was stopped, or its node died; its folder has the progress
             return 1
 
     def stop(self) -> None:
@@ -95,12 +95,12 @@ class _Task:
 
 
 def _run_in_task(arguments: list[str], log: str, folder: str) -> int:
-    """The body of a Ray task: runs `rlsuite ARGUMENTS` in `folder` to its end; -> its exit code."""
+    """The body of a Ray task: runs `rlsuite ARGUMENTS` in `folder` to its end; returns the exit code."""
     os.chdir(folder)
     process = start_process(arguments, Path(log))
     try:
         return process.wait()
-    except BaseException:  # cancelled: it may write its checkpoint first
+    except BaseException:  # cancelled: the trial may still write its checkpoint
         process.terminate()
         process.wait()
         raise
@@ -108,7 +108,7 @@ def _run_in_task(arguments: list[str], log: str, folder: str) -> int:
 
 @contextmanager
 def ray_tasks(address: str) -> Iterator[RayTasks]:
-    """Tasks of the cluster at an address, such as auto, for the length of the context. UsageError if it cannot be joined."""
+    """Context with tasks of the Ray cluster at an address, such as auto. UsageError if it cannot be joined."""
     import ray
 
     from rlsuite.runtime.ray.cluster import joined

@@ -1,7 +1,7 @@
-"""Pictures that an autoencoder has not learned to make: ranked by their reconstruction error. Shapes: N pictures.
+"""Ranks pictures by an autoencoder's reconstruction error, to find those unlike its training data. Shapes: N pictures.
 
-`squared` is the mean squared error a pixel, where white is 1, which texture and bright pictures dominate. `coarse` is that of the
-means over 4x4 pixels, divided by the root mean square of the picture, so that the shape counts.
+`squared` is the mean squared error per pixel, where white is 1; texture and bright pictures dominate it. `coarse` is the error of
+means over 4x4 pixels, divided by the root mean square of the picture, so that shape dominates.
 """
 
 from typing import NamedTuple
@@ -29,11 +29,11 @@ class Ranked(NamedTuple):
     errors: NDArray[np.float64]  # [N]
     images: Bytes  # [N,C,H,W]
     remade: Bytes  # [N,C,H,W]
-    auroc: float | None  # by which the errors tell the class that was left out of training; None: none was
+    auroc: float | None  # of detecting the class that was left out of training by its errors; None if none was left out
 
 
 def rank(saved: SavedModel, what: str, count: int, score: str = "squared") -> Ranked:
-    """Ranks at most `count` pictures. `what`: as in `predict.show`. UsageError if the model is no autoencoder."""
+    """Ranks at most `count` pictures. `what`: as in `predict.show`. UsageError if the model is not an autoencoder."""
     if score not in SCORES:
         raise unknown("--score", score, SCORES)
     if not isinstance(saved.model.head, Autoencoder):
@@ -53,7 +53,7 @@ def rank(saved: SavedModel, what: str, count: int, score: str = "squared") -> Ra
 
 
 def squared(made: Float, true: Float) -> Float:
-    """The mean squared error a pixel [N] of pictures [N,C,H,W] in [0,1]."""
+    """The mean squared error per pixel [N] of pictures [N,C,H,W] in [0,1]."""
     found: Float = ((made - true) ** 2).mean((1, 2, 3))
     return found
 
@@ -69,6 +69,6 @@ SCORES = {"squared": squared, "coarse": coarse}
 
 
 def drawn(ranked: Ranked, count: int) -> draw.Picture:
-    """The `count` strangest pictures over what the autoencoder makes of them."""
+    """The `count` strangest pictures, above the autoencoder's reconstructions of them."""
     count = min(count, len(ranked.names))
     return sheet(np.concatenate([ranked.images[:count], ranked.remade[:count]]), count)

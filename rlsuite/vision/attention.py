@@ -20,10 +20,10 @@ COLUMNS = 6  # pictures in a row
 def drawn(
     model: Model, image: NDArray[np.uint8], text: NDArray[np.int64], classes: Sequence[str], letters: Sequence[str], bf16: bool
 ) -> draw.Picture:
-    """Where the model looked in the image [C,H,W] for each token of `text` [L]; of `letters`, if the image is a text.
+    """Draws where the model looked in the image [C,H,W] for each token of `text` [L]; `letters`: those of an image that is a text.
 
-    For a text a matrix, with a row for each token and a column for each letter; for a picture one copy for each token, bright where
-    it looked.
+    For a text, this is a matrix with a row for each token and a column for each letter; for a picture, a copy of it for each token,
+    bright where the model looked.
     """
     assert isinstance(model.head, Writer)
     tokens = text[text != NONE]
@@ -40,7 +40,7 @@ def drawn(
 
 
 def matrix(weights: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str]) -> draw.Picture:
-    """Weights [L,P] as greys, white for 1, with the names of rows and columns."""
+    """Draws weights [L,P] as greys, white for 1, with the names of rows and columns."""
     left = 12 + round(max([6.5 * len(name) for name in rows] + [0]))
     canvas = Image.new("RGB", (left + CELL * len(columns) + 4, CELL * (len(rows) + 1) + 4))
     pen = ImageDraw.Draw(canvas)
@@ -56,7 +56,7 @@ def matrix(weights: NDArray[np.floating], rows: Sequence[str], columns: Sequence
 
 
 def glances(image: NDArray[np.uint8], weights: NDArray[np.floating], names: Sequence[str]) -> draw.Picture:
-    """The image [C,H,W] once for each name, darker where the weights [L,h,w] are small."""
+    """Draws the image [C,H,W] once for each name, darker where its weights [L,h,w] are small."""
     picture, shown = draw.to_picture(image), []
     for weight, name in zip(weights, names, strict=True):
         share = Image.fromarray((255 * weight / max(weight.max(), 1e-9)).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""What models that make pictures are compared with: principal components, and a mean picture. Shapes: N pictures, D pixels."""
+"""Baselines for models that make pictures: principal components, and a mean picture. Shapes: N pictures, D pixels."""
 
 from collections.abc import Iterator
 
@@ -8,15 +8,15 @@ from torch import Tensor
 
 from rlsuite.vision.data import Pictures
 
-FIT = 20_000  # training pictures that the components are fitted to, at most
+FIT = 20_000  # maximum number of training pictures that the components are fitted to
 BATCH = 1_000
 
 
 def pca_squared_error(train: Pictures, test: Pictures, components: int) -> float:
-    """The mean squared error a pixel of `test`, where white is 1, from its mean and principal components in `train`.
+    """The mean squared error per pixel, where white is 1, of `test` rebuilt from the mean and principal components of `train`.
 
-    The components are those of at most `FIT` pictures, by a randomised SVD (Halko et al. 2011) with more of them, so
-    that the last is exact, too.
+    The components are fitted to at most `FIT` pictures by a randomised SVD (Halko et al. 2011), with some extra components so that
+    the last one is exact, too.
     """
     x = _flat(train, min(FIT, len(train)))
     mean = x.mean(0)
@@ -33,19 +33,19 @@ def pca_squared_error(train: Pictures, test: Pictures, components: int) -> float
 
 
 def mean_target_l1(train: Pictures, test: Pictures) -> float:
-    """The mean absolute error a pixel, where white is 1, of the mean target in `train` as the answer to every picture of `test`."""
+    """The mean absolute error per pixel, where white is 1, of predicting the mean target of `train` for every picture of `test`."""
     mean = sum(targets.sum(0) for targets in _targets(train)) / len(train)
     return float(sum((targets - mean).abs().mean((1, 2, 3)).sum() for targets in _targets(test))) / len(test)
 
 
 def _flat(pictures: Pictures, count: int) -> Tensor:
-    """`count` pictures, spread out: [N,D] f32 in [0,1]."""
+    """`count` evenly spaced pictures as [N,D] f32 in [0,1]."""
     rows = np.linspace(0, len(pictures) - 1, count).astype(np.int64)
     return torch.cat([_rows(pictures, rows[at : at + BATCH]) for at in range(0, count, BATCH)])
 
 
 def _targets(pictures: Pictures) -> Iterator[Tensor]:
-    """All targets in batches [B,P,H,W] f32 in [0,1]."""
+    """Yields all targets in batches [B,P,H,W] f32 in [0,1]."""
     for at in range(0, len(pictures), BATCH):
         yield torch.from_numpy(pictures.take(np.arange(at, min(at + BATCH, len(pictures))))[1]["target"]).float() / 255
 

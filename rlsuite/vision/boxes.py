@@ -68,7 +68,7 @@ def clip(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def centres(shape: tuple[int, int], stride: int, device: torch.device) -> Tensor:
-    """The centres, in pixels of the image, of the places of a map: [H*W,2] as (x, y)."""
+    """The centres of the places of a map, in pixels of the image: [H*W,2] as (x, y)."""
     y, x = (torch.arange(size, device=device) * stride + stride / 2 for size in shape)
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).reshape(-1, 2)
 
@@ -108,7 +108,7 @@ def roi_align(feature: Tensor, boxes: Tensor, owner: Tensor, stride: int, size: 
 
 
 def _between(at: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The place below each point, the weight of the place above, and whether it counts: up to one place past the border it does."""
+    """The place below each point, the weight of the place above, and whether the point is at most one place past the border."""
     inside = (at > -1) & (at < size)
     at = at.clamp(0, size - 1)
     below = at.floor().long().clamp(max=max(size - 2, 0))
@@ -118,7 +118,7 @@ def _between(at: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 def match(overlap: Tensor, high: float, low: float, keep_best: bool) -> Tensor:
     """The target of every anchor: IoU [M,N] of M true boxes and N anchors -> [N] i64, a box, BACKGROUND or NEITHER.
 
-    An anchor gets the box that it overlaps most from an IoU of `high` on; below `low` it is background (Girshick et al. 2014).
+    An anchor gets the box that it overlaps most, from an IoU of `high` on; below `low` it is background (Girshick et al. 2014).
     `keep_best`: every box also gets the anchors that overlap it most, however little (Ren et al. 2015).
     """
     m, n = overlap.shape

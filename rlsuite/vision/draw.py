@@ -16,19 +16,19 @@ Picture = NDArray[np.uint8]  # [H,W,3]
 
 
 def colour(index: int) -> tuple[int, int, int]:
-    """The colour of a class; those of neighbouring indices differ well."""
+    """The colour of a class; neighbouring indices have clearly different colours."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def to_picture(image: NDArray[np.uint8]) -> Picture:
-    """Planes [C,H,W] as a picture: three are colours, of any other number the newest is shown in grey."""
+    """Planes [C,H,W] as a picture: three planes are colours; of any other number, the newest is shown in grey."""
     planes = image if len(image) == 3 else image[-1:].repeat(3, 0)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 def scaled(picture: Picture, side: int = 336) -> tuple[Picture, int]:
-    """The picture enlarged by a whole factor, as far as `side` pixels allow, and that factor."""
+    """The picture, enlarged by the largest whole factor that keeps it within `side` pixels, and that factor."""
     factor = max(1, side // max(picture.shape[:2]))
     return picture.repeat(factor, 0).repeat(factor, 1), factor
 
@@ -65,7 +65,7 @@ def draw_classes(picture: Picture, classes: NDArray[np.integer]) -> Picture:
 
 
 def draw_label(picture: Picture, name: str, side: int = 336) -> Picture:
-    """The picture, enlarged as in `scaled`, with the name of its class or what it says in the corner."""
+    """The picture, enlarged as in `scaled`, with the name of its class or its text in the corner."""
     large, _ = scaled(picture, side)
     drawn = Image.fromarray(large)
     pen = ImageDraw.Draw(drawn)

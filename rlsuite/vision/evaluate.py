@@ -1,4 +1,4 @@
-"""Scores of a vision model on labelled pictures, and its speed."""
+"""Measures a vision model on labelled pictures: its scores and its speed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def predict(model: Model, images: NDArray[np.uint8], device: torch.device, bf16:
 def evaluate(
     model: nn.Module, data: Data, task: str, device: torch.device, batch: int, bf16: bool
 ) -> tuple[dict[str, float], dict[str, Report]]:
-    """The metrics of the task on all test pictures, pictures a second, and reports by what they are of; see `_Seen.reports`."""
+    """The task's metrics on all test pictures, pictures per second, and reports by kind of prediction; see `_Seen.reports`."""
     with Counter("pictures") as show:
 
         def shown(done: int, of: int) -> bool:
@@ -72,14 +72,14 @@ def _look(
     bf16: bool,
     limit: int | None = None,
 ) -> "tuple[_Seen, dict[str, float]] | None":
-    """What `evaluate_until` sees, and its metrics."""
+    """The predictions and true labels that `evaluate_until` has seen, and the metrics."""
     assert isinstance(model, Model)
     training = model.training
     pictures: Pictures = data.test
     count = len(pictures) if limit is None else min(limit, len(pictures))
     rows = np.linspace(0, len(pictures) - 1, count).astype(np.int64)  # spread out: files are often sorted by class
     seen, spent = _Seen(model, task, data.classes), 0.0
-    rng = torch.Generator().manual_seed(0)  # of codes and noise, the same in every evaluation
+    rng = torch.Generator().manual_seed(0)  # for codes and noise, which are the same in every evaluation
     try:
         for at in range(0, len(rows), batch):
             if stop(at, len(rows)):
@@ -158,7 +158,7 @@ class _Seen:
         return found
 
     def reports(self, classes: Sequence[str]) -> dict[str, Report]:
-        """Precision, recall and confusion of classes: of pictures, pixels, boxes, masks; {} of what is made or read."""
+        """Precision, recall and confusion of classes, for pictures, pixels, boxes, masks; {} for generated pictures and texts."""
         if isinstance(self.model.head, Measured) or self.task == "read":
             return {}
         if self.task != "detect":

@@ -21,7 +21,7 @@ EDITED = 2000  # pictures moved to another class
 
 
 class Seen(NamedTuple):
-    """What a classifier makes of pictures."""
+    """A classifier's features and predictions for pictures."""
 
     features: Float  # [N,F]: its last map, averaged over the pixels
     probabilities: Float  # [N,K]
@@ -77,7 +77,7 @@ def compare(
 
 
 def checked(saved: SavedModel, classifier: SavedModel) -> None:
-    """UsageError if `classifier` is none, or one of other pictures than those of `saved`."""
+    """UsageError if `classifier` is not a classifier, or not for the same pictures as `saved`."""
     if classifier.task != "classify":
         raise UsageError(f"--classifier {classifier.path} is to {classifier.task}, not a classifier")
     if classifier.shape != saved.shape:
@@ -90,7 +90,7 @@ def _real(classifier: SavedModel, pictures: Pictures, rows: NDArray[np.int64]) -
 
 
 def see(classifier: SavedModel, images: Bytes) -> Seen:
-    """What the classifier makes of images [N,C,H,W] uint8."""
+    """The classifier's features and predictions for images [N,C,H,W] uint8."""
     features, probabilities = [], []
     for at in range(0, len(images), BATCH):
         batch = torch.from_numpy(np.ascontiguousarray(images[at : at + BATCH])).to(classifier.device)

@@ -12,7 +12,7 @@ Embed = Callable[[Tensor], Maps]  # the maps of images [N,C,H,W], uint8 or f32 i
 
 
 class Head(nn.Module):
-    """What a model learns and predicts with: `losses(maps, images, labels)` and `predict(maps, images)`.
+    """Base class of heads, with which a model learns and predicts: `losses(maps, images, labels)` and `predict(maps, images)`.
 
     If it `embeds`, it sends pictures through the backbone itself: its methods get the argument `embed`, and no maps.
     """
@@ -27,4 +27,4 @@ class Head(nn.Module):
         return {"": Part((*rest, self))}
 
     def check_labels(self, pictures: Pictures) -> None:
-        """UsageError where it cannot learn the labels of the training pictures."""
+        """UsageError if it cannot learn the labels of the training pictures."""

@@ -83,7 +83,7 @@ def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Float:
 
 
 def average_precision(hits: NDArray[np.bool_], total: int, points: int | None = 101) -> float:
-    """Average precision of one class: `hits` tells for each prediction, best first, whether it found one of `total` objects.
+    """Average precision of one class; `hits`: whether each prediction, best first, found one of `total` objects.
 
     `points`: recalls at which precision is read, 101 in COCO, 11 in VOC 2007; None: the whole area, as in VOC 2010.
     """
@@ -101,7 +101,7 @@ def average_precision(hits: NDArray[np.bool_], total: int, points: int | None = 
 
 
 class Curve(NamedTuple):
-    """Precision and recall of one class, if predictions count down to each of P scores; equal scores are one."""
+    """Precision and recall of one class when each of P scores is the threshold; equal scores count once."""
 
     scores: Float  # [P], falling
     precision: Float  # [P]
@@ -120,7 +120,7 @@ class Curve(NamedTuple):
 
 
 def pr_curve(predicted: Sequence[Objects], true: Sequence[Objects], k: int, masks: bool = False, limit: int = 100) -> Curve:
-    """The curve of class k at an IoU of 0.5; predictions meet objects as in `coco_map`."""
+    """The curve of class k at an IoU of 0.5; predictions are matched to objects as in `coco_map`."""
     scores, hits, total = _ranked(predicted, true, k, masks, limit)
     last = np.append(scores[:-1] != scores[1:], True)[: len(scores)]  # of those that have the same score
     found = np.cumsum(hits[0])[last]
@@ -132,10 +132,10 @@ def pr_curve(predicted: Sequence[Objects], true: Sequence[Objects], k: int, mask
 def object_confusion(
     predicted: Sequence[Objects], true: Sequence[Objects], floors: Float, masks: bool = False
 ) -> NDArray[np.int64]:
-    """Counts by (true class, predicted class) [K+1,K+1], where class K is the background: of what was found, or of what was missed.
+    """Counts by (true class, predicted class) [K+1,K+1]; class K is the background, for false predictions and missed objects.
 
     Predictions that score at least the floor of their class (`floors` [K]) choose in the order of their scores: each takes the free
-    object of any class that it overlaps most, from an IoU of 0.5 on.
+    object, of any class, that it overlaps most, if their IoU is at least 0.5.
     """
     background = len(floors)
     counts = np.zeros((background + 1, background + 1), np.int64)
@@ -177,7 +177,7 @@ def coco_map(
 def _ranked(
     predicted: Sequence[Objects], true: Sequence[Objects], k: int, masks: bool, limit: int
 ) -> tuple[Float, NDArray[np.bool_], int]:
-    """Predictions of class k in all images, best first: scores [P], hits [thresholds,P]; and how many of its objects there are."""
+    """Predictions of class k in all images, best first: scores [P], hits [thresholds,P]; and the number of objects of the class."""
     rows = [_matches(p, t, k, masks, limit) for p, t in zip(predicted, true, strict=True)]
     scores, hits = np.concatenate([score for score, _ in rows]), np.concatenate([hit for _, hit in rows], 1)
     order = np.argsort(-scores, kind="mergesort")

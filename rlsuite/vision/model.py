@@ -84,7 +84,7 @@ class Model(nn.Module):
         return self.head.losses(self._whole(images), images, labels, **more)  # type: ignore[operator, no-any-return]
 
     def predict(self, images: Tensor) -> Any:
-        """Classes [N], class maps [N,H,W], a list of N `Found`, texts [N,L], or what a `Maker` predicts."""
+        """The head's predictions: classes [N], class maps [N,H,W], a list of N `Found`, texts [N,L], or those of a `Maker`."""
         return self.head.predict(self._whole(images), images, **self._embed())  # type: ignore[operator]
 
     def parts(self) -> dict[str, Part]:
@@ -93,13 +93,13 @@ class Model(nn.Module):
 
     @property
     def maker(self) -> Maker:
-        """Its head, which makes pictures from codes. UsageError if it does not."""
+        """Its head, if that makes pictures from codes. UsageError otherwise."""
         if not isinstance(self.head, Maker):
             raise UsageError(f"the head {type(self.head).__name__} has no generator to sample from: that takes a vae or a GAN")
         return self.head
 
     def search(self, beam: int) -> None:
-        """Lets it keep `beam` texts at every step of its search from now on. UsageError if it predicts none."""
+        """From now on, keeps `beam` texts at every step of its search. UsageError if it does not predict texts."""
         if not isinstance(self.head, TextHead):
             raise UsageError(f"--beam: the head {type(self.head).__name__} writes no texts that could be searched for")
         self.head.beam = beam
@@ -244,7 +244,7 @@ def make_model(
 def _mirrored(
     trunk: Backbone, neck: str, channels: int, size: tuple[int, int] | None
 ) -> tuple[list[tuple[int, ...]], tuple[int, int, int]]:
-    """Shapes of the maps and of the picture that a decoder leads back to."""
+    """The shapes of the maps that a decoder mirrors, and of the picture that it makes."""
     shapes = _shapes(trunk, neck, size)
     assert size is not None
     return shapes, (channels, *size)

@@ -28,13 +28,13 @@ class Shown(NamedTuple):
     """A prediction, written as a picture."""
 
     path: Path
-    text: str | None  # of models that say something: a class, or the text that they read
+    text: str | None  # a class name or the text that was read; None for other models
 
 
 def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Shown]:
     """Writes predictions on at most `count` pictures as PNG files into `out`.
 
-    `what`: a picture, a folder of them, a video, the id of an Atari environment, or `test`; for a model that reads texts the text.
+    `what`: a picture, a folder of pictures, a video, the id of an Atari environment, or `test`; for a model of texts, the text.
     UsageError if it does not exist.
     """
     written = []
@@ -49,7 +49,7 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Shown]:
 def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> tuple[draw.Picture, str | None]:
     """The image [C,H,W] with the model's predictions drawn on it, and its text, as in `Shown`.
 
-    Of a writer with attention, where it looked before each token.
+    For a writer with attention, it shows where the model looked before each token.
     """
     found: Any = predict(saved.model, image[None], saved.device, saved.bf16)
     if saved.task == "classify":
@@ -65,7 +65,7 @@ def annotated(saved: SavedModel, image: NDArray[np.uint8]) -> tuple[draw.Picture
 
 
 def _drawn(saved: SavedModel, image: NDArray[np.uint8], found: Any) -> draw.Picture:
-    """The image [C,H,W] with what was found drawn on it; of an autoencoder, beside what it makes of the image."""
+    """The image [C,H,W] with the predictions drawn on it or, for an autoencoder, beside its reconstruction."""
     picture = draw.to_picture(image)
     if saved.task == "detect":
         return draw.draw_objects(picture, as_objects(found[0]), saved.classes)
@@ -79,7 +79,7 @@ def _drawn(saved: SavedModel, image: NDArray[np.uint8], found: Any) -> draw.Pict
 
 
 def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """At most `count` pictures [C,H,W] as the model takes them, with names. `what`: see `show`."""
+    """Yields at most `count` pictures [C,H,W], in the form that the model takes, with names. `what`: see `show`."""
     channels, height, width = saved.shape
     path, data = Path(what), saved.config.data
     if what != TEST and isinstance(data, atari.Config) and data.labels == "frames":

@@ -19,7 +19,7 @@ from rlsuite.vision.data.ram import variables
 
 
 class Probe(NamedTuple):
-    """How well a variable can be read off the torso's features."""
+    """The result of a probe: how well a variable can be predicted from the torso's features."""
 
     variable: str
     trained: float  # R² on frames that the probe was not fitted on
@@ -28,7 +28,7 @@ class Probe(NamedTuple):
 
 
 def probe(run: Path, pictures: int, seed: int = 7) -> tuple[Saved, list[Probe], list[Frame]]:
-    """Fits a ridge regression for each variable, on games that the agent plays; returns the frames, too, for pictures.
+    """Fits a ridge regression for each variable, on games that the agent plays; also returns the frames, for pictures.
 
     UsageError for a run that is not of an Atari game with known variables, or whose torso does not see pixels.
     """
@@ -61,7 +61,7 @@ def torso_of(net: nn.Module) -> PixelTorso:
 
 
 def features(net: nn.Module, played: list[Frame], device: torch.device) -> NDArray[np.float64]:
-    """Features [N,D] of the frames, a fixed random selection of 2,000 where there are more."""
+    """The torso's features [N,D] of the frames; of more than 2,000 features, a fixed random selection."""
     torso = torso_of(net)
     half = next(torso.parameters()).dtype == torch.bfloat16
     out = []
@@ -98,7 +98,7 @@ def _score(
 def saliency(saved: Saved, planes: NDArray[np.uint8], ground: NDArray[np.uint8], patch: int = 3) -> NDArray[np.float64]:
     """How much the features change when a patch of planes [S,H,W] is replaced by the usual `ground`: [H,W], 1 at most.
 
-    Greydanus et al. 2018 blur the patch instead, but then the edges of what never moves dominate.
+    Greydanus et al. 2018 blur the patch instead, but then the edges of static objects dominate.
     """
     torso = torso_of(saved.net)
     image = torch.from_numpy(planes).to(saved.device).float()

@@ -34,7 +34,7 @@ class TextHead(Head):
 
     @abstractmethod
     def check(self, text: NDArray[np.int64], where: str) -> None:
-        """UsageError where it cannot learn the text [L], which is `where`."""
+        """UsageError if it cannot learn the text [L]; `where`: its name in the error."""
 
     def check_labels(self, pictures: Pictures) -> None:
         """Checks the texts of all training pictures."""
@@ -44,9 +44,9 @@ class TextHead(Head):
 
 
 def core_of(text: str, features: int, size: int) -> Core:
-    """The memory core that `text` names, such as lstm or causal(levels=3). UsageError for one that we do not ship.
+    """The memory core that `text` names, such as lstm or causal(levels=3). UsageError for a core that is not shipped.
 
-    A saved model may be somebody else's, so a head's core is never code of one's own.
+    A saved model may come from someone else, so a head's core must not be code from outside rlsuite.
     """
     name, _ = parse_call("core", text)
     if name not in memory_cores.shipped:
@@ -77,8 +77,8 @@ def columns(last: Tensor) -> Tensor:
 class Ctc(TextHead):
     """Connectionist temporal classification (Graves et al. 2006): a memory core over the columns, then a token or none for each.
 
-    The probability of a text is that of all ways to spread it over the columns: a token may last for several, and between two
-    tokens, which must be there if they are equal, stand blanks. The blank is token K.
+    The probability of a text is the sum over all ways to spread it over the columns: a token may span several columns, and blanks
+    may separate two tokens and must do so if these are equal. The blank is token K.
     """
 
     def __init__(self, shape: Shape, classes: int, core: str = "bidirectional", size: int = 128):
@@ -124,7 +124,7 @@ class Ctc(TextHead):
 
 
 def fitted(rows: Tensor, length: int) -> Tensor:
-    """Rows [N,L'] of texts as [N,`length`]. One that is longer ends with what is no token, so it equals no text of that length."""
+    """Rows [N,L'] of texts as [N,`length`]. A longer text ends with an invalid token, so that it equals no text of that length."""
     cut = F.pad(rows, (0, max(0, length - rows.shape[1])), value=NONE)
     too_long = (cut[:, length:] != NONE).any(1)
     cut = cut[:, :length].clone()
@@ -133,7 +133,7 @@ def fitted(rows: Tensor, length: int) -> Tensor:
 
 
 def greedy(log_probs: Tensor, blank: int) -> Tensor:
-    """The best path of log_probs [T,N,K+1] as texts [N,L]: equal neighbours are one, then the blanks fall out."""
+    """The best path of log_probs [T,N,K+1] as texts [N,L]: equal neighbours are merged, then blanks are removed."""
     path = log_probs.argmax(-1).transpose(0, 1)  # [N,T]
     kept = path != blank
     kept[:, 1:] &= path[:, 1:] != path[:, :-1]
@@ -145,8 +145,8 @@ def greedy(log_probs: Tensor, blank: int) -> Tensor:
 def prefix_beam_search(log_probs: Float, beam: int) -> tuple[tuple[int, ...], float]:
     """The most probable text of log_probs [T,K+1], whose last token is the blank, and its log-probability (Hannun et al. 2014).
 
-    After every column it keeps the `beam` most probable beginnings of texts, each with the sums over its paths that end with a
-    blank and that end with its last token. With a beam that holds all of them, the result is exact.
+    After every column, it keeps the `beam` most probable beginnings of texts, each with two sums over its paths: those that end
+    with a blank, and those that end with its last token. If the beam holds all beginnings, the result is exact.
     """
     blank = log_probs.shape[1] - 1
     kept: Prefixes = {(): (0.0, -math.inf)}

@@ -1,4 +1,4 @@
-"""What a model takes for what: precision, recall and confusion of its classes, as numbers and as pictures. Shapes: K classes."""
+"""Reports on a model's predictions: precision, recall and confusion of classes, as numbers and as pictures. Shapes: K classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ class Report(NamedTuple):
         return {name: float(np.nanmean(values)) if not np.isnan(values).all() else float("nan") for name, values in pairs.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; null where a number is undefined."""
+        """The report as a dict for JSON; undefined numbers are null."""
         rows = {"precision": self.precision, "recall": self.recall}
         if self.thresholds is not None:
             rows |= {"threshold": self.thresholds, "AP50": np.array([curve.ap for curve in self.curves])}

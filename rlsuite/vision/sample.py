@@ -67,7 +67,7 @@ def sheet(pictures: Bytes, columns: int) -> draw.Picture:
 
 
 def overview(model: Model, data: Data, bf16: bool) -> draw.Picture:
-    """What a model makes, to look at while it trains: random pictures, or test pictures over an autoencoder's versions of them."""
+    """A picture to monitor training: random pictures of the model, or test pictures above an autoencoder's reconstructions."""
     if isinstance(model.head, Translator):
         return translations(model, *first_of(data, COLUMNS), bf16)
     maker = model.maker
@@ -79,7 +79,7 @@ def overview(model: Model, data: Data, bf16: bool) -> draw.Picture:
 
 
 def first_of(data: Data, count: int) -> tuple[Bytes, Bytes | None]:
-    """`count` test pictures, spread out, and their targets, if they have any."""
+    """`count` evenly spaced test pictures, and their targets, if they have any."""
     rows = np.linspace(0, len(data.test) - 1, min(count, len(data.test))).astype(np.int64)
     images, labels = data.test.take(rows)
     return images, labels.get("target")
@@ -103,7 +103,7 @@ def _visible(images: Bytes) -> Bytes:
 
 
 def remade(model: Model, images: Bytes, bf16: bool) -> Bytes:
-    """What an autoencoder or a translator predicts of images [N,C,H,W] uint8, as bytes. Leaves the model in its mode."""
+    """An autoencoder's or a translator's predictions for images [N,C,H,W] uint8, as bytes. Leaves the model in its mode."""
     training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -150,7 +150,7 @@ def _write(sheets: dict[str, draw.Picture], out: Path) -> list[Path]:
 
 
 class Edits(NamedTuple):
-    """What codes are moved by from one class to another: the difference of the classes' mean codes."""
+    """The data to move codes from one class to another, by the difference of the classes' mean codes."""
 
     classes: NDArray[np.int64]  # [K] those that are there in training and in tests
     means: Tensor  # [K,L]

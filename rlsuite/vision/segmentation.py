@@ -11,7 +11,7 @@ from rlsuite.nets.backbones.bricks import Widen, conv
 from rlsuite.vision.head import Head
 from rlsuite.vision.necks import Maps
 
-IGNORED = 255  # label of pixels that count nowhere
+IGNORED = 255  # label of pixels that are left out of losses and metrics
 
 
 class PixelHead(Head):
@@ -90,7 +90,7 @@ class UNet(PixelHead):
 
 
 class SegNet(PixelHead):
-    """SegNet (Badrinarayanan et al. 2017): upsampling puts values where pooling found the maxima.
+    """SegNet (Badrinarayanan et al. 2017): upsampling puts values back where pooling found the maxima.
 
     Each map is the last one before a pooling, so these are the positions of the maxima of the map itself.
     """

@@ -1,4 +1,4 @@
-"""Style transfer: a picture with the content of one and the style of another, by the features of a backbone.
+"""Style transfer: makes a picture with the content of one picture and the style of another, from the features of a backbone.
 
 By optimisation (Gatys et al. 2016), or in one pass through an autoencoder (Huang & Belongie 2017).
 
@@ -104,11 +104,11 @@ def transfer(
 
 
 def stylise(saved: SavedModel, content: NDArray[np.uint8], style: NDArray[np.uint8], share: float = 1.0) -> Transfer:
-    """One pass (Huang & Belongie 2017): the content's last map, with the channels' statistics of the style's, decoded.
+    """Transfers a style in one pass (Huang & Belongie 2017): gives the content's last map the style's statistics, and decodes it.
 
-    `share`: how far the map goes from the content's own to those statistics (equation 14). Decoder and backbone are those of an
-    autoencoder that only learned to make pictures again, where the paper trains the decoder on styles. Losses are those of
-    `transfer`, of the content made again and of the result. UsageError if the model has no decoder.
+    `share`: how far the map's statistics move from the content's to the style's (equation 14). Decoder and backbone are those of an
+    autoencoder that was only trained to reconstruct pictures, whereas the paper trains the decoder on styles. The losses, as in
+    `transfer`, are those of the reconstructed content and of the result. UsageError if the model has no decoder.
     """
     head = saved.model.head
     if not isinstance(head, Autoencoder):
@@ -147,7 +147,7 @@ def losses_of(backbone: Backbone, content: Tensor, style: Tensor, layer: int | N
 
 
 def _transfer(picture: Tensor, before: tuple[float, float], after: tuple[float, float]) -> Transfer:
-    """Of a picture [1,C,H,W], and its losses of content and style."""
+    """The `Transfer` for a picture [1,C,H,W] and its losses of content and style, before and after."""
     return Transfer(to_bytes(picture)[0], (before[0], after[0]), (before[1], after[1]))
 
 

@@ -33,12 +33,12 @@ def build_model(config: ModelConfig, classes: int, shape: tuple[int, int, int]) 
 
 
 class Supervised(Objective):
-    """Learns labels of pictures, or to make pictures: each is the observation of a trajectory with T = 1, its labels are extras."""
+    """Learns to predict labels or to make pictures: each picture is a trajectory with T = 1, and its labels are extras."""
 
     has_target = False
 
     def __init__(self, config: ModelConfig, data: Data):
-        """UsageError where model and data do not fit each other."""
+        """UsageError if model and data do not fit each other."""
         self.config, self.classes, self.shape = config, len(data.classes), data.shape
         kind = kind_of(config.head)
         if kind.labels is not None and kind.labels not in data.tasks:

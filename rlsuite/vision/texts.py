@@ -1,4 +1,4 @@
-"""Texts that models read or write: rows of token ids, and what is measured of them.
+"""Texts that models read or write, as rows of token ids, and their metrics.
 
 A token is a word, or a character where every name in the vocabulary has one. Shapes: N texts, L tokens at most.
 """
@@ -16,7 +16,7 @@ Rows = NDArray[np.int64]  # [N,L]
 
 
 def split(text: str, words: bool) -> list[str]:
-    """The tokens of a text: its characters, or its words, of which a comma is one."""
+    """The tokens of a text: its characters, or its words; a comma counts as a word."""
     return text.replace(",", " ,").split() if words else list(text)
 
 
@@ -41,7 +41,7 @@ def encode(texts: Sequence[Sequence[str]], classes: Sequence[str]) -> Rows:
 
 
 def pictures(rows: Rows, letters: int) -> NDArray[np.uint8]:
-    """Texts [N,L] as pictures [N,V,1,L] with a plane for each of V letters: 255 where it stands, and nothing after the end."""
+    """Texts [N,L] as pictures [N,V,1,L] with a plane for each of V letters: 255 at its places, and 0 after the end of the text."""
     planes: NDArray[np.uint8] = (rows[:, None, None] == np.arange(letters)[:, None, None]).astype(np.uint8) * 255
     return planes
 

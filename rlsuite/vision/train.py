@@ -43,7 +43,7 @@ from rlsuite.vision.supervised import DataStore, Supervised, build_model
 
 @dataclass
 class Outcome:
-    """What `train` returns."""
+    """The result of a vision run, as `train` returns it."""
 
     run: Path
     steps: int
@@ -51,7 +51,7 @@ class Outcome:
     metrics: dict[str, float] | None  # of the final evaluation; None if the run was interrupted
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, as `rlsuite vision train --json` prints it."""
+        """The result as a dict that can be written as JSON, as `rlsuite vision train --json` prints it."""
         facts = {"run": str(self.run), "steps": self.steps, "wall_seconds": round(self.wall_seconds, 2)}
         return {**facts, "eval": None if self.metrics is None else plain(self.metrics)}
 
@@ -84,7 +84,7 @@ def load_data(config: VisionConfig) -> Data:
 
 
 def make_learner(config: VisionConfig, task: Supervised, device: torch.device, fresh: bool) -> Learner:
-    """`fresh`: starts from the weights that the config names, if any; a resumed run has its own."""
+    """The learner of a vision run. `fresh`: starts from the weights that the config names, if any; a resumed run has its own."""
 
     def adapt(net: nn.Module) -> None:
         if fresh and config.model.weights is not None:
@@ -114,7 +114,7 @@ class Training(Session[dict[str, float]]):
     learner: Learner
 
     def __init__(self, config: VisionConfig, run_dir: Path | None, fresh: bool, callbacks: Callbacks | None = None):
-        """`run_dir`: None makes a folder. `fresh`: see `make_learner`. UsageError where data and model do not fit each other."""
+        """`run_dir`: None makes a folder. `fresh`: see `make_learner`. UsageError if data and model do not fit each other."""
         device = device_of(config)
         self.config, self.data = config, load_data(config)
         self.task = Supervised(config.model, self.data)
@@ -160,7 +160,7 @@ class Training(Session[dict[str, float]]):
         return update.metrics
 
     def measure(self, final: bool, stopped: Stop) -> dict[str, float] | None:
-        """Metrics on the test pictures, on all of them at the end of the run."""
+        """The metrics on the test pictures; the final evaluation uses all of them."""
         config, learner = self.config, self.learner
 
         def stop_and_show(done: int, of: int) -> bool:
@@ -231,9 +231,9 @@ class Training(Session[dict[str, float]]):
 
 
 def check_names(facts: dict[str, Any], data: Data, where: str) -> None:
-    """UsageError if the data's classes or letters are not those of a saved model, so that its numbers would mean others.
+    """UsageError if the data's classes or letters are not those of a saved model, so that its outputs would mean others.
 
-    `facts`: what the checkpoint `where` says of its model.
+    `facts`: the metadata of the checkpoint `where`.
     """
     for kind, names in (("classes", data.classes), ("letters", data.letters)):
         known = facts.get(kind, [])
@@ -251,7 +251,7 @@ def write_result(path: Path, result: dict[str, float]) -> None:
 
 
 def plain(result: dict[str, float]) -> dict[str, float | None]:
-    """The metrics for JSON, which has no nan: one that is undefined on these pictures, such as mAP without objects, is null."""
+    """The metrics for JSON, which has no nan: undefined ones on these pictures, such as mAP without objects, become null."""
     return {name: None if value != value else value for name, value in result.items()}
 
 

@@ -1,4 +1,4 @@
-"""Translations by a saved model: drawn, and judged by a classifier. Shapes: N pictures, K domains."""
+"""Draws the translations of a saved model, and measures them with a classifier. Shapes: N pictures, K domains."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def translator(saved: SavedModel) -> Translator:
 
 
 def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
-    """Writes at most `count` PNG files into `out`, each a picture over its translations. `what`: see `predict.show`."""
+    """Writes at most `count` PNG files into `out`, each a picture above its translations. `what`: see `predict.show`."""
     translator(saved)
     written = []
     for name, image in pictures_of(saved, what, count):
@@ -31,10 +31,10 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
 
 
 def judged(saved: SavedModel, classifier: SavedModel) -> dict[str, float]:
-    """What a classifier makes of the translations of its own test pictures into every domain.
+    """Metrics of translations into every domain, from a classifier and its own test pictures.
 
-    `domain_right`, if its classes are the domains: the share that it takes for the domain asked for. Otherwise `class_kept`: the
-    share whose class is still the true one. UsageError where the two do not fit each other.
+    `domain_right`, if its classes are the domains: the share of translations that it assigns to the requested domain. Otherwise
+    `class_kept`: the share that it still assigns to the true class. UsageError if model and classifier do not fit each other.
     """
     domains = translator(saved).domains
     checked(saved, classifier)

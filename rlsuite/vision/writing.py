@@ -1,7 +1,7 @@
-"""Heads that write texts token by token about what they see: captions, and one text for another.
+"""Heads that write texts token by token: captions of pictures, and translations of texts.
 
 Shapes: N pictures, P places of a map, F features of a place, S units of the decoder, L tokens of a text at most, K tokens of the
-vocabulary, R rows of a search. Token K stands for the beginning of a text where it goes in, and for its end where it comes out.
+vocabulary, R rows of a search. As an input, token K is the beginning of a text; as an output, its end.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ POOLS = ("attend", "gap", "flatten")
 
 
 class Memory(NamedTuple):
-    """What a decoder looks at while it writes."""
+    """The places of a map that a decoder attends to while it writes."""
 
     values: Tensor  # [N,P,F]
     keys: Tensor  # [N,P,S]
@@ -33,18 +33,18 @@ class Carry(NamedTuple):
     """The state of a decoder between two tokens."""
 
     state: State  # of its core, leaves [N,...]
-    out: Tensor  # [N,S]: the core's last output, which asks where to look next
-    begins: bool  # nothing has been written yet
+    out: Tensor  # [N,S]: the core's last output, the query for where to look next
+    begins: bool  # whether nothing has been written yet
 
 
 class Writer(TextHead):
     """A memory core writes a text, token by token, from the last map.
 
-    With pool=gap or flatten the averaged or flattened map is the core's first input, before all tokens (NIC, Vinyals et al. 2015).
-    With pool=attend, before every token the core's last output chooses by additive attention among the places of the map; their
-    mean, so weighted, goes in with the last token and into the choice of the next one (Bahdanau et al. 2015, sections 3.1 and
-    A.1.2; Xu et al. 2015 for pictures). Places have learned positions. An `encoder` first runs over the columns of the map. Unlike
-    Bahdanau's, the decoder starts from a state of zeros, and the choice of a token is one dense layer.
+    With pool=gap or flatten, the averaged or flattened map is the core's first input, before all tokens (NIC, Vinyals et al. 2015).
+    With pool=attend, the core's last output weights the places of the map before every token, by additive attention; their weighted
+    mean is an input together with the last token, and also of the layer that chooses the next one (Bahdanau et al. 2015, sections
+    3.1 and A.1.2; Xu et al. 2015 for pictures). Places have learned positions. An `encoder` first runs over the columns of the map.
+    Unlike Bahdanau's, the decoder starts from a state of zeros, and one dense layer chooses a token.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Writer(TextHead):
             raise UsageError(f"{where}: its text has {len(text)} tokens, but the head writes at most longest={self.longest}")
 
     def look(self, maps: Maps) -> Memory:
-        """What there is to look at in the last map."""
+        """The memory to attend to, from the last map."""
         if self.encoder is None:
             values = maps[-1].flatten(2).transpose(1, 2)  # [N,P,F]
         else:
@@ -109,7 +109,7 @@ class Writer(TextHead):
         return Carry(state, out[0], False)
 
     def step(self, memory: Memory, carry: Carry, token: Tensor) -> tuple[Tensor, Carry, Tensor]:
-        """The logits [N,K+1] of what follows `token` [N], the state after it, and the places' weights [N,P], if it attends."""
+        """The logits [N,K+1] of the token after `token` [N], the state after it, and, with attention, the places' weights [N,P]."""
         x = self.embed(token)
         if self.pool != "attend":
             carry = self._run(x, carry)
@@ -155,7 +155,7 @@ class Writer(TextHead):
         return beam_search(step, self.begin(seen), len(images), self.end, self.beam, self.longest)
 
     def looked_at(self, maps: Maps, text: Tensor) -> Tensor:
-        """The weights [N,L,P] of the places before each token of `text` [N,L]. UsageError for a head that looks at all alike."""
+        """The weights [N,L,P] of the places before each token of `text` [N,L]. UsageError for a head without attention."""
         if self.pool != "attend":
             raise UsageError(f"pool={self.pool} has no attention to draw: it looks at all of the picture once")
         return self(maps, text)[1][:-1].transpose(0, 1)  # type: ignore[no-any-return]
@@ -164,10 +164,10 @@ class Writer(TextHead):
 def beam_search(
     step: Callable[[Tensor, Carry], tuple[Tensor, Carry]], carry: Carry, count: int, end: int, beam: int, longest: int
 ) -> Tensor:
-    """The most probable texts [N,L] i64 that a search finds which keeps `beam` beginnings of each; with 1 it is greedy.
+    """The most probable texts [N,L] i64 found by a beam search that keeps `beam` beginnings of each; 1 is greedy search.
 
     `step` maps the last tokens [R] and the state of R = N * beam rows to log-probabilities [R,K+1] and the state after them; `end`
-    is the token that a text begins and ends with. A text of `longest` tokens ends there. `count`: N.
+    is the token that a text begins and ends with. Texts end after `longest` tokens. `count`: N.
     """
     device = carry.out.device
     token = torch.full((count * beam,), end, device=device)

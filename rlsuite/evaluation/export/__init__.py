@@ -1,6 +1,6 @@
-"""Exports a saved agent for other programs: its net as ONNX or as a program of `torch.export`, or the run as a folder to share.
+"""Exports a saved agent for other programs: its net as ONNX or as a `torch.export` program, or the run as a folder to share.
 
-An exported net is compared with the agent's own on observations of its games before anything is written. Shapes: B batch.
+An exported net is compared with the agent's own net, on observations of its games, before anything is written. Shapes: B batch.
 """
 
 import importlib.util
@@ -28,31 +28,30 @@ from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.version import __version__
 
 FORMATS = ("onnx", "torch", "folder")
-OBSERVATIONS = 1_000  # at least so many are compared
-TOLERANCE = 1e-3  # of the largest score, at least of 1
-NEAR = 0.02  # of the largest continuous action, at least of 1: so near, two of them count as equal
-LEAST_EQUAL = 0.97  # share of equal actions in int8, in other games than those that chose its layers
+OBSERVATIONS = 1_000  # minimum number of observations to compare
+TOLERANCE = 1e-3  # relative to the largest score, or to 1 if that is larger
+NEAR = 0.02  # relative to the largest continuous action, or to 1 if larger: actions this close count as equal
+LEAST_EQUAL = 0.97  # minimum share of equal actions in int8, in other games than those that its layers were chosen by
 Run = Callable[[tuple[Tensor, ...]], list[Tensor]]  # inputs -> outputs
 
 
 class Check(NamedTuple):
-    """How an exported net compares with the agent's own."""
+    """The result of comparing an exported net with the agent's own."""
 
     observations: int
-    largest_difference: float  # between two outputs
+    largest_difference: float  # between corresponding outputs
     largest_output: float
     equal_actions: float  # share of the observations
-    ties: int  # observations in which the two actions differ, and their scores do not
+    ties: int  # number of observations in which the two actions differ but their scores do not
 
 
 def export(path: Path, form: str, out: Path, int8: bool = False) -> dict[str, Any]:
     """Exports a run, a checkpoint or `pretrained:NAME` into the new folder `out`; returns the facts that it also writes there.
 
-    onnx: `model.onnx`; torch: `model.pt2`; both with `model.json`: inputs, outputs, preprocessing, and the comparison. `int8`: with
-    the inner layers in int8, onnx only.
-    folder: a run folder with weights, config, score and README, which `rlsuite.load` takes. UsageError for an unknown format, a
-    folder that exists, a package that is missing or an agent without such a net; RlsuiteError for a net that cannot be traced, or
-    whose export differs from it. Nothing is left of an export that fails.
+    `form`: onnx writes `model.onnx` and torch writes `model.pt2`, each with `model.json`: inputs, outputs, preprocessing, and the
+    comparison; folder writes a run folder with weights, config, score and README, which `rlsuite.load` accepts. `int8`: inner
+    layers in int8, onnx only. UsageError for an unknown format, a folder that exists, a missing package, or an agent without such a
+    net; RlsuiteError for a net that cannot be traced, or whose export differs from it. A failed export leaves nothing on disk.
     """
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
@@ -70,7 +69,7 @@ def export(path: Path, form: str, out: Path, int8: bool = False) -> dict[str, An
 
 @contextmanager
 def _all_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `out` at the end, or is removed."""
+    """Context with a temporary folder to write to, which is renamed to `out` at the end, or removed after an error."""
     beside = out.with_name(f".{out.name}.partial")
     with writing(out):
         shutil.rmtree(beside, ignore_errors=True)
@@ -107,7 +106,7 @@ def _write_net(path: Path, form: str, folder: Path, int8: bool) -> dict[str, Any
 
 
 def _facts(saved: Saved, net: ActingNet, form: str, int8: bool) -> dict[str, Any]:
-    """What another program must know to use the net."""
+    """The facts that another program needs to use the net."""
     config = saved.config
     facts = {
         "format": form,
@@ -127,7 +126,7 @@ def _facts(saved: Saved, net: ActingNet, form: str, int8: bool) -> dict[str, Any
 
 
 def _spaces(saved: Saved) -> dict[str, Any]:
-    """The environment's own spaces, where the agent sees or chooses other things than they hold."""
+    """The environment's own spaces, if the agent's observations or actions are converted from or to them."""
     spec, found = saved.spec, dict[str, Any]()
     if spec.observation_space is not None:
         found["observation_space"] = spec.observation_space
@@ -137,21 +136,21 @@ def _spaces(saved: Saved) -> dict[str, Any]:
 
 
 def traced(net: ActingNet, what: str) -> torch.export.ExportedProgram:
-    """The net as a program with batches of any size. RlsuiteError that names the module of `what` that cannot be traced."""
+    """The net as a program for batches of any size. RlsuiteError, with the name of the module in `what`, if it cannot be traced."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
         with torch.no_grad():
             return torch.export.export(
                 net, net.example(2), dynamic_shapes={"given": tuple({0: batch} for _ in net.inputs)}, strict=False
             )
-    except Exception as error:  # whatever tracing raises
+    except Exception as error:  # tracing may raise anything
         name = _module(error, net.net)
         where = f" in {name}, a {type(net.net.get_submodule(name)).__name__}" if name else ""
         raise RlsuiteError(f"the net of {what} cannot be traced{where}: {one_line(error)[:300]}") from error
 
 
 def _module(error: BaseException, net: nn.Module) -> str:
-    """The name of the innermost module of a net in which an error was raised; "" if it was in none."""
+    """The name of the innermost module of a net in which an error was raised; "" if it was not raised in a module."""
     names, found = {id(module): name for name, module in net.named_modules()}, ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         found = names.get(id(frame.f_locals.get("self")), found)
@@ -164,18 +163,18 @@ def _runs_torch(program: torch.export.ExportedProgram) -> Run:
 
 
 def write_onnx(program: torch.export.ExportedProgram, net: ActingNet, facts: dict[str, Any], path: Path) -> None:
-    """Writes the net with its facts as metadata."""
+    """Writes the net as ONNX, with `facts` as its metadata."""
     import onnx
 
     names = [port.name for port in net.inputs]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every operator of torchvision, which is not needed
+        warnings.simplefilter("ignore", FutureWarning)  # torch's warnings about its own code
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about every torchvision operator; none is needed
         try:
             converted = torch.onnx.export(
                 program, dynamo=True, verbose=False, input_names=names, output_names=[port.name for port in net.outputs]
             )
-        except Exception as error:  # whatever the converter raises, with a report of many lines
+        except Exception as error:  # the converter may raise anything, with a report of many lines
             reason = one_line(error.__cause__ or error)[:300]
             raise RlsuiteError(f"the net cannot be written as ONNX, use --format torch: {reason}") from error
     assert converted is not None
@@ -186,7 +185,7 @@ def write_onnx(program: torch.export.ExportedProgram, net: ActingNet, facts: dic
 
 
 def runs_onnx(path: Path, names: list[str]) -> Run:
-    """A function that runs the file by onnxruntime, on one thread; `names`: of its inputs."""
+    """A function that runs an ONNX file with onnxruntime, on one thread; `names`: the names of its inputs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -200,9 +199,9 @@ def runs_onnx(path: Path, names: list[str]) -> Run:
 
 
 def compared(saved: Saved, net: ActingNet, run: Run, seed: int = 0, int8: bool = False) -> Check:
-    """Compares an exported net with the agent's own in the agent's own games. RlsuiteError if they differ by more than rounding.
+    """Compares an exported net with the agent's own net in the agent's games. RlsuiteError if they differ by more than rounding.
 
-    In int8, if they choose otherwise in more than a few of the observations, or the results are not finite.
+    With `int8`, RlsuiteError if their actions differ in more than a few observations, or if results are not finite.
     """
     games = own_games(saved, net, -(-OBSERVATIONS // BATCH), seed)
     check = _compare(net, run, games, bool(saved.spec.action_shape))

@@ -1,4 +1,4 @@
-"""The net of a saved agent as another program calls it: arrays in, scores and recurrent state out. Shapes: B batch, A actions."""
+"""The net of a saved agent as other programs call it: arrays in, scores and recurrent state out. Shapes: B batch, A actions."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from rlsuite.nets.memory import Recurrent
 
 
 class Port(NamedTuple):
-    """An input or an output."""
+    """An input or output of a net."""
 
     name: str
     dtype: str
@@ -27,10 +27,10 @@ class Port(NamedTuple):
 
 
 class ActingNet(nn.Module):
-    """`forward` takes the tensors of `inputs`, each [B,...], and returns those of `outputs`. In fp32."""
+    """A saved agent's net for export, in fp32: `forward` takes the tensors of `inputs`, each [B,...], and returns `outputs`."""
 
     def __init__(self, agent: Agent, spec: EnvSpec, net: Net):
-        """`net` is turned to fp32. UsageError for an agent that acts neither by action values nor by a policy net."""
+        """`net` is converted to fp32. UsageError for an agent that acts neither by action values nor by a policy net."""
         super().__init__()
         self.agent, self.spec, self.net = agent, spec, net.float()
         clear_noise(self.net)
@@ -42,7 +42,7 @@ class ActingNet(nn.Module):
             raise UsageError(f"agent.name={agent.config.name} acts neither by action values nor by a policy net: no export")
         self.masked = masks.KEY in spec.info_keys and not self.board
         state: tuple[Tensor, ...] = () if self.board else agent.initial_state(1)
-        self.states = len(state) - agent.sees_last_action  # tensors that go in and come out
+        self.states = len(state) - agent.sees_last_action  # number of state tensors that go in and come out
         seen = "as the environment returns it"
         if self.board:
             seen = "planes of the position, as the player to move sees it"
@@ -100,31 +100,31 @@ class ActingNet(nn.Module):
         return masks.masked(scores, step)[0], *state[: self.states]
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
-        """Inputs of the right form, [`batch`,...]."""
+        """Example inputs, [`batch`,...], of the right shapes and dtypes."""
         return tuple(torch.zeros(batch, *port.shape, dtype=getattr(torch, port.dtype)) for port in self.inputs)
 
 
 class Size(NamedTuple):
-    """How large a net is, and what acting costs."""
+    """The size of a net, and the cost of acting with it."""
 
     parameters: int
     macs: int | None  # multiply-accumulate operations for one observation; None for an agent without an acting net
 
 
 def acting_parameters(net: nn.Module) -> int:
-    """The number of parameters of a net, without those that only help it to learn."""
+    """The number of parameters of a net, without those that are only used in training."""
     beside = (*BESIDE, "discriminator.")
     return sum(parameter.numel() for name, parameter in net.named_parameters() if not name.startswith(beside))
 
 
 def size_of(agent: Agent, spec: EnvSpec) -> Size:
-    """The size of an agent's net, by acting once with a new one."""
+    """The size of an agent's net, measured by acting once with a new one."""
     with torch.random.fork_rng(devices=[]):
         net = agent.make_net()
     parameters = acting_parameters(net)
     if not (agent.has_scores or isinstance(agent, SelfPlayAgent)):
         return Size(parameters, None)
     acting = ActingNet(agent, spec, net)
-    with FlopCounterMode(display=False) as counter:  # with gradients: without, fused convolutions escape it
+    with FlopCounterMode(display=False) as counter:  # with gradients, because it does not count fused convolutions
         acting(*acting.example(1))
     return Size(parameters, int(counter.get_total_flops()) // 2)

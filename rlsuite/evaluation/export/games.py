@@ -1,4 +1,4 @@
-"""Observations of an agent's own games, to compare an exported net with the agent. Shapes: B batch, A actions."""
+"""Observations from an agent's own games, to compare an exported net with the agent. Shapes: B batch, A actions."""
 
 from collections.abc import Iterator
 
@@ -18,12 +18,12 @@ Inputs = tuple[Tensor, ...]
 
 
 def own_games(saved: Saved, net: ActingNet, steps: int, seed: int) -> Iterator[Inputs]:
-    """The net's inputs [B,...] at `steps` steps of B games: those of `net.example`, with what it saw and remembered."""
+    """Yields the net's inputs [B,...], as in `net.example`, at `steps` steps of B games: observations and recurrent states."""
     yield from (_board(saved, net, steps, seed) if net.board else _environment(saved, net, steps, seed))
 
 
 def _environment(saved: Saved, net: ActingNet, steps: int, seed: int) -> Iterator[Inputs]:
-    """Games in the agent's environment, in which one action of twenty is drawn: most games are otherwise the same."""
+    """Inputs from games in the agent's environment. One action in twenty is random; most games would otherwise be the same."""
     env, rng = make_env(saved.config, BATCH), np.random.default_rng(seed)
     observed, chosen = translations(saved.spec)
     try:
@@ -55,7 +55,7 @@ def _environment(saved: Saved, net: ActingNet, steps: int, seed: int) -> Iterato
 
 
 def _board(saved: Saved, net: ActingNet, steps: int, seed: int) -> Iterator[Inputs]:
-    """Games of the policy against itself, in which one move of five is drawn."""
+    """Inputs from games of the policy against itself, in which one move in five is random."""
     assert saved.spec.game is not None
     game, rng = make_game(saved.spec.game), np.random.default_rng(seed)
     states = [game.new_state() for _ in range(BATCH)]

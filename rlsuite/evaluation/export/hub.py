@@ -1,6 +1,6 @@
-"""Saved agents on a model hub: the folders of `rlsuite export --format folder`, sent and fetched by `huggingface-hub`.
+"""Uploads and downloads saved agents, as folders of `rlsuite export --format folder`, to and from a model hub.
 
-Its environment variables count, such as HF_TOKEN and HF_ENDPOINT.
+`huggingface-hub` does the transfer; its environment variables apply, such as HF_TOKEN and HF_ENDPOINT.
 """
 
 import importlib.util
@@ -14,12 +14,12 @@ from rlsuite.core.files import writing
 from rlsuite.evaluation.export.model_card import write_folder
 from rlsuite.evaluation.saved_agent import Saved
 
-# What a folder of ours holds. Nothing else is fetched: pickles and code least of all.
+# The files that our folders consist of. Nothing else is downloaded, least of all pickles and code.
 FILES = ("*.json", "*.yaml", "*.md", "*.safetensors", "*.mp4", "*/COMPLETE")
 
 
 def push(path: Path, repo: str, private: bool = False, endpoint: str | None = None) -> str:
-    """Sends a run, a checkpoint or `pretrained:NAME` to the hub as repository `repo`, "user/name"; returns its address.
+    """Uploads a run, a checkpoint or `pretrained:NAME` to the hub as repository `repo`, "user/name"; returns its address.
 
     UsageError without `huggingface-hub` or for a bad name, RlsuiteError if the hub refuses or does not answer.
     """
@@ -38,10 +38,10 @@ def push(path: Path, repo: str, private: bool = False, endpoint: str | None = No
 
 
 def pull(repo: str, out: Path, revision: str | None = None, endpoint: str | None = None) -> Saved:
-    """Fetches repository `repo`, "user/name", into the new folder `out`, a run folder like any other.
+    """Downloads repository `repo`, "user/name", into the new folder `out`, which is then an ordinary run folder.
 
-    Only files that a run consists of are fetched, and all of them are checked: nothing is left of a folder that is damaged, or is
-    no run. UsageError and RlsuiteError as for `push`, CheckpointError for damage.
+    Only the files that a run consists of are downloaded, and all are checked: a folder that is damaged or not a run is deleted.
+    UsageError and RlsuiteError as for `push`, CheckpointError for damage.
     """
     hub = _hub(repo)
     if out.exists():

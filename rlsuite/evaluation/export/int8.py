@@ -1,11 +1,11 @@
-"""Quantisation of an exported net to int8 (Jacob et al. 2018): weights by output channel, activations by ranges that were seen.
+"""Quantisation of an exported net to int8 (Jacob et al. 2018): weights per output channel, activations by their observed ranges.
 
-ONNX Runtime does it, after training and without gradients. Of the ways that were tried, its kernels are the only ones that need no
-compiler where the net is used, and the file is the one that `export` writes anyway.
+ONNX Runtime does this after training, without gradients. Of the methods that were tried, only its kernels need no compiler on the
+machine that uses the net, and the file is in the format that `export` writes anyway.
 
-The first and the last layers stay in fp32: the first sees bytes, and the last tells apart scores that lie close together. Of the
-others, those stay that would change too many of the agent's actions: one range for a whole feature map loses a small ball beside a
-bright wall.
+The first and the last layers stay in fp32: the first sees bytes, and the last has to separate scores that are close together. Other
+layers stay in fp32 if quantising them would change too many actions: one range for a whole feature map can lose a small ball beside
+a bright wall.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from rlsuite.core.errors import RlsuiteError, UsageError
 
-LEAST_EQUAL = 0.99  # share of the agent's actions that must stay the same
+LEAST_EQUAL = 0.99  # minimum share of the agent's actions that must stay the same
 _LAYERS = ("Conv", "Gemm", "MatMul")
 Feed = dict[str, NDArray[Any]]  # the inputs of a call, by name
 
 
 def quantise(path: Path, feeds: list[Feed], agrees: Callable[[Path], float]) -> list[str]:
-    """Replaces the ONNX file by one in int8 and returns the names of its layers that are, the least sensitive first.
+    """Replaces the ONNX file by one in int8; returns the names of the quantised layers, the least sensitive first.
 
-    `feeds`: what it sees in games; `agrees`: in which share of observations a file chooses as the agent. Layers are taken in the
-    order of what each changes alone, for as long as at least `LEAST_EQUAL` of the choices stay. UsageError if the net has no layer
-    between the first and the last, RlsuiteError if none of them can be taken.
+    `feeds`: inputs from games, for calibration. `agrees`: the share of observations in which a file chooses the same action as the
+    agent. Layers are quantised in the order of how much each changes alone, as long as at least `LEAST_EQUAL` of the actions stay
+    the same. UsageError if the net has no layer between the first and the last, RlsuiteError if none of them can be quantised.
     """
     folded, trial = path.with_suffix(".folded.onnx"), path.with_suffix(".int8.onnx")
     try:
@@ -41,7 +41,7 @@ def _quantised(path: Path, folded: Path, trial: Path, feeds: list[Feed], agrees:
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    quant_pre_process(str(path), str(folded), skip_symbolic_shape=True)  # which fails on some nets
+    quant_pre_process(str(path), str(folded), skip_symbolic_shape=True)  # symbolic shapes fail on some nets
     model = onnx.load(folded)
     layers = [node.name for node in model.graph.node if node.op_type in _LAYERS and _has_weights(node, model)]
     keep = {layers[0], *_last(model, layers)} if layers else set()
@@ -104,7 +104,7 @@ def _has_weights(node: Any, model: Any) -> bool:
 
 
 def _last(model: Any, layers: list[str]) -> set[str]:
-    """The layers with no other one between them and an output."""
+    """The last layers: those with no other layer between them and an output."""
     makes = {name: node for node in model.graph.node for name in node.output}
     found, seen = set(), set()
     queue = [one.name for one in model.graph.output]
@@ -122,5 +122,5 @@ def _last(model: Any, layers: list[str]) -> set[str]:
 
 
 def as_feed(names: list[str], given: tuple[Any, ...]) -> Feed:
-    """Tensors as the inputs of a call."""
+    """Tensors as the named inputs of a call."""
     return {name: np.asarray(tensor) for name, tensor in zip(names, given, strict=True)}

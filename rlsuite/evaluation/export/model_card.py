@@ -1,4 +1,4 @@
-"""A run as a folder to share: what acting needs, the score, and a README with the metadata that model hubs read."""
+"""Writes a run as a folder to share: the files needed to act, the score, and a README with the metadata that model hubs read."""
 
 import json
 import shutil
@@ -16,9 +16,9 @@ from rlsuite.version import __version__
 
 
 def write_folder(path: Path, folder: Path, name: str) -> dict[str, Any]:
-    """Copies what acting needs of a run into `folder`, with a README; returns the facts of the README.
+    """Copies the parts of a run that acting needs into `folder`, with a README; returns the facts in the README.
 
-    The score is that of the last `rlsuite evaluate`, or of the run's final evaluation; there may be none.
+    The score is that of the last `rlsuite evaluate` or of the run's final evaluation, if there is one.
     """
     saved = Saved(path)
     source = saved.path
@@ -41,15 +41,14 @@ def write_folder(path: Path, folder: Path, name: str) -> dict[str, Any]:
 def copy_agent(saved: Saved, folder: Path) -> dict[str, Any]:
     """Copies the weights, config and spec of an agent into a new run folder; returns its facts.
 
-    Where training took weights, demonstrations and lessons from is left out. UsageError if the config names code that is not
-    rlsuite's.
+    Paths of initial weights, demonstrations and teachers are left out. UsageError if the config names code other than rlsuite's.
     """
     if named := trust.executed(loader.as_mapping(saved.config)):
         what = ", ".join(f"{key} = {value}" for key, value in named.items())
         raise UsageError(f"{saved.path} names code of its own ({what}), which a folder to share would not hold")
     net = without_files(saved.config.net)
     replay = saved.config.replay.model_copy(update={"demonstrations": None, "demonstration_ratio": None})
-    # That it is a student counts: its scores are logits. Where its teachers are does not.
+    # It must still be known as a student, whose scores are logits; the teachers' paths do not matter.
     names = [one if pretrained_agents.is_name(one) else Path(one).name for one in saved.config.distill.teachers]
     distill = saved.config.distill.model_copy(update={"teachers": names})
     config = saved.config.model_copy(update={"net": net, "replay": replay, "distill": distill})
@@ -61,7 +60,7 @@ def copy_agent(saved: Saved, folder: Path) -> dict[str, Any]:
 
 
 def readme(saved: Saved, name: str, score: dict[str, Any] | None) -> str:
-    """The README of a shared agent, which begins with the block of YAML that model hubs read."""
+    """The README of a shared agent. It begins with the YAML block that model hubs read."""
     config, env = saved.config, saved.config.env.id
     front: dict[str, Any] = {
         "library_name": "rlsuite",

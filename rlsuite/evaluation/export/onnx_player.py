@@ -1,4 +1,4 @@
-"""A saved agent that acts by an exported net in int8, to be evaluated as any other. Shapes: B batch, A actions, N positions."""
+"""Evaluates a saved agent that acts with an exported int8 net. Shapes: B batch, A actions, N positions."""
 
 import tempfile
 from pathlib import Path
@@ -19,7 +19,7 @@ from rlsuite.nets.policy_net import PolicyOutput
 
 
 class OnnxNet(nn.Module):
-    """Stands where an agent's own net stands, and asks ONNX Runtime."""
+    """Replaces an agent's own net by a model in ONNX Runtime."""
 
     def __init__(self, saved: Saved, model: Path):
         super().__init__()
@@ -39,18 +39,18 @@ class OnnxNet(nn.Module):
         return scores, (*carried, *state[self.like.states :])
 
     def forward(self, step: Step, state: State) -> tuple[PolicyOutput, State]:
-        """What a policy agent asks for: (step [1,B,...], state) -> (its policy, with a value of 0, and the state after it)."""
+        """The call of a policy agent: (step [1,B,...], state) -> (policy with a value of 0, state after it)."""
         logits, state = self.scores(step, state)
         log_std = getattr(self.like.net, "log_std", None)
         return PolicyOutput(logits[None], log_std, torch.zeros(1, len(logits))), state
 
     def evaluate(self, planes: Tensor) -> Evaluation:
-        """What a board agent asks for: planes [N,C,H,W] int8 -> policy and value."""
+        """The call of a board agent: planes [N,C,H,W] int8 -> policy and value."""
         return Evaluation(*self.run((planes,)))
 
 
 def in_int8(saved: Saved) -> tuple[Agent, Net]:
-    """The agent and the net to evaluate it with in int8. The errors of `export` where that cannot be had."""
+    """The agent and the int8 net to evaluate it with. Raises the errors of `export` if the net cannot be exported."""
     with tempfile.TemporaryDirectory() as folder:
         export(saved.path, "onnx", Path(folder) / "int8", int8=True)
         net = OnnxNet(saved, Path(folder) / "int8" / "model.onnx")

@@ -35,7 +35,7 @@ DTYPES = {
 
 
 def load_weights_into(module: nn.Module, weights: dict[str, Tensor], what: str) -> None:
-    """Copies `weights` into `module`; CheckpointError with the first differences if they belong to another net.
+    """Copies `weights` into `module`; CheckpointError with the first differences if the weights do not fit it.
 
     `what` names the weights in the message, e.g. the path of their checkpoint. On an error the module is unchanged.
     """
@@ -44,7 +44,7 @@ def load_weights_into(module: nn.Module, weights: dict[str, Tensor], what: str) 
 
 
 def check_weights(module: nn.Module, weights: dict[str, Tensor], what: str) -> None:
-    """CheckpointError with the first differences if `weights` belong to another net. The module may be on the meta device."""
+    """CheckpointError with the first differences if `weights` do not fit `module`, which may be on the meta device."""
     own = module.state_dict()
     differ = [f"{name} is missing" for name in own if name not in weights]
     differ += [f"{name} is unknown to this net" for name in weights if name not in own]
@@ -61,17 +61,17 @@ def check_weights(module: nn.Module, weights: dict[str, Tensor], what: str) -> N
 class Packer:
     """Converts a nested state to JSON and collects its tensors and arrays (no copies) under unique names.
 
-    What JSON lacks is written as an object with one key: $tensor, $array, $tuple, $int (hexadecimal), $float (nan, inf, -inf) and
-    $items (a dict as pairs, where a key is an int or begins with "$", so that no user's dict looks like a reference).
+    Values that JSON cannot hold become an object with one key: $tensor, $array, $tuple, $int (hexadecimal), $float (nan, inf, -inf)
+    or $items (a dict as pairs, if a key is an int or begins with "$", so that no user's dict looks like a reference).
     """
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.arrays: dict[str, NDArray[Any]] = {}
-        self.taken = {"__metadata__"}  # safetensors keeps that name for itself
+        self.taken = {"__metadata__"}  # safetensors reserves that name
 
     def pack(self, value: object, path: tuple[str, ...]) -> Json:
-        """The JSON of `value`, which stands at `path` in the state. TypeError for a type that would not come back."""
+        """The JSON of `value`, which is at `path` in the state. TypeError for a type that could not be restored."""
         # Exact types: a subclass (np.float64, an enum) would silently come back as something else.
         kind = type(value)
         if value is None or kind is bool or kind is str:
@@ -111,8 +111,8 @@ class Packer:
     def name(self, path: tuple[str, ...], keep: str, suffix: str) -> str:
         """A new readable name made from `path` and the characters `keep`.
 
-        It need not be reversible (state.json holds the keys), but it is unique even where case does not count, and safe as a
-        file name: names of arrays contain no dot, so that no folder can have the name of a file.
+        It need not be reversible (state.json holds the keys), but it is unique even on case-insensitive file systems, and safe as
+        a file name: names of arrays contain no dot, so that no folder can have the name of a file.
         """
         plain = "/".join(re.sub(f"[^{keep}]", "_", part)[:100] or "_" for part in path)
         name, count = plain + suffix, 1
@@ -149,7 +149,7 @@ def unpack(node: Json, tensors: dict[str, Tensor], array: Callable[[str], NDArra
 
 
 def shown(path: tuple[str, ...]) -> str:
-    """A path in the state as messages name it: `learner/optimizer/0`."""
+    """A path in the state, as error messages show it: `learner/optimizer/0`."""
     return "/".join(path) or "state"
 
 

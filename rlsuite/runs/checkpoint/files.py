@@ -24,7 +24,7 @@ COMPLETE = "COMPLETE"
 
 
 class HashingFile:
-    """A binary file that is hashed as it is written, so that it need not be read again for its digest."""
+    """A binary file that is hashed as it is written, so that it need not be read again to compute its digest."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("wb")
@@ -40,7 +40,7 @@ class HashingFile:
 
 
 def write(path: Path, fill: Callable[[HashingFile], object]) -> dict[str, Json]:
-    """Creates `path` and its folder, lets `fill` write it and syncs it; returns its entry in the manifest."""
+    """Creates the file `path` and its folder, calls `fill` to write the file, and syncs it; returns its manifest entry."""
     path.parent.mkdir(parents=True, exist_ok=True)
     out = HashingFile(path)
     with out.file:
@@ -51,21 +51,21 @@ def write(path: Path, fill: Callable[[HashingFile], object]) -> dict[str, Json]:
 
 
 def dump(document: Json, indent: int | None = None) -> bytes:
-    """Standard JSON in ASCII."""
+    """The document as standard JSON in ASCII."""
     return json.dumps(document, indent=indent, allow_nan=False).encode("ascii")
 
 
 def array_writer(array: NDArray[Any]) -> Callable[[HashingFile], None]:
-    """A `fill` for `write` that writes the array as .npy."""
-    # NumPy writes to a file object of ours in pieces of 16 MiB: no second copy of a large array.
+    """A `fill` function for `write` that writes the array as .npy."""
+    # NumPy writes to our file object in pieces of 16 MiB, so a large array is not copied.
     return lambda out: np.save(out, array, allow_pickle=False)
 
 
 def put_tensors(out: HashingFile, tensors: dict[str, Tensor]) -> None:
     """Writes the safetensors format: u64 length of the header, header (JSON), then the raw bytes of each tensor.
 
-    The library's own writer holds all tensors in host memory at once, refuses those that share memory, wraps the error of a
-    full disk in an exception of its own, and the file would have to be read again to hash it.
+    The library's own writer holds all tensors in host memory at once, refuses those that share memory, and wraps a full disk's
+    error in an exception of its own; the file would also have to be read again to be hashed.
     """
     # Widest first keeps every tensor aligned to its element, as the library does.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))

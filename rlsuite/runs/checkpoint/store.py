@@ -12,8 +12,8 @@ A checkpoint is built in `.tmp-...` beside the others, synced, and renamed into 
 step first moves the old one to `.old-step_...`, so that a kill at any moment leaves a complete one to find. Readers
 change nothing on disk; the one process that writes to a run clears leftovers at its next `save` or `prune`.
 
-Files that the manifest does not list are never opened, and what it lists is read as JSON, safetensors or `.npy` without
-objects, none of which can run code.
+Files that the manifest does not list are never opened. The others are read as JSON, safetensors, or `.npy` without objects,
+none of which can run code.
 """
 
 import errno
@@ -62,7 +62,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     state: State  # {} where only the weights were asked for
     metadata: dict[str, Json]
-    own: bool = False  # this user's rlsuite wrote it (`runs.trust`)
+    own: bool = False  # whether this user's rlsuite wrote it (`runs.trust`)
 
 
 # ---------------------------------------------------------------------------------------------------- public: writing
@@ -78,13 +78,13 @@ def save(
 ) -> Path:
     """Writes `<run_dir>/checkpoints/step_<agent_steps>` and returns its path; replaces an earlier checkpoint of the same step.
 
-    Leaves of `state` are torch tensors, NumPy arrays without objects, and int (of any size), float, str, bool, None of
-    exactly these types. Dicts have str or int keys. Everything comes back equal in type, shape, dtype and bits, but
-    tensors lose their memory layout and sharing, and a subclass of dict, list, tuple or Tensor comes back as its base.
-    `with_arrays=False` leaves out NumPy arrays (gigabytes of replay): the checkpoint then serves evaluation only.
+    Leaves of `state` are torch tensors, NumPy arrays without objects, or values of exactly the types int (of any size), float,
+    str, bool and None. Dicts have str or int keys. Everything is restored equal in type, shape, dtype and bits, except that
+    tensors lose their memory layout and sharing, and a subclass of dict, list, tuple or Tensor is restored as its base class.
+    `with_arrays=False` leaves out NumPy arrays (gigabytes of replay): the checkpoint can then be used for evaluation only.
 
-    TypeError that names the path of any other leaf, before anything is written; CheckpointError if the write fails: then
-    nothing of this checkpoint remains and the earlier ones are untouched.
+    TypeError, with the path, for any other leaf, before anything is written. CheckpointError if the write fails: nothing of
+    this checkpoint remains then, and the earlier ones are untouched.
     """
     if agent_steps < 0:
         raise ValueError(f"agent_steps must be >= 0, got {agent_steps}")
@@ -98,7 +98,7 @@ def save(
     for path in (*plain.tensors, *plain.arrays):
         raise TypeError(f"{path}: metadata holds JSON values only; put tensors and arrays into the state")
     for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor) or name == "__metadata__":  # safetensors keeps that name for itself
+        if not isinstance(tensor, Tensor) or name == "__metadata__":  # safetensors reserves that name
             raise TypeError(f"weights[{name!r}] is not a tensor that a checkpoint can hold")
         check_tensor(tensor, f"weights[{name!r}]")
 
@@ -137,7 +137,7 @@ def save(
 def prune(run_dir: Path, keep_last: int, keep: set[Path]) -> None:
     """Deletes the complete checkpoints of a run except the newest `keep_last` (at least 1) and those in `keep`.
 
-    CheckpointError if that fails; every checkpoint that is left is still whole.
+    CheckpointError if that fails; every checkpoint that is left is still complete.
     """
     if keep_last < 1:
         raise ValueError(f"keep_last must be >= 1, or nothing is left to resume; got {keep_last}")
@@ -150,7 +150,7 @@ def prune(run_dir: Path, keep_last: int, keep: set[Path]) -> None:
 
 
 def forget_after(run_dir: Path, agent_steps: int) -> None:
-    """Deletes checkpoints later than `agent_steps`: a run resumed there takes another course, so they are not its own."""
+    """Deletes checkpoints later than `agent_steps`: a run resumed there diverges, so they would no longer belong to it."""
     for path in list_complete(run_dir):
         if _steps(path) > agent_steps:
             _delete(path)
@@ -159,7 +159,7 @@ def forget_after(run_dir: Path, agent_steps: int) -> None:
 def drop_arrays(path: Path) -> None:
     """Deletes the NumPy arrays (the replay) of one complete checkpoint; its weights still load.
 
-    Calling it again is harmless, and finishes what a kill interrupted.
+    Calling it again is harmless, and completes a deletion that a kill interrupted.
     """
     manifest = _manifest(path)
     with writing(path, action="drop the arrays of", kind=CheckpointError):
@@ -184,9 +184,9 @@ def drop_arrays(path: Path) -> None:
 
 
 def list_complete(run_dir: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first (none if the run has not saved yet).
+    """The folders of a run's complete checkpoints, oldest first (none if the run has not saved yet).
 
-    Where a replacement was killed halfway this includes the `.old-step_...` folder of that step.
+    If a replacement was killed halfway, this includes the `.old-step_...` folder of that step.
     """
     folder = run_dir / "checkpoints"
     found: dict[int, Path] = {}
@@ -199,8 +199,7 @@ def list_complete(run_dir: Path) -> list[Path]:
 def find(path: Path, resumable: bool = False) -> Path:
     """The checkpoint that `path` refers to: the newest complete one of a run folder, or the checkpoint folder itself.
 
-    `resumable`: the newest one of a run folder that still has its arrays. UsageError that says what was expected if `path` is
-    neither.
+    `resumable`: in a run folder, the newest that still has its arrays. UsageError, with what was expected, if `path` is neither.
     """
     with reading(path, kind=CheckpointError):
         if _is_complete(path):
@@ -234,9 +233,9 @@ def steps_of(path: Path | None) -> int:
 def load(path: Path, weights_only: bool = False) -> Checkpoint:
     """Reads the checkpoint folder `path`, after checking every file it needs against the manifest.
 
-    `weights_only` checks and reads only the weights and state.json (for its metadata), so it also works where the arrays
-    were dropped. CheckpointError that names the file that is missing or differs, and another checkpoint of the run to use
-    instead, if there is one.
+    `weights_only` checks and reads only the weights and state.json (for its metadata), so it also works if the arrays were
+    dropped. CheckpointError if a file is missing or differs; it names the file and, if there is one, another checkpoint of the
+    run to use instead.
     """
     manifest = _manifest(path)
     if manifest["arrays_dropped"] and not weights_only:
@@ -317,7 +316,7 @@ def _to_sign(manifest: dict[str, Any]) -> bytes:
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
-    """Renames a finished checkpoint into place; the one it replaces stays complete under one name or the other throughout."""
+    """Renames a finished checkpoint into place; at every moment the new one or the one it replaces is complete on disk."""
     aside = target.with_name(f".old-{target.name}")
     if target.exists():
         target.rename(aside)
@@ -329,12 +328,12 @@ def _put_in_place(temporary: Path, target: Path) -> None:
         raise
     sync_folder(target.parent)
     if aside.exists():
-        with suppress(OSError):  # the new one is in place, and the next save deletes what is left
+        with suppress(OSError):  # the new one is in place, and the next save deletes the leftovers
             _delete(aside)
 
 
 def _tidy(folder: Path) -> None:
-    """Cleans up after a killed save: deletes half-written folders, restores an old checkpoint whose successor never came."""
+    """Cleans up after a killed save: deletes half-written folders, and restores an old checkpoint that was not replaced."""
     for left in folder.glob(".tmp-*/"):
         shutil.rmtree(left)
     for aside in folder.glob(".old-*/"):
@@ -348,7 +347,7 @@ def _tidy(folder: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Deletes a checkpoint: first it stops being complete, then its files go."""
+    """Deletes a checkpoint: first the mark that it is complete, then its files."""
     (path / COMPLETE).unlink(missing_ok=True)
     sync_folder(path)
     shutil.rmtree(path)
@@ -367,7 +366,7 @@ def _why_not_saved(error: OSError, target: Path, need: int) -> str:
 
 
 def _writer(path: Path) -> str:
-    """The version of rlsuite that wrote a checkpoint, by its own account."""
+    """The version of rlsuite that wrote a checkpoint, according to its metadata."""
     try:
         return f"rlsuite {parse_json((path / STATE).read_bytes())['metadata']['versions']['rlsuite']}"
     except (OSError, ValueError, KeyError, TypeError):
@@ -375,9 +374,9 @@ def _writer(path: Path) -> str:
 
 
 def _instead(path: Path, weights_only: bool) -> str:
-    """`; use <path> instead`: the newest older complete checkpoint of the run, else the newest; "" if there is none.
+    """The advice `; use <path> instead`: the newest older complete checkpoint of the run, else the newest; "" if there is none.
 
-    Where only weights are left to start from, it says so.
+    If that one has only weights to start from, the advice says so.
     """
     if len(path.parts) < 3:
         path = path.absolute()
@@ -394,7 +393,7 @@ def _instead(path: Path, weights_only: bool) -> str:
 
 
 def _steps(path: Path) -> int:
-    """Agent steps according to the folder's name; -1 for one that was renamed."""
+    """Agent steps according to the folder's name; -1 for a folder that was renamed."""
     return int(match[1]) if (match := _STEP.fullmatch(path.name)) else -1
 
 

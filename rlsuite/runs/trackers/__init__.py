@@ -1,6 +1,6 @@
-"""The shipped trackers: name -> import path "module:Class". Each needs the package of its name, which `rlsuite[NAME]` brings.
+"""The shipped trackers: name -> import path "module:Class". Each needs the package of its name, which `rlsuite[NAME]` installs.
 
-A tracker is a `rlsuite.runs.metrics.Tracker`, made with a `TrackedRun` and the parameters of its spec.
+A tracker is a `rlsuite.runs.metrics.Tracker`, created with a `TrackedRun` and the parameters in its spec.
 """
 
 TRACKERS = {

@@ -1,4 +1,4 @@
-"""A tracker's work in a thread of its own, so that training never waits for a server."""
+"""Runs a tracker in a background thread, so that training never waits for a server."""
 
 import threading
 from collections import deque
@@ -10,24 +10,25 @@ from rlsuite.core.console import say
 from rlsuite.core.errors import RlsuiteError, UsageError, one_line
 from rlsuite.runs.metrics import Outcome, Row, Tracker
 
-CAPACITY = 100_000  # rows that wait for a server, at most; later ones are in metrics.jsonl only
-BATCH = 200  # rows sent at once, at most
-PAUSE_SECONDS = 1.0  # between two batches, unless more than one waits
+CAPACITY = 100_000  # maximum number of queued rows; rows beyond that are in metrics.jsonl only
+BATCH = 200  # maximum number of rows sent at once
+PAUSE_SECONDS = 1.0  # between two batches, unless a whole batch is queued
 RETRY_SECONDS = 30.0  # between two attempts
-CLOSE_SECONDS = 30.0  # that the end of a run waits for the last rows to be sent
+CLOSE_SECONDS = 30.0  # maximum wait for the last rows at the end of a run
 
 
 class Background:
-    """Makes a tracker at the first row and gives it all rows, in a thread.
+    """Creates a tracker at the first row and passes it all rows, in a background thread.
 
-    Where that fails it says so once, keeps the rows and tries again later: the run goes on. A tracker that raises UsageError, or
-    cannot be imported, gets nothing more.
+    If the tracker fails, this prints the error once, keeps the rows and tries again later, while the run continues. A tracker that
+    raises UsageError or cannot be imported gets no more rows.
     """
 
     def __init__(self, name: str, make: Callable[[], Tracker], sent: Mapping[str, int], note: Callable[[dict[str, int]], None]):
-        """`sent`: tag -> the last agent step that an earlier session has sent; up to there nothing is sent again.
+        """`sent`: tag -> the last agent step that an earlier session sent; values up to that step are not sent again.
 
-        `note` takes what `sent` is to be in the next session: before each batch, so that a kill may lose one, but repeats none.
+        `note`: saves the new `sent` for the next session. It is called before each batch, so a kill may lose a batch but never
+        repeats one.
         """
         self.name = name
         self._make, self._sent, self._note = make, dict(sent), note
@@ -39,7 +40,7 @@ class Background:
         self._said = self._over = False
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Hands the rows over."""
+        """Queues the rows for the thread."""
         new = []
         for clock, values in rows:
             if kept := {tag: value for tag, value in values.items() if clock.agent_steps > self._sent.get(tag, -1)}:
@@ -53,10 +54,10 @@ class Background:
             self._thread.start()
 
     def flush(self) -> None:
-        """Does nothing: a checkpoint does not wait for a server."""
+        """Does nothing, so that a checkpoint does not wait for a server."""
 
     def close(self, outcome: Outcome) -> None:
-        """Waits for the last rows to be sent, for `CLOSE_SECONDS` at most."""
+        """Waits at most `CLOSE_SECONDS` for the last rows to be sent."""
         with self._changed:
             self._outcome = outcome
             self._closing.set()
@@ -109,7 +110,7 @@ class Background:
 
 
 def _with(sent: Mapping[str, int], batch: Sequence[Row]) -> dict[str, int]:
-    """`sent` after a batch."""
+    """The new `sent` after a batch."""
     found = dict(sent)
     for clock, values in batch:
         found |= {tag: max(found.get(tag, -1), clock.agent_steps) for tag in values}

@@ -1,4 +1,4 @@
-"""MLflow (https://mlflow.org), a server, a database or a folder: `mlflow(experiment=atari,uri=http://host:5000)`."""
+"""The MLflow tracker (https://mlflow.org), to a server, database or folder: `mlflow(experiment=atari,uri=http://host:5000)`."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from rlsuite.core.errors import UsageError, one_line
 from rlsuite.runs.metrics import Outcome, Row, TrackedRun
 
 _REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "UNAUTHENTICATED", "PERMISSION_DENIED")
-_AT_ONCE = 1_000, 100  # metrics and params that a request may hold
+_AT_ONCE = 1_000, 100  # maximum number of metrics and of params in a request
 _STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
@@ -17,7 +17,7 @@ class MLflow:
     """Logs each value as a metric at its agent step, and the config as params."""
 
     def __init__(self, run: TrackedRun, experiment: str = "rlsuite", uri: str | None = None):
-        """`uri`: of the tracking server, database or folder; None: MLflow's own choice (`MLFLOW_TRACKING_URI`)."""
+        """`uri`: the tracking server, database or folder; None: MLflow's own choice (`MLFLOW_TRACKING_URI`)."""
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # `Background` tries again, and says so
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which belongs to `--json`
@@ -57,17 +57,17 @@ class MLflow:
             raise self._final(error) from error
 
     def flush(self) -> None:
-        """Everything written has been sent."""
+        """Does nothing: `write` has sent everything."""
 
     def close(self, outcome: Outcome) -> None:
         """Ends the MLflow run, with a status."""
         self._client.set_terminated(self._id, _STATUS[outcome])
 
     def _final(self, error: Exception) -> Exception:
-        """UsageError for what another attempt would not change."""
+        """The error as a UsageError if another attempt would not help, otherwise unchanged."""
         return UsageError(one_line(error)) if getattr(error, "error_code", None) in _REFUSED else error
 
 
 def _allowed(name: str) -> str:
-    """A name as MLflow allows it."""
+    """The name as MLflow allows it: other characters become `_`, and it is cut to 250."""
     return re.sub(r"[^\w\-. :/]", "_", name)[:250]

@@ -1,11 +1,11 @@
-"""From the names in `run.trackers` to trackers, and what a run remembers of them.
+"""Creates the trackers named in `run.trackers`, and keeps what later sessions of the run need to know about them.
 
     trackers.json   {"wandb(project=atari)": {"run_id": "3f9c", "sent": {"losses/loss": 1900}}}
 
-A resumed run goes on in the tracker's own run, whose id is kept in the run folder under the tracker's spec. Trackers cannot take
-rows back. So those that they have from after the checkpoint stay there (`sent`: the last agent step of each tag), and they get new
-ones from where these end: every step is there once, while `metrics.jsonl` holds what belongs to the weights. What a tracker has
-missed, it gets from `metrics.jsonl`.
+A resumed run continues the tracker's own run, whose id is kept in the run folder under the tracker's spec. Trackers cannot delete
+rows. So rows from after the checkpoint stay in the tracker, and the resumed run sends only later ones (`sent`: the last agent step
+of each tag): the tracker has every step once, while `metrics.jsonl` has the rows that led to the current weights. Rows that a
+tracker has missed are sent again from `metrics.jsonl`.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ FILE = "trackers.json"
 
 
 def check_trackers(specs: Sequence[str]) -> None:
-    """UsageError for a tracker that does not exist, has no such parameter, or whose package is missing."""
+    """UsageError if a tracker or one of its parameters does not exist, or if its package is missing."""
     for number, spec in enumerate(specs):
         name, make, parameters = _parsed(spec)
         if spec in specs[:number]:
@@ -45,9 +45,9 @@ def check_trackers(specs: Sequence[str]) -> None:
 def open_trackers(
     specs: Sequence[str], run_dir: Path, config: Mapping[str, Any], resume_at: int | None = None, own: bool = True
 ) -> list[Tracker]:
-    """Trackers for a run with this config, which is new or resumes at agent step `resume_at`. They connect at the first row.
+    """The trackers of a run that is new, or resumes at agent step `resume_at`. They connect at the first row.
 
-    Call it before a `MetricLog` drops rows. `own`: whether the run is this user's; the ids in another's are not continued.
+    Call this before a `MetricLog` drops rows. `own`: whether the run is this user's; tracker runs of other users are not continued.
     """
     memory = _Memory(run_dir, _remembered(run_dir) if resume_at is not None and own else {})
     name, settings = run_dir.resolve().name, flat(config)
@@ -69,14 +69,14 @@ def open_trackers(
 
 
 class _Known(NamedTuple):
-    """What is known of the run in a tracker."""
+    """What a tracker already has of the run."""
 
     run_id: str | None
     sent: dict[str, int]  # tag -> the last agent step that the tracker has
 
 
 class _Memory:
-    """The file in the run folder, which trackers write from their own threads."""
+    """The file `trackers.json` of a run, which trackers update from their own threads."""
 
     def __init__(self, run_dir: Path, known: dict[str, _Known]):
         """`known`: by spec."""
@@ -85,13 +85,13 @@ class _Memory:
             self._write()
 
     def keep(self, spec: str, run_id: str) -> None:
-        """Keeps the tracker's id of the run."""
+        """Saves the tracker's id of the run."""
         with self._lock:
             self.known[spec] = _Known(run_id, self.known[spec].sent if spec in self.known else {})
             self._write()
 
     def note(self, spec: str, sent: dict[str, int]) -> None:
-        """Keeps what the tracker has."""
+        """Saves the last agent step that the tracker has of each tag."""
         with self._lock:
             self.known[spec] = _Known(self.known[spec].run_id if spec in self.known else None, sent)
             self._write()
@@ -102,7 +102,7 @@ class _Memory:
 
 
 def _remembered(run_dir: Path) -> dict[str, _Known]:
-    """What earlier sessions have kept."""
+    """The trackers that earlier sessions have saved, by spec."""
     path = run_dir / FILE
     if not path.exists():
         return {}
@@ -136,6 +136,6 @@ def _parsed(spec: str) -> tuple[str, Any, dict[str, Any]]:
 
 
 def _installed(package: str) -> bool:
-    """Whether a package is there. A folder of its name is none: W&B makes `wandb/` wherever it runs."""
+    """Whether a package is installed. A plain folder of its name does not count: W&B makes `wandb/` wherever it runs."""
     spec = importlib.util.find_spec(package)
     return spec is not None and spec.origin is not None

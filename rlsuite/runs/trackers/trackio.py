@@ -1,4 +1,4 @@
-"""trackio (https://github.com/gradio-app/trackio), in a local database or a Hugging Face Space: `trackio(project=atari)`."""
+"""The trackio tracker (https://github.com/gradio-app/trackio), local or in a Hugging Face Space: `trackio(project=atari)`."""
 
 import secrets
 import sys
@@ -10,10 +10,10 @@ from rlsuite.runs.metrics import Outcome, Row, TrackedRun
 
 
 class Trackio:
-    """Logs each row as a trackio step of its own, with the clock. A run is known by its name, which is made unique."""
+    """Logs each row as a trackio step of its own, with the clock. trackio identifies a run by its name, which is made unique."""
 
     def __init__(self, run: TrackedRun, project: str = "rlsuite", space: str | None = None):
-        """`space`: a Hugging Face Space to send it to; None: the local database, which `trackio show` shows."""
+        """`space`: the Hugging Face Space to send rows to; None: the local database, which `trackio show` displays."""
         import trackio
 
         name = run.run_id or f"{run.name}-{secrets.token_hex(3)}"
@@ -31,7 +31,7 @@ class Trackio:
             self._run.log({**clock._asdict(), **values}, step=self._step)
 
     def flush(self) -> None:
-        """trackio sends by itself."""
+        """Does nothing: trackio sends rows by itself."""
 
     def close(self, outcome: Outcome) -> None:
         """Waits until everything is sent."""

@@ -1,4 +1,4 @@
-"""Weights & Biases (https://wandb.ai), online or offline: `wandb(project=atari)`."""
+"""The Weights & Biases tracker (https://wandb.ai), online or offline: `wandb(project=atari)`."""
 
 import os
 import secrets
@@ -15,9 +15,9 @@ FINISH_SECONDS = 25.0  # to upload the last rows: less than `background.CLOSE_SE
 
 
 class WandB:
-    """Logs each row as a W&B step of its own, with the clock; charts are over `agent_steps`.
+    """Logs each row as a W&B step of its own, with the clock; charts use `agent_steps` as their x axis.
 
-    Where W&B does not answer, or nobody is logged in, the run is kept offline in `<run>/wandb`, to be sent by `wandb sync`.
+    If W&B does not answer or nobody is logged in, the run is kept offline in `<run>/wandb`; `wandb sync` uploads it.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class WandB:
         group: str | None = None,
         mode: str | None = None,
     ):
-        """`mode`: online or offline; None: what `WANDB_MODE` and `wandb offline` say, or else online."""
-        os.environ.setdefault("WANDB_SILENT", "true")  # its lines would break the live table
+        """`mode`: online or offline; None: as `WANDB_MODE` or `wandb offline` set it, otherwise online."""
+        os.environ.setdefault("WANDB_SILENT", "true")  # its output would break the live table
         import wandb
 
         if mode not in (None, "online", "offline"):
@@ -46,11 +46,11 @@ class WandB:
                 name=run.name,
                 id=run_id,
                 resume="allow",
-                reinit="create_new",  # a run that the user's own program has begun stays as it is
+                reinit="create_new",  # leaves alone a run that the user's own program has started
                 mode=mode,
                 dir=str(run.run_dir),
                 config=run.config,
-                allow_val_change=True,  # by a resume
+                allow_val_change=True,  # a resume may change settings
                 settings=wandb.Settings(console="off", init_timeout=CONNECT_SECONDS, finish_timeout=FINISH_SECONDS),
             )
 
@@ -67,13 +67,13 @@ class WandB:
         self._run.define_metric("*", step_metric="agent_steps")
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Logs the rows. W&B's own step, which must grow, is the agent step, or the one after the last."""
+        """Logs the rows. W&B's own step must increase: it is the agent step, or the previous step plus 1 if that is larger."""
         for clock, values in rows:
             self._step = max(self._step + 1, clock.agent_steps)
             self._run.log({**clock._asdict(), **values}, step=self._step)
 
     def flush(self) -> None:
-        """W&B sends by itself."""
+        """Does nothing: W&B sends rows by itself."""
 
     def close(self, outcome: Outcome) -> None:
         """Ends the W&B run; it counts as failed if ours did."""

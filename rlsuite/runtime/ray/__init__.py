@@ -1,15 +1,15 @@
 """The Ray runtime: collectors, shards of the replay and the learner are processes, on one machine or many.
 
-The driver moves references only. Unrolls go from collectors to shards, batches from shards to the learner, priorities back, and
+The driver handles only references. Unrolls go from collectors to shards, batches from shards to the learner, priorities back, and
 weights from the learner to collectors, all through Ray's object store.
 
-    scheduler    what to do next, by counts: who collects, when to learn, from which shard; it bounds everything that is in flight
-    supervisor   starts workers, waits for their calls, replaces those that die
-    driver       the run: carries out the one's decisions with the other's workers
+    scheduler    decides what to do next, from counts: who collects, when to learn, from which shard; bounds what is in flight
+    supervisor   starts workers, waits for their calls, and replaces workers that die
+    driver       the run: carries out the scheduler's decisions with the supervisor's workers
     roles        the learner, replay and collectors that `run_loop` sees
-    handles      what the driver knows of each worker
-    workers      what runs in the processes themselves
-    environments what the program has registered with Gymnasium, on its way to the workers
+    handles      the driver's record of each worker
+    workers      the code that runs in the worker processes
+    environments sends environments that the program has registered with Gymnasium to the workers
     cluster      connects to Ray
 """
 
@@ -32,7 +32,7 @@ from rlsuite.runtime.signals import signals
 
 
 def run_ray(config: Config, run_dir: Path | None, resume: bool = False, callbacks: Callbacks | None = None) -> Result:
-    """As `run_local`, but on Ray."""
+    """Trains an agent like `run_local`, but on Ray."""
     with signals() as stopped:
         spec = make_spec(config)
         agent = make_trained_agent(config, spec)
@@ -46,5 +46,5 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False, callback
             try:
                 driver.supervisor.start(stopped)
                 return run(config, run_dir, resume, driver, driver.train, stopped, callbacks)
-            except RayError as error:  # Ray itself is gone, or a worker at the wrong moment
+            except RayError as error:  # Ray itself has failed, or a worker died at the wrong moment
                 raise failed_on_ray(error) from error

@@ -1,4 +1,4 @@
-"""Ray itself: a cluster that is running, or one of our own; refusals where it cannot serve a run."""
+"""Connects to Ray: joins a running cluster or starts our own, and refuses one that cannot serve the run."""
 
 import contextlib
 import functools
@@ -21,20 +21,20 @@ from rlsuite.core import limits
 from rlsuite.core.console import say
 from rlsuite.core.errors import UsageError, one_line
 
-STORE_SHARE = 0.3  # of the memory that is free, as Ray itself takes
-REACH_SECONDS = 5.0  # for a cluster's address to answer
+STORE_SHARE = 0.3  # object store's share of the free memory, the same as Ray's default
+REACH_SECONDS = 5.0  # to wait for a cluster's address to answer
 LONGEST_FOLDER = 35  # bytes: to 107, the limit of a socket's path, Ray adds /session_DATE_TIME_PID/sockets/plasma_store.N
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 @contextlib.contextmanager
 def connected(config: schema.Config) -> Iterator[None]:
-    """Connects to Ray for the length of a run: to the cluster at `runtime.address`, or to one of our own, which ends with the run.
+    """Connects to Ray for the duration of a run: to the cluster at `runtime.address`, or to one of our own that ends with the run.
 
-    UsageError, in seconds, where that cannot work.
+    UsageError within seconds if that cannot work.
     """
     runtime = config.runtime
-    if ray.is_initialized():  # somebody's own program: its Ray is used and left alone
+    if ray.is_initialized():  # by the user's own program: its Ray is used, and not shut down
         _refuse_small(config)
         yield
         return
@@ -50,8 +50,8 @@ def connected(config: schema.Config) -> Iterator[None]:
 
 @contextlib.contextmanager
 def joined(address: str) -> Iterator[None]:
-    """Connects to the cluster at an address for something other than a run. UsageError, in seconds, where that cannot work."""
-    if ray.is_initialized():  # somebody's own program: its Ray is used and left alone
+    """Connects to the cluster at an address for something other than a run. UsageError within seconds if that cannot work."""
+    if ray.is_initialized():  # by the user's own program: its Ray is used, and not shut down
         yield
         return
     with _session() as stack:
@@ -62,17 +62,17 @@ def joined(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _session() -> Iterator[contextlib.ExitStack]:
-    """Context that Ray may be started or joined in, with a stack for what is to be undone at its end."""
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls to a worker that died
+    """Context in which Ray may be started or joined; yields a stack for callbacks that undo things at its end."""
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # errors of calls to a worker that died
     with _signals_stay_ours(), _no_other_ray(), contextlib.ExitStack() as stack:
         yield stack
 
 
 def _start(config: schema.Config, stack: contextlib.ExitStack) -> None:
-    """Starts a Ray of our own. What it needs of this process's environment is put back with `stack`."""
+    """Starts a Ray of our own. `stack` restores the environment variables that are changed for it."""
     _warn_of_threads(config)
     own: dict[str, Any] = {
-        "address": "local",  # whatever RAY_ADDRESS says, which Ray would follow
+        "address": "local",  # overrides RAY_ADDRESS, which Ray would follow
         "num_cpus": max(limits.cores(), _cpus_wanted(config)),
         "include_dashboard": config.runtime.dashboard,
         "dashboard_host": "127.0.0.1",
@@ -90,9 +90,10 @@ def _start(config: schema.Config, stack: contextlib.ExitStack) -> None:
 
 
 def own_token() -> contextlib.AbstractContextManager[None]:
-    """Context in which a Ray that is started admits nobody else on this machine, unless the environment or ~/.ray says by what.
+    """Context in which a Ray that is started accepts only processes with a new random token, which keeps out other users.
 
-    Ray itself would leave a new token in ~/.ray, and any `ray start` then demands it.
+    RAY_AUTH_MODE in the environment takes precedence: it can turn tokens off or, together with a token of the user, make Ray use
+    that one. Ray itself would save a new token in ~/.ray, and any `ray start` would then require it.
     """
     mode = os.environ.get("RAY_AUTH_MODE", "token").lower()
     if mode != "token" or ("RAY_AUTH_MODE" in os.environ and AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)):
@@ -101,10 +102,10 @@ def own_token() -> contextlib.AbstractContextManager[None]:
 
 
 def _join(address: str, stack: contextlib.ExitStack) -> None:
-    """Joins the cluster at an address; `stack` as for `_start`. UsageError if that cannot be."""
+    """Joins the cluster at an address; `stack` as for `_start`. UsageError if that is not possible."""
     alone = _reach(address)
     if "RAY_AUTH_MODE" not in os.environ and AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
-        stack.enter_context(_environment(RAY_AUTH_MODE="token"))  # as `ray start` does; a cluster that wants no token ignores it
+        stack.enter_context(_environment(RAY_AUTH_MODE="token"))  # as `ray start` does; a cluster without tokens ignores it
     try:
         with on_loopback() if alone else contextlib.nullcontext():
             ray.init(address=address, **_QUIET)
@@ -119,7 +120,7 @@ def _join(address: str, stack: contextlib.ExitStack) -> None:
 
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Context with these environment variables."""
+    """Context in which these environment variables are set, for Ray too."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     _read_environment_again()
@@ -135,14 +136,14 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 def _read_environment_again() -> None:
-    """Ray has read it when it was imported."""
+    """Makes Ray read the environment variables again; it has read them when it was imported."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager
 def _with(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Context in which an attribute of Ray's has another value."""
+    """Context in which an attribute of `owner`, a part of Ray, has another value."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -152,31 +153,31 @@ def _with(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _signals_stay_ours() -> contextlib.AbstractContextManager[None]:
-    """Context in which Ray leaves SIGTERM to whoever handles it: its own handler would end this process without a checkpoint."""
+    """Context in which Ray does not replace the SIGTERM handler: its own would end this process without a checkpoint."""
     return _with(ray_utils, "set_sigterm_handler", lambda handler: None)
 
 
 def _no_other_ray() -> contextlib.AbstractContextManager[None]:
-    """Context in which a call that comes after Ray has ended is an error; Ray would start another one for it."""
+    """Context in which a call to Ray after its end is an error, instead of starting another Ray."""
     return _with(auto_init_hook, "enable_auto_connect", False)
 
 
 def _in_a_session_of_its_own() -> contextlib.AbstractContextManager[None]:
-    """Context in which Ray starts its processes where no signal to this process's group or terminal reaches them.
+    """Context in which Ray starts its processes in a new session, which signals to this process's group or terminal do not reach.
 
-    They end with this process all the same.
+    The processes still end with this one.
     """
     return _with(services, "ConsolePopen", functools.partial(services.ConsolePopen, start_new_session=True))
 
 
 def _default_folder() -> str:
-    """Where Ray would keep its files."""
+    """The folder where Ray keeps its files by default."""
     chosen: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
     return chosen
 
 
 def _short_folder() -> str | None:
-    """A folder for the files of a Ray of our own; None for Ray's own choice, unless that makes its sockets' paths too long."""
+    """A folder for the files of a Ray of our own, if its default would make socket paths too long; None to use the default."""
     chosen = _default_folder()
     if len(os.fsencode(chosen)) <= LONGEST_FOLDER:
         return None
@@ -187,14 +188,13 @@ def _short_folder() -> str | None:
 
 @contextlib.contextmanager
 def on_loopback() -> Iterator[None]:
-    """Context in which a Ray that is started listens on 127.0.0.1 alone, its workers import from where this process does, and one
-    that was started so can be joined.
+    """Context in which a Ray that is started listens on 127.0.0.1 only, and a Ray that was started that way can be joined.
 
-    Ray binds to every interface, and takes 127.0.0.1 for this machine's address in its network, unless it believes that there can
-    be no cluster (as on Windows).
+    Its workers import from the same paths as this process. Ray otherwise binds to every interface and replaces 127.0.0.1 by this
+    machine's network address, unless it believes that there can be no cluster (as on Windows).
     """
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # an environment may lie beside a script
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # for environments beside a script
     try:
         with _with(ray_constants, "ENABLE_RAY_CLUSTER", False):
             yield
@@ -206,7 +206,7 @@ def on_loopback() -> Iterator[None]:
 
 
 def _reach(address: str) -> bool:
-    """Whether a cluster listens on 127.0.0.1 alone; UsageError where none listens: Ray itself would try for minutes."""
+    """Whether the cluster at an address listens on 127.0.0.1 only. UsageError if nothing answers: Ray would retry for minutes."""
     found = address
     if address == "auto":
         try:
@@ -225,22 +225,22 @@ def _reach(address: str) -> bool:
 
 
 def _refusal(host: str, port: int) -> Exception | None:
-    """Why nothing answers at a port; None if something does."""
+    """The error if nothing answers at a port; None if something does."""
     try:
         socket.create_connection((host, port), timeout=REACH_SECONDS).close()
-    except (OSError, UnicodeError, OverflowError) as error:  # the last two: no name of a host, no port
+    except (OSError, UnicodeError, OverflowError) as error:  # the last two: an invalid host name or port
         return error
     return None
 
 
 def _store_bytes(gigabytes: float | None) -> int | None:
-    """The size of the object store; None: Ray decides, which it does by the machine's memory and not by a group's inside it."""
+    """The object store's size in bytes; None lets Ray decide, which goes by the machine's memory and ignores a cgroup's limit."""
     if gigabytes is not None:
         return int(gigabytes * 1e9)
     free, of_machine = limits.free_in_groups(), limits.free_in_machine()
     if free is None or (of_machine is not None and of_machine <= free):
         return None
-    share = min(int(STORE_SHARE * free), ray_constants.REQUIRE_SHM_SIZE_THRESHOLD)  # larger ones must fit into /dev/shm
+    share = min(int(STORE_SHARE * free), ray_constants.REQUIRE_SHM_SIZE_THRESHOLD)  # a larger store must fit into /dev/shm
     return max(share, ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES)
 
 
@@ -255,7 +255,7 @@ def _acting_threads(config: schema.Config) -> int:
 
 
 def _refuse_small(config: schema.Config) -> None:
-    """UsageError where a cluster is smaller than the run needs: Ray itself would wait forever for more."""
+    """UsageError if the cluster has fewer CPUs or GPUs than the run needs: Ray itself would wait for more forever."""
     runtime, have = config.runtime, resources()
     acting = runtime.collectors * runtime.collector_gpus + runtime.inference_gpus
     gpus = acting + runtime.learners * (runtime.learner_gpus or 0)
@@ -268,13 +268,13 @@ def _refuse_small(config: schema.Config) -> None:
 
 
 def resources() -> dict[str, float]:
-    """All CPUs, GPUs and so on of the cluster, by Ray's names."""
+    """The cluster's total CPUs, GPUs and other resources, by Ray's names."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
 
 
 def learner_threads(config: schema.Config) -> int:
-    """The most threads of a learner: as many as set, or as the collectors leave."""
+    """The maximum number of threads of a learner: as configured, or as many as the collectors leave."""
     runtime = config.runtime
     left = limits.cores() - _acting_threads(config)
     return runtime.learner_threads or config.run.threads or max(left, 1)
@@ -291,7 +291,7 @@ def _warn_of_threads(config: schema.Config) -> None:
 
 
 def object_store_bytes() -> float | None:
-    """Bytes in use in the object stores of all nodes; None where Ray does not say."""
+    """Bytes in use in the object stores of all nodes; None if Ray does not report it."""
     try:
         from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 

@@ -1,4 +1,4 @@
-"""The driver of a run on Ray: carries out what the scheduler decides, and passes references from worker to worker."""
+"""The driver of a run on Ray: carries out the scheduler's decisions, and passes references from worker to worker."""
 
 import contextlib
 import time
@@ -29,14 +29,14 @@ from rlsuite.runtime.ray.workers import Collected, Learned, Stored
 from rlsuite.runtime.run_loop import Loop
 from rlsuite.runtime.signals import Stop
 
-COLLECTORS_SECONDS, TRAINERS_SECONDS = 5.0, 60.0  # to end what is under way, when a run is stopped
+COLLECTORS_SECONDS, TRAINERS_SECONDS = 5.0, 60.0  # to wait for calls under way, when a run is stopped
 
 
 class Driver:
-    """A run on Ray, and the `Roles` that `run_loop` asks for; `supervisor.start` starts its workers."""
+    """A run on Ray. It implements the `Roles` that `run_loop` needs; `supervisor.start` starts its workers."""
 
     def __init__(self, config: Config, spec: EnvSpec, agent: Agent, saved: Path | None, environments: Packed):
-        """`saved`: the checkpoint that the run resumes from; its collectors get other random streams."""
+        """`saved`: the checkpoint to resume from, or None; collectors of a resumed run get new random streams."""
         self.config, self.spec, self.agent, self.on_policy = config, spec, agent, agent.on_policy
         synchronous = config.runtime.synchronous
         if synchronous is None:
@@ -49,18 +49,18 @@ class Driver:
         self.collector, self.lag = RemoteCollectors(), NullPolicyLag()
         self.supervisor = Supervisor(config, self.workers, self.learner, self.replay, saved)
         self.rollouts: deque[Any] = deque()  # references of unrolls that wait for an on-policy learner
-        self.reached = False  # the return that the run shall stop at
+        self.reached = False  # whether an evaluation has reached the return to stop at
         self.next_log = self.last_rates = time.monotonic()
         self.counts = {"collect": 0, "insert": 0, "sample": 0}  # since the last rates
         self.lags: deque[int] = deque(maxlen=1000)
-        self.seen: dict[str, float] = {}  # the last rates
+        self.seen: dict[str, float] = {}  # scalars of the last `_rates`
 
     def close(self) -> None:
         """Ends all workers."""
         self.supervisor.close()
 
     def train(self, loop: Loop, progress: Progress, stopped: Stop) -> bool:
-        """Trains until the steps, the minutes or the return asked for are reached; True if a signal came before."""
+        """Trains until the requested steps, minutes or return are reached; True if a signal came first."""
         try:
             return self._train(loop, progress, stopped)
         except BaseException:
@@ -100,10 +100,10 @@ class Driver:
         return False
 
     def _round(self, loop: Loop) -> None:
-        """Asks collectors and learner for all that the scheduler allows, then waits for something to end.
+        """Makes all calls to collectors and learner that the scheduler allows, then waits for one to end.
 
-        In synchronous runs everything ends before the next thing begins: first the unrolls of all collectors, with the newest
-        weights, then one update after the other.
+        In synchronous runs each step ends before the next begins: first the unrolls of all collectors, with the newest weights,
+        then one update after the other.
         """
         self.supervisor.serve()
         if self.synchronous:
@@ -132,16 +132,16 @@ class Driver:
         )
 
     def _drain(self) -> None:
-        """Waits until nothing is in flight but evaluations and greetings."""
+        """Waits until no calls are in flight other than evaluations and greetings."""
         while self.supervisor.busy():
-            self.supervisor.revive(self.workers.servers)  # collectors wait for it
+            self.supervisor.revive(self.workers.servers)  # collectors wait for the inference server
             self.supervisor.wait(1.0)
             self._refuse_to_stall()
 
     def _let_end(self) -> None:
-        """Waits until nothing is in flight, so that a checkpoint holds what is counted; whatever fails meanwhile is left.
+        """Waits for the calls in flight, so that a checkpoint holds everything that is counted; ignores errors meanwhile.
 
-        Collectors, whose environments may hang, get a few seconds: their unrolls under way are given up.
+        Collectors, whose environments may hang, get only a few seconds; after that their unrolls are given up.
         """
         begun = time.monotonic()
         while time.monotonic() < begun + TRAINERS_SECONDS:
@@ -152,7 +152,7 @@ class Driver:
                 self.supervisor.wait(0.5)
 
     def _settle(self) -> None:
-        """Waits until nothing is in flight, and the learner and all shards are there: for the last checkpoint."""
+        """Waits until no calls are in flight, and the learners and all shards are ready for a checkpoint."""
         self._drain()
         while not self._whole():
             self.supervisor.revive()
@@ -160,11 +160,11 @@ class Driver:
             self._refuse_to_stall()
 
     def _whole(self) -> bool:
-        """Whether all that a checkpoint saves is there."""
+        """Whether all workers are ready whose state a checkpoint saves."""
         return all(worker.ready for worker in self.workers.trainers)
 
     def _save(self, loop: Loop) -> bool:
-        """Writes a checkpoint to resume from; False if a worker is lost now or is lost meanwhile."""
+        """Writes a checkpoint to resume from; False if a worker is missing or dies meanwhile."""
         self._drain()
         if not self._whole():
             return False
@@ -202,16 +202,16 @@ class Driver:
         if shard.ready:
             added = shard.actor.add.remote(unroll, source)
             self.supervisor.call(shard, added, partial(self._added, shard), storing=report.steps)
-        else:  # the shard is lost, and so is this unroll
+        else:  # the shard is lost, and this unroll with it
             self.scheduler.limiter.did_insert(report.steps)
 
     def _added(self, shard: WorkerHandle, report: Stored) -> None:
-        self.scheduler.limiter.did_insert(report.added)  # of self-play only the games that have ended
+        self.scheduler.limiter.did_insert(report.added)  # in self-play, only games that have ended
         self.counts["insert"] += report.added
         self.replay.note(shard, report)
 
     def _learn(self, loop: Loop) -> None:
-        """Calls the learners for the updates that are due: from rollouts, or from batches of one shard."""
+        """Calls the learners to make the updates that are due, from rollouts or from batches of one shard."""
         log, shard, publish = time.monotonic() >= self.next_log, None, True
         if log:
             self.next_log = time.monotonic() + self.config.run.log_seconds
@@ -236,7 +236,7 @@ class Driver:
     def _learned(
         self, loop: Loop, worker: WorkerHandle, shard: WorkerHandle | None, priorities: Any, weights: Any, report: Learned
     ) -> None:
-        """`priorities`, `weights`: references; None for weights that are not published."""
+        """Handles a learner's report. `priorities`, `weights`: references; `weights` is None if they are not published."""
         if worker is self.learner.first:
             self.learner.steps = report.steps
             self.scheduler.did_progress()
@@ -251,7 +251,7 @@ class Driver:
         return self.supervisor.in_flight()[self.workers.evaluator] > 0
 
     def _evaluate(self, loop: Loop) -> None:
-        """Sends the weights published last to the evaluator."""
+        """Sends the last published weights to the evaluator."""
         worker, weights = self.workers.evaluator, self.learner.published[1]
         if worker.actor is None:
             self.supervisor.start_one(worker)
@@ -259,7 +259,7 @@ class Driver:
         self.supervisor.call(worker, ref, partial(self._evaluated, loop, loop.clock(), weights), awaited=False)
 
     def _evaluated(self, loop: Loop, clock: Clock, weights: Any, summary: Summary) -> None:
-        with contextlib.suppress(RayError):  # a worker that is lost meanwhile is noticed elsewhere; then nothing is kept
+        with contextlib.suppress(RayError):  # a worker that dies meanwhile is noticed elsewhere; the weights are not kept then
             loop.note_evaluation(summary, clock, weights=lambda: as_tensors(ray.get(weights)))
         self.reached = loop.good_enough(summary)
 
@@ -267,20 +267,20 @@ class Driver:
         while self._evaluating() and not stopped:
             loop.show_evaluation("under way")
             self.supervisor.wait(1.0)
-            self.scheduler.did_progress()  # nothing is to be learned meanwhile
+            self.scheduler.did_progress()  # nothing is supposed to be learned meanwhile
 
     def _still_reached(self, loop: Loop, stopped: Stop) -> bool:
-        """Whether the current weights, too, reach the return to stop at: unless synchronously, training went on meanwhile."""
+        """Whether the current weights, too, reach the return to stop at: asynchronous training went on during the evaluation."""
         if not self.synchronous:
             self._settle()
             self.learner.publish()
-            self.reached = False  # should the evaluator die meanwhile
+            self.reached = False  # in case the evaluator dies meanwhile
             self._evaluate(loop)
             self._await_evaluation(loop, stopped)
         return self.reached
 
     def _rates(self) -> dict[str, float]:
-        """Scalars for the log; rates are those since the last call."""
+        """Scalars for the log; rates are over the time since the last call."""
         now, limiter = time.monotonic(), self.scheduler.limiter
         span = max(now - self.last_rates, 1e-9)
         found = {f"ray/{name}_per_second": count / span for name, count in self.counts.items()}
@@ -299,7 +299,7 @@ class Driver:
         return found
 
     def _facts(self) -> dict[str, str]:
-        """What the live table shows besides what every run shows."""
+        """Values that the live table shows in addition to those of every run."""
         shown = {
             "collect/s": ("ray/collect_per_second", 1.0, ""),
             "insert/s": ("ray/insert_per_second", 1.0, ""),

@@ -1,4 +1,4 @@
-"""Environments that a program has registered with Gymnasium itself, for the workers of its runs, whose own registry lacks them."""
+"""Copies environments that a program has registered with Gymnasium to the workers of its runs, whose own registries lack them."""
 
 from collections.abc import Mapping
 
@@ -7,13 +7,13 @@ from ray import cloudpickle
 
 from rlsuite.core.errors import UsageError, one_line
 
-_EVERYWHERE = ("gymnasium.", "ale_py.", "rlsuite.")  # what registers itself in every process
+_EVERYWHERE = ("gymnasium.", "ale_py.", "rlsuite.")  # packages whose environments are registered in every process
 
-Packed = Mapping[str, bytes]  # id -> what Ray's own serialization makes of the spec, code of a script included
+Packed = Mapping[str, bytes]  # id -> the spec as Ray's own serialization packs it, including code of a script
 
 
 def packed(needed: str) -> Packed:
-    """What this process has registered. UsageError if the environment `needed` is among it and cannot be sent."""
+    """The environments that this process has registered. UsageError if `needed` is one of them and cannot be sent."""
     found: dict[str, bytes] = {}
     for name, spec in gymnasium.registry.items():
         if isinstance(spec.entry_point, str) and spec.entry_point.startswith(_EVERYWHERE):
@@ -30,7 +30,7 @@ def packed(needed: str) -> Packed:
 
 
 def register(environments: Packed, needed: str) -> None:
-    """Registers in a worker what its own process lacks. UsageError if it cannot have the environment `needed`."""
+    """Registers the environments that a worker's process lacks. UsageError if `needed` is one of them and cannot be loaded."""
     for name, spec in environments.items():
         if name in gymnasium.registry:
             continue

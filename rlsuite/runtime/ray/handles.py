@@ -38,10 +38,10 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class PickledEntry:
-    """An entry of a registry, packed for another process.
+    """A registry entry, pickled for another process.
 
-    It arrives as itself or, where that process cannot have it (only this process loaded the file that defines it), as its name, so
-    that it is missed only by those who ask for it.
+    It is unpickled as the entry or, if the other process cannot load it (for example because only this process has loaded the file
+    that defines it), as its name, so that only code that looks it up fails.
     """
 
     def __init__(self, entry: Any):
@@ -55,7 +55,7 @@ class PickledEntry:
         name = entry.__name__ if isinstance(entry, ModuleType) else f"{kind.__module__}:{kind.__qualname__}"
         try:
             return _unpacked, (name, cloudpickle.dumps(entry))  # type: ignore[no-untyped-call]
-        except Exception:  # whatever its parts raise
+        except Exception:  # anything that pickling its parts may raise
             return str, (name,)
 
 
@@ -67,7 +67,7 @@ def _unpacked(name: str, packed: bytes) -> Any:
 
 
 def start(kind: type[Worker], resources: dict[str, float], *args: Any) -> Any:
-    """Starts a worker as an actor, in a process of its own."""
+    """Starts a worker as a Ray actor, in a process of its own."""
     return ray.remote(kind).options(**resources).remote(*args)
 
 
@@ -79,7 +79,7 @@ def end(actor: Any) -> None:
 
 @dataclass(eq=False)
 class WorkerHandle:
-    """One worker of a run: how to start it, the process that it is now, and its history."""
+    """One worker of a run: how to start it, its current process, and its history."""
 
     kind: str
     index: int
@@ -87,24 +87,24 @@ class WorkerHandle:
     actor: Any = None  # None: not started, or dead
     restarts: int = 0
     crashes: int = 0  # in a row
-    not_before: float = 0.0  # time of the next start, after a crash
-    greeted: bool = False  # it is built, and its versions are ours
-    ready: bool = False  # it takes part
-    version: int = -1  # of the weights that it has
+    not_before: float = 0.0  # earliest time of the next start, after a crash
+    greeted: bool = False  # whether it is built and has the same versions as the driver
+    ready: bool = False  # whether it takes part in the run
+    version: int = -1  # version of the weights that it has
     card: str | None = None  # a learner's GPU
 
     @property
     def name(self) -> str:
-        """What messages call it, such as "collector 3"."""
+        """Its name in messages, such as "collector 3"."""
         alone = self.kind in ("evaluator", "inference server") or (self.kind == "learner" and self.index == 0)
         return self.kind if alone else f"{self.kind} {self.index}"
 
 
 class WorkerSet:
-    """The workers of a run. None is started yet: see `supervisor`."""
+    """The handles of a run's workers. `supervisor` starts the workers."""
 
     def __init__(self, config: Config, spec: EnvSpec, shards: int, saved: Path | None, environments: Packed):
-        """`saved`: the checkpoint that the run resumes from; its agent steps give collectors other random streams."""
+        """`saved`: the checkpoint to resume from, or None; its agent steps give collectors new random streams."""
         self.config, runtime, resumed_at = config, config.runtime, checkpoint.steps_of(saved)
         tables = {
             kind: {name: PickledEntry(entry) for name, entry in table.items()} for kind, table in registry.registered().items()
@@ -141,22 +141,22 @@ class WorkerSet:
 
     @property
     def trainers(self) -> list[WorkerHandle]:
-        """Those that hold state which a checkpoint saves."""
+        """The workers whose state a checkpoint saves."""
         return [*self.learners, *self.shards]
 
     @property
     def core(self) -> list[WorkerHandle]:
-        """Those that a run cannot do without."""
+        """The workers that a run cannot do without."""
         return [*self.trainers, *self.servers, *self.collectors]
 
     def shard_of(self, collector: WorkerHandle) -> tuple[WorkerHandle, int]:
-        """The shard that stores a collector's unrolls, and which of the shard's sources the collector is."""
+        """The shard that stores a collector's unrolls, and the collector's index among the shard's sources."""
         shard = self.shards[collector.index % len(self.shards)]
         return shard, collector.index // len(self.shards) % sources_of(self.config, shard.index)
 
 
 def refuse_other_versions(worker: WorkerHandle, facts: Facts) -> None:
-    """UsageError if a worker's node has another rlsuite, Python or torch than the driver's."""
+    """UsageError if a worker's node has a different version of rlsuite, Python or torch than the driver."""
     own = run_folder.versions()
     other = {name: facts.versions.get(name) for name in ("rlsuite", "python", "torch") if facts.versions.get(name) != own[name]}
     if other:
@@ -172,13 +172,13 @@ def actor_of(worker: WorkerHandle) -> Any:
 
 
 def as_own(worker: WorkerHandle, error: BaseException) -> RlsuiteError:
-    """An error of the run for what a worker's own code raised: its text in one line, its traceback in `details`."""
+    """The run's error for an exception in a worker's own code: its text in one line, its traceback in `details`."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, RlsuiteError):
         found = type(cause)(f"{worker.name}: {cause}")
         found.details = cause.details
         return found
-    if isinstance(error, RayActorError):  # it could not even be made: a module that is missing there
+    if isinstance(error, RayActorError):  # it could not even be created: a module is missing on its node
         found = RlsuiteError(f"{worker.name} cannot start: {traceback_of(error).splitlines()[-1]}")
     else:
         found = RlsuiteError(f"{worker.name} failed: {reason_of(error)}")
@@ -187,14 +187,14 @@ def as_own(worker: WorkerHandle, error: BaseException) -> RlsuiteError:
 
 
 def failed_on_ray(error: RayError) -> RlsuiteError:
-    """An error of the run for one of Ray's."""
+    """The run's error for an error of Ray itself."""
     found = RlsuiteError(f"Ray failed: {reason_of(error)}")
     found.details = traceback_of(error)
     return found
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong in one line: what the worker's own code raised, or what Ray says."""
+    """The cause of an error in one line: the exception of the worker's own code, or Ray's message."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception) and not isinstance(cause, RayError):
         return one_line(cause)
@@ -203,5 +203,5 @@ def reason_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The text of an error that came through Ray, without its colours."""
+    """The text of an error that came through Ray, without terminal colours."""
     return _COLOUR.sub("", str(error)).strip()

@@ -1,4 +1,4 @@
-"""Stand-ins on the driver for the parts of a run that workers hold: the learner, replay and collectors that `run_loop` sees."""
+"""Stand-ins on the driver for the parts of a run that are in worker processes: `run_loop`'s learner, replay and collectors."""
 
 from typing import Any
 
@@ -19,33 +19,33 @@ from rlsuite.runtime.ray.workers import Arrays, Stored, load_into, sources_of
 
 
 class RemoteLearner:
-    """`LearnerRole` of the learner processes. It knows their number of steps and the weights that they published last."""
+    """The `LearnerRole` of the learner processes. It keeps their step count and the weights that they last published."""
 
     def __init__(self, config: Config, agent: Agent, workers: list[WorkerHandle]):
         self.workers, self.device = workers, torch.device("cpu")
-        plain = config.learner.model_copy(update={"cuda_graphs": False})  # which a CPU refuses
-        self.twin = make_learner(config.model_copy(update={"learner": plain}), agent, self.device)  # evaluates; it never learns
+        plain = config.learner.model_copy(update={"cuda_graphs": False})  # not possible on a CPU
+        self.twin = make_learner(config.model_copy(update={"learner": plain}), agent, self.device)  # for evaluations; never trained
         self.steps = 0
         self.published: tuple[int, Any] = (0, None)  # version and reference of the newest weights
 
     @property
     def first(self) -> WorkerHandle:
-        """The one that reports and publishes for all: they have the same weights."""
+        """The learner that reports and publishes for all of them; they have the same weights."""
         return self.workers[0]
 
     @property
     def ready(self) -> bool:
-        """Whether all learners take part."""
+        """Whether all learners are ready."""
         return all(worker.ready for worker in self.workers)
 
     @property
     def net(self) -> torch.nn.Module:
-        """A net on the driver, with the weights published last."""
+        """A net on the driver, with the last published weights."""
         load_into(self.twin.online, ray.get(self.published[1]))
         return self.twin.net
 
     def publish(self) -> None:
-        """Makes the current weights those that collectors get next."""
+        """Publishes the current weights: collectors get them with their next call."""
         version, ref = self.first.actor.publish.options(num_returns=2).remote()
         self.published = (ray.get(version), ref)
 
@@ -55,12 +55,12 @@ class RemoteLearner:
         return Weights(version, as_tensors(arrays))
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the first learner, which is that of all."""
+        """The state of the first learner; all learners have the same."""
         found: dict[str, Any] = ray.get(actor_of(self.first).state_dict.remote())
         return found
 
     def learning_rate(self, agent_steps: int) -> float:
-        """The schedule's value at `agent_steps`."""
+        """The learning rate at `agent_steps`, according to the schedule."""
         return self.twin.learning_rate(agent_steps)
 
     def check(self, metrics: dict[str, float]) -> None:
@@ -76,7 +76,7 @@ class RemoteLearner:
             raise as_own(self.first, error) from error
 
     def load(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
-        """Continues from a checkpoint; ValueError or RlsuiteError if it does not fit."""
+        """Continues from a checkpoint. ValueError or RlsuiteError if it does not fit."""
         try:
             self.restore(weights, state, where)
         except RayTaskError as error:
@@ -85,46 +85,46 @@ class RemoteLearner:
         self.publish()
 
     def restore(self, weights: dict[str, torch.Tensor], state: dict[str, Any], where: str) -> None:
-        """Loads a checkpoint into all learners, and lets Ray's errors pass."""
+        """Loads a checkpoint into all learners; lets Ray's errors through."""
         self.steps = ray.get([worker.actor.load.remote(weights, state, where) for worker in self.workers])[0]
 
 
 class RemoteReplay:
-    """`ReplayRole` of all shards, with the scheduler's limiter as the limiter of them all."""
+    """The `ReplayRole` of all shards together; the scheduler's limiter limits all of them."""
 
     def __init__(self, config: Config, agent: Agent, shards: list[WorkerHandle], scheduler: Scheduler):
         self.agent, self.shards, self.scheduler = agent, shards, scheduler
-        self.sources = [sources_of(config, shard.index) for shard in shards]  # rings of each
+        self.sources = [sources_of(config, shard.index) for shard in shards]  # number of rings per shard
         self.capacity_steps = config.replay.capacity_agent_steps
 
     @property
     def dropped_updates(self) -> int:
-        """Priorities that came back for sequences that were overwritten meanwhile."""
+        """The number of priorities that arrived after their sequences were overwritten."""
         return sum(stored.dropped_updates for stored in self.scheduler.stored)
 
     def __len__(self) -> int:
-        """Steps that the shards have stored."""
+        """The number of steps stored in all shards."""
         return sum(stored.stored for stored in self.scheduler.stored)
 
     def note(self, shard: WorkerHandle, report: Stored) -> None:
-        """Keeps what a shard has reported."""
+        """Keeps a shard's last report."""
         self.scheduler.stored[shard.index] = report
 
     def end_streams(self) -> None:
-        """All environments start anew: nothing may be learned across this point."""
+        """Marks that all environments start new episodes, so that no sequence spans this point."""
         for shard in self.shards:
             self.note(shard, ray.get(shard.actor.end_streams.remote(None)))
 
     def state_dict(self) -> dict[str, Any]:
-        """The shards' states beside the scheduler's."""
+        """The states of the shards and of the scheduler."""
         return {"shards": ray.get([actor_of(shard).state_dict.remote() for shard in self.shards]), **self.scheduler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> str | None:
-        """Restores shards and scheduler, also from a local run or another number of shards or collectors.
+        """Restores shards and scheduler, even from a local run or from a different number of shards or collectors.
 
-        Returns what could not be kept as it was. ValueError if the checkpoint does not fit.
+        Returns a description of what could not be restored exactly, or None. ValueError if the checkpoint does not fit.
         """
-        own = {name: value for name, value in state.items() if "shards" in state and name != "shards"}  # not of a local replay
+        own = {name: value for name, value in state.items() if "shards" in state and name != "shards"}  # empty for a local run's
         if not self.shards:
             if state.get("shards") or "rings" in state or "own" in state:
                 raise ValueError("the saved run is of an off-policy agent, which has a replay")
@@ -141,7 +141,7 @@ class RemoteReplay:
         return None if saved.sources == self.sources else moved(saved.steps(), len(self))
 
     def restoring(self, shard: WorkerHandle, saved: SavedReplay) -> list[Any]:
-        """References of the calls that bring a shard its part of a saved replay; each returns `Stored`."""
+        """Starts the calls that send a shard its part of a saved replay; returns their references, each to a `Stored`."""
         if saved.sources == self.sources:
             return [shard.actor.load.remote(saved.shards[shard.index])]
         layout = layout_of(self.agent.sequence)
@@ -150,13 +150,13 @@ class RemoteReplay:
 
 
 class RemoteCollectors:
-    """`CollectorRole` of all collectors: on Ray a resumed run begins new episodes."""
+    """The `CollectorRole` of all collectors. It has no state: on Ray, a resumed run begins new episodes."""
 
     def __init__(self) -> None:
         self.reported: dict[str, float] = {}  # diagnostics since they were last read
 
     def diagnostics(self) -> dict[str, float]:
-        """What collectors have reported since the last call."""
+        """The diagnostics that collectors have reported since the last call."""
         found, self.reported = self.reported, {}
         return found
 
@@ -171,7 +171,7 @@ class RemoteCollectors:
 
 
 class NullPolicyLag:
-    """`LagRole` of a run whose collectors lag by themselves."""
+    """The `LagRole` of a run on Ray, whose collectors lag by themselves: it does nothing."""
 
     def diagnostics(self) -> dict[str, float]:
         return {}
@@ -184,5 +184,5 @@ class NullPolicyLag:
 
 
 def as_tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
-    """Published weights as tensors of their own: the object store's arrays are read-only."""
+    """Published weights as tensors. They are copies, because the object store's arrays are read-only."""
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}

@@ -1,6 +1,6 @@
-"""Scheduling: what a run on Ray does next, decided from counts alone. Nothing here uses Ray.
+"""Scheduling: decides what a run on Ray does next, from counts alone. Nothing here uses Ray.
 
-A decision that is returned is taken as carried out: the counts that it changes are changed here and nowhere else.
+A decision counts as carried out once it is returned: the counts that it changes are updated here and nowhere else.
 """
 
 import time
@@ -15,32 +15,32 @@ from rlsuite.factories import stream_seed
 from rlsuite.replay.limiter import SamplesPerInsert
 from rlsuite.runtime.ray.workers import Stored
 
-_SHARD_CHOICE = 1000  # the scheduler's random stream
+_SHARD_CHOICE = 1000  # number of the scheduler's random stream
 
 
 class Snapshot(NamedTuple):
-    """Which workers are ready, and how much is in flight to them, at the moment of a decision."""
+    """The workers that are ready, and the calls in flight to them, at the moment of a decision."""
 
-    collectors: Mapping[int, int]  # index of each ready collector -> unrolls that it has been asked for
+    collectors: Mapping[int, int]  # index of each ready collector -> unrolls that were requested and are still to come
     shards: Sequence[bool]  # whether each is ready
-    learners: bool  # all are ready
+    learners: bool  # whether all are ready
     learner_calls: int = 0  # in flight
     storing: int = 0  # agent steps on their way into shards
     rollouts: int = 0  # unrolls that wait for an on-policy learner
 
 
 class Draw(NamedTuple):
-    """One call to the learner: so many batches, all from one shard."""
+    """One call to the learner: a number of batches, all from one shard."""
 
     shard: int
     batches: int
-    publish: bool  # the weights after them
+    publish: bool  # whether to publish the weights after them
 
 
 class Scheduler:
-    """Paces collectors and learner, spreads batches over shards, and notices when nothing is learned any more.
+    """Paces collectors and learner, distributes batches over shards, and notices when learning stalls.
 
-    It holds the only limiter of the run: shards store and sample whenever they are asked to (see `limiter.Unlimited`).
+    It has the only limiter of the run: shards store and sample whenever they are asked to (see `limiter.Unlimited`).
     """
 
     def __init__(self, config: Config, *, on_policy: bool, synchronous: bool, clock: Callable[[], float] = time.monotonic):
@@ -56,14 +56,16 @@ class Scheduler:
             tolerance=None if synchronous else self.tolerance,
         )
         self.rng = np.random.default_rng(stream_seed(config.seed, _SHARD_CHOICE))
-        self.stored = [Stored(0, 0.0, 0)] * self.runtime.shards  # what each shard reported last
-        self.asked = [0] * self.runtime.collectors  # unrolls, ever
-        self.batches = 0  # ever drawn
+        self.stored = [Stored(0, 0.0, 0)] * self.runtime.shards  # last report of each shard
+        self.asked = [0] * self.runtime.collectors  # unrolls requested from each collector so far
+        self.batches = 0  # batches drawn so far
         self.progressed_at = clock()
 
     def collectors_to_ask(self, now: Snapshot) -> list[int]:
-        """Indices of collectors to ask for one more unroll each: in synchronous runs all that are ready, else as many as back
-        pressure allows, the least busy first and then in turn."""
+        """Indices of the collectors to ask for one more unroll each.
+
+        In synchronous runs, these are all that are ready; otherwise as many as back pressure allows, least busy first and in turn.
+        """
         if self.synchronous:
             return list(now.collectors)
         chosen: list[int] = []
@@ -77,7 +79,7 @@ class Scheduler:
         return chosen
 
     def _may_collect(self, in_flight: int, now: Snapshot) -> bool:
-        """Back pressure: whether another unroll may be asked for while so many are in flight."""
+        """Back pressure: whether another unroll may be requested while `in_flight` unrolls are still to come."""
         if self.on_policy:
             return now.rollouts + in_flight < 2 * self.rollouts_per_batch + self.runtime.collectors
         waiting = now.storing + (in_flight + 1) * self.unroll_steps
@@ -87,13 +89,13 @@ class Scheduler:
         return filling or self.limiter.can_insert(waiting)
 
     def did_collect(self) -> None:
-        """An unroll has come in: progress, while the learner has to wait for unrolls."""
+        """Called when an unroll arrives; it counts as progress while the learner has to wait for unrolls."""
         if self.on_policy or self.limiter.inserted <= self.config.replay.min_agent_steps:
             self.did_progress()
 
     @property
     def rollouts_per_batch(self) -> int:
-        """Unrolls that make a batch of an on-policy learner."""
+        """The number of unrolls in a batch of an on-policy learner."""
         return self.config.learner.batch_size // self.config.env.num_envs
 
     def may_learn(self, now: Snapshot) -> bool:
@@ -105,14 +107,16 @@ class Scheduler:
         return self._learnable(now) and self.limiter.can_sample(self.config.learner.batch_size)
 
     def _learnable(self, now: Snapshot) -> bool:
-        """Whether the shards that are ready hold a whole sequence and enough steps: what was inserted may have been lost."""
+        """Whether the ready shards hold at least one whole sequence and enough steps; inserted steps may have been lost since."""
         there = [stored for ready, stored in zip(now.shards, self.stored, strict=True) if ready]
         enough = sum(stored.stored for stored in there) >= min(self.config.replay.min_agent_steps, self.limiter.inserted)
         return enough and any(stored.total_weight > 0 for stored in there)
 
     def next_draw(self, now: Snapshot) -> Draw:
-        """The next call to the learner, once `may_learn`: the batches that are due, from a shard drawn in proportion to its total
-        weight, so that every sequence has the same chance as in a single replay."""
+        """The next call to the learner, for use when `may_learn` is true: the batches that are due, all from one shard.
+
+        The shard is drawn in proportion to its total weight, so that every sequence has the same chance as in a single replay.
+        """
         count, before = self.config.learner.batch_size, self.batches
         weights = np.array(
             [stored.total_weight if ready else 0.0 for ready, stored in zip(now.shards, self.stored, strict=True)]
@@ -135,7 +139,7 @@ class Scheduler:
         self.progressed_at = self.clock()
 
     def refuse_to_stall(self, first_error: str | None) -> None:
-        """RlsuiteError if nothing was learned for `runtime.stall_minutes`."""
+        """RlsuiteError if nothing has been learned for `runtime.stall_minutes`."""
         minutes = (self.clock() - self.progressed_at) / 60
         if minutes > self.runtime.stall_minutes:
             raise RlsuiteError(
@@ -148,7 +152,7 @@ class Scheduler:
         return {"limiter": self.limiter.state_dict(), "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned, or what there is of it: a local run draws from one replay, and chooses no shard."""
+        """Restores what `state_dict` returned; a local run's state lacks the random state, since it does not choose shards."""
         if "limiter" in state:
             self.limiter.load_state_dict(state["limiter"])
         if "rng" in state:

@@ -1,4 +1,4 @@
-"""Supervision: starts the workers of a run, waits for their calls, finds out which of them have died, and replaces those."""
+"""Supervision: starts the workers of a run, waits for their calls, detects workers that have died, and replaces them."""
 
 import shutil
 import time
@@ -22,40 +22,40 @@ from rlsuite.runtime.ray.roles import RemoteLearner, RemoteReplay
 from rlsuite.runtime.ray.workers import Facts, Stored
 from rlsuite.runtime.signals import Stop
 
-START_SECONDS = 180.0  # for a worker to import, build its environment and answer the greeting
-CRASHES = 3  # of one worker in a row, without a result between: it will not get better
+START_SECONDS = 180.0  # for a worker to import rlsuite, build its environment and answer the greeting
+CRASHES = 3  # of one worker in a row without a result in between: another restart would not help
 
 
 class Call(NamedTuple):
-    """A call in flight, kept under the reference of its result."""
+    """A call in flight; the supervisor stores it by the reference of its result."""
 
     worker: WorkerHandle
-    done: Callable[[Any], None]  # takes the result
-    awaited: bool  # `busy` counts it
-    storing: int  # agent steps that it brings to a shard
+    done: Callable[[Any], None]  # called with the result
+    awaited: bool  # whether `busy` counts it
+    storing: int  # agent steps that it adds to a shard
 
 
 class Supervisor:
-    """Calls in flight, and the lives of the workers that they were made to.
+    """Keeps track of the calls in flight, and starts, watches and replaces the workers that receive them.
 
-    A worker that dies takes its calls with it; its successor takes part once it has answered the greeting. A collector begins new
-    episodes, a shard comes back from the last checkpoint or empty, learners go back to the last checkpoint together.
+    The calls of a worker that dies are dropped; its successor takes part once it has answered the greeting. A new collector begins
+    new episodes, a new shard is restored from the last checkpoint or empty, and all learners go back to the last checkpoint.
     """
 
     def __init__(self, config: Config, workers: WorkerSet, learner: RemoteLearner, replay: RemoteReplay, saved_at: Path | None):
-        """`saved_at`: the checkpoint that the run resumes from, if it does."""
+        """`saved_at`: the checkpoint to resume from, or None."""
         self.runtime, self.workers, self.learner, self.replay = config.runtime, workers, learner, replay
-        self.saved_at = saved_at  # the last checkpoint, for what has to come back
+        self.saved_at = saved_at  # the last checkpoint, from which replaced workers are restored
         self.pending: dict[Any, Call] = {}
-        self.deaths: deque[float] = deque()  # when workers died, within the last hour
+        self.deaths: deque[float] = deque()  # times of workers' deaths within the last hour
         self.first_error: str | None = None
         self.first_details = ""  # its traceback
         self.lost = self.replaced = 0
 
     def start(self, stopped: Stop) -> None:
-        """Starts all that the run cannot do without; RlsuiteError for the first that cannot start.
+        """Starts all workers that the run cannot do without; RlsuiteError for the first that cannot start.
 
-        KeyboardInterrupt if a signal comes meanwhile: nothing has begun.
+        KeyboardInterrupt if a signal comes meanwhile, since training has not begun yet.
         """
         for worker in self.workers.core:
             worker.actor = worker.make(worker.index, 0)
@@ -77,7 +77,7 @@ class Supervisor:
         self.learner.publish()
 
     def serve(self) -> None:
-        """Sends the weights published last to the inference server, if there is one that lacks them."""
+        """Sends the last published weights to the inference server, if there is one and it lacks them."""
         version, weights = self.learner.published
         for worker in self.workers.servers:
             if worker.ready and worker.version != version:
@@ -85,12 +85,12 @@ class Supervisor:
                 self.call(worker, worker.actor.load.remote(weights), lambda _: None)
 
     def start_one(self, worker: WorkerHandle) -> None:
-        """Starts a worker while the run goes on."""
+        """Starts a worker during the run, without waiting for it."""
         worker.actor = worker.make(worker.index, worker.restarts)
         self.call(worker, worker.actor.hello.remote(), partial(self._greeted, worker), awaited=False)
 
     def _connect_learners(self) -> None:
-        """Learners that share batches find each other."""
+        """Connects the learners to each other, if there are several."""
         if len(self.workers.learners) > 1:
             cards = sorted({str(worker.card) for worker in self.workers.learners})
             if len(cards) > 1:
@@ -107,7 +107,7 @@ class Supervisor:
             shutil.rmtree(self.workers.socket.parent, ignore_errors=True)
 
     def call(self, worker: WorkerHandle, ref: Any, done: Callable[[Any], None], *, awaited: bool = True, storing: int = 0) -> None:
-        """Keeps a call that was made to a worker: `done` takes its result, unless the worker dies first."""
+        """Registers a call that was made to a worker: `done` is called with its result, unless the worker dies first."""
         self.pending[ref] = Call(worker, done, awaited, storing)
 
     def in_flight(self) -> Counter[WorkerHandle]:
@@ -115,15 +115,15 @@ class Supervisor:
         return Counter(call.worker for call in self.pending.values())
 
     def storing(self) -> int:
-        """Agent steps on their way into shards."""
+        """The number of agent steps that calls in flight will add to shards."""
         return sum(call.storing for call in self.pending.values())
 
     def busy(self, worker: WorkerHandle | None = None) -> bool:
-        """Whether anything is in flight, or anything to one worker, but evaluations and greetings."""
+        """Whether calls are in flight, to one worker or to any, other than evaluations and greetings."""
         return any(call.awaited and worker in (None, call.worker) for call in self.pending.values())
 
     def wait(self, seconds: float) -> None:
-        """Waits for a call to end; handles all that have."""
+        """Waits up to `seconds` for a call to end, and handles all calls that have ended."""
         if not self.pending:
             time.sleep(min(seconds, 0.1))
             return
@@ -147,17 +147,17 @@ class Supervisor:
         except RayError as error:
             if isinstance(error, ActorUnavailableError) or _raised(error) is not None:
                 self.died(worker, error)
-            else:  # a dead actor, or a lost object: of a node that is gone
+            else:  # a dead actor, or an object that was lost with its node
                 self._blame(worker, error)
-        worker.version = -1  # if its weights were what was lost
+        worker.version = -1  # in case the lost object was its weights
 
     def check(self, workers: list[WorkerHandle]) -> None:
-        """Asks workers whether they live: those that do not are noticed while waiting."""
+        """Pings workers: `wait` then notices those that have died."""
         for worker in workers:
             self.call(worker, worker.actor.ping.remote(), lambda _: None)
 
     def _blame(self, worker: WorkerHandle, error: RayError) -> None:
-        """A call failed: did its worker die, or the one that its arguments came from?"""
+        """Finds out, after a failed call, whether its worker died, or only the one that its arguments came from."""
         try:
             ray.get(worker.actor.ping.remote(), timeout=REACH_SECONDS)
         except GetTimeoutError:
@@ -166,7 +166,7 @@ class Supervisor:
             self.died(worker, error)
 
     def died(self, worker: WorkerHandle, error: RayError) -> None:
-        """Reports a death and schedules the successor; RlsuiteError where another one would not help."""
+        """Reports a worker's death and schedules its successor; RlsuiteError if a successor would not help."""
         if worker.actor is None:
             return  # several calls report one death
         own, reason = _raised(error), reason_of(error)
@@ -190,24 +190,24 @@ class Supervisor:
                 f"the first: {self.first_error}"
             )
         worker.not_before = now + (min(2.0 ** (worker.crashes - 1), 30.0) if worker.crashes > 1 else 0.0)
-        for lost in self.workers.learners if worker.kind == "learner" else [worker]:  # learners share gradients: they go together
+        for lost in self.workers.learners if worker.kind == "learner" else [worker]:  # learners share gradients: all are replaced
             self._forget(lost)
 
     def _with_details(self, message: str) -> RlsuiteError:
-        """An error with the traceback of the first one."""
+        """An error with the traceback of the first error of the run."""
         found = RlsuiteError(message)
         found.details = self.first_details
         return found
 
     def _forget(self, worker: WorkerHandle) -> None:
-        """Ends a worker, if it lives, and drops its calls."""
+        """Ends a worker, if it is alive, and drops its calls."""
         if worker.actor is not None:
             end(worker.actor)
         worker.actor, worker.greeted, worker.ready, worker.version = None, False, False, -1
         self.pending = {ref: call for ref, call in self.pending.items() if call.worker is not worker}
 
     def revive(self, workers: list[WorkerHandle] | None = None) -> None:
-        """Starts the successors whose time has come: of these workers, or of all that the run cannot do without."""
+        """Starts the successors that are due: of `workers`, or of all workers that the run cannot do without."""
         for worker in self.workers.core if workers is None else workers:
             if worker.actor is None and time.monotonic() >= worker.not_before:
                 worker.restarts += 1
@@ -215,11 +215,11 @@ class Supervisor:
                 self.start_one(worker)
 
     def _greeted(self, worker: WorkerHandle, facts: Facts) -> None:
-        """A worker that was started while the run goes on is built: it gets its state, then it takes part."""
+        """Called when a worker that was started during the run is built: restores its state, then lets it take part."""
         refuse_other_versions(worker, facts)
         if worker.kind == "collector" and self.workers.shards:
             shard, source = self.workers.shard_of(worker)
-            if shard.ready:  # nothing may be learned across the gap
+            if shard.ready:  # so that no sequence spans the gap
                 self.call(shard, shard.actor.end_streams.remote(source), partial(self.replay.note, shard))
         elif worker.kind == "shard":
             saved = self._last_checkpoint()
@@ -235,7 +235,7 @@ class Supervisor:
         elif all(learner.greeted for learner in self.workers.learners):
             try:
                 self._restore_learners()
-            except RayError as error:  # gone again
+            except RayError as error:  # it has died again
                 self.died(worker, error)
 
     def _restore_learners(self) -> None:
@@ -255,6 +255,6 @@ class Supervisor:
 
 
 def _raised(error: RayError) -> Exception | None:
-    """What the worker's own code raised; None if Ray has lost a process or an object."""
+    """The exception that the worker's own code raised; None if Ray has lost a process or an object."""
     own = error.cause if isinstance(error, RayTaskError) else None
     return own if isinstance(own, Exception) and not isinstance(own, RayError) else None

@@ -1,7 +1,7 @@
 """The workers of a run on Ray, each in a process of its own: a collector, a shard of the replay, the learner, an evaluator.
 
-These are plain classes that know nothing of Ray; `handles` makes actors of them. The small report that a method returns goes to the
-driver, all else through the object store to another worker.
+These are plain classes that know nothing of Ray; `handles` makes actors of them. Their methods return a small report to the driver;
+everything else goes through the object store to another worker.
 
 Shapes: K steps and L environments of an unroll, B batch.
 """
@@ -55,17 +55,17 @@ Settings = dict[str, Any]  # a config, as `loader.as_mapping` makes it
 
 
 class Registered(NamedTuple):
-    """What the driver's program has registered at run time, for its workers."""
+    """Everything that the driver's program has registered at run time, to be registered in its workers too."""
 
-    tables: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # by `rlsuite.register_*`, see `registry.registered`
-    environments: Packed = MappingProxyType({})  # by `gymnasium.register`
+    tables: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # with `rlsuite.register_*`, see `registry.registered`
+    environments: Packed = MappingProxyType({})  # with `gymnasium.register`
 
 
 Priorities = tuple[NDArray[np.int64], NDArray[np.float64]]  # keys [B], new priorities [B]
 
 
 class Facts(NamedTuple):
-    """The process that a worker runs in."""
+    """Facts about the process that a worker runs in."""
 
     host: str
     pid: int
@@ -74,16 +74,16 @@ class Facts(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """Report of an unroll."""
+    """A collector's report on an unroll."""
 
     steps: int  # agent steps
     episodes: list[Episode]
-    version: int  # of the weights that acted
+    version: int  # version of the weights that acted
     diagnostics: dict[str, float]
 
 
 class Stored(NamedTuple):
-    """Report of a shard's content."""
+    """A shard's report on its contents."""
 
     stored: int  # agent steps
     total_weight: float  # of its priorities
@@ -92,17 +92,17 @@ class Stored(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """Report of the updates of one call."""
+    """A learner's report on the updates of one call."""
 
     steps: int  # learner steps taken
-    metrics: dict[str, float] | None  # only if asked for
+    metrics: dict[str, float] | None  # None if not asked for
 
 
 Learning = tuple[Learned, Priorities | None, Arrays | None]  # report, priorities of the batches, weights if published
 
 
 class Worker(ABC):
-    """Base class of the workers. Nothing is built before `hello`, whose errors reach the driver as they are."""
+    """Base class of the workers. Nothing is built before `hello`, so that the driver receives errors of building unchanged."""
 
     config: Config
 
@@ -117,11 +117,11 @@ class Worker(ABC):
 
     @property
     def most_threads(self) -> int:
-        """The largest number of threads to try."""
+        """The maximum number of threads to try."""
         return 1
 
     def hello(self) -> Facts:
-        """Builds the worker: the greeting that the driver waits for before the worker takes part."""
+        """The greeting: builds the worker. The driver waits for the answer before the worker takes part."""
         registry.restore(self.registered.tables)
         environments.register(self.registered.environments, self.settings["env"]["id"])
         self.config = loader.check(self.settings)
@@ -133,10 +133,10 @@ class Worker(ABC):
 
     @abstractmethod
     def build(self) -> None:
-        """Makes what the worker needs, in its own process."""
+        """Creates the parts that the worker needs, in its own process."""
 
     def ping(self) -> bool:
-        """Answers if the process lives."""
+        """Returns True, as a sign that the process is alive."""
         return True
 
 
@@ -167,9 +167,9 @@ class CollectorWorker(Worker):
         self.collector = make_collector(config, self.env, agent, net, self.device, *place)
 
     def collect(self, weights: Arrays | None, version: int, agent_steps: int) -> tuple[Unroll, Collected]:
-        """Collects an unroll. `weights`: None if unchanged, or the server's; `version`: of the weights that act.
+        """Collects an unroll. `weights`: None if they are unchanged or on a server; `version`: that of the weights that act.
 
-        `agent_steps`: the global clock, which all collectors move on.
+        `agent_steps`: the run's total, which all collectors advance.
         """
         collector, of = self.collector, self.config.runtime.collectors
         if weights is not None:
@@ -188,7 +188,7 @@ class InferenceWorker(Worker):
     """The inference server of all collectors on its machine."""
 
     def __init__(self, settings: Settings, registered: Registered, spec: EnvSpec, path: Path):
-        """`path`: of the socket that it listens at."""
+        """`path`: the socket that it listens at."""
         super().__init__(settings, registered)
         self.spec, self.path = spec, path
 
@@ -205,27 +205,27 @@ class InferenceWorker(Worker):
         self.server = InferenceServer(agent, spec, self.online.net, device, bf16, self.path, failed=lambda: os._exit(1))
 
     def load(self, weights: Arrays) -> None:
-        """Acts with published weights from now on; it begins to answer with the first."""
+        """Acts with these published weights from now on. The first call also lets the server start to answer."""
         with self.server.busy:
             load_into(self.online, weights)
         self.server.start()
 
 
 def allow_files() -> None:
-    """Lets this process open as many files as the system allows: every collector takes two, a socket and shared memory."""
+    """Lets this process open as many files as the system allows: every collector needs two, a socket and shared memory."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def acting_net(config: Config, agent: Agent, device: torch.device) -> Precision:
-    """A net for acting, which waits for published weights."""
+    """A net for acting, into which published weights can be loaded."""
     layout = torch.channels_last if config.learner.channels_last else torch.contiguous_format
     net = agent.make_net().requires_grad_(False).to(device, memory_format=layout)  # type: ignore[call-overload]
     return Precision(net, in_bf16(config.learner.precision, device))
 
 
 def sources_of(config: Config, shard: int) -> int:
-    """Rings of a shard: one for each of its collectors, but a single one for whole games, whoever has played them."""
+    """The number of rings in a shard: one for each of its collectors, or a single one if it stores whole games."""
     if issubclass(agent_class(config.agent.name), BoardAgent):
         return 1
     return len(range(shard, config.runtime.collectors, config.runtime.shards))
@@ -256,21 +256,21 @@ class ShardWorker(Worker):
         return self.report()._replace(added=self.replay.inserted - before)
 
     def sample(self, count: int, inserted: int, batches: int) -> tuple[list[Sample], Stored]:
-        """Draws `batches` batches of `count`; `inserted`: steps that ever came into all shards, see `Replay.sample`."""
+        """Draws `batches` batches of `count`; `inserted`: steps added to all shards so far, see `Replay.sample`."""
         return [self.replay.sample(count, inserted) for _ in range(batches)], self.report()
 
     def update(self, priorities: Priorities) -> Stored:
-        """Sets new priorities."""
+        """Updates the priorities of sampled sequences."""
         self.replay.update(*priorities)
         return self.report()
 
     def end_streams(self, source: int | None) -> Stored:
-        """The environments of a source, or of all, start anew: see `Replay.end_streams`."""
+        """Marks that the environments of one source, or of all, start new episodes: see `Replay.end_streams`."""
         self.replay.end_streams(source)
         return self.report()
 
     def report(self) -> Stored:
-        """What the shard holds now."""
+        """The current contents of the shard, in numbers."""
         return Stored(len(self.replay), self.replay.total_weight(), self.replay.dropped_updates)
 
     def state_dict(self) -> dict[str, Any]:
@@ -282,7 +282,7 @@ class ShardWorker(Worker):
         return self.report()
 
     def fill(self, state: Mapping[str, Any], portions: list[tuple[int, Unroll]]) -> Stored:
-        """Continues from this shard's portions of a replay of another shape; `state`: see `SavedReplay.without_steps`."""
+        """Continues from this shard's portions of a replay with other shards; `state`: see `SavedReplay.without_steps`."""
         self.replay.load_demonstrations(state)
         self.replay.fill(portions)
         return self.report()
@@ -340,12 +340,12 @@ class LearnerWorker(Worker):
             at += gradient.numel()
 
     def publish(self) -> tuple[int, Arrays]:
-        """Learner steps, and the weights after them."""
+        """The number of learner steps, and the current weights."""
         found = self.learner.weights()
         return found.version, {name: tensor.cpu().numpy() for name, tensor in found.tensors.items()}
 
     def learn(self, agent_steps: int, metrics: bool, publish: bool, samples: list[Sample]) -> Learning:
-        """Makes an update from each batch."""
+        """Makes one update from each batch."""
         keys: list[NDArray[np.int64]] = []
         priorities, prioritized = [], self.config.replay.prioritized
         for sample in samples:
@@ -354,13 +354,13 @@ class LearnerWorker(Worker):
             if update.priority is not None:
                 keys.append(batch.keys)
                 priorities.append(update.priority)
-        arrived = [priority() for priority in priorities]  # after the last update: a GPU goes on meanwhile
+        arrived = [priority() for priority in priorities]  # only after the last update, so that a GPU need not wait in between
         priority = (np.concatenate(keys), np.concatenate(arrived)) if keys else None
         found = {name: float(value) for name, value in update.metrics.items()} if metrics else None
         return Learned(self.learner.steps, found), priority, self.publish()[1] if publish else None
 
     def learn_rollouts(self, agent_steps: int, metrics: bool, publish: bool, *unrolls: Unroll) -> Learning:
-        """Makes the updates from a batch of rollouts."""
+        """Makes all updates from one batch of rollouts."""
         assert self.queue is not None
         for unroll in unrolls:
             self.queue.add(unroll)
@@ -401,7 +401,7 @@ class EvaluatorWorker(Worker):
         load_into(self.online, weights)
         seed = evaluation_seed(self.config.seed, final=False)
         summary = play_episodes(self.config, self.agent, self.online.net, episodes, seed, torch.device("cpu"))
-        assert summary is not None  # nobody stops it
+        assert summary is not None  # it has no stop condition
         return summary
 
 

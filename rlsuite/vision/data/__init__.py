@@ -52,8 +52,8 @@ class Data(NamedTuple):
     test: Pictures
     classes: tuple[str, ...]  # names; a label is an index into them
     shape: tuple[int, int, int]  # of a picture (C,H,W)
-    tasks: tuple[str, ...]  # that the labels serve: classify, segment, detect, translate, read
-    letters: tuple[str, ...] = ()  # of pictures that are texts, one-hot: a row of pixels, a plane for each letter; (): they are not
+    tasks: tuple[str, ...]  # that the labels are for: classify, segment, detect, translate, read
+    letters: tuple[str, ...] = ()  # if pictures are one-hot texts, a row of pixels with a plane for each letter; otherwise ()
 
 
 class DataSection(Section):

@@ -1,10 +1,10 @@
 """Frames of Atari games, labelled by the emulator itself. Shapes: S stacked planes, P colours of the palette.
 
-Every pixel of the console's screen is an index into its palette, so colours are classes (`labels: colours`); connected pieces of
-one colour are objects (`labels: boxes`), which is exact where objects have a colour of their own and do not touch, as in Pong.
-The game's state is in its 128 bytes of RAM, from which OCAtari reads objects (`labels: objects`), and `data.ram` the score on
-the screen and a sentence (`labels: score`, `labels: sentence`). With `labels: frames`, pictures are maps of the colours, and their
-targets the frames; with `labels: maps` it is the other way round.
+Every pixel of the console's screen is an index into its palette, so colours can be classes (`labels: colours`). Connected pieces of
+one colour are objects (`labels: boxes`); this is exact if every object has its own colour and objects do not touch, as in Pong. The
+game's state is in its 128 bytes of RAM, from which OCAtari reads objects (`labels: objects`), and `data.ram` the score on the
+screen and a sentence (`labels: score`, `labels: sentence`). With `labels: frames`, the pictures are maps of the colours and their
+targets are the frames; with `labels: maps` it is the other way round.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ from rlsuite.vision.data import ram as rams
 from rlsuite.vision.data.emulator import SEEN, WHOLE, Frame, atari_player, frames, played_frames
 from rlsuite.vision.data.objects import Objects
 
-# Rows of the screen where things move; scores and borders lie outside.
+# Rows of the screen where things move, without scores and borders.
 PLAYFIELD = {"pong": (34, 194), "breakout": (57, 196), "freeway": (24, 193), "boxing": (38, 177), "space_invaders": (20, 195)}
 
 
@@ -104,7 +104,7 @@ def load(config: Config, seed: int) -> Data:
 
 
 def moments(config: Config, count: int, seed: int) -> list[Frame]:
-    """Frames of games of their own for the seed. UsageError for a player of another game."""
+    """`count` frames of games, which depend on the seed. UsageError for a player of another game."""
     shape, rows = (config.stack, config.height, config.width), (config.rows[0], config.rows[1])
     if config.player is None:
         return list(frames(config.id, count, seed, shape, config.every, rows))
@@ -115,7 +115,7 @@ def moments(config: Config, count: int, seed: int) -> list[Frame]:
 
 
 def _told(labels: str, game: str, train: list[Frame], test: list[Frame], shape: tuple[int, int, int]) -> Data:
-    """Frames with the score that they show, or with a sentence about them. UsageError for a game of which neither is known."""
+    """Frames labelled with the score that they show, or with a sentence about them. UsageError for a game without such labels."""
     say = rams.score if labels == "score" else rams.sentence
     parts = []
     for part in (train, test):
@@ -129,7 +129,7 @@ def _told(labels: str, game: str, train: list[Frame], test: list[Frame], shape: 
 
 
 def _with_maps(parts: list[InMemory], colours: tuple[str, ...], from_maps: bool) -> Data:
-    """From pictures with a class for every pixel: maps with a plane for every class and the newest planes, one from the other."""
+    """Pairs to translate, from pictures with a class for every pixel: a map with a plane for every class, and the grey picture."""
     turned = []
     for images, labels in parts:
         maps = (labels["mask"][:, None] == np.arange(len(colours))[:, None, None]).astype(np.uint8) * 255
@@ -149,7 +149,7 @@ def colours(screens: list[NDArray[np.uint8]], rarest: float) -> list[int]:
 
 
 def class_map(screen: NDArray[np.uint8], palette: list[int], size: tuple[int, int] = SEEN[1:]) -> NDArray[np.uint8]:
-    """The classes of a screen at `size`, each that of the pixel in the middle: [210,160] -> [H,W]."""
+    """The classes of a screen, resized to `size` by taking the middle pixel of each: [210,160] -> [H,W]."""
     table = np.zeros(256, np.uint8)
     for place, number in enumerate(palette):
         table[number] = place

@@ -1,4 +1,4 @@
-"""One Atari game without Gymnasium, and its frames as agents see them. Shapes: S stacked planes."""
+"""An Atari game without Gymnasium, and its frames as agents see them. Shapes: S stacked planes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,10 +30,10 @@ class Frame(NamedTuple):
 
 
 class View:
-    """What is seen of a game: grey planes of one size."""
+    """A view of a game: stacked grey planes of one size."""
 
     def __init__(self, shape: tuple[int, int, int], rows: tuple[int, int] = WHOLE):
-        """`shape` (S,H,W) of the planes; `rows` of the screen that they show."""
+        """`shape`: (S,H,W) of the planes. `rows`: the rows of the screen that they show."""
         self.part = slice(*rows)
         self.rows, self.columns = area_weights(rows[1] - rows[0], shape[1]), area_weights(SCREEN[1], shape[2])
         self.planes = np.zeros(shape, np.uint8)  # the newest last
@@ -74,11 +74,11 @@ class Emulator:
 
     @property
     def planes(self) -> NDArray[np.uint8]:
-        """What is seen now, [S,H,W]."""
+        """The current observation, [S,H,W]."""
         return self.views[0].planes
 
     def also(self, shape: tuple[int, int, int]) -> View:
-        """A further view, of a `shape` (S,H,W)."""
+        """Adds another view, of shape (S,H,W)."""
         self.views.append(View(shape))
         self.views[-1].see(self.ale.getScreenGrayscale().reshape(SCREEN))
         return self.views[-1]
@@ -118,7 +118,7 @@ class Emulator:
 def frames(
     env_id: str, count: int, seed: int, shape: tuple[int, int, int] = SEEN, every: int = 4, rows: tuple[int, int] = WHOLE
 ) -> Iterator[Frame]:
-    """Frames of random games, in which every action is repeated for one to eight steps, so that things move about."""
+    """Yields frames of random games, in which every action is repeated for one to eight steps so that objects move around."""
     emulator = Emulator(env_id, seed, shape, rows=rows)
     action, left = 0, 0
     for number in range(count * every):
@@ -139,9 +139,9 @@ def played_frames(
     random: float = 0.05,
     rows: tuple[int, int] = WHOLE,
 ) -> Iterator[Frame]:
-    """Frames of games that an agent plays; a share `random` of its actions is random, so that games differ.
+    """Yields frames of games that an agent plays; a share `random` of its actions is random, so that games differ.
 
-    `shape` (S,H,W): of what the frames hold, which is these `rows` of the screen; None: that of what the agent sees.
+    `shape`: (S,H,W) of the frames' planes, which show these `rows` of the screen; None: that of the agent's observations.
     """
     stack, height, width = saved.spec.observation_shape
     emulator = Emulator(saved.config.env.id, seed, shape or (stack, height, width), saved.spec.num_actions == 18, rows)
@@ -159,7 +159,7 @@ def played_frames(
 
 
 def atari_player(path: Path) -> Saved:
-    """A saved agent for `played_frames`. UsageError for one of another game than Atari's, and for an environment that differs."""
+    """A saved agent for `played_frames`. UsageError if it does not play an Atari game, or plays it in a different environment."""
     saved = Saved(path, device="auto")
     env: Any = saved.config.env
     if atari_game(env.id) is None:

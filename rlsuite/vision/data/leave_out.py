@@ -1,4 +1,4 @@
-"""A class that is left out of training, to be told from the others afterwards."""
+"""Leaves a class out of the training pictures, so that a model can be tested on detecting it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ class ClassSection(DataSection):
 
 
 class Subset:
-    """Some of the pictures."""
+    """A subset of pictures."""
 
     def __init__(self, pictures: Pictures, rows: NDArray[np.int64]):
         self.pictures, self.rows = pictures, rows

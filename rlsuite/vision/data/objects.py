@@ -1,8 +1,8 @@
 """Boxes of objects read from the RAM by OCAtari (Delfosse et al. 2024), an optional package.
 
-Only its functions of the RAM are used: its environment swaps `truncated` and `terminated`. They compute in the dtype of their
-input, where bytes overflow, so they get a wider one. It requires an old NumPy; `pip install --no-deps ocatari termcolor
-scikit-image lazy-loader opencv-python-headless` keeps ours.
+Only its functions on the RAM are used, because its environment swaps `truncated` and `terminated`. They compute in the dtype of
+their input, where bytes overflow, so they get a wider dtype. The package requires an old NumPy; `pip install --no-deps ocatari
+termcolor scikit-image lazy-loader opencv-python-headless` keeps ours.
 """
 
 from typing import Any

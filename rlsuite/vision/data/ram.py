@@ -1,4 +1,4 @@
-"""What is known of the 128 bytes of RAM of Atari games: variables for probes, scores, and sentences about a moment of the game."""
+"""Reads the 128 bytes of RAM of Atari games: variables for probes, scores, and sentences about a moment of the game."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,9 @@ def variables(game: str, ram: NDArray[np.uint8]) -> dict[str, int]:
 
 
 def score(game: str, ram: NDArray[np.uint8], before: NDArray[np.uint8]) -> str | None:
-    """The numbers on the screen as it shows them, such as `012`, or `3 15`; None where they are just changing.
+    """The numbers on the screen, as displayed, such as `012` or `3 15`; None while they are changing.
 
-    RAM [128] now and a step `before`: the screen follows it by a frame. UsageError for a game whose scores are not known here.
+    `ram` [128] is the RAM now, `before` a step earlier: the screen lags by a frame. UsageError for a game whose scores are unknown.
     """
     if game not in SCORES:
         raise unknown("game with a known score", game, SCORES)
@@ -55,14 +55,14 @@ def score(game: str, ram: NDArray[np.uint8], before: NDArray[np.uint8]) -> str |
 
 
 def _number(places: tuple[tuple[int, int], ...], ram: NDArray[np.uint8]) -> str:
-    """Decimal digits in half-bytes, all of them, or a byte as a number without leading zeros."""
+    """A number as text: all decimal digits in half-bytes, or a byte without leading zeros."""
     return "".join(f"{ram[place]:02x}"[-digits:] if digits else str(ram[place]) for place, digits in places)
 
 
 def sentence(game: str, ram: NDArray[np.uint8], before: NDArray[np.uint8]) -> str | None:
-    """A sentence about the moment, such as `ball upper left, moving down right, player below it`; None where it is just changing.
+    """A sentence about the moment, such as `ball upper left, moving down right, player below it`; None while it is changing.
 
-    RAM [128] now and a step `before`. UsageError for a game about which nothing can be said.
+    `ram` [128] is the RAM now, `before` a step earlier. UsageError for a game without such sentences.
     """
     if game not in WORDS:
         raise unknown("game with sentences", game, WORDS)

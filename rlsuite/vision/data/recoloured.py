@@ -1,4 +1,4 @@
-"""Digits or Fashion-MNIST in several colourings, without pairs: domains to translate between."""
+"""Digits or Fashion-MNIST in several colourings, as unpaired domains to translate between."""
 
 from typing import Literal
 
@@ -28,7 +28,7 @@ class Config(DataSection):
 
 
 def load(config: Config, seed: int) -> Data:
-    """Each picture in one of the colourings, the same for every seed. UsageError for one twice."""
+    """Each picture in one of the colourings, the same for every seed. UsageError if a colouring is listed twice."""
     if len(set(config.colours)) < len(config.colours):
         raise UsageError(f"data.colours = {', '.join(config.colours)}: each may be there once")
     if config.of == "digits":

@@ -71,7 +71,7 @@ def _captioned(scenes: list[Scene], names: tuple[str, ...]) -> InMemory:
 
 
 def words(objects: int) -> tuple[str, ...]:
-    """The words of captions of up to so many objects."""
+    """The words in captions of at most `objects` objects."""
     return ("a", *NUMBERS[2 : objects + 1], *SHAPES, *(_plural(name) for name in SHAPES if objects > 1), ",", "and")
 
 

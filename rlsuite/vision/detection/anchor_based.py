@@ -123,7 +123,7 @@ class Ssd(DetectionHead):
 
 
 class Yolo(DetectionHead):
-    """YOLOv3 (Redmon & Farhadi 2018): one anchor, in the cell of an object's centre, finds it; all predict objectness.
+    """YOLOv3 (Redmon & Farhadi 2018): one anchor, in the cell of an object's centre, detects it; all predict objectness.
 
     Anchors of 1, 1.6 and 2.6 times `anchor` strides, instead of sizes clustered from a data set.
     """
@@ -135,7 +135,7 @@ class Yolo(DetectionHead):
 
     @staticmethod
     def _owners(boxes: Tensor, anchors: Tensor, stride: Tensor) -> Tensor:
-        """For every box, the anchor that is to find it: of those whose cell contains its centre, the nearest in size. [M] i64."""
+        """The anchor that is to detect each box: the nearest in size, of those whose cell contains the box's centre. [M] i64."""
         middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2  # [M,1,2]
         off = (middle - (anchors[:, :2] + anchors[:, 2:]) / 2).abs().amax(-1)  # [M,A]
         sides, own = (boxes[:, 2:] - boxes[:, :2])[:, None], anchors[:, 2:] - anchors[:, :2]

@@ -13,7 +13,7 @@ from rlsuite.vision.necks import Maps
 
 
 class AnchorFree(DetectionHead):
-    """Places near the centre of an object find it (Zhou et al. 2019, CenterNet; Tian et al. 2019, FCOS).
+    """A head in which places near the centre of an object detect it (Zhou et al. 2019, CenterNet; Tian et al. 2019, FCOS).
 
     A place predicts the offset of the centre and the logarithm of the sides, both in strides. Objects belong to the level whose
     stride is nearest to a quarter of their size. The score is trained towards the IoU that the box reaches, so that well placed
@@ -41,7 +41,7 @@ class AnchorFree(DetectionHead):
         return torch.cat([centre - half, centre + half], -1)
 
     def _owners(self, boxes: Tensor, points: Tensor, stride: Tensor) -> Tensor:
-        """For every place, the object that it is to find (the smallest of several) or BACKGROUND: [A] i64."""
+        """The object that each place is to detect (the smallest of several) or BACKGROUND: [A] i64."""
         if len(boxes) == 0:
             return torch.full((len(points),), BACKGROUND, dtype=torch.int64, device=points.device)
         sides = boxes[:, 2:] - boxes[:, :2]

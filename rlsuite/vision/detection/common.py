@@ -1,4 +1,4 @@
-"""Shared by all detection heads: the contract, the output, and layers that turn maps into rows. Shapes: see the package."""
+"""Code that all detection heads share: the contract, the output, and layers that turn maps into rows. Shapes: see the package."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Heads that make pictures: autoencoders, which make a picture again, and generative adversarial networks.
+"""Heads that make pictures: autoencoders, generative adversarial networks, and translators.
 
 Shapes: N pictures, C channels, H x W pixels, L numbers in a code, K classes. Pictures that a head makes are f32 in [0,1].
 """

@@ -1,4 +1,4 @@
-"""Autoencoders: a code of few numbers from which the picture can be made again. Shapes: see the package."""
+"""Autoencoders: they encode a picture as a few numbers, from which it can be reconstructed. Shapes: see the package."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ from rlsuite.vision.necks import Maps
 
 
 class Autoencoder(Maker):
-    """A backbone, a dense layer to a code, and a decoder that mirrors the backbone; learns the least squared error.
+    """A backbone, a dense layer to a code, and a decoder that mirrors the backbone, trained by squared error.
 
-    Hinton & Salakhutdinov 2006. With `denoise` it gets pictures with Gaussian noise of that standard deviation, where white is 1,
-    and learns to make the clean ones (Vincent et al. 2010, section 3). With `spatial`, the code is a map of `latent` channels, of
-    the size of the backbone's last, which keeps what is where.
+    Hinton & Salakhutdinov 2006. With `denoise`, the input has Gaussian noise of that standard deviation, where white is 1, and the
+    target is the clean picture (Vincent et al. 2010, section 3). With `spatial`, the code is a map of `latent` channels, as large
+    as the backbone's last map, which preserves positions.
     """
 
     main = "psnr"
     samples = False
-    outputs = 1  # numbers of the encoder for each one of the code
+    outputs = 1  # outputs of the encoder per number of the code
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Autoencoder(Maker):
         return self._outputs(features)
 
     def _outputs(self, features: Tensor) -> Tensor:
-        """What the encoder makes of last maps: [N,`outputs`*L] f32."""
+        """The encoder's outputs for last maps: [N,`outputs`*L] f32."""
         found: Tensor = self.encoder(features if self.spatial else features.flatten(1))
         return found.flatten(1).float()
 
@@ -66,15 +66,15 @@ class Autoencoder(Maker):
         return self.decoder(code).sigmoid()  # type: ignore[no-any-return]
 
     def predict(self, maps: Maps, images: Tensor, embed: Embed) -> Tensor:
-        """The pictures made again from `images` [N,C,H,W] uint8."""
+        """The reconstructions of `images` [N,C,H,W] uint8."""
         return self.decode(self.encode(unit(images), embed))
 
     def baselines(self, data: Data) -> dict[str, float]:
-        """See `Measured`: the squared error with as many principal components; a map has more numbers than is worth comparing."""
+        """See `Measured`: the squared error with as many principal components; none for a map, which has too many numbers."""
         return {} if self.spatial else {"pca_squared_error": pca_squared_error(data.train, data.test, self.latent)}
 
     def noisy(self, pictures: Tensor, noise: Tensor) -> Tensor:
-        """Pictures with noise [N,C,H,W] of standard deviation 1 on them, in [0,1] again."""
+        """Pictures with `noise` [N,C,H,W], which has standard deviation 1, added at the strength `denoise`; in [0,1] again."""
         return (pictures + self.denoise * noise).clamp(0, 1)
 
     def losses(
@@ -87,7 +87,7 @@ class Autoencoder(Maker):
         return error, {"losses/psnr": -10 * error.detach().mean().log10()}
 
     def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
-        """Squared errors a pixel: of clean pictures made again and, with `denoise`, of noisy ones before and after."""
+        """Squared errors per pixel: of reconstructions of clean pictures and, with `denoise`, of noisy ones before and after."""
         clean = unit(images)
         found = {"squared_error": squared_error(self.decode(self.encode(clean, embed)), clean)}
         if self.denoise:
@@ -97,7 +97,7 @@ class Autoencoder(Maker):
         return found
 
     def metrics(self, means: dict[str, float]) -> dict[str, float]:
-        """The squared error a pixel, and peak signal-to-noise ratios (of mean errors) in decibels."""
+        """The squared error per pixel, and peak signal-to-noise ratios (of mean errors) in decibels."""
         found = {"psnr": psnr(means["squared_error"]), **means}
         if self.denoise:
             found |= {f"{name}_psnr": psnr(found.pop(name)) for name in ("noisy", "denoised")}
@@ -107,9 +107,9 @@ class Autoencoder(Maker):
 class Vae(Autoencoder):
     """Variational autoencoder (Kingma & Welling 2014): codes are Gaussian, and should look like draws from N(0, I).
 
-    It learns the largest ELBO = E[log p(x|z)] - KL(q(z|x) || N(0, I)), with `beta` times the second term (Higgins et al. 2017).
-    Greys are probabilities of white: log p(x|z) is that of a black-and-white picture drawn from the greys, on average over all such
-    pictures, so the ELBO is a bound on their log-likelihood. In nats, of a whole picture.
+    It maximises ELBO = E[log p(x|z)] - KL(q(z|x) || N(0, I)), with `beta` times the second term (Higgins et al. 2017). Greys are
+    probabilities of white: log p(x|z) is the log-probability of a black-and-white picture drawn from the greys, averaged over all
+    such pictures, so the ELBO is a bound on their log-likelihood. In nats, for a whole picture.
     """
 
     main = "elbo"
@@ -140,7 +140,7 @@ class Vae(Autoencoder):
         return self._outputs(features).chunk(2, 1)[0]
 
     def bound(self, pictures: Tensor, embed: Embed, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """E[log p(x|z)] by one code a picture, drawn with `noise` [N,L] from N(0, I), and the KL divergence: [N] each, in nats."""
+        """E[log p(x|z)] from one code per picture, drawn with `noise` [N,L] from N(0, I), and the KL divergence; [N], in nats."""
         mean, log_variance = self.posterior(pictures, embed)
         logits = self.decoder(mean + (log_variance / 2).exp() * noise)
         likelihood = -F.binary_cross_entropy_with_logits(logits, pictures, reduction="none").sum((1, 2, 3))
@@ -156,7 +156,7 @@ class Vae(Autoencoder):
         return self.beta * kl - likelihood, {"losses/elbo": elbo, "losses/kl": kl.detach().mean()}
 
     def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
-        """ELBO and KL divergence in nats, by one code a picture, and the squared error a pixel by mean codes."""
+        """ELBO and KL divergence in nats, from one code per picture, and the squared error per pixel from mean codes."""
         pictures = unit(images)
         noise = torch.randn(len(pictures), self.latent, generator=rng).to(pictures)
         likelihood, kl = self.bound(pictures, embed, noise)

@@ -13,7 +13,7 @@ from rlsuite.vision.head import Embed, Head
 
 
 class Measured(Head):
-    """Base class of heads that make pictures, and are measured by means over the test pictures."""
+    """Base class of heads that make pictures and are measured by averages over the test pictures."""
 
     embeds = True
     main: ClassVar[str]  # the metric that decides which weights are the best, the larger the better
@@ -27,7 +27,7 @@ class Measured(Head):
         return means
 
     def baselines(self, data: Data) -> dict[str, float]:
-        """What simpler models reach on the same test pictures, by the names of metrics."""
+        """Metrics of simpler models on the same test pictures, by name."""
         return {}
 
 
@@ -35,7 +35,7 @@ class Maker(Measured):
     """Base class of heads that make pictures from codes."""
 
     samples: ClassVar[bool] = True  # whether codes can be drawn at random
-    classes: int | None = None  # of pictures that can be asked for; None: they are made without a class
+    classes: int | None = None  # number of classes of pictures that can be requested; None if pictures have no class
 
     def __init__(self, picture: Shape, latent: int):
         """`picture`: shape (C,H,W) of the pictures; `latent`: L."""

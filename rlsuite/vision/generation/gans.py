@@ -24,14 +24,14 @@ DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 class Gan(Maker):
     """GAN (Goodfellow et al. 2014): min over G, max over D of V = E[log D(x)] + E[log(1 - D(G(z)))].
 
-    With `min_max`, G goes down V itself, whose gradient vanishes where D is sure; otherwise it goes up E[log D(G(z))], which has
-    the same optimum (section 3, the -log D trick). At the optimum D is 1/2 everywhere.
+    With `min_max`, G minimises V itself, whose gradient vanishes where D is certain; otherwise it maximises E[log D(G(z))], which
+    has the same optimum (section 3, the -log D trick). At the optimum, D is 1/2 everywhere.
     """
 
     main = "balance"
 
     def __init__(self, maps: Shapes, picture: Shape, generator: nn.Module, latent: int, min_max: bool = False, rate: float = 1.0):
-        """`maps`: shapes of the backbone's; `generator`: codes [N,L] -> logits [N,C,H,W].
+        """`maps`: shapes of the backbone's maps; `generator`: codes [N,L] -> logits [N,C,H,W].
 
         `rate`: factor on the learning rate of D (Heusel et al. 2017).
         """
@@ -49,12 +49,12 @@ class Gan(Maker):
         return self.generator(code).sigmoid()  # type: ignore[no-any-return]
 
     def judge(self, pictures: Tensor, label: Tensor | None, embed: Embed) -> Tensor:
-        """Logits [N] of D, that pictures [N,C,H,W] (of the classes [N]) are real."""
+        """D's logits [N] that pictures [N,C,H,W] (of the classes [N]) are real."""
         features = embed(pictures)[-1].flatten(1)
         return self.score(features).float()[:, 0]  # type: ignore[no-any-return]
 
     def labels(self, labels: dict[str, Tensor]) -> Tensor | None:
-        """The classes that G and D know."""
+        """The classes that G and D are given; None if they are given none."""
         return None
 
     def predict(self, maps: Maps, images: Tensor, embed: Embed) -> Tensor:
@@ -85,15 +85,15 @@ class Gan(Maker):
         return {"d_real": real.sigmoid(), "d_fake": fake.sigmoid(), "value": -discriminator_loss(real, fake)}
 
     def metrics(self, means: dict[str, float]) -> dict[str, float]:
-        """`balance`, 1 - |mean D(x) - mean D(G(z))|, is 1 at the optimum, and 0 where D tells all pictures apart."""
+        """`balance`, 1 - |mean D(x) - mean D(G(z))|, is 1 at the optimum, and 0 if D distinguishes all pictures."""
         return {"balance": 1 - abs(means["d_real"] - means["d_fake"]), **means}
 
 
 class ConditionalGan(Gan):
-    """A GAN whose G and D know the class of a picture (Mirza & Osindero 2014).
+    """A GAN whose G and D are given the class of a picture (Mirza & Osindero 2014).
 
     G gets it with its code. D's logit is ψ(φ(x)) + e_y · φ(x), with a vector e_y for each class (Miyato & Koyama 2018, equation 4),
-    so that its backbone φ need not know of classes.
+    so that its backbone φ does not need the class.
     """
 
     classes: int
@@ -128,7 +128,7 @@ class ConditionalGan(Gan):
         return super().decode(torch.cat([code, F.one_hot(label, self.classes).to(code)], 1))
 
     def judge(self, pictures: Tensor, label: Tensor | None, embed: Embed) -> Tensor:
-        """See `Gan`; without classes, D of none."""
+        """See `Gan`; without classes, the logit has no class term."""
         features = embed(pictures)[-1].flatten(1)
         logit = self.score(features).float()[:, 0]
         return logit if label is None else logit + (self.vectors(label) * features).float().sum(1)  # type: ignore[no-any-return]
@@ -175,5 +175,5 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(fake: Tensor, min_max: bool) -> Tensor:
-    """What G makes small, [N] in nats, of logits [N] of its pictures: log(1 - D(G(z))) with `min_max`, otherwise -log D(G(z))."""
+    """The loss of G, [N] in nats, from D's logits [N] of its pictures: log(1 - D(G(z))) with `min_max`, otherwise -log D(G(z))."""
     return -F.softplus(fake) if min_max else F.softplus(-fake)

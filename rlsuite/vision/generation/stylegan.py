@@ -1,6 +1,6 @@
 """StyleGAN (Karras et al. 2019): codes become styles, which set mean and scale of the generator's maps. Shapes: see the package.
 
-Small: for pictures of 32x32 or so, with the sizes of the discriminator's maps in reverse.
+This is a small version, for pictures of about 32x32, whose maps have the sizes of the discriminator's in reverse.
 """
 
 import itertools
@@ -19,14 +19,14 @@ from rlsuite.vision.generation.gans import DISCRIMINATOR, Gan
 from rlsuite.vision.head import Embed
 from rlsuite.vision.necks import Maps
 
-MAPPING_RATE = 0.01  # of learning, of the mapping network's layers (appendix C)
-MEAN_RATE = 0.005  # by which the mean style follows the batches (appendix B: a decay of 0.995)
+MAPPING_RATE = 0.01  # relative learning rate of the mapping network's layers (appendix C)
+MEAN_RATE = 0.005  # rate at which the mean style follows the batches (appendix B: a decay of 0.995)
 
 
 class MappingLayer(nn.Linear):
-    """A dense layer that keeps the size of its inputs, and learns at `MAPPING_RATE` times the learning rate.
+    """A dense layer that keeps the scale of its inputs and learns at `MAPPING_RATE` times the learning rate.
 
-    Its parameters are larger by 1 / `MAPPING_RATE`, and Adam's steps do not depend on their size.
+    Its parameters are larger by 1 / `MAPPING_RATE`, and Adam's steps do not depend on the size of the parameters.
     """
 
     def __init__(self, latent: int):
@@ -65,9 +65,9 @@ class Styled(nn.Module):
 class StyleGenerator(nn.Module):
     """Mapping network and synthesis network (figure 1b): a constant, and two `Styled` convolutions at each size.
 
-    The size of the picture, if no map of D has it, gets half the channels of the one before.
+    If no map of D has the size of the picture, that size gets half the channels of the one before.
 
-    In training, a share `mixing` of the pictures has two styles, one up to a random layer and one from there (section 3.1).
+    In training, a share `mixing` of the pictures has two styles, one up to a random layer and one from there on (section 3.1).
     """
 
     def __init__(self, maps: Sequence[Shape], picture: Shape, latent: int, depth: int, mixing: float):

@@ -1,7 +1,7 @@
-"""Translation of pictures: from one kind to another by pairs (pix2pix), or between domains without pairs (CycleGAN, StarGAN).
+"""Translation of pictures: learned from pairs (pix2pix), or between domains without pairs (CycleGAN, StarGAN).
 
-Shapes: see the package; K domains, P planes of a translated picture, h x w patches. The backbone is the generator's encoder,
-under a U-Net; the discriminator, a backbone named by a parameter, judges patches (Isola et al. 2017, section 3.2.2).
+Shapes: see the package; K domains, P planes of a translated picture, h x w patches. The backbone is the encoder of the generator,
+a U-Net; the discriminator, a backbone named by a parameter, classifies patches (Isola et al. 2017, section 3.2.2).
 """
 
 from abc import abstractmethod
@@ -24,12 +24,12 @@ from rlsuite.vision.head import Embed
 from rlsuite.vision.necks import Maps
 from rlsuite.vision.segmentation import UNet
 
-BOTH, EITHER = "both/", "either/"  # shares of the pixels of a plane in both pictures, or in one of them at least
+BOTH, EITHER = "both/", "either/"  # shares of the pixels that belong to a plane in both pictures, or in at least one
 PATCHES = "dcgan(width=32,depth=2)"  # the usual discriminator
 
 
 class Critic(nn.Module):
-    """A backbone, and logits of its places: pictures [N,C,H,W] f32 -> [N,`outs`,h,w] f32."""
+    """A backbone with a logit for each place of its last map: pictures [N,C,H,W] f32 -> [N,`outs`,h,w] f32."""
 
     def __init__(self, backbone: str, channels: int, outs: int = 1):
         super().__init__()
@@ -43,7 +43,7 @@ class Critic(nn.Module):
 class Painter(nn.Module):
     """A U-Net on the maps of an encoder, and two convolutions that also see the picture itself, which is finer than the maps.
 
-    With `domains`, vectors for the domain asked for are added to the last map and to the U-Net's output.
+    With `domains`, vectors for the requested domain are added to the last map and to the U-Net's output.
     """
 
     def __init__(self, maps: Sequence[Shape], picture: Shape, planes: int, width: int, domains: int = 0):
@@ -70,10 +70,10 @@ class Translator(Measured):
 
     @abstractmethod
     def translate(self, pictures: Tensor, to: Tensor, embed: Embed) -> Tensor:
-        """Pictures [N,C,H,W] f32 in [0,1] in the domains `to` [N] i64: [N,P,H,W]."""
+        """Translates pictures [N,C,H,W] f32 in [0,1] into the domains `to` [N] i64: [N,P,H,W]."""
 
     def predict(self, maps: Maps, images: Tensor, embed: Embed) -> Tensor:
-        """`images` [N,C,H,W] uint8 in every domain: [N,K,P,H,W]."""
+        """Translations of `images` [N,C,H,W] uint8 into every domain: [N,K,P,H,W]."""
         pictures, everywhere = unit(images), range(self.domains)
         to = [torch.full((len(images),), domain, device=images.device) for domain in everywhere]
         return torch.stack([self.translate(pictures, to[domain], embed) for domain in everywhere], 1)
@@ -129,7 +129,7 @@ class Pix2pix(Translator):
         return generator_loss(fake, min_max=False).mean((1, 2)) + self.l1 * error, {"losses/l1": error.detach().mean()}
 
     def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
-        """Absolute and squared errors a pixel, where white is 1; with several planes also what `metrics` makes the mIoU of."""
+        """Absolute and squared errors per pixel, where white is 1; with several planes, also the parts of the mIoU in `metrics`."""
         made, true = self.translate(unit(images), images.new_zeros(len(images)), embed), unit(labels["target"])
         found = {"l1": (made - true).abs().mean((1, 2, 3)), "squared_error": squared_error(made, true)}
         if (planes := true.shape[1]) > 1:
@@ -139,21 +139,21 @@ class Pix2pix(Translator):
         return found
 
     def metrics(self, means: dict[str, float]) -> dict[str, float]:
-        """With the peak signal-to-noise ratio of the mean error; mIoU: a pixel belongs to the plane that is brightest there."""
+        """Adds the peak signal-to-noise ratio of the mean error; mIoU: a pixel belongs to the plane that is brightest there."""
         shares = {name: [means.pop(key) for key in list(means) if key.startswith(name)] for name in (BOTH, EITHER)}
         ious = [both / either for both, either in zip(shares[BOTH], shares[EITHER], strict=True) if either]
         return {"psnr": psnr(means["squared_error"]), **means, **({"mIoU": sum(ious) / len(ious)} if ious else {})}
 
     def baselines(self, data: Data) -> dict[str, float]:
-        """See `Measured`: the absolute error of the mean target as the answer to every picture."""
+        """See `Measured`: the absolute error of predicting the mean target for every picture."""
         return {"mean_target_l1": mean_target_l1(data.train, data.test)}
 
 
 class Domains(Translator):
     """Translation between the classes of pictures, without pairs. G minimises, by least squares (Mao et al. 2017),
 
-    (D(G(x)) - 1)² + `cycle` |x - G'(G(x))| + `identity` |x - G'(x)| where G' leads to the domain of x, so that what is
-    right already stays, and with a classifier in D `domain` times its cross-entropy.
+    (D(G(x)) - 1)² + `cycle` |x - G'(G(x))| + `identity` |x - G'(x)|, where G' leads to the domain of x, so that a picture that is
+    already in the domain stays unchanged; and, with a classifier in D, `domain` times its cross-entropy.
     """
 
     main = "cycle_psnr"
@@ -166,10 +166,10 @@ class Domains(Translator):
 
     @abstractmethod
     def judge(self, pictures: Tensor, domain: Tensor) -> tuple[Tensor, Tensor | None]:
-        """D: outputs [N,h,w] that pictures are real ones of `domain` [N], and logits [N,K] of their domains, if it has them."""
+        """D's outputs [N,h,w] that pictures are real ones of `domain` [N], and, if D classifies, logits [N,K] of their domains."""
 
     def other(self, domain: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """A random domain for each picture, another than its own [N]."""
+        """A random domain [N] for each picture, different from its own."""
         step = torch.randint(1, self.domains, domain.shape, generator=rng, device="cpu" if rng is not None else domain.device)
         return (domain + step.to(domain)) % self.domains
 
@@ -195,7 +195,7 @@ class Domains(Translator):
         return loss, {"losses/d_real": real.detach().mean(), "losses/d_fake": fake.detach().mean()}
 
     def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
-        """The squared error a pixel of pictures translated there and back, and D's outputs for real and translated ones."""
+        """The squared error per pixel of pictures translated there and back, and D's outputs for real and translated ones."""
         pictures, own = unit(images), labels["label"]
         to = self.other(own, rng)
         made = self.translate(pictures, to, embed)
@@ -204,7 +204,7 @@ class Domains(Translator):
         return {"cycle_error": back, **{name: output.mean((1, 2)) for name, output in outputs.items()}}
 
     def metrics(self, means: dict[str, float]) -> dict[str, float]:
-        """With the peak signal-to-noise ratio of the mean error there and back."""
+        """Adds the peak signal-to-noise ratio of the mean error there and back."""
         return {"cycle_psnr": psnr(means["cycle_error"]), **means}
 
 
@@ -227,7 +227,7 @@ class CycleGan(Domains):
         super().__init__(classes, cycle, identity, 0.0, rate)
         if classes != 2:
             raise ValueError(f"a cyclegan translates between two classes of pictures, these have {classes}: use stargan")
-        self.encoder = more()  # of the pictures that go to domain 1; those to domain 0 go through the model's
+        self.encoder = more()  # for pictures translated to domain 1; those to domain 0 use the model's backbone
         self.painters = nn.ModuleList(Painter(maps, picture, picture[0], width) for _ in range(2))
         self.critics = nn.ModuleList(Critic(discriminator, picture[0]) for _ in range(2))
 
@@ -281,7 +281,7 @@ class StarGan(Domains):
 
 
 def by_domain(nets: Sequence[Callable[[Tensor], Tensor]], pictures: Tensor, domain: Tensor) -> Tensor:
-    """The outputs [N,...] of the net of each picture's domain [N]; a net without pictures is not called."""
+    """The output [N,...] for each picture of the net of its domain [N]; a net without pictures is not called."""
     rows = [torch.nonzero(domain == number)[:, 0] for number in range(len(nets))]
     outs = [net(pictures[some]) for net, some in zip(nets, rows, strict=True) if len(some)]
     return torch.cat(outs)[torch.cat(rows).argsort()]
