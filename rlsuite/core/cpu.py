@@ -86,6 +86,16 @@ def working(work: str) -> AbstractContextManager[None]:
     return nullcontext() if _threads.fixed else _threads.measured(work)
 
 
+def steady() -> None:
+    """Returns to the fixed number of threads or, without one, to one thread, until the next `working`.
+
+    For work that is not timed. On one thread a busy neighbour cannot slow it down tenfold, and an evaluation plays the same games
+    after training as later.
+    """
+    if not _threads.fixed:
+        torch.set_num_threads(1)
+
+
 def threads_for(work: str) -> int:
     """The number of threads chosen for a kind of work."""
     choice = _threads.choices.get(work)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rlsuite.acting.collector import Collector, Episode
 from rlsuite.config.schema import Config
+from rlsuite.core import cpu
 from rlsuite.core.agent import Agent, Net
 from rlsuite.core.errors import UsageError
 from rlsuite.core.types import Step, describe, other_spaces
@@ -41,6 +42,7 @@ def play_episodes(
     if (difference := other_spaces(describe(env), agent.spec)) is not None:
         env.close()
         raise UsageError(f"the agent was trained with {difference} as {config.env.id} has now")
+    cpu.steady()
     bf16 = in_bf16(config.learner.precision, device)
     collector = Collector(env, agent, net, seed=seed, explore=False, device=device, bf16=bf16)
     done: list[Episode] = []

@@ -70,6 +70,17 @@ def test_every_kind_of_work_gets_the_threads_that_it_is_fastest_with(
 
 
 @pytest.mark.usefixtures("threads_put_back")
+def test_work_that_is_not_timed_gets_one_thread_or_the_fixed_number() -> None:
+    cpu.set_up(None, most=2)
+    torch.set_num_threads(2)  # as after an update
+    cpu.steady()
+    assert torch.get_num_threads() == 1
+    cpu.set_up(2)
+    cpu.steady()
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("threads_put_back")
 def test_work_that_fails_decides_nothing() -> None:
     cpu.set_up(None, most=2)
     for _ in range(20):

@@ -9,9 +9,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 import rlsuite
+from rlsuite.acting.collector import Collector
+from rlsuite.core import cpu
 from rlsuite.core.types import Step
 from rlsuite.evaluation.compare import compare, format_table
 from rlsuite.evaluation.episodes import Traces
@@ -63,6 +66,26 @@ def train(folder: Path, start: str, **settings: Any) -> Any:
     return rlsuite.train(
         "classic/dqn", {**TINY, "env.id": "rlsuite-tests/Walk-v0", "env.kwargs": {"start": start}, **settings}, run_dir=folder
     )
+
+
+def test_an_evaluation_runs_on_one_thread_whatever_updates_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, threads, tick = set(), [1], Collector.tick
+
+    def spied(collector: Collector, agent_steps: int) -> Any:
+        if collector.explore:
+            torch.set_num_threads(2)  # as measured for updates
+        else:
+            seen.add(threads[-1])
+        return tick(collector, agent_steps)
+
+    monkeypatch.setattr(Collector, "tick", spied)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    try:
+        train(tmp_path / "run", "same", **{"run.threads": None})
+    finally:
+        cpu.set_up(1)
+    assert 2 in threads
+    assert seen == {1}
 
 
 @pytest.mark.parametrize(("start", "different"), [("same", 1), ("later", 1), ("random", 30)])

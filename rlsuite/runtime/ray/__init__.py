@@ -19,6 +19,7 @@ from pathlib import Path
 from ray.exceptions import RayError
 
 from rlsuite.config.schema import Config
+from rlsuite.core import cpu
 from rlsuite.factories import make_spec, refuse_short_sequences, resumed
 from rlsuite.runs import checkpoint
 from rlsuite.runs.callbacks import Callbacks
@@ -34,6 +35,7 @@ from rlsuite.runtime.signals import signals
 def run_ray(config: Config, run_dir: Path | None, resume: bool = False, callbacks: Callbacks | None = None) -> Result:
     """Trains an agent like `run_local`, but on Ray."""
     with signals() as stopped:
+        cpu.set_up(config.run.threads)
         spec = make_spec(config)
         agent = make_trained_agent(config, spec)
         if not resume:
