@@ -10,6 +10,7 @@ null, since JSON cannot express it.
 import json
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -122,6 +123,9 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
         self._folder = run_dir
+        # TensorBoard reads a folder's files in the order of their names, which begin with the second they were made in.
+        while any(path.name.split(".")[3] == f"{int(time.time()):010}" for path in run_dir.glob("events.out.tfevents.*")):
+            time.sleep(0.05)
         with writing(run_dir, _THEN):
             self._board = SummaryWriter(str(run_dir), purge_step=None if resume_at is None else resume_at + 1)
 

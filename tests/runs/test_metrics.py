@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_resume_drops_later_rows_in_both(tmp_path: Path) -> None:
     assert logged(tmp_path) == list(range(1, 9))
     assert board(tmp_path) == [(step, float(step)) for step in range(1, 9)]
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_session_that_begins_in_the_second_of_the_one_before_is_read_after_it(tmp_path: Path) -> None:
+    while time.time() % 1 > 0.5:  # so that both sessions begin in one second, if the later one does not wait
+        time.sleep(0.01)
+    written(tmp_path, range(1, 11))
+    written(tmp_path, range(7, 9), resume_at=6)
+    first, second = (path.name.split(".") for path in sorted(tmp_path.glob("events.*")))
+    assert first[3] < second[3]  # the seconds; after them comes a count, in which "10" is before "9"
 
 
 def test_resume_after_a_kill_cut_the_event_file(tmp_path: Path) -> None:
