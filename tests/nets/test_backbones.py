@@ -13,7 +13,7 @@ from rlsuite.core.errors import CheckpointError, UsageError
 from rlsuite.core.types import EnvSpec
 from rlsuite.nets import catalogue
 from rlsuite.nets.backbones import BACKBONES, Backbone, bricks, make_backbone
-from rlsuite.nets.backbones.bricks import Residual, SpectralConv2d
+from rlsuite.nets.backbones.bricks import RectifiedConv2d, Residual, SpectralConv2d
 from rlsuite.nets.classifier import published
 from rlsuite.nets.pretrained import (
     backbones_of,
@@ -252,6 +252,22 @@ def test_a_rectified_torso_sees_the_same_in_a_picture_its_negative_and_one_of_le
     first = next(rectified.parameters())
     assert first.grad is not None
     assert first.grad.abs().sum() > 0
+
+
+def test_a_rectified_convolution_sees_nothing_on_a_constant_image_and_a_faint_object_as_a_bright_one() -> None:
+    torch.manual_seed(0)
+    layer = RectifiedConv2d(2, 4, 8, 4)
+    image = torch.full((1, 2, 64, 64), 98 / 255)
+    assert layer(image).max() < 1e-6
+    image[..., 40:50, 20:30] = 1  # something bright in all the images, far from the object
+    bright, faint = image.clone(), image.clone()
+    bright[..., 8:14, 52:54] = 158 / 255
+    faint[..., 8:14, 52:54] = 103 / 255
+    near = (slice(None), slice(None), slice(0, 4), slice(11, 15))  # the patches that hold the object
+    assert layer(image)[near].max() < 0.01 < layer(bright)[near].max() / 10
+    torch.testing.assert_close(layer(faint)[near], layer(bright)[near], rtol=0.3, atol=0.02)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer(faint)[near].float(), layer(bright)[near].float(), rtol=0.3, atol=0.02)
 
 
 @pytest.mark.parametrize("size", [84, 64, 40])

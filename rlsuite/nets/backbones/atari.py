@@ -3,7 +3,7 @@
 from torch import nn
 
 from rlsuite.nets.backbones.base import Backbone
-from rlsuite.nets.backbones.bricks import Absolute, ConvReLU, InstanceNorm, Residual, SpectralConv2d, conv, norm_of, pre_conv
+from rlsuite.nets.backbones.bricks import ConvReLU, RectifiedConv2d, Residual, SpectralConv2d, conv, norm_of, pre_conv
 
 Widths = tuple[int, int, int]  # of three convolutions
 
@@ -11,14 +11,13 @@ Widths = tuple[int, int, int]  # of three convolutions
 def _three_convs(in_channels: int, widths: Widths, slope: float, norm: str, rectify: bool) -> Backbone:
     """Three convolutions of 8x8, 4x4 and 3x3 without padding; `slope`: of the leaky ReLU below 0, whose gradient takes longer.
 
-    With `rectify` the first one has zero mean over each image and a rectifier for both signs (Jarrett et al. 2009, R_abs). Its
-    output is the same for an image and for its negative, and for every other linear change of brightness and contrast.
+    With `rectify` the first one is a `RectifiedConv2d`, which sees neither the sign nor the size of a contrast.
     """
     a, b, c = widths
     stages: list[nn.Module] = []
     for i, o, kernel, stride in ((in_channels, a, 8, 4), (a, b, 4, 2), (b, c, 3, 1)):
         if rectify and not stages:
-            stages.append(nn.Sequential(nn.Conv2d(i, o, kernel, stride, bias=False), InstanceNorm(o), Absolute()))
+            stages.append(RectifiedConv2d(i, o, kernel, stride))
             continue
         convolution = nn.Conv2d(i, o, kernel, stride, bias=norm == "none")
         if norm == "none" and not slope:
@@ -33,7 +32,7 @@ def _three_convs(in_channels: int, widths: Widths, slope: float, norm: str, rect
 def nature(in_channels: int, norm: str = "none", widths: Widths = (32, 64, 64), rectify: bool = False) -> Backbone:
     """Mnih et al. 2015, Methods: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, no padding. `widths`: of the three.
 
-    `rectify`: the same features for an image and its negative.
+    `rectify`: the same features for an image and its negative, and for faint objects and bright ones.
     """
     return _three_convs(in_channels, widths, 0.0, norm, rectify)
 

@@ -27,14 +27,6 @@ class InstanceNorm(nn.InstanceNorm2d):
         return super().forward(x)
 
 
-class Absolute(nn.Module):
-    """Absolute values, as an activation: a rectifier for both signs."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x of any shape."""
-        return x.abs()
-
-
 def norm_of(kind: str, channels: int, epsilon: float = 1e-5) -> nn.Module:
     """A normalisation layer for `channels` channels: batch, group, layer, instance or none.
 
@@ -137,6 +129,30 @@ class SpectralConv2d(nn.Conv2d):
             self.u.copy_(u)
         weight = self.weight / (u.unsqueeze(1) * matrix * v).sum()
         return self._conv_forward(x, weight, self.bias)  # type: ignore[no-any-return]
+
+
+class RectifiedConv2d(nn.Conv2d):
+    """A convolution of local contrasts with a rectifier for both signs (Jarrett et al. 2009, R_abs and N), without a bias.
+
+    The kernels have zero mean, and what they see of a patch is divided by the standard deviation of the patch, or by a tenth of
+    the image's mean one if that is more. So the output, at least 0, is 0 where an image is constant. It is the same for an image,
+    its negative, and every other linear change of brightness and contrast, and a faint object is seen as a bright one.
+    """
+
+    FLOOR = 0.1
+
+    def __init__(self, i: int, o: int, kernel: int, stride: int):
+        super().__init__(i, o, kernel, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N,I,H,W] -> [N,O,H',W']."""
+        x = x.float()  # in bf16 the squares of faint contrasts are lost
+        x = (x - x.mean((1, 2, 3), keepdim=True)).contiguous()
+        mean, square = (F.avg_pool2d(y.mean(1, keepdim=True), self.kernel_size, self.stride) for y in (x, x * x))  # [N,1,H',W']
+        deviation = (square - mean * mean).clamp_min(0).sqrt()
+        deviation = torch.maximum(deviation, self.FLOOR * deviation.mean((2, 3), keepdim=True)).clamp_min(1e-6)
+        kernels = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, kernels, None).abs() / deviation  # type: ignore[no-any-return]
 
 
 def conv(
