@@ -151,6 +151,12 @@ class ValueAgent(NetAgent):
         one.config = config.model_copy(update=now)
         return one
 
+    def used(self, trajectory: Trajectory) -> Trajectory:
+        """The first n + 1 steps, with two observations, if those between were kept for an annealed n or for bonuses."""
+        if self.predicts or not isinstance(self.sequence, Transitions) or not self.sequence.whole:
+            return trajectory
+        return trajectory._replace(steps=part_of(trajectory.steps, slice(self.config.n_steps + 1))).sparse()
+
     def plus_self_prediction(self, loss: Loss, net: Net, target: Net, trajectory: Trajectory) -> Loss:
         """Adds the weighted self-predictive loss to a loss, if the agent has one. `net`, `target`: each a `QNet`."""
         if not self.predicts:

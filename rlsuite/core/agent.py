@@ -158,6 +158,10 @@ class Objective(ABC):
         """Yields the minibatches of a trajectory, one update each: by default the trajectory itself. Called without gradients."""
         yield trajectory
 
+    def used(self, trajectory: Trajectory) -> Trajectory:
+        """The part of a minibatch that `loss` looks at, by default all of it. Only its images are augmented."""
+        return trajectory
+
     @abstractmethod
     def loss(self, net: Net, target: Net, trajectory: Trajectory, rng: torch.Generator) -> Loss:
         """The loss of a trajectory, leaves [T,B,...]; `target` is the target net, or the net itself without one."""

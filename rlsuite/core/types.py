@@ -73,11 +73,22 @@ class Trajectory(NamedTuple):
         """The step that an n-step target bootstraps from, leaves [1,B,...]: the first `last` after step 0, else step T-1."""
         index = bootstrap_index(self.steps.last)  # [B]
         rows = torch.arange(index.shape[0], device=index.device)
+        steps = self.sparse().steps
+        picked: Step = tree_map(lambda leaf: leaf[index, rows].unsqueeze(0), steps._replace(observation=()))
+        return picked._replace(observation=steps.observation[-1:])
+
+    def sparse(self) -> "Trajectory":
+        """The trajectory with observations only at step 0 and at the bootstrap step."""
         observation = self.steps.observation
-        at = self.steps._replace(observation=observation[-1]) if observation.shape[0] == 2 else self.steps
-        picked: Step = tree_map(lambda leaf: leaf[index, rows].unsqueeze(0), at._replace(observation=()))
-        observed = at.observation if observation.shape[0] == 2 else observation[index, rows]  # [B,...]
-        return picked._replace(observation=observed.unsqueeze(0))
+        if observation.shape[0] == 2:
+            return self
+        end = bootstrap_index(self.steps.last)  # [B]
+        at = torch.stack([torch.zeros_like(end), end]) * len(end) + torch.arange(len(end), device=end.device)  # [2,B]
+        # Whole rows of memory are copied if the channels of images are where they lie in memory: last.
+        images = observation.ndim == 5
+        rows = (observation.movedim(2, -1) if images else observation).flatten(0, 1)  # [T*B,...]
+        picked = rows.index_select(0, at.flatten()).unflatten(0, at.shape)
+        return self._replace(steps=self.steps._replace(observation=picked.movedim(-1, 2) if images else picked))
 
 
 class TransitionBatch(NamedTuple):

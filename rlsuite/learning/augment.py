@@ -21,13 +21,17 @@ def random_shift(images: Tensor, pixels: int, rng: torch.Generator) -> Tensor:
 
     All channels of an image move together.
     """
-    n, _, height, width = images.shape
+    n, channels, height, width = images.shape
     by = torch.randint(-pixels, pixels + 1, (2, n, 1), generator=rng, device=images.device)
     rows = (torch.arange(height, device=images.device) + by[0]).clamp(0, height - 1)  # [N,H]
-    columns = (torch.arange(width, device=images.device) + by[1]).clamp(0, width - 1)  # [N,W]
-    index = torch.arange(n, device=images.device)[:, None, None]
-    # Indexing puts the channels last, which is their place in memory if the images are channels_last.
-    return images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    # A row of the result is a run of values in memory, once the channels are last and the borders are there.
+    image = images.permute(0, 2, 3, 1)
+    left, right = (edge.expand(-1, -1, pixels, -1) for edge in (image[:, :, :1], image[:, :, -1:]))
+    wide = torch.cat([left, image, right], 2)  # [N,H,W+2*pixels,C]
+    index = torch.arange(n, device=images.device).unsqueeze(1)
+    begin = (index * height + rows) * wide.shape[2] + pixels + by[1]  # [N,H]
+    runs = wide.reshape(-1).unfold(0, width * channels, channels)  # a view: the runs from every pixel
+    return runs.index_select(0, begin.flatten()).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Generator, steps: int = 1) -> tuple[Tensor, Labels]:
@@ -58,7 +62,8 @@ def augment(images: Tensor, labels: Labels, config: AugmentConfig, rng: torch.Ge
 
 def _brighten(images: Tensor, factor: Tensor) -> Tensor:
     """Images [N,C,H,W] times their factors [N], rounded and clamped to 0..255, in their own dtype."""
-    return (images.float() * factor.view(-1, 1, 1, 1)).round().clamp(0, 255).to(images.dtype)
+    bright = images.to(torch.float32, copy=True).mul_(factor.view(-1, 1, 1, 1))  # in place below: new memory takes as long
+    return bright.round_().clamp_(0, 255).to(images.dtype)
 
 
 def _uniform(n: int, rng: torch.Generator, device: torch.device) -> Tensor:

@@ -244,9 +244,9 @@ class Learner:
 
         On the CPU, raises a NotFiniteError that names the cause before a step with gradients that are not finite.
         """
-        if self.config.augment != AugmentConfig():
-            trajectory = augmented(trajectory, self.config.augment, self.rng)
         agent = self.agent.at(self.steps - self.reset_at)
+        if self.config.augment != AugmentConfig():
+            trajectory = augmented(agent.used(trajectory), self.config.augment, self.rng)
         return joined(self.parts, [self._turn(part, agent.of_part(part.name), trajectory, weights) for part in self.parts])
 
     def _turn(self, part: TrainedPart, agent: Objective, trajectory: Trajectory, weights: Tensor) -> tuple[Loss, Tensor]:

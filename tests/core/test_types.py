@@ -89,6 +89,22 @@ def test_start_and_bootstrap_of_a_sparse_sequence(shape: tuple[int, ...]) -> Non
     assert end.reward.tolist() == [[30, 11, 22]]
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_full_sequence_becomes_a_sparse_one_and_its_images_keep_their_layout_in_memory(layout: str) -> None:
+    steps = steps_of([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 0, 1]])
+    images = torch.randint(255, (4, 5, 3, 6, 7), dtype=torch.uint8)  # [T,B,C,H,W]
+    if layout == "NHWC":
+        images = images.movedim(2, -1).contiguous().movedim(-1, 2)
+    trajectory = Trajectory(steps._replace(observation=images), ())
+    sparse = trajectory.sparse()
+    end = torch.tensor([3, 1, 2, 3, 1])
+    assert torch.equal(sparse.steps.observation, torch.stack([images[0], images[end, torch.arange(5)]]))
+    assert sparse.steps.reward is steps.reward
+    assert sparse.sparse() is sparse
+    assert torch.equal(trajectory.bootstrap().observation[0], sparse.steps.observation[1])
+    assert sparse.steps.observation[1].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_full_sequence_of_two_steps_is_also_a_sparse_one() -> None:
     end = Trajectory(steps_of([[0, 0], [0, 1]]), ()).bootstrap()
     assert end.observation.tolist() == [[1000, 1100]]

@@ -9,7 +9,7 @@ from rlsuite.bench.learner import random_sample
 from rlsuite.config.augment import AugmentConfig
 from rlsuite.config.loader import resolve
 from rlsuite.core.errors import UsageError
-from rlsuite.core.types import Step, Trajectory
+from rlsuite.core.types import Step, Trajectory, tree_map
 from rlsuite.factories import build
 from rlsuite.learning.augment import augment, augmented, random_shift
 
@@ -30,6 +30,33 @@ def test_random_shift_moves_every_image_by_whole_pixels_and_repeats_the_border()
         assert torch.equal(picture[0], images[0, 0][rows][:, columns])
     assert len(seen) == 25  # every one of the 5 x 5 shifts
     assert moved.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_random_shift_is_that_of_padded_images_whatever_their_layout(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    images = torch.randint(255, (6, 3, 7, 9)).to(dtype).contiguous(memory_format=layout)
+    by = torch.randint(-2, 3, (2, 6, 1), generator=rng()) + 2
+    padded = torch.nn.functional.pad(images.float(), (2, 2, 2, 2), mode="replicate").to(dtype)
+    moved = random_shift(images, 2, rng())
+    for one, wide, (down, across) in zip(moved, padded, by.squeeze(-1).T.tolist(), strict=True):
+        assert torch.equal(one, wide[:, down : down + 7, across : across + 9])
+
+
+def test_an_agent_augments_only_the_images_that_its_loss_looks_at() -> None:
+    """With an annealed n, all observations are stored; DQN looks at two of them, and with SPR at all."""
+    annealed = {"agent.n_steps": 4, "agent.n_steps_end": 2, "agent.anneal_learner_steps": 10, "agent.name": "dqn"}
+    small = {"env.num_envs": 2, "net.hidden": 8, "replay.capacity_agent_steps": 100, "replay.min_agent_steps": 10}
+    settings = {**annealed, **small, "learner.augment.shift": 4, "run.device": "cpu", "run.threads": 1, "learner.precision": "fp32"}
+    trajectory = tree_map(torch.from_numpy, random_sample(4, 5, nchw=False, seed=1, seen=5).trajectory)
+    for spr, updates, expected in ((0.0, 0, (2, 5)), (0.0, 10, (2, 3)), (1.0, 0, (5, 5))):
+        spread = {"agent.spr_weight": spr, "agent.spr_steps": 3} if spr else {}
+        agent = build(resolve("atari/dqn", settings | spread)).learner.agent.at(updates)
+        used = agent.used(trajectory)
+        assert (len(used.steps.observation), len(used.steps.reward)) == expected
+        net, target = agent.make_net(), agent.make_net()
+        whole, part = (agent.loss(net, target, one, rng()) for one in (trajectory, used))
+        assert torch.equal(whole.loss, part.loss)
 
 
 def labelled(n: int = 64) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
