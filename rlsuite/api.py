@@ -10,6 +10,7 @@ from rlsuite.config import loader
 from rlsuite.config.loader import resolve
 from rlsuite.config.schema import Config, EnvSection
 from rlsuite.core import registry
+from rlsuite.core.errors import UsageError
 from rlsuite.evaluation import evaluate as evaluation
 from rlsuite.evaluation.saved_agent import LoadedAgent, Saved
 from rlsuite.evaluation.statistics import Summary
@@ -80,6 +81,9 @@ def evaluate(
 
     `recolour`: other colours for an Atari game, `inverted` or `hue(degrees=180)`; `none` for the game's own.
     """
+    for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise UsageError(f"{name} = {value!r}: must be a whole number of at least {least}")
     with allowing(trust):
         path, folder = Path(run_or_checkpoint), None if video is None else Path(video)
         return evaluation.evaluate(path, episodes, seed, folder, recolour=recolour).summary

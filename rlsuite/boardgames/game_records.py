@@ -18,6 +18,7 @@ from rlsuite.core.files import atomic_write, parse_json, reading
 from rlsuite.core.game import Game
 
 _HEAD = "rlsuite game"
+_MOST_BYTES = 64 << 20  # of a file of records
 
 
 def suffix(game: Game) -> str:
@@ -76,8 +77,10 @@ def read_all(source: Path | bytes, game: Game | None = None) -> Iterator[GameRec
     else:
         where, kind = str(source), source.suffix.lower()
         try:
-            with reading(source):
-                content = source.read_bytes()
+            with reading(source), open(source, "rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise UsageError(f"{source} has more than {_MOST_BYTES >> 20} MiB: it is no record of games")
         except UsageError as error:
             yield BadRecord("an unreadable file", str(error))
             return

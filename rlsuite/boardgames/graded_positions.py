@@ -117,7 +117,9 @@ def _from_csv(text: str, path: Path) -> Iterator[_Position]:
 
 
 def _check_columns(columns: list[str], where: str) -> None:
-    """UsageError for a header without a column that is needed."""
+    """UsageError for a header without a column that is needed, or with one twice."""
+    if len(set(columns)) < len(columns):
+        raise UsageError(f"{where}: a column of the header is there twice ({', '.join(columns)})")
     if not {"moves", "position"} & set(columns):
         raise UsageError(f"{where}: no column moves or position in the header ({', '.join(columns)})")
     if not {"best", "scores"} & set(columns):

@@ -55,7 +55,7 @@ class Gtp:
 
     def _set_up(self, history: Sequence[int]) -> None:
         """Sends the program the moves that are not on its board yet."""
-        known = self.played
+        known, self.played = self.played, None  # unknown until the program has agreed to everything
         if known is None or list(history[: len(known)]) != known:
             self._say("clear_board")
             known = []
@@ -68,7 +68,6 @@ class Gtp:
             if at >= len(known) and (self.dialect.forced_passes or not forced):
                 self._say(f"play {COLOURS[state.player]} {self.game.action_text(action)}")
             state = state.apply(action)
-        self.played = list(history)
 
     def _parse(self, answer: str, row: NDArray[np.int8]) -> int:
         """The legal action that the program names, or RESIGNS."""

@@ -346,6 +346,8 @@ def ladder(
     games += games % 2
     if checkpoints < 2 and not against:
         raise UsageError("--checkpoints 1: a ladder of one checkpoint needs --against")
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder: name the PNG file to write")
     rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints, against=against or (), parallel=parallel)
     ladders.draw(rungs, f"{run.name}: {games} games per pair, {simulations} simulations per move", out)
     zero = ladders.zero(rungs)

@@ -74,7 +74,7 @@ def evaluate(
         agent, net = in_int8(saved)
     cpu.set_up(saved.config.run.threads)
     seed = evaluation_seed(saved.config.seed) if seed is None else seed
-    count = episodes or saved.config.eval.episodes
+    count = saved.config.eval.episodes if episodes is None else episodes
     with Counter("games") as show:
         summary = play_episodes(saved.config, agent, net, count, seed, saved.device, show=show)
     assert summary is not None  # it is None only if the evaluation is stopped

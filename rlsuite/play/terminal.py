@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlsuite.boardgames import game_records
 from rlsuite.boardgames.gtp_opponent import RESIGNS
-from rlsuite.core.errors import UsageError, nearest
+from rlsuite.core.errors import RlsuiteError, nearest
 from rlsuite.core.game import Game, letter
 from rlsuite.play.session import Session
 
@@ -103,7 +103,7 @@ def command(session: Session, words: list[str], side: int | None, show: Callable
         else:
             close = nearest(word, names)
             show(f"{word!r} is not a move here{'; did you mean ' + ' or '.join(close) + '?' if close else ''} ({HELP})")
-    except UsageError as error:
+    except (RlsuiteError, ValueError) as error:  # also a file that cannot be written
         show(str(error))
     return True
 

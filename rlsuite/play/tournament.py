@@ -72,7 +72,7 @@ def meet(
     sprt: Sprt | None,
     out: Path | None,
 ) -> list[Meeting]:
-    """Plays a match between every two players. UsageError for an unknown player, raised before its match."""
+    """Plays a match between every two players. UsageError for an unknown player, raised before the first game."""
     pairs = list(combinations([Entrant(name, simulations) for name in names], 2))
     return meet_pairs(pairs, game, games, opening_moves, seed, parallel, sprt, out)
 
@@ -87,12 +87,14 @@ def meet_pairs(
     sprt: Sprt | None = None,
     out: Path | None = None,
 ) -> list[Meeting]:
-    """Plays a match between the two players of every pair. UsageError for an unknown player, raised before its match."""
+    """Plays a match between the two players of every pair. UsageError for an unknown player, raised before the first game."""
     if sprt is not None and not -2000 <= sprt.elo0 < sprt.elo1 <= 2000:
         raise UsageError(f"--sprt {sprt.elo0:g} {sprt.elo1:g}: the second must be larger, and both between -2000 and 2000")
     if out is not None:
         with writing(out, ", or choose another --out"):
             out.mkdir(parents=True, exist_ok=True)
+    for entrant in {one.name: one for pair in pairs for one in pair}.values():  # before the first game
+        make_seat(entrant.name, game, entrant.simulations, 1, seed).close()
     meetings = []
     for number, (first, second) in enumerate(pairs, 1):
         stem = None if out is None else out / f"{number:02d}_{_short(first.name)}_{_short(second.name)}"

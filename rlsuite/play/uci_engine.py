@@ -99,7 +99,7 @@ class Engine:
                 self.refused = False
             elif kind == "go":
                 return self._say("bestmove (none)") if self.refused else self._go(words[1:])
-        except (RlsuiteError, ValueError, IndexError) as error:
+        except (RlsuiteError, ValueError, IndexError, RuntimeError) as error:  # RuntimeError: OpenSpiel, on impossible positions
             told = self._say(f"info string {kind}: {' '.join(str(error).split())}")
             return self._say("bestmove (none)") if kind == "go" else told  # otherwise the GUI would wait forever
         return True

@@ -140,6 +140,7 @@ class Table:
         session.clear()
         if session.game.usual_start is not None:  # a record was loaded that begins from another position
             session.change_game(session.game.usual())
+            session.clear()  # the side to move may be the other one
 
     def move(self, body: dict[str, Any]) -> None:
         """Makes the person's move."""
@@ -202,6 +203,7 @@ class Table:
         session.clear()
         if record.game is not session.game:  # the record begins from another position
             session.change_game(record.game)
+            session.clear()  # the side to move may be the other one
         for action in record.actions:
             session.play(action)
         self.notes = record.remarks()

@@ -136,6 +136,8 @@ def load_callbacks(specs: Sequence[str], given: Sequence[Callback] = ()) -> Call
     """The callbacks that a config names, followed by those `given` in code. UsageError if one cannot be created."""
     named: dict[str, Callback] = {}
     for spec in specs:
+        if spec in named:
+            raise UsageError(f"run.callbacks names {spec} twice")
         named[spec] = _made(spec)
     for number, one in enumerate(given, 1):
         if not isinstance(one, Callback):

@@ -55,6 +55,10 @@ def new_path(config: AnyConfig) -> Path:
 def create(config: AnyConfig, run_dir: Path) -> None:
     """Makes the folder with `config.yaml` and `run.json`. UsageError if it already holds a run."""
     if (run_dir / "config.yaml").exists() and checkpoint.list_complete(run_dir):
+        try:
+            checkpoint.find(run_dir, resumable=True)
+        except UsageError as error:
+            raise UsageError(f"{error} and another --run-dir") from error
         raise already_a_run(run_dir)
     with writing(run_dir, _ELSEWHERE):
         run_dir.mkdir(parents=True, exist_ok=True)

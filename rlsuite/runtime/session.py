@@ -369,16 +369,16 @@ def _train_and_evaluate(session: Session[R], train: Train, stopped: Stop) -> R |
         path = session.save(full=True)
         session.callbacks.check()
         result = None if interrupted else _evaluate_at_the_end(session, stopped)
+        report = None if result is None else session.report(result, final=True)
+        if report is not None:
+            write_evaluation(path, report.document)
         session.callbacks.check()
     except BaseException as error:  # also a program that calls sys.exit
         progress.close()
         say(f"rlsuite: stopped at step {session.agent_steps:,} by {_cause(error)}; {session.rescue(error)}")
         raise
-    if result is not None:
-        report = session.report(result, final=True)
-        write_evaluation(path, report.document)
-        if report.warning is not None:
-            say(f"rlsuite: {report.warning}")
+    if report is not None and report.warning is not None:
+        say(f"rlsuite: {report.warning}")
     if not interrupted and session.learner.steps == 0:
         say(f"rlsuite: nothing was learned: no learner step in {session.agent_steps:,} agent steps")
     return result

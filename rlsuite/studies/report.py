@@ -33,15 +33,18 @@ _CURVE_POINTS = 100
 _OF_MEANS = ("mean", "median", "iqm_of_game_means")
 
 
-def report(folders: Sequence[Path] = (), baseline: str | None = None, mixed_protocols: bool = False) -> dict[str, Any]:
+def report(
+    folders: str | Path | Sequence[str | Path] = (), baseline: str | None = None, mixed_protocols: bool = False
+) -> dict[str, Any]:
     """The report on runs and studies beside a baseline's columns, ready for JSON; without runs, on the columns alone.
 
     UsageError for a folder that is neither a run nor a study or has no finished run, for a game without a row in the baseline, and
     for runs with different protocols unless `mixed_protocols`.
     """
-    if not folders and baseline is None:
+    given = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
+    if not given and baseline is None:
         raise UsageError("nothing to report on: name a study, runs, or a --baseline")
-    runs, unfinished = _read(folders)
+    runs, unfinished = _read(given)
     table = _table(baseline, runs)
     if not mixed_protocols:
         results.refuse_mixed_protocols(runs)

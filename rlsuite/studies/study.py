@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -34,6 +34,7 @@ from rlsuite.config.section import Section
 from rlsuite.config.shipped import config_names
 from rlsuite.core.errors import RlsuiteError, UsageError
 from rlsuite.core.files import atomic_write
+from rlsuite.runs import run_folder
 from rlsuite.runs.config_changes import flat
 from rlsuite.studies import baselines
 
@@ -61,6 +62,11 @@ class Range(Section):
             raise ValueError(f"low {self.low} must be below high {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"low {self.low} must be above 0 with log: true")
+        if self.count is not None and len(set(self.values())) < self.count:
+            bounds = f"{self.low} and {self.high}"
+            raise ValueError(
+                f"count {self.count}: there are fewer whole numbers between {bounds}; write {float(self.low)} for fractions"
+            )
         return self
 
     def values(self) -> list[float | int]:
@@ -99,7 +105,7 @@ class Study(Section):
 
     config: list[str] = Field(min_length=1)
     """Config or configs to train: shipped names or files."""
-    seeds: list[int]
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]]
     """Seeds of the runs of each setting; a number n means 1 to n."""
     games: list[str] | None = None
     """Environment ids, or the name of a list of games; null: the config's own environment."""
@@ -286,7 +292,7 @@ def keep(study: Study, folder: Path) -> None:
 
     Without a search, seeds and games may be appended; a search may get more trials.
     """
-    path = folder / FILE
+    path, before = folder / FILE, None
     now = study.model_dump(mode="json", exclude_none=True)
     if path.exists():
         before = load(path).model_dump(mode="json", exclude_none=True)
@@ -299,7 +305,8 @@ def keep(study: Study, folder: Path) -> None:
             raise UsageError(f"{folder} is of another study ({told}): choose another --out")
     elif folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
         raise UsageError(f"{folder} is not empty and holds no study: choose another --out")
-    atomic_write(path, loader.to_yaml(now), ", or choose another --out")
+    if before != now:  # otherwise the file may be the user's own, with comments
+        atomic_write(path, loader.to_yaml(now), ", or choose another --out")
 
 
 def is_study(folder: Path) -> bool:
@@ -308,12 +315,15 @@ def is_study(folder: Path) -> bool:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The run folders of a study's trials that have begun. RlsuiteError if the config of one is not what the study says."""
-    study = load(folder / FILE)
+    """The run folders of a study's trials, those of a search only once they have begun.
+
+    RlsuiteError if the config of one is not what the study says.
+    """
+    study, trials = load(folder / FILE), folder / "trials"
     if study.search is None:
         for one in grid(study):
-            refuse_changed(one, folder / "trials" / one.name)
-    trials = folder / "trials"
+            refuse_changed(one, trials / one.name)
+        return sorted(trials / one.name for one in grid(study))
     return sorted(path for path in trials.iterdir() if path.is_dir()) if trials.is_dir() else []
 
 
@@ -326,12 +336,15 @@ def refuse_changed(trial: Trial, run: Path) -> None:
     differ = [key for key in wanted if found.get(key, wanted[key]) != wanted[key]]
     if differ:
         told = ", ".join(f"{key} = {found[key]!r}, the study's is {wanted[key]!r}" for key in differ)
+        if run_folder.is_own(run):  # then the run is as it began
+            again = "the config file or the folder that the sweep was started from is another now; go back to it"
+            raise RlsuiteError(f"{run} began with other settings: {told}; {again}, or choose another --out")
         raise RlsuiteError(f"{run} was changed: {told}; put it back, or move the folder away")
 
 
 def _grown(key: str, old: Any, new: Any, study: Study) -> bool:
     if key == "search.trials":
-        return bool(new >= old)
+        return isinstance(old, int) and isinstance(new, int) and new >= old
     appendable = study.search is None and key in ("seeds", "games") and isinstance(old, list) and isinstance(new, list)
     return appendable and new[: len(old)] == old
 

@@ -69,13 +69,13 @@ def sweep(
     checked = studies.load(study)
     try:
         studies.check(checked)
-        trials = studies.grid(checked) if checked.search is None else []
+        grid = [job_of(one, folder) for one in studies.grid(checked)] if checked.search is None else []
     except UsageError as error:
         raise UsageError(f"{study if isinstance(study, str | Path) else 'study'}: {error}") from error
-    total = len(trials) if checked.search is None else checked.search.trials * len(checked.seeds) * len(checked.played)
+    total = len(grid) if checked.search is None else checked.search.trials * len(checked.seeds) * len(checked.played)
     with signals() as stopped, run_folder.lock(folder):
         studies.keep(checked, folder)
-        source: Source = Grid([job_of(one, folder) for one in trials]) if checked.search is None else Search(checked, folder)
+        source: Source = Grid(grid) if checked.search is None else Search(checked, folder)
         table = StudyTable(total)
         place: AbstractContextManager[Workers] = nullcontext(Processes()) if address is None else ray_tasks(address)
         with place as workers:

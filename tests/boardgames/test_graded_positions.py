@@ -103,6 +103,7 @@ def test_plain_text(tmp_path: Path) -> None:
         ("a.csv", "moves,scores\na1 b1 a2 b2 c1 c2,a3=1 a3=0 c3=0\n", "line 2: scores: a3 has two scores"),
         ("a.csv", "moves,good\nb2,a1\n", r"line 1: no column best or scores in the header \(moves, good\)"),
         ("a.csv", "best\na1\n", "line 1: no column moves or position"),
+        ("a.csv", "moves,moves,best\na1,b2,c3\n", r"line 1: a column of the header is there twice \(moves, moves, best\)"),
         ("a.csv", "moves,best\nb2,a1,a2\n", "line 2: 3 fields under a header of 2"),
         ("a.csv", 'moves,best\nb2,"a1\n', "line 2: unexpected end of data"),
         ("a.csv", "position,best\nxx,a1\n", "line 2: .*board text has 3 lines"),

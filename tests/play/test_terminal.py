@@ -44,6 +44,13 @@ def test_it_takes_a_win_and_says_so() -> None:
     assert "you have lost" in shown
 
 
+def test_a_game_goes_on_after_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    session, shown = play("tic_tac_toe", ["b2", f"save {tmp_path}", "save a\0b", "quit"], 0)
+    assert session.actions[0] == 4
+    assert "Is a directory" in shown
+    assert "null byte" in shown
+
+
 def test_a_finished_game_can_be_saved_and_moves_taken_back(tmp_path: Path) -> None:
     saved = tmp_path / "game.txt"
     typed = ["a1", "b1", "a2", "b2", "a3", f"save {saved}", "a1", "undo", "c3", ""]

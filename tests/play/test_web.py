@@ -83,9 +83,12 @@ def test_a_record_from_another_position_is_loaded_and_what_was_left_out_is_told(
     view = post(it, "load", record="(;SZ[5]HA[2]AB[bb][dd];W[cc];B[];W[];B[aa])")
     assert "AB[bb][dd]HA[2]PL[W]" in it.get("/api/record").text
     assert post(it, "load", record="(;SZ[5];B[cc])")["text"].splitlines()[:2] == [".....", "....."]
-    post(it, "load", record="(;SZ[5]HA[2]AB[bb][dd];W[cc])")
+    view = post(it, "load", record="(;SZ[5]HA[2]AB[bb][dd]PL[W];W[cc];B[aa])")
+    assert [line.replace(" ", "") for line in view["text"].splitlines()[:3]] == ["x....", ".x...", "..o.."]
     view = post(it, "new", side="both")
     assert (view["notes"], set(view["board"]["cells"])) == ([], {0})
+    view = post(it, "move", action=view["legal"][0]["action"], ply=0)
+    assert view["text"].startswith("x")  # Black begins, though the record began with White
 
 
 def test_the_board_carries_the_names_of_its_points() -> None:

@@ -56,6 +56,8 @@ SEARCH = {**SMALL, "axes": {"learner.learning_rate": {"low": 1e-4, "high": 1e-2}
         ({"seeds": True}, "seeds: must be a list of integers, or a number from 1 to"),
         ({"seeds": 10**9}, "seeds: must be a list of integers, or a number from 1 to"),
         ({"seeds": [1, 1]}, "seeds holds 1 twice"),
+        ({"seeds": [1, -3]}, "greater than or equal to 0"),
+        ({"axes": {"agent.epsilon_end": {"low": 0, "high": 1, "count": 5}}}, "fewer whole numbers between 0 and 1; write 0.0 for"),
         ({"axes": {"net.hidden": []}}, "no trials: axes.net.hidden is empty"),
         ({"axes": {"net.hidden": 16}}, r"net.hidden = 16: an axis is a list of values, or \{low, high"),
         ({"axes": {"net.hidden": ["many"]}}, "net.hidden = 'many': must be"),
@@ -95,6 +97,25 @@ def test_a_folder_of_another_study_is_refused_with_what_differs(tmp_path: Path) 
         studies.keep(studies.load({**SMALL, "seeds": 1, "axes": {"net.hidden": [16]}}), folder)
 
 
+def test_a_study_with_a_search_is_another_one_than_without(tmp_path: Path) -> None:
+    study = {**SMALL, "axes": {"net.hidden": [16, 32]}}
+    studies.keep(studies.load(study), tmp_path / "grid")
+    with pytest.raises(UsageError, match=r"of another study \(search\.trials = 2, there None"):
+        studies.keep(studies.load({**study, "search": {"trials": 2}}), tmp_path / "grid")
+
+
+def test_a_study_file_that_says_the_same_is_left_as_it_is(tmp_path: Path) -> None:
+    text = "# my study\nconfig: classic/dqn\nseeds: [1, 2]\n"
+    (tmp_path / "study.yaml").write_text(text)
+    studies.keep(studies.load(tmp_path / "study.yaml"), tmp_path)
+    assert (tmp_path / "study.yaml").read_text() == text
+
+
+def test_the_folders_of_trials_that_have_not_begun_are_named_too(tmp_path: Path) -> None:
+    studies.keep(studies.load(SMALL), tmp_path)
+    assert [path.name for path in studies.run_folders(tmp_path)] == ["seed1", "seed2"]
+
+
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="is not empty and holds no study"):
@@ -105,7 +126,12 @@ def test_a_trial_that_was_changed_is_refused(tmp_path: Path) -> None:
     [trial, _] = studies.grid(studies.load(SMALL))
     run_folder.create(trial.resolve(), tmp_path)
     studies.refuse_changed(trial, tmp_path)
+    other = studies.trial(studies.load(SMALL), {"net.hidden": 32}, None, 1)
+    with pytest.raises(
+        RlsuiteError, match=r"began with other settings: net\.hidden = 128, the study's is 32; .*choose another --out"
+    ):
+        studies.refuse_changed(other, tmp_path)
     path = tmp_path / "config.yaml"
     path.write_text(path.read_text().replace("hidden: 128", "hidden: 64"))
-    with pytest.raises(RlsuiteError, match=r"was changed: net\.hidden = 64, the study's is 128"):
+    with pytest.raises(RlsuiteError, match=r"was changed: net\.hidden = 64, the study's is 128; put it back"):
         studies.refuse_changed(trial, tmp_path)

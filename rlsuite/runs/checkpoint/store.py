@@ -221,7 +221,10 @@ def find(path: Path, resumable: bool = False) -> Path:
         if not (complete := list_complete(path)):
             raise UsageError(f"{path} has no complete checkpoint yet")
         if resumable and not any(_has_arrays(found) for found in complete):
-            raise UsageError(f"{path} has no checkpoint to resume from: its checkpoints hold weights for evaluation only")
+            instead = f"start a new run from them with net.init_from={path}"
+            raise UsageError(
+                f"{path} has no checkpoint to resume from: its checkpoints hold weights for evaluation only; {instead}"
+            )
         return [found for found in complete if not resumable or _has_arrays(found)][-1]
 
 

@@ -85,7 +85,7 @@ class Background:
                 say(f"rlsuite: {self.name}: {one_line(error)}; the run goes on without it, and metrics.jsonl has all rows")
                 self._over = True
                 return
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._say(one_line(error))
                 with suppress(RlsuiteError):  # the disk is full
                     self._note(sent)
