@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,19 @@ def evaluate(
 
     `recolour`: other colours for an Atari game, `inverted` or `hue(degrees=180)`; `none` for the game's own.
     """
-    for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise UsageError(f"{name} = {value!r}: must be a whole number of at least {least}")
+    episodes, seed = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
     with allowing(trust):
         path, folder = Path(run_or_checkpoint), None if video is None else Path(video)
         return evaluation.evaluate(path, episodes, seed, folder, recolour=recolour).summary
+
+
+def _whole(name: str, value: Any, least: int) -> int | None:
+    """`value` as an int, NumPy's included; None stays None."""
+    if value is None:
+        return None
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise UsageError(f"{name} = {value!r}: must be a whole number of at least {least}")
+    return int(value)
 
 
 def make_env(env_id: str, num_envs: int = 1, threads: int = 1, **settings: Any) -> Any:

@@ -71,6 +71,25 @@ def test_evaluation_does_not_depend_on_training_and_names_stay_functions(tmp_pat
     assert callable(rlsuite.train)
 
 
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"episodes": 0}, "episodes = 0: must be a whole number of at least 1"),
+        ({"episodes": True}, "episodes = True: must be a whole number"),
+        ({"episodes": 2.0}, r"episodes = 2\.0: must be a whole number"),
+        ({"seed": -1}, "seed = -1: must be a whole number of at least 0"),
+    ],
+)
+def test_evaluate_names_a_wrong_number(settings: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        rlsuite.evaluate(tmp_path, **settings)
+
+
+def test_evaluate_takes_numpys_integers(tmp_path: Path) -> None:
+    rlsuite.train("classic/dqn", TINY, run_dir=tmp_path / "a")
+    assert len(rlsuite.evaluate(tmp_path / "a", np.int64(2), np.uint8(3)).returns) == 2  # type: ignore[arg-type]
+
+
 @pytest.mark.integration
 def test_atari_trains_evaluates_and_films(tmp_path: Path) -> None:
     settings: dict[str, Any] = {

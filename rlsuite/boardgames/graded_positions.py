@@ -27,6 +27,7 @@ from rlsuite.core.files import reading
 from rlsuite.core.game import BoardState, Game
 
 ONE_CLASS = "positions"  # the class of positions without a class name
+TOTAL = "total"  # the name of the grade of all classes together
 
 
 class Graded(NamedTuple):
@@ -105,6 +106,8 @@ def _from_csv(text: str, path: Path) -> Iterator[_Position]:
             if len(fields) != len(columns):
                 raise UsageError(f"{where}: {len(fields)} fields under a header of {len(columns)}")
             found = {column: field.strip() for column, field in zip(columns, fields, strict=True)}
+            if found.get("class") == TOTAL:
+                raise UsageError(f"{where}: class: {TOTAL} is the name of the line for all classes; choose another")
             board = found.get("position", "").replace("\\n", "\n")
             yield _Position(
                 where,

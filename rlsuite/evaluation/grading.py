@@ -6,14 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlsuite.boardgames.graded_positions import Graded
+from rlsuite.boardgames.graded_positions import TOTAL, Graded
 from rlsuite.boardgames.ratings import wilson
 from rlsuite.core.game import Game
 from rlsuite.evaluation.statistics import bootstrap_interval
 from rlsuite.search import Evaluate, Gumbel, Puct
 from rlsuite.search.search import choose_actions
 
-TOTAL = "total"
 _BATCH = 250
 
 

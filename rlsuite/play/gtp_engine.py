@@ -365,9 +365,9 @@ class Engine:
 
     def _allowed(self, wish: Wish) -> list[int]:
         """The moves that an analysis is limited to; none if it is not."""
+        legal = self.session.turned(wish.player).legal_actions()  # refuses a colour that cannot be to move
         if not wish.moves:
             return []
-        legal = self.session.turned(wish.player).legal_actions()
         if not (only := [action for action in legal if wish.allows(action)]):
             raise Refused("no move is allowed")
         return only

@@ -99,8 +99,8 @@ def meet_pairs(
     for number, (first, second) in enumerate(pairs, 1):
         stem = None if out is None else out / f"{number:02d}_{_short(first.name)}_{_short(second.name)}"
         meetings.append(_meet(first, second, game, games, opening_moves, seed, parallel, sprt, stem))
-    if out is not None:
-        atomic_write(out / "match.json", json.dumps([meeting.as_dict() for meeting in meetings], indent=1) + "\n")
+        if out is not None:  # after every match, so that an interruption loses only the one that it stops
+            atomic_write(out / "match.json", json.dumps([meeting.as_dict() for meeting in meetings], indent=1) + "\n")
     return meetings
 
 

@@ -101,6 +101,7 @@ def test_plain_text(tmp_path: Path) -> None:
         ("a.csv", "moves,scores\na1 b1 a2 b2 c1 c2,a3=1 b3=? c3=0\n", r"line 2: scores: b3=\? is not move=score"),
         ("a.csv", "moves,scores\na1 b1 a2 b2 c1 c2,a3=1 b3=nan c3=0\n", "line 2: scores: b3=nan is not move=score"),
         ("a.csv", "moves,scores\na1 b1 a2 b2 c1 c2,a3=1 a3=0 c3=0\n", "line 2: scores: a3 has two scores"),
+        ("a.csv", "class,moves,best\ntotal,b2,a1\n", "line 2: class: total is the name of the line for all classes"),
         ("a.csv", "moves,good\nb2,a1\n", r"line 1: no column best or scores in the header \(moves, good\)"),
         ("a.csv", "best\na1\n", "line 1: no column moves or position"),
         ("a.csv", "moves,moves,best\na1,b2,c3\n", r"line 1: a column of the header is there twice \(moves, moves, best\)"),

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -337,6 +338,14 @@ def test_analysis_is_what_guis_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert "utility" in capsys.readouterr().out
     assert len(it.session.actions) == 2
     assert ask(engine(player="random"), "lz-analyze")[0].startswith("? random does not search")
+
+
+def test_a_colour_that_is_not_to_move_is_refused_before_the_answer_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    board = replace(make_game("tic_tac_toe"), set_player=None)
+    it = Engine(Session(board, BoardPlayer("mcts(simulations=8)", board)), "name", "1.0")
+    for command in ("lz-genmove_analyze w 100", "kata-analyze w"):
+        assert ask(it, command) == ["? tic_tac_toe: it is x's turn\n\n"]
+    assert not capsys.readouterr().out
 
 
 def test_it_resigns_below_the_value_it_was_given() -> None:

@@ -68,7 +68,7 @@ def student(config: str, **settings: Any) -> Any:
     ids=["dqn", "c51", "r2d2", "ppo", "ppo-lstm", "a2c"],
 )
 def test_a_student_of_any_kind_comes_to_choose_as_its_teacher(config: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    settings = {**SMALL, **settings, "run.agent_steps": 3000, "learner.learning_rate": 3e-3, "run.log_seconds": 1e-9}
+    settings = {**SMALL, **settings, "run.agent_steps": 1500, "learner.learning_rate": 3e-3, "run.log_seconds": 1e-9}
     rlsuite.train(config, settings, run_dir=tmp_path / "run")
     rows = [row for row in read_metrics(tmp_path / "run") if "losses/kl_to_teacher" in row]
     first, last = rows[: len(rows) // 4], rows[-(len(rows) // 4) :]

@@ -25,7 +25,12 @@ from rlsuite.vision.supervised import DataStore, Supervised
 
 HEADS = [
     *("autoencoder(latent=4)", "autoencoder(latent=4,denoise=0.2,up=transpose,norm=instance)", "vae(latent=4,beta=2)"),
-    *("gan(latent=4,hidden=8)", "dcgan(latent=4)", "dcgan(latent=4,min_max=true,up=resize)", "conditional_gan(latent=4,rate=0.5)"),
+    *(
+        "gan(latent=4,hidden=8)",
+        "dcgan(latent=4)",
+        "dcgan(latent=4,min_max=true,up=resize)",
+        "conditional_gan(latent=4,rate=0.5,r1=1)",
+    ),
     "stylegan(latent=4,depth=2)",
 ]
 LOG2 = math.log(2)
@@ -137,6 +142,25 @@ def test_the_generator_learns_where_d_is_sure_only_by_the_trick(min_max: bool, s
     gans.generator_loss(fake, min_max).sum().backward()
     assert fake.grad is not None
     assert float(fake.grad) == pytest.approx(slope, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["gan", "dcgan", "conditional_gan", "stylegan"])
+def test_the_gradient_penalty_by_hand(kind: str) -> None:
+    """D(x) = 2 Σ x of 16x16 pixels: |∇D|² = 4 * 256. G has none."""
+    found = model(f"{kind}(latent=4,r1=3)", "dcgan(width=8,depth=2,norm=none)")
+    head, labels = found.head, {"label": torch.tensor([0, 2])}
+    assert isinstance(head, gans.Gan)
+    head.judge = lambda pictures, label, embed: 2 * pictures.sum((1, 2, 3))  # type: ignore[method-assign]
+    images = torch.zeros(2, 1, 16, 16, dtype=torch.uint8)
+    for part, penalty in (("discriminator", 4 * 256.0), ("generator", 0.0)):
+        head.r1 = 3.0
+        torch.manual_seed(1)
+        loss, logged = found.losses(images, labels, part)
+        head.r1 = 0.0
+        torch.manual_seed(1)
+        plain, _ = found.losses(images, labels, part)
+        assert float(logged.get("losses/r1", torch.zeros(()))) == penalty
+        torch.testing.assert_close(loss - plain, torch.full((2,), 1.5 * penalty))
 
 
 @pytest.mark.parametrize("head", [head for head in HEADS if "gan" in head])

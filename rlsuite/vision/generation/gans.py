@@ -25,18 +25,28 @@ class Gan(Maker):
     """GAN (Goodfellow et al. 2014): min over G, max over D of V = E[log D(x)] + E[log(1 - D(G(z)))].
 
     With `min_max`, G minimises V itself, whose gradient vanishes where D is certain; otherwise it maximises E[log D(G(z))], which
-    has the same optimum (section 3, the -log D trick). At the optimum, D is 1/2 everywhere.
+    has the same optimum (section 3, the -log D trick). At the optimum, D is 1/2 everywhere; alternating gradient steps only
+    approach it if D also minimises `r1` / 2 |∇D(x)|² at real pictures x (Mescheder et al. 2018, equation 9).
     """
 
     main = "balance"
 
-    def __init__(self, maps: Shapes, picture: Shape, generator: nn.Module, latent: int, min_max: bool = False, rate: float = 1.0):
+    def __init__(
+        self,
+        maps: Shapes,
+        picture: Shape,
+        generator: nn.Module,
+        latent: int,
+        min_max: bool = False,
+        rate: float = 1.0,
+        r1: float = 0.0,
+    ):
         """`maps`: shapes of the backbone's maps; `generator`: codes [N,L] -> logits [N,C,H,W].
 
         `rate`: factor on the learning rate of D (Heusel et al. 2017).
         """
         super().__init__(picture, latent)
-        self.min_max, self.rate = min_max, rate
+        self.min_max, self.rate, self.r1 = min_max, rate, r1
         self.score = nn.Linear(math.prod(maps[-1]), 1)
         self.generator = generator
 
@@ -72,10 +82,19 @@ class Gan(Maker):
         fake = self.judge(made, label, embed)
         if part == GENERATOR:
             return generator_loss(fake, self.min_max), {}
-        real = self.judge(unit(images), label, embed)
+        pictures = unit(images).requires_grad_(bool(self.r1))
+        real = self.judge(pictures, label, embed)
         loss = discriminator_loss(real, fake)
-        seen = {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
-        return loss, {"losses/value": -loss.detach().mean(), **{f"losses/d_{name}": value for name, value in seen.items()}}
+        metrics = {
+            "losses/value": -loss.detach().mean(),
+            "losses/d_real": real.detach().sigmoid().mean(),
+            "losses/d_fake": fake.detach().sigmoid().mean(),
+        }
+        if not self.r1:
+            return loss, metrics
+        (slope,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
+        penalty = slope.square().sum((1, 2, 3))
+        return loss + self.r1 / 2 * penalty, {**metrics, "losses/r1": penalty.detach().mean()}
 
     def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
         """D's outputs for the pictures and for as many made ones, and V in nats."""
@@ -107,9 +126,10 @@ class ConditionalGan(Gan):
         classes: int,
         min_max: bool = False,
         rate: float = 1.0,
+        r1: float = 0.0,
     ):
         """See `Gan`; `generator` takes codes and classes, [N,L+K]."""
-        super().__init__(maps, picture, generator, latent, min_max, rate)
+        super().__init__(maps, picture, generator, latent, min_max, rate, r1)
         self.classes = classes
         self.vectors = nn.Embedding(classes, math.prod(maps[-1]))
         nn.init.zeros_(self.vectors.weight)
@@ -135,10 +155,17 @@ class ConditionalGan(Gan):
 
 
 def gan(
-    maps: Shapes, picture: Shape, classes: int, latent: int = 64, hidden: int = 256, min_max: bool = False, rate: float = 1.0
+    maps: Shapes,
+    picture: Shape,
+    classes: int,
+    latent: int = 64,
+    hidden: int = 256,
+    min_max: bool = False,
+    rate: float = 1.0,
+    r1: float = 0.0,
 ) -> Gan:
     """GAN with a generator of dense layers, of `hidden` and twice as many units."""
-    return Gan(maps, picture, DenseDecoder(latent, picture, hidden), latent, min_max, rate)
+    return Gan(maps, picture, DenseDecoder(latent, picture, hidden), latent, min_max, rate, r1)
 
 
 def dcgan(
@@ -148,11 +175,12 @@ def dcgan(
     latent: int = 64,
     min_max: bool = False,
     rate: float = 1.0,
+    r1: float = 0.0,
     up: str = "transpose",
     norm: str = "batch",
 ) -> Gan:
     """DCGAN (Radford et al. 2016): G is a `Decoder`, which mirrors D; as published with the backbone `dcgan`."""
-    return Gan(maps, picture, Decoder(latent, maps, picture, up, norm), latent, min_max, rate)
+    return Gan(maps, picture, Decoder(latent, maps, picture, up, norm), latent, min_max, rate, r1)
 
 
 def conditional_gan(
@@ -162,11 +190,12 @@ def conditional_gan(
     latent: int = 64,
     min_max: bool = False,
     rate: float = 1.0,
+    r1: float = 0.0,
     up: str = "transpose",
     norm: str = "batch",
 ) -> ConditionalGan:
     """A conditional `dcgan`."""
-    return ConditionalGan(maps, picture, Decoder(latent + classes, maps, picture, up, norm), latent, classes, min_max, rate)
+    return ConditionalGan(maps, picture, Decoder(latent + classes, maps, picture, up, norm), latent, classes, min_max, rate, r1)
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from rlsuite.core.errors import UsageError
 from rlsuite.nets.backbones.bricks import InstanceNorm, act_of
 from rlsuite.nets.decoders import Shape
-from rlsuite.vision.generation.base import unit
-from rlsuite.vision.generation.gans import DISCRIMINATOR, Gan
+from rlsuite.vision.generation.gans import Gan
 from rlsuite.vision.head import Embed
-from rlsuite.vision.necks import Maps
 
 MAPPING_RATE = 0.01  # relative learning rate of the mapping network's layers (appendix C)
 MEAN_RATE = 0.005  # rate at which the mean style follows the batches (appendix B: a decay of 0.995)
@@ -122,7 +120,7 @@ class StyleGenerator(nn.Module):
 
 
 class StyleGan(Gan):
-    """StyleGAN's losses: those of `Gan`, and for D `r1` / 2 |∇D(x)|² at real pictures (Mescheder et al. 2018).
+    """StyleGAN's losses are those of `Gan`.
 
     D also sees how much the pictures of a batch differ, so that G cannot make the same one again and again (Karras et al. 2018,
     section 3): the standard deviation of each feature over the batch, averaged over the features.
@@ -132,9 +130,8 @@ class StyleGan(Gan):
 
     def __init__(self, maps: Sequence[Shape], picture: Shape, generator: StyleGenerator, latent: int, r1: float, rate: float):
         """See `Gan`."""
-        super().__init__(maps, picture, generator, latent, False, rate)
+        super().__init__(maps, picture, generator, latent, rate=rate, r1=r1)
         self.score = nn.Linear(math.prod(maps[-1]) + 1, 1)
-        self.r1 = r1
 
     def codes(self, count: int, rng: torch.Generator, truncation: float | None = None) -> Tensor:
         """See `Maker`; also refuses a truncation, since it is styles that are truncated, not codes."""
@@ -149,18 +146,6 @@ class StyleGan(Gan):
         features = embed(pictures)[-1].flatten(1)
         spread = (features.float().var(0, correction=0) + 1e-8).sqrt().mean().to(features)
         return self.score(torch.cat([features, spread.expand(len(features), 1)], 1)).float()[:, 0]  # type: ignore[no-any-return]
-
-    def losses(
-        self, maps: Maps, images: Tensor, labels: dict[str, Tensor], embed: Embed, part: str = ""
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss [N] of D or of G, in nats."""
-        loss, metrics = super().losses(maps, images, labels, embed, part)
-        if part != DISCRIMINATOR or not self.r1:
-            return loss, metrics
-        real = unit(images).requires_grad_()
-        (slope,) = torch.autograd.grad(self.judge(real, None, embed).sum(), real, create_graph=True)
-        penalty = slope.square().sum((1, 2, 3))
-        return loss + self.r1 / 2 * penalty, {**metrics, "losses/r1": penalty.detach().mean()}
 
 
 def stylegan(
