@@ -1,14 +1,18 @@
 """`rlsuite play`, `analyse`, `embed`, `match`, `ladder`, `gtp` and `uci`: board games. Heavy imports are inside the commands."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rlsuite.cli.common import Json, Trust, examples, family, print_json
 from rlsuite.core.console import command
 from rlsuite.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from rlsuite.play.ladder import Rung
 
 PLAYERS = (
     "a run or checkpoint, run(path=...,eval_simulations=50), mcts(simulations=1000), random, gtp(command=...) or uci(command=...)"
@@ -349,11 +353,18 @@ def ladder(
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder: name the PNG file to write")
     rungs = ladders.climb(run, games, simulations, opening_moves, checkpoints, against=against or (), parallel=parallel)
-    ladders.draw(rungs, f"{run.name}: {games} games per pair, {simulations} simulations per move", out)
     zero = ladders.zero(rungs)
     if as_json:
         print_json({"picture": str(out), "zero": zero, "rungs": [rung._asdict() for rung in rungs]})
-        return
+    else:
+        _print_ladder(rungs, zero, bool(against))
+    # After the ratings, which took the time, are printed.
+    ladders.draw(rungs, f"{run.name}: {games} games per pair, {simulations} simulations per move", out)
+    if not as_json:
+        print(f"picture {out}")
+
+
+def _print_ladder(rungs: Sequence["Rung"], zero: str, against: bool) -> None:
     print(f"Elo with 95% intervals; 0 is the {zero}" if not against else f"Elo with 95% intervals; 0 is {zero}")
     for rung in rungs:
         steps = "" if rung.agent_steps is None else f"{rung.agent_steps:,}"
@@ -363,7 +374,6 @@ def ladder(
         if rung.failures:
             text += f"; lost by crashes, time-outs and illegal moves: {rung.failures}"
         print(text)
-    print(f"picture {out}")
 
 
 @app.command(epilog=examples("rlsuite gtp runs/go", "rlsuite gtp 'mcts(simulations=5000)' --game 'go(size=9)'"))

@@ -3,6 +3,7 @@
 Shapes: n positions, R bytes a row.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from rlsuite.boardgames.games import make_game
 from rlsuite.boardgames.matches import Batched, Programs, Replayed, Seat
 from rlsuite.boardgames.opponents import OPPONENTS, Mcts, Opponent, make_opponent
 from rlsuite.config.spec_string import parse_call
-from rlsuite.core.errors import UsageError, nearest
+from rlsuite.core.errors import OpponentError, RlsuiteError, UsageError, nearest
 from rlsuite.core.game import Game
 from rlsuite.runs import pretrained_agents
 from rlsuite.search import Cached, Evaluate, Gumbel, Puct, Searcher, rollout_evaluator
@@ -88,9 +89,14 @@ class BoardPlayer:
             self._evaluator[0].clear()  # rollouts depend on the komi
 
     def __call__(self, rows: NDArray[np.int8], histories: Sequence[Sequence[int]], rng: np.random.Generator) -> NDArray[np.int64]:
-        """See `Opponent`."""
+        """See `Opponent`. A program that fails raises OpponentError, and is restarted for the next move."""
         if self.opponent is not None:
-            return self.opponent(rows, histories, rng)
+            try:
+                return self.opponent(rows, histories, rng)
+            except OpponentError:
+                with contextlib.suppress(RlsuiteError):  # the first error tells more than a second one
+                    self.change_game(self.game)
+                raise
         evaluate, method = self.evaluator(self.game)
         return choose_actions(self.game, rows, evaluate, self.simulations, method, int(rng.integers(2**31)), self.solve)
 

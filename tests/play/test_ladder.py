@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlsuite.cli.main import app
-from rlsuite.core.errors import OpponentError, UsageError
+from rlsuite.core.errors import OpponentError, RlsuiteError, UsageError
 from rlsuite.play import ladder
 from rlsuite.play.ladder import Rung, climb
 
@@ -119,3 +119,13 @@ def test_a_picture_of_many_players(tmp_path: Path) -> None:
     assert (tmp_path / "ladder.png").read_bytes()[1:4] == b"PNG"
     assert ladder.zero(rungs).startswith("gtp(")
     assert ladder.zero(rungs[:1]) == "oldest checkpoint"
+
+
+def test_the_ratings_are_printed_if_the_picture_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ladder, "climb", lambda *_, **__: [Rung(500, 12.0, (-5.0, 29.0), "run", 0)])
+    (tmp_path / "file").touch()
+    with pytest.raises(RlsuiteError, match=r"cannot write .*ladder\.png"):
+        app(["ladder", "pretrained:tic_tac_toe", "--out", str(tmp_path / "file" / "ladder.png")], standalone_mode=False)
+    assert "+12  [-5, +29]" in capsys.readouterr().out

@@ -1,12 +1,14 @@
 """A game in progress: searches that are compiled and measured beforehand, turns out of order, copies."""
 
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlsuite.boardgames.games import make_game
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import OpponentError, UsageError
 from rlsuite.play.clock import Pace
 from rlsuite.play.players import BoardPlayer
 from rlsuite.play.session import Session
@@ -139,3 +141,23 @@ def test_gumbel_halves_at_every_move(timed: bool) -> None:
         assert it.searcher.done == 40 or found.proven
         assert (found.visits > 0).sum() == 4, move  # all halving, nothing else
         it.play(found.action)
+
+
+def test_a_program_that_crashed_plays_the_next_move(tmp_path: Path) -> None:
+    """It crashes at the first move it is asked for, once."""
+    script = """
+import os, sys
+for line in sys.stdin:
+    if line.startswith("genmove") and not os.path.exists("HERE"):
+        open("HERE", "w").close()
+        sys.exit(1)
+    print("= a1" if line.startswith("genmove") else "=", end="\\n\\n", flush=True)
+"""
+    (tmp_path / "engine.py").write_text(script.replace("HERE", str(tmp_path / "crashed")))
+    it = session("go(size=5,komi=0.5)", f"gtp(command={sys.executable} {tmp_path / 'engine.py'})")
+    with pytest.raises(OpponentError, match="has ended at 'genmove black'"):
+        it.answer()
+    assert not it.actions
+    it.answer()
+    assert [it.game.action_text(action) for action in it.actions] == ["a1"]
+    it.player.close()
