@@ -1,5 +1,6 @@
 """Baselines for models that make pictures: principal components, and a mean picture. Shapes: N pictures, D pixels."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,21 +10,24 @@ from torch import Tensor
 from rlsuite.vision.data import Pictures
 
 FIT = 20_000  # maximum number of training pictures that the components are fitted to
+_FIT_PIXELS = 2**27  # and of their pixels together: 0.5 GB
 BATCH = 1_000
 
 
 def pca_squared_error(train: Pictures, test: Pictures, components: int) -> float:
     """The mean squared error per pixel, where white is 1, of `test` rebuilt from the mean and principal components of `train`.
 
-    The components are fitted to at most `FIT` pictures by a randomised SVD (Halko et al. 2011), with some extra components so that
-    the last one is exact, too.
+    The components are fitted to at most `FIT` pictures, fewer if they are large, by a randomised SVD (Halko et al. 2011), with some
+    extra components so that the last one is exact, too.
     """
-    x = _flat(train, min(FIT, len(train)))
+    pixels = math.prod(train.take(np.zeros(1, np.int64))[0].shape)
+    x = _flat(train, min(FIT, len(train), max(2 * components + 20, _FIT_PIXELS // pixels)))
     mean = x.mean(0)
+    x -= mean
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         rank = min(components + 20, *x.shape)
-        basis = torch.svd_lowrank(x - mean, q=rank, niter=6)[2][:, :components]  # [D,components]
+        basis = torch.svd_lowrank(x, q=rank, niter=6)[2][:, :components]  # [D,components]
     total, count = 0.0, len(test)
     for at in range(0, count, BATCH):
         centred = _rows(test, np.arange(at, min(at + BATCH, count))) - mean

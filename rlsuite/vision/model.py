@@ -8,6 +8,7 @@ Shapes: N images, C channels, H x W pixels, K classes.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -272,8 +273,10 @@ def _call(what: str, table: dict[str, Callable[..., Any]], text: str) -> Callabl
         if key not in own:
             raise unknown(f"parameter of {name}", key, own)
         kind = type(own[key])
-        if kind in (int, float) and isinstance(value, int | float) and (value < 0 or (value == 0 and key in _NOT_NONE)):
-            raise UsageError(f"{text}: {key} must be above 0")
+        if kind in (int, float) and isinstance(value, int | float):
+            least = "above 0" if key in _NOT_NONE else "0 or more"
+            if not (math.isfinite(value) and value >= 0) or (value == 0 and key in _NOT_NONE):
+                raise UsageError(f"{text}: {key} must be {least}")
         if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
             allowed = {float: "a number", int: "a whole number"}.get(kind, "a name")
             raise UsageError(f"{text}: {key} must be {allowed}")

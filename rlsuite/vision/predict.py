@@ -1,5 +1,6 @@
 """Draws the predictions of a saved vision model on pictures, a video, an Atari game, or its own test pictures."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from rlsuite.envs import atari_game
 from rlsuite.vision import attention, draw, texts
 from rlsuite.vision.data import atari
 from rlsuite.vision.data.emulator import WHOLE, frames
-from rlsuite.vision.data.files import SUFFIXES, read_picture
+from rlsuite.vision.data.files import SUFFIXES, pictures_in, read_picture
 from rlsuite.vision.evaluate import as_objects, predict
 from rlsuite.vision.generation.autoencoders import Autoencoder
 from rlsuite.vision.sample import sheet, to_bytes, translations
@@ -35,8 +36,9 @@ def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Shown]:
     """Writes predictions on at most `count` pictures as PNG files into `out`.
 
     `what`: a picture, a folder of pictures, a video, the id of an Atari environment, or `test`; for a model of texts, the text.
-    UsageError if it does not exist.
+    UsageError if it does not exist, or if a result would replace a picture that is read.
     """
+    check_out(what, out)
     written = []
     for name, image in pictures_of(saved, what, count):
         path = out / f"{name}.png"
@@ -96,16 +98,39 @@ def pictures_of(saved: SavedModel, what: str, count: int) -> Iterator[tuple[str,
         first, end = data.rows if isinstance(data, atari.Config) else WHOLE
         for number, frame in enumerate(frames(what, count, 7, (channels, height, width), 8, (first, end))):
             yield f"frame_{number:05d}", frame.planes
-    elif path.is_dir() or (path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".gif"):
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not files or not files[0].is_file():
+    elif _is_of_pictures(path):
+        files = _named(path)
+        if not files or not files[0][1].is_file():
             raise UsageError(f"{what}: no pictures found ({', '.join(SUFFIXES)})")
-        for file in files[:count]:
-            yield file.stem, as_channels(read_picture(file, (height, width)), channels)
+        for name, file in files[:count]:
+            yield name, as_channels(read_picture(file, (height, width)), channels)
     elif path.suffix.lower() in VIDEOS:
         yield from _video(path, saved, count)
     else:
         raise UsageError(f"{what!r} is not a picture, a folder, a video, an Atari environment or {TEST!r}")
+
+
+def check_out(what: str, out: Path) -> None:
+    """UsageError if the result for a picture, `<out>/<its name>.png`, would replace one of the pictures `what`."""
+    path = Path(what)
+    if what == TEST or not _is_of_pictures(path):
+        return
+    files = _named(path)
+    read = {file.resolve() for _, file in files}
+    for name, _ in files:
+        if (written := out / f"{name}.png").resolve() in read:
+            raise UsageError(f"--out {out}: {written} would replace the picture that is read; choose another folder")
+
+
+def _is_of_pictures(path: Path) -> bool:
+    return path.is_dir() or (path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".gif")
+
+
+def _named(path: Path) -> list[tuple[str, Path]]:
+    """The picture files of a path with names for their results: without the suffix, unless two names would be the same."""
+    files = pictures_in(path) if path.is_dir() else [path]
+    stems = Counter(file.stem for file in files)
+    return [(file.stem if stems[file.stem] == 1 else file.name, file) for file in files]
 
 
 def _letters(saved: SavedModel, text: str) -> texts.Rows:

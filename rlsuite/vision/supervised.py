@@ -45,6 +45,7 @@ class Supervised(Objective):
             have = f"the labels of this data are to {' or '.join(data.tasks)}" if data.tasks else "this data has no labels"
             raise UsageError(f"model.head={config.head} is to {kind.labels}, but {have}")
         self.task, self.main, self.part = kind.task, kind.main, ""
+        self.needs_every_class = kind.labels == "classify" and kind.task in ("generate", "translate")
         if parse_call("head", config.head)[1].get("mask") and "masks" not in data.train.take(np.zeros(1, np.int64))[1]:
             raise UsageError(f"model.head={config.head} predicts masks, but this data has boxes only")
 
@@ -102,7 +103,7 @@ class DataStore:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where the saved store was. ValueError if it was of other data."""
         if len(state["order"]) != len(self.pictures):
-            raise ValueError(f"it is of {len(state['order'])} pictures, there are {len(self.pictures)}")
+            raise ValueError(f"the run had {len(state['order']):,} pictures to train on, its data now has {len(self.pictures):,}")
         self.rng.bit_generator.state = state["rng"]
         order: NDArray[np.int64] = state["order"]
         self.order, self.at = order.copy(), state["at"]

@@ -34,6 +34,7 @@ from rlsuite.runtime.signals import Stop, signals
 from rlsuite.vision import data
 from rlsuite.vision.config import VisionConfig, check, load_config
 from rlsuite.vision.data import Data
+from rlsuite.vision.data.leave_out import left_out
 from rlsuite.vision.evaluate import evaluate_until
 from rlsuite.vision.generation.base import Measured
 from rlsuite.vision.model import Model
@@ -118,6 +119,10 @@ class Training(Session[dict[str, float]]):
         device = device_of(config)
         self.config, self.data = config, load_data(config)
         self.task = Supervised(config.model, self.data)
+        self.left_out = left_out(config.data, list(self.data.classes))
+        if self.left_out is not None and self.task.needs_every_class:
+            name = self.data.classes[self.left_out]
+            raise UsageError(f"data.leave_out = {name}: model.head={config.model.head} needs pictures of every class")
         learner = make_learner(config, self.task, device, fresh)
         assert isinstance(learner.net, Model)
         learner.net.head.check_labels(self.data.train)
@@ -199,10 +204,12 @@ class Training(Session[dict[str, float]]):
         config = self.config
         parts = [config.model.backbone, *([config.model.neck] if config.model.neck != "none" else []), config.model.head]
         parameters = sum(p.numel() for p in self.learner.net.parameters())
+        missing = "" if self.left_out is None else f" of which {self.data.classes[self.left_out]!r} is left out of training"
         return (
             f"{config.name}: {' + '.join(parts)} on {config.data.name}, "
             f"{len(self.data.train):,} + {len(self.data.test):,} pictures, "
-            f"{len(self.data.classes)} classes, seed {config.seed}, {self.learner.device.type}, {torch.get_num_threads()} threads, "
+            f"{len(self.data.classes)} classes{missing}, seed {config.seed}, "
+            f"{self.learner.device.type}, {torch.get_num_threads()} threads, "
             f"{parameters:,} parameters"
         )
 

@@ -8,7 +8,7 @@ from rlsuite.core.errors import UsageError
 from rlsuite.vision import draw
 from rlsuite.vision.frechet import checked, see
 from rlsuite.vision.generation.translation import Translator
-from rlsuite.vision.predict import pictures_of
+from rlsuite.vision.predict import check_out, pictures_of
 from rlsuite.vision.sample import remade, translations
 from rlsuite.vision.train import SavedModel
 
@@ -23,6 +23,7 @@ def translator(saved: SavedModel) -> Translator:
 def show(saved: SavedModel, what: str, out: Path, count: int) -> list[Path]:
     """Writes at most `count` PNG files into `out`, each a picture above its translations. `what`: see `predict.show`."""
     translator(saved)
+    check_out(what, out)
     written = []
     for name, image in pictures_of(saved, what, count):
         written.append(out / f"{name}.png")

@@ -142,6 +142,29 @@ def test_what_a_folder_refuses(tmp_path: Path) -> None:
         read_picture(tmp_path / "broken.png")
 
 
+def test_a_folder_without_training_pictures_of_a_class_or_with_stray_ones_is_refused(tmp_path: Path) -> None:
+    """Hidden folders and files are left out."""
+    config = folder.Config(name="folder", path=str(tmp_path), size=8)
+    for number in range(4):
+        for name in ("a", "b", ".hidden"):
+            paint(tmp_path / name / f"{number}.png", 9)
+    paint(tmp_path / "a" / ".thumbnails" / "0.png", 9)
+    data = folder.load(config, 1)
+    assert (data.classes, len(data.train), len(data.test)) == (("a", "b"), 6, 2)
+    (tmp_path / "c").mkdir()
+    with pytest.raises(UsageError, match="the class c has no picture to train on"):
+        folder.load(config, 1)
+    (tmp_path / "c").rmdir()
+    paint(tmp_path / "stray.png", 9)
+    with pytest.raises(UsageError, match=r"stray\.png lies beside folders with pictures \(a, b\)"):
+        folder.load(config, 1)
+    (tmp_path / "stray.png").unlink()
+    for broken in (b"", b"nothing", (tmp_path / "a" / "0.png").read_bytes()[:60]):
+        (tmp_path / "b" / "1.png").write_bytes(broken)
+        with pytest.raises(RlsuiteError, match=r"1\.png cannot be read as a picture"):
+            folder.load(config, 1)
+
+
 def annotations(tmp_path: Path, **changes: Any) -> coco.Config:
     """Two pictures of 20x40, resized to 32x32."""
     for number in range(2):

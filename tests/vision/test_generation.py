@@ -235,6 +235,9 @@ def test_interpolations_stay_as_far_from_the_middle_as_their_ends() -> None:
     ("backbone", "head", "more", "message"),
     [
         ("impala", "autoencoder(latent=0)", {}, r"autoencoder\(latent=0\): latent must be above 0"),
+        ("impala", "gan(r1=-1)", {}, r"gan\(r1=-1\): r1 must be 0 or more"),
+        ("impala", "gan(r1=nan)", {}, r"gan\(r1=nan\): r1 must be 0 or more"),
+        ("impala", "gan(rate=inf)", {}, r"gan\(rate=inf\): rate must be above 0"),
         ("impala", "vae(latnt=3)", {}, "unknown parameter of vae 'latnt'; did you mean latent"),
         ("impala", "vae(up=resise)", {}, "up=resise: must be transpose or resize"),
         ("impala", "dcgan", {"neck": "fpn"}, "model.neck must be none"),

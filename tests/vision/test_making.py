@@ -132,8 +132,26 @@ def test_anomalies_are_what_was_left_out(tmp_path: Path) -> None:
         train("vision/digits", {**DIGITS, "data.leave_out": 12}, tmp_path / "no")
     with pytest.raises(UsageError, match=r"unknown data\.leave_out 'sneker'; did you mean sneaker"):
         left_out(ClassSection(name="mine", leave_out="sneker"), ["boot", "sneaker"])
+    assert left_out(ClassSection(name="mine", leave_out=1), ["1", "2"]) == 0  # a class of that name comes before the number
+    with pytest.raises(UsageError, match=r"data\.leave_out = 0: this data has no classes"):
+        left_out(ClassSection(name="mine", leave_out=0), [])
+    with pytest.raises(UsageError, match=r"data\.leave_out = 3: model\.head=conditional_gan.* needs pictures of every class"):
+        run(tmp_path / "no", CONDITIONAL, **{"data.leave_out": 3})
     with pytest.raises(UsageError, match="is a published, but anomalies are what an autoencoder or a vae cannot make"):
         anomalies.rank(SavedModel(run(tmp_path / "classifier", "published", **{"model.backbone": "lenet"})), "test", 5)
+
+
+def test_results_do_not_replace_pictures_nor_each_other(tmp_path: Path) -> None:
+    saved = SavedModel(run(tmp_path / "vae", VAE))
+    for name in ("a.png", "b.png", "b.bmp"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "mine" / name)
+    found = predict.show(saved, str(tmp_path / "mine"), tmp_path / "out", 9)
+    assert [one.path.name for one in found] == ["a.png", "b.bmp.png", "b.png.png"]
+    for what in (tmp_path / "mine", tmp_path / "mine" / "a.png"):
+        with pytest.raises(UsageError, match=r"a\.png would replace the picture that is read"):
+            predict.show(saved, str(what), tmp_path / "mine", 9)
+    assert Image.open(tmp_path / "mine" / "a.png").size == (40, 40)
 
 
 def test_errors_of_pictures_by_hand() -> None:

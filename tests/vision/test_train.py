@@ -57,7 +57,7 @@ def test_a_store_samples_every_picture_before_it_repeats_one() -> None:
     other = DataStore(InMemory(images, {"label": np.arange(10)}), seed=5)
     other.load_state_dict(store.state_dict())
     assert other.sample(20).keys.tolist() == store.sample(20).keys.tolist()
-    with pytest.raises(ValueError, match="it is of 10 pictures, there are 3"):
+    with pytest.raises(ValueError, match="the run had 10 pictures to train on, its data now has 3"):
         DataStore(InMemory(images[:3], {}), seed=1).load_state_dict(store.state_dict())
 
 
@@ -157,7 +157,8 @@ def test_a_resume_says_what_changed_and_never_goes_back(tmp_path: Path, capsys: 
     with pytest.raises(UsageError, match="name different folders"):
         train(None, run_dir=tmp_path / "other", resume=run)
     with pytest.raises(
-        UsageError, match=r"data\.pictures 32 -> 16; .*does not fit this config: it is of 32 pictures, there are 16"
+        UsageError,
+        match=r"data\.pictures 32 -> 16; .*does not fit this config: the run had 32 pictures to train on, its data now has 16",
     ):
         train(None, {"data.pictures": 16}, resume=run)
 

@@ -242,4 +242,4 @@ def test_a_run_of_pix2pix(tmp_path: Path) -> None:
     assert Image.open(written[0]).size == (42, 84)
     for other in ("ALE/Pong-v5", str(written[0])):
         with pytest.raises(UsageError, match=r"takes maps of a game's colours .*: use 'test'"):
-            translate.show(SavedModel(path), other, tmp_path / "out", 1)
+            translate.show(SavedModel(path), other, tmp_path / "other", 1)

@@ -27,6 +27,24 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
     return np.asarray(picture).transpose(2, 0, 1).copy()
 
 
+def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
+    """The picture files in a folder by name, without hidden ones; `deep`: in its subfolders, too."""
+    found = folder.rglob("*") if deep else folder.iterdir()
+    shown = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in shown if path.suffix.lower() in SUFFIXES)
+
+
+def check_picture(path: Path) -> tuple[int, int]:
+    """The width and height of a picture file, which is not decoded. RlsuiteError if it is not a picture."""
+    try:
+        with Image.open(path) as file:
+            size = file.size
+            file.verify()
+            return size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise RlsuiteError(f"{path} cannot be read as a picture: {error}") from error
+
+
 class Files:
     """`Pictures` in files, all resized to one size; labels are in memory."""
 

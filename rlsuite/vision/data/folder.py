@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rlsuite.core.errors import UsageError
 from rlsuite.vision.data import Data, DataPath
-from rlsuite.vision.data.files import SUFFIXES, Files
+from rlsuite.vision.data.files import Files, check_picture, pictures_in
 from rlsuite.vision.data.leave_out import ClassSection, leaving_out
 
 
@@ -24,7 +24,11 @@ class Config(ClassSection):
 
 
 def load(config: Config, seed: int) -> Data:
-    """Without folders train and test, a random split that is the same for every seed."""
+    """Without folders train and test, a random split that is the same for every seed.
+
+    UsageError for a class without a picture to train on, RlsuiteError for a file that is not a picture. Names that begin with a dot
+    are left out.
+    """
     root = Path(config.path)
     if not root.is_dir():
         raise UsageError(f"data.path={root} is not a folder")
@@ -36,7 +40,12 @@ def load(config: Config, seed: int) -> Data:
             raise UsageError(f"data.path={root}: test has classes that train does not have: {', '.join(sorted(extra))}")
         train, test = (_files(root / part, classes) for part in ("train", "test"))
     else:
-        plain = [path for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES]
+        plain = pictures_in(root)
+        if plain and (beside := [folder.name for folder in _folders(root) if pictures_in(folder, deep=True)]):
+            raise UsageError(
+                f"data.path={root}: {plain[0].name} lies beside folders with pictures ({', '.join(beside[:3])}); "
+                "put all pictures into one folder per class, or all into one folder"
+            )
         classes = [] if plain else _classes(root)
         paths, labels = (plain, np.zeros(len(plain), np.int64)) if plain else _files(root, classes)
         order = np.random.default_rng(0).permutation(len(paths))
@@ -44,25 +53,29 @@ def load(config: Config, seed: int) -> Data:
         train, test = (([paths[i] for i in part], labels[part]) for part in (order[held:], order[:held]))
     if not train[0] or not test[0]:
         raise UsageError(f"data.path={root}: {len(train[0])} pictures to train on and {len(test[0])} to test on")
+    for label, name in enumerate(classes):
+        if label not in train[1]:
+            raise UsageError(f"data.path={root}: the class {name} has no picture to train on; remove its folder, or add pictures")
+    for path in train[0] + test[0]:
+        check_picture(path)
     pictures = [Files(paths, {"label": labels}, size) for paths, labels in (train, test)]
     return leaving_out(
         Data(pictures[0], pictures[1], tuple(classes), (3, *size), ("classify",) if classes else ()), config, train[1]
     )
 
 
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _classes(root: Path) -> list[str]:
-    found = sorted(path.name for path in root.iterdir() if path.is_dir())
+    found = [path.name for path in _folders(root)]
     if len(found) < 2:
         raise UsageError(f"{root} needs a folder of pictures for each of at least two classes, it has {found or 'none'}")
     return found
 
 
 def _files(root: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        mine = (
-            sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in SUFFIXES) if (root / name).is_dir() else []
-        )
-        paths += mine
-        labels += [label] * len(mine)
-    return paths, np.array(labels, np.int64)
+    mine = [pictures_in(root / name, deep=True) if (root / name).is_dir() else [] for name in classes]
+    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in mine])
+    return [path for paths in mine for path in paths], labels

@@ -34,13 +34,15 @@ def left_out(config: DataSection, classes: list[str]) -> int | None:
     if not isinstance(config, ClassSection) or config.leave_out is None:
         return None
     named = config.leave_out
+    if not classes:
+        raise UsageError(f"data.leave_out = {named}: this data has no classes")
+    if str(named) in classes:  # first, since a class may be named by a number
+        return classes.index(str(named))
     if isinstance(named, int):
         if not 0 <= named < len(classes):
             raise UsageError(f"data.leave_out = {named}: the classes are 0 to {len(classes) - 1}")
         return named
-    if named not in classes:
-        raise unknown("data.leave_out", named, classes)
-    return classes.index(named)
+    raise unknown("data.leave_out", named, classes)
 
 
 def leaving_out(data: Data, config: DataSection, labels: NDArray[np.int64]) -> Data:

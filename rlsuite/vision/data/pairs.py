@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
 
-from rlsuite.core.errors import RlsuiteError, UsageError
+from rlsuite.core.errors import UsageError
 from rlsuite.vision.data import Array, Data, DataPath, DataSection
-from rlsuite.vision.data.files import SUFFIXES, Files
+from rlsuite.vision.data.files import Files, check_picture, pictures_in
 
 
 class Config(DataSection):
@@ -43,14 +42,14 @@ def load(config: Config, seed: int) -> Data:
     for name in ("input", "target"):
         if not (root / name).is_dir():
             raise UsageError(f"data.path={root} has no folder {name}: it needs input and target")
-        found.append({path.stem: path for path in sorted((root / name).iterdir()) if path.suffix.lower() in SUFFIXES})
+        found.append({path.stem: path for path in pictures_in(root / name)})
     if alone := sorted(found[0].keys() ^ found[1].keys()):
         raise UsageError(f"data.path={root}: {alone[0]} is in one of the folders input and target only")
     names = list(found[0])
     if len(names) < 2:
         raise UsageError(f"data.path={root}: {len(names)} pairs; it takes two at least, one of them to test on")
     for name in names:
-        sizes = [_size(part[name]) for part in found]
+        sizes = [check_picture(part[name]) for part in found]
         if sizes[0] != sizes[1]:
             raise UsageError(
                 f"data.path={root}: {name} has {sizes[0][0]}x{sizes[0][1]} pixels, its target {sizes[1][0]}x{sizes[1][1]}"
@@ -61,11 +60,3 @@ def load(config: Config, seed: int) -> Data:
         Pairs(*(Files([part[names[row]] for row in rows], {}, size) for part in found)) for rows in (order[held:], order[:held])
     ]
     return Data(parts[0], parts[1], ("red", "green", "blue"), (3, *size), ("translate",))
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as file:
-            return file.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise RlsuiteError(f"{path} cannot be read as a picture: {error}") from error
