@@ -108,6 +108,7 @@ def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "
     `overridden`, `where` and `saved`: see `validate`.
     """
     refuse_vision(data)
+    _refuse_set_by_stages(data, overridden)
     try:
         agent, env = _plug_in(data, "agent", "name"), _plug_in(data, "env", "id")
         kind, module = agent_class(agent), registry.envs.get(env)
@@ -135,6 +136,17 @@ def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "
     schema = create_model("Config", __base__=Config, __validators__={"suits_agent": last}, **sections)
     named = {"agent": {**data["agent"], "name": agent}, "env": {**data["env"], "id": env}}
     return validate(schema, {**data, **named}, overridden, where, saved)
+
+
+def _refuse_set_by_stages(data: dict[str, Any], overridden: Collection[str]) -> None:
+    """UsageError if an override sets a key for the whole run that a stage of the config sets, too: it has no effect there."""
+    stages = data.get("stages")
+    for name, sections in stages.items() if isinstance(stages, dict) else ():
+        for section, values in sections.items() if isinstance(sections, dict) else ():
+            for key in values if isinstance(values, dict) else ():
+                found = [one for one in overridden if f"{one}.".startswith(f"{section}.{key}.")]
+                if found and not _touches(f"stages.{name}.{section}.{key}", overridden):
+                    raise UsageError(f"{found[0]}: the stage {name} sets it; override stages.{name}.{found[0]} instead")
 
 
 def refuse_vision(data: dict[str, Any]) -> None:

@@ -294,7 +294,7 @@ class DistillConfig(Section):
 
     teachers: list[Place] = Field([])
     """Runs, checkpoints or pretrained agents of the same game to learn from; several are averaged. []: no distillation."""
-    temperature: float | None = Field(None, gt=0)
+    temperature: float | None = Field(None, ge=1e-6)
     """τ: temperature of the teachers' scores; null: 0.01 for action values, 1 for policy logits."""
     teacher_share: float = Field(0.5, ge=0, le=1)
     """Fraction of the environments in which the teachers act instead of the student. In board games, teachers play all games."""

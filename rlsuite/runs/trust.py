@@ -72,7 +72,7 @@ def admit(
     """
     if own or _allowed.get():
         return
-    refuse_links(where)
+    refuse_links(_whole(where.absolute()))
     found = executed(sections, game) | (watching(sections) if training else {})
     named = [f"{key} = {value}" for key, value in found.items() if key not in overridden]
     if named:
@@ -80,6 +80,11 @@ def admit(
             f"{where} is not signed by you (it is somebody else's, or was edited), and would run {' and '.join(named)}: "
             "allow that with --trust (in Python, trust=True), or name another value yourself"
         )
+
+
+def _whole(where: Path) -> Path:
+    """The run folder of a checkpoint, since commands also read what lies beside and above it; any other folder as it is."""
+    return where.parents[1] if where.parent.name == "checkpoints" else where
 
 
 def refuse_links(folder: Path) -> None:

@@ -59,7 +59,7 @@ def run_stages(config: Config, run_dir: Path | None, resume: bool, run: Callable
         split(config, Path())  # raises its errors before there is a folder
     folder = run_dir or run_folder.new_path(config)
     stages = split(config, folder)
-    if not resume and (folder / "config.yaml").exists():
+    if not resume and any(checkpoint.list_complete(place) for place in (folder, *folder.glob("[1-9]_*"))):
         raise run_folder.already_a_run(folder)
     with run_folder.lock(folder):
         run_folder.write_config(config, folder)

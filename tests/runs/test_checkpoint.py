@@ -404,6 +404,12 @@ def test_a_manifest_that_cannot_be_read_is_reported(tmp_path: Path, text: str, m
             checkpoint.load(path, weights_only=weights_only)
 
 
+def test_a_damaged_manifest_is_not_taken_for_one_without_arrays(tmp_path: Path) -> None:
+    (write(tmp_path, 1) / "COMPLETE").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"COMPLETE is damaged \(its fields are not those of a manifest\)"):
+        checkpoint.find(tmp_path, resumable=True)
+
+
 def test_an_older_format_names_the_version_that_wrote_it(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 1, {}, {}, {"versions": {"rlsuite": "0.0.9"}})
     (path / "COMPLETE").write_text('{"format": 1}')

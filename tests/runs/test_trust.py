@@ -231,6 +231,20 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 HARMLESS = ("an attribute of the environment",)  # new episodes begin
 
+
+def test_links_beside_a_checkpoint_of_somebody_else_are_refused(tmp_path: Path) -> None:
+    """A folder to share takes its video from there."""
+    step = tmp_path / "run" / "checkpoints" / "step_000000000001"
+    step.mkdir(parents=True)
+    trust.admit({}, step, own=False)
+    (tmp_path / "run" / "videos").mkdir()
+    (tmp_path / "run" / "videos" / "z.mp4").symlink_to(tmp_path)
+    for where in (step, tmp_path / "run"):
+        with pytest.raises(UsageError, match=r"videos/z\.mp4 links to"):
+            trust.admit({}, where, own=False)
+        trust.admit({}, where, own=True)
+
+
 READERS = (
     ("evaluate", "{run}", "--episodes", "1"),
     ("train", "--resume", "{run}", "run.agent_steps=60"),

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from rlsuite.config import loader
-from rlsuite.core.errors import UsageError
+from rlsuite.core.errors import CheckpointError, UsageError
+from rlsuite.core.files import parse_json, reading
 from rlsuite.evaluation.saved_agent import Saved
 from rlsuite.nets.pretrained import without_files
 from rlsuite.runs import checkpoint, pretrained_agents, run_folder, trust
@@ -24,7 +25,7 @@ def write_folder(path: Path, folder: Path, name: str) -> dict[str, Any]:
     source = saved.path
     facts = copy_agent(saved, folder)
     evaluation = source.with_name(f"{source.name}.evaluation.json")
-    score: dict[str, Any] | None = json.loads(evaluation.read_text()) if evaluation.exists() else None
+    score = _score(evaluation) if evaluation.exists() else None
     if pretrained_agents.is_name(path):
         one = pretrained_agents.card(str(path))
         score = {"mean": one.score, "mean_interval": [one.low, one.high], "episodes": one.games}
@@ -36,6 +37,22 @@ def write_folder(path: Path, folder: Path, name: str) -> dict[str, Any]:
         shutil.copy(video, folder / "replay.mp4")
     (folder / "README.md").write_text(readme(saved, name, score))
     return {"format": "folder", **facts, "score": None if score is None else score["mean"], "video": bool(videos)}
+
+
+def _score(evaluation: Path) -> dict[str, Any]:
+    """The content of an `evaluation.json`. CheckpointError if it is damaged."""
+    with reading(evaluation, kind=CheckpointError):
+        data = evaluation.read_bytes()
+    try:
+        found: dict[str, Any] = parse_json(data)
+        interval = found.get("mean_interval")
+        numbers = [found["mean"], found["episodes"], *(interval or ())]
+        sound = all(isinstance(one, int | float) for one in numbers) and len(numbers) == (4 if interval else 2)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        sound = False
+    if not sound:
+        raise CheckpointError(f"{evaluation} is damaged or was edited: remove it to share the agent without a score")
+    return found
 
 
 def copy_agent(saved: Saved, folder: Path) -> dict[str, Any]:

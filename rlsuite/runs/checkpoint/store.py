@@ -221,6 +221,7 @@ def find(path: Path, resumable: bool = False) -> Path:
         if not (complete := list_complete(path)):
             raise UsageError(f"{path} has no complete checkpoint yet")
         if resumable and not any(_has_arrays(found) for found in complete):
+            _manifest(complete[-1])  # raises if it is damaged
             instead = f"start a new run from them with net.init_from={path}"
             raise UsageError(
                 f"{path} has no checkpoint to resume from: its checkpoints hold weights for evaluation only; {instead}"
@@ -280,6 +281,8 @@ def _manifest(path: Path) -> dict[str, Any]:
     """The checked manifest of a checkpoint. CheckpointError if there is none that this version can read."""
     try:
         manifest = parse_json((path / COMPLETE).read_bytes())
+        if not isinstance(manifest, dict):
+            raise ValueError("its fields are not those of a manifest")
         number = manifest["format"]
         if isinstance(number, int) and number > FORMAT:
             raise CheckpointError(f"{path} has checkpoint format {number}, this rlsuite reads format {FORMAT}: upgrade rlsuite")

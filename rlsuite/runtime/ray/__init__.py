@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 
 from rlsuite.config.schema import Config
 from rlsuite.core import cpu
+from rlsuite.core.errors import UsageError
 from rlsuite.factories import make_spec, refuse_short_sequences, resumed
 from rlsuite.runs import checkpoint
 from rlsuite.runs.callbacks import Callbacks
@@ -38,6 +39,9 @@ def run_ray(config: Config, run_dir: Path | None, resume: bool = False, callback
         cpu.set_up(config.run.threads)
         spec = make_spec(config)
         agent = make_trained_agent(config, spec)
+        if config.runtime.learners > 1 and agent.makes_minibatches:
+            of, name = config.runtime.learners, config.agent.name
+            raise UsageError(f"runtime.learners = {of}: agent.name={name} makes minibatches of its own, use 1")
         if not resume:
             refuse_short_sequences(agent, config)
         saved = checkpoint.find(run_dir, resumable=True) if resume and run_dir is not None else None

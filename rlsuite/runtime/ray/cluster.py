@@ -234,10 +234,15 @@ def _refusal(host: str, port: int) -> Exception | None:
 
 
 def _store_bytes(gigabytes: float | None) -> int | None:
-    """The object store's size in bytes; None lets Ray decide, which goes by the machine's memory and ignores a cgroup's limit."""
-    if gigabytes is not None:
-        return int(gigabytes * 1e9)
+    """The object store's size in bytes; None lets Ray decide, which goes by the machine's memory and ignores a cgroup's limit.
+
+    UsageError for more than the memory that the machine has free.
+    """
     free, of_machine = limits.free_in_groups(), limits.free_in_machine()
+    if gigabytes is not None:
+        if of_machine is not None and gigabytes * 1e9 > of_machine:
+            raise UsageError(f"runtime.object_store_gb = {gigabytes:g}: {of_machine / 1e9:.1f} GB of memory are free here")
+        return int(gigabytes * 1e9)
     if free is None or (of_machine is not None and of_machine <= free):
         return None
     share = min(int(STORE_SHARE * free), ray_constants.REQUIRE_SHM_SIZE_THRESHOLD)  # a larger store must fit into /dev/shm

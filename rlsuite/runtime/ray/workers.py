@@ -27,7 +27,6 @@ from rlsuite.config import loader
 from rlsuite.config.schema import Config
 from rlsuite.core import cpu, registry
 from rlsuite.core.agent import Agent, Net, agent_class
-from rlsuite.core.errors import UsageError
 from rlsuite.core.types import EnvSpec, Unroll
 from rlsuite.evaluation.episodes import play_episodes
 from rlsuite.evaluation.statistics import Summary
@@ -309,8 +308,6 @@ class LearnerWorker(Worker):
     def build(self) -> None:
         config, spec, agent = self.config, self.spec, make_trained_agent(self.config, self.spec)
         self.of = config.runtime.learners
-        if self.of > 1 and agent.makes_minibatches:
-            raise UsageError(f"runtime.learners = {self.of}: agent.name={config.agent.name} makes minibatches of its own, use 1")
         self.learner = make_learner(config, agent, device_of(config), self._mean if self.of > 1 else None)
         self.queue = make_queue(config, spec, agent) if agent.on_policy else None
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,8 @@ import pytest
 
 import rlsuite
 from rlsuite.core.errors import CheckpointError, RlsuiteError, UsageError
-from rlsuite.evaluation.export import hub
+from rlsuite.evaluation.export import export, hub
+from rlsuite.runs import checkpoint, pretrained_agents
 
 COMMIT = "0" * 40
 
@@ -122,6 +124,16 @@ def test_an_agent_comes_back_from_the_hub_as_it_was_sent(server: Hub, tmp_path: 
     fetched = {str(path.relative_to(tmp_path / "pole")) for path in (tmp_path / "pole").rglob("*") if path.is_file()}
     assert fetched == set(sent)
     assert rlsuite.evaluate(tmp_path / "pole", 3).mean == rlsuite.evaluate("pretrained:cartpole", 3).mean
+
+
+@pytest.mark.parametrize("content", ['{"mean": ', "[]", '{"episodes": 3}', '{"mean": 1, "episodes": 3, "mean_interval": [1]}'])
+def test_a_damaged_score_is_named(content: str, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(pretrained_agents.card("pretrained:cartpole").folder, tmp_path / "run"))
+    found = checkpoint.find(run)
+    found.with_name(f"{found.name}.evaluation.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"evaluation\.json is damaged or was edited: remove it"):
+        export(run, "folder", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_public_repository_gets_nothing_that_should_be_private(server: Hub) -> None:

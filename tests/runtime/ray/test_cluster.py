@@ -116,6 +116,12 @@ def test_the_object_store_fits_into_the_containers_memory(
     assert cluster._store_bytes(given) == (None if store is None else round(store * 1e6))
 
 
+def test_more_than_the_machine_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "free_in_machine", lambda: 8 * 10**9)
+    with pytest.raises(UsageError, match=r"runtime\.object_store_gb = 1e\+09: 8\.0 GB of memory are free here"):
+        cluster._store_bytes(1e9)
+
+
 def test_a_folder_too_long_for_sockets_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/tmp/short")
     assert cluster._short_folder() is None

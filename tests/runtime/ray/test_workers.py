@@ -12,7 +12,8 @@ from rlsuite.core.errors import UsageError
 from rlsuite.evaluation import record
 from rlsuite.factories import make_spec
 from rlsuite.replay import demonstrations
-from rlsuite.runtime.ray.workers import CollectorWorker, LearnerWorker, Registered, ShardWorker
+from rlsuite.runtime.ray import run_ray
+from rlsuite.runtime.ray.workers import CollectorWorker, Registered, ShardWorker
 
 
 @pytest.mark.parametrize("with_demonstrations", [False, True])
@@ -41,6 +42,5 @@ def test_a_shard_leaves_counting_to_the_scheduler(tmp_path: Path, with_demonstra
 
 def test_learners_do_not_share_the_minibatches_that_an_agent_makes_itself() -> None:
     config = resolve("classic/ppo", {**ROLLOUTS, **RAY, "agent.minibatches": 2, "runtime.learners": 2})
-    learner = LearnerWorker(as_mapping(config), Registered(), make_spec(config), 0, 1)
     with pytest.raises(UsageError, match=r"^runtime.learners = 2: agent.name=ppo makes minibatches of its own, use 1$"):
-        learner.hello()
+        run_ray(config, None)  # before Ray is started
