@@ -139,14 +139,17 @@ def check(data: dict[str, Any], overridden: Collection[str] = (), where: str = "
 
 
 def _refuse_set_by_stages(data: dict[str, Any], overridden: Collection[str]) -> None:
-    """UsageError if an override sets a key for the whole run that a stage of the config sets, too: it has no effect there."""
+    """UsageError if an override sets a key for the whole run that every stage of the config sets, too: it would have no effect."""
     stages = data.get("stages")
-    for name, sections in stages.items() if isinstance(stages, dict) else ():
-        for section, values in sections.items() if isinstance(sections, dict) else ():
-            for key in values if isinstance(values, dict) else ():
-                found = [one for one in overridden if f"{one}.".startswith(f"{section}.{key}.")]
-                if found and not _touches(f"stages.{name}.{section}.{key}", overridden):
-                    raise UsageError(f"{found[0]}: the stage {name} sets it; override stages.{name}.{found[0]} instead")
+    if not isinstance(stages, dict) or not stages or "stages" in overridden:
+        return
+    for one in overridden:
+        section, _, key = one.partition(".")
+        of_stages = [values.get(section) for values in stages.values() if isinstance(values, dict)]
+        if len(of_stages) == len(stages) and all(isinstance(found, dict) and key.partition(".")[0] in found for found in of_stages):
+            raise UsageError(
+                f"{one} has no effect: the stages {', '.join(stages)} set it; override stages.{next(iter(stages))}.{one}"
+            )
 
 
 def refuse_vision(data: dict[str, Any]) -> None:

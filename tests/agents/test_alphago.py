@@ -356,8 +356,8 @@ def test_the_reinforced_policy_starts_as_the_supervised_one() -> None:
     from rlsuite.config.loader import resolve
     from rlsuite.factories import describe, make_agent, make_env, make_learner
 
-    settings = {**SMALL, "agent.stage": "reinforced"}
-    config = resolve("boards/alphago", settings)
+    settings = {key: value for key, value in SMALL.items() if not key.startswith("stages.")}
+    config = resolve("boards/alphago", {**settings, "stages": None, "agent.stage": "reinforced"})
     learner = make_learner(config, make_agent(config, describe(make_env(config))), torch.device("cpu"))
     nets: Any = learner.net
     one, other = nets.policy.state_dict(), nets.reinforced.state_dict()

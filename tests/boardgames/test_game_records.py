@@ -133,3 +133,11 @@ def test_a_record_runs_no_code(game: str, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_start_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="its start position cannot be read"):
         game_records.read(f"rlsuite game\ngame: hex(size=3)\nstart: {'[' * 100_000}\nactions: 0\n".encode())
+
+
+def test_a_file_too_large_to_be_a_record_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(game_records, "_MOST_BYTES", 2**20)
+    with open(tmp_path / "a.sgf", "wb") as file:
+        file.truncate(2**20 + 1)
+    with pytest.raises(UsageError, match=r"a\.sgf has more than 1 MiB: it is no record of games"):
+        game_records.read(tmp_path / "a.sgf")

@@ -1,5 +1,6 @@
 """Callbacks by name and in code: what is refused, and what they see of an agent's run."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from helpers import differences, final
 
 import rlsuite
 from rlsuite.core.errors import RlsuiteError, UsageError
-from rlsuite.runs.callbacks import Callback, Run, load_callbacks
+from rlsuite.runs import checkpoint
+from rlsuite.runs.callbacks import Callback, Evaluation, Run, load_callbacks
 
 MINE = """
 from rlsuite import Callback
@@ -80,6 +82,24 @@ def test_what_cannot_be_a_callback_is_refused_before_there_is_a_run(mine: str, t
 def test_classes_and_other_things_are_no_callbacks(given: Any, hint: str) -> None:
     with pytest.raises(UsageError, match=rf"callbacks: .* is not an instance of a subclass of rlsuite.Callback{hint}"):
         load_callbacks((), [given])
+
+
+def test_a_callback_is_named_once(mine: str) -> None:
+    with pytest.raises(UsageError, match=r"run\.callbacks names .*mine\.py:Mine twice"):
+        load_callbacks([mine, mine])
+    load_callbacks([mine, f"{mine}(patience=1)"], [Callback(), Callback()])  # others of the same kind are fine
+
+
+class FailsAtTheEvaluation(Callback):
+    def evaluation(self, run: Run, found: Evaluation) -> None:
+        raise ValueError("it is not good enough")
+
+
+def test_an_evaluation_is_kept_whatever_a_callback_makes_of_it(tmp_path: Path) -> None:
+    with pytest.raises(RlsuiteError, match="callback FailsAtTheEvaluation, evaluation: ValueError: it is not good enough"):
+        rlsuite.train("classic/dqn", {**TINY, "run.agent_steps": 200}, run_dir=tmp_path / "a", callbacks=[FailsAtTheEvaluation()])
+    newest = checkpoint.find(tmp_path / "a")
+    assert "mean" in json.loads(newest.with_name(f"{newest.name}.evaluation.json").read_text())
 
 
 class Failing(Callback):

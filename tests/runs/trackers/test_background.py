@@ -15,7 +15,7 @@ from rlsuite.runs.trackers.background import Background
 class Recorder:
     """Keeps what it gets; raises `errors` first, one for each attempt."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: BaseException) -> None:
         self.errors, self.rows, self.outcome = list(errors), list[Row](), ""
         self.open, self.made = threading.Event(), 0
         self.open.set()
@@ -98,6 +98,18 @@ def test_a_tracker_that_refuses_gets_nothing_more(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == (
         "rlsuite: mine: no such project; the run goes on without it, and metrics.jsonl has all rows\n"
     )
+
+
+def test_a_tracker_that_exits_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.001)
+    recorder = Recorder(SystemExit(3))
+    tracker = background_of(recorder)
+    tracker.write([row(1)])
+    while recorder.errors:
+        time.sleep(0.001)
+    tracker.close("finished")
+    assert recorder.rows == [row(1)]
+    assert "mine does not answer (SystemExit: 3); the run goes on" in capsys.readouterr().err
 
 
 def test_the_end_of_a_run_waits_for_a_while_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
