@@ -355,9 +355,10 @@ def test_init_from_loads_all_weights_of_another_run(tmp_path: Path) -> None:
 def test_the_reinforced_policy_starts_as_the_supervised_one() -> None:
     from rlsuite.config.loader import resolve
     from rlsuite.factories import describe, make_agent, make_env, make_learner
+    from rlsuite.runtime.stages import split
 
-    settings = {key: value for key, value in SMALL.items() if not key.startswith("stages.")}
-    config = resolve("boards/alphago", {**settings, "stages": None, "agent.stage": "reinforced"})
+    config = split(resolve("boards/alphago", SMALL), Path())[1][1]
+    config = config.model_copy(update={"net": config.net.model_copy(update={"init_from": None})})
     learner = make_learner(config, make_agent(config, describe(make_env(config))), torch.device("cpu"))
     nets: Any = learner.net
     one, other = nets.policy.state_dict(), nets.reinforced.state_dict()
