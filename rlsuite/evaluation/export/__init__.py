@@ -10,7 +10,7 @@ import shutil
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +71,7 @@ def export(path: Path, form: str, out: Path, int8: bool = False) -> dict[str, An
 def _all_or_nothing(out: Path) -> Iterator[Path]:
     """Context with a temporary folder to write to, which is renamed to `out` at the end, or removed after an error."""
     beside = out.with_name(f".{out.name}.partial")
+    new = [folder for folder in out.parents if not folder.exists()]  # the innermost first
     with writing(out):
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
@@ -79,6 +80,9 @@ def _all_or_nothing(out: Path) -> Iterator[Path]:
             beside.rename(out)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+            for folder in new:
+                with suppress(OSError):  # it is not empty: the export is in it
+                    folder.rmdir()
 
 
 def _write_net(path: Path, form: str, folder: Path, int8: bool) -> dict[str, Any]:

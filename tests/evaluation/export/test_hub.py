@@ -132,8 +132,8 @@ def test_a_damaged_score_is_named(content: str, tmp_path: Path) -> None:
     found = checkpoint.find(run)
     found.with_name(f"{found.name}.evaluation.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"evaluation\.json is damaged or was edited: remove it"):
-        export(run, "folder", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        export(run, "folder", tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_public_repository_gets_nothing_that_should_be_private(server: Hub) -> None:
