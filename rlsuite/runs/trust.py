@@ -72,7 +72,7 @@ def admit(
     """
     if own or _allowed.get():
         return
-    refuse_links(_whole(where.absolute()))
+    refuse_links(_run_folder(where.absolute()))
     found = executed(sections, game) | (watching(sections) if training else {})
     named = [f"{key} = {value}" for key, value in found.items() if key not in overridden]
     if named:
@@ -82,7 +82,7 @@ def admit(
         )
 
 
-def _whole(where: Path) -> Path:
+def _run_folder(where: Path) -> Path:
     """The run folder of a checkpoint, since commands also read what lies beside and above it; any other folder as it is."""
     return where.parents[1] if where.parent.name == "checkpoints" else where
 

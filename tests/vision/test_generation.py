@@ -12,7 +12,7 @@ from torch import Tensor
 from rlsuite.config.schema import LearnerConfig
 from rlsuite.core.errors import UsageError
 from rlsuite.learning.learner import Learner
-from rlsuite.vision import frechet, metrics
+from rlsuite.vision import baselines, frechet, metrics
 from rlsuite.vision import model as model_module
 from rlsuite.vision.baselines import pca_squared_error
 from rlsuite.vision.config import ModelConfig
@@ -203,6 +203,13 @@ def test_pca_is_scikit_learns(components: int) -> None:
     pca = PCA(components).fit(x)
     expected = float(((pca.inverse_transform(pca.transform(y)) - y) ** 2).mean())
     assert pca_squared_error(pictures(40), pictures(12), components) == pytest.approx(expected, rel=1e-3)
+
+
+def test_pca_takes_fewer_of_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_FIT_PIXELS", 25 * 256)
+    train = pictures(40)
+    fewer = InMemory(*train.take(np.linspace(0, 39, 25).astype(np.int64)))
+    assert pca_squared_error(train, pictures(12), 2) == pytest.approx(pca_squared_error(fewer, pictures(12), 2), rel=1e-6)
 
 
 def test_the_frechet_distance_by_hand() -> None:

@@ -5,6 +5,7 @@ The backbone with a dense layer is the discriminator D, so every backbone can be
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,14 @@ Shapes = Sequence[Shape]
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
 
+class Settings(NamedTuple):
+    """How D and G are trained, see `Gan`."""
+
+    min_max: bool
+    rate: float  # factor on the learning rate of D (Heusel et al. 2017)
+    r1: float
+
+
 class Gan(Maker):
     """GAN (Goodfellow et al. 2014): min over G, max over D of V = E[log D(x)] + E[log(1 - D(G(z)))].
 
@@ -31,22 +40,10 @@ class Gan(Maker):
 
     main = "balance"
 
-    def __init__(
-        self,
-        maps: Shapes,
-        picture: Shape,
-        generator: nn.Module,
-        latent: int,
-        min_max: bool = False,
-        rate: float = 1.0,
-        r1: float = 0.0,
-    ):
-        """`maps`: shapes of the backbone's maps; `generator`: codes [N,L] -> logits [N,C,H,W].
-
-        `rate`: factor on the learning rate of D (Heusel et al. 2017).
-        """
+    def __init__(self, maps: Shapes, picture: Shape, generator: nn.Module, latent: int, settings: Settings):
+        """`maps`: shapes of the backbone's maps; `generator`: codes [N,L] -> logits [N,C,H,W]."""
         super().__init__(picture, latent)
-        self.min_max, self.rate, self.r1 = min_max, rate, r1
+        self.min_max, self.rate, self.r1 = settings
         self.score = nn.Linear(math.prod(maps[-1]), 1)
         self.generator = generator
 
@@ -92,8 +89,8 @@ class Gan(Maker):
         }
         if not self.r1:
             return loss, metrics
-        (slope,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
-        penalty = slope.square().sum((1, 2, 3))
+        (slope,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)  # [N,C,H,W]
+        penalty = slope.square().sum((1, 2, 3))  # [N]
         return loss + self.r1 / 2 * penalty, {**metrics, "losses/r1": penalty.detach().mean()}
 
     def scores(self, images: Tensor, labels: dict[str, Tensor], embed: Embed, rng: torch.Generator) -> dict[str, Tensor]:
@@ -117,19 +114,9 @@ class ConditionalGan(Gan):
 
     classes: int
 
-    def __init__(
-        self,
-        maps: Shapes,
-        picture: Shape,
-        generator: nn.Module,
-        latent: int,
-        classes: int,
-        min_max: bool = False,
-        rate: float = 1.0,
-        r1: float = 0.0,
-    ):
+    def __init__(self, maps: Shapes, picture: Shape, generator: nn.Module, latent: int, settings: Settings, classes: int):
         """See `Gan`; `generator` takes codes and classes, [N,L+K]."""
-        super().__init__(maps, picture, generator, latent, min_max, rate, r1)
+        super().__init__(maps, picture, generator, latent, settings)
         self.classes = classes
         self.vectors = nn.Embedding(classes, math.prod(maps[-1]))
         nn.init.zeros_(self.vectors.weight)
@@ -165,7 +152,7 @@ def gan(
     r1: float = 0.0,
 ) -> Gan:
     """GAN with a generator of dense layers, of `hidden` and twice as many units."""
-    return Gan(maps, picture, DenseDecoder(latent, picture, hidden), latent, min_max, rate, r1)
+    return Gan(maps, picture, DenseDecoder(latent, picture, hidden), latent, Settings(min_max, rate, r1))
 
 
 def dcgan(
@@ -180,7 +167,7 @@ def dcgan(
     norm: str = "batch",
 ) -> Gan:
     """DCGAN (Radford et al. 2016): G is a `Decoder`, which mirrors D; as published with the backbone `dcgan`."""
-    return Gan(maps, picture, Decoder(latent, maps, picture, up, norm), latent, min_max, rate, r1)
+    return Gan(maps, picture, Decoder(latent, maps, picture, up, norm), latent, Settings(min_max, rate, r1))
 
 
 def conditional_gan(
@@ -195,7 +182,9 @@ def conditional_gan(
     norm: str = "batch",
 ) -> ConditionalGan:
     """A conditional `dcgan`."""
-    return ConditionalGan(maps, picture, Decoder(latent + classes, maps, picture, up, norm), latent, classes, min_max, rate, r1)
+    return ConditionalGan(
+        maps, picture, Decoder(latent + classes, maps, picture, up, norm), latent, Settings(min_max, rate, r1), classes
+    )
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

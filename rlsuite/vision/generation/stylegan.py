@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rlsuite.core.errors import UsageError
 from rlsuite.nets.backbones.bricks import InstanceNorm, act_of
 from rlsuite.nets.decoders import Shape
-from rlsuite.vision.generation.gans import Gan
+from rlsuite.vision.generation.gans import Gan, Settings
 from rlsuite.vision.head import Embed
 
 MAPPING_RATE = 0.01  # relative learning rate of the mapping network's layers (appendix C)
@@ -128,9 +128,9 @@ class StyleGan(Gan):
 
     generator: StyleGenerator
 
-    def __init__(self, maps: Sequence[Shape], picture: Shape, generator: StyleGenerator, latent: int, r1: float, rate: float):
+    def __init__(self, maps: Sequence[Shape], picture: Shape, generator: StyleGenerator, latent: int, settings: Settings):
         """See `Gan`."""
-        super().__init__(maps, picture, generator, latent, rate=rate, r1=r1)
+        super().__init__(maps, picture, generator, latent, settings)
         self.score = nn.Linear(math.prod(maps[-1]) + 1, 1)
 
     def codes(self, count: int, rng: torch.Generator, truncation: float | None = None) -> Tensor:
@@ -159,4 +159,4 @@ def stylegan(
     rate: float = 1.0,
 ) -> StyleGan:
     """StyleGAN: `depth` layers of the mapping network, `mixing` of styles, weight `r1` of the gradient penalty."""
-    return StyleGan(maps, picture, StyleGenerator(maps, picture, latent, depth, mixing), latent, r1, rate)
+    return StyleGan(maps, picture, StyleGenerator(maps, picture, latent, depth, mixing), latent, Settings(False, rate, r1))
